@@ -23,6 +23,8 @@ _IGNORED = b"free"
 """An item type that readers ignore."""
 _TABLES = 4
 """How many `ipma` boxes libavif reads."""
+_CONSTANT_LUMINANCE = {10: 9, 13: 12}
+"""Matrix coefficients with constant luminance, and the same without it (H.273, table 4)."""
 _MAJOR_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
 _LAYERS = 8
 """How many times smaller one layer of a picture may be than another: there are up to four, each half the next one.
@@ -53,16 +55,21 @@ def readable(data: bytes, limits: Limits) -> bytes:
 
     libavif refuses two `ipma` boxes with equal flags, yet early encoders (cavif) wrote one box for each item. So each
     gets different flags, in bits without a meaning. Pillow knows four major brands. Any other is replaced by one that
-    leaves it to the compatible brands whether this is a still picture or a sequence.
+    leaves it to the compatible brands whether this is a still picture or a sequence. Matrices of constant luminance,
+    which libavif has no arithmetic for, become those without it, as in Chromium.
 
     Raises:
         TooLarge: more boxes than a picture needs.
     """
-    tables = list(Boxes(data, limits.max_boxes).associations())
+    boxes = Boxes(data, limits.max_boxes)
+    tables = list(boxes.associations())
     several = tables if 1 < len(tables) <= _TABLES else []
-    if not several and data[8:12] in _MAJOR_BRANDS:
+    matrices = [at for at in boxes.matrices() if int.from_bytes(data[at : at + 2]) in _CONSTANT_LUMINANCE]
+    if not several and not matrices and data[8:12] in _MAJOR_BRANDS:
         return data
     changed = bytearray(data)
+    for at in matrices:
+        changed[at : at + 2] = _CONSTANT_LUMINANCE[int.from_bytes(data[at : at + 2])].to_bytes(2)
     for number, at in enumerate(several):
         changed[at + 2] = number
     if data[8:12] not in _MAJOR_BRANDS:

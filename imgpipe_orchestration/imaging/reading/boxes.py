@@ -79,6 +79,18 @@ class Boxes:
             tables = (table for kind, table in self._boxes(iprp) if kind == b"ipma")
             yield from (table.at for table in tables if table.at + 4 <= table.end)
 
+    def matrices(self) -> Iterator[int]:
+        """The offset of the code point for matrix coefficients (H.273) in each `nclx` box.
+
+        Raises:
+            TooLarge: more boxes than allowed.
+        """
+        if iprp := self._meta().get(b"iprp"):
+            properties = self._first_of_each(iprp).get(b"ipco", _Span(iprp.data, 0, 0))
+            for kind, content in self._boxes(properties):
+                if kind == b"colr" and content.take(4) == _NCLX and content.at + 6 <= content.end:
+                    yield content.at + 4
+
     def cicp(self) -> tuple[int, int] | None:
         """The primary item's code points for primaries and transfer curve (H.273); None where it has none.
 

@@ -107,6 +107,19 @@ def test_properties_in_a_table_for_each_item_are_read_as_those_in_one() -> None:
         assert len(readable(several[:length], Limits())) == length
 
 
+def _with_matrix(avif: bytes, coefficients: int) -> bytes:
+    at = avif.index(b"nclx") + 8
+    return avif[:at] + coefficients.to_bytes(2) + avif[at + 2 :]
+
+
+@pytest.mark.parametrize(("constant", "other"), [(10, 9), (13, 12)])
+def test_colours_of_constant_luminance_are_read_as_those_without_it(constant: int, other: int) -> None:
+    avif = encoded(picture(40, 30), "AVIF")
+    read = prepare(_with_matrix(avif, constant), MEDIA).image
+    assert read == prepare(_with_matrix(avif, other), MEDIA).image
+    assert read != prepare(avif, MEDIA).image
+
+
 @pytest.mark.parametrize("frames", [1, 2])
 def test_any_major_brand_is_read_where_another_says_that_it_is_an_avif(frames: int) -> None:
     file = io.BytesIO()
