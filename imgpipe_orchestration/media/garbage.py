@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.media import direct_uploads, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.garbage import Holding, Promise, promised_by
@@ -17,8 +18,8 @@ _TEMP = "temp_images/"
 
 
 def holding(services: Services) -> Holding:
-    """Temp files are in use until their URLs are replaced, staged files until their upload is committed or expires, and
-    originals and variants as long as their rows name them.
+    """Temp files are in use until their URLs are replaced or their upload has failed for good, staged files until their
+    upload is committed or expires, and originals and variants as long as their rows name them.
 
     A variant that is missing or has another size is made again from its original; an original cannot be.
     """
@@ -37,13 +38,18 @@ def holding(services: Services) -> Holding:
 def _named(services: Services, keys: Sequence[str]) -> set[str]:
     temp = [key for key in keys if key.startswith(_TEMP)]
     staged = [key for key in keys if key.startswith(direct_uploads.STAGING)]
-    named: set[str] = set()
+    rows: dict[str, PendingImage] = {}
+    failed: set[int] = set()
     if temp:
         with transaction(services.pending_engine) as connection:
             rows = pending.by_paths(connection, [f"/{key}" for key in temp])
-        named = {path[1:] for path, image in rows.items() if image.status is not PendingStatus.COMPLETE}
+            failed = pending.failed(connection, [image.id for image in rows.values()])
     others = [key for key in keys if not key.startswith((_TEMP, direct_uploads.STAGING))]
     with transaction(services.engine) as connection:
+        # The file of an upload that was cleaned up is still there where the object store was away at that moment.
+        ended = failed - store.retriable(connection, failed)
+        ended |= {image.id for image in rows.values() if image.status is PendingStatus.COMPLETE}
+        named = {path[1:] for path, image in rows.items() if image.id not in ended}
         named |= direct_uploads.open_keys(connection, staged)
         return named | set(connection.scalars(_NAMED, {"keys": others}))
 

@@ -133,10 +133,9 @@ def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingI
     return {image.image_path: image for image in map(_image, rows)}
 
 
-def any_failed(connection: Connection, ids: Sequence[int]) -> bool:
-    """Whether any of these rows is in state `failed`."""
-    query = select(t.c.id).where(t.c.id.in_(ids), t.c.status == PendingStatus.FAILED.value).limit(1)
-    return connection.execute(query).first() is not None
+def failed(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Those of these rows whose state is `failed`, and not one that we do not know."""
+    return set(connection.scalars(select(t.c.id).where(t.c.id.in_(ids), t.c.status == PendingStatus.FAILED.value)))
 
 
 def last_id(connection: Connection) -> int:

@@ -228,7 +228,7 @@ def _reopen(services: Services, batch: Sequence[Claim]) -> None:
     with transaction(services.engine) as connection:
         ids = store.pending_ids(connection, [claim.item_id for claim in batch])
     with transaction(services.pending_engine) as connection:
-        if not pending.any_failed(connection, ids):
+        if not pending.failed(connection, ids):
             return
     others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
     for claim in batch:

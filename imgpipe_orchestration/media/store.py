@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
+from imgpipe_orchestration.storage.queues import WITHDRAWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,16 @@ def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
     """The pending image ids of some media."""
     query = text("select main_api_id from media_files where id = any(:ids)")
     return list(connection.scalars(query, {"ids": list(media_ids)}))
+
+
+def retriable(connection: Connection, pending_ids: Collection[int]) -> set[int]:
+    """Those of some failed pending images that we would work on again: their items are not withdrawn."""
+    query = text("""
+        select f.main_api_id from media_files f join work_items w on w.queue = :queue and w.item_id = f.id
+        where f.main_api_id = any(:ids) and w.error_code is distinct from :withdrawn
+    """)
+    values = {"queue": MEDIA.name, "ids": list(pending_ids), "withdrawn": WITHDRAWN}
+    return set(connection.scalars(query, values))
 
 
 def analysis(connection: Connection, media_id: int) -> dict[str, Any] | None:
