@@ -33,7 +33,6 @@ def collect_garbage(
 
     Raises:
         NotFound: no such pipeline.
-        MostlyGarbage: see `collect`; buckets before that one were tidied, those after it were not looked at.
         BackendUnavailable: object store or database went away.
     """
     if unknown := set(names) - set(HOLDINGS):

@@ -129,13 +129,12 @@ class Collection(dg.Config):
 def collect(context: dg.OpExecutionContext, config: Collection, backends: BackendsResource) -> None:
     from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.garbage import collect_garbage
-    from imgpipe_orchestration.storage.garbage import MostlyGarbage
 
     hours = backends.services.settings.gc_grace_hours
     try:
         found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=hours)
-    except (NotFound, MostlyGarbage) as refused:
-        raise dg.Failure(refused.public, allow_retries=False) from None
+    except NotFound as unknown:
+        raise dg.Failure(unknown.public, allow_retries=False) from None
     for one in found:
         if one.lost:
             context.log.error(f"{one.name}: {one.lost} objects are missing that cannot be made again")
@@ -147,8 +146,11 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
         "keys": dg.MetadataValue.md("\n".join(f"- {key}" for key in keys) or "none"),
         **{name: sum(row[name] for row in figures) for name in COUNTED},
     }
-    if any(one.lost for one in found):  # red, so that somebody is told
-        raise dg.Failure("Objects are missing that cannot be made again.", metadata=metadata, allow_retries=False)
+    wrong = [one.doubt for one in found if one.doubt]
+    if any(one.lost for one in found):
+        wrong.append("Objects are missing that cannot be made again.")
+    if wrong:  # red, so that somebody is told
+        raise dg.Failure(" ".join(wrong), metadata=metadata, allow_retries=False)
     context.add_output_metadata(metadata)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+from imgpipe_orchestration.cli.typed import retyped
 
 
 @click.command()
@@ -32,7 +33,8 @@ def command(
     """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
 
     Ends with code 1 when rows name objects that are missing for good: originals, and what was made of a missing one.
-    Without --delete nothing is made again, and every missing object counts.
+    Without --delete nothing is made again, and every missing object counts. Also where most of a bucket would be
+    deleted: that one is left as it is.
     """
     from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.garbage import collect_garbage
@@ -65,4 +67,7 @@ def command(
             )
             for key in one.missing_keys:
                 click.echo(f"  missing {key}")
-    ctx.exit(1 if any(one.lost if act else one.missing for one in found) else 0)
+    for one in found:
+        if one.doubt:
+            click.echo(f"imgpipe: {retyped(one.doubt)}", err=True)
+    ctx.exit(1 if any(one.doubt or (one.lost if act else one.missing) for one in found) else 0)

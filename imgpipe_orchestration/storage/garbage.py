@@ -19,7 +19,6 @@ from itertools import islice
 
 from sqlalchemy import Engine, TextClause
 
-from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -101,18 +100,10 @@ class Collected:
     """Missing objects that cannot be made again."""
     repaired: int = 0
     """Rows whose missing objects are made again."""
+    doubt: str = ""
+    """Why nothing was done, although it should be: most objects are garbage by a database that may be the wrong one."""
     garbage_keys: list[str] = field(default_factory=list)
     missing_keys: list[str] = field(default_factory=list)
-
-
-class MostlyGarbage(Conflict):
-    """Most objects of a bucket are garbage, by a database that may be the wrong one."""
-
-    def __init__(self, found: Collected) -> None:
-        super().__init__(
-            f"{found.name}: {found.garbage:,} of {found.objects:,} objects are named by no row; nothing was deleted. Is"
-            " this the right database, and all of it restored? Then `imgpipe gc --delete --even-most` deletes them."
-        )
 
 
 def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = False) -> Collected:
@@ -122,10 +113,9 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
         before: only objects last written before this moment can be garbage.
         act: delete garbage and have missing objects made again; else only report.
         even_most: also where more than `MANY` objects and more than half of the bucket are garbage, or more than `FEW`
-            and no row promises an object.
+            and no row promises an object; without it such a bucket stays as it is, and `doubt` says why.
 
     Raises:
-        MostlyGarbage: they are, and nothing was deleted.
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
     """
     found = Collected(holding.name)
@@ -139,7 +129,12 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
                 listing.add(batch)
                 garbage += _garbage(holding, batch, found, before)
         if act and not even_most and _is_doubtful(holding, found):
-            raise MostlyGarbage(found)
+            act = False
+            found.doubt = (
+                f"{found.name}: {found.garbage:,} of {found.objects:,} objects are named by no row; nothing was"
+                " deleted. Is this the right database, and all of it restored? Then `imgpipe gc --delete --even-most`"
+                " deletes them."
+            )
         for start in range(0, len(garbage) if act else 0, BATCH):
             doomed = garbage[start : start + BATCH]
             found.deleted += sum(pool.map(lambda key: _delete(holding, key, before), doomed))
