@@ -25,11 +25,15 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
     pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
     """
+    from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.pipelines import end_pauses, queues
     from imgpipe_orchestration.services import Services
 
     with closing(Services(settings_of(data_dir))) as services:
-        wanted = queues(pipeline, services.settings)
+        try:
+            wanted = queues(pipeline, services.settings)
+        except NotFound as unknown:
+            raise click.BadParameter(unknown.public, param_hint="PIPELINE") from unknown
         chosen = list(ids) or None
         if chosen:
             wanted = wanted[:1]
