@@ -93,6 +93,7 @@ def _checks(settings: Settings) -> list[Check]:
             servers.worker_reports,
         ),
         Check("runs that begin", start("dagster-webserver"), servers.beginning),
+        Check("runs at work", f"Check DATABASE_URL{ours}", servers.at_work),
         Check("paid calls", "", partners.paid_calls),
         Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", partners.openai),
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),

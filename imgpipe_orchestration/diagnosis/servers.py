@@ -12,11 +12,16 @@ from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import backlog
+from imgpipe_orchestration.storage.rows import transaction
 
 _SILENT_SECONDS = 180
 """Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
 _STARTING_SECONDS = 300
 """A run that begins for longer waits for a worker that is busy, or that never heard of it."""
+_FROZEN_SECONDS = 60
+"""A run that still has not renewed its leases so long after their end does nothing. A database that was away or a busy
+machine delays that by less."""
 _AHEAD_SECONDS = 60
 """With a heartbeat so far ahead the daemon waits for a clock that was set back, or two machines' clocks differ."""
 
@@ -116,6 +121,28 @@ def beginning(services: Services) -> str:
             " UI (Runs); their work goes on with the next run.",
         )
     return f"{len(waiting)} begin at this moment"
+
+
+def at_work(services: Services) -> str:
+    query = (
+        "{runsOrError(filter: {statuses: [STARTED, CANCELING]}, limit: 1000) {... on Runs {results {runId jobName}}}}"
+    )
+    runs = _told_by_dagster(services.settings, query)["runsOrError"]["results"]
+    jobs: dict[str, str] = {run["runId"]: run["jobName"] for run in runs}
+    with transaction(services.engine) as connection:
+        silent = backlog.silent(connection, list(jobs), seconds=_FROZEN_SECONDS)
+    if silent:
+        raise Bad(
+            "; ".join(
+                f"run {one.owner} ({jobs[one.owner]}) holds {one.held} and has given no sign of life since its lease"
+                f" ended {one.seconds:.0f} s ago"
+                for one in silent
+            ),
+            "Its process is frozen, or cut off from the database, and its pipeline may wait for it for an hour: cancel"
+            " it in the Dagster UI (Runs), which kills it after 200 s, or kill its process; what it holds goes on in"
+            " another run.",
+        )
+    return f"{len(jobs)} are"
 
 
 def _told_by_dagster(settings: Settings, query: str) -> Any:

@@ -11,11 +11,13 @@ import sys
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 from pathlib import Path
 
 import jwt
 import pytest
 
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.cli import up
 from imgpipe_orchestration.cli.proxies import exempt_loopback
@@ -28,10 +30,13 @@ from imgpipe_orchestration.diagnosis.check import Check, Verdict
 from imgpipe_orchestration.diagnosis.doctor import diagnose
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway import health
+from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.claims import Claims, Item
 from imgpipe_orchestration.storage.documents import Documents
-from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
@@ -261,6 +266,32 @@ def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
         "1 wait for a worker, for up to 12 minutes: media_pipeline (run-12)",
     )
     assert "forced termination" in late["do"]
+
+
+def test_doctor_names_a_run_that_does_not_renew_its_leases(run: Run, settings: Settings) -> None:
+    """As of a process that is frozen, which Dagster takes for alive."""
+    engine, numbers = connect(settings.database_url), count(1)
+
+    def found(**lease_seconds: float) -> dict[str, str]:
+        for name, lease in lease_seconds.items():
+            with transaction(engine) as connection:
+                Claims.enqueue(connection, MEDIA, [Item(next(numbers), partition=name)])
+            assert Claims(engine, lease_seconds=lease).claim(MEDIA, name, 1, partition=name)
+        started = [{"runId": name, "jobName": "media_pipeline"} for name in lease_seconds]
+        body = json.dumps({"data": {"runsOrError": {"results": [*started, {"runId": "marking", "jobName": MARKER}]}}})
+        with serving(lambda handler, _: reply(handler, body.encode())) as server:
+            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "runs at work")
+        return one
+
+    assert (found()["verdict"], found(awake=60)["seen"]) == ("ok", "2 are")
+    job_instances.begin(engine, MARKER, ["c1"], "marking", lease_seconds=-200)
+    frozen = found(awake=60, just_late=-10, frozen=-100)
+    assert frozen["verdict"] == "bad"
+    marking = r"run marking \(auto_marker\) holds 1 and .* since its lease ended 2\d\d s ago"
+    assert re.fullmatch(marking + r"; run frozen \(media_pipeline\) holds 1 and .* ended 1\d\d s ago", frozen["seen"])
+    assert "cancel it" in frozen["do"]
+    engine.dispose()
 
 
 def test_doctor_tells_the_workers_broker_from_the_store_of_their_reports(run: Run, tmp_path: Path) -> None:
