@@ -27,7 +27,7 @@ _AHEAD_SECONDS = 60
 
 
 def gateway(services: Services) -> str:
-    url = f"{services.settings.gateway_url}/health"
+    url = f"{_named(services.settings, 'gateway_url')}/health"
     answer = requests.get(url, timeout=TIMEOUT_SECONDS)
     if answer.status_code == 503:
         with suppress(ValueError, LookupError, TypeError, AttributeError):  # a proxy's 503 has another body
@@ -39,8 +39,20 @@ def gateway(services: Services) -> str:
 
 
 def dagster_ui(services: Services) -> str:
-    url = f"{services.settings.dagster_url}/server_info"
+    url = f"{_named(services.settings, 'dagster_url')}/server_info"
     return _answered(url, requests.get(url, timeout=TIMEOUT_SECONDS))
+
+
+def _named(settings: Settings, name: str) -> str:
+    """The setting of that name, a URL.
+
+    Raises:
+        Bad: neither a stack nor a person has named it: at its default another stack may answer.
+    """
+    if name not in settings.model_fields_set and not settings.production:
+        raise Bad(f"not asked: no stack of this folder runs, and {name.upper()} is not set")
+    url: str = getattr(settings, name)
+    return url
 
 
 def _answered(url: str, answer: requests.Response) -> str:
@@ -146,8 +158,9 @@ def at_work(services: Services) -> str:
 
 
 def _told_by_dagster(settings: Settings, query: str) -> Any:
+    url = f"{_named(settings, 'dagster_url')}/graphql"
     try:
-        answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=TIMEOUT_SECONDS)
+        answer = requests.post(url, json={"query": query}, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
     except requests.RequestException as error:
         seen = "not known: the Dagster UI, which tells it, gives no answer"

@@ -126,6 +126,19 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
         assert found[asked]["seen"].startswith("not known: the Dagster UI")
 
 
+def test_doctor_asks_no_other_stack(postgres_server: Postgres, tmp_path: Path) -> None:
+    environ = {**clean_environment(), "DATABASE_URL": postgres_server.ensure_database("of_no_stack")}
+
+    def found(**more: str) -> dict[str, str]:
+        told = imgpipe("doctor", "--json", "--data", str(tmp_path), environ={**environ, **more})
+        return {finding["what"]: finding["seen"] for finding in json.loads(told.stdout)}
+
+    alone = found()
+    for what, setting in (("gateway", "GATEWAY_URL"), ("Dagster UI", "DAGSTER_URL"), ("Dagster daemon", "DAGSTER_URL")):
+        assert alone[what] == f"not asked: no stack of this folder runs, and {setting} is not set"
+    assert "no answer from http://127.0.0.1:9" in found(DAGSTER_URL="http://127.0.0.1:9")["Dagster UI"]
+
+
 def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
     def settings(**given: str) -> dict[str, str]:
         told = run("doctor", "--json", **given).stdout
