@@ -52,6 +52,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="imgpipe-orchestration", message="imgpipe %(version)s")
 def imgpipe() -> None:
     """The image back office: uploads, listings, marking, vision reports, avatars."""
     exempt_loopback()

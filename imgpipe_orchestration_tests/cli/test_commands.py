@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from itertools import count
@@ -90,6 +91,11 @@ def test_a_shell_with_the_settings_of_a_stack_is_not_used_for_another(run: Run, 
     refused = run(*words, IMGPIPE_EXPORTED="/srv/elsewhere")
     assert isinstance(refused.exception, SettingsError), refused.output
     assert "this shell has the settings of the stack on /srv/elsewhere" in refused.exception.public
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert imgpipe("--version").stdout == f"imgpipe {project['version']}\n"
 
 
 @pytest.mark.parametrize("words", [("token", "abc"), ("requeue", "media", "1", "abc")])
