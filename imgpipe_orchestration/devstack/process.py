@@ -37,6 +37,8 @@ class Part(ABC):
     """How long it may take to stop before it is killed."""
     start_seconds: ClassVar[float] = 60
     """How long it may take until it answers; long enough for a busy machine."""
+    hung_seconds: ClassVar[float] = 30
+    """After so long without an answer it is killed. Longer than an answer takes on a busy machine."""
     silence: ClassVar[str] = "has not answered"
     """What `works` does not see when the part hangs, for the line that says so."""
     silent_seconds: ClassVar[float] = 0

@@ -23,8 +23,36 @@ from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
 LOCATION = "imgpipe"
 """Name of the code location; the same as in workspace.yaml, so that schedules and sensors keep their state."""
 
-_HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""HTTP/2's connection preface, and an empty SETTINGS frame."""
+_DATA, _HEADERS, _SETTINGS = 0, 1, 4
+"""Types of HTTP/2's frames (RFC 9113, section 6)."""
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def _header(name: str, value: str) -> bytes:
+    """A literal header field without indexing (RFC 7541, section 6.2.2)."""
+    return b"\0" + b"".join(bytes((len(text),)) + text.encode() for text in (name, value))
+
+
+_HEALTH_CHECK = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    + _frame(_SETTINGS, 0, 0)
+    + _frame(
+        _HEADERS,
+        0x4,  # END_HEADERS
+        1,
+        _header(":method", "POST")
+        + _header(":scheme", "http")
+        + _header(":path", "/grpc.health.v1.Health/Check")
+        + _header(":authority", "localhost")
+        + _header("content-type", "application/grpc")
+        + _header("te", "trailers"),
+    )
+    + _frame(_DATA, 0x1, 1, bytes(5))  # END_STREAM; an empty message
+)
+"""A connection with one gRPC request, by hand: the library takes 20 MB and a second to import."""
 
 
 class StandIns(HttpPart):
@@ -55,6 +83,8 @@ class CodeServer(Part):
 
     name = "code-server"
     start_seconds = 180
+    hung_seconds = 120
+    """Its threads may all wait for a database, which is given up after 70 s when it is frozen."""
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
         super().__init__(folder, 0, environ=environ)
@@ -74,15 +104,20 @@ class CodeServer(Part):
         return [sys.executable, "-m", "dagster", "api", "grpc", *module, "-s", str(self.socket), *flags]
 
     def answers(self) -> bool:
-        """Whether it replies to the opening of HTTP/2, gRPC's transport (RFC 9113, section 3.4)."""
+        """Whether one of the threads that answer requests answers. Connections are taken by others."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(PROBE_SECONDS)
             try:
                 probe.connect(str(self.socket))
-                probe.sendall(_HTTP2_OPENING)
-                return bool(probe.recv(1))
+                probe.sendall(_HEALTH_CHECK)
+                with probe.makefile("rb") as answer:
+                    while head := answer.read(9):
+                        if head[3] == _HEADERS:
+                            return True
+                        answer.read(int.from_bytes(head[:3], "big"))
             except OSError:
                 return False
+        return False
 
 
 class Webserver(HttpPart):

@@ -23,7 +23,7 @@ from imgpipe_orchestration.devstack.orphans import end_orphans
 from imgpipe_orchestration.devstack.plan import Plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.services import CodeServer, Webserver
-from imgpipe_orchestration.devstack.watched import HUNG_SECONDS, Watched
+from imgpipe_orchestration.devstack.watched import Watched
 from imgpipe_orchestration.errors import BackendUnavailable
 
 HOUSEKEEPING_SECONDS = 60.0
@@ -177,7 +177,7 @@ class Supervisor:
                     self.say(f"{part.name} does not come up within {part.start_seconds:g} s; ending it")
                     part.kill()
             elif watched.hangs():
-                seconds = part.silent_seconds + HUNG_SECONDS
+                seconds = part.silent_seconds + part.hung_seconds
                 self.say(f"{part.name} {part.silence} for {seconds:g} s; ending it")
                 part.kill()
         for watched in self._watched:

@@ -14,8 +14,6 @@ STEADY_SECONDS = 60.0
 PROBE_SECONDS = 20.0
 """How often a part is probed; once it does not answer, every `PROBE_AGAIN_SECONDS`."""
 PROBE_AGAIN_SECONDS = 5.0
-HUNG_SECONDS = 30.0
-"""A part that has not answered for so long is killed. Longer than an answer takes on a busy machine."""
 
 
 class Watched:
@@ -41,7 +39,7 @@ class Watched:
         return time.monotonic() - self.part.started > self.part.start_seconds and not self.part.works()
 
     def hangs(self) -> bool:
-        """Probe it if a probe is due; True when it has not answered for HUNG_SECONDS."""
+        """Probe it if a probe is due; True when it has not answered for its `hung_seconds`."""
         now = time.monotonic()
         if now < self.probe_at:
             return False
@@ -50,7 +48,7 @@ class Watched:
             return False
         self.silent_since = self.silent_since or now
         self.probe_at = time.monotonic() + PROBE_AGAIN_SECONDS
-        return now - self.silent_since >= HUNG_SECONDS
+        return now - self.silent_since >= self.part.hung_seconds
 
     def next_pause(self) -> float:
         """Seconds to wait after the death that was just seen."""

@@ -8,25 +8,30 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
+import grpc
 import psutil
 import psycopg
 import pymongo
 import pytest
 import requests
 from dagster._daemon.types import DaemonHeartbeat
+from grpc_health.v1 import health, health_pb2_grpc
 
+from imgpipe_orchestration.devstack import services
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import free_port, is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
-from imgpipe_orchestration.devstack.services import Daemon
+from imgpipe_orchestration.devstack.services import CodeServer, Daemon
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.runs.storage import with_psycopg2
 from imgpipe_orchestration_tests.conftest import S3Access
@@ -230,6 +235,29 @@ def test_a_daemon_works_whose_last_heartbeat_is_of_these_minutes(
     daemon = Daemon(tmp_path, environ={"DAGSTER_PG_URL": with_psycopg2(url)})
     daemon.started = time.monotonic() - 1000
     assert daemon.works() is works
+
+
+def test_a_code_server_answers_as_long_as_one_of_its_threads_does(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "PROBE_SECONDS", 2)
+    part = CodeServer(open_folder, environ={})
+    assert not part.answers()
+    released = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads)
+        health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
+        server.add_insecure_port(part.url)
+        server.start()
+        try:
+            assert part.answers()
+            threads.submit(released.wait)
+            assert not part.answers()
+            released.set()
+            assert part.answers()
+        finally:
+            released.set()
+            server.stop(None).wait()
 
 
 def test_a_server_told_to_end_while_somebody_is_connected_no_longer_works(open_folder: Path) -> None:
