@@ -104,7 +104,7 @@ def _table(plan: Plan) -> Table:
     for name, (where, what) in rows.items():
         if name in running:
             table.add_row(name, where, what)
-        elif name in {"postgres", "s3", "mongo"}:
+        elif name in {"dagster-webserver", "postgres", "s3", "mongo"}:
             table.add_row(name, redact(where), f"{what} (yours)")
     if plan.stand_ins:
         table.add_row("stand-ins", running["stand-ins"].url, f"play {', '.join(plan.stand_ins)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -49,6 +50,11 @@ def test_the_gateway_answers_on_both_of_its_ports(stack: Up) -> None:
 def test_up_says_of_each_part_when_it_answers(stack: Up) -> None:
     started = stack.output.partition("Ready after")[0]
     assert all(f"{name} answers\n" in started for name in ("postgres", "s3", "mongo", "gateway"))
+
+
+def test_up_without_dagster_says_that_its_port_is_for_one_of_yours(stack: Up) -> None:
+    url = re.escape(stack.environment["DAGSTER_URL"])
+    assert re.search(rf"dagster-webserver .* {url} .* pipelines, runs, schedules \(yours\)", stack.output)
 
 
 def test_env_prints_every_name_that_others_rely_on(stack: Up) -> None:
