@@ -72,7 +72,7 @@ class Decision:
         if lost:
             because["status"] = (
                 f"{lost.size} as {lost.format} is gone from the object store or damaged there, until it is made again "
-                "at night; another variant stands in."
+                "at night from its original; another variant stands in."
             )
         return {
             "asked": {**wish.parameters, "accept": accept},

@@ -243,7 +243,9 @@ async def _stood_in(
             given = decision.stand_in(decision.shelved(v for v in left if v.object_key not in gone), wish, accept)
         except NotFound as nothing:
             if isinstance(fault, NotFound):
-                raise NotFound("This image is missing from the object store; it is made again at night.") from nothing
+                raise NotFound(
+                    "This image is missing from the object store; it is made again at night if its original is there."
+                ) from nothing
             raise fault from nothing
         try:
             data = await hot.content(given.variant)
