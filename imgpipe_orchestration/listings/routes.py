@@ -14,7 +14,7 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.listings import serving, uploads
 from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, user_id
-from imgpipe_orchestration.web.forms import form_in
+from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
 from imgpipe_orchestration.web.open_route import OpenRoute
 from imgpipe_orchestration.web.problems import problem
@@ -131,7 +131,7 @@ def upload_listing_image(
 def sent(file: UploadFile, most: int) -> uploads.Sent:
     """The file with its bytes; a file of more than `most` bytes is not read, because it is refused by its size."""
     size = file.size or 0
-    return uploads.Sent(file.filename or "unnamed", b"" if size > most else file.file.read(), size)
+    return uploads.Sent(name_of(file) or "unnamed", b"" if size > most else file.file.read(), size)
 
 
 @public.get(

@@ -17,7 +17,7 @@ from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
-from imgpipe_orchestration.web.forms import form_in
+from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import RowId
 
@@ -66,7 +66,7 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
                 if not value.filename and not value.size:
                     continue  # an empty file field of a browser's form
                 field = uploads.field_named(name)
-                filename = (value.filename or name).replace("\0", "")
+                filename = (name_of(value) or name).replace("\0", "")
                 files.append(uploads.Upload(field, filename, await value.read(limit + 1)))
             elif name in uploads.PROFILE_TEXTS:
                 texts[name] = value

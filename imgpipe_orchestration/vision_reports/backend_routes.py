@@ -22,7 +22,7 @@ from imgpipe_orchestration.vision_reports.model import (
 )
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
-from imgpipe_orchestration.web.forms import form_in
+from imgpipe_orchestration.web.forms import form_in, name_of
 
 
 def backend_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
@@ -142,7 +142,7 @@ async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
         answer = Uploaded(images=[], rejected=[])
         for file in files:
             data = await file.read(largest + 1)
-            await run_in_threadpool(_keep, services, plain_text(file.filename, 200), data, organization, answer)
+            await run_in_threadpool(_keep, services, plain_text(name_of(file), 200), data, organization, answer)
         return answer
 
 

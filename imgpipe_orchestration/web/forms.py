@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, Headers
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -56,6 +56,15 @@ async def form_in(request: Request, *, files: int, fields: int) -> AsyncIterator
         yield form
     finally:
         await form.close()
+
+
+def name_of(file: UploadFile) -> str:
+    """The file's name as it was on its owner's disk; empty when it came without one.
+
+    Browsers and curl write a quotation mark in it as %22 (HTML, "multipart/form-data encoding algorithm") and leave a
+    percent sign as it is, so a name that has %22 of itself cannot be told from it.
+    """
+    return (file.filename or "").replace("%22", '"')
 
 
 class UnknownCharset(Permanent):

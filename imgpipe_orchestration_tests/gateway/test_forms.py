@@ -111,3 +111,14 @@ def test_a_whole_form_is_taken_in_pieces_of_any_size(gateway: Gateway, route: Ro
     ):
         assert sent(gateway, route, *pieces).status_code in {200, 202, 303}
     assert kept(gateway) != []
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
+def test_quotation_marks_in_a_files_name_that_browsers_and_curl_write_as_22_are_kept_as_marks(
+    gateway: Gateway, route: Route
+) -> None:
+    body = form(route).replace(b'"a.jpg"', b'"the %22blue%22 bowl 50%.jpg"')
+    assert sent(gateway, route, body).status_code in {200, 202, 303}
+    tables = ("original_name from pending_images", "original_name from image_queue", "name from vision_uploads")
+    names = [str(name) for table in tables for (name,) in gateway.rows(f"select {table}")]
+    assert names == ['the "blue" bowl 50%.jpg']

@@ -17,7 +17,7 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.web.auth import ServicesDep
-from imgpipe_orchestration.web.forms import form_in
+from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.values import RowId, Written
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -54,7 +54,7 @@ async def take(
         file = sent.get("file")
         if file is None or isinstance(file, str):
             raise BadInput("Send one file in the field `file`.", field="file")
-        data, name = await file.read(services.settings.upload_max_bytes + 1), file.filename or "unnamed"
+        data, name = await file.read(services.settings.upload_max_bytes + 1), name_of(file) or "unnamed"
     one = uploads.Upload(uploads.field_named(field), name, data)
     try:
         (accepted,) = await run_in_threadpool(uploads.accept, services, user, [one], {})
