@@ -79,18 +79,38 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     title = page.get_by_label("Title of the listing")
     title.fill("Blue bowl")
     page.get_by_role("heading", level=1).click()
-    page.clock.run_for(9000)
+    page.clock.run_for(5000)
+    expect(waiting).to_have_text("2")
     expect(title).to_have_value("Blue bowl")
-    title.fill("")
-    page.get_by_role("heading", level=1).click()
     page.context.set_offline(True)
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(502)])
     page.clock.run_for(9000)
-    expect(waiting).to_have_text("1")
+    expect(waiting).to_have_text("2")
     page.context.set_offline(False)
     page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
     page.clock.run_for(5000)
-    expect(waiting).to_have_text("2")
+    expect(waiting).to_have_text("3")
     assert page.evaluate("String(getSelection())") == "Listings", "what has not changed stays as it was"
+
+
+def test_a_part_with_a_filled_in_field_stays_until_the_field_is_empty(guest: Visitor, gateway: Gateway) -> None:
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+    guest.page.clock.install()
+    page = guest.go("/listings")
+    title, none_yet = page.get_by_label("Title of the listing"), page.get_by_role("heading", name="No listing has")
+    title.fill("Blue bowl")
+    page.get_by_role("heading", level=1).click()
+    anew = '<main id="main"><p>Nothing is left.</p></main>'
+    page.route("**/listings", lambda route: route.fulfill(content_type="text/html", body=anew))
+    page.clock.run_for(5000)
+    expect(title).to_have_value("Blue bowl")
+    expect(none_yet).to_be_visible()
+    title.fill("")
+    page.get_by_role("heading", level=1).click()
+    page.clock.run_for(5000)
+    expect(page.locator("main")).to_have_text("Nothing is left.")
 
 
 def test_a_page_that_follows_its_work_gives_way_to_a_proxy_that_asks_to_sign_in(

@@ -2,8 +2,7 @@
 // has changed in it takes its place. Where nobody answers, all of it stays, and the next look may find more. A page that
 // only says that a store is away gives way to the one that was asked for.
 function busy() {
-  const typed = [...document.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
-  return typed || document.hidden || document.activeElement?.closest("form, a");
+  return document.hidden || document.activeElement?.closest("form, a");
 }
 
 async function look() {
@@ -12,10 +11,11 @@ async function look() {
     const page = new DOMParser().parseFromString(answer?.ok ? await answer.text() : "", "text/html");
     const main = page.getElementById("main");
     if (answer && answer.status < 500 && !busy()) {
+      const shown = document.getElementById("main");
       // Without: the session has ended, here or at a proxy, or what the page is about.
-      if (!main || document.getElementById("error")) return location.reload();
-      renew(document.getElementById("main"), main);
-      if (!page.querySelector("script[src*='reload.js']")) return; // all is done
+      const other = !main || document.getElementById("error");
+      if (other && !filledIn(shown)) return location.reload();
+      if (!other && renew(shown, main) && !page.querySelector("script[src*='reload.js']")) return; // all is done
     }
   } catch {
     // Away for the moment.
