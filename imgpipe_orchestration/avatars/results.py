@@ -117,6 +117,11 @@ def of_task(connection: Connection, task: int) -> list[Persona]:
     ]
 
 
+def failure_codes(connection: Connection, task: int) -> dict[int, str | None]:
+    """The error codes with which a task's people were given up, by person."""
+    return {row.item_id: row.error_code for row in connection.execute(_CODES, {"id": task})}
+
+
 # --- the data stage --------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +218,11 @@ def complete(connection: Connection, persona: int, urls: Sequence[str]) -> None:
 
 
 # --- the statements --------------------------------------------------------------------------------------------------
+
+_CODES = text("""
+    select w.item_id, w.error_code from generation_results r
+    join work_items w on w.queue = 'avatar_images' and w.item_id = r.id where r.task_id = :id and r.status = 'failed'
+""")
 
 _OPEN = text("""
     select number, round, positions, question from generation_batches

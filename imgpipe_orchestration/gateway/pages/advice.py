@@ -19,7 +19,7 @@ _THE_FILE = "The file itself is at fault, and another try ends the same: have it
 _ADVICE = {
     "bad-image": Advice(_THE_FILE.format("saved anew"), may_help=False),
     "too-large": Advice(_THE_FILE.format("saved smaller"), may_help=False),
-    "partner-refused": Advice("The provider said no for good. Requeue it once what it refused is mended."),
+    "partner-refused": Advice("The provider said no for good. Another try helps once what it refused is changed."),
     "worker-died": Advice("Its worker died at every try. Look at the last run's log before you requeue it."),
 }
 _ANY = Advice("Another try may help once its cause is gone.")

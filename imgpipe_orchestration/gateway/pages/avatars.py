@@ -70,12 +70,13 @@ def task(request: Request, services: ServicesDep, session: Operator, task_id: st
         found = records.by_public_id(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = results.of_task(connection, found.id)
+        codes = results.failure_codes(connection, found.id)
     return page(
         request,
         "avatar_task.html",
         session,
         task=routes.answer_of(found, progress),
-        people=[(person, _pictures(person)) for person in people],
+        people=[(person, _pictures(person), codes.get(person.id)) for person in people],
         steps=len(Step),
         running=found.status not in ENDED,
     )

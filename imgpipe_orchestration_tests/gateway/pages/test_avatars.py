@@ -23,10 +23,9 @@ from imgpipe_orchestration_tests.partners.wire import reply, serving
 MakeGateway = Callable[..., Gateway]
 
 
-def test_people_are_asked_for_watched_looked_at_and_taken_home(
-    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
-) -> None:
-    gateway = make_gateway(
+def drawing(make_gateway: MakeGateway, standins: StandInAccess) -> Gateway:
+    """A gateway whose people are invented and drawn by the stand-ins, in small."""
+    return make_gateway(
         openai_api_key=f"key-{uuid.uuid4()}",
         openai_base_url=standins.openai_url,
         flowise_base_url=standins.flowise_url,
@@ -35,6 +34,12 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         avatar_least_side=200,
         avatar_thumbnail_side=128,
     )
+
+
+def test_people_are_asked_for_watched_looked_at_and_taken_home(
+    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
+) -> None:
+    gateway = drawing(make_gateway, standins)
     with visit(gateway.url) as guest:
         page = guest.go("/avatars")
         assert guest.axe() == []
@@ -55,6 +60,24 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         assert Path(csv.value.path()).read_text().count("\n") >= 3
         guest.go("/avatars")
         expect(page.get_by_role("link", name="Gardeners in Lisbon")).to_be_visible()
+
+
+def test_somebody_whose_picture_was_refused_shows_why_and_what_may_help(
+    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
+) -> None:
+    gateway = drawing(make_gateway, standins)
+    with visit(gateway.url) as guest:
+        page = guest.go("/avatars")
+        page.get_by_label("How many").fill("2")
+        page.get_by_role("button", name="Ask").click()
+        expect(page.get_by_text("0 of 2 people")).to_be_visible()
+        work.run_data(gateway.services, "run-1")
+        standins.fault("openai", "content_policy", operation="images", count=1)
+        work.run_images(gateway.services, "run-2")
+        expect(page.locator(".person .bad.notice")).to_have_text(
+            "OpenAI refused for its content policy. The provider said no for good."
+            " Another try helps once what it refused is changed."
+        )
 
 
 def test_what_was_typed_during_an_outage_is_there_again_after_it(
