@@ -382,12 +382,15 @@ def test_the_search_takes_no_more_than_can_be_searched_for(guest: Visitor) -> No
     expect(page.get_by_role("heading", name="Nothing was found")).to_be_visible()
 
 
-def test_an_image_found_by_its_files_name_shows_it(guest: Visitor, gateway: Gateway) -> None:
+def test_the_gallery_shows_what_is_on_an_image_and_its_files_name_by_which_it_is_found(
+    guest: Visitor, gateway: Gateway
+) -> None:
     gateway.upload(1, profile_image=picture())
     gateway.run_due()
     gateway.rows("update media_ai_analysis set alt_text = 'a blue bowl' returning media_id")
     tile = guest.go("/media").locator(".tile")
     expect(tile).to_contain_text("a blue bowl")
+    expect(tile).to_contain_text("my profile_image.jpg")
     guest.go("/media?q=profile_image.jpg")
     expect(tile).to_contain_text("my profile_image.jpg")
     expect(tile).to_contain_text("file name")
