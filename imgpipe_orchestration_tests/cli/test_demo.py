@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from imgpipe_orchestration.cli import demo as command
 from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.demo.media import MediaScenario
 from imgpipe_orchestration.devstack.demo.runner import let_runs_end, run, scenarios
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
@@ -78,6 +80,15 @@ def test_demos_on_one_folder_share_the_cron_jobs_of_the_first(gateway: Gateway, 
         ("LexCorp", gateway.url),
         ("Oceanix", gateway.url),
     ]
+
+
+def test_what_the_gallery_suggests_to_search_for_is_found_among_the_demos_images(gateway: Gateway) -> None:
+    MediaScenario(Stack({**gateway.settings.environment(), "GATEWAY_URL": gateway.url})).feed()
+    gateway.run_due()
+    suggested = re.search('type="search".*?placeholder="([^"]+)"', gateway.get("/media").text)
+    assert suggested is not None
+    for words in suggested[1].split(", "):
+        assert "Nothing was found" not in gateway.get(f"/media?q={words}").text, words
 
 
 def test_a_server_that_is_away_while_the_demo_looks_is_waited_for() -> None:

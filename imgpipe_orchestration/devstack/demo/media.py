@@ -33,20 +33,19 @@ class MediaScenario(Scenario):
 
     def feed(self) -> int:
         first = {
-            "profile_image": photos.jpeg("astronaut"),
-            "header_image": photos.jpeg("hubble", width=2400),
-            "logo_image": photos.drawn_logo(),
-            "product_image": photos.jpeg("coffee", width=2000),
+            "profile_image": ("astronaut.jpg", photos.jpeg("astronaut")),
+            "header_image": ("stars.jpg", photos.jpeg("hubble", width=2400)),
+            "logo_image": ("logo.png", photos.drawn_logo()),
+            "product_image": ("coffee.jpg", photos.jpeg("coffee", width=2000)),
         }
         second = {
-            "profile_image": photos.jpeg("chelsea"),
-            "site_image": photos.large(1),
-            "event_image": photos.jpeg("retina"),
+            "profile_image": ("cat.jpg", photos.jpeg("chelsea")),
+            "site_image": ("wall.jpg", photos.large(1)),
+            "event_image": ("retina.jpg", photos.jpeg("retina")),
         }
         # Users of this moment: a second demo on the same data must not find the first one's images.
         now = int(time.time())
-        for user_id, uploads in ((now, first), (now + 1_000_000_000, second)):
-            files = {field: (f"{field}.{_extension(data)}", data) for field, data in uploads.items()}
+        for user_id, files in ((now, first), (now + 1_000_000_000, second)):
             answer = self.stack.accepted(
                 "PATCH", "/users/me", headers=self.stack.user_headers(user_id), files=files, data={"first_name": "Demo"}
             )
@@ -82,10 +81,6 @@ def _shown(profile: dict[str, Any], field: str) -> str:
     if isinstance(value, list):
         value = value[0]["media_path"] if value else ""
     return str(value or "/temp_images/")
-
-
-def _extension(data: bytes) -> str:
-    return "png" if data.startswith(b"\x89PNG") else "jpg"
 
 
 SCENARIO = MediaScenario
