@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableToggle, partition_key
+from imgpipe_orchestration.auto_marker.steps import NOBODY
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
@@ -105,7 +106,9 @@ def _customers(services: Services) -> list[dict[str, Any]]:
     pending = News(services.documents).pending_by_customer(opted_out=())
     with transaction(services.engine) as connection:
         marked = {
-            unescaped(row.customer_id): row for row in connection.execute(_MARKED, {"job": JOB}) if row.customer_id
+            unescaped(row.customer_id): row
+            for row in connection.execute(_MARKED, {"job": JOB, "nobody": NOBODY})
+            if row.customer_id
         }
     names = {name for name in (*pending, *off, *marked) if isinstance(name, str) and name}
     rows = [
@@ -128,5 +131,6 @@ _MARKED = text("""
         (array_agg(cast(coalesce(result ->> 'images_failed', '0') as bigint) order by finished_at desc))[1] as failed
     from job_instances
     where job = :job and status in ('completed', 'failed') and finished_at >= now() - interval '7 days'
+        and result ->> 'note' is distinct from :nobody
     group by customer_id
 """)

@@ -91,12 +91,19 @@ def test_a_run_is_refused_for_a_customer_who_was_switched_off_meanwhile(guest: V
     expect(page.get_by_role("button", name="Run now")).to_have_count(0)
 
 
-def test_an_id_that_nobody_has_is_said_to_be_unknown(guest: Visitor, gateway: Gateway) -> None:
+def test_an_id_that_nobody_has_is_said_to_be_unknown_and_is_no_customer_after_a_run(
+    guest: Visitor, gateway: Gateway
+) -> None:
     seed(gateway.services, "acme", 1)
     page = guest.go("/processing?customer=acne")
     expect(page.get_by_text("neither a news document nor a setting of this customer")).to_be_visible()
     guest.go("/processing?customer=acme")
     expect(page.get_by_text("Automatic marking is on: the default")).to_be_visible()
+    todo = plan(gateway.services, scheduled=False, customers=["acne"])
+    list(carry_out(gateway.services, todo, "run-1", batch_size=None))
+    guest.go("/processing")
+    expect(page.get_by_text("there is no document of this customer")).to_be_visible()
+    expect(page.get_by_role("switch")).to_have_text(["on"])
 
 
 def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:
