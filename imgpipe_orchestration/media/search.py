@@ -6,6 +6,7 @@ not. Nearest neighbours come from HNSW indexes, which are fast and approximate; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -93,7 +94,12 @@ def by_text(
     connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int
 ) -> list[Found]:
     """By words in alt text, subject, style, labels and text in the picture, by media id, by words in the file's name,
-    and, if a vector is given, by meaning. Best first; the rankings are combined by reciprocal rank fusion."""
+    and, if a vector is given, by meaning. Best first; the rankings are combined by reciprocal rank fusion.
+
+    A hyphen before a word leaves out what has the word. One between spaces is no such wish, though PostgreSQL takes it
+    for one: it is in names like "photo - Copy.jpg".
+    """
+    words = re.sub(r"(?<!\S)-+(?!\S)", " ", words)
     rankings = [_by_words(connection, words, filters, limit)]
     if vector is not None:
         rankings.append(_by_meaning(connection, vector, filters, limit))

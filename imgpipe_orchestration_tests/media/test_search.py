@@ -74,6 +74,7 @@ def test_words_meaning_colour_and_looks_each_find_what_they_should(seeing_gatewa
     [
         ("IMG_2041.jpg", ["IMG_2041.jpg", "img_2041", "img-2041", "2041"], ["IMG_20", "IMG_2042.jpg", "2041 -img"]),
         ("blue-bowl (2).final.PNG", ["blue-bowl (2).final.PNG", "bowl blue", '"blue bowl"'], ['"bowl blue"', "bowls"]),
+        ("photo - Copy.jpg", ["photo - Copy.jpg", "copy - photo"], ["photo -copy"]),
         ("Zoë's Füße.webp", ["Zoë's Füße.webp", "Füße"], ["Zoe"]),
     ],
 )
