@@ -22,13 +22,12 @@ from imgpipe_orchestration.imaging.reading.jpeg_segments import (
 )
 from imgpipe_orchestration.imaging.reading.part_limits import check_parts
 from imgpipe_orchestration.imaging.reading.png_chunks import chunks
+from imgpipe_orchestration.imaging.reading.readers import read_here
 from imgpipe_orchestration.imaging.reading.tiff_directory import is_raw
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
-"""What a message asks for in place of a file that is not read."""
-_RAW = f"a camera's raw file is not read: develop it and send {READ}"
+_RAW = "a camera's raw file is not read: develop it and send "
 _RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
 """Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, Canon's newer ones like a video."""
 _RAW_BRAND = b"crx "
@@ -79,14 +78,14 @@ def identify(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return _identify_iso(data)
     if data.startswith(_RAW_SIGNATURES):
-        raise BadImage(_RAW)
+        raise BadImage(_RAW + read_here())
     for signature, title in _OTHER_IMAGES.items():
         if data.startswith(signature):
-            raise BadImage(f"{title} is not read: send {READ}")
+            raise BadImage(f"{title} is not read: send {read_here()}")
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
         raise BadImage("SVG is not accepted (it can carry scripts): send JPEG, PNG, WebP or AVIF")
-    raise BadImage(f"not an image {_guessed(data, start)}: send {READ}")
+    raise BadImage(f"not an image {_guessed(data, start)}: send {read_here()}")
 
 
 def _guessed(data: bytes, start: bytes) -> str:
@@ -112,11 +111,11 @@ def _identify_iso(data: bytes) -> str:
     if brands & _HEIC_BRANDS:
         return "heic"
     if _RAW_BRAND in brands:
-        raise BadImage(_RAW)
+        raise BadImage(_RAW + read_here())
     if _SHORTENED in brands:
-        raise BadImage(f"an AVIF or HEIC with the shortened header of brand 'mif3' is not read: send {READ}")
+        raise BadImage(f"an AVIF or HEIC with the shortened header of brand 'mif3' is not read: send {read_here()}")
     brand = data[8:12].decode("ascii", "replace")
-    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {READ}")
+    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {read_here()}")
 
 
 def check_cost(data: bytes, name: str, limits: Limits) -> None:
@@ -137,7 +136,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     if name == "jpeg":
         _check_kind(data)
     if name == "tiff" and is_raw(data):
-        raise BadImage(_RAW)
+        raise BadImage(_RAW + read_here())
     if name == "png":
         texts = sum(kind in (b"zTXt", b"iTXt") for kind, *_ in chunks(data))
         if texts > limits.max_text_chunks:
@@ -152,9 +151,9 @@ def _check_kind(jpeg: bytes) -> None:
     """
     for kind, start, _ in segments(jpeg):
         if kind == JPEG_LS_FRAME:
-            raise BadImage(f"JPEG-LS is not read: send {READ}")
+            raise BadImage(f"JPEG-LS is not read: send {read_here()}")
         if kind in HIERARCHICAL_FRAMES:
-            raise BadImage(f"a hierarchical JPEG is not read: send {READ}")
+            raise BadImage(f"a hierarchical JPEG is not read: send {read_here()}")
         if kind in FRAMES and jpeg[start : start + 1] > b"\x08":
             raise BadImage(f"a JPEG of {jpeg[start]} bits is not read, nor shown by browsers: save it with 8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 
 from PIL import AvifImagePlugin, BmpImagePlugin, ExifTags, Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
@@ -38,6 +39,9 @@ PILLOW_NAME = {
     "jxl": "JXL",
 }
 """Pillow's name of each format that is read. Opening is restricted to the one that the signature says."""
+
+OPTIONAL = {"heic": ("HEIC", "pillow_heif"), "jxl": ("JPEG XL", "pillow_jxl")}
+"""The title of each format that an extra adds, and the module that reads it."""
 
 _BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 """Pillow takes such a file for a classic TIFF and misreads it."""
@@ -76,28 +80,34 @@ def enable(name: str) -> None:
     Raises:
         BadImage: the format is optional and its extra is not installed; says how to install it.
     """
+    if name in OPTIONAL and PILLOW_NAME[name] not in Image.OPEN:
+        _add(name)
     if name == "heic":
-        _optional("pillow_heif", "heic", "HEIC", register="register_heif_opener")
         # One, as for AVIF. Each thread also takes up to 128 MB of the addresses that a worker may use.
         importlib.import_module("pillow_heif").options.DECODE_THREADS = 1
     elif name == "jxl":
-        _optional("pillow_jxl", "jxl", "JPEG XL", register=None)
         # One, as for AVIF: 0 is the caller's own thread.
         importlib.import_module("pillow_jxl.JpegXLImagePlugin").__dict__["DECODE_THREADS"] = 0
 
 
-def _optional(module: str, extra: str, title: str, *, register: str | None) -> None:
-    if PILLOW_NAME[extra] in Image.OPEN:
-        return
+def _add(name: str) -> None:
+    title, module = OPTIONAL[name]
     try:
         plugin = importlib.import_module(module)
     except ImportError as error:
         raise BadImage(
-            f"{title} is not enabled here: send JPEG, PNG, WebP or AVIF"
-            f" (operators, in the project's folder: pip install -c constraints.txt '.[{extra}]')"
+            f"{title} is not enabled here: send {read_here()}"
+            f" (operators, in the project's folder: pip install -c constraints.txt '.[{name}]')"
         ) from error
-    if register:
-        getattr(plugin, register)()
+    if name == "heic":
+        plugin.register_heif_opener()
+
+
+def read_here() -> str:
+    """What a message asks for in place of a file that is not read."""
+    extras = (title for title, module in OPTIONAL.values() if importlib.util.find_spec(module))
+    *others, last = ("JPEG", "PNG", "WebP", "AVIF", "GIF", "TIFF", "BMP", *extras)
+    return f"{', '.join(others)} or {last}"
 
 
 def lazily_opened(data: bytes, name: str, limits: Limits) -> Image.Image:

@@ -118,12 +118,13 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         raise TooLarge(f"the {name} has far more pixels than the limit, {most:g} million: save it smaller") from error
     except UnidentifiedImageError as error:
         rarely = " or it is of a kind that is not read" if name in _MANY_KINDS else ""
-        raise BadImage(f"the file begins like {name} but its header is broken{rarely}: send {headers.READ}") from error
+        broken = f"the file begins like {name} but its header is broken{rarely}: send {readers.read_here()}"
+        raise BadImage(broken) from error
     except ImgpipeError:
         raise
     except Exception as error:
         if str(error).startswith("Unsupported"):
-            raise BadImage(f"the {name} is of a kind that is not read: send {headers.READ}") from error
+            raise BadImage(f"the {name} is of a kind that is not read: send {readers.read_here()}") from error
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
         raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
     if name in _PROFILE:

@@ -439,8 +439,15 @@ def test_an_optional_format_says_that_it_is_not_enabled(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(Image.OPEN, kind, raising=False)
-    with pytest.raises(BadImage, match=r"not enabled here.*pip install"):
+    with pytest.raises(BadImage, match=r"not enabled here.*pip install") as refused:
         sniff(signature + bytes(64))
+    title = "HEIC" if kind == "HEIF" else "JPEG XL"
+    assert title not in refused.value.public.partition("send ")[2]
+
+
+def test_a_file_that_is_not_read_is_told_the_optional_formats_that_are_enabled() -> None:
+    with pytest.raises(BadImage, match=r"send JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, HEIC or JPEG XL$"):
+        sniff(b"Hello")
 
 
 def test_heic_is_read() -> None:
