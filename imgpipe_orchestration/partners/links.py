@@ -44,7 +44,7 @@ def expiry_of(url: str) -> datetime | None:
                 return signed + timedelta(seconds=int(query[f"x-{vendor}-expires"]))
         if "expires" in query and "signature" in query:
             return datetime.fromtimestamp(int(query["expires"]), UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):  # OSError: a year beyond what the system's calendar counts
         return None
     return None
 

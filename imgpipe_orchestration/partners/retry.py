@@ -121,7 +121,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 def _moment(date: str) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # OverflowError: a year of twenty digits
         return None
 
 

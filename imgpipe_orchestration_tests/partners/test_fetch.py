@@ -386,9 +386,12 @@ def test_an_expired_signature_is_named_as_the_reason_and_not_tried_again(query: 
     assert SECRET not in str(caught.value)
 
 
-def test_a_403_under_a_valid_signature_is_not_called_expired() -> None:
+@pytest.mark.parametrize(
+    "end", ["se=2999-01-01T00:00:00Z&sig", f"Expires={10**12}&Signature", f"Expires={10**18}&Signature"]
+)
+def test_a_403_under_a_valid_signature_is_not_called_expired(end: str) -> None:
     with serving(lambda h, _: reply(h, status=403)) as server, pytest.raises(PartnerRefused, match="access is refused"):
-        fetcher(server).fetch_bytes(f"{server.url}/a.jpg?se=2999-01-01T00:00:00Z&sig={SECRET}", QUICK)
+        fetcher(server).fetch_bytes(f"{server.url}/a.jpg?{end}={SECRET}", QUICK)
 
 
 def test_no_signature_gets_into_errors_or_logs(caplog: pytest.LogCaptureFixture) -> None:

@@ -66,9 +66,19 @@ def test_a_date_to_retry_after_is_by_our_clock_where_the_answer_has_none() -> No
     assert parse_retry_after({"retry-after": until, "date": "today"}) == pytest.approx(600, abs=30)
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "1e400", "1e300", "86401", "Thu, 01 Jan 2126 00:00:00 GMT"])
+ENDLESS_YEAR = f"Thu, 01 Jan {10**20} 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", "1e400", "1e300", "86401", "Thu, 01 Jan 2126 00:00:00 GMT", ENDLESS_YEAR]
+)
 def test_a_retry_after_that_nobody_means_is_ignored(text: str) -> None:
     assert parse_retry_after({"retry-after": text}) is None
+
+
+def test_an_answer_whose_own_date_makes_no_sense_is_read_by_our_clock() -> None:
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
+    assert parse_retry_after({"retry-after": until, "date": ENDLESS_YEAR}) == pytest.approx(600, abs=30)
 
 
 def test_the_gate_is_open_until_it_has_learnt_otherwise() -> None:
