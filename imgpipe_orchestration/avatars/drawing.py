@@ -15,7 +15,7 @@ from pathlib import Path
 
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import NotFound, Permanent, SpendingPaused, UnreadableAnswer
+from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import Drawn, OpenAIClient
 from imgpipe_orchestration.partners.usage import Usage, charged
@@ -177,8 +177,12 @@ def bought(services: Services, key: str) -> bytes:
 
     Raises:
         NotFound: somebody removed it from the bucket.
+        NotWhole: the bucket gives a part of it, or something else.
     """
     try:
-        return services.avatars_bucket.get(key)
+        data = services.avatars_bucket.get(key)
     except NotFound as error:
         raise NotFound(f"The bought picture {key} is gone from the bucket; try the persona again") from error
+    if b"IEND" not in data[-12:]:  # the last chunk of a PNG, which every bought picture is
+        raise NotWhole("The object store does not give the whole of a bought picture", detail=key)
+    return data

@@ -72,7 +72,7 @@ def as_zip(services: Services, task: Task, people: list[Persona]) -> Iterator[by
                 continue
             for name, image in sorted(person.images.items()):
                 try:
-                    data = services.avatars_bucket.get(image["key"])
+                    data = services.avatars_bucket.get(image["key"], size=image["bytes"])
                 except ImgpipeError as error:
                     missing.append(f"{image['key']}: {error.public}")
                     continue

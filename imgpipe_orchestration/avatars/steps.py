@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
@@ -12,7 +12,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, Retryable, SpendingPaused, TooLarge
+from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Retryable, SpendingPaused, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -46,18 +46,24 @@ class _Place:
         """A bought picture (`base_object` or `grid_object`), from memory or from the bucket.
 
         Raises:
-            Retryable: it is not in the bucket, as after a failover of the store.
-            NotFound: nor was it at the earlier attempts. A retry of the persona buys it again.
+            Retryable: it is not in the bucket, or not whole, as after a failover of the store.
+            NotFound: nor was it there at the earlier attempts. A retry of the persona buys it again.
+            _Again, BadImage: nor was it whole; see `_buy_again`.
         """
         key = getattr(persona, name) or ""
         if key not in self.bought:
+            last = self.claim.failures + 1 >= store.IMAGES.max_attempts
             try:
                 self.bought[key] = bought(self.services, key)
             except NotFound as gone:
-                if self.claim.failures + 1 < store.IMAGES.max_attempts:
+                if not last:
                     raise Retryable(f"The bought picture {key} is not in the bucket", detail=gone.detail) from gone
                 self.commit(_BEFORE[name], **{name: None})
                 raise
+            except NotWhole as torn:
+                if not last:
+                    raise
+                _buy_again(self, persona, name, (torn.public,))
         return self.bought[key]
 
     def wanted(self, persona: Persona) -> Wanted:
@@ -161,7 +167,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
 
     found = _looked_at(place, persona, finishing.selfie, "base_object")
     if reasons := found.judgement.reasons:
-        _buy_again(place, persona, "base", reasons)
+        _buy_again(place, persona, "base_object", reasons)
     described = publish(place.services, persona, "base", found.files[0], parent=None)
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
@@ -178,7 +184,7 @@ def _split(place: _Place, persona: Persona) -> None:
 
     found = _looked_at(place, persona, finishing.four, "grid_object")
     if reasons := found.judgement.reasons:
-        _buy_again(place, persona, "grid", reasons)
+        _buy_again(place, persona, "grid_object", reasons)
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
@@ -204,9 +210,11 @@ def _upload(place: _Place, persona: Persona) -> None:
         try:
             place.cut = services.workshop.call(finishing.these, data, cells, place.wanted(persona))
         except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
-            _buy_again(place, persona, "grid", (error.public,))
+            _buy_again(place, persona, "grid_object", (error.public,))
     # The published selfie, because the signature refers to its bytes; without a certificate nothing does.
-    selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if services.settings.c2pa_certificate else b""
+    base = persona.images["base"]
+    certified = bool(services.settings.c2pa_certificate)
+    selfie = services.avatars_bucket.get(base["key"], size=base["bytes"]) if certified else b""
     described = {
         f"image_{number}": publish(services, persona, f"image_{number}", files, parent=selfie)
         for number, files in enumerate(place.cut)
@@ -237,14 +245,15 @@ _DO: dict[Step, Callable[[_Place, Persona], None]] = {
 }
 
 
-def _buy_again(place: _Place, persona: Persona, kind: Literal["base", "grid"], reasons: tuple[str, ...]) -> NoReturn:
-    """Go back to the step that buys the picture, or give the persona up.
+def _buy_again(place: _Place, persona: Persona, name: str, reasons: tuple[str, ...]) -> NoReturn:
+    """Go back to the step that buys the picture (`base_object` or `grid_object`), or give the persona up.
 
     Raises:
+        _Again: another one is to be bought.
         BadImage: `TRIES` pictures could not be used.
     """
-    name, tries = f"{kind}_object", f"{kind}_tries"
-    what, made, reason = "selfie" if kind == "base" else "grid", getattr(persona, tries), "; ".join(reasons)
+    what, tries = ("selfie", "base_tries") if name == "base_object" else ("grid", "grid_tries")
+    made, reason = getattr(persona, tries), "; ".join(reasons)
     if made >= TRIES:
         raise BadImage(f"No usable {what} in {made} tries: {reason}")
     place.commit(_BEFORE[name], **{name: None, tries: made + 1})

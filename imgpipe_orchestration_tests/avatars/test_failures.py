@@ -6,6 +6,7 @@ import base64
 import importlib
 import json
 from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +20,8 @@ from imgpipe_orchestration.storage.ledger import Ledger
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.relay import Relay
-from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
+from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.partners.wire import Server, pass_on, reply, serving
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,8 @@ def test_a_grid_that_was_damaged_after_it_was_cut_is_bought_again(desk: Desk) ->
     desk.images(steps=set(Step) - {Step.UPLOAD, Step.URLS})
     key = desk.people(task)[0].grid_object or ""
     desk.services.avatars_bucket.put(key, b"no picture", content_type="image/png")
-    desk.images()
+    for _ in range(store.IMAGES.max_attempts):
+        desk.images_now()
     assert desk.task(task).status is TaskStatus.COMPLETED
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 2)
 
@@ -431,3 +434,28 @@ def test_a_picture_kept_on_this_machine_that_cannot_be_read_is_bought_anew(
     else:
         file.write_bytes(content)
     assert drawing._kept(file) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [(Step.BASE, "base"), (Step.BASE_UPLOAD, "base"), (Step.GRID, "grid"), (Step.SPLIT, "grid")],
+)
+def test_a_bought_picture_of_which_the_store_gives_a_part_is_waited_for_and_not_bought_again(
+    desk: Desk, s3: S3Access, last: Step, kind: str
+) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps={step for step in Step if step <= last})
+
+    def half_of_it(handler: BaseHTTPRequestHandler, _: int) -> None:
+        is_it = handler.command == "GET" and f"/bought/{kind}-" in handler.path
+        pass_on(handler, s3.endpoint, lambda body: body[: len(body) // 2] if is_it else body)
+
+    with serving(half_of_it) as torn:
+        _move_s3(desk, torn.url)
+        desk.images()
+        assert "does not give the whole of a bought picture" in (desk.task(task).waiting_for or "")
+    _move_s3(desk, s3.endpoint)
+    desk.images_now()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
