@@ -130,7 +130,7 @@ class BatchWorker:
         if self.interrupted.is_set():
             raise BackendUnavailable("The run was stopped.")
         client = self._client()
-        view = self._services.workshop.call(inspection.view, self._stored(image.object_key))
+        view = self._services.workshop.call(inspection.view, self._stored(image.object_key, image.bytes))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
         asked = inspection.question(batch.user_query, image.name, image.description, view.measured)
         call = PaidCall.of(
@@ -155,7 +155,7 @@ class BatchWorker:
         buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
         answer = self._services.ledger.buy(call, purchase, buyer=buyer)
         with self._services.claims.fenced(claim) as rows:
-            batches.seen(rows, batch.id, image.position, view.measured, _labelled(answer.value, answer.usage))
+            batches.seen(rows, batch.id, image.position, view, _labelled(answer.value, answer.usage))
 
     def _give_up(self, claim: Claim, batch: Batch, image: BatchImage, reason: str) -> None:
         with self._services.claims.fenced(claim) as rows:
@@ -166,25 +166,25 @@ class BatchWorker:
 
         html = report.write(
             batch,
-            picture=lambda image: self._stored(_view_key(batch, image)),
+            picture=lambda image: self._stored(_view_key(batch, image), image.view_bytes),
             limit=self._settings.vision_report_max_bytes,
         )
         key = f"reports/{batch.batch_id}.html"
         self._bucket.put(key, html, content_type="text/html; charset=utf-8")
         with self._services.claims.fenced(claim) as rows:
-            batches.reported(rows, batch.id, key)
+            batches.reported(rows, batch.id, key, len(html))
             self._services.claims.finish(rows, batches.QUEUE, claim)
         self._bucket.discard(_view_key(batch, image) for image in batch.images)
         log.info("batch reported", extra={"batch": str(batch.batch_id), "bytes": len(html)})
 
-    def _stored(self, key: str) -> bytes:
-        """An object that was stored.
+    def _stored(self, key: str, size: int | None) -> bytes:
+        """An object that was stored; `size` in bytes, if it is known.
 
         Raises:
-            Retryable: the bucket does not have it, as after a failover of the store.
+            Retryable: the bucket does not have it, or not whole, as after a failover of the store.
         """
         try:
-            return self._bucket.get(key)
+            return self._bucket.get(key, size=size)
         except NotFound as gone:
             raise Retryable(gone.public, detail=gone.detail) from gone
 

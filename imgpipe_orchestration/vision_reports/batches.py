@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports.inspection import View
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus
 
 
@@ -49,7 +50,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class BatchImage:
-    """An image of a batch with its state. `analysis` is as returned by `inspection.accepted`."""
+    """An image of a batch with its state. `analysis` is as returned by `inspection.accepted`.
+
+    `bytes` and `view_bytes` are the sizes of the uploaded image and of its view; None where they are not known.
+    """
 
     position: int
     name: str
@@ -59,6 +63,8 @@ class BatchImage:
     measured: dict[str, Any] | None
     analysis: dict[str, Any] | None
     error: str | None
+    bytes: int | None = None
+    view_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +180,8 @@ def load(rows: Connection, number: int) -> Batch:
     row = rows.execute(text("select * from vision_batches where id = :id"), {"id": number}).one()
     images = rows.execute(
         text("""
-            select i.position, u.name, u.object_key, i.description, i.status, i.measured, i.analysis, i.error
+            select i.position, u.name, u.object_key, i.description, i.status, i.measured, i.analysis, i.error, u.bytes,
+                i.view_bytes
             from vision_batch_images i join vision_uploads u on u.image_id = i.image_id
             where i.batch_id = :id order by i.position
         """),
@@ -197,18 +204,20 @@ def running(rows: Connection, number: int) -> None:
     rows.execute(text("update vision_batches set status = 'running' where id = :id"), {"id": number})
 
 
-def seen(rows: Connection, number: int, position: int, measured: dict[str, Any], analysis: dict[str, Any]) -> None:
-    """An image has its answer."""
+def seen(rows: Connection, number: int, position: int, view: View, analysis: dict[str, Any]) -> None:
+    """An image has its answer; its view is stored."""
     rows.execute(
         text("""
-            update vision_batch_images set status = 'done', measured = :measured, analysis = :analysis, error = null
+            update vision_batch_images set status = 'done', measured = :measured, analysis = :analysis, error = null,
+                view_bytes = :size
             where batch_id = :batch and position = :position
         """),
         {
             "batch": number,
             "position": position,
-            "measured": json.dumps(measured),
+            "measured": json.dumps(view.measured),
             "analysis": json.dumps(analysis),
+            "size": len(view.jpeg),
         },
     )
 
@@ -224,9 +233,10 @@ def unseen(rows: Connection, number: int, position: int, reason: str) -> None:
     )
 
 
-def reported(rows: Connection, number: int, report_key: str) -> None:
-    """The report of a batch is stored."""
-    rows.execute(text("update vision_batches set report_key = :key where id = :id"), {"key": report_key, "id": number})
+def reported(rows: Connection, number: int, report_key: str, size: int) -> None:
+    """The report of a batch is stored; `size` in bytes."""
+    stored = text("update vision_batches set report_key = :key, report_bytes = :size where id = :id")
+    rows.execute(stored, {"key": report_key, "size": size, "id": number})
 
 
 def _image_ids(order: BatchOrder) -> list[UUID]:

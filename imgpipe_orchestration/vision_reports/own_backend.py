@@ -87,7 +87,7 @@ class OwnBackend:
         batch = batches.head(self._services.engine, _id(batch_id))
         if batch.status != BatchState.COMPLETED:
             raise Conflict(f"Batch {batch_id} has no report: it is {batch.status}")
-        return self._services.vision_bucket.get(batch.report_key)
+        return self._services.vision_bucket.get(batch.report_key, size=batch.report_bytes)
 
     def close(self) -> None:
         """Nothing to do: `Services` closes the connections."""

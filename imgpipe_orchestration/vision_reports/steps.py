@@ -19,6 +19,7 @@ from imgpipe_orchestration.errors import (
     Gone,
     ImgpipeError,
     NotFound,
+    NotWhole,
     PartnerRefused,
     UnreadableAnswer,
 )
@@ -214,11 +215,11 @@ class AnalysisWorker:
         """The report of a completed batch.
 
         Raises:
-            NoReport: the backend does not have it, or it is not HTML.
+            NoReport: the backend does not have it, or not whole, or it is not HTML.
         """
         try:
             return backend.report(batch_id)
-        except (NotFound, Conflict, UnreadableAnswer) as error:
+        except (NotFound, Conflict, NotWhole, UnreadableAnswer) as error:
             raise NoReport(error.public) from error
         except PartnerRefused as error:
             if error.partner_status in {404, 409, 410}:

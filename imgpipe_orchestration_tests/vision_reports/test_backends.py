@@ -8,12 +8,13 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.errors import Forbidden, NotFound, Permanent
+from imgpipe_orchestration.errors import Forbidden, NotFound, NotWhole, Permanent
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import batch_work, batches, retention
@@ -21,8 +22,10 @@ from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backe
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageFile, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
+from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
+from imgpipe_orchestration_tests.partners.wire import pass_on, serving
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
@@ -196,6 +199,52 @@ def test_what_a_failover_of_the_store_hides_for_a_while_is_waited_for(desk: Desk
     data = json.loads(re.search(r'id="report-data">(.*?)</script>', own.report(batch).decode(), re.S)[1])  # type: ignore[index]
     assert (len(data["images"]), len(data["missing"])) == (2, 1)
     assert len(desk.standins.calls("openai")) == 2
+
+
+def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) -> None:
+    own = OwnBackend(desk.services)
+    batch = own.start(order(own.upload(picture(), ORGANIZATION)))
+
+    def run_over_halves(folder: str) -> BatchState:
+        def half_of_it(handler: BaseHTTPRequestHandler, _: int) -> None:
+            torn = handler.command == "GET" and f"/{folder}/" in handler.path
+            pass_on(handler, s3.endpoint, lambda body: body[: len(body) // 2] if torn else body)
+
+        with serving(half_of_it) as store:
+            services = Services(desk.settings.model_copy(update={"s3_endpoint": store.url}))
+            desk.hurry()
+            batch_work.work_on_all(services, f"a run over halves of {folder}")
+            if folder == "reports":
+                with pytest.raises(NotWhole):
+                    OwnBackend(services).report(batch)
+            services.close()
+        return own.status(batch).state
+
+    assert run_over_halves("images") is BatchState.QUEUED
+    assert run_over_halves("views") is BatchState.QUEUED
+    assert run_over_halves("reports") is BatchState.COMPLETED
+    assert own.report(batch).endswith(b"</html>")
+    assert len(desk.standins.calls("openai")) == 1
+
+
+def test_half_a_report_is_delivered_to_nobody(desk: Desk, s3: S3Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_of_it(handler: BaseHTTPRequestHandler, _: int) -> None:
+        torn = handler.command == "GET" and "/reports/" in handler.path
+        pass_on(handler, s3.endpoint, lambda body: body[: len(body) // 2] if torn else body)
+
+    desk.seed(images=1, descriptions=False)
+    job = desk.job(backend_api_url="http://127.0.0.1:8000")
+    desk.ask(job)
+    with serving(half_of_it) as store:
+        monkeypatch.setenv("S3_ENDPOINT", store.url)
+        desk.run()
+    ((waiting, reason),) = [(one["status"], one["error"]) for one in desk.executions(job)[0]["analyses"]]
+    assert (waiting, desk.reports) == ("running", [])
+    assert "bytes where" in reason
+    monkeypatch.setenv("S3_ENDPOINT", s3.endpoint)
+    desk.run()
+    assert desk.executions(job)[0]["status"] == "success"
+    assert len(desk.reports) == 1
 
 
 def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
