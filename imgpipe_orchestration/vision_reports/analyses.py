@@ -104,6 +104,13 @@ def register(
     return len(ids)
 
 
+def delivered_in_vain(rows: Connection, source: str, organization_id: str, names: Sequence[str]) -> list[str]:
+    """Those of the listed analyses whose reports were delivered more than an hour ago: the external API accepted each
+    and has not kept it, or asks for it again."""
+    whose = {"source": source, "organization": organization_id, "names": list(names)}
+    return list(rows.scalars(_DELIVERED_IN_VAIN, whose))
+
+
 def adopt(rows: Connection, execution_id: int, source: str, organization_id: str) -> list[int]:
     """Move the analyses that earlier commands left waiting to this execution, and end theirs. Returns their ids."""
     left = rows.execute(
@@ -293,6 +300,14 @@ _ITEMS_LISTED = text("""
         select id from vision_analyses where source = :source and lower(organization_id) = lower(:organization)
             and lower(vision_analysis_id) in (select lower(name) from unnest(cast(:names as text[])) as name)
     ) order by item_id for update
+""")
+
+_DELIVERED_IN_VAIN = text("""
+    select vision_analysis_id from vision_analyses
+    where source = :source and lower(organization_id) = lower(:organization)
+        and lower(vision_analysis_id) in (select lower(name) from unnest(cast(:names as text[])) as name)
+        and status = 'delivered' and delivered_at < now() - interval '1 hour'
+    order by id
 """)
 
 # Locks the item's row first, as `fenced` does.

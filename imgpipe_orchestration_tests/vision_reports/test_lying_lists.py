@@ -96,6 +96,19 @@ def test_more_than_one_execution_takes_is_left_to_the_next_and_said(
     assert len(desk.reports) == 3
 
 
+def test_reports_that_the_api_accepted_and_lost_are_named_in_the_next_executions(desk: Desk) -> None:
+    seeded = desk.seed(images=1, descriptions=False)
+    with serving(listed_as(seeded)) as forgetful:
+        job = desk.job(external_api_get_url=forgetful.url, external_api_post_url=forgetful.url)
+        assert desk.execute(job)["successful"] == 1
+        assert desk.execute(job)["error"] is None, "its list may be late"
+        with transaction(desk.services.engine) as rows:
+            rows.execute(text("update vision_analyses set delivered_at = delivered_at - interval '2 hours'"))
+        execution = desk.execute(job)
+    assert (execution["status"], execution["total"]) == ("success", 0)
+    assert f"over an hour ago: 1 ({seeded['vision_analysis_id']}). A backfill" in execution["error"]
+
+
 def test_a_list_that_takes_too_long_is_taken_as_far_as_it_came(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The analyses of all other organizations wait for it."""
     monkeypatch.setattr(listing, "LIST_SECONDS", 0.0)
