@@ -44,7 +44,11 @@ marked but not counted."""
 
 
 GIVEN_UP = "its runs were interrupted: what they marked is not known"
-OFF = "auto_mark_cleaned is off"
+OFF = (
+    "automatic marking is off for this customer; it is switched on under Image processing, or by PUT "
+    "/api/customers/{customer_id}/image-config"
+)
+OFF_MEANWHILE = "automatic marking was switched off meanwhile; what was marked before stays so"
 NOBODY = "there is no document of this customer"
 
 
@@ -296,7 +300,7 @@ class _Task:
                 return
             # A backfill takes minutes, in which the customer may be switched off.
             if left is None and not switched_on(customer, configs.of(customer)):
-                figures.note = f"{OFF}: switched off meanwhile"
+                figures.note = OFF_MEANWHILE
                 return
 
 
