@@ -201,7 +201,7 @@ def load(rows: Connection, number: int) -> Batch:
 
 def running(rows: Connection, number: int) -> None:
     """The work on a batch has begun."""
-    rows.execute(text("update vision_batches set status = 'running' where id = :id"), {"id": number})
+    rows.execute(text("update vision_batches set status = 'running', error = null where id = :id"), {"id": number})
 
 
 def seen(rows: Connection, number: int, position: int, view: View, analysis: dict[str, Any]) -> None:

@@ -134,12 +134,14 @@ class Crew:
             with self._at_work:
                 if self._closed:
                     raise LeaseLost("The run has ended.")
-                seconds = self._worker.advance(claim)
-            if seconds is None:
+                pause = self._worker.advance(claim)
+            if pause is None:
                 return
-            if time.monotonic() + seconds - self._last_progress > self._patience:
-                raise StillWaiting("The analysis backend has not finished yet.", retry_after=max(seconds, 15.0))
-            time.sleep(seconds)
+            if time.monotonic() + pause.seconds - self._last_progress > self._patience:
+                why = f": {pause.why}" if pause.why else "."
+                told = f"The analysis backend has not finished yet{why}"
+                raise StillWaiting(told, retry_after=max(pause.seconds, 15.0))
+            time.sleep(pause.seconds)
 
 
 def _order_anew(rows: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:

@@ -63,6 +63,14 @@ class StillWaiting(Retryable):
     spends_attempt = False
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A batch is not finished: the seconds until it should be asked about again, and why it waits, if that is told."""
+
+    seconds: float
+    why: str
+
+
 class TimedOut(Permanent):
     """A backend did not finish a batch within VISION_TIMEOUT_SECONDS."""
 

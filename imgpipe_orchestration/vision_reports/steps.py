@@ -37,6 +37,7 @@ from imgpipe_orchestration.vision_reports.model import (
     BatchOrder,
     BatchState,
     NoReport,
+    Pause,
     TimedOut,
     next_poll,
     report_name,
@@ -74,8 +75,8 @@ class AnalysisWorker:
             self._apis.clear()
             self._backends.clear()
 
-    def advance(self, claim: Claim) -> float | None:
-        """Take one analysis as far as possible now. Returns the seconds to the next call, or None when it is delivered.
+    def advance(self, claim: Claim) -> Pause | None:
+        """Take one analysis as far as possible now. Returns the pause to the next call, or None when it is delivered.
 
         Raises:
             Permanent, Retryable: it could not go on.
@@ -90,9 +91,9 @@ class AnalysisWorker:
         elif analysis.waited is None:
             self._fenced(claim, analyses.awaited_anew)
             analysis = self._load(claim)
-        wait = self._wait(claim, analysis, batch_id, backend)
-        if wait is not None:
-            return wait
+        pause = self._wait(claim, analysis, batch_id, backend)
+        if pause is not None:
+            return pause
         self._deliver(claim, analysis, batch_id, backend)
         return None
 
@@ -170,8 +171,8 @@ class AnalysisWorker:
 
     # --- batch to report -----------------------------------------------------------------------------------------
 
-    def _wait(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> float | None:
-        """Seconds to the next poll, or None when the batch is completed."""
+    def _wait(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> Pause | None:
+        """The pause to the next poll, or None when the batch is completed."""
         try:
             status = backend.advance(batch_id, claim.owner)
         except NotFound:
@@ -192,7 +193,7 @@ class AnalysisWorker:
                 f"The analysis backend did not finish batch {batch_id} within {limit:,.0f} s "
                 f"({status.done} of {status.total} images done{f'; {status.error}' if status.error else ''})"
             )
-        return min(next_poll(waited, status.retry_after), max(0.1, limit - waited))
+        return Pause(min(next_poll(waited, status.retry_after), max(0.1, limit - waited)), status.error)
 
     # --- report to customer --------------------------------------------------------------------------------------
 

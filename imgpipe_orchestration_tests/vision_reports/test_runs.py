@@ -297,7 +297,9 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
     desk.ask(job)
     for _ in range(batches.QUEUE.max_attempts + 1):
         assert desk.run().success
-    assert desk.executions(job)[0]["status"] == "running"
+    waiting = desk.executions(job)[0]
+    assert waiting["status"] == "running"
+    assert "OPENAI_API_KEY is not set" in waiting["analyses"][0]["error"]
     assert not desk.services.claims.failures()
     with transaction(desk.services.engine) as rows:
         assert "OPENAI_API_KEY is not set" in str(rows.scalar(text("select error from vision_batches")))
