@@ -370,7 +370,7 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
         findings = diagnose(settings.model_copy(update={"s3_endpoint": endpoint}), patience=3)
         took = time.monotonic() - began
     found = {finding.what: finding for finding in findings}
-    assert took < 10
+    assert took < 30  # its imports take long on a busy machine; the store would be waited for much longer
     assert found["database"].verdict is Verdict.OK
     bucket = found[f"bucket {settings.media_bucket_name}"]
     assert (bucket.verdict, bucket.seen) == (Verdict.BAD, "has not answered for 3 seconds")
