@@ -56,7 +56,7 @@ def readable(data: bytes, limits: Limits) -> bytes:
     libavif refuses two `ipma` boxes with equal flags, yet early encoders (cavif) wrote one box for each item. So each
     gets different flags, in bits without a meaning. Pillow knows four major brands. Any other is replaced by one that
     leaves it to the compatible brands whether this is a still picture or a sequence. Matrices of constant luminance,
-    which libavif has no arithmetic for, become those without it, as in Chromium.
+    which libavif has no arithmetic for, become those without it: colours are a little off then, and the file is read.
 
     Raises:
         TooLarge: more boxes than a picture needs.

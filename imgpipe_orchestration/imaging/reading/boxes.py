@@ -86,8 +86,7 @@ class Boxes:
             TooLarge: more boxes than allowed.
         """
         if iprp := self._meta().get(b"iprp"):
-            properties = self._first_of_each(iprp).get(b"ipco", _Span(iprp.data, 0, 0))
-            for kind, content in self._boxes(properties):
+            for kind, content in self._contents(iprp):
                 if kind == b"colr" and content.take(4) == _NCLX and content.at + 6 <= content.end:
                     yield content.at + 4
 
@@ -205,8 +204,7 @@ class Boxes:
 
     def _properties(self, iprp: _Span) -> Iterator[tuple[int, bytes, _Span]]:
         """Each item with the type and content of each of its properties."""
-        nothing = _Span(iprp.data, 0, 0)
-        known = [(b"", nothing), *self._boxes(self._first_of_each(iprp).get(b"ipco", nothing))]
+        known = [(b"", _Span(iprp.data, 0, 0)), *self._contents(iprp)]
         for kind, ipma in self._boxes(iprp):
             if kind != b"ipma":
                 continue
@@ -220,6 +218,10 @@ class Boxes:
                     if number < len(known):
                         kind_of, content = known[number]
                         yield item, kind_of, replace(content)
+
+    def _contents(self, iprp: _Span) -> Iterator[tuple[bytes, _Span]]:
+        """The type and content of each property, which items share."""
+        return self._boxes(self._first_of_each(iprp).get(b"ipco", _Span(iprp.data, 0, 0)))
 
     def _streams(self, iloc: _Span, idat: _Span | None) -> Iterator[tuple[int, memoryview]]:
         """The bytes of each item, by its number."""
