@@ -1,0 +1,391 @@
+"""What `imgpipe doctor` finds wrong, and what it says to do about it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.auto_marker.store import create_indexes
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.diagnosis import configuration
+from imgpipe_orchestration.diagnosis.check import Check, Verdict
+from imgpipe_orchestration.diagnosis.doctor import diagnose
+from imgpipe_orchestration.gateway import health
+from imgpipe_orchestration.media.store import MEDIA
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.claims import Claims, Item
+from imgpipe_orchestration.storage.documents import Documents
+from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration_tests.cli.conftest import Run
+from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
+from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
+from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+
+
+def test_doctor_finds_a_full_object_store_that_still_answers_readers(settings: Settings, s3: S3Access) -> None:
+    def full(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.command == "PUT":
+            reply(handler, b"<Error><Code>XMinioStorageFull</Code></Error>", 507)
+        else:
+            pass_on(handler, s3.endpoint)
+
+    with serving(full) as server:
+        findings = diagnose(settings.model_copy(update={"s3_endpoint": server.url}))
+    found = next(finding for finding in findings if finding.what == f"bucket {settings.media_bucket_name}")
+    assert (found.verdict, "no room left" in found.seen) == (Verdict.BAD, True), found
+    assert found.do.startswith("Make room on its disk")
+
+
+def test_doctor_leaves_nothing_in_the_buckets(settings: Settings) -> None:
+    found = {finding.what: finding for finding in diagnose(settings)}
+    services = Services(settings)
+    try:
+        assert found[f"bucket {settings.media_bucket_name}"].seen == "there; takes objects"
+        assert list(services.media_bucket.list()) == []
+    finally:
+        services.close()
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
+    result = run("doctor", "--json", GATEWAY_URL="http://127.0.0.1:9", DAGSTER_URL="http://127.0.0.1:9")
+    assert result.exit_code == 1
+    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert found["database"]["verdict"] == "ok"
+    assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok", "ok", "ok", "ok"]
+    assert found["OpenAI"]["verdict"] == "note"
+    assert found["gateway"]["verdict"] == "bad"
+    assert "imgpipe up" in found["gateway"]["do"]
+    for asked in ("Dagster daemon", "sensors and schedules", "runs that begin"):  # the UI is away, and no more is known
+        assert found[asked]["verdict"] == "bad"
+        assert found[asked]["seen"].startswith("not known: the Dagster UI")
+
+
+def test_doctor_asks_no_other_stack(postgres_server: Postgres, tmp_path: Path) -> None:
+    environ = {**clean_environment(), "DATABASE_URL": postgres_server.ensure_database("of_no_stack")}
+
+    def found(**more: str) -> dict[str, str]:
+        told = imgpipe("doctor", "--json", "--data", str(tmp_path), environ={**environ, **more})
+        return {finding["what"]: finding["seen"] for finding in json.loads(told.stdout)}
+
+    alone = found()
+    for what, setting in (("gateway", "GATEWAY_URL"), ("Dagster UI", "DAGSTER_URL"), ("Dagster daemon", "DAGSTER_URL")):
+        assert alone[what] == f"not asked: no stack of this folder runs, and {setting} is not set"
+    assert "no answer from http://127.0.0.1:9" in found(DAGSTER_URL="http://127.0.0.1:9")["Dagster UI"]
+
+
+def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
+    def settings(**given: str) -> dict[str, str]:
+        told = run("doctor", "--json", **given).stdout
+        found: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "settings")
+        return found
+
+    assert settings()["verdict"] == "ok"
+    steps = settings(LISTINGS_STEPS="decode,shrink,encode,upload")
+    assert steps["verdict"] == "bad" and "LISTINGS_STEPS: there is no step 'shrink'" in steps["seen"]
+    assert settings(MODEL_PRICES="cheap")["seen"].startswith("MODEL_PRICES must look like")
+    misspelt = settings(MEDIA_BATCH_SZIE="5")
+    assert misspelt["verdict"] == "note"
+    assert misspelt["seen"] == "MEDIA_BATCH_SZIE is no setting; MEDIA_BATCH_SIZE is one"
+
+
+def test_doctor_says_that_clients_are_handed_addresses_of_this_machine(settings: Settings) -> None:
+    def found(**given: str) -> tuple[Verdict, str]:
+        services = Services(settings.model_copy(update=given))
+        finding = Check("public addresses", "", configuration.addresses)(services)
+        services.close()
+        return finding.verdict, finding.seen
+
+    assert found()[0] is Verdict.OK, "in development they should be"
+    outside = dict.fromkeys(("public_base_url", "s3_public_endpoint", "s3_upload_endpoint"), "https://x.example")
+    assert found(imgpipe_env="production", **outside) == (Verdict.OK, "https://x.example")
+    forgotten = {**outside, "public_base_url": "http://127.0.0.1:8000"}
+    said = "clients are handed addresses of this machine only, by PUBLIC_BASE_URL"
+    assert found(imgpipe_env="production", **forgotten) == (Verdict.NOTE, said)
+
+
+@pytest.mark.slow
+def test_doctor_hears_a_gateway_out_that_has_a_frozen_server(run: Run) -> None:
+    def late(handler: BaseHTTPRequestHandler, _: int) -> None:
+        time.sleep(health.ANSWER_SECONDS + 1)
+        reply(handler, status=503)
+
+    with serving(late) as server:
+        told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
+    assert "/health answered 503" in found["seen"]
+
+
+def test_doctor_does_not_take_a_gateway_for_broken_that_tells_of_something_else(run: Run) -> None:
+    checks = {"database": "The database cannot be reached.", "mongodb": "not configured", "last_tick": "unknown"}
+    body = json.dumps({"status": "down", "checks": {**checks, "object_store": "ok"}}).encode()
+    with serving(lambda handler, _: reply(handler, body, status=503)) as server:
+        told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
+    assert found["seen"].endswith("/health answers, and says database: The database cannot be reached.")
+    assert found["do"] == "The gateway itself works: mend what it names."
+
+
+@pytest.mark.parametrize(("silent", "verdict"), [(60, "ok"), (240, "bad"), (-30, "ok"), (-600, "bad")])
+def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_the_clock(
+    run: Run, silent: int, verdict: str
+) -> None:
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        at = {"lastHeartbeatTime": time.time() - silent}
+        daemon = {"required": True, "healthy": True, "lastHeartbeatErrors": [], **at}
+        busy = {**daemon, "lastHeartbeatTime": time.time() - 1000}
+        statuses = [{"daemonType": "SENSOR", **daemon}, {"daemonType": "BACKFILL", **busy}]
+        told = {"instance": {"daemonHealth": {"allDaemonStatuses": statuses}}}
+        reply(handler, json.dumps({"data": told}).encode())
+
+    with serving(answer) as server:
+        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
+    assert found["verdict"] == verdict, found
+
+
+def test_doctor_says_what_a_daemon_that_beats_complains_of(run: Run) -> None:
+    another = "another daemon works on the same Dagster database: end all but one"
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        beat = {"required": True, "healthy": False, "lastHeartbeatTime": time.time() - 5}
+        statuses = [
+            {"daemonType": kind, **beat, "lastHeartbeatErrors": [{"message": f"{another}\n"}]}
+            for kind in ("SENSOR", "BACKFILL")
+        ]
+        reply(handler, json.dumps({"data": {"instance": {"daemonHealth": {"allDaemonStatuses": statuses}}}}).encode())
+
+    with serving(answer) as server:
+        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
+    assert (found["verdict"], found["seen"]) == ("bad", another)
+
+
+def test_doctor_does_not_blame_a_dagster_ui_alone_that_answers_without_its_database(run: Run) -> None:
+    def without_database(handler: BaseHTTPRequestHandler, _: int) -> None:
+        reply(handler, status=500 if handler.path == "/graphql" else 200)
+
+    with serving(without_database) as server:
+        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+    found = {finding["what"]: finding for finding in json.loads(told)}
+    assert found["Dagster UI"]["verdict"] == "ok"
+    for what in ("Dagster daemon", "sensors and schedules", "runs that begin"):
+        assert found[what]["verdict"] == "bad"
+        assert "Dagster's database" in found[what]["do"]
+
+
+def test_doctor_says_in_dagsters_words_that_the_code_server_is_away(run: Run) -> None:
+    unreachable = "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server."
+    dump = 'grpc._channel._InactiveRpcError: <_InactiveRpcError of RPC that terminated with: status = "..." >'
+
+    def seen(*messages: str) -> str:
+        error = {"message": messages[0], "causes": [{"message": f"{message}\n"} for message in messages[1:]]}
+        state = {"status": "RUNNING", "ticks": [{"error": error}]}
+        sensor = {"name": "pending_images_sensor", "defaultStatus": "RUNNING", "state": state}
+        loaded = {"repositories": [{"sensors": [sensor], "schedules": []}]}
+        entries = [{"name": "imgpipe", "locationOrLoadError": loaded}]
+        body = json.dumps({"data": {"workspaceOrError": {"locationEntries": entries}}}).encode()
+        with serving(lambda handler, _: reply(handler, body)) as server:
+            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+        words: str = next(one["seen"] for one in json.loads(told) if one["what"] == "sensors and schedules")
+        return words
+
+    failed = "the last tick failed of pending_images_sensor: "
+    assert seen(unreachable, dump) == failed + unreachable
+    assert seen("Error occurred during the execution", "The database cannot be reached.").endswith("be reached.")
+
+
+def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
+    def found(*minutes: int) -> dict[str, str]:
+        runs = [
+            {"runId": f"run-{ago}", "jobName": "media_pipeline", "updateTime": time.time() - 60 * ago}
+            for ago in minutes
+        ]
+        body = json.dumps({"data": {"runsOrError": {"results": runs}}}).encode()
+        with serving(lambda handler, _: reply(handler, body)) as server:
+            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "runs that begin")
+        return one
+
+    assert (found(4)["verdict"], found()["seen"]) == ("ok", "0 begin at this moment")
+    late = found(2, 12)
+    assert (late["verdict"], late["seen"]) == (
+        "note",
+        "1 wait for a worker, for up to 12 minutes: media_pipeline (run-12)",
+    )
+    assert "forced termination" in late["do"]
+
+
+def test_doctor_names_a_run_that_does_not_renew_its_leases(run: Run, settings: Settings) -> None:
+    """As of a process that is frozen, which Dagster takes for alive."""
+    engine, numbers = connect(settings.database_url), count(1)
+
+    def found(**lease_seconds: float) -> dict[str, str]:
+        for name, lease in lease_seconds.items():
+            with transaction(engine) as connection:
+                Claims.enqueue(connection, MEDIA, [Item(next(numbers), partition=name)])
+            assert Claims(engine, lease_seconds=lease).claim(MEDIA, name, 1, partition=name)
+        started = [{"runId": name, "jobName": "media_pipeline"} for name in lease_seconds]
+        body = json.dumps({"data": {"runsOrError": {"results": [*started, {"runId": "marking", "jobName": MARKER}]}}})
+        with serving(lambda handler, _: reply(handler, body.encode())) as server:
+            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "runs at work")
+        return one
+
+    assert (found()["verdict"], found(awake=60)["seen"]) == ("ok", "2 are")
+    job_instances.begin(engine, MARKER, ["c1"], "marking", lease_seconds=-200)
+    frozen = found(awake=60, just_late=-10, frozen=-100)
+    assert frozen["verdict"] == "bad"
+    marking = r"run marking \(auto_marker\) holds 1 and .* since its lease ended 2\d\d s ago"
+    assert re.fullmatch(marking + r"; run frozen \(media_pipeline\) holds 1 and .* ended 1\d\d s ago", frozen["seen"])
+    assert "cancel it" in frozen["do"]
+    engine.dispose()
+
+
+def test_doctor_tells_the_workers_broker_from_the_store_of_their_reports(run: Run, tmp_path: Path) -> None:
+    def found(store: str) -> dict[str, str]:
+        told = run("doctor", "--json", CELERY_BROKER_URL="memory://", CELERY_RESULT_BACKEND=store).stdout
+        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "workers' reports")
+        return one
+
+    away = found(f"redis://:pass-word@{LOOPBACK}:{free_port()}/0")
+    assert away["verdict"] == "bad" and "CELERY_RESULT_BACKEND" in away["do"]
+    assert "pass-word" not in str(away)
+    assert found(f"db+sqlite:///{tmp_path}/reports.sqlite")["seen"] == "their store (db+sqlite) answers"
+
+
+def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
+    told = run("doctor", "--json", LISTINGS_BUCKET_NAME="never-made").stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "bucket never-made")
+    assert (found["verdict"], found["seen"]) == ("bad", "there is no such bucket")
+    assert found["do"].startswith("Make it")
+
+
+def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, settings: Settings) -> None:
+    def found(**given: str) -> dict[str, str]:
+        told = run("doctor", "--json", **given).stdout
+        one: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "paid calls")
+        return one
+
+    assert found()["verdict"] == "ok"
+    engine = connect(settings.database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("""
+            insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model, cost_usd)
+            values ('k', 'bought', 'media', 'media/1', 'openai', 'vision', 'm', 0.06)""")
+    assert found(DAILY_BUDGET_USD="0.05")["seen"] == "DAILY_BUDGET_USD, 0.05, is used up"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into spending_pauses values ('openai', now() + interval '5 minutes', 'no quota is left')"
+        )
+    paused = found()
+    assert (paused["verdict"], "openai is not asked until" in paused["seen"]) == ("note", True)
+    assert "no quota is left" in paused["seen"]
+    assert "imgpipe requeue" in paused["do"]
+    engine.dispose()
+
+
+def test_doctor_says_of_a_background_model_that_it_is_not_there(run: Run) -> None:
+    told = json.loads(run("doctor", "--json", BACKGROUND_MODEL="nobodys-model").stdout)
+    found = next(finding for finding in told if finding["what"] == "background model")
+    assert found["verdict"] == "bad", found
+    assert found["do"].startswith("Check BACKGROUND_MODEL")
+
+
+def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        findings = diagnose(settings.model_copy(update={"s3_endpoint": endpoint}), patience=3)
+        took = time.monotonic() - began
+    found = {finding.what: finding for finding in findings}
+    assert took < 30  # its imports take long on a busy machine; the store would be waited for much longer
+    assert found["database"].verdict is Verdict.OK
+    bucket = found[f"bucket {settings.media_bucket_name}"]
+    assert (bucket.verdict, bucket.seen) == (Verdict.BAD, "has not answered for 3 seconds")
+    assert "S3_ENDPOINT" in bucket.do
+
+
+_AT_THE_CHECKS = """
+import sys
+from imgpipe_orchestration.diagnosis import doctor
+from imgpipe_orchestration.diagnosis.check import Check
+from imgpipe_orchestration.settings import Settings
+
+wanted = {"boto3", "openai.resources.responses", "pymongo"}
+look = lambda services: str(wanted - set(sys.modules))
+doctor._checks = lambda settings: [Check("modules", "", look)]
+away = "127.0.0.1:9"
+given = Settings(s3_endpoint=f"http://{away}", mongodb_url=f"mongodb://{away}", openai_api_key="key")
+print(doctor.diagnose(given)[0].seen)
+"""
+
+
+def test_doctor_does_not_take_its_own_imports_for_the_silence_of_servers() -> None:
+    """They take two seconds of CPU, which on a busy machine were the whole time of all checks."""
+    command = [sys.executable, "-c", _AT_THE_CHECKS]
+    told = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert told.stdout.strip() == "set()", told.stderr
+
+
+def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
+    def mongo() -> dict[str, str]:
+        found: dict[str, str] = next(f for f in json.loads(run("doctor", "--json").stdout) if f["what"] == "MongoDB")
+        return found
+
+    assert mongo()["verdict"] == "note"
+    assert "unique index over customer_id" in mongo()["seen"]
+    documents = Documents(mongo_url, database="ichat")
+    create_indexes(documents)
+    documents.close()
+    assert mongo()["verdict"] == "ok"
+
+
+@pytest.mark.parametrize("setting", ["VISION_MODEL", "EMBEDDING_MODEL", "IMAGE_MODEL", "IMAGE_EDIT_MODEL"])
+def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: StandInAccess, setting: str) -> None:
+    def openai(**models: str) -> dict[str, str]:
+        told = run("doctor", "--json", OPENAI_API_KEY="key", OPENAI_BASE_URL=standins.openai_url, **models).stdout
+        found: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "OpenAI")
+        return found
+
+    assert openai()["verdict"] == "ok"
+    standins.fault("openai", "unauthorized")
+    refused = openai()
+    assert refused["verdict"] == "bad" and "OPENAI_API_KEY" in refused["seen"]
+    for model, seen in (("gpt-0", "gpt-0 is not among those on offer"), ("gpt-4o", "gpt-4o ends on 2027-01-14")):
+        found = openai(**{f"OPENAI_{setting}": model})
+        assert (found["verdict"], found["seen"]) == ("note", f"model {seen}")
+        assert found["do"] == f"Set another one: OPENAI_{setting}."
+
+
+def test_doctor_says_of_an_absent_database_what_the_driver_says_and_no_more(run: Run) -> None:
+    told = run("doctor", "--json", DATABASE_URL="postgresql://postgres@127.0.0.1:9/imgpipe").stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "database")
+    assert found["verdict"] == "bad" and "Connection refused" in found["seen"]
+    assert "sqlalche.me" not in found["seen"] and "psycopg" not in found["seen"]
+
+
+def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
+    url = postgres_server.ensure_database("never_migrated")
+    result = run("doctor", "--json", DATABASE_URL=url, PENDING_IMAGES_DATABASE_URL=url)
+    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert [found[what]["verdict"] for what in ("database", "pending_images")] == ["bad"] * 2
+    assert [found[what]["do"] for what in ("database", "pending_images")] == ["Run `imgpipe migrate`."] * 2
+
+
+def test_doctor_shows_no_password(run: Run) -> None:
+    result = run("doctor", DATABASE_URL="postgresql://someone:hidden-word@127.0.0.1:9/imgpipe")
+    assert result.exit_code == 1
+    assert "hidden-word" not in result.output
