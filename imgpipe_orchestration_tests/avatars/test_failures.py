@@ -6,7 +6,6 @@ import base64
 import importlib
 import json
 from contextlib import AbstractContextManager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +20,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.relay import Relay
 from imgpipe_orchestration_tests.conftest import S3Access
-from imgpipe_orchestration_tests.partners.wire import Server, pass_on, reply, serving
+from imgpipe_orchestration_tests.partners.wire import Server, half_of, reply, serving
 
 
 @pytest.mark.parametrize(
@@ -447,11 +446,7 @@ def test_a_bought_picture_of_which_the_store_gives_a_part_is_waited_for_and_not_
     desk.data()
     desk.images(steps={step for step in Step if step <= last})
 
-    def half_of_it(handler: BaseHTTPRequestHandler, _: int) -> None:
-        is_it = handler.command == "GET" and f"/bought/{kind}-" in handler.path
-        pass_on(handler, s3.endpoint, lambda body: body[: len(body) // 2] if is_it else body)
-
-    with serving(half_of_it) as torn:
+    with serving(half_of(f"/bought/{kind}-", s3.endpoint)) as torn:
         _move_s3(desk, torn.url)
         desk.images()
         assert "does not give the whole of a bought picture" in (desk.task(task).waiting_for or "")

@@ -84,6 +84,16 @@ def reply(handler: BaseHTTPRequestHandler, body: bytes = b"", status: int = 200,
     handler.wfile.write(body)
 
 
+def half_of(part: str, store: str) -> Behaviour:
+    """Have an object store answer, with the first half of each object whose path has `part` in it."""
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        torn = handler.command == "GET" and part in handler.path
+        pass_on(handler, store, lambda body: body[: len(body) // 2] if torn else body)
+
+    return answer
+
+
 def pass_on(handler: BaseHTTPRequestHandler, to: str, alter: Callable[[bytes], bytes] = lambda body: body) -> None:
     """Have another server answer, and alter the body of its answer. A signature holds with the host it was made for."""
     sent: bytes = handler.sent  # type: ignore[attr-defined]  # by `serving`

@@ -8,7 +8,6 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from PIL import Image
@@ -25,7 +24,7 @@ from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
-from imgpipe_orchestration_tests.partners.wire import pass_on, serving
+from imgpipe_orchestration_tests.partners.wire import half_of, serving
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
@@ -206,11 +205,7 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
     batch = own.start(order(own.upload(picture(), ORGANIZATION)))
 
     def run_over_halves(folder: str) -> BatchState:
-        def half_of_it(handler: BaseHTTPRequestHandler, _: int) -> None:
-            torn = handler.command == "GET" and f"/{folder}/" in handler.path
-            pass_on(handler, s3.endpoint, lambda body: body[: len(body) // 2] if torn else body)
-
-        with serving(half_of_it) as store:
+        with serving(half_of(f"/{folder}/", s3.endpoint)) as store:
             services = Services(desk.settings.model_copy(update={"s3_endpoint": store.url}))
             desk.hurry()
             batch_work.work_on_all(services, f"a run over halves of {folder}")
@@ -228,14 +223,10 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
 
 
 def test_half_a_report_is_delivered_to_nobody(desk: Desk, s3: S3Access, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_of_it(handler: BaseHTTPRequestHandler, _: int) -> None:
-        torn = handler.command == "GET" and "/reports/" in handler.path
-        pass_on(handler, s3.endpoint, lambda body: body[: len(body) // 2] if torn else body)
-
     desk.seed(images=1, descriptions=False)
     job = desk.job(backend_api_url="http://127.0.0.1:8000")
     desk.ask(job)
-    with serving(half_of_it) as store:
+    with serving(half_of("/reports/", s3.endpoint)) as store:
         monkeypatch.setenv("S3_ENDPOINT", store.url)
         desk.run()
     ((waiting, reason),) = [(one["status"], one["error"]) for one in desk.executions(job)[0]["analyses"]]
