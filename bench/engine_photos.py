@@ -1,4 +1,4 @@
-"""Photographs for the engine's bench: those that scikit-image carries, and larger ones put together from them."""
+"""Photographs for the engine's bench: the demo's, and larger ones put together from them."""
 
 from __future__ import annotations
 

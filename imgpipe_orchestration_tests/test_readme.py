@@ -67,3 +67,14 @@ def test_make_says_of_an_old_python_that_it_is_too_old(tmp_path: Path) -> None:
     assert told.returncode == 2
     assert f"{old} is too old" in told.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_demo_installs_what_runs_and_the_tests_what_tests(tmp_path: Path) -> None:
+    """Half of the packages are the tests', and a demo waits for none of them."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for target, extras in (("demo", "embedded"), ("up", "embedded"), ("test", "embedded,scale,dev")):
+        command = ["make", "--dry-run", target, "UV="]
+        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert f"-e '.[{extras}]'" in told, told
+        assert "--quiet" not in told, "an installation of a minute shows how far it is"

@@ -1,8 +1,7 @@
-"""Photographs that may be used for anything, from scikit-image's wheel: for the demo, tests and benches.
+"""Photographs that may be used for anything, for the demo, tests and benches.
 
-Each is in the public domain (CC0, or a work of NASA), according to the docstrings of `skimage.data`; photographs of
-that package with another or no stated licence are not listed here. They are small (up to 1411 px): `jpeg` enlarges on
-request, and `large` puts several together; neither has the detail of a photograph of that size.
+`photographs/README.md` names their sources. They are small (up to 1411 px): `jpeg` enlarges on request, and `large`
+puts several together; neither has the detail of a photograph of that size.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ from __future__ import annotations
 import io
 import random
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from imgpipe_orchestration.errors import SettingsError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+FOLDER = Path(__file__).parent / "photographs"
+
+
 @dataclass(frozen=True)
 class Photo:
-    """A photograph in `skimage/data`."""
+    """A photograph in `photographs/`."""
 
     name: str
     file: str
@@ -31,32 +31,24 @@ class Photo:
 
 
 PHOTOS = (
-    Photo("chelsea", "chelsea.png", "a cat", "CC0", "Stefan van der Walt"),
-    Photo("coffee", "coffee.png", "a cup of coffee", "CC0", "Rachel Michetti"),
-    Photo("astronaut", "astronaut.png", "Eileen Collins", "public domain", "NASA"),
-    Photo("hubble", "hubble_deep_field.jpg", "the Hubble eXtreme Deep Field", "public domain", "NASA"),
+    Photo("chelsea", "chelsea.webp", "a cat", "CC0", "Stefan van der Walt"),
+    Photo("coffee", "coffee.webp", "a cup of coffee", "CC0", "Rachel Michetti"),
+    Photo("astronaut", "astronaut.webp", "Eileen Collins", "public domain", "NASA"),
+    Photo("hubble", "hubble.jpg", "the Hubble eXtreme Deep Field", "public domain", "NASA"),
     Photo("retina", "retina.jpg", "the retina of a human eye", "CC0", "Mikael Häggström"),
-    Photo("camera", "camera.png", "a man with a camera, grey", "CC0", "Lav Varshney"),
-    Photo("brick", "brick.png", "a brick wall, grey", "CC0", "CC0Textures"),
-    Photo("grass", "grass.png", "grass, grey", "CC0", "CC0Textures"),
-    Photo("gravel", "gravel.png", "gravel, grey", "CC0", "CC0Textures"),
+    Photo("camera", "camera.webp", "a man with a camera, grey", "CC0", "Lav Varshney"),
+    Photo("brick", "brick.webp", "a brick wall, grey", "CC0", "CC0Textures"),
+    Photo("grass", "grass.webp", "grass, grey", "CC0", "linolafett"),
+    Photo("gravel", "gravel.webp", "gravel, grey", "CC0", "CC0Textures"),
 )
 _BY_NAME = {photo.name: photo for photo in PHOTOS}
 
 
 def open_photo(name: str) -> Image:
-    """The photograph as RGB, in its own size.
-
-    Raises:
-        SettingsError: scikit-image is not installed.
-    """
+    """The photograph as RGB, in its own size."""
     from PIL import Image
 
-    try:
-        source = files("skimage") / "data" / _BY_NAME[name].file
-    except ModuleNotFoundError:
-        raise SettingsError("The photographs come with scikit-image: install the `embedded` extra") from None
-    with source.open("rb") as file, Image.open(file) as image:
+    with Image.open(FOLDER / _BY_NAME[name].file) as image:
         return image.convert("RGB")
 
 
