@@ -69,6 +69,7 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = handlers
     root.setLevel(level.upper())
+    logging.captureWarnings(True)  # libraries' warnings would be bare text
 
 
 class LogFile(WatchedFileHandler):

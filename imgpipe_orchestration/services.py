@@ -6,8 +6,10 @@ The gateway has one `Services`; Dagster's resources wrap one.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from imgpipe_orchestration.logs import configure
 from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.redaction import know
 from imgpipe_orchestration.settings import Settings
@@ -134,7 +136,10 @@ class Services:
         """Worker processes that decode untrusted images."""
         from imgpipe_orchestration.imaging.workshop import WITH_MODEL_BYTES, Workshop
 
-        return Workshop(memory_bytes=WITH_MODEL_BYTES) if self.settings.background_model else Workshop()
+        s = self.settings
+        options = {"memory_bytes": WITH_MODEL_BYTES} if s.background_model else {}
+        log = partial(configure, style=s.log_format, level=s.log_level, file=s.log_file)
+        return Workshop(**options, prepare=log)
 
     @made_once
     def media_recipe(self) -> Recipe:

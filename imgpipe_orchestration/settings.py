@@ -269,7 +269,7 @@ class Settings(BaseModel):
     listings_watermark_text: str = Field(
         "imgpipe", description="What the step `watermark` writes into the corner: ASCII, ©, ™ and the like."
     )
-    listings_max_images: int = Field(20, ge=1, description="Most images in one upload.")
+    listings_max_images: int = Field(100, ge=1, description="Most images in one upload.")
     listings_max_retries: int = Field(3, ge=1, description="Tries of one listing's image.")
     listings_run_seconds: float = Field(300, gt=0, description="Time budget of one run over the listings' queue.")
     listings_cache_seconds: int = Field(31_536_000, ge=0, description="How long clients may keep a finished WebP.")

@@ -316,6 +316,36 @@ def test_a_run_that_was_not_forked_logs_as_the_settings_say(tmp_path: Path) -> N
     assert (line["logger"], line["message"], line["url"]) == ("imgpipe.step", "said", "https://h/?sig=***")
 
 
+WARN = """
+import sys, warnings
+from functools import partial
+from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration.logs import configure
+
+if __name__ == "__main__":
+    log = partial(configure, style=sys.argv[1])
+    log()
+    warnings.warn("Corrupt EXIF data", stacklevel=1)
+    with Workshop(1, prepare=log) as shop:
+        shop.submit(warnings.warn, "Truncated file in a worker").result(60)
+"""
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_warnings_of_libraries_are_log_lines_also_those_of_image_workers(style: str, tmp_path: Path) -> None:
+    script = tmp_path / "warn.py"
+    script.write_text(WARN)
+    command = [sys.executable, str(script), style]
+    run = subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, errors="replace", timeout=120, check=True
+    )
+    lines = run.stderr.splitlines()
+    assert len(lines) == 2
+    for line, said in zip(lines, ["Corrupt EXIF data", "Truncated file in a worker"], strict=True):
+        assert said in line
+        assert json.loads(line)["logger"] == "py.warnings" if style == "json" else " - py.warnings - WARNING - " in line
+
+
 # --- speed ---------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, SpendingPaused, UnreadableAnswer
+from imgpipe_orchestration.imaging.reading import png_chunks
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import Drawn, OpenAIClient
 from imgpipe_orchestration.partners.usage import Usage, charged
@@ -183,6 +184,6 @@ def bought(services: Services, key: str) -> bytes:
         data = services.avatars_bucket.get(key)
     except NotFound as error:
         raise NotFound(f"The bought picture {key} is gone from the bucket; try the persona again") from error
-    if b"IEND" not in data[-12:]:  # the last chunk of a PNG, which every bought picture is
+    if not png_chunks.has_end(data):  # every bought picture is a PNG
         raise NotWhole("The object store does not give the whole of a bought picture", detail=key)
     return data

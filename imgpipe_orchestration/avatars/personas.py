@@ -50,16 +50,34 @@ STORY = 80
 """Bios of at least so many characters must differ; a short one such as "Bakes bread." may be true of many people."""
 
 
-def _listed(answer: Any) -> Any:
-    """The list in an answer, which may also be an object that contains the list (structured output), or one person."""
-    if isinstance(answer, dict):
+def _list_in(answer: Any) -> Any:
+    """The list in an answer, which may also be an object that contains the list (structured output)."""
+    if isinstance(answer, dict) and "firstname" not in answer:
         lists = [value for value in answer.values() if isinstance(value, list)]
-        answer = lists[0] if len(lists) == 1 and "firstname" not in answer else [answer]
+        answer = lists[0] if len(lists) == 1 else answer
     return answer[:MOST_LISTED] if isinstance(answer, list) else answer
+
+
+def _listed(answer: Any) -> Any:
+    """The list in an answer, which may also be one person."""
+    found = _list_in(answer)
+    return [found] if isinstance(found, dict) else found
+
+
+def _of_people(entries: list[Any]) -> list[Any]:
+    """
+    Raises:
+        ValueError: none of the entries is a person: the list is of something else that the model wrote first.
+    """
+    if not any(isinstance(entry, dict) and "firstname" in entry for entry in entries):
+        raise ValueError("the list has nobody in it")
+    return entries
 
 
 _Entries = Annotated[list[Any], pydantic.BeforeValidator(_listed)]
 """The entries of a flow's answer, validated one by one later, so that an invalid one does not spoil the others."""
+_People = Annotated[list[Any], pydantic.BeforeValidator(_list_in), pydantic.AfterValidator(_of_people)]
+"""A list of people. It is taken rather than an example, such as a single person, that stands before it."""
 
 
 @dataclass
@@ -181,7 +199,7 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
     )
 
     def purchase() -> Purchase:
-        prediction: Prediction[list[Any]] = flowise.predict(flow, asked, _Entries)
+        prediction: Prediction[list[Any]] = flowise.predict(flow, asked, _Entries, rather=_People)
         return Purchase(prediction.usage, value=prediction.answer)
 
     return services.ledger.buy(call, purchase, buyer=Buyer("avatars", f"task_{task.id}", f"task_{task.id}"))

@@ -72,6 +72,7 @@ class Workshop:
         cpu_seconds: CPU time one call may take.
         wall_seconds: time one call may take; past it the worker is ended.
         max_tasks: calls after which a worker is replaced, so that nothing a codec leaks can add up.
+        prepare: called once in each worker, e.g. to set up its log; picklable.
     """
 
     def __init__(
@@ -82,12 +83,14 @@ class Workshop:
         cpu_seconds: float = 120,
         wall_seconds: float = 120,
         max_tasks: int = 1000,
+        prepare: Callable[[], object] | None = None,
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.memory_bytes = memory_bytes
         self.cpu_seconds = cpu_seconds
         self.wall_seconds = wall_seconds
         self._max_tasks = max_tasks
+        self._prepare = prepare
         self._pool: ProcessPool | None = None
         self._starting = Lock()
         self._begun: set[Future[object]] = set()
@@ -157,7 +160,7 @@ class Workshop:
             max_workers=self.workers,
             max_tasks=self._max_tasks,
             initializer=_begin,
-            initargs=(self.memory_bytes,),
+            initargs=(self.memory_bytes, self._prepare),
             context=context,
         )
 
@@ -217,8 +220,10 @@ def _nothing() -> None:
     """A task that only makes the pool start its workers."""
 
 
-def _begin(memory_bytes: int) -> None:
+def _begin(memory_bytes: int, prepare: Callable[[], object] | None) -> None:
     """Runs once in each worker."""
+    if prepare is not None:
+        prepare()
     oom.volunteer(oom.IMAGE_WORKER)
     if sys.platform != "linux":
         return

@@ -44,7 +44,7 @@ def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]
     path = _allowed(services.settings.debug_image_dir, body.image_path)
     size = path.stat().st_size
     data = path.read_bytes() if size <= services.settings.upload_max_bytes else b""
-    answer = uploads.upload(services, body.listing_title, [uploads.Sent(path.name, data, size)])
+    answer = uploads.upload(services, body.listing_title, [uploads.Sent(path.name, lambda: data, size)])
     if body.process_now:
         image = answer["data"]["images"][0]
         image["status"] = answer["data"]["status"] = _processed_now(services, image["file_name"]).value

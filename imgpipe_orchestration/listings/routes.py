@@ -129,9 +129,14 @@ def upload_listing_image(
 
 
 def sent(file: UploadFile, most: int) -> uploads.Sent:
-    """The file with its bytes; a file of more than `most` bytes is not read, because it is refused by its size."""
+    """The file; one of more than `most` bytes is not read, because it is refused by its size."""
     size = file.size or 0
-    return uploads.Sent(name_of(file) or "unnamed", b"" if size > most else file.file.read(), size)
+
+    def read() -> bytes:
+        file.file.seek(0)
+        return b"" if size > most else file.file.read()
+
+    return uploads.Sent(name_of(file) or "unnamed", read, size)
 
 
 @public.get(

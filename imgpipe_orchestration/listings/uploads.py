@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,9 +30,10 @@ class Sent:
     """A file as it was sent. The name is only shown; the format is read from the bytes."""
 
     name: str
-    data: bytes
+    read: Callable[[], bytes]
+    """Its bytes, once more each time: a hundred files are not in memory together."""
     size: int
-    """Bytes. `data` may be empty when this is over the limit."""
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def upload(
         raise BadInput("Send at least one image in the field `images`.", field="images")
     most = services.settings.listings_max_images
     if len(files) > most:
-        raise TooLarge(f"{len(files)} images were sent, the limit is {most} in one upload")
+        raise TooLarge(f"images in this upload: {len(files)}; the limit is {most} (setting LISTINGS_MAX_IMAGES)")
     title = storable_text(title)
     keyed = None
     if idempotency_key:
@@ -104,17 +105,17 @@ def _request_sha256(title: str, files: Sequence[Sent]) -> str:
     """The request's identity: its title, and the bytes of its files in their order."""
     digest = hashlib.sha256(title.encode())
     for file in files:
-        digest.update(hashlib.sha256(file.data).digest() + file.size.to_bytes(8, "big"))
+        digest.update(hashlib.sha256(file.read()).digest() + file.size.to_bytes(8, "big"))
     return digest.hexdigest()
 
 
 def _inspected(
     files: Sequence[Sent], title: str, user_id: int | None, max_bytes: int
-) -> tuple[list[tuple[store.NewImage, bytes]], list[Rejected]]:
+) -> tuple[list[tuple[store.NewImage, Sent]], list[Rejected]]:
     usable, rejected = [], []
     for file in files:
         try:
-            usable.append((_described(file, title, user_id, max_bytes, uuid4()), file.data))
+            usable.append((_described(file, title, user_id, max_bytes, uuid4()), file))
         except (BadImage, TooLarge) as error:
             rejected.append(Rejected(storable_text(file.name), error))
     return usable, rejected
@@ -128,7 +129,7 @@ def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, publ
     """
     if file.size > max_bytes:
         raise TooLarge(f"the file has {file.size:,} bytes, the limit is {max_bytes:,}")
-    original = open_original(file.data, Limits(max_bytes=max_bytes))
+    original = open_original(file.read(), Limits(max_bytes=max_bytes))
     with original.image:
         width, height = original.upright_size
     return store.NewImage(
@@ -145,15 +146,15 @@ def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, publ
     )
 
 
-def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes]]) -> None:
+def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, Sent]]) -> None:
     """Store all originals, or none.
 
     Raises:
         BackendUnavailable: the object store is away.
     """
 
-    def put(one: tuple[store.NewImage, bytes]) -> None:
-        bucket.put(one[0].original_key, one[1], content_type=one[0].content_type)
+    def put(one: tuple[store.NewImage, Sent]) -> None:
+        bucket.put(one[0].original_key, one[1].read(), content_type=one[0].content_type)
 
     try:
         if len(usable) == 1:

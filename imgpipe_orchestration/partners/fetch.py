@@ -21,7 +21,7 @@ from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerRefused, Pa
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after, whole
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard, guarded_pools
+from imgpipe_orchestration.partners.ssrf import AllowList, Guard, check_host, guarded_pools
 
 if TYPE_CHECKING:
     import urllib3
@@ -181,13 +181,14 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, user, _ = parts.hostname, parts.username, parts.port
-        parse_url(url)  # refuses impossible host names, which would otherwise look like a broken download
+        sent = parse_url(url).host  # as it is sent: an international name as xn--
     except ValueError as error:
         raise BadInput("The link is not a URL", field="url") from error
     if parts.scheme not in ("http", "https") or not host:
         raise BadInput(f"Only http and https links are fetched: {without_secrets(url)}", field="url")
     if user is not None or "\\" in parts.netloc:
         raise BadInput(f"A link with a user name in it is not fetched: {without_secrets(url)}", field="url")
+    check_host(host if "%" in host else sent or host)  # urllib3 decodes what is percent-encoded in a host
 
 
 def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:

@@ -8,6 +8,7 @@ https://docs.flowiseai.com/using-flowise/prediction
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
@@ -17,7 +18,7 @@ import pydantic
 
 from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
-from imgpipe_orchestration.partners.json_text import decoded, json_in
+from imgpipe_orchestration.partners.json_text import decoded, fitting, values_in
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage, charged
 
@@ -57,26 +58,30 @@ class Flowise:
             return None
         return cls(settings.flowise_base_url, settings.flowise_api_key, timeout=settings.partner_timeout_seconds)
 
-    def predict(self, flow_id: str, question: Any, schema: type[Schema] | Any) -> Prediction[Schema]:
-        """Ask a flow and get an answer that follows `schema`.
+    def predict(
+        self, flow_id: str, question: Any, schema: type[Schema] | Any, *, rather: type[Schema] | Any = None
+    ) -> Prediction[Schema]:
+        """Ask a flow and get an answer that follows `schema`: the first value in it that does.
 
         Args:
             question: text, or a JSON-serialisable value, which is sent as JSON text.
             schema: whatever `pydantic.TypeAdapter` takes: a model, `list[Model]`, ...
+            rather: a narrower one; a value that follows it is taken, even if an earlier one follows `schema`.
 
         Raises:
             UnreadableAnswer: two answers in a row did not follow the schema.
             PartnerRefused: also for an unknown flow (404).
             RateLimited, PartnerUnavailable: as in `JsonApi.request`.
         """
-        adapter: pydantic.TypeAdapter[Schema] = pydantic.TypeAdapter(schema)
+        adapters = [pydantic.TypeAdapter[Schema](one) for one in (rather, schema) if one is not None]
         asked = question if isinstance(question, str) else json.dumps(question, ensure_ascii=False)
         text, problem = asked, ""
         for calls in (1, 2):
             with charged(Usage(model=flow_id, units=calls - 1)) if calls > 1 else nullcontext():
                 answer = self._ask(flow_id, text)
             try:
-                parsed = adapter.validate_python(_prose(answer) if schema is _Prose else _payload(answer))
+                values = [_prose(answer)] if schema is _Prose else _payloads(answer)
+                parsed = fitting(values, *(adapter.validate_python for adapter in adapters))
             except ValueError as error:
                 problem = _problem(error)
                 text = _again(question, asked, problem)
@@ -104,21 +109,21 @@ class Flowise:
         self._api.close()
 
 
-def _payload(answer: Any) -> Any:
-    """The JSON value in `json` or `text`.
+def _payloads(answer: Any) -> Iterable[Any]:
+    """The JSON value in `json`, else those in `text`.
 
     Raises:
-        ValueError: there is neither, or the text has no JSON in it.
+        ValueError: there is neither.
     """
     if not isinstance(answer, dict):
-        return answer
+        return [answer]
     structured = answer.get("json")
     if structured not in (None, "", {}, []):
-        return decoded(structured) if isinstance(structured, str) else structured
+        return [decoded(structured) if isinstance(structured, str) else structured]
     text = answer.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the answer has nothing in `json` or `text`")
-    return json_in(text)
+    return values_in(text)
 
 
 def _prose(answer: Any) -> Any:
@@ -127,7 +132,7 @@ def _prose(answer: Any) -> Any:
     Text that is JSON without a string is not prose, and gives None.
     """
     try:
-        found = _string_in(_payload(answer))
+        found = _string_in(next(iter(_payloads(answer)), None))
     except ValueError:
         found = None
     text = answer.get("text") if isinstance(answer, dict) else answer

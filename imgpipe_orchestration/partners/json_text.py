@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import accumulate, islice
-from typing import Any
+from typing import Any, TypeVar
+
+Fitted = TypeVar("Fitted")
 
 DEEPEST = 200
 """Most levels of arrays and objects, as in Pydantic's own parser. No contract here has more than ten."""
@@ -41,28 +45,47 @@ def decoded_at(text: str, start: int) -> Any:
     Raises:
         ValueError: none begins there, or the rest of the text is nested deeper than `DEEPEST`.
     """
+    return _value_at(text, start)[0]
+
+
+def _value_at(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins at `start`, and where it ends."""
     refuse_deep(text[start:])
-    return json.JSONDecoder().raw_decode(text, start)[0]
+    return json.JSONDecoder().raw_decode(text, start)
 
 
-def json_in(text: str) -> Any:
-    """The JSON in a model's answer: the whole text, a Markdown fence in it, or the first array or object in it.
+def values_in(text: str) -> Iterator[Any]:
+    """The JSON values in a model's answer: the whole text, each Markdown fence in it, each array or object in it.
 
-    Raises:
-        ValueError: there is none.
+    There may be prose between them, with brackets of its own, and examples before what was asked for.
     """
     for candidate in (text.strip(), *(match.strip() for match in _FENCE.findall(text))):
-        try:
-            return decoded(candidate)
-        except ValueError:
-            continue
-    # There may be prose before it, with brackets of its own.
+        with suppress(ValueError):
+            yield decoded(candidate)
+    end = 0
     for start in islice(_START.finditer(text), _MOST_STARTS):
-        try:
-            return decoded_at(text, start.start())
-        except ValueError:
-            continue
-    raise ValueError("the text holds no JSON")
+        if start.start() >= end:  # what is within a value is a part of it
+            with suppress(ValueError):
+                value, end = _value_at(text, start.start())
+                yield value
+
+
+def fitting(values: Iterable[Any], *fits: Callable[[Any], Fitted]) -> Fitted:
+    """The first of a model's values that fits, as `fits` returns it. Earlier ones of `fits` are tried on all values
+    first.
+
+    Raises:
+        ValueError: what was wrong with the first value, or that there is none.
+    """
+    found = list(values)
+    first: ValueError | None = None
+    for fit in fits:
+        for value in found:
+            try:
+                return fit(value)
+            except ValueError as error:
+                first = first or error
+    raise first or ValueError("the text holds no JSON")
 
 
 def refuse_deep(text: str) -> None:

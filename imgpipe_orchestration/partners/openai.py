@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from pydantic import BaseModel
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent, Retryable, UnreadableAnswer
+from imgpipe_orchestration.imaging.reading import jpeg_segments, png_chunks
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT
-from imgpipe_orchestration.partners.json_text import json_in
+from imgpipe_orchestration.partners.json_text import fitting, values_in
 from imgpipe_orchestration.partners.openai_errors import from_answer, translating, word_of
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
@@ -304,7 +305,7 @@ def _fenced_too(schema: type[Schema]) -> type[Schema]:
             return schema.model_validate_json(text, **options)
         except ValueError:
             with suppress(ValueError):
-                return schema.model_validate(json_in(text))
+                return fitting(values_in(text), schema.model_validate)
             raise
 
     # Name and docstring are sent to the model.
@@ -312,11 +313,11 @@ def _fenced_too(schema: type[Schema]) -> type[Schema]:
 
 
 def _whole(image: bytes) -> bool:
-    """Whether a PNG, JPEG or WebP has its end; truncated base64 may still decode."""
+    """Whether a PNG, JPEG or WebP has its end; truncated base64 may still decode. More may stand behind it."""
     if image.startswith(b"\x89PNG"):
-        return b"IEND" in image[-12:]
+        return png_chunks.has_end(image)
     if image.startswith(b"\xff\xd8"):
-        return image.rstrip(b"\0").endswith(b"\xff\xd9")
+        return jpeg_segments.has_end(image)
     if image.startswith(b"RIFF"):
         return len(image) >= int.from_bytes(image[4:8], "little") + 8
     return False

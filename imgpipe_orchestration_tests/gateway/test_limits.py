@@ -187,7 +187,7 @@ def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(s
             allow_redirects=False,
             timeout=10,
         )
-        said = "/listings?trouble=The+request+is+larger+than+1+MB."
+        said = "/listings?trouble=The+request+is+larger+than+1.1+MB."
         assert (answer.status_code, answer.headers["Location"]) == (303, said)
         head = b"POST /listings HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nContent-Length: 100\r\n"
         head += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"

@@ -140,7 +140,18 @@ def test_too_large_and_too_many_and_none_at_all(settings: Settings) -> None:
     assert (large.status_code, large.json()["code"]) == (413, "too-large")
     assert "20,000" in large.json()["detail"]
     assert (many.status_code, many.json()["code"]) == (413, "too-large")
+    assert "3; the limit is 2 (setting LISTINGS_MAX_IMAGES)" in many.json()["detail"]
     assert (none.status_code, none.json()["field"]) == (422, "images")
+
+
+def test_many_photographs_of_one_listing_are_taken(client: Client, services: Services) -> None:
+    small = encoded(picture(40, 30), "JPEG")
+    answer = Form("Thirty rooms", [(f"{n}.jpg", small + bytes([n])) for n in range(30)]).send(client)
+    images = answer.json()["data"]["images"]
+    assert (answer.status_code, len(images)) == (200, 30)
+    names = rows(services, "select original_key from image_queue order by id")
+    kept = {services.listings_bucket.get(row[0])[-1] for row in names}
+    assert kept == set(range(30)), "each original is stored as it came"
 
 
 @pytest.mark.parametrize(

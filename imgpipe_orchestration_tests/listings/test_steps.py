@@ -117,6 +117,25 @@ def test_an_animation_stays_one(kind: str) -> None:
     assert durations == [100, 200, 300, 100, 100, 400]
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+@pytest.mark.parametrize(("claimed", "shown"), [(11, 11), (16, 16), (19, 19), (10, 100), (0, 100)])
+def test_short_frames_keep_their_pace_as_in_browsers(kind: str, claimed: int, shown: int) -> None:
+    file = steps.make(moving(4, kind, size=(60, 40), duration=claimed, loop=0), OPTIONS)
+    with opened(file.data) as image:
+        image.seek(3)
+        image.load()
+        assert image.info["duration"] == shown
+
+
+@pytest.mark.parametrize(("claimed", "shown"), [(10, 100), (20, 20), (50, 50)])
+def test_a_gif_plays_as_browsers_play_it(claimed: int, shown: int) -> None:
+    file = steps.make(moving(4, "GIF", size=(60, 40), duration=claimed, loop=0), OPTIONS)
+    with opened(file.data) as image:
+        image.seek(3)
+        image.load()
+        assert image.info["duration"] == shown
+
+
 def test_a_broken_text_behind_the_first_frame_costs_no_frame() -> None:
     data = moving(3, "PNG")
     at = data.index(b"IDAT") - 4

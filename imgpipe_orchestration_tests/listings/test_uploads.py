@@ -17,7 +17,7 @@ from imgpipe_orchestration_tests.listings.conftest import photo, rows
 
 def sent(name: str = "a.jpg") -> uploads.Sent:
     data = photo()
-    return uploads.Sent(name, data, len(data))
+    return uploads.Sent(name, lambda: data, len(data))
 
 
 def test_two_ids_that_begin_alike_get_different_urls(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:

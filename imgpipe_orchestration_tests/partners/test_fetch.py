@@ -139,12 +139,31 @@ def test_a_redirect_may_name_a_file_as_it_is_called(location: str) -> None:
         "http://example.com\\@127.0.0.1/",
         "http://[::1/",
         "http://127。0。0。1/",
+        "http://[::1%25lo]/",
+        "http://[fe80::1%25eth0]:8000/a",
+        "http://[1:2:3]/",
+        "http://pictures..example/",
+        "http://.example/",
+        "http://example..",
+        "http://pictures.ex%61mple/",
+        "http://pict*res.example/",
+        f"http://{'a' * 64}.example/",
+        f"http://{'a.' * 130}example/",
+        "http://256.1.1.1/",
+        "http://1.2.3.4.5/",
+        "http://127.0.0.08/",
         "",
     ],
 )
 def test_what_is_no_plain_web_link_is_refused(url: str) -> None:
     with pytest.raises(BadInput):
         Fetcher().fetch_bytes(url)
+
+
+@pytest.mark.parametrize("host", ["a_b.example", "münchen.invalid.", "r3---sn.invalid", "0x7f.1", "[::1]"])
+def test_an_unusual_host_is_no_impossible_one(host: str) -> None:
+    with pytest.raises((Forbidden, PartnerUnavailable)):
+        Fetcher().fetch_bytes(f"http://{host}/", FetchLimits(seconds=5, attempts=1))
 
 
 @pytest.mark.parametrize(("trusted", "host"), [(True, "localhost"), (False, "localhost"), (True, "127.0.0.1")])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipe_orchestration.partners.json_text import DEEPEST, decoded, decoded_at, json_in, refuse_deep
+from imgpipe_orchestration.partners.json_text import DEEPEST, decoded, decoded_at, fitting, refuse_deep, values_in
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -50,9 +50,13 @@ def test_deeper_is_refused_before_it_is_read(text: str) -> None:
 def test_a_fence_with_nothing_but_lines_takes_no_time() -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match="no JSON"):
-        json_in("```json" + "\n" * 60_000)
+        fitting(values_in("```json" + "\n" * 60_000), list)
     assert time.monotonic() - started < 2
-    assert json_in("Here:\n```json  \n\n\n[1]\n```") == [1]
+    assert next(values_in("Here:\n```json  \n\n\n[1]\n```")) == [1]
+
+
+def test_values_within_a_value_are_a_part_of_it() -> None:
+    assert list(values_in('First {"a": ["b"]}, then [[1]] and ["c"].')) == [{"a": ["b"]}, [[1]], ["c"]]
 
 
 @given(anything, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"]))

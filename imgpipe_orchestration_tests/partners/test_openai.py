@@ -244,6 +244,18 @@ def test_an_image_is_drawn_anew_from_another(openai: OpenAIClient, photo: bytes)
     assert drawn.usage.input_image_tokens == 388
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("behind", [bytes(16), b"\xff", b"made by a model" * 100])
+def test_bytes_behind_the_end_of_a_picture_do_not_matter(kind: str, behind: bytes, photo: bytes) -> None:
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(photo)) as image:
+        image.convert("RGB").save(file, kind)
+    body = {"data": [{"b64_json": base64.b64encode(file.getvalue() + behind).decode()}]}
+    with serving(lambda h, _: reply(h, json.dumps(body).encode(), Content_Type="application/json")) as server:
+        drawn = OpenAIClient("key", base_url=server.url).generate_image("a face", model="m")
+    assert drawn.image == file.getvalue() + behind
+
+
 def test_image_data_that_is_cut_off_is_noticed(openai: OpenAIClient, standins: StandInAccess) -> None:
     standins.fault("openai", "truncated_base64")
     with pytest.raises(UnreadableAnswer, match="cut off") as raised:

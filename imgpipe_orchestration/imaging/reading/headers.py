@@ -45,6 +45,7 @@ _OTHER_IMAGES = {
     b"BPG\xfb": "BPG",
 }
 """Images that are not read, by their signatures."""
+_FROM_XCODE = "send the PNG of before the build, or open this one in Preview on a Mac and export it as PNG"
 _SHORTENED = b"mif3"
 """The brand of AVIF and HEIC with a MinimizedImageBox (ISO/IEC 23008-12, third edition, annex O)."""
 
@@ -138,6 +139,8 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     if name == "tiff" and is_raw(data):
         raise BadImage(_RAW + read_here())
     if name == "png":
+        if data[12:16] == b"CgBI":
+            raise BadImage(f"a PNG in the form that Xcode gives it for iPhones (CgBI) is not read: {_FROM_XCODE}")
         texts = sum(kind in (b"zTXt", b"iTXt") for kind, *_ in chunks(data))
         if texts > limits.max_text_chunks:
             raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 
 START_OF_SCAN, QUANTIZATION, APP1, APP13 = 0xDA, 0xDB, 0xE1, 0xED
 HIERARCHICAL_FRAMES = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
@@ -11,7 +12,7 @@ FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB}) | HIERARCHICAL_FR
 """Frame headers (ISO/IEC 10918-1, table B.1), which begin with the bits of a sample."""
 JPEG_LS_FRAME = 0xF7
 """Of ISO/IEC 14495-1."""
-_END_OF_IMAGE = 0xD9
+END_OF_IMAGE = 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 """The next marker; skips stuffed bytes, fill bytes and restart markers."""
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
@@ -37,16 +38,26 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             at = end
 
 
+def has_end(data: bytes) -> bool:
+    """Whether the picture's end marker is there; more may stand behind it."""
+    return END_OF_IMAGE in _all_markers(data)
+
+
 def markers(data: bytes) -> Iterator[int]:
     """The markers that a decoder meets before the end of the picture.
 
     Bytes that look like markers inside a segment, or in a video that a phone appended, are skipped.
     """
+    return takewhile(lambda kind: kind != END_OF_IMAGE, _all_markers(data))
+
+
+def _all_markers(data: bytes) -> Iterator[int]:
+    """The markers up to that of the end, and that one."""
     at = 2
     while marker := _MARKER.search(data, at):
         kind, at = data[marker.end() - 1], marker.end()
-        if kind == _END_OF_IMAGE:
-            return
         yield kind
+        if kind == END_OF_IMAGE:
+            return
         if kind not in _WITHOUT_LENGTH:
             at += int.from_bytes(data[at : at + 2])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from imgpipe_orchestration.errors import BadImage
 
+END = b"IEND"
 CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
 """Chunks that hold pixels or are needed to decode them."""
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -17,12 +18,20 @@ _COLOUR_SPACE = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The type of each chunk, and the offsets at which its content begins and ends."""
-    at = 8
-    while at + 8 <= len(data):
-        end = at + 8 + int.from_bytes(data[at : at + 4])
-        yield data[at + 4 : at + 8], at + 8, end
+    """The type of each chunk up to IEND, and the offsets at which its content begins and ends.
+
+    What stands behind the end is not the picture's: some writers pad their files, others append what they like.
+    """
+    at, kind = 8, b""
+    while at + 8 <= len(data) and kind != END:
+        kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4])
+        yield kind, at + 8, end
         at = end + 4
+
+
+def has_end(data: bytes) -> bool:
+    """Whether the whole of a PNG is there; more may stand behind its end."""
+    return any(kind == END and end + 4 <= len(data) for kind, _, end in chunks(data))
 
 
 def content_of(data: bytes, wanted: bytes) -> bytes:
@@ -58,7 +67,7 @@ def check_sums(data: bytes) -> None:
     view, frames = memoryview(data), 0
     for kind, start, end in chunks(data):
         frames += kind == b"fcTL"
-        if kind == b"IEND" or frames > 1:
+        if frames > 1:
             return
         if kind in CRITICAL and end + 4 > len(data):
             raise BadImage("the png is cut short")

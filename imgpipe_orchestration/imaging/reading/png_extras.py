@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from itertools import dropwhile, takewhile
+from itertools import dropwhile
 
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
-from imgpipe_orchestration.imaging.reading.png_chunks import CRITICAL, chunks, colour_space_chunks, is_intact
+from imgpipe_orchestration.imaging.reading.png_chunks import CRITICAL, END, chunks, colour_space_chunks, is_intact
 
-_PIXELS, _END = b"IDAT", b"IEND"
-_NEEDED = CRITICAL | {_END}
+_PIXELS = b"IDAT"
+_NEEDED = CRITICAL | {END}
 _FRAMES = frozenset({b"fcTL", b"fdAT"})
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _FEWEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"eXIf": 8, b"acTL": 8, b"fcTL": 26}
@@ -39,7 +39,7 @@ def up_to_pixels(data: bytes) -> bytes:
     """The PNG without chunks after the pixels, except frames: they do not count, and Pillow refuses the whole picture
     if one of them is broken."""
     since_pixels = dropwhile(lambda part: part[0] != _PIXELS, chunks(data))
-    behind = [part for part in takewhile(lambda part: part[0] != _END, since_pixels) if part[0] != _PIXELS]
+    behind = [part for part in since_pixels if part[0] not in (_PIXELS, END)]
     frames = [(start - 8, end + 4) for kind, start, end in behind if kind in _FRAMES]
     if len(frames) == len(behind):
         return data

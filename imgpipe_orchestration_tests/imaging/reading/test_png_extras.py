@@ -8,6 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration_tests.imaging.corpus import (
     difference,
     encoded,
@@ -42,6 +44,19 @@ def test_nor_is_it_lost_for_what_is_broken_behind_it(extra: tuple[bytes, bytes])
     data = encoded(picture(160, 120).quantize(64), "PNG")
     at = data.index(b"IEND") - 4
     assert (prepared_pixels(data[:at] + png_chunk(*extra) + data[at:]) == prepared_pixels(data)).all()
+
+
+@pytest.mark.parametrize("behind", [b"\0" * 16, b"IEND", bytes(1_000_000), png_chunk(b"zTXt", b"a\0\7") * 9000])
+def test_what_stands_behind_the_end_of_a_png_does_not_matter(behind: bytes) -> None:
+    data = encoded(picture(160, 120), "PNG")
+    assert (prepared_pixels(data + behind) == prepared_pixels(data)).all()
+
+
+def test_a_png_of_an_ios_app_is_named_with_what_to_do() -> None:
+    data = encoded(picture(160, 120), "PNG")
+    of_xcode = data[:8] + png_chunk(b"CgBI", b"P\0 \x02") + data[8:]
+    with pytest.raises(BadImage, match=r"Xcode .*CgBI.* export it as PNG"):
+        sniff(of_xcode)
 
 
 def test_a_png_keeps_the_colours_of_a_profile_of_more_than_a_megabyte() -> None:
