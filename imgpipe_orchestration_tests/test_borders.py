@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
+from itertools import pairwise, product
 from pathlib import Path
-
-import pytest
 
 import imgpipe_orchestration
 
 PACKAGE = Path(imgpipe_orchestration.__file__).parent
 NAME = PACKAGE.name
-FEATURES = ("auto_marker", "avatars", "listings", "media", "vision_reports")
 DAGSTER_FILES = {"definitions", "assets", "jobs", "sensors", "schedules", "checks", "resources"}
 # Runs and workers are started from here: Dagster is what they are about.
 DAGSTER_FOLDERS = {"runs"}
@@ -41,7 +41,7 @@ def modules(below: str = "") -> list[str]:
 def imports_of(module: str) -> set[str]:
     """Modules that `module` imports anywhere, also inside its functions."""
     path = PACKAGE.parent / Path(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -71,20 +71,45 @@ def test_what_is_not_named_for_dagster_does_not_load_it() -> None:
     assert "dagster" not in loaded_by(*plain)
 
 
-@pytest.mark.parametrize("feature", FEATURES)
-def test_a_feature_knows_no_other_and_not_the_gateway(feature: str) -> None:
-    others = tuple(f"{NAME}.{other}" for other in (*FEATURES, "gateway") if other != feature)
-    for module in modules(feature):
-        strays = {name for name in imports_of(module) for other in others if (name + ".").startswith(other + ".")}
-        assert not strays, f"{module} imports {strays}"
+def folder_of(module: str) -> str | None:
+    """The folder of the package that a module is in; None for those of the root and of others."""
+    package, *rest = module.split(".")
+    return rest[0] if package == NAME and rest and (PACKAGE / rest[0]).is_dir() else None
 
 
-def test_what_features_stand_on_knows_no_feature() -> None:
-    ours = tuple(f"{NAME}.{folder}" for folder in (*FEATURES, "gateway"))
-    for folder in ("imaging", "storage", "partners", "web"):
-        for module in modules(folder):
-            strays = {name for name in imports_of(module) if any((name + ".").startswith(f"{o}.") for o in ours)}
-            assert not strays, f"{module} imports {strays}"
+def drawn() -> tuple[set[str], set[tuple[str, str]]]:
+    """The folders in the picture of docs/architecture.md, and its arrows between them."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    picture = page.split("```mermaid\n")[1].split("```")[0]
+    groups = {node: label.split(" · ") for node, label in re.findall(r'(\w+)\["(.+)"\]', picture)}
+    chains = [
+        [groups.get(name, [name]) for name in re.findall(r"\w+", line)]
+        for line in picture.splitlines()
+        if "-->" in line
+    ]
+    pairs = {pair for chain in chains for one, other in pairwise(chain) for pair in product(one, other)}
+    return {name for chain in chains for node in chain for name in node}, pairs
+
+
+def test_the_picture_of_the_architecture_has_every_folder_and_no_circle() -> None:
+    folders, arrows = drawn()
+    assert folders == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    TopologicalSorter({one: {other for left, other in arrows if left == one} for one in folders}).prepare()
+
+
+def test_every_import_between_folders_follows_the_arrows_of_the_picture() -> None:
+    folders, arrows = drawn()
+    imports = {
+        (folder, other)
+        for folder in folders
+        for module in modules(folder)
+        for name in imports_of(module)
+        if (other := folder_of(name)) and other != folder
+    }
+    allowed = arrows
+    while further := {(one, last) for one, via in allowed for also, last in arrows if via == also} - allowed:
+        allowed = allowed | further
+    assert imports <= allowed, f"not drawn in docs/architecture.md: {sorted(imports - allowed)}"
 
 
 def test_imaging_knows_neither_database_nor_network() -> None:
