@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
 @click.option("--keep", is_flag=True, help="Leave the stack running; `imgpipe down` stops it.")
 @click.option("--only", multiple=True, metavar="PIPELINE", help="This pipeline only; may be repeated.")
 def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) -> None:
-    """Feed every pipeline through HTTP and wait for what comes out. Ends with code 0 only if everything arrived.
+    """Feed every pipeline through HTTP and wait for what comes out. Exits with code 0 only if everything arrived.
 
-    Uses the stack that runs on the data folder, or starts one and stops it again.
+    Uses the stack that runs on the data folder. Otherwise it starts one, which on a terminal stays up until Ctrl-C.
+    What went in and came out is in `demo/index.html` in the data folder.
     """
     from rich.console import Console
 
+    from imgpipe_orchestration.devstack.demo.report import write
     from imgpipe_orchestration.devstack.demo.runner import scenarios
     from imgpipe_orchestration.devstack.demo.scenario import Stack
 
@@ -45,18 +48,72 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
     if {*only} - {kind.pipeline for kind in kinds}:
         raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in scenarios())}")
     console = Console(stderr=as_json)
+    ours = stackfile.read(data_dir) is None
+    stay = ours and not keep and not as_json and sys.stdout.isatty()
     with _interrupted_by_signals(), _stack(data_dir, console, keep=keep) as environment:
+        before = _costs(environment)
         results = _run(Stack(environment), kinds, console)
+        spent = {name: cost - before.get(name, Decimal(0)) for name, cost in _costs(environment).items()}
+        page = write(data_dir / "demo", results, spent)
         if as_json:
-            click.echo(json.dumps([{**asdict(result), "ok": result.ok} for result in results], indent=2))
+            click.echo(json.dumps([_in_json(result) for result in results], indent=2))
         else:
             _show(results, console)
-    where = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
+        _say_what_to_open(page, environment, console, running=stay or keep or not ours)
+        if stay:
+            _stay(data_dir, console)
     if stackfile.read(data_dir) is not None:
-        console.print(f"It goes on running: {where}. Stop it with: {imgpipe('down', data_dir)}", soft_wrap=True)
+        console.print(f"The stack goes on running. Stop it with: {imgpipe('down', data_dir)}", soft_wrap=True)
     else:
-        console.print(f"Stopped again. To look at all this: {imgpipe('up', data_dir)}", soft_wrap=True)
+        console.print(f"The stack has stopped. Start it again with: {imgpipe('up', data_dir)}", soft_wrap=True)
     sys.exit(0 if all(result.ok for result in results) else 1)
+
+
+def _costs(environment: dict[str, str]) -> dict[str, Decimal]:
+    """US dollars spent today, by pipeline."""
+    from imgpipe_orchestration.storage import rows, spending
+
+    engine = rows.connect(environment["DATABASE_URL"])
+    try:
+        with rows.transaction(engine) as connection:
+            return {one.pipeline: one.cost_usd for one in spending.today(connection, by=("pipeline",))}
+    finally:
+        engine.dispose()
+
+
+def _in_json(result: Result) -> dict[str, Any]:
+    shown = asdict(result) | {"ok": result.ok, "failed": result.failed}
+    del shown["exhibits"]  # pictures and documents, which are on the demo's page
+    return shown
+
+
+def _say_what_to_open(page: Path, environment: dict[str, str], console: Console, *, running: bool) -> None:
+    """What there is to look at, the most interesting first; addresses only of what still answers."""
+    gateway = environment["GATEWAY_URL"]
+    places = {page.as_uri(): "what went in and what came out, in one file"}
+    if running:
+        places |= {
+            f"{gateway}/media": "the photographs, their sizes and what the AI saw",
+            f"{gateway}/": "the five pipelines, live",
+            f"{gateway}/upload": "a photograph of your own",
+            f"{gateway}/vision-reports": "cron jobs and their reports",
+            f"{gateway}/avatars": "people who do not exist",
+            f"{gateway}/failures": "what was refused, and why",
+            environment["DAGSTER_URL"]: "runs, assets and schedules in Dagster",
+        }
+    console.print("Open:")
+    for place, what in places.items():
+        console.print(f"  {place}  [dim]{what}[/dim]", soft_wrap=True)
+
+
+def _stay(data_dir: Path, console: Console) -> None:
+    """Keep the stack up until Ctrl-C, or until somebody else stops it."""
+    console.print("The stack stays up. Ctrl-C stops it.")
+    try:
+        while stackfile.read(data_dir) is not None:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        console.print()
 
 
 @contextlib.contextmanager
@@ -148,25 +205,29 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Result]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
     from imgpipe_orchestration.devstack.demo.runner import run
 
+    # Fixed widths: a bar that takes what the note leaves would jump with each note.
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn(
+            "{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
-    with Progress(*columns, console=console) as progress:
-        tasks = {kind.pipeline: progress.add_task(kind.pipeline, total=None, note="feeding") for kind in kinds}
+    with Progress(*columns, console=console, expand=True) as progress:
+        tasks = {kind.pipeline: progress.add_task(kind.pipeline, total=kind.items, note="feeding") for kind in kinds}
 
         def show(result: Result) -> None:
             note = "; ".join(result.failures) if result.failures else result.waiting_for
             if result.ok:
-                note = "everything arrived"
+                note = "everything arrived" + (f", {len(result.refused)} refused on purpose" if result.refused else "")
             task = tasks[result.pipeline]
-            progress.update(task, total=result.items, completed=result.arrived, note=note)
+            progress.update(task, completed=result.arrived, note=note)
             if result.finished:
                 progress.stop_task(task)
 
@@ -179,20 +240,22 @@ def _show(results: list[Result], console: Console) -> None:
 
     table = Table(title="what came out", title_justify="left")
     table.add_column("pipeline")
-    for heading in ("items", "failed", "seconds"):
+    for heading in ("items", "failed", "refused on purpose", "seconds"):
         table.add_column(heading, justify="right")
     for result in results:
-        failed = len(result.failures)
         table.add_row(
             result.pipeline,
             str(result.items),
-            f"[red]{failed}[/red]" if failed else "0",
+            f"[red]{result.failed}[/red]" if result.failures else str(result.failed),
+            str(len(result.refused)),
             f"{result.seconds:.1f}",
         )
     console.print(table)
     for result in results:
         for failure in result.failures:
             console.print(f"[red]{result.pipeline}[/red]: {escape(failure)}", soft_wrap=True)
-        # Below the table, because links that are folded in a cell cannot be clicked.
-        for link in result.links:
-            console.print(f"{result.pipeline}: {link}", soft_wrap=True)
+        for refusal in result.refused:
+            counted = "failed, on purpose" if refusal.failed else "refused on purpose"
+            console.print(
+                f"{result.pipeline}: {counted}: {escape(refusal.what)}: {escape(refusal.why)}", soft_wrap=True
+            )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
+import time
 from collections import Counter
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -17,9 +22,10 @@ import requests
 from rich.console import Console
 
 from imgpipe_orchestration.cli import demo as command
-from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack import photos, stackfile
+from imgpipe_orchestration.devstack.demo import report, scenario
 from imgpipe_orchestration.devstack.demo.media import MediaScenario
-from imgpipe_orchestration.devstack.demo.runner import let_runs_end, run, scenarios
+from imgpipe_orchestration.devstack.demo.runner import Result, let_runs_end, run, scenarios
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -94,7 +100,10 @@ def test_what_the_gallery_suggests_to_search_for_is_found_among_the_demos_images
 def test_a_server_that_is_away_while_the_demo_looks_is_waited_for() -> None:
     """As a database that was killed is, until the stack has started it again."""
     url, task = "/storage/flat.webp", "/api/avatars/tasks/1"
-    people = [{"status": "completed", "image_1_url": "http://127.0.0.1/1.png"}] * 4
+    somebody = {"status": "completed", "firstname": "Ada", "lastname": "Li", "occupation": "baker", "bio": "Bakes."}
+    about = {"image_prompt": "Ada", "cost_usd": "0.1", "standin": False, "base_image_url": None, "image_2_url": None}
+    people = [{**somebody, **about, "image_1_url": "/1.webp"}] * 4
+    webp = photos.jpeg("chelsea", width=30)
     done = {"status": "completed", "progress": {"percent": 100}, "waiting_for": None, "personas": people}
     looks: Counter[str] = Counter()
 
@@ -106,10 +115,12 @@ def test_a_server_that_is_away_while_the_demo_looks_is_waited_for() -> None:
             reply(handler, b'{"task_id": "1"}')
         elif handler.path == url and looks[url] <= 4:  # right after the upload
             reply(handler, b"original", Content_Type="image/jpeg")
+        elif handler.path == "/1.webp":
+            reply(handler, webp)
         elif looks[handler.path] <= 6:
             reply(handler, b'{"status": 503}', 503, Content_Type="image/webp")
         elif handler.path == url:
-            reply(handler, b"WebP", Content_Type="image/webp")
+            reply(handler, webp, Content_Type="image/webp")
         else:
             reply(handler, json.dumps(done).encode())
 
@@ -165,6 +176,62 @@ def test_a_demo_that_is_ended_from_outside_ends_the_stack_it_started(open_folder
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_page_of_the_demo_holds_all_it_shows(tmp_path: Path) -> None:
+    """It is opened from a disk, when nothing answers any more."""
+    large = scenario.picture(photos.large(1), "in")
+    refused = [scenario.Refusal("the pictures of <b>Ada</b>", "content policy", failed=True)]
+    exhibits = [
+        scenario.Exhibit("wall.jpg", [large], {"Style": "Realist"}),
+        scenario.Exhibit("A report", document="<!doctype html><h1>Report</h1>"),
+    ]
+    results = [Result("media", 2, 1, 3.5, refused=refused, exhibits=exhibits, finished=True)]
+    page = report.write(tmp_path / "demo", results, {"media": Decimal("0.0421")})
+    shown = page.read_text()
+    assert "in, 3000 x 2000, " in shown
+    assert "$0.0421" in shown
+    assert "the pictures of &lt;b&gt;Ada&lt;/b&gt;. Reason: content policy." in shown
+    assert not re.findall(r'(?:src|href)="(?!data:)', shown), "everything is in the file"
+    assert len(shown) < 300_000
+    assert results[0].failed == 1
+    assert not results[0].failures
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_on_a_terminal_the_stack_stays_up_until_ctrl_c(open_folder: Path) -> None:
+    data_dir = open_folder / "data"
+    environ = clean_environment(GATEWAY_PORT="0", FLASK_PORT="0", DAGSTER_WEBSERVER_PORT="0", TERM="xterm")
+    ours, theirs = pty.openpty()
+    command = [*IMGPIPE, "demo", "--data", str(data_dir), "--only", "listings"]
+    process = subprocess.Popen(command, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    said = b""
+    try:
+        while b"Ctrl-C stops it." not in said:
+            ready, _, _ = select.select([ours], [], [], 180)
+            assert ready, said.decode()
+            said += os.read(ours, 65536)
+        stack = stackfile.read(data_dir)
+        assert stack is not None
+        gateway = stack.environment["GATEWAY_URL"]
+        assert f"{gateway}/media".encode() in said
+        assert requests.get(f"{gateway}/health", timeout=30).ok
+        assert (data_dir / "demo" / "index.html").as_uri().encode() in said
+        assert "cat.jpg" in (data_dir / "demo" / "index.html").read_text()
+        process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.2)[0]:
+                with contextlib.suppress(OSError):  # the other end is closed
+                    os.read(ours, 65536)
+        assert process.returncode == 0
+        assert not stackfile.is_running(data_dir)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 @pytest.mark.slow

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Refusal, Scenario, Stack
 from imgpipe_orchestration.storage.documents import Documents, reachable
 
 _MARKED = 25
 _BROKEN = 2
+_OFF = 5
 
 
 class AutoMarkerScenario(Scenario):
@@ -19,6 +20,7 @@ class AutoMarkerScenario(Scenario):
     """
 
     pipeline = "auto_marker"
+    items = _MARKED + 3 + 3
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
@@ -26,11 +28,12 @@ class AutoMarkerScenario(Scenario):
         moment = int(time.time())
         self.new, self.off, self.broken = (f"demo-{moment}-{kind}" for kind in ("new", "opted-out", "broken"))
         self._jobs: dict[str, str] = {}
+        self._seen: dict[str, dict[str, Any]] = {}
         self._documents = Documents(stack.environment["MONGODB_URL"], database=stack.environment["MONGODB_DATABASE"])
 
-    def feed(self) -> int:
+    def feed(self) -> None:
         self._insert(self.new, _MARKED)
-        self._insert(self.off, 5)
+        self._insert(self.off, _OFF)
         self._insert(self.broken, 3)
         self._insert(self.broken, _BROKEN, image={"href": "https://example.com/not-text.jpg"})
         self.stack.accepted("PUT", f"/api/customers/{self.off}/image-config", json={"auto_mark_cleaned": False})
@@ -38,10 +41,9 @@ class AutoMarkerScenario(Scenario):
             headers = {"X-Customer-ID": customer, "X-User-ID": "demo"}
             answer = self.stack.accepted("POST", "/api/jobs/trigger", headers=headers)
             self._jobs[customer] = answer.json()["job_id"]
-        return _MARKED + 3 + len(self._jobs)
 
     def look(self) -> Progress:
-        jobs = {c: self.stack.accepted("GET", f"/api/jobs/{job}").json() for c, job in self._jobs.items()}
+        self._seen = jobs = {c: self.stack.accepted("GET", f"/api/jobs/{job}").json() for c, job in self._jobs.items()}
         over = {customer: job for customer, job in jobs.items() if job["status"] in {"completed", "failed"}}
         marked = self._marked(self.new) + self._marked(self.broken)
         failures = [reason for customer, job in over.items() if (reason := self._wrong(customer, job))]
@@ -78,6 +80,28 @@ class AutoMarkerScenario(Scenario):
         with reachable():
             rows = list(self._documents.collection("news_document").find({"customer_id": customer}))
         return sum(1 for row in rows if row.get("auto_marked_cleaned") and row.get("clean_image") == row["image"])
+
+    def refused(self) -> list[Refusal]:
+        broken, off = self._seen.get(self.broken, {}), self._seen.get(self.off, {})
+        found = []
+        if broken.get("images_failed"):
+            found.append(Refusal(f"{_BROKEN} news documents", "their image is an object where an address belongs"))
+        if off.get("status") == "completed":
+            found.append(Refusal(f"{_OFF} news documents of a customer", "the customer has automatic marking off"))
+        return found
+
+    def exhibits(self) -> list[Exhibit]:
+        with reachable():
+            row = self._documents.collection("news_document").find_one({"customer_id": self.new}) or {}
+        fields = ("title", "image", "clean_image", "auto_marked_cleaned")
+        marks: dict[str, str] = {name: str(row[name]) for name in fields if name in row}
+        jobs = [
+            Exhibit(
+                f"The job of {customer}", [], {"Marked": str(job["images_marked"]), "Failed": str(job["images_failed"])}
+            )
+            for customer, job in self._seen.items()
+        ]
+        return [Exhibit("A news document afterwards", [], marks), *jobs]
 
     def links(self) -> list[str]:
         gateway = self.stack.environment["GATEWAY_URL"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from typing import Any
+
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Refusal, Scenario, Stack, picture
 
 PEOPLE = 4
 _STANDIN = "/openai/v1"
@@ -12,15 +14,16 @@ class AvatarsScenario(Scenario):
     """`POST /api/avatars/tasks`, then the task until everybody is pictured but the one who fails on purpose."""
 
     pipeline = "avatars"
+    items = PEOPLE
     seconds = 240
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
         self._url = ""
-        self._pictured: list[str] = []
-        self._refused = ""
+        self._refused: list[Refusal] = []
+        self._people: list[dict[str, Any]] = []
 
-    def feed(self) -> int:
+    def feed(self) -> None:
         openai = self.stack.environment["OPENAI_BASE_URL"]
         # A real OpenAI refuses nobody on request: then all four are expected to arrive.
         if openai.startswith("http://127.0.0.1") and openai.endswith(_STANDIN):
@@ -30,25 +33,37 @@ class AvatarsScenario(Scenario):
         headers = self.stack.admin_headers()
         answer = self.stack.accepted("POST", "/api/avatars/tasks", json=wanted, headers=headers)
         self._url = f"/api/avatars/tasks/{answer.json()['task_id']}"
-        return PEOPLE
 
     def look(self) -> Progress:
         task = self.stack.accepted("GET", self._url, headers=self.stack.admin_headers()).json()
         done = [person for person in task["personas"] if person["status"] == "completed"]
         failed = [person for person in task["personas"] if person["status"] == "failed"]
-        self._pictured = [person["image_1_url"] for person in done]
+        self._people = done
         on_purpose = [p for p in failed if "content policy" in p["error"]][:1]
-        self._refused = "".join(f"refused on purpose: {p['firstname']}: {p['error']}" for p in on_purpose)
+        self._refused = [Refusal(f"the pictures of {p['firstname']}", p["error"], failed=True) for p in on_purpose]
         others = [f"{p['firstname'] or 'nobody'}: {p['error']}" for p in failed if p not in on_purpose]
         waiting = f"{task['status']}, {task['progress']['percent']} %" + (
             f", {task['waiting_for']}" if task["waiting_for"] else ""
         )
         return Progress(len(done) + len(on_purpose), waiting, others)
 
+    def refused(self) -> list[Refusal]:
+        return self._refused
+
+    def exhibits(self) -> list[Exhibit]:
+        return [self._exhibit(person) for person in self._people]
+
+    def _exhibit(self, person: dict[str, Any]) -> Exhibit:
+        urls = [person["base_image_url"], person["image_1_url"], person["image_2_url"]]
+        made_by = {"Made by": "stand-ins"} if person["standin"] else {}
+        facts = {"Biography": person["bio"], "Asked for": person["image_prompt"], "Cost": f"${person['cost_usd']}"}
+        pictures = [picture(self.stack.accepted("GET", url).content, "PNG") for url in urls if url]
+        return Exhibit(f"{person['firstname']} {person['lastname']}, {person['occupation']}", pictures, facts | made_by)
+
     def links(self) -> list[str]:
-        refused = [self._refused] if self._refused else []
+        pictured = [person["image_1_url"] for person in self._people[:1]]
         page = self.stack.dagster("/locations/imgpipe/jobs/avatar_images/runs")
-        return [*self._pictured[:1], *refused, self.stack.environment["GATEWAY_URL"] + self._url, page]
+        return [*pictured, self.stack.environment["GATEWAY_URL"] + self._url, page]
 
 
 SCENARIO = AvatarsScenario

@@ -5,21 +5,23 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Scenario, Stack, picture
 
 
 class ListingsScenario(Scenario):
     """`POST /api/upload/listing_image` with several files, then the URLs of the answer."""
 
     pipeline = "listings"
+    items = 4
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
+        self._originals: dict[str, tuple[str, bytes]] = {}
         self._waiting: list[str] = []
         self._arrived: list[str] = []
         self._failures: list[str] = []
 
-    def feed(self) -> int:
+    def feed(self) -> None:
         images = {
             "cat.jpg": photos.jpeg("chelsea"),
             "coffee.jpg": photos.jpeg("coffee", width=2000),
@@ -34,9 +36,9 @@ class ListingsScenario(Scenario):
             files=[("images", (name, data)) for name, data in images.items()],
         )
         self._waiting = [image["url"] for image in answer.json()["data"]["images"]]
+        self._originals = dict(zip(self._waiting, images.items(), strict=True))
         for url in self._waiting:
             self._look_at(url)
-        return len(images)
 
     def look(self) -> Progress:
         for url in list(self._waiting):
@@ -54,6 +56,14 @@ class ListingsScenario(Scenario):
             self._waiting.remove(url)
             self._failures.append(f"{url} answered {answer.status_code}")
         return answer.headers.get("Content-Type", "")
+
+    def exhibits(self) -> list[Exhibit]:
+        shown = []
+        for url in self._arrived:
+            name, original = self._originals[url]
+            webp = self.stack.accepted("GET", url).content
+            shown.append(Exhibit(name, [picture(original, "in"), picture(webp, "out, WebP")], {"Served at": url}))
+        return shown
 
     def links(self) -> list[str]:
         return [*self._arrived[:1], self.stack.dagster("/locations/imgpipe/jobs/process_image_queue/runs")]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Scenario, Stack, picture
 
 _COLUMNS = {
     "profile_image": "profile_image_path",
@@ -25,13 +26,15 @@ class MediaScenario(Scenario):
     """`PATCH /users/me` with several files at once, then `GET /users/me` until every temp URL is a smart one."""
 
     pipeline = "media"
+    items = 7
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
+        self._originals: dict[tuple[int, str], tuple[str, bytes]] = {}
         self._users: dict[int, dict[str, str]] = {}
         self._arrived: dict[tuple[int, str], str] = {}
 
-    def feed(self) -> int:
+    def feed(self) -> None:
         first = {
             "profile_image": ("astronaut.jpg", photos.jpeg("astronaut")),
             "header_image": ("stars.jpg", photos.jpeg("hubble", width=2400)),
@@ -50,7 +53,7 @@ class MediaScenario(Scenario):
                 "PATCH", "/users/me", headers=self.stack.user_headers(user_id), files=files, data={"first_name": "Demo"}
             )
             self._users[user_id] = {image["field"]: image["image_path"] for image in answer.json()["images"]}
-        return sum(len(uploads) for uploads in self._users.values())
+            self._originals |= {(user_id, field): file for field, file in files.items()}
 
     def look(self) -> Progress:
         for user_id, uploads in self._users.items():
@@ -61,8 +64,7 @@ class MediaScenario(Scenario):
                 url = _shown(profile, field)
                 if "/temp_images/" not in url and self._served(url):
                     self._arrived[user_id, field] = url
-        total = sum(len(uploads) for uploads in self._users.values())
-        return Progress(len(self._arrived), f"{total - len(self._arrived)} smart URLs")
+        return Progress(len(self._arrived), f"{self.items - len(self._arrived)} smart URLs")
 
     def _served(self, url: str) -> bool:
         """Whether the smart URL gives an image to who asks for any of the formats."""
@@ -71,6 +73,28 @@ class MediaScenario(Scenario):
             if answer.status_code != 200 or not answer.headers["Content-Type"].startswith("image/"):
                 return False
         return True
+
+    def exhibits(self) -> list[Exhibit]:
+        return [self._exhibit(url, *self._originals[key]) for key, url in self._arrived.items()]
+
+    def _exhibit(self, url: str, name: str, original: bytes) -> Exhibit:
+        """An original beside the picture of the largest common size, and what was found in it."""
+        after = self.stack.accepted("GET", url, headers={"Accept": "image/avif"})
+        kind = after.headers["Content-Type"].removeprefix("image/").upper()
+        media_id = urlsplit(url).path.rpartition("/")[2]
+        key = {"Authorization": f"Bearer {self.stack.environment['MEDIA_API_KEY']}"}
+        found = self.stack.accepted("GET", f"/api/images/{media_id}/analysis", headers=key).json()
+        analysis = found["analysis"]
+        facts = {
+            "Alternative text": analysis.get("alt_text") or "",
+            "Subject": analysis.get("subject") or "",
+            "Style": ", ".join(analysis[name] for name in ("style", "medium") if analysis.get(name)),
+            "Mood": ", ".join(analysis.get("mood_keywords") or []),
+            "Colours": ", ".join(one["hex"] for one in (analysis.get("dominant_colors") or [])[:4]),
+        }
+        if found["standins"]:
+            facts["Said by"] = "stand-ins, which make it up; the colours are measured"
+        return Exhibit(name, [picture(original, "in"), picture(after.content, f"out, {kind}")], facts)
 
     def links(self) -> list[str]:
         return [*list(self._arrived.values())[:1], self.stack.dagster("/locations/imgpipe/jobs/media_pipeline/runs")]

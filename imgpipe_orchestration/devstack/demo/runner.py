@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import requests
 
 from imgpipe_orchestration.devstack import demo
-from imgpipe_orchestration.devstack.demo.scenario import Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Refusal, Scenario, Stack
 from imgpipe_orchestration.errors import ImgpipeError
 
 _LOOK_SECONDS = 0.5
@@ -31,8 +31,16 @@ class Result:
     """From the first request to the last arrival."""
     waiting_for: str = ""
     failures: list[str] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    """On purpose, to show what a refusal looks like."""
     links: list[str] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
     finished: bool = False
+
+    @property
+    def failed(self) -> int:
+        """Items that failed, as `imgpipe status` counts them: those that were refused on purpose are among them."""
+        return len(self.failures) + sum(refusal.failed for refusal in self.refused)
 
     @property
     def ok(self) -> bool:
@@ -50,12 +58,12 @@ def scenarios(only: Sequence[str] = ()) -> list[type[Scenario]]:
 def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Result], None]) -> list[Result]:
     """Feed all, then look at each twice a second until it has everything, has failed or is out of time."""
     running: list[tuple[Scenario, Result, float]] = []
-    results = [Result(kind.pipeline) for kind in kinds]
+    results = [Result(kind.pipeline, kind.items) for kind in kinds]
     for kind, result in zip(kinds, results, strict=True):
         began = time.monotonic()
         scenario = kind(stack)
         try:
-            result.items = scenario.feed()
+            scenario.feed()
         except (ImgpipeError, requests.RequestException) as error:
             result.failures.append(f"could not be fed: {_reason(error)}")
             result.finished = True
@@ -93,8 +101,8 @@ def _look(scenario: Scenario, result: Result, began: float, on_change: Callable[
         # The part may be restarting, so this is no failure yet; the time limit decides.
         result.waiting_for = _reason(error)
     else:
-        result.arrived, result.waiting_for = progress.done, progress.waiting_for
-        result.failures = progress.failures
+        result.arrived, result.waiting_for = max(result.arrived, progress.done), progress.waiting_for
+        result.failures, result.refused = progress.failures, scenario.refused()
     result.seconds = time.monotonic() - began
     late = result.seconds > scenario.seconds
     result.finished = result.arrived + len(result.failures) >= result.items or late
@@ -102,6 +110,10 @@ def _look(scenario: Scenario, result: Result, began: float, on_change: Callable[
         result.failures.append(f"gave up after {scenario.seconds:g} s waiting for {result.waiting_for}")
     if result.finished:
         result.links = scenario.links()
+        try:
+            result.exhibits = scenario.exhibits()
+        except (ImgpipeError, requests.RequestException) as error:
+            result.exhibits = [Exhibit(f"What came out could not be read: {_reason(error)}")]
         scenario.close()
     on_change(result)
     return result.finished

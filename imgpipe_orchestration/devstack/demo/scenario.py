@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import requests
 
 from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.sizes import size_text
 
 
 @dataclass
@@ -22,6 +24,44 @@ class Progress:
     waiting_for: str = ""
     failures: list[str] = field(default_factory=list)
     """One line for each item that will not arrive: which, and why."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What the demo sends in the knowledge that it will be refused."""
+
+    what: str
+    why: str
+    failed: bool = False
+    """Whether it is an item of the pipeline, which `imgpipe status` then counts as failed."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file, and what to say of it."""
+
+    data: bytes
+    words: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One thing that went in and came out, for the demo's page."""
+
+    title: str
+    pictures: list[Picture] = field(default_factory=list)
+    """What went in first, then what came out."""
+    facts: dict[str, str] = field(default_factory=dict)
+    document: str = ""
+    """A whole HTML document that came out."""
+
+
+def picture(data: bytes, role: str) -> Picture:
+    """A file as it was sent or served, e.g. `in, 600 x 400, 51 KB`."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return Picture(data, f"{role}, {image.width} x {image.height}, {size_text(len(data))}")
 
 
 class Stack:
@@ -75,6 +115,8 @@ class Scenario(ABC):
     """One pipeline's part of the demo. Holds its own state between the calls."""
 
     pipeline: ClassVar[str]
+    items: ClassVar[int]
+    """How many items should arrive, those included that are refused on purpose."""
     seconds: ClassVar[float] = 180
     """How long it may take before the demo gives it up."""
 
@@ -82,8 +124,8 @@ class Scenario(ABC):
         self.stack = stack
 
     @abstractmethod
-    def feed(self) -> int:
-        """Put in the work; returns how many items should arrive."""
+    def feed(self) -> None:
+        """Put in the work."""
 
     @abstractmethod
     def look(self) -> Progress:
@@ -93,6 +135,14 @@ class Scenario(ABC):
         """Release what it holds; `look` is not called again."""
         return
 
+    def refused(self) -> list[Refusal]:
+        """What was refused on purpose, as far as it was looked at."""
+        return []
+
+    @abstractmethod
+    def exhibits(self) -> list[Exhibit]:
+        """What went in and what came out, for the demo's page. Called once, at the end."""
+
     @abstractmethod
     def links(self) -> list[str]:
-        """What to open afterwards: something that came out, and the pipeline in the Dagster UI."""
+        """Addresses of something that came out, and of the pipeline in the Dagster UI."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Refusal, Scenario, Stack
 from imgpipe_orchestration.errors import SettingsError
 
 _ORGANIZATIONS = {
@@ -13,19 +13,21 @@ _ORGANIZATIONS = {
     "Oceanix": "7D0C4A11-52E5-4C07-9C4B-0A9D6E1F2B34",
 }
 _STANDIN = "/vision-analysis/"
+_WHY = "a dead link or an expired one; the report says so of each"
 
 
 class VisionReportsScenario(Scenario):
     """A cron job an organization over REST, each run at once; done when the external API has every report."""
 
     pipeline = "vision_reports"
+    items = 3
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
         self._begun: dict[str, tuple[str, str]] = {}
-        self._batches: list[str] = []
+        self._done: list[dict[str, Any]] = []
 
-    def feed(self) -> int:
+    def feed(self) -> None:
         listing = self.stack.environment["EXTERNAL_API_GET_URL"]
         base, found, _ = listing.partition(_STANDIN)
         if not found:
@@ -58,7 +60,6 @@ class VisionReportsScenario(Scenario):
             job_id = self._saved(job)
             begun = self.stack.accepted("POST", f"/cron-jobs/{job_id}/run", headers=self.stack.admin_headers()).json()
             self._begun[name] = job_id, begun["execution_id"]
-        return len(seeds)
 
     def _saved(self, job: dict[str, Any]) -> str:
         """The id of a cron job like this one: that of the last demo, with these addresses, or a new one."""
@@ -71,14 +72,14 @@ class VisionReportsScenario(Scenario):
 
     def look(self) -> Progress:
         done, waiting, failures = 0, [], []
-        self._batches = []
+        self._done = []
         for name, (job_id, execution_id) in self._begun.items():
             path = f"/cron-jobs/{job_id}/executions"
             answer = self.stack.accepted("GET", path, headers=self.stack.admin_headers()).json()
             # Not the latest, which at the full hour is the schedule's.
             execution = next(one for one in answer["executions"] if one["execution_id"] == execution_id)
             done += execution["successful"]
-            self._batches += [a["batch_id"] for a in execution["analyses"] if a["status"] == "success"]
+            self._done += [one for one in execution["analyses"] if one["status"] == "success"]
             failures += [f"{a['run_code']}: {a['error']}" for a in execution["analyses"] if a["status"] == "failed"]
             if execution["status"] == "running":
                 waiting.append(name)
@@ -86,9 +87,23 @@ class VisionReportsScenario(Scenario):
                 failures.append(f"{name}: {execution['error']}")
         return Progress(done, f"reports of {', '.join(waiting)}" if waiting else "", failures)
 
+    def refused(self) -> list[Refusal]:
+        return [
+            Refusal(f"{missing} of {analysis['images_total']} images of {analysis['run_code']}", _WHY)
+            for analysis in self._done
+            if (missing := (analysis["images_total"] or 0) - (analysis["images_usable"] or 0))
+        ]
+
+    def exhibits(self) -> list[Exhibit]:
+        shown = []
+        for analysis in self._done:
+            report = self.stack.accepted("GET", f"/batch-analysis/batches/{analysis['batch_id']}/report").text
+            shown.append(Exhibit(f"The report on {analysis['run_code']}", document=report))
+        return shown
+
     def links(self) -> list[str]:
         gateway = self.stack.environment["GATEWAY_URL"]
-        reports = [f"{gateway}/batch-analysis/batches/{batch}/report" for batch in self._batches[:1]]
+        reports = [f"{gateway}/batch-analysis/batches/{one['batch_id']}/report" for one in self._done[:1]]
         return [*reports, self.stack.dagster("/locations/imgpipe/jobs/vision_reports/runs")]
 
 
