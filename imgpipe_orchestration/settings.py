@@ -74,62 +74,55 @@ class Settings(BaseModel):
 
     # --- the stack ---------------------------------------------------------------------------------------------
     imgpipe_env: Literal["development", "production"] = Field(
-        "development", description="`production` refuses missing or default keys and turns the debug routes off."
+        "development", description="`production` refuses missing or default keys and turns debug routes off."
     )
     imgpipe_data_dir: Path = Field(Path(".imgpipe"), description="Where `imgpipe up` keeps its data.")
     gateway_host: Literal["", "127.0.0.1", "0.0.0.0", "::"] = Field(  # noqa: S104
-        "", description="Where the gateway listens. Empty: on loopback in development, on all of IPv4 in production."
+        "", description="Address to listen on. Empty: loopback in development, all of IPv4 in production."
     )
-    gateway_port: int = Field(8000, ge=0, le=65535, description="HTTP port of the gateway.")
-    dagster_webserver_port: int = Field(3000, ge=0, le=65535, description="HTTP port of the Dagster UI.")
-    flask_port: int = Field(8098, ge=0, le=65535, description="Second port of the gateway, for the auto-marker's API.")
-    gateway_url: BaseUrl = Field("http://127.0.0.1:8000", description="Where the gateway is reached from inside.")
-    dagster_url: BaseUrl = Field("http://127.0.0.1:3000", description="Where people reach the Dagster UI.")
-    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
-    log_level: str = Field("INFO", description="Least severe level that is logged.")
-    log_file: str = Field("", description="File that log lines are appended to, beside standard error. Empty: none.")
+    gateway_port: int = Field(8000, ge=0, le=65535, description="The gateway's port.")
+    dagster_webserver_port: int = Field(3000, ge=0, le=65535, description="The Dagster UI's port.")
+    flask_port: int = Field(8098, ge=0, le=65535, description="The gateway's second port, for the auto-marker's API.")
+    gateway_url: BaseUrl = Field("http://127.0.0.1:8000", description="The gateway's internal URL.")
+    dagster_url: BaseUrl = Field("http://127.0.0.1:3000", description="The Dagster UI's URL for people.")
+    log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
+    log_level: str = Field("INFO", description="Lowest level that is logged.")
+    log_file: str = Field("", description="File to log to, beside standard error. Empty: none.")
 
     # --- rows, objects, documents ------------------------------------------------------------------------------
-    database_url: str = Field("", description="PostgreSQL of the project. Empty: `imgpipe up` starts its own.")
+    database_url: str = Field("", description="Our PostgreSQL. Empty: `imgpipe up` starts one.")
     pending_images_database_url: str = Field(
-        "", description="Where `pending_images` lives, PostgreSQL or MySQL/MariaDB. Empty: DATABASE_URL."
+        "", description="PostgreSQL, MySQL or MariaDB with `pending_images`. Empty: DATABASE_URL."
     )
-    dagster_pg_url: str = Field(
-        "", description="PostgreSQL of Dagster's own storage. Empty: the schema `dagster` of DATABASE_URL."
-    )
-    s3_endpoint: BaseUrl = Field("", description="S3 endpoint. Empty: `imgpipe up` starts its own.")
+    dagster_pg_url: str = Field("", description="Dagster's PostgreSQL. Empty: schema `dagster` of DATABASE_URL.")
+    s3_endpoint: BaseUrl = Field("", description="S3 endpoint. Empty: `imgpipe up` starts one.")
     s3_public_endpoint: BaseUrl = Field("", description="Base of public object URLs. Empty: S3_ENDPOINT.")
     s3_access_key: str = Field("", description="S3 access key.")
     s3_secret_key: str = Field("", description="S3 secret key.")
     s3_region: str = Field("us-east-1", description="S3 region.")
-    s3_bucket_name: str = Field("avatar-images", description="Bucket of the avatars' images.")
-    media_bucket_name: str = Field("media", description="Bucket of uploads, originals and variants.")
-    listings_bucket_name: str = Field("listing-images", description="Bucket of the listings' images.")
-    mongodb_url: str = Field("", description="MongoDB of the news documents. Empty: `imgpipe up` starts its own.")
-    mongodb_database: str = Field("ichat", description="Database when MONGODB_URL names none.")
-    lease_seconds: float = Field(60, gt=0, description="How long a claim lives without a heartbeat.")
+    s3_bucket_name: str = Field("avatar-images", description="Bucket for avatars.")
+    media_bucket_name: str = Field("media", description="Bucket for uploads, originals and variants.")
+    listings_bucket_name: str = Field("listing-images", description="Bucket for listings.")
+    mongodb_url: str = Field("", description="MongoDB with the news documents. Empty: `imgpipe up` starts one.")
+    mongodb_database: str = Field("ichat", description="Database, if MONGODB_URL names none.")
+    lease_seconds: float = Field(60, gt=0, description="How long a claim lasts without a heartbeat.")
 
     # --- several machines --------------------------------------------------------------------------------------
     celery_broker_url: str = Field(
         "",
-        description="Where runs wait for workers, redis:// or amqp://, over TLS rediss:// or amqps://; "
-        "for `deploy/dagster.yaml`.",
+        description="Broker for workers: redis://, rediss://, amqp:// or amqps://.",
     )
     celery_result_backend: str = Field(
         "",
-        description="Where workers report which runs live: redis://, rediss:// or db+postgresql+psycopg2://; "
-        "for the same file.",
+        description="Where workers report: redis://, rediss:// or db+postgresql+psycopg2://.",
     )
     dagster_logs_bucket: str = Field(
-        "", description="Bucket of what runs print, where `deploy/dagster.yaml` or `deploy/helm` is used."
+        "", description="Bucket for what runs print; for `deploy/dagster.yaml` and `deploy/helm`."
     )
     runs_per_pipeline: int = Field(
         1,
         ge=1,
-        description=(
-            "Runs of one pipeline that sensors ask for at a time: as many as machines have workers for its queue. "
-            "Each makes as many calls at once as the pipeline's own limits say."
-        ),
+        description=("Runs of one pipeline at a time, for several machines."),
     )
 
     # --- retention ---------------------------------------------------------------------------------------------
@@ -137,209 +130,186 @@ class Settings(BaseModel):
         30,
         gt=0,
         le=CENTURY_DAYS,
-        description="Days that finished items, their attempts and ended job instances are kept.",
+        description="Days to keep finished items and their attempts.",
     )
-    retention_runs_days: float = Field(
-        30, gt=0, le=CENTURY_DAYS, description="Days that Dagster's ended runs and events are kept."
-    )
+    retention_runs_days: float = Field(30, gt=0, le=CENTURY_DAYS, description="Days to keep Dagster's runs and events.")
     retention_accounts_days: float = Field(
         400,
         gt=0,
         le=CENTURY_DAYS,
-        description="Days that uses of paid calls are kept. Answers stay for ever, embeddings while they are used.",
+        description="Days to keep records of paid calls. Answers stay.",
     )
 
     # --- limits ------------------------------------------------------------------------------------------------
-    request_max_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, description="Largest body of a request that carries no files, bytes."
-    )
-    request_seconds: float = Field(300, gt=0, description="Time limit for a request's body to arrive.")
-    request_idle_seconds: float = Field(30, gt=0, description="Longest pause within a request's body.")
+    request_max_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body without files.")
+    request_seconds: float = Field(300, gt=0, description="Time limit for a request body.")
+    request_idle_seconds: float = Field(30, gt=0, description="Longest pause within a request body.")
     auth_failures_per_minute: int = Field(
-        300, ge=0, description="Wrong keys allowed per minute from one address; in production only. 0: no limit."
+        300, ge=0, description="Wrong keys allowed per minute and address, in production. 0: no limit."
     )
     uploads_per_minute: int = Field(
-        600, ge=0, description="Upload requests allowed per minute from one caller; in production only. 0: no limit."
+        600, ge=0, description="Uploads allowed per minute and caller, in production. 0: no limit."
     )
 
     # --- watching ----------------------------------------------------------------------------------------------
-    metrics_api_key: str = Field(
-        "", description="Key of GET /metrics in production, for Prometheus. Empty: ADMIN_API_KEY alone opens it."
-    )
-    alert_webhook_url: str = Field(
-        "", description="Where failed runs are reported, in Slack's incoming-webhook format. Empty: nowhere."
-    )
+    metrics_api_key: str = Field("", description="Key for GET /metrics in production. Empty: only ADMIN_API_KEY works.")
+    alert_webhook_url: str = Field("", description="Webhook for failed runs, in Slack's format. Empty: none.")
     otel_exporter_otlp_endpoint: BaseUrl = Field(
-        "", description="OpenTelemetry collector that spans are sent to (OTLP over HTTP). Empty: none are made."
+        "", description="OpenTelemetry collector (OTLP over HTTP). Empty: no spans."
     )
     gc_grace_hours: float = Field(
         24,
         gt=0,
         le=24 * CENTURY_DAYS,
-        description="Age from which an object that no row names is garbage; longer than any upload takes.",
+        description="Age at which an object without a row is garbage.",
     )
 
     # --- identity and secrets ----------------------------------------------------------------------------------
-    media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key of /api/media/*.")
-    main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key of our calls to the main API.")
-    admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Key of operators: pages, jobs, avatars, cron jobs.")
+    media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key for /api/media/*.")
+    main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key for calls to the main API.")
+    admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Operators' key: pages, jobs, avatars, cron jobs.")
     user_jwt_secret: str = Field(DEVELOPMENT_SECRET, description="HS256 secret of users' tokens; `sub` is the user id.")
-    secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts tenants' keys at rest; signs sessions and URLs.")
+    secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts stored tokens; signs sessions and URLs.")
     allowed_private_hosts: str = Field(
-        "", description="Comma list of host, host:port or CIDR that downloads may reach although private."
+        "", description="Private hosts, host:ports or CIDRs that downloads may reach, comma-separated."
     )
 
     frontend_origins: str = Field(
-        "", description="Comma list of origins (https://shop.example.com) whose pages may call what users call."
+        "", description="Origins (https://shop.example.com) whose pages may call users' routes, comma-separated."
     )
 
     # --- partners ----------------------------------------------------------------------------------------------
-    main_api_url: BaseUrl = Field(
-        "", description="The main API that gets callbacks and serves temp files. Empty: GATEWAY_URL."
-    )
-    openai_api_key: str = Field("", description="OpenAI key. Empty: a stand-in under `imgpipe up`, else no OpenAI.")
+    main_api_url: BaseUrl = Field("", description="Main API: gets callbacks, serves temp files. Empty: GATEWAY_URL.")
+    openai_api_key: str = Field("", description="OpenAI key. Empty: a stand-in under `imgpipe up`, otherwise off.")
     openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="OpenAI base URL.")
-    openai_vision_model: str = Field("gpt-6-luna", description="Model that looks at images.")
-    openai_embedding_model: str = Field("text-embedding-3-small", description="Model of the search embedding.")
+    openai_vision_model: str = Field("gpt-6-luna", description="Model that analyses images.")
+    openai_embedding_model: str = Field("text-embedding-3-small", description="Embedding model for search.")
     openai_image_model: str = Field("gpt-image-2.5-flare", description="Model that draws avatars.")
-    google_vision_api_key: str = Field("", description="Google Vision key. Empty: as OPENAI_API_KEY.")
+    google_vision_api_key: str = Field("", description="Google Vision key. Empty: like OPENAI_API_KEY.")
     google_vision_endpoint: BaseUrl = Field("https://vision.googleapis.com", description="Google Vision base URL.")
-    flowise_base_url: BaseUrl = Field("", description="Flowise base URL. Empty: as OPENAI_API_KEY.")
-    flowise_api_key: str = Field("", description="Bearer key of Flowise, if the flows have one.")
-    flowise_persona_flow_id: str = Field("persona-data", description="Flow that writes personas.")
-    flowise_prompt_flow_id: str = Field("image-prompt", description="Flow that writes image prompts.")
-    partner_timeout_seconds: float = Field(60, gt=0, description="Time limit of one call to an outside API.")
-    daily_budget_usd: float = Field(0, ge=0, description="Paid calls stop for the day past this sum. 0: no limit.")
+    flowise_base_url: BaseUrl = Field("", description="Flowise base URL. Empty: like OPENAI_API_KEY.")
+    flowise_api_key: str = Field("", description="Flowise bearer key, if needed.")
+    flowise_persona_flow_id: str = Field("persona-data", description="Flow for personas.")
+    flowise_prompt_flow_id: str = Field("image-prompt", description="Flow for image prompts.")
+    partner_timeout_seconds: float = Field(60, gt=0, description="Time limit for one outside call.")
+    daily_budget_usd: float = Field(0, ge=0, description="Daily limit for paid calls. 0: none.")
     spending_pause_seconds: float = Field(
         300,
         gt=0,
-        description="How long paid work waits after a quota or DAILY_BUDGET_USD was used up, or our key refused.",
+        description="Pause when a quota or budget is spent, or a key is refused.",
     )
     model_prices: str = Field(
-        "", description='Prices that correct or add to ours, as JSON: {"gpt-6-luna": {"input": 0.1, "output": 0.5}}.'
+        "", description='Prices to add or correct, as JSON: {"gpt-6-luna": {"input": 0.1, "output": 0.5}}.'
     )
 
     # --- media -------------------------------------------------------------------------------------------------
-    public_base_url: BaseUrl = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")
-    media_backend_url: BaseUrl = Field(
-        "", description="Base of an image's `permanent_url` in reports to the main API. Empty: PUBLIC_BASE_URL."
-    )
-    smart_media_base_url: BaseUrl = Field(
-        "", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images."
-    )
+    public_base_url: BaseUrl = Field("", description="Base of URLs for clients. Empty: GATEWAY_URL.")
+    media_backend_url: BaseUrl = Field("", description="Base of `permanent_url` in callbacks. Empty: PUBLIC_BASE_URL.")
+    smart_media_base_url: BaseUrl = Field("", description="Base of smart URLs. Empty: PUBLIC_BASE_URL/api/images.")
     upload_max_bytes: int = Field(
-        5 * 1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Largest accepted upload, bytes; at most 64 MiB."
+        5 * 1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Largest upload; at most 64 MiB."
     )
-    serve_cache_bytes: int = Field(
-        256 * 1024 * 1024, ge=0, description="Bytes of images that one gateway process keeps in memory."
-    )
-    media_batch_size: int = Field(200, ge=1, description="Most images one media run takes.")
-    media_run_seconds: float = Field(300, gt=0, description="Time budget of each stage of a media run.")
-    media_max_attempts: int = Field(3, ge=1, description="Tries of each step of one image.")
+    serve_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="Image cache of one gateway.")
+    media_batch_size: int = Field(200, ge=1, description="Most images in one media run.")
+    media_run_seconds: float = Field(300, gt=0, description="Time budget for each stage of a media run.")
+    media_max_attempts: int = Field(3, ge=1, description="Tries for each step of an image.")
 
     background_model: str = Field(
         "",
-        description="Model of rembg (extra `rembg`) that removes what is not a plain colour from behind logos, such as "
-        "isnet-general-use. Empty: such logos keep their background.",
+        description="rembg model (extra `rembg`) for logos on uneven backgrounds. Empty: none.",
     )
     analysis_public_fields: str = Field(
         "style,medium,quality_score,mood_keywords,dominant_colors,brand_colors,alt_text",
-        description="Parts of an image's analysis that browsers read without a token. Empty: none.",
+        description="Analysis fields that need no token. Empty: none.",
     )
-    analysis_token_seconds: float = Field(900, gt=0, description="How long a token for one image's analysis is valid.")
+    analysis_token_seconds: float = Field(900, gt=0, description="Lifetime of an analysis token.")
     signed_url_keys: str = Field(
-        "", description="Comma list of keys of signed URLs; the first signs, all open. Empty: one made of SECRET_KEY."
+        "", description="Keys for signed URLs, comma-separated; the first signs. Empty: derived from SECRET_KEY."
     )
-    signed_url_seconds: float = Field(3600, gt=0, description="How long a signed URL of a private image is valid.")
-    direct_upload_seconds: float = Field(900, gt=0, description="How long an upload straight to S3 may take to commit.")
-    s3_upload_endpoint: BaseUrl = Field("", description="S3 as clients reach it for such uploads. Empty: S3_ENDPOINT.")
+    signed_url_seconds: float = Field(3600, gt=0, description="Lifetime of a private image's URL.")
+    direct_upload_seconds: float = Field(900, gt=0, description="Time to finish a direct upload.")
+    s3_upload_endpoint: BaseUrl = Field("", description="S3 as clients reach it. Empty: S3_ENDPOINT.")
 
     # --- listings ----------------------------------------------------------------------------------------------
     listings_public_url: BaseUrl = Field(
         "",
-        description="Base of the listings' image URLs. Empty: PUBLIC_BASE_URL/storage/v1/object/public/listing-images.",
+        description="Base of listings' URLs. Empty: PUBLIC_BASE_URL/storage/v1/object/public/listing-images.",
     )
     listings_steps: str = Field(
         "decode,orient,resize,encode,upload",
-        description="What is done to a listing's image, in this order; `watermark` fits before encode.",
+        description="Steps in order; `watermark` goes before encode.",
     )
-    listings_max_height: int = Field(640, ge=1, le=16383, description="Largest height of a listing's image, pixels.")
-    listings_webp_quality: int = Field(80, ge=1, le=100, description="Quality of the listings' WebP.")
-    listings_max_frames: int = Field(100, ge=1, description="Most frames an animation keeps; longer ones are thinned.")
-    listings_watermark_text: str = Field(
-        "imgpipe", description="What the step `watermark` writes into the corner: ASCII, ©, ™ and the like."
-    )
+    listings_max_height: int = Field(640, ge=1, le=16383, description="Largest height in pixels.")
+    listings_webp_quality: int = Field(80, ge=1, le=100, description="WebP quality.")
+    listings_max_frames: int = Field(100, ge=1, description="Most frames of an animation.")
+    listings_watermark_text: str = Field("imgpipe", description="The watermark's text.")
     listings_max_images: int = Field(100, ge=1, description="Most images in one upload.")
-    listings_max_retries: int = Field(3, ge=1, description="Tries of one listing's image.")
-    listings_run_seconds: float = Field(300, gt=0, description="Time budget of one run over the listings' queue.")
-    listings_cache_seconds: int = Field(31_536_000, ge=0, description="How long clients may keep a finished WebP.")
-    debug_image_dir: str = Field(
-        "", description="The only folder that POST /debug/upload-test-image reads from. Empty: it reads nothing."
-    )
+    listings_max_retries: int = Field(3, ge=1, description="Tries for one image.")
+    listings_run_seconds: float = Field(300, gt=0, description="Time budget for one run.")
+    listings_cache_seconds: int = Field(31_536_000, ge=0, description="Cache lifetime of a finished WebP.")
+    debug_image_dir: str = Field("", description="Folder that POST /debug/upload-test-image may read. Empty: none.")
 
     # --- vision reports ----------------------------------------------------------------------------------------
-    external_api_get_url: str = Field("", description="Lists unprocessed analyses, for `imgpipe vision-reports run`.")
-    external_api_post_url: str = Field("", description="Takes the reports, for `imgpipe vision-reports run`.")
-    external_api_key: str = Field("", description="Bearer token of both, for `imgpipe vision-reports run`.")
-    organization_id: str = Field("", description="Whose analyses `imgpipe vision-reports run` takes.")
-    backend_api_url: BaseUrl = Field("", description="Analysis backend of that command. Empty: GATEWAY_URL, our own.")
-    backend_api_key: str = Field("", description="Bearer key for the backend at BACKEND_API_URL; ours takes it too.")
-    vision_bucket_name: str = Field("vision-reports", description="Bucket of submitted images and of reports.")
-    vision_page_size: int = Field(50, ge=1, le=1000, description="Analyses asked for in one page of the external API.")
-    vision_max_analyses: int = Field(1000, ge=1, description="Most analyses one execution takes up.")
-    vision_parallel_analyses: int = Field(4, ge=1, description="Analyses worked on at once in one run.")
-    vision_parallel_calls: int = Field(8, ge=1, description="Images shown to the vision model at once in one run.")
-    vision_timeout_seconds: float = Field(3600, gt=0, description="How long a submitted batch may take.")
+    external_api_get_url: str = Field("", description="Lists analyses, for `imgpipe vision-reports run`.")
+    external_api_post_url: str = Field("", description="Takes reports, for the same command.")
+    external_api_key: str = Field("", description="Bearer token for both.")
+    organization_id: str = Field("", description="Organization whose analyses that command takes.")
+    backend_api_url: BaseUrl = Field("", description="Analysis backend. Empty: GATEWAY_URL, our own.")
+    backend_api_key: str = Field("", description="Bearer key for BACKEND_API_URL; ours accepts it too.")
+    vision_bucket_name: str = Field("vision-reports", description="Bucket for submitted images and reports.")
+    vision_page_size: int = Field(50, ge=1, le=1000, description="Page size when listing analyses.")
+    vision_max_analyses: int = Field(1000, ge=1, description="Most analyses in one execution.")
+    vision_parallel_analyses: int = Field(4, ge=1, description="Analyses processed at once in one run.")
+    vision_parallel_calls: int = Field(8, ge=1, description="Parallel calls to the vision model in one run.")
+    vision_timeout_seconds: float = Field(3600, gt=0, description="Time limit for a batch.")
     vision_patience_seconds: float = Field(
-        60, ge=0, description="How long a run waits for batches before it ends and leaves them to a later run."
+        60, ge=0, description="How long a run waits for batches before leaving them to a later run."
     )
-    vision_max_images: int = Field(200, ge=1, description="Most images taken from one analysis.")
-    vision_image_max_bytes: int = Field(25 * 1024 * 1024, ge=1, description="Largest image or document downloaded.")
-    vision_report_max_bytes: int = Field(8_000_000, ge=200_000, description="Largest report we write.")
+    vision_max_images: int = Field(200, ge=1, description="Most images in one analysis.")
+    vision_image_max_bytes: int = Field(25 * 1024 * 1024, ge=1, description="Largest image to download.")
+    vision_report_max_bytes: int = Field(8_000_000, ge=200_000, description="Largest report.")
 
     # --- auto-marker -------------------------------------------------------------------------------------------
-    job_interval_minutes: float = Field(5, gt=0, description="Minutes between two rounds of the auto-marker.")
-    auto_mark_batch_size: int = Field(50, ge=1, description="Most documents marked for one customer in one run.")
+    job_interval_minutes: float = Field(5, gt=0, description="Minutes between rounds.")
+    auto_mark_batch_size: int = Field(50, ge=1, description="Most documents per customer and run.")
 
     # --- avatars -----------------------------------------------------------------------------------------------
-    worker_interval: float = Field(30, gt=0, description="Least seconds between two avatar runs of the same kind.")
-    multithread_flowise: int = Field(5, ge=1, description="Questions to Flowise at once.")
-    avatar_parallel_images: int = Field(5, ge=1, description="Images asked of OpenAI at once.")
+    worker_interval: float = Field(30, gt=0, description="Least seconds between two runs of the same kind.")
+    multithread_flowise: int = Field(5, ge=1, description="Parallel Flowise requests.")
+    avatar_parallel_images: int = Field(5, ge=1, description="Parallel OpenAI images.")
     avatar_image_timeout_seconds: float = Field(
         180,
         gt=0,
         le=180,
-        description="Time limit of one image; most take a minute. A run that is stopped waits for it.",
+        description="Time limit for one image, at most 180; a stopping run waits for it.",
     )
     avatar_base_size: str = Field(
-        "1024x1024", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Pixels of the selfie."
+        "1024x1024", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Size of the selfie."
     )
     avatar_grid_size: str = Field(
-        "2048x2048", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Pixels of the 2x2 grid."
+        "2048x2048", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Size of the 2x2 grid."
     )
     avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
-        "medium", description="Quality asked of OpenAI."
+        "medium", description="OpenAI's image quality."
     )
     openai_image_edit_model: str = Field("", description="Model that draws the grid. Empty: OPENAI_IMAGE_MODEL.")
-    avatar_least_side: int = Field(256, ge=16, description="Smallest picture accepted from a model, pixels.")
-    avatar_thumbnail_side: int = Field(256, ge=16, description="Side of the thumbnails, pixels.")
-    avatar_batch_size: int = Field(100, ge=1, description="Most people one image run takes.")
-    avatar_run_seconds: float = Field(1800, gt=0, description="Time budget of one image run.")
+    avatar_least_side: int = Field(256, ge=16, description="Smallest acceptable side of a picture, pixels.")
+    avatar_thumbnail_side: int = Field(256, ge=16, description="Side of thumbnails, pixels.")
+    avatar_batch_size: int = Field(100, ge=1, description="Most people in one run.")
+    avatar_run_seconds: float = Field(1800, gt=0, description="Time budget for one image run.")
     avatar_outage_seconds: float = Field(
-        21600, gt=0, description="How long a task waits for a Flowise or OpenAI that is away before it is given up."
+        21600, gt=0, description="How long a task waits for Flowise or OpenAI to return."
     )
     avatar_cleanup_days: float = Field(
         7,
         ge=0,
         le=CENTURY_DAYS,
-        description="How long images of cancelled and failed tasks are kept before they are removed.",
+        description="Days to keep images of cancelled and failed tasks.",
     )
-    c2pa_certificate: str = Field("", description="Path of a PEM chain that signs C2PA manifests. Empty: no manifests.")
-    c2pa_private_key: str = Field("", description="Path of the PEM key of C2PA_CERTIFICATE.")
-    c2pa_algorithm: Literal["es256", "es384", "ps256", "ed25519"] = Field(
-        "es256", description="Signature algorithm of that key."
-    )
-    c2pa_timestamp_url: str = Field("", description="RFC 3161 server that timestamps C2PA signatures. Empty: none.")
+    c2pa_certificate: str = Field("", description="PEM chain for signing C2PA manifests. Empty: none.")
+    c2pa_private_key: str = Field("", description="PEM key of C2PA_CERTIFICATE.")
+    c2pa_algorithm: Literal["es256", "es384", "ps256", "ed25519"] = Field("es256", description="Algorithm of that key.")
+    c2pa_timestamp_url: str = Field("", description="RFC 3161 timestamp server. Empty: none.")
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_used(self) -> Self:

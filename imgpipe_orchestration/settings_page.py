@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from imgpipe_orchestration import settings
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
@@ -17,12 +17,10 @@ _FIELD = re.compile(r"^    (?P<name>[a-z0-9_]+): ")
 
 _HEAD = """# Settings
 
-Every setting is an environment variable. `imgpipe up` hands them to all its parts; `imgpipe env` prints those in force.
-A setting that names a real service (DATABASE_URL, S3_ENDPOINT, MONGODB_URL, OPENAI_API_KEY, ...) replaces the part
-that `imgpipe up` would start for it. `imgpipe doctor` says which settings cannot be used and why,
-and which variables nearly have the name of one.
+Every setting is an environment variable. `imgpipe env` prints those in force. A setting that names a real service
+replaces what `imgpipe up` would start for it. `imgpipe doctor` reports unusable values and misspelled names.
 
-This page is generated from `imgpipe_orchestration/settings.py` by `make fix`.
+`imgpipe_orchestration/settings.py` is the source of this page; `make fix` writes it.
 """
 
 
@@ -33,17 +31,15 @@ def render() -> str:
         lines += [
             f"## {title[0].upper()}{title[1:]}",
             "",
-            "| variable | kind | default | meaning |",
-            "| --- | --- | --- | --- |",
+            "| variable | default | meaning |",
+            "| --- | --- | --- |",
         ]
         for name in names:
             field = Settings.model_fields[name]
-            cells = (
-                f"`{name.upper()}`",
-                _kind(field.annotation, field.metadata),
-                _default(field.default),
-                field.description,
-            )
+            meaning, default = str(field.description), _default(field.default, field.annotation)
+            if field.default == "":
+                meaning, _, default = meaning.partition(" Empty: ")
+            cells = (f"`{name.upper()}`", default.rstrip("."), meaning)
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -60,19 +56,12 @@ def _sections() -> list[tuple[str, list[str]]]:
     return found
 
 
-def _kind(annotation: Any, metadata: list[Any]) -> str:
-    if get_origin(annotation) is Literal:
-        return " or ".join(f"`{choice}`" for choice in get_args(annotation) if choice)
-    kinds = {str: "text", int: "whole number", float: "number", Path: "path"}
-    bounds = {"ge": "from", "gt": "above", "le": "to"}
-    limits = [f"{word} {getattr(m, name)}" for m in metadata for name, word in bounds.items() if hasattr(m, name)]
-    return " ".join([kinds[annotation], *limits])
-
-
-def _default(value: object) -> str:
+def _default(value: object, annotation: object) -> str:
     if value == DEVELOPMENT_SECRET:
-        return "a development key; refused in production"
-    return f"`{value}`" if value != "" else "empty"
+        return "a development key"
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    others = [f"`{choice}`" for choice in choices if choice != value]
+    return f"`{value}`" + (f" (or {', '.join(others)})" if others else "")
 
 
 if __name__ == "__main__":
