@@ -1,4 +1,4 @@
-"""The asset `clean_images`: the news images that are marked as clean, by customer."""
+"""The asset `clean_images`: approved news images, one partition per customer."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Whether a run is due: the auto-marker sensor's question."""
+"""Whether a run is due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The auto-marker's jobs: the round over all customers, the backfill, the check, the partitions."""
+"""The auto-marker's jobs: rounds, backfills, the check, and keeping the partitions up to date."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Which documents are pending and which cannot be marked, figures of a run, partition keys. Pure functions only."""
+"""Which documents are pending or unmarkable, a run's figures, partition keys. Pure functions only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The auto-marker's routes: ask for a run, list runs, read and set a customer's toggle."""
+"""The auto-marker's routes: trigger a run, list runs, read and set a customer's toggle."""
 
 from __future__ import annotations
 

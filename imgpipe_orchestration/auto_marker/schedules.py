@@ -1,4 +1,4 @@
-"""The auto-marker's schedules; its rounds are asked for by a sensor."""
+"""The auto-marker's nightly schedules. A sensor starts its rounds."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The auto-marker's sensor: asks for a run when a round is due or somebody asked for one."""
+"""Asks for a run when a round is due or somebody triggered one."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""The work of a run: marks pending documents, a few customers at a time. One customer's error does not stop the others.
+"""A run: marks pending documents, a few customers at a time. One customer's error doesn't stop the others.
 
 The caller gets each customer's figures as soon as they are known.
 """

@@ -1,4 +1,4 @@
-"""The auto-marker's queries on MongoDB, and the indexes they need."""
+"""The auto-marker's MongoDB queries and their indexes."""
 
 from __future__ import annotations
 

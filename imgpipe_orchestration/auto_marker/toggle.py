@@ -1,4 +1,4 @@
-"""Reads and changes a customer's toggle (a document in MongoDB), and keeps its history (in PostgreSQL)."""
+"""Reads and changes a customer's toggle (in MongoDB) and keeps its history (in PostgreSQL)."""
 
 from __future__ import annotations
 

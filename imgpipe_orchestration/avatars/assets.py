@@ -1,7 +1,7 @@
-"""The avatars as assets: the people, the seven steps of their pictures, and the daily housekeeping.
+"""The avatars' assets: people, the seven steps of their pictures, and daily housekeeping.
 
-The seven steps are one Dagster op, so that people in different steps are worked on at the same time. Each step is still
-an asset of its own that can be selected alone: people then go only as far as the selected steps lead.
+The seven steps share one op, so people at different steps are worked on at the same time. Each step is still an asset
+that can be selected alone; people then go only as far as the selected steps lead.
 """
 
 from collections.abc import Iterator

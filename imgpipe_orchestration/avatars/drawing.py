@@ -1,7 +1,7 @@
-"""Buys pictures from OpenAI, each at most once, whatever dies between the answer and the commit.
+"""Buys pictures from OpenAI, each at most once, even if a worker dies between answer and commit.
 
-A bought picture is written to a file on this machine, then to the bucket, then its key to the ledger. A worker that
-takes over looks in all three before it asks again. The bucket is asked first, so when it is away nothing is bought.
+A bought picture goes into a local file, then the bucket, then its key into the ledger. Whoever takes over looks in all
+three before asking again. If the bucket is away, nothing is bought.
 """
 
 from __future__ import annotations

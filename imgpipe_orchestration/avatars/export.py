@@ -1,4 +1,4 @@
-"""Exports of a task: CSV, JSON Lines, or a ZIP with the pictures, which are read one at a time."""
+"""Exports a task as CSV, JSON Lines, or a ZIP that streams the pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The avatars' results and costs by day (UTC), and tasks without progress."""
+"""Results and costs by day (UTC), and tasks without progress."""
 
 from __future__ import annotations
 

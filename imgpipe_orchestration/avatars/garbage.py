@@ -1,4 +1,4 @@
-"""Which rows name which objects of the avatars' bucket: the objects of a task have its number in their prefix."""
+"""Which rows name which objects in the avatars' bucket, by the task id in each key's prefix."""
 
 from __future__ import annotations
 

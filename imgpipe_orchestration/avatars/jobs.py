@@ -1,4 +1,4 @@
-"""The avatars' jobs: people, pictures, and the daily housekeeping."""
+"""The avatars' jobs: people, pictures, daily housekeeping."""
 
 import dagster as dg
 

@@ -1,7 +1,7 @@
-"""Limits of parallel work in one run: a lane (semaphore) for each provider; the worker processes are one for each core.
+"""Limits on parallel work in one run: a semaphore per provider, and one worker process per core.
 
-More people are worked on at once than any lane admits, so that all lanes are busy: while five pictures are being drawn,
-prompts are written and grids are cut.
+More people are in progress than any lane admits, so that all lanes stay busy: while pictures are drawn, prompts are
+written and grids are cut.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One manifest for each completed task, in the bucket beside its pictures: people, files, models and prompts."""
+"""A completed task's manifest, stored beside its pictures: people, files, models, prompts."""
 
 from __future__ import annotations
 

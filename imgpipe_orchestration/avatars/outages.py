@@ -1,4 +1,4 @@
-"""Waits for providers that are away: such failures spend no attempt, for up to AVATAR_OUTAGE_SECONDS.
+"""Waits for a provider that is down without spending attempts, for up to AVATAR_OUTAGE_SECONDS.
 
 Only calls that nobody charges for count: no connection, or a 5xx (`PartnerAway`). A call that timed out or broke off
 may have been charged, so it spends an attempt.

@@ -1,8 +1,8 @@
-"""The data stage: Flowise invents people in parallel batches, all of them different.
+"""The data stage: Flowise invents people in parallel batches, all different.
 
-A round of questions is planned for the missing people, committed and asked; the next round asks for those who are still
-missing (invalid, duplicate or unreadable answers), and names everybody to leave out. Because the questions are
-committed, a worker that takes over asks exactly the same ones, whose answers the ledger may have.
+Each round plans questions for the missing people, commits them and asks. The next round asks for whoever is still
+missing (invalid, duplicate or unreadable answers) and lists everybody to leave out. Because questions are committed, a
+worker that takes over asks the same ones, whose answers the ledger may have.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""C2PA manifests: signed statements of what made a picture and from which picture it was made.
+"""C2PA manifests: signed statements of what made a picture, and from which one.
 
-Written when C2PA_CERTIFICATE and C2PA_PRIVATE_KEY are set, which needs the extra `c2pa`. Every picture also has an XMP
-statement, which is not signed.
+Needs C2PA_CERTIFICATE, C2PA_PRIVATE_KEY and the extra `c2pa`. Every picture also carries an unsigned XMP statement.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Publishes a person's picture: signs it, uploads it with its thumbnails, and describes it for the manifest."""
+"""Publishes a picture: signs it, uploads it with thumbnails, and describes it for the manifest."""
 
 from __future__ import annotations
 

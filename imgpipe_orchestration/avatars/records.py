@@ -1,4 +1,4 @@
-"""Queries of tasks: one, a page of them, their progress, and those that wait for a manifest or a clean-up."""
+"""Queries of tasks: one task, a page, progress, and tasks waiting for a manifest or clean-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The people of a task (`generation_results`), and the questions for them (`generation_batches`)."""
+"""A task's people (`generation_results`) and the questions that produce them (`generation_batches`)."""
 
 from __future__ import annotations
 

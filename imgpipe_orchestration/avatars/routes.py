@@ -1,4 +1,4 @@
-"""The avatars' routes: ask for people, follow a task, cancel, retry, export; figures and clean-up."""
+"""The avatars' routes: create, follow, cancel, retry and export tasks; figures and clean-up."""
 
 from __future__ import annotations
 

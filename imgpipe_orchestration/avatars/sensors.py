@@ -1,4 +1,4 @@
-"""The avatars' sensors: runs of what is due, each kind at most every WORKER_INTERVAL seconds."""
+"""Asks for runs of what is due, each kind at most every WORKER_INTERVAL seconds."""
 
 import time
 from functools import partial

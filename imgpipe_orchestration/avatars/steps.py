@@ -1,4 +1,4 @@
-"""The seven steps of a persona. Each commits what it made under the claim's fence before the next begins."""
+"""The seven steps of a persona. Each commits its result under the claim's fence before the next begins."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The two queues of tasks and people, and all changes of a task's state.
+"""The queues of tasks and people, and all changes of a task's state.
 
-Locks are always taken in the same order, work items before the task, so that a cancellation and a worker that finishes
-cannot deadlock.
+Locks are always taken work items first, then the task, so that cancelling and finishing can't deadlock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two kinds of runs: inventing people for tasks, and picturing people. What each claims and reports."""
+"""The two kinds of run: inventing people and picturing them. What each claims and reports."""
 
 from __future__ import annotations
 

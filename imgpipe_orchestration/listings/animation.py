@@ -1,4 +1,4 @@
-"""Animations: reads the frames of an animated original, and encodes frames as one WebP."""
+"""Reads the frames of an animated original and encodes frames as one WebP."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The listings' images as an asset, one partition a day of upload.
+"""The listings' images as an asset with one partition per day of upload.
 
-The queue's runs record here what they made. Materializing a day, or backfilling a range of days, makes their images
-again from the kept originals: for another size, another step, a better encoder.
+The queue's runs log what they made here. Materializing a day makes its images again from the kept originals.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Runs of the job `process-image-queue`: whether one is wanted, and a run with its result in the job's definition."""
+"""The job `process-image-queue`: whether a run is wanted, and a run that records its result."""
 
 from __future__ import annotations
 

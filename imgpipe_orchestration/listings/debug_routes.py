@@ -1,4 +1,4 @@
-"""Routes that show the queue and upload files of this machine; mounted in development only."""
+"""Routes that show the queue and upload files from this machine; development only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One run over the queue: batch after batch until nothing is due, the time is up or the job was stopped.
 
-Two batches are worked on at once, so that every core is busy while the last images of one are being encoded.
+Two batches are processed at once, so that every core stays busy while one batch's last images are encoded.
 """
 
 from __future__ import annotations

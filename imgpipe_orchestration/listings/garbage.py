@@ -1,4 +1,4 @@
-"""Which rows name which objects of the listings' bucket: originals, and WebP at the URLs that were handed out."""
+"""Which rows name which objects in the listings' bucket: originals and finished WebP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jobs of listings: working through the queue, and making a day again."""
+"""The listings' jobs: work through the queue, and make a day again."""
 
 from typing import TYPE_CHECKING
 

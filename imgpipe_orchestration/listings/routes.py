@@ -1,4 +1,4 @@
-"""The listings' HTTP surface: the upload and the URLs it hands out."""
+"""The listings' routes: the upload, and the URLs it returns."""
 
 from __future__ import annotations
 

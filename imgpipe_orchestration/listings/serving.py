@@ -1,4 +1,4 @@
-"""What a listing image's URL answers with: its WebP, before that its original, else a placeholder."""
+"""Answers a listing image's URL: with the WebP, until then the original, otherwise a placeholder."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The steps of a listing's image, one function each, in the order of LISTINGS_STEPS.
 
-To add a step, write a function with `@step` and put its name into LISTINGS_STEPS. The steps up to `encode` work on
-pixels, in a worker process, which a hostile file may crash. Those after it (`@delivery`) store the finished file, in
-the process that has the credentials.
+To add a step, write a function with `@step` and put its name into LISTINGS_STEPS. Steps up to `encode` work on pixels
+in a worker process, which a hostile file may crash. Steps after it (`@delivery`) store the finished file, in the
+process that has the credentials.
 
-The default order (decode, orient, resize, encode, upload) is also the fastest: JPEGs are decoded at the fraction that
-`resize` needs, and colours are converted after the resize.
+The default order is also the fastest: JPEGs are decoded at the fraction that `resize` needs, and colours are converted
+after the resize.
 """
 
 from __future__ import annotations

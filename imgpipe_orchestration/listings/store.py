@@ -1,4 +1,4 @@
-"""The listings' rows: `image_queue`, which is the queue."""
+"""The rows of `image_queue`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the queue is worked on: the pure decision behind the sensor, and what `GET /api/jobs/{id}` says of it."""
+"""Decides when the queue is worked on. The sensor and `GET /api/jobs/{id}` use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accepts images: an upload is accepted once its bytes are in object storage and its row is committed."""
+"""Accepts uploads: stores the bytes, then commits the rows."""
 
 from __future__ import annotations
 

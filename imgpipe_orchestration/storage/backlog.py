@@ -1,7 +1,7 @@
-"""What people ask of the queues: how much waits, for how long, what failed and why.
+"""Figures of the queues: how much waits, for how long, what failed and why.
 
-Nothing here reads the whole backlog: triggers keep counts (`work_counts`), and ages and lists come from the ends of
-indexes. So a status page takes as long at a thousand items as at a million.
+Nothing here reads the whole backlog. Triggers keep counts (`work_counts`); ages and lists come from the ends of
+indexes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One mechanism for every queue: claim, lease, heartbeat, fence, back off, give up, requeue.
 
-`work_items` has one row per item and queue. It says who works on the item and when it is due next. What the item *is*
-is in the tables of its feature, which the feature writes in the same transaction.
+`work_items` has one row per item and queue. It says who is working on the item and when it is due. What the item *is*
+stands in its feature's tables, which the feature writes in the same transaction.
 
 The life of an item:
 
@@ -12,17 +12,16 @@ The life of an item:
        │◄──the lease ran out (worker killed): the next claim makes it ready again
                                           failed ──ignore──► ignored ──unignore──► failed
 
-`due_at` is both schedule and lease: for a waiting item it is the end of its pause, for a claimed one the end of its
-lease, and for one that is ready it is null. The next claim makes items ready whose `due_at` has passed, so a crashed
-worker needs no clean-up.
+`due_at` is both schedule and lease: the end of a waiting item's pause or of a claimed item's lease, and null for an
+item that is ready. The next claim makes items ready whose `due_at` has passed, so a crash needs no clean-up.
 
-Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights: each item gets a turn number one past
-its tenant's last, but not below the turn now being served. So a tenant with a million waiting items and one with a
-single item take turns. Ready items are in lanes, each fair in itself: new items, items that failed before, and
-suspects, whose worker died. A batch of suspects has no other items in it, and is the smaller the more workers they have
-lost, so that an item which kills its worker is soon alone in its batch.
+Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights: each item's turn is one past its
+tenant's last, but not below the turn being served. So a tenant with a million waiting items and one with a single item
+take turns. Ready items wait in lanes, each fair in itself: new items, items that failed before, and suspects, whose
+worker died. Suspects are claimed without other items, in smaller batches the more workers they have lost, so an item
+that kills its worker is soon alone.
 
-Times are the database's clock, never the worker's.
+All times are the database's.
 """
 
 from __future__ import annotations

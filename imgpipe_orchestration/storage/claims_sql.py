@@ -1,7 +1,7 @@
-"""The statements of `claims`, for PostgreSQL, one per verb.
+"""The statements of `claims`, one per verb.
 
-They rely on two indexes. `work_items_ready` has the items that may start now, by partition, lane and turn;
-`work_items_due` those that wait for the end of a pause or of a lease. No statement scans more of them than it takes.
+They rely on two indexes: `work_items_ready` has the items that may start now, by partition, lane and turn;
+`work_items_due` has those waiting for the end of a pause or lease. No statement scans more than it takes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Documents in MongoDB: one client per process, its errors turned into ours.
+"""Documents in MongoDB: one client per process, with its errors turned into ours.
 
-Only what MongoDB, FerretDB and the embedded server all do correctly is used: no transactions, change streams or
-pipeline updates. docs/auto_marker.md lists the queries, and what the embedded server gets wrong.
+Uses only what MongoDB, FerretDB and the embedded server all do correctly: no transactions, change streams or pipeline
+updates. docs/auto_marker.md says what the embedded server gets wrong.
 """
 
 from __future__ import annotations

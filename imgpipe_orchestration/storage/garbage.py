@@ -1,11 +1,10 @@
-"""Objects that no row names (garbage), and rows whose object is missing; found in batches, one bucket at a time.
+"""Finds objects that no row names (garbage) and rows whose object is missing, one bucket at a time, in batches.
 
-A bucket is listed once, a thousand keys per request. Objects in the listing are not requested one by one: there may be
-millions of them, and as many requests would take longer than a night.
+A bucket is listed once, a thousand keys per request; requesting each object would take longer than a night.
 
-An object is written before its row, so it is garbage only when it is older than a grace period that no upload outlasts.
-Keys of an unknown form are never touched. Nothing is deleted before the whole bucket was read: where most of it is
-garbage, the database is rather the wrong one, or is being restored.
+An object is written before its row, so it is garbage only after a grace period that no upload outlasts. Keys of an
+unknown form are left alone. Nothing is deleted until the whole bucket was read: if most of it looks like garbage, it is
+probably the wrong database, or one being restored.
 """
 
 from __future__ import annotations

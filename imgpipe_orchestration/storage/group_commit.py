@@ -1,8 +1,7 @@
 """Group commit: small writes of many threads in one transaction.
 
-The time of a transaction (round trips, planning, locks, the flush to disk) depends little on how much it writes. So
-threads that want to write while another one is writing wait for it, and then one of them writes for all. A thread that
-comes alone writes at once.
+A transaction's cost hardly depends on how much it writes. So threads that want to write while another is writing wait,
+and then one of them writes for all. A thread on its own writes at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Heartbeats: when something that should happen regularly last happened."""
+"""When periodic work last happened."""
 
 from __future__ import annotations
 

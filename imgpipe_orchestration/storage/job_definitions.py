@@ -1,7 +1,6 @@
-"""Jobs that people start and stop by name: what each is to do, and the result of its last run.
+"""Jobs that people start and stop by name: their definition and last result.
 
-Stopping a job keeps its row (`enabled` is false), so that its last result can still be read and it can be started
-again as it was.
+A stopped job keeps its row (`enabled` is false), so its result stays visible and it can start again unchanged.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Job instances: one row per customer and run of a job, scheduled or asked for, from `queued` to its figures.
+"""Job instances: one row per customer and run, from `queued` to its figures.
 
-The row is how a person asks for work (`POST /api/jobs/trigger`) and how anyone sees its result. The gateway writes it
-as `queued`, a sensor asks Dagster for a run, and the run starts it under a lease and finishes it.
+People request work with such a row (`POST /api/jobs/trigger`) and read the result from it. The gateway writes it as
+`queued`, a sensor asks Dagster for a run, and the run starts it under a lease and finishes it.
 
     queued ──start──► running ──finish──► completed | failed
       ▲                  │
-      └─── interrupted ──┘  the run failed, or its lease ended: it waits again (MAX_ATTEMPTS times), and the run that
-                            takes it knows that it had been begun before
+      └─── interrupted ──┘  the run failed or its lease ended: waits again (MAX_ATTEMPTS times), and the next run knows
+                            that it had begun before
 
-A running instance belongs to one run (`run_id`) until its lease ends, and writes of other runs are
-refused. So a run that was believed dead and comes back cannot overwrite the one that took over.
+A running instance belongs to one run (`run_id`) until its lease ends. Writes of other runs are refused, so a run that
+was believed dead can't overwrite its successor.
 """
 
 from __future__ import annotations

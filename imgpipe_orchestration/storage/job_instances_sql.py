@@ -1,4 +1,4 @@
-"""The statements of job instances. Times are by the database's clock, as workers' clocks may differ."""
+"""The statements of job instances. Times are the database's, because workers' clocks may differ."""
 
 from __future__ import annotations
 

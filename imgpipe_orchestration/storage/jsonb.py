@@ -1,8 +1,8 @@
-"""Texts and JSON that PostgreSQL accepts.
+"""Text and JSON that PostgreSQL accepts.
 
-It refuses the character NUL, unpaired surrogates, and in `jsonb` NaN and infinities
-(https://www.postgresql.org/docs/16/datatype-json.html). File names, models and OCR produce them now and then, and a
-paid answer must not be lost because of one.
+It refuses NUL characters, unpaired surrogates and, in `jsonb`, NaN and infinities
+(https://www.postgresql.org/docs/16/datatype-json.html). File names, models and OCR sometimes contain them, and a paid
+answer must not be lost for one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers kept under an Idempotency-Key: a repeated request gets the first one's answer, and changes nothing."""
+"""Answers kept under an Idempotency-Key: a repeated request gets the first answer and changes nothing."""
 
 from __future__ import annotations
 

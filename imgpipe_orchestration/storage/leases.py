@@ -1,4 +1,4 @@
-"""Keeping leases alive while their owner lives: those of claims, and those of paid calls."""
+"""Renews the leases of claims and paid calls while their owner lives."""
 
 from __future__ import annotations
 

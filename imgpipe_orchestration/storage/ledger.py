@@ -1,16 +1,15 @@
 """The journal of paid calls: what was asked, what came back, what it cost, and for whom.
 
-A call is identified by (provider, operation, model, input hash, parameter hash). Its row in `paid_calls` goes
+A call is identified by (provider, operation, model, input hash, parameter hash). Its row in `paid_calls`:
 
-    (none) ──start──► started ──commit──► committed: from now on the answer is read, never bought again
+    (none) ──start──► started ──commit──► committed: the answer is read from here, never bought again
                        │  ▲
                        │  └── start again: the lease ran out (the buyer was killed) or the last try failed
                        └──► open: the provider refused or failed
 
-A `started` call has a lease that the buyer renews while it waits, so two processes that want the same answer buy it
-once: the second waits for the first. Every use (bought, reused, failed or lost) is a row in `paid_call_uses` with item
-and tenant. The providers have no idempotency keys, so a buyer that is killed between the provider's answer and the
-commit has paid for nothing. That is at most one call, and it is recorded as `lost`.
+The buyer of a `started` call renews a lease while it waits. A second process that wants the same answer waits for it.
+Every use (bought, reused, failed or lost) is a row in `paid_call_uses` with item and tenant. Providers have no
+idempotency keys, so a buyer killed between answer and commit paid for nothing: one call at most, recorded as `lost`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Objects in S3: the operations on a bucket, with the libraries' errors turned into ours.
+"""Objects in S3: operations on a bucket, with the libraries' errors turned into ours.
 
-Objects are read and written by obstore (the object_store crate): a request takes a sixth of the time of boto3's, and
-its import a fiftieth. boto3 does what obstore cannot: create buckets, sign the size of a direct upload, and list keys
-of any form.
+obstore reads and writes objects, because it needs a sixth of boto3's time. boto3 does what obstore can't: create
+buckets, sign the size of a direct upload, list keys of any form.
 """
 
 from __future__ import annotations

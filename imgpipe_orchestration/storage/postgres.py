@@ -1,4 +1,4 @@
-"""PostgreSQL connections that give up on a server that keeps them open but does not answer."""
+"""PostgreSQL connections that give up on a server that no longer answers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Removing old rows: the means, and the purges of what no single feature owns (finished items, attempts, ended job
-instances, uses of paid calls).
+"""Deletes old rows, and holds the purges that belong to no single feature.
 
-Every purge works in batches, each a short transaction, so that it never blocks a worker, and stops after a limited
-number of them. The rest is removed next time.
+Purges work in short batches so that they never block a worker. Each run deletes a limited number of rows; the next run
+continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL (and to MySQL or MariaDB, where `pending_images` may live)."""
+"""Connections to PostgreSQL, and to MySQL or MariaDB for `pending_images`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tenants' secrets at rest: encrypted under SECRET_KEY, readable only with it.
+"""Encrypts tenants' secrets with SECRET_KEY.
 
-SECRET_KEY is any text. HKDF (RFC 5869) derives the key from it under a label, so that signatures and encryption never
-share a key. Fernet is AES-128-CBC with an HMAC, so an altered token is refused and not decrypted to nonsense.
+SECRET_KEY may be any text. HKDF (RFC 5869) derives the key under a label, so signatures and encryption never share one.
+Fernet is AES-128-CBC with an HMAC, so an altered token is refused.
 """
 
 from __future__ import annotations

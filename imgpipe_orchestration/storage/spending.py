@@ -1,7 +1,7 @@
-"""What was spent, by whom and on what: read from the journal of paid calls, for pages, metrics and operators.
+"""Spending by day, pipeline, tenant, provider or model, from the journal of paid calls.
 
-Costs of calls whose price is unknown are counted apart (`unknown_cost`), so that a sum never looks complete when it is
-not. Costs of stand-ins' answers are what the real provider would have charged; `standin` counts those calls.
+Calls of unknown price are counted separately (`unknown_cost`), so that no sum looks complete when it isn't. Stand-ins'
+answers cost what the real provider would have charged; `standin` counts them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How long items take in each stage, summed up in the database.
+"""Sums of how long items take in each stage.
 
-A run adds its sums once per batch. Metrics report them as counters that only grow.
+A run adds its sums once per batch. Metrics report them as growing counters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Run a batch of claims through one step: in parallel, within a time budget, each item failing alone.
+"""Runs a batch of claims through one step, in parallel and within a time budget; each item fails alone.
 
-Every feature's stages use `work_through`, so the consequences of a crash, a slow partner or a lost lease are decided in
-one place.
+All features use `work_through`, so crashes, slow partners and lost leases are handled in one place.
 """
 
 from __future__ import annotations
