@@ -192,7 +192,7 @@ def partition_key(customer_id: str) -> str:
 
 
 def has_partition(customer: object) -> bool:
-    """Whether somebody's `customer_id` can be a customer's: `partition_key` takes it."""
+    """Whether a `customer_id` can be a partition key."""
     if not isinstance(customer, str):
         return False
     try:

@@ -33,7 +33,7 @@ UserHeader = Annotated[str, Header(alias="X-User-ID", description="Who asks; rec
 def trigger(
     services: ServicesDep, customer: Customer, response: Response, x_user_id: UserHeader = ""
 ) -> dict[str, Any]:
-    """Mark the customer's pending images now. Joins what is queued or running for them already.
+    """Mark the customer's pending images now. Joins a job that is already queued or running.
 
     A sensor takes it up within seconds; `GET /api/jobs/{job_id}` tells what became of it.
     """

@@ -21,7 +21,7 @@ from imgpipe_orchestration.storage.claims import Claim
 
 @dataclass(frozen=True)
 class Lanes:
-    """Semaphores, each to be held around one call."""
+    """Semaphores; hold one around each call."""
 
     flowise: threading.Semaphore
     images: threading.Semaphore

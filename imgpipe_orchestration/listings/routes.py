@@ -35,8 +35,8 @@ class Listing:
 
 
 class UnknownField(BadInput):
-    """A text in an unknown field while the title or the files are missing: it was probably meant for them
-    (`title=...`, `images=photo.jpg`)."""
+    """A text in an unknown field while title or files are missing; probably a typo for one of them (`title=...`,
+    `images=photo.jpg`)."""
 
     status = 400
 
@@ -153,7 +153,7 @@ def sent(file: UploadFile, most: int) -> uploads.Sent:
     },
 )
 def listing_image(request: Request, services: ServicesDep, file_name: str) -> Response:
-    """The image behind a URL that an upload was answered with."""
+    """The image behind a URL from an upload's answer."""
     reply = serving.reply(services, file_name, if_none_match=request.headers.get("if-none-match", ""))
     headers = {
         "Cache-Control": reply.cache_control,
