@@ -17,7 +17,7 @@ from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
 from imgpipe_orchestration.gateway.turns import Turns
 from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.web import problems
-from imgpipe_orchestration.web.forms import ClosingBoundary, IncompleteBody
+from imgpipe_orchestration.web.multipart import FormRewriter
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -72,7 +72,7 @@ class Body:
         self._coding = headers.get("content-encoding", "identity")
         self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
         self._headers = headers
-        self._form_end: ClosingBoundary | None = None
+        self._form: FormRewriter | None = None
         self._idle = settings.request_idle_seconds
         self._deadline = time.monotonic() + settings.request_seconds
         self._bytes = 0
@@ -87,19 +87,20 @@ class Body:
         Raises:
             TooLarge: Content-Length is past the limit.
             Compressed: it has a Content-Encoding. Nothing here decompresses it, so it would look like a broken form.
-            UnknownCharset: see `ClosingBoundary.of`.
+            UnknownCharset, UnreadableForm: see `FormRewriter.of`.
         """
         if self._length.isdigit() and int(self._length) > self._most:
             raise self._too_large()
         if self._expected and self._coding.casefold() != "identity":
             raise Compressed("Send the body as it is: `Content-Encoding` is not taken here.")
-        self._form_end = ClosingBoundary.of(self._headers)
+        self._form = FormRewriter.of(self._headers)
 
     async def receive(self) -> Message:
         """The next piece of the body.
 
         Raises:
-            TooSlow, TooLarge, IncompleteBody: a limit was passed, or the form has no end.
+            TooSlow, TooLarge: a limit was passed.
+            IncompleteBody, UnreadableForm, UnknownTransferEncoding: see `FormRewriter.rewritten`.
             BackendUnavailable: the server ends, and no longer waits for the rest.
         """
         if self._refused is not None:
@@ -120,11 +121,12 @@ class Body:
             self._refused = self._too_large()
             raise self._refused
         self._expected = message.get("more_body", False)
-        if self._form_end is not None and message["type"] == "http.request":
-            self._form_end.see(message.get("body", b""))
-            if not self._expected and not self._form_end.seen:
-                self._refused = IncompleteBody()
-                raise self._refused
+        if self._form is not None and message["type"] == "http.request":
+            try:
+                message["body"] = self._form.rewritten(message.get("body", b""), last=not self._expected)
+            except ImgpipeError as error:
+                self._refused = error
+                raise
         if self._turns is not None and not self._expected and message["type"] == "http.request":
             self._places = await self._turns.take(self._bytes)
         return message

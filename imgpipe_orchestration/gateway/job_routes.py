@@ -96,7 +96,6 @@ def _success(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
-    running = job.last_started_at is not None and job.last_finished_at is None
     return {
         "id": job.id,
         "name": job.name,
@@ -105,7 +104,7 @@ def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
         "interval": job.interval,
         "payload": job.payload,
         "enabled": job.enabled,
-        "state": "stopped" if not job.enabled else "running" if running else "active",
+        "state": job.state,
         "created_at": _moment(job.created_at),
         "updated_at": _moment(job.updated_at),
         "last_checked_at": _moment(job.last_checked_at),

@@ -35,7 +35,8 @@ def image_queue_status(services: ServicesDep) -> dict[str, Any]:
         job = job_definitions.find(connection, model.JOB_ID)
         pending = store.waiting(connection)
     status = "active" if job is not None and job.enabled else "stopped"
-    return {"pending_count": pending, "queue_status": {"initialized": job is not None, "status": status}}
+    queue_status = {"initialized": job is not None, "status": status, "state": job.state if job else status}
+    return {"pending_count": pending, "queue_status": queue_status}
 
 
 @router.post("/upload-test-image")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
 from imgpipe_orchestration.imaging.formats import Format
@@ -17,12 +17,22 @@ from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key, user_id
+from imgpipe_orchestration.web.names import clean_name
 from imgpipe_orchestration.web.values import RowId, Written
 
 router = APIRouter(prefix="/api/media", tags=["media"])
 
-ImageType = Annotated[str, Written(r"^image/[a-z0-9.+-]{1,60}$", "must be the type of an image, such as image/jpeg")]
-FileName = Annotated[str, Written(r"^[^\x00-\x1f]*$", "must not contain control characters")]
+OF_UNKNOWN_TYPE = "application/octet-stream"
+"""Also what an empty type stands for: browsers know no type of a HEIC. Commit looks at the content."""
+
+ImageType = Annotated[
+    str,
+    AfterValidator(lambda given: given or OF_UNKNOWN_TYPE),
+    Written(
+        rf"^(image/[a-z0-9.+-]{{1,60}}|{OF_UNKNOWN_TYPE})?$",
+        f"must be the type of an image, such as image/jpeg; empty or {OF_UNKNOWN_TYPE} when you do not know it",
+    ),
+]
 
 WEEK = 7 * 24 * 3600
 """Longest life of a signed URL, seconds; the same as S3's limit."""
@@ -105,9 +115,9 @@ class Announced(BaseModel):
     """A file that is to be uploaded."""
 
     kind: str = Field(description="A field of the form.", json_schema_extra={"enum": list(FIELDS)})
-    content_type: ImageType = Field(description="As the file will be sent.")
+    content_type: ImageType = Field(description="As the file will be sent; empty when unknown.")
     size: int = Field(ge=1, description="Bytes; at most UPLOAD_MAX_BYTES.")
-    name: FileName = Field("", max_length=255, description="The file's name.")
+    name: Annotated[str, AfterValidator(clean_name)] = Field("", max_length=255, description="The file's name.")
     private: bool = Field(False, description="Private from the first moment.")
 
 

@@ -11,6 +11,7 @@ from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.model import field_of
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.storage.retention import in_batches, old_rows
+from imgpipe_orchestration.web.names import clean_name
 
 log = logger(__name__)
 
@@ -59,7 +60,7 @@ def register(connection: Connection, image: PendingImage, trace: str) -> int | N
         "data_type": field.data_type.value,
         "kind": field.kind,
         "image_path": image.image_path,
-        "original_name": image.original_name,
+        "original_name": image.original_name and clean_name(image.original_name),  # others write these rows too
         "mime_type": image.mime_type,
         "uploaded": image.created_at,
         "upload_day": image.day,

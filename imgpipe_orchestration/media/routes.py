@@ -66,8 +66,7 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
                 if not value.filename and not value.size:
                     continue  # an empty file field of a browser's form
                 field = uploads.field_named(name)
-                filename = (name_of(value) or name).replace("\0", "")
-                files.append(uploads.Upload(field, filename, await value.read(limit + 1)))
+                files.append(uploads.Upload(field, name_of(value) or name, await value.read(limit + 1)))
             elif name in uploads.PROFILE_TEXTS:
                 texts[name] = value
             elif name in model.FIELDS and value:

@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
@@ -58,6 +58,13 @@ class JobDefinition:
     @property
     def every(self) -> timedelta:
         return parse_interval(self.interval)
+
+    @property
+    def state(self) -> Literal["stopped", "running", "active"]:
+        """What the job does: `running` while a run works for it."""
+        if not self.enabled:
+            return "stopped"
+        return "running" if self.last_started_at is not None and self.last_finished_at is None else "active"
 
 
 _COLUMNS = ", ".join(JobDefinition.__slots__)

@@ -18,11 +18,11 @@ from imgpipe_orchestration.vision_reports.model import (
     ImageFile,
     ImageOrder,
     Missing,
-    plain_text,
 )
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
 from imgpipe_orchestration.web.forms import form_in, name_of
+from imgpipe_orchestration.web.names import plain_text
 
 
 def backend_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:

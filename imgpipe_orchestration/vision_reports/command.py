@@ -21,7 +21,8 @@ from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.crew import Crew, End, Ended
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import AT_ONCE, ApiAccess, ExecutionStatus, ExecutionTrigger, plain_text
+from imgpipe_orchestration.vision_reports.model import AT_ONCE, ApiAccess, ExecutionStatus, ExecutionTrigger
+from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services

@@ -1,4 +1,8 @@
-"""Cron expressions of five fields with a time zone: validation, and the next tick."""
+"""Cron expressions of five fields with a time zone: validation, and the next tick.
+
+As in Vixie cron, a day of the month and a weekday that are both given are alternatives, unless one of the fields begins
+with `*`: then both must hold. So `0 9 */2 * 1` is Mondays with an odd number.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from imgpipe_orchestration.errors import BadInput
 
-_FIELDS = "minute hour day-of-month month day-of-week"
+_FIELDS = {"minute": 60, "hour": 24, "day-of-month": 31, "month": 12, "day-of-week": 7}
+"""The fields, each with the number of its values."""
 _NO_PLACE = re.compile(r"(posix|right)/|(localtime|posixrules|Factory)$")
 """Names in the zone database that are no time zones: copies with leap seconds (`right/`), which make ticks wrong, and
 the machine's own settings."""
@@ -19,14 +24,15 @@ def check_schedule(expression: str) -> str:
     """The expression with single spaces.
 
     Raises:
-        BadInput: not five fields, a value out of range, or a day that never comes (30 February).
+        BadInput: not five fields, a value out of range, a step that is larger than its field, or a day that never
+            comes (30 February).
     """
     from croniter import CroniterBadCronError, croniter
 
     fields = expression.split()
     if len(fields) != 5:
         raise BadInput(
-            f"schedule must have the five fields `{_FIELDS}`, e.g. `*/30 * * * *`; got {len(fields)}",
+            f"schedule must have the five fields `{' '.join(_FIELDS)}`, e.g. `*/30 * * * *`; got {len(fields)}",
             field="schedule",
         )
     tidy = " ".join(fields)
@@ -36,6 +42,10 @@ def check_schedule(expression: str) -> str:
         croniter(tidy)
     except (CroniterBadCronError, ValueError, KeyError) as error:
         raise BadInput(f"schedule {tidy!r} is not a cron expression: {error}", field="schedule") from error
+    for (name, size), field in zip(_FIELDS.items(), fields, strict=True):
+        if any(int(step) > size for step in re.findall(r"/([0-9]+)", field)):
+            told = f"schedule {tidy!r}: the step in {field!r} is larger than the field: {name} has {size} values"
+            raise BadInput(told, field="schedule")
     next_tick(tidy, "UTC", datetime.now(UTC))
     return tidy
 
@@ -67,7 +77,7 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
 
     zone = ZoneInfo(check_timezone(timezone))
     try:
-        ticks = croniter(schedule, after.astimezone(zone))
+        ticks = croniter(schedule, after.astimezone(zone), implement_cron_bug=True)
         tick: datetime = ticks.get_next(datetime)
         # When clocks go back, an hour happens twice: "at 02:30" means the first one, "every 30 minutes" both.
         while tick.astimezone(UTC).astimezone(zone).fold and "*" not in schedule.split()[1]:

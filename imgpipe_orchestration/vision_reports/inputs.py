@@ -18,8 +18,8 @@ from imgpipe_orchestration.vision_reports.model import (
     ImageOrder,
     Missing,
     description_for,
-    plain_text,
 )
+from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.vision_reports.model import plain_text
+from imgpipe_orchestration.web.names import plain_text
 
 VIEW_SIDE = 1280
 """Longest side of the view for the model and the report, pixels; small defects are still visible at this size."""

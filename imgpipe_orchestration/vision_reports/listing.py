@@ -19,7 +19,8 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.analyses import Listed
-from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess, Document, plain_text
+from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess, Document
+from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services

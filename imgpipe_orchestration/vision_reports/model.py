@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from imgpipe_orchestration.errors import PartnerUnavailable, Permanent, Retryable
 
@@ -189,18 +187,6 @@ class Analysis:
     """Whether `connection` leads to another organization than the one that listed it, or, unless it is delivered anew,
     to another external API."""
     connection: ApiAccess
-
-
-_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-"""Characters that change the writing direction, with which a file name can be made to look like another."""
-
-
-def plain_text(value: Any, limit: int) -> str:
-    """Text from outside as one line of at most `limit` characters, without control and directional characters."""
-    text = "".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in str(value or ""))
-    text = "".join(c for c in text if unicodedata.category(c) != "Cs" and c not in _DIRECTIONS)
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def report_name(batch_id: str) -> str:

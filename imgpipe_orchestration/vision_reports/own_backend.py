@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
 from imgpipe_orchestration.vision_reports import batches
 from imgpipe_orchestration.vision_reports.batches import Upload
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, ImageFile, plain_text
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, ImageFile
+from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services

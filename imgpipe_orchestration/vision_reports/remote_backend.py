@@ -7,7 +7,8 @@ from dataclasses import asdict
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, ImageFile, plain_text
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, ImageFile
+from imgpipe_orchestration.web.names import plain_text
 
 _STATES = {
     "queued": BatchState.QUEUED,

@@ -17,9 +17,10 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.addresses import check_address
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
-from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger, plain_text
+from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
+from imgpipe_orchestration.web.names import plain_text
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(admin_key)])

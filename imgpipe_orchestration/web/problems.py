@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable, SettingsError
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.web.forms import IncompleteBody
 from imgpipe_orchestration.web.headers import HEADERS
+from imgpipe_orchestration.web.multipart import IncompleteBody
 
 log = logger(__name__)
 

@@ -1,14 +1,21 @@
-"""Forms that break off before their end, sent to a gateway that really listens."""
+"""Forms as clients write them, and forms that break off, sent to a gateway that really listens."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from contextlib import closing
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 
 import pytest
 import requests
 
+from imgpipe_orchestration.media import pending
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.registering import register
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -119,6 +126,87 @@ def test_quotation_marks_in_a_files_name_that_browsers_and_curl_write_as_22_are_
 ) -> None:
     body = form(route).replace(b'"a.jpg"', b'"the %22blue%22 bowl 50%.jpg"')
     assert sent(gateway, route, body).status_code in {200, 202, 303}
+    assert names(gateway) == ['the "blue" bowl 50%.jpg']
+
+
+NAMES = {
+    "filename*=UTF-8''caf%C3%A9.jpg": "café.jpg",
+    "filename*=utf-8''%E6%88%BF%E9%97%B4.jpg; filename=\"room.jpg\"": "房间.jpg",
+    "filename=\"=?utf-8?B?Y2Fmw6kuanBn?=\"; filename*=utf-8''caf%C3%A9.jpg": "café.jpg",
+    "filename=\"%E5%B1%8B.jpg\"; filename*=UTF-8''%E5%B1%8B.jpg": "屋.jpg",
+    "filename=\"plain.jpg\"; filename*=iso-8859-1'en'caf%E9.jpg": "café.jpg",
+    "filename*0*=UTF-8''caf%C3; filename*1*=%A9.jpg": "café.jpg",
+    'filename="=?iso-8859-1?Q?caf=E9.jpg?="': "café.jpg",
+    "filename=\"plain.jpg\"; filename*=no-such-charset''caf%E9.jpg": "plain.jpg",
+    "filename*=UTF-8''a%22b%0D%0AX-Header:%20c.jpg": 'a"bX-Header: c.jpg',
+    "filename*=UTF-8''gpj.%E2%80%AEphoto%1B%5B2J.jpg": "gpj.photo[2J.jpg",
+    'filename="gpj.\u202ephoto\u009b2J.jpg"': "gpj.photo2J.jpg",
+    'filename="100%25 caf%C3%A9.jpg"': "100%25 caf%C3%A9.jpg",
+}
+"""How clients write the name of a file, and what is kept of it."""
+
+
+def names(gateway: Gateway) -> list[str]:
     tables = ("original_name from pending_images", "original_name from image_queue", "name from vision_uploads")
-    names = [str(name) for table in tables for (name,) in gateway.rows(f"select {table}")]
-    assert names == ['the "blue" bowl 50%.jpg']
+    return [str(name) for table in tables for (name,) in gateway.rows(f"select {table} order by id")]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
+def test_a_file_has_its_name_in_every_way_that_clients_write_it(gateway: Gateway, route: Route) -> None:
+    for written in NAMES:
+        answer = sent(gateway, route, form(route).replace(b'filename="a.jpg"', written.encode()))
+        assert answer.status_code in {200, 202, 303}, (written, answer.text)
+    assert sorted(names(gateway)) == sorted(NAMES.values())
+
+
+def encoded(route: Route, encoding: str, data: bytes) -> bytes:
+    head = f'filename="a.jpg"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'.encode()
+    return form(route).replace(b'filename="a.jpg"\r\n\r\n' + PHOTO, head + data)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
+def test_what_mail_programs_put_around_and_into_parts_is_undone(gateway: Gateway, route: Route) -> None:
+    plain = form(route)
+    preamble = b"This is a form.\r\nIts parts begin below --b and --bb.\r\n" + plain
+    text = b"\r\n\r\nsome text"
+    for whole in (
+        preamble,
+        b"\r\n" + plain,
+        encoded(route, "base64", base64.encodebytes(PHOTO).replace(b"\n", b"\r\n")),
+        encoded(route, "Base64", base64.b64encode(PHOTO)),
+        encoded(route, "quoted-printable", binascii.b2a_qp(PHOTO, istext=False)),
+        encoded(route, "binary", PHOTO),
+        plain.replace(text, b"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.b64encode(b"some text")),
+    ):
+        for pieces in ((whole,), (whole[:21], *(whole[n : n + 97] for n in range(21, len(whole), 97)))):
+            answer = sent(gateway, route, *pieces)
+            assert answer.status_code in {200, 202, 303}, (whole[:200], answer.text)
+            assert "trouble" not in answer.headers.get("Location", "")
+    assert len(names(gateway)) == 14
+    texts = gateway.rows(
+        "select bio from user_profiles where bio is not null union select listing_title from image_queue"
+    )
+    assert texts == ([] if route[1] in {"/batch-analysis/images", "/upload"} else [("some text",)])
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
+def test_a_part_in_an_encoding_that_is_not_decoded_is_refused_by_its_name(gateway: Gateway, route: Route) -> None:
+    answer = sent(gateway, route, encoded(route, "x-uuencode", b"begin 644 a.jpg"))
+    assert (answer.status_code, answer.json()["code"]) == (415, "unknown-transfer-encoding")
+    assert "x-uuencode" in answer.json()["detail"]
+    answer = sent(gateway, route, encoded(route, "base64", b"/9j/4AAQ?"))
+    assert (answer.status_code, answer.json()["code"]) == (400, "unreadable-form")
+    assert "base64" in answer.json()["detail"]
+    assert kept(gateway) == []
+
+
+def test_a_file_s_name_that_another_service_wrote_is_cleaned_too(gateway: Gateway) -> None:
+    """As is that of a direct upload; see there."""
+    services = gateway.services
+    with transaction(services.engine) as connection:
+        image = pending.PendingImage(
+            1, 7, "/temp_images/profiles/profile_7_1.jpg", "gpj.\u202ea\x1b[2J.jpg", "image/jpeg", None,
+            PendingStatus.PENDING, datetime.now(UTC),
+        )  # fmt: skip
+        register(connection, image, "")
+    assert gateway.rows("select original_name from media_files") == [("gpj.a[2J.jpg",)]

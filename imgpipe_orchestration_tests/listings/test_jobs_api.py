@@ -136,10 +136,12 @@ def test_the_debug_status_has_the_documents_shape(client: Client) -> None:
     queued(client, photo(), photo())
     assert client.get("/debug/image-queue-status").json() == {
         "pending_count": 2,
-        "queue_status": {"initialized": True, "status": "active"},
+        "queue_status": {"initialized": True, "status": "active", "state": "active"},
     }
     client.delete(JOB)
-    assert client.get("/debug/image-queue-status").json()["queue_status"]["status"] == "stopped"
+    stopped = {"initialized": True, "status": "stopped", "state": "stopped"}
+    assert client.get("/debug/image-queue-status").json()["queue_status"] == stopped
+    assert client.get(JOB).json()["data"]["state"] == "stopped"
 
 
 def test_a_test_image_is_queued_and_with_process_now_done_in_the_answer(settings: Settings, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_a_file_that_the_object_store_does_not_give_whole_is_not_accepted(
         assert gateway.get(path).content == picture()
 
 
+def test_a_file_of_unknown_type_is_looked_at_on_commit(gateway: Gateway) -> None:
+    for unknown in ("", "application/octet-stream"):
+        upload = sent(gateway, picture(format="PNG"), content_type=unknown, name="gpj.\u202e\x1b[2Ja\0.png")
+        assert committed(gateway, upload).status_code == 200
+        refused = committed(gateway, sent(gateway, b"no image at all", content_type=unknown))
+        assert refused.status_code == 415
+    found = gateway.rows("select original_name, mime_type from pending_images")
+    assert found == [("gpj.[2Ja.png", "image/png")] * 2
+
+
 def test_what_is_wrong_is_said(gateway: Gateway) -> None:
     not_sent = announced(gateway, picture()).json()["upload_id"]
     assert (committed(gateway, not_sent).status_code, committed(gateway, not_sent).json()["code"]) == (409, "not-there")
@@ -110,7 +120,7 @@ def test_what_is_wrong_is_said(gateway: Gateway) -> None:
         ({"size": 0}, 422),
         ({"kind": "cat_image"}, 422),
         ({"content_type": "text/html"}, 422),
-        ({"name": "a\0b"}, 422),
+        ({"content_type": "application/octet-stream; charset=utf-8"}, 422),
     ):
         assert announced(gateway, b"x", **changes).status_code == status, changes
 

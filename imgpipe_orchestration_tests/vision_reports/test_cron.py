@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -56,3 +57,50 @@ def test_the_hour_that_happens_twice_counts_twice_where_the_hour_field_has_a_sta
     while (tick := next_tick(schedule, "Europe/Berlin", tick)) < datetime(2026, 10, 25, 2, tzinfo=UTC):
         ticks += 1
     assert ticks == half_hours
+
+
+def ticks_of(schedule: str, days: int = 90) -> list[datetime]:
+    begin = tick = datetime(2026, 1, 1, tzinfo=UTC) - timedelta(seconds=1)
+    found = []
+    while (tick := next_tick(schedule, "UTC", tick)) < begin + timedelta(days=days):
+        found.append(tick)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("schedule", "holds"),
+    [
+        ("1 1 */2 * 2", lambda day: day.day % 2 == 1 and day.isoweekday() == 2),
+        ("1 1 */31,1-7 * 2", lambda day: day.day <= 7 and day.isoweekday() == 2),
+        ("1 1 1-7 * */3", lambda day: day.day <= 7 and day.isoweekday() in {3, 6, 7}),
+        ("1 1 * * 2", lambda day: day.isoweekday() == 2),
+        ("1 1 1,15 * 2", lambda day: day.day in {1, 15} or day.isoweekday() == 2),
+        ("1 1 */10 * *", lambda day: day.day in {1, 11, 21, 31}),
+    ],
+)
+def test_day_of_month_and_weekday_go_together_as_in_vixie_cron(
+    schedule: str, holds: Callable[[datetime], bool]
+) -> None:
+    assert check_schedule(schedule) == schedule
+    days = (datetime(2026, 1, 1, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(90))
+    assert ticks_of(schedule) == [day for day in days if holds(day)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "field"),
+    [
+        ("*/61 * * * *", "minute has 60"),
+        ("0 8-18/25 * * *", "hour has 24"),
+        ("1 1 */32,1-7 * 2", "day-of-month has 31"),
+        ("0 0 1 */13 *", "month has 12"),
+        ("0 0 * * */8", "day-of-week has 7"),
+    ],
+)
+def test_a_step_larger_than_its_field_is_refused(schedule: str, field: str) -> None:
+    with pytest.raises(BadInput, match=f"the step in .* is larger than the field: {field} values"):
+        check_schedule(schedule)
+
+
+def test_a_step_as_large_as_its_field_is_taken() -> None:
+    for schedule in ("*/60 * * * *", "0 */24 * * *", "0 0 */31 * *", "0 0 1 */12 *", "0 0 * * */7"):
+        assert check_schedule(schedule) == schedule

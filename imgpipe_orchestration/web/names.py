@@ -1,0 +1,22 @@
+"""Names and other short texts from outside, made fit to be shown and stored."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+"""Characters that change the writing direction, with which a file name can be made to look like another."""
+_BREAKS = frozenset({"Cc", "Zl", "Zp"})
+
+
+def clean_name(name: str) -> str:
+    """A file's name without control and directional characters: it moves no cursor and looks like what it is."""
+    return "".join(c for c in name if unicodedata.category(c) not in {*_BREAKS, "Cs"} and c not in _DIRECTIONS).strip()
+
+
+def plain_text(value: Any, limit: int) -> str:
+    """Text from outside as one line of at most `limit` characters, without control and directional characters."""
+    text = "".join(" " if unicodedata.category(c) in _BREAKS else c for c in str(value or ""))
+    text = " ".join(clean_name(text).split())
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
