@@ -22,11 +22,11 @@ def partition_of(context: Context, is_known: Callable[[str], bool], what_there_i
     """The run's partition.
 
     Args:
-        what_there_is: of which partitions there are, for whoever names another one.
+        what_there_is: which partitions exist, for the message.
 
     Raises:
-        Failure: it has none, or one that there is not: Dagster launches a job with partitions without one as well, and
-            does not look at one that is given as a tag.
+        Failure: it has none or an unknown one. Dagster launches partitioned jobs without a partition too, and doesn't
+            check one given as a tag.
     """
     if not context.has_partition_key:
         told = f"{context.job_name} works on one partition at a time: choose one (on the command line by a backfill)."

@@ -127,7 +127,7 @@ def _failed_checks(
     """
     Args:
         latest: the last evaluation of each check, with its run.
-        told: names of the checks of whose failing was told.
+        told: checks already reported as failing.
     """
     from imgpipe_orchestration.alerts import webhook
 

@@ -59,7 +59,7 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     from imgpipe_orchestration.auto_marker.model import customer_of
 
     is_known = partial(context.instance.has_dynamic_partition, str(CUSTOMERS.name))
-    added = "a run of auto_marker adds each customer that it covers, clean_images_customers those with an image_config"
+    added = "partitions appear after a customer's first auto-marker run or the nightly sync"
     customer = customer_of(partition_of(context, is_known, added))
     todo = steps.plan(backends.services, scheduled=False, customers=[customer])
     (figures,) = steps.carry_out(backends.services, todo, owner_of(backends.services, context.run), batch_size=None)
