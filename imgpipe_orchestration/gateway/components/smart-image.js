@@ -10,7 +10,7 @@
 // for a private image), info (what /api/images/{id}/info answers, to save asking). Events: ready, failed.
 //
 // Link components.css in the page's head, and nothing moves while this script is on its way (with width and height in
-// Firefox and Safari only if an <svg viewBox="0 0 width height"> is within the element). An <img> within <noscript> within
+// Firefox and Safari only if an <svg width="…" height="…" viewBox="0 0 width height"> is within the element). An <img> within <noscript> within
 // the element takes its place where scripts are off. --smart-image-ground is what transparent pictures lie on.
 
 import { paint } from "./thumbhash.js";
@@ -19,20 +19,22 @@ import "./ai-analysis-display.js";
 const TYPES = { avif: "image/avif", webp: "image/webp", jpeg: "image/jpeg", png: "image/png" };
 const BEST_FIRST = ["avif", "webp", "jpeg", "png"];
 const FALLBACKS = { thumbnail: "small", small: "grid", grid: "detail" };
-// The shape that is kept free until the picture's own is known, and the sizes that share one shape.
-const SHAPES = { thumbnail: [300, 300], grid: [500, 500], header: [1600, 534] };
-const ANY_SHAPE = [4, 3];
+// The box that is kept free until the picture's own is known, in pixels; and the sizes that share one shape.
+const BOXES = { thumbnail: [300, 300], small: [480, 360], grid: [500, 500], detail: [1200, 900], header: [1600, 534],
+  zoom: [2400, 1800] };
+const CROPS = ["thumbnail", "grid", "header"]; // each has one shape, whatever the picture's is
 const FREE = ["small", "detail", "zoom"];
 const ORIGIN = new URL(import.meta.url).origin;
 const PATIENCE = [1, 2, 3, 5, 8, 13, 20]; // seconds between two looks at an image that is being processed
 
 const STYLE = `
-  :host { display: block; max-width: 100%; font: inherit; }
+  :host { display: inline-block; vertical-align: bottom; max-width: 100%; height: fit-content; font: inherit; }
   :host([hidden]) { display: none; }
-  .box { position: relative; overflow: hidden; width: 100%; background: rgb(128 128 128 / 12%); box-sizing: border-box; }
+  .box { position: relative; overflow: hidden; width: 100%; height: 100%; background: rgb(128 128 128 / 12%); box-sizing: border-box; }
   .box.there { background: none; }
   .box.there.clear { background: var(--smart-image-ground, none); forced-color-adjust: none; }
-  canvas, img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
+  .box::before { content: ""; display: block; height: 0; } /* its width is what the box contributes to a flex row */
+  canvas, img { position: absolute; inset: 0; margin: auto; width: 100%; height: 100%; object-fit: contain; }
   :host([fit="cover"]) :is(canvas, img) { object-fit: cover; }
   img { opacity: 0; }
   .there img { opacity: 1; }
@@ -123,12 +125,24 @@ export class SmartImage extends Base {
     return named?.length ? named : BEST_FIRST;
   }
 
-  // The box stands before anything is known, and it does not change when more is.
+  // The box stands before anything is known, and it does not change when more is. It is that of an <img> with this width
+  // and height: no context stretches it, and only a narrower parent makes it smaller. A page's own CSS may.
   #shape() {
-    const given = [Number(this.getAttribute("width")), Number(this.getAttribute("height"))];
-    const [width, height] = given.every((side) => side > 0) ? given : (SHAPES[this.#size] ?? this.#known() ?? ANY_SHAPE);
-    const wide = given[0] > 0 ? given[0] : (SHAPES[this.#size]?.[0] ?? null);
-    this.#sheet.replaceSync(`.box { aspect-ratio: ${width} / ${height}; ${wide ? `max-width: ${wide}px;` : ""} }`);
+    const given = ["width", "height"].map((name) => Number(this.getAttribute(name)));
+    const usual = BOXES[this.#size] ?? BOXES.detail;
+    const natural = CROPS.includes(this.#size) ? usual : (this.#known() ?? usual);
+    const both = given.every((side) => side > 0);
+    const [width, height] = both ? given : natural;
+    const wide = given[0] > 0 ? given[0] : given[1] > 0 ? (given[1] * width) / height : width;
+    const least = both ? wide : Math.min(wide, 96); // pixels; more would keep a grid's columns from becoming narrow
+    this.#sheet.replaceSync(`:host { width: ${wide}px; } .box { aspect-ratio: ${width} / ${height}; }
+      .box::before { width: ${least}px; } ${this.#limit()}`);
+  }
+
+  // No variant is shown larger than its pixels.
+  #limit() {
+    const own = this.#drawn && this.#of(this.#drawn);
+    return own ? `img { max-width: ${own.width}px; max-height: ${own.height}px; }` : "";
   }
 
   #known() {
@@ -201,6 +215,7 @@ export class SmartImage extends Base {
   #draw(info) {
     clearTimeout(this.#timer);
     this.#drawn = info;
+    this.#shape();
     const removed = this.getAttribute("background-option") === "removed" && info.background_removed;
     const address = (size, format) =>
       `${this.#base}/serve/${encodeURIComponent(this.#id)}?size=${size}` +

@@ -73,6 +73,62 @@ def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gatew
         guest.trouble.clear()  # axe itself is at odds with so strict a policy
 
 
+_CONTEXTS = {
+    "a flex row": '<div style="display: flex; width: 500px">{}<p>{}</p></div>',
+    "a flex column": '<div style="display: flex; flex-direction: column; width: 900px; height: 700px">{}</div>',
+    "a centring flex row": '<div style="display: flex; align-items: center; width: 900px; height: 700px">{}</div>',
+    "a grid": '<div style="display: grid; width: 900px; height: 700px">{}</div>',
+    "a grid of auto columns": '<div style="display: grid; grid-template-columns: auto 1fr">{}<p>{}</p></div>',
+    "a float": '<div style="float: left">{}</div>',
+    "a floated figure": '<div style="overflow: auto"><figure style="float: right; margin: 0">{}</figure></div>',
+    "an inline block": '<div style="display: inline-block">{}</div>',
+    "a table": "<table><tr><td>{}</td><td>{}</td></tr></table>",
+    "a narrow block": '<div style="width: 150px">{}</div>',
+    "a line": "<p>{} in a line</p>",
+    "a positioned box": '<div style="position: relative"><div style="position: absolute">{}</div></div>',
+}
+
+
+@pytest.mark.parametrize("context", _CONTEXTS)
+def test_a_picture_has_the_box_that_an_img_has(gateway: Gateway, visit: Visit, context: str) -> None:
+    """Wherever it stands; before its script has come, while the image is on its way and once it is there."""
+    gateway.upload(1, profile_image=picture(1500, 1000))
+    gateway.run_due()
+    words = "Words that want more room than there is beside it. " * 4
+    image = '<smart-image media-id="1" size="detail" width="300" height="200" alt="A bowl"></smart-image>'
+    narrow = 'style="max-width: 100%; height: auto"' if "narrow" in context else ""
+    img = f'<img width="300" height="200" alt="" src="/empty.svg" {narrow}>'
+    boxes = "all => all.map((one) => [one.getBoundingClientRect().width, one.getBoundingClientRect().height])"
+    put = "(main, html) => { main.innerHTML = html }"
+    with site(pages(gateway, "")) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        main = guest.go("/").locator("main")
+        main.evaluate(put, _CONTEXTS[context].format(img, words))
+        (expected,) = main.locator("img").evaluate_all(boxes)
+        main.evaluate(put, _CONTEXTS[context].format(image, words))
+        assert main.locator("smart-image").evaluate_all(boxes) == [expected], "on its way"
+        shown(guest.page)
+        assert main.locator("smart-image, smart-image .box").evaluate_all(boxes) == [expected, expected]
+
+
+def test_no_variant_is_shown_larger_than_its_pixels(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(1, profile_image=picture(1500, 1000), header_image=picture(200, 150, seed=2))
+    gateway.run_due()
+    body = """<smart-image media-id="1" size="small" alt="one"></smart-image>
+        <smart-image media-id="1" size="thumbnail" width="700" height="700" fit="cover" alt="two"></smart-image>
+        <smart-image media-id="2" size="detail" alt="three"></smart-image>
+        <smart-image media-id="2" size="detail" width="900" height="300" alt="four"></smart-image>"""
+    drawn = """all => all.map((host) => { const img = host.shadowRoot.querySelector("img");
+        const { width, height } = img.getBoundingClientRect();
+        return [width, height, Number(img.getAttribute("width")), Number(img.getAttribute("height"))] })"""
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        page = guest.go("/")
+        expect(page.locator("smart-image .box.there")).to_have_count(4)
+        sizes = page.locator("smart-image").evaluate_all(drawn)
+        assert all(width <= own and height <= tall for width, height, own, tall in sizes), sizes
+        assert sizes[0][0] == 480
+        assert sizes[2][:2] == [200, 150]
+
+
 def test_an_element_asks_once_however_many_attributes_it_has(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(1, profile_image=picture())
     gateway.run_due()
