@@ -1,5 +1,6 @@
-"""What the idle stack is measured against: Dagster by itself, with sensors that look for nothing as often as ours look
-for work. SENSOR_SECONDS has their intervals, separated by commas.
+"""What the idle stack is measured against: Dagster with sensors that look for nothing as often as ours look for work.
+
+SENSOR_SECONDS has their intervals, separated by commas.
 """
 
 from __future__ import annotations
@@ -15,19 +16,14 @@ def nothing() -> None:
 
 
 def _sensor(number: int, seconds: int) -> dg.SensorDefinition:
-    @dg.sensor(
-        name=f"sensor_{number}",
-        job=nothing,
-        minimum_interval_seconds=seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
+    running = dg.DefaultSensorStatus.RUNNING
+
+    @dg.sensor(name=f"sensor_{number}", job=nothing, minimum_interval_seconds=seconds, default_status=running)
     def look() -> dg.SkipReason:
         return dg.SkipReason("nothing to do")
 
     return look
 
 
-defs = dg.Definitions(
-    jobs=[nothing],
-    sensors=[_sensor(number, int(each)) for number, each in enumerate(os.environ["SENSOR_SECONDS"].split(","))],
-)
+intervals = os.environ["SENSOR_SECONDS"].split(",")
+defs = dg.Definitions(jobs=[nothing], sensors=[_sensor(number, int(each)) for number, each in enumerate(intervals)])

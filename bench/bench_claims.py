@@ -7,14 +7,12 @@ gone through them before: the planner knows nothing and the heads of the indexes
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
-from running import bar, database, interleaved, running_postgres
+from running import bar, interleaved, options, servers, services
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
@@ -24,87 +22,46 @@ from imgpipe_orchestration.storage.rows import transaction
 QUEUE = Queue("bench")
 BATCH = 100
 CHUNK = 50_000
+_new = iter(range(10_000_000, 1_000_000_000))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", type=int, default=1_000_000, help="items waiting in the large database")
-    parser.add_argument("--rounds", type=int, default=15)
-    arguments = parser.parse_args()
-    with (
-        running_postgres() as server,
-        claims_of(server, "small") as small,
-        claims_of(server, "large") as large,
-        claims_of(server, "eight") as eight,
-    ):
-        measure(small, large, eight, arguments.large, arguments.rounds)
-
-
-def measure(small: Claims, large: Claims, eight: Claims, many: int, rounds: int) -> None:
-    few = 1000
-    tens = fill(small, few), fill(large, many)
-    print(f"{many:,} items enqueued at {many / tens[1]:,.0f} a second")
-    for claims in (small, large):
-        churn(claims, 20_000)
-
-    work = interleaved(rounds, lambda: claim_and_finish(small), lambda: claim_and_finish(large))
-    due = interleaved(rounds, lambda: repeated(20, due_partitions, small), lambda: repeated(20, due_partitions, large))
-    counts = interleaved(rounds, lambda: repeated(20, Claims.counts, small), lambda: repeated(20, Claims.counts, large))
-    sizes = small.counts()["bench"].waiting, large.counts()["bench"].waiting
-
-    plain, counted = interleaved(rounds, lambda: uncounted(small), lambda: enqueue_claim_finish(small))
-
-    paused = pause_everything(large, 100_000)
-    after = interleaved(rounds, lambda: claim_and_finish(small), lambda: claim_and_finish(large))
-    wrong, rate = eight_at_once(eight, 8000)
-
-    print(f"waiting: {sizes[0]:,} and {sizes[1]:,}; {rounds} rounds, medians")
+    arguments = options(__doc__, large=1_000_000, rounds=15)
+    with servers() as (postgres, _), claims_of(postgres, "small") as small, claims_of(postgres, "large") as large:
+        fill(small, 1000)
+        fill(large, arguments.large)
+        for claims in (small, large):
+            for _ in range(40):
+                claim_and_finish(claims, 500)
+        compare = partial(interleaved, arguments.rounds, partial(claim_and_finish, small))
+        work = compare(partial(claim_and_finish, large))
+        pause_the_first(large, arguments.large // 10)
+        paused = compare(partial(claim_and_finish, large))
     print(f"claim and finish {BATCH} items: {1000 * work[0]:.1f} ms and {1000 * work[1]:.1f} ms")
-    print(f"with {paused:,} items pausing in the large one: {1000 * after[0]:.1f} ms and {1000 * after[1]:.1f} ms")
-    print(f"is anything due: {50 * due[0]:.2f} ms and {50 * due[1]:.2f} ms")
-    print(f"counts of a status page: {50 * counts[0]:.2f} ms and {50 * counts[1]:.2f} ms")
-    print(f"enqueue, claim and finish {BATCH} items: {1000 * counted:.1f} ms, without counting {1000 * plain:.1f} ms")
-    print(f"eight claimers: {rate:,.0f} items claimed and finished a second")
     bar("claims_million_over_thousand", work[1] / work[0], 1.3)
-    bar("claims_million_over_thousand_paused", after[1] / after[0], 1.3)
-    bar("claims_eight_claimers_twice_or_missed", wrong, 0)
-    bar("claims_due_million_over_thousand", due[1] / due[0], 1.3)
-    bar("claims_counts_million_over_thousand", counts[1] / counts[0], 2)
-    bar("claims_counted_over_uncounted", counted / plain, 1.25)
+    bar("claims_million_over_thousand_paused", paused[1] / paused[0], 1.3)
 
 
-@contextlib.contextmanager
-def claims_of(server: Postgres, name: str) -> Iterator[Claims]:
+@contextmanager
+def claims_of(postgres: Postgres, name: str) -> Iterator[Claims]:
     """Claims over a fresh database whose statistics and dead rows nobody tends."""
-    with database(server, name, pool_size=16) as engine:
-        with transaction(engine) as connection:
+    with services(postgres, None, name) as made:
+        with transaction(made.engine) as connection:
             for table in ("work_items", "work_attempts", "work_counts", "work_turns", "work_served"):
                 connection.execute(text(f"alter table {table} set (autovacuum_enabled = false)"))
-        yield Claims(engine)
+        yield made.claims
 
 
-def fill(claims: Claims, number: int) -> float:
-    """Enqueue items of a hundred tenants; returns the seconds it took. The first items go in while the tables are
-    empty, so that a plan kept from then would show."""
-    claim_and_finish(claims)
-    started = time.perf_counter()
+def fill(claims: Claims, number: int) -> None:
+    """Enqueue items of a hundred tenants, of which the first is claimed: a plan kept from an empty table would show."""
     for first in range(1, number + 1, CHUNK):
         with transaction(claims.engine) as connection:
             claims.enqueue(connection, QUEUE, [item(n) for n in range(first, min(first + CHUNK, number + 1))])
-    return time.perf_counter() - started
+        claim_and_finish(claims, 1)
 
 
 def item(number: int) -> Item:
     return Item(number, tenant=f"tenant-{number % 100}")
-
-
-def churn(claims: Claims, number: int) -> None:
-    """Work `number` items off and put as many in."""
-    for _ in range(number // 500):
-        claim_and_finish(claims, 500)
-
-
-_next = iter(range(10_000_000, 1_000_000_000))
 
 
 def claim_and_finish(claims: Claims, number: int = BATCH) -> float:
@@ -116,77 +73,18 @@ def claim_and_finish(claims: Claims, number: int = BATCH) -> float:
             claims.finish(connection, QUEUE, claim)
     seconds = time.perf_counter() - started
     with transaction(claims.engine) as connection:
-        claims.enqueue(connection, QUEUE, [item(next(_next)) for _ in batch])
+        claims.enqueue(connection, QUEUE, [item(next(_new)) for _ in batch])
     return seconds
 
 
-def enqueue_claim_finish(claims: Claims) -> float:
-    started = time.perf_counter()
+def pause_the_first(claims: Claims, number: int) -> None:
+    """Let items at the head of the line pause for an hour, as when a provider's quota has run out."""
+    pause = """
+        update work_items set due_at = now() + interval '1 hour' where queue = 'bench' and item_id in (
+            select item_id from work_items where queue = 'bench' and state = 'waiting' order by turn limit :n)
+    """
     with transaction(claims.engine) as connection:
-        claims.enqueue(connection, QUEUE, [item(next(_next)) for _ in range(BATCH)])
-    for claim in claims.claim(QUEUE, "run", BATCH):
-        with claims.fenced(claim) as connection:
-            claims.finish(connection, QUEUE, claim)
-    return time.perf_counter() - started
-
-
-def due_partitions(claims: Claims) -> None:
-    assert claims.due_partitions(QUEUE) == [""]
-
-
-def repeated(times: int, call: Callable[[Claims], object], claims: Claims) -> float:
-    started = time.perf_counter()
-    for _ in range(times):
-        call(claims)
-    return time.perf_counter() - started
-
-
-def pause_everything(claims: Claims, number: int) -> int:
-    """Let items pause for an hour, as when a provider's quota has run out: at the head of the line."""
-    with transaction(claims.engine) as connection:
-        pause = """
-            update work_items set due_at = now() + interval '1 hour' where queue = 'bench' and item_id in (
-                select item_id from work_items where queue = 'bench' and state = 'waiting' order by turn limit :n)
-        """
-        return connection.execute(text(pause), {"n": number}).rowcount
-
-
-def uncounted(claims: Claims) -> float:
-    """The same work on the same table while nobody counts."""
-    with transaction(claims.engine) as connection:
-        connection.execute(text("alter table work_items disable trigger user"))
-    seconds = enqueue_claim_finish(claims)
-    with transaction(claims.engine) as connection:
-        connection.execute(text("alter table work_items enable trigger user"))
-    return seconds
-
-
-def eight_at_once(claims: Claims, number: int) -> tuple[int, float]:
-    """Eight claimers on one queue: items that were taken twice or never, and items a second."""
-    fill(claims, number)
-    taken: Counter[int] = Counter()
-    lock = threading.Lock()
-
-    def work(owner: str) -> None:
-        misses = 0
-        while misses < 3:
-            batch = claims.claim(QUEUE, owner, 50)
-            misses = 0 if batch else misses + 1
-            for claim in batch:
-                with claims.fenced(claim) as connection:
-                    claims.finish(connection, QUEUE, claim)
-            with lock:
-                taken.update(claim.item_id for claim in batch)
-
-    threads = [threading.Thread(target=work, args=(f"run-{n}",)) for n in range(8)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - started
-    twice = sum(1 for times in taken.values() if times > 1)
-    return twice + number - len(taken), number / seconds
+        connection.execute(text(pause), {"n": number})
 
 
 if __name__ == "__main__":

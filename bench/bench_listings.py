@@ -1,213 +1,147 @@
 """The listings pipeline against the bare parts it is made of, on real servers of this machine.
 
-    accepted uploads a second     gateway : a FastAPI endpoint that only writes the same bytes to S3, with boto3
-    answer time of an upload      while a worker is busy : while none is
-    images drained a second       the queue : decode, resize and encode in a loop, in as many processes
-    a tick of the sensor          10,000 images waiting : 10 waiting
-
-Each pair is measured in turns, so that whatever else the machine does hits both; the figures are medians.
+uploads a second      the gateway : a FastAPI endpoint that only writes the same bytes to S3, with boto3
+drained a second      the queue : decode, resize and encode in a loop, in as many processes
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
-import signal
-import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from listings_parts import BOUNDARY, Server, fill, forget, fresh, multipart, photo, photos
-from running import bar, wait_for
+import boto3
+from fastapi import FastAPI, UploadFile
+from running import bar, interleaved, options, servers, services, wait_for
 
-from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.listings import control, steps, store
+from imgpipe_orchestration.devstack.photos import jpeg
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
+from imgpipe_orchestration.listings import steps, store
 from imgpipe_orchestration.listings.drain import drain, lower_priority
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import Settings, load
+from imgpipe_orchestration.settings import load
 from imgpipe_orchestration.storage.rows import transaction
 
+HERE = Path(__file__).parent
 CLIENTS = 8
-BARS = {"uploads": 0.6, "answers": 3.0, "drain": 0.8, "tick": 1.3}
+BOUNDARY = "bench"
+HEAD = (
+    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="listing_title"\r\n\r\nA bike\r\n'
+    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n'
+    "Content-Type: image/jpeg\r\n\r\n"
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=list(BARS), action="append")
-    parser.add_argument("--images", type=int, default=500, help="images that are drained")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.worker:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # else semaphores are left, and told of on the terminal
-        with closing(Services(load())) as services:
-            control.run(services, arguments.worker)
-        return
-    only = arguments.only or list(BARS)
-    measured: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        postgres = stack.enter_context(Postgres(Path(folder) / "postgres", free_port()))
-        s3 = S3(Path(folder) / "s3", free_port(), access_key="bench-key", secret_key="bench-secret")
-        stack.enter_context(s3)
-        settings = fresh(postgres, s3, folder)
-        if "uploads" in only or "answers" in only:
-            gateway = stack.enter_context(Server("imgpipe_orchestration.gateway", settings, folder))
-            if "uploads" in only:
-                ports = {"gateway": gateway.port}
-                for client in ("boto3", "obstore"):
-                    bare = stack.enter_context(Server("bench.bare_upload", settings, folder, client=client))
-                    ports[f"bare, {client}"] = bare.port
-                measured["uploads"] = uploads(ports)
-            if "answers" in only:
-                measured["answers"] = answers(gateway.port, settings)
-        if "drain" in only:
-            measured["drain"] = drained(fresh(postgres, s3, folder), arguments.images)
-        if "tick" in only:
-            measured["tick"] = ticks(fresh(postgres, s3, folder), fresh(postgres, s3, folder))
-    for name, value in measured.items():
-        bar(f"listings-{name}", value, BARS[name], at_least=name in {"uploads", "drain"})
+    arguments = options(__doc__, rounds=5, seconds=3.0, images=500)
+    originals = [jpeg(name, width=1280) for name in ("astronaut", "coffee", "chelsea", "retina")]
+    ports = {"gateway_port": free_port(), "flask_port": free_port()}
+    with servers() as (postgres, s3):
+        with services(postgres, s3, "uploads", listings_bucket_name="uploads", **ports) as made:
+            made.listings_bucket.ensure()
+            bare_port, body = free_port(), HEAD.encode() + originals[0] + f"\r\n--{BOUNDARY}--\r\n".encode()
+            gateway = server(made, ports["gateway_port"], "-m", "imgpipe_orchestration.gateway")
+            bare_app = ("-m", "uvicorn", "--app-dir", str(HERE), "--port", str(bare_port), "--no-access-log")
+            with gateway, server(made, bare_port, *bare_app, "bench_listings:app"):
+                ours, bare = interleaved(
+                    arguments.rounds,
+                    lambda: rate(ports["gateway_port"], body, arguments.seconds),
+                    lambda: rate(bare_port, body, arguments.seconds),
+                )
+        print(f"uploads a second: {ours:.0f}, bare {bare:.0f}")
+        bar("listings_uploads_over_bare", ours / bare, 0.6, at_least=True)
+        with services(postgres, s3, "drain", listings_bucket_name="drain", listings_run_seconds=600) as made:
+            made.listings_bucket.ensure()
+            ours, bare = drained(made, originals, arguments.images, arguments.rounds)
+        print(f"images drained a second: {ours:.1f}, bare {bare:.1f}")
+        bar("listings_drain_over_bare", ours / bare, 0.8, at_least=True)
 
 
-# --- accepted uploads ------------------------------------------------------------------------------------------------
+app = FastAPI()
+"""The endpoint as anybody would write it."""
 
 
-def uploads(ports: dict[str, int], *, rounds: int = 7, seconds: float = 3.0) -> float:
-    """The gateway's rate over that of the endpoint with boto3; the other's is printed."""
-    body = multipart(photo())
-    for port in ports.values():
-        rate(port, body, 1.0)
-    rates: dict[str, list[float]] = {name: [] for name in ports}
-    for number in range(rounds):
-        for name in sorted(ports, reverse=bool(number % 2)):
-            rates[name].append(rate(ports[name], body, seconds))
-    for name, values in rates.items():
-        ratio = statistics.median(ours / other for ours, other in zip(rates["gateway"], values, strict=True))
-        shown = ", ".join(f"{v:.0f}" for v in values)
-        print(f"uploads/s {name}: {statistics.median(values):.0f} ({shown}); the gateway over it: {ratio:.2f}")
-    return statistics.median(o / b for o, b in zip(rates["gateway"], rates["bare, boto3"], strict=True))
+@app.post("/api/upload/listing_image")
+def upload(images: list[UploadFile]) -> dict[str, str]:
+    client, bucket = bucket_client()
+    for image in images:
+        key, data = f"originals/{uuid4()}", image.file.read()
+        client.put_object(Bucket=bucket, Key=key, Body=data, ContentType="image/jpeg")
+    return {"status": "success"}
 
 
-def rate(port: int, body: bytes, seconds: float) -> float:
-    """Answered uploads a second of `CLIENTS` clients that send one after the other."""
-    until = time.monotonic() + seconds
-    counts = [0] * CLIENTS
-
-    def client(number: int) -> None:
-        for _ in sent(port, body, until):
-            counts[number] += 1
-
-    started = time.monotonic()
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.monotonic() - started)
-
-
-def sent(port: int, body: bytes, until: float, *, pause: float = 0.0) -> Iterator[float]:
-    """Upload over one connection until the moment `until`; the answer time of each, seconds."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-    while time.monotonic() < until:
-        started = time.monotonic()
-        connection.request("POST", "/api/upload/listing_image", body, headers)
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status == 200, answer.status
-        yield time.monotonic() - started
-        time.sleep(pause)
-    connection.close()
-
-
-# --- answer times ----------------------------------------------------------------------------------------------------
-
-
-def answers(port: int, settings: Settings, *, rounds: int = 3, seconds: float = 6.0) -> float:
-    body = multipart(photo())
-    times: dict[str, list[float]] = {"idle": [], "busy": []}
-    ratios = []
-    with closing(Services(settings)) as services:
-        for _ in range(rounds):
-            forget(services)
-            idle = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
-            fill(services, 1500)
-            with worker(settings):
-                before = processed(services)
-                wait_for(lambda since=before: processed(services) > since + 20, "the worker to begin", 60)
-                busy = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
-                assert waiting(services) > 50, "the worker ran dry while it was measured"
-            times["idle"].append(idle)
-            times["busy"].append(busy)
-            ratios.append(busy / idle)
-    for name, values in times.items():
-        print(f"p95 answer {name}: {', '.join(f'{1000 * v:.1f} ms' for v in values)}")
-    return statistics.median(ratios)
-
-
-def p95(times: Iterator[float]) -> float:
-    return statistics.quantiles(times, n=20)[-1]
+@cache
+def bucket_client() -> tuple[Any, str]:
+    settings = load()
+    client = boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=settings.s3_secret_key,
+        region_name=settings.s3_region,
+    )
+    return client, settings.listings_bucket_name
 
 
 @contextmanager
-def worker(settings: Settings) -> Iterator[None]:
-    """A run over the queue in a process of its own, as Dagster would start it."""
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--worker", f"bench-{uuid4()}"], env={**os.environ, **settings.environment()}
-    )
+def server(made: Services, port: int, *command: str) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, *command], env={**os.environ, **made.settings.environment()})
     try:
+        wait_for(lambda: listening(port), "the server", 60)
         yield
     finally:
         process.terminate()
-        process.wait()
+        process.wait(20)
 
 
-# --- the drain -------------------------------------------------------------------------------------------------------
+def rate(port: int, body: bytes, seconds: float) -> float:
+    """Answered uploads a second of CLIENTS clients that send one after the other."""
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    began = time.monotonic()
+
+    def client(_: int) -> int:
+        connection, count = http.client.HTTPConnection(LOOPBACK, port), 0
+        while time.monotonic() - began < seconds:
+            connection.request("POST", "/api/upload/listing_image", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+            count += 1
+        connection.close()
+        return count
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return sum(pool.map(client, range(CLIENTS))) / (time.monotonic() - began)
 
 
-def drained(settings: Settings, images: int, *, rounds: int = 5) -> float:
-    originals = photos()
-    options = steps.options_of(settings)
-    cores = os.cpu_count() or 1
-    ratios: list[float] = []
-    rates: dict[str, list[float]] = {"queue": [], "bare": []}
-    with (
-        closing(Services(settings)) as services,
-        ProcessPoolExecutor(cores, mp_context=get_context("forkserver")) as pool,
-    ):
-        warm(services)
-        list(pool.map(bare, [(originals[0], options)] * cores * 4))
-        for number in range(rounds):
-            fill(services, images)
+def drained(made: Services, originals: list[bytes], images: int, rounds: int) -> tuple[float, float]:
+    """Images a second of the queue, and of the loop."""
+    chosen, cores = steps.options_of(made.settings), os.cpu_count() or 1
+    with ProcessPoolExecutor(cores, mp_context=get_context("forkserver")) as pool:
 
-            def queue() -> float:
-                done = drain(services, f"bench-{uuid4()}")
-                assert done.processed == images, done
-                return images / done.seconds
+        def queue() -> float:
+            fill(made, originals, images)
+            done = drain(made, f"bench-{uuid4()}")
+            assert done.processed == images, done
+            return images / done.seconds
 
-            def loop() -> float:
-                started = time.monotonic()
-                work = [(originals[n % len(originals)], options) for n in range(images)]
-                assert sum(1 for _ in pool.map(bare, work)) == images
-                return images / (time.monotonic() - started)
+        def loop() -> float:
+            started = time.monotonic()
+            work = [(originals[n % len(originals)], chosen) for n in range(images)]
+            assert sum(1 for _ in pool.map(bare, work)) == images
+            return images / (time.monotonic() - started)
 
-            for name in sorted(rates, reverse=bool(number % 2)):
-                rates[name].append(queue() if name == "queue" else loop())
-            ratios.append(rates["queue"][-1] / rates["bare"][-1])
-    for name, values in rates.items():
-        print(f"images/s {name}: {statistics.median(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})")
-    return statistics.median(ratios)
+        return interleaved(rounds, queue, loop)
 
 
 def bare(work: tuple[bytes, steps.Options]) -> int:
@@ -216,45 +150,18 @@ def bare(work: tuple[bytes, steps.Options]) -> int:
     return len(steps.make(*work).data)
 
 
-def warm(services: Services) -> None:
-    """Start the worker processes, as the start of a run does once."""
-    futures = [services.workshop.submit(time.sleep, 0.2) for _ in range(services.workshop.workers)]
-    for future in futures:
-        future.result()
-
-
-# --- the sensor ------------------------------------------------------------------------------------------------------
-
-
-def ticks(few: Settings, many: Settings, *, rounds: int = 60) -> float:
-    with closing(Services(few)) as ten, closing(Services(many)) as ten_thousand:
-        sides = {"10": ten, "10,000": ten_thousand}
-        for name, services in sides.items():
-            fill(services, int(name.replace(",", "")))
-        times: dict[str, list[float]] = {name: [] for name in sides}
-        for number in range(rounds + 10):
-            for name in sorted(sides, reverse=bool(number % 2)):
-                started = time.perf_counter()
-                assert control.reason_to_wait(sides[name], None) is None
-                if number >= 10:
-                    times[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in medians.items():
-        print(f"tick with {name} waiting: {1000 * value:.2f} ms")
-    return medians["10,000"] / medians["10"]
-
-
-# --- what all measurements need --------------------------------------------------------------------------------------
-
-
-def processed(services: Services) -> int:
-    with transaction(services.engine) as connection:
-        return store.counts(connection)["processed"]
-
-
-def waiting(services: Services) -> int:
-    with transaction(services.engine) as connection:
-        return store.waiting(connection)
+def fill(made: Services, originals: list[bytes], count: int) -> None:
+    """Put images into the queue."""
+    names = []
+    for number in range(count):
+        one, data = uuid4(), originals[number % len(originals)]
+        key = f"originals/{one}"
+        made.listings_bucket.put(key, data, content_type="image/jpeg")
+        name = f"bench-{one.hex}.webp"
+        names.append(store.NewImage(one, None, "Bench", name, "a.jpg", key, "image/jpeg", len(data), 1280, 960))
+    with transaction(made.engine) as connection:
+        items = store.add(connection, names, max_retries=3)
+        made.claims.enqueue(connection, store.queue_of(made.settings), list(items.values()))
 
 
 if __name__ == "__main__":

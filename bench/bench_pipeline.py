@@ -1,81 +1,40 @@
 """The media pipeline against its own engine: photos from `PATCH` to `complete`, over the same photos rendered bare.
 
 Bare is the engine in as many worker processes as there are cores, from bytes in memory to bytes in memory: no HTTP, no
-database, no object store, no analysis, no Dagster.
+database, no object store, no analysis, no Dagster. Then other photos go through the same stack while partners are as
+slow as real ones.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from running import bar, rows, running_stack, wait_for
+from running import bar, options, render_by_the_stack, running_stack, standins
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.workshop import Workshop
 
+SLOW = {"openai.responses": 3.0, "google": 0.8, "openai.embeddings": 0.3}
+"""Seconds an answer takes."""
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=int, default=200)
-    arguments = parser.parse_args()
-    originals = [photos.large(seed) for seed in range(arguments.photos)]
-    size = sum(map(len, originals)) / len(originals) / 1e6
-    print(f"{len(originals)} photos of 6 megapixels, {size:.2f} MB each, {os.cpu_count()} cores")
+    arguments = options(__doc__, photos=200)
+    count = arguments.photos
+    originals, others, more = ([photos.large(1000 * lot + n) for n in range(count)] for lot in range(3))
     with running_stack() as stack:
-        seconds = through_the_stack(stack, originals)
-        print_stages(stack)
+        whole = render_by_the_stack(stack, originals)
+        instant = render_by_the_stack(stack, others)
+        standins(stack, "POST", "delays", SLOW)
+        slow = render_by_the_stack(stack, more)
     alone = bare(originals)
-    each = 1000 / len(originals)
-    print(f"through the stack {seconds:.1f} s ({each * seconds:.0f} ms a photo), bare {alone:.1f} s")
-    bar("pipeline_over_bare_engine", seconds / alone, 1.25)
-
-
-def through_the_stack(stack: Stack, originals: list[bytes]) -> float:
-    """Seconds from the first request to the last `complete`."""
-
-    def upload(number: int) -> None:
-        files = {"product_image": ("photo.jpg", originals[number], "image/jpeg")}
-        answer = stack.request("PATCH", "/users/me", headers=stack.user_headers(1 + number % 20), files=files)
-        answer.raise_for_status()
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(upload, range(len(originals))))
-    uploaded = time.monotonic() - began
-    query = """
-        select count(*) filter (where status = 'complete'), count(*) filter (where status = 'failed')
-        from pending_images
-    """
-
-    def settled() -> bool:
-        complete, failed = rows(stack, query)[0]
-        if failed:
-            why = rows(stack, "select distinct error from work_items where queue = 'media' and state = 'failed'")
-            raise SystemExit(f"{failed} photos failed: {why}")
-        return bool(complete == len(originals))
-
-    # Each question opens a connection, on a machine that has no CPU time to spare.
-    wait_for(settled, "all photos to be complete", 20.0 * len(originals) + 120, every=1.0)
-    total = time.monotonic() - began
-    print(f"uploaded after {uploaded:.1f} s, complete after {total:.1f} s")
-    return total
-
-
-def print_stages(stack: Stack) -> None:
-    """Where the time went, by the runs' steps."""
-    query = """
-        select run_id, step_key, extract(epoch from max(timestamp) - min(timestamp))
-        from event_logs where dagster_event_type in ('STEP_START', 'STEP_SUCCESS')
-        group by run_id, step_key order by min(timestamp)
-    """
-    for run, step, seconds in rows(stack, query, dagster=True):
-        print(f"run {run[:8]} {step}: {seconds:.1f} s")
+    print(f"{count} photos of 6 megapixels on {os.cpu_count()} cores: {whole:.1f} s, bare {alone:.1f} s")
+    print(f"as many others: {instant:.1f} s with instant partners, {slow:.1f} s with slow ones")
+    bar("pipeline_over_bare_engine", whole / alone, 1.2)
+    bar("pipeline_slow_partners_over_instant", slow / instant, 1.1)
 
 
 def bare(originals: list[bytes]) -> float:
