@@ -5,15 +5,10 @@ It is correct for the auto-marker's queries, and wrong for some others: see docs
 
 from __future__ import annotations
 
-import socket
-import struct
 import sys
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
-
-_OP_MSG = 2013
-"""The wire protocol's one kind of message: flags, then a section of kind 0, a BSON document."""
+from imgpipe_orchestration.devstack.process import Part
 
 
 class Mongo(Part):
@@ -24,20 +19,6 @@ class Mongo(Part):
     @property
     def url(self) -> str:
         return f"mongodb://{LOOPBACK}:{self.port}"
-
-    def answers(self) -> bool:
-        """Whether it answers a `ping`. The message is made by hand, because each MongoClient starts threads."""
-        import bson
-
-        command = struct.pack("<IB", 0, 0) + bson.encode({"ping": 1, "$db": "admin"})
-        with socket.socket() as probe:
-            probe.settimeout(PROBE_SECONDS)
-            try:
-                probe.connect((LOOPBACK, self.port))
-                probe.sendall(struct.pack("<iiii", 16 + len(command), 1, 0, _OP_MSG) + command)
-                return bool(probe.recv(1))
-            except OSError:
-                return False
 
     def prepare(self) -> None:
         """Also removes its pid file: with one that a crash left it refuses to start."""

@@ -36,13 +36,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port`.
-
-    Tries both to connect and to bind: macOS lets a second socket bind 127.0.0.1 while another listens on 0.0.0.0, and a
-    port that is bound but does not listen yet refuses connections.
-    """
-    if listening(port):
-        return False
+    """Whether a server could listen on `port`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -75,15 +69,10 @@ TYPED = {
 name another stack's servers where all stacks preferred the same ports."""
 
 
-_OTHERWISE = ", otherwise"
-"""After a part's name in the file: the port that serves while the part's own is taken."""
-
-
 class Ports:
     """Chooses the ports of a stack: the one asked for, else the one it had before, else the preferred, else a free one.
 
-    A stack keeps its ports over restarts, so that bookmarks, exported URLs and those in its rows stay valid. Where one
-    is taken at a start, another serves until the next, the same as often as that happens.
+    A stack keeps its ports over restarts, so that bookmarks, exported URLs and those in its rows stay valid.
     """
 
     def __init__(self, file: Path) -> None:
@@ -96,8 +85,6 @@ class Ports:
         with contextlib.suppress(FileNotFoundError, ValueError):  # after a power cut or on a full disk it is empty
             self._before = json.loads(file.read_text())
         self._chosen: dict[str, int] = {}
-        self._displaced: set[str] = set()
-        """Parts whose port was taken."""
         self._held: list[int] = []
         self.notes: list[str] = []
         """One line for each port that people type and would not expect."""
@@ -121,16 +108,15 @@ class Ports:
             raise SettingsError(f"{setting}: {asked!r} is not a port; give a number from 0 to 65535", field=setting)
         preferred = TYPED[part].preferred if part in TYPED else 0
         wanted = int(asked) if asked is not None else self._before.get(part, preferred)
-        if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted) and self._reserve(wanted):
+        if wanted != 0 and is_free(wanted) and self._reserve(wanted):
             port = wanted
             if asked is None and part in TYPED and port != preferred:
                 self.notes.append(f"{part} uses port {port}, as at its last start")
         else:
-            port = self._before.get(part + _OTHERWISE) or free_port()
-            while port in self._chosen.values() or not is_free(port) or not self._reserve(port):
+            port = free_port()
+            while not self._reserve(port):
                 port = free_port()
             if wanted != 0:
-                self._displaced.add(part)
                 self.notes.append(f"port {wanted} is taken; {part} uses {port}")
         self._chosen[part] = port
         return port
@@ -157,6 +143,4 @@ class Ports:
             os.close(self._held.pop())
 
     def save(self) -> None:
-        kept = {part: port for part, port in self._before.items() if part in self._displaced}
-        kept |= {part + _OTHERWISE: self._chosen[part] for part in kept}
-        self._file.write_text(json.dumps(self._before | self._chosen | kept, indent=2))
+        self._file.write_text(json.dumps(self._before | self._chosen, indent=2))

@@ -72,7 +72,7 @@ class Postgres(Part):
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if (self.folder / "PG_VERSION").exists():
             self._hand_over(self.folder)
-            self._forget_dead_postmaster()
+            self._end_leftovers()
             return
         unfinished = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -103,27 +103,11 @@ class Postgres(Part):
                 _allow_others(path, _READ | _PASS if passed else _READ)
         os.chown(folder, account.pw_uid, account.pw_gid)
 
-    def _forget_dead_postmaster(self) -> None:
-        """Remove a pid file whose process is dead. PostgreSQL refuses to start when any process has that pid, also a
-        zombie or an unrelated one. Both happen in containers, where nobody reaps zombies and pids are small.
-        """
-        import psutil
+    def _end_leftovers(self) -> None:
+        """Kill what a postmaster that is no longer supervised left, and forget its pid file.
 
-        file = self.folder / "postmaster.pid"
-        if not file.is_file():
-            return
-        try:
-            process = psutil.Process(int(file.read_text().split()[0]))
-            alive = process.status() != psutil.STATUS_ZOMBIE and str(self.folder) in process.cmdline()
-        except (psutil.NoSuchProcess, ValueError, IndexError):
-            alive = False
-        if not alive:
-            self._end_left_backends()
-            file.unlink()
-
-    def _end_left_backends(self) -> None:
-        """Kill the backends that a dead postmaster left. Idle ones end by themselves; one that is busy or hangs would
-        keep the shared memory in use that the next server needs.
+        PostgreSQL refuses to start while any process has the pid in that file, also an unrelated one, and while a
+        session that is busy keeps the shared memory in use.
         """
         import psutil
 
@@ -134,6 +118,7 @@ class Postgres(Part):
                     process.kill()
                     left.append(process)
         psutil.wait_procs(left, timeout=2)  # in vain for zombies that nobody reaps
+        (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
     def command(self) -> list[str]:
         options = {
@@ -152,38 +137,14 @@ class Postgres(Part):
 
     def answers(self) -> bool:
         """By a query, because it accepts connections while it still recovers."""
-        return self._asked() is None
-
-    def works(self) -> bool:
-        """Also when it refuses a connection with FATAL, e.g. because it has too many.
-
-        Not when it is shutting down: told so by SIGTERM, it waits for the sessions there are, and pools keep theirs.
-        """
-        refusal = self._asked()
-        return refusal is None or ("FATAL" in refusal and "shutting down" not in refusal)
-
-    def _asked(self) -> str | None:
-        """The error of a query; None when it was answered."""
         import psycopg
 
         try:
             with psycopg.connect(self.url, connect_timeout=PROBE_SECONDS) as connection:
                 connection.execute("SELECT 1")
-        except psycopg.OperationalError as error:
-            return str(error)
-        return None
-
-    def kill(self) -> None:
-        """Also kills its backends, which are in sessions of their own: one that hangs would keep the shared memory in
-        use that the next server needs.
-        """
-        import psutil
-
-        backends = psutil.Process(self.pid).children() if self.pid is not None and self.exit_code() is None else []
-        super().kill()
-        for process in backends:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def settle(self) -> None:
         import psycopg

@@ -1,8 +1,9 @@
-"""Base class of the stack's child processes: prepare, start, probe, stop, kill."""
+"""Base classes of the stack's child processes: prepare, start, probe, stop, kill."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Self
 
-from imgpipe_orchestration.devstack.ports import listening
+from imgpipe_orchestration.devstack.ports import LOOPBACK, listening
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.parent_death import die_with_parent
 
@@ -37,12 +38,6 @@ class Part(ABC):
     """How long it may take to stop before it is killed."""
     start_seconds: ClassVar[float] = 60
     """How long it may take until it answers; long enough for a busy machine."""
-    hung_seconds: ClassVar[float] = 30
-    """After so long without an answer it is killed. Longer than an answer takes on a busy machine."""
-    silence: ClassVar[str] = "has not answered"
-    """What `works` does not see when the part hangs, for the line that says so."""
-    silent_seconds: ClassVar[float] = 0
-    """For how long that was so already when `works` first says so."""
 
     def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None) -> None:
         """
@@ -76,12 +71,6 @@ class Part(ABC):
         """Whether it serves requests at this moment; at most PROBE_SECONDS, and never raises."""
         return listening(self.port)
 
-    def works(self) -> bool:
-        """Whether it still works; probed regularly after it has answered for the first time. A process that hangs is
-        alive, and the kernel still accepts connections for it.
-        """
-        return self.answers()
-
     def settle(self) -> None:  # noqa: B027 - most parts have nothing to do here
         """What is to be done once it answers, before others use it."""
 
@@ -95,9 +84,9 @@ class Part(ABC):
         return self._process.pid if self._process else None
 
     def start(self) -> None:
+        self.started = time.monotonic()
         self.prepare()
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        self.started = time.monotonic()
         with self.log_file.open("ab") as log:
             self._process = self._spawn(log)
 
@@ -196,3 +185,23 @@ class Part(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class HttpPart(Part):
+    """A part that serves HTTP. It is ready once `health_path` is answered with any status but 5xx."""
+
+    health_path: ClassVar[str] = "/health"
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", self.health_path)
+            return connection.getresponse().status < 500
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

@@ -12,8 +12,8 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
+from imgpipe_orchestration.devstack.process import HttpPart
 from imgpipe_orchestration.errors import SettingsError
 
 

@@ -1,7 +1,7 @@
-"""Keeps the parts of a stack alive: starts them in order, restarts what dies or hangs, stops everything in order.
+"""Keeps the parts of a stack alive: starts them in order, restarts what dies, stops everything in order.
 
-One thread sleeps until a signal arrives (SIGCHLD among them) or something is due. So a death is seen at once; a part
-that hangs is found by regular probes.
+One thread sleeps until a signal arrives (SIGCHLD among them) or something is due, so a death is seen at once. A part
+that hangs is left alone, for whoever runs the stack to look at.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from imgpipe_orchestration.devstack import stackfile
-from imgpipe_orchestration.devstack.logfiles import keep_small
-from imgpipe_orchestration.devstack.orphans import end_orphans
-from imgpipe_orchestration.devstack.plan import Plan
+from imgpipe_orchestration.devstack.plan import MARKER, Plan
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.services import CodeServer, Webserver
-from imgpipe_orchestration.devstack.watched import Watched
 from imgpipe_orchestration.errors import BackendUnavailable
 
-HOUSEKEEPING_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+"""Pause before a restart: doubles with each further death, up to this."""
+STEADY_SECONDS = 60.0
+"""After a part has lived this long, the next pause is the first one again."""
 TELL_SECONDS = 20.0
 """After so long at its start, what a part is waiting for is worth a line: a gateway runs, and its object store does not
 let it in."""
@@ -38,6 +43,28 @@ class StopRequested(Exception):
     """Somebody asked the stack to stop."""
 
 
+class Watched:
+    """A part and the supervisor's state of it."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.pause = 0.0
+        self.restarts = 0
+        self.restart_at: float | None = None
+        self.ready = False
+
+    def launch(self) -> None:
+        self.restart_at, self.ready = None, False
+        self.part.start()
+
+    def died(self) -> float:
+        """Decide when to start it again; the seconds until then."""
+        steady = time.monotonic() - self.part.started > STEADY_SECONDS
+        self.pause = FIRST_PAUSE_SECONDS if steady or not self.pause else min(2 * self.pause, LONGEST_PAUSE_SECONDS)
+        self.restart_at, self.ready = time.monotonic() + self.pause, False
+        return self.pause
+
+
 class Supervisor:
     """Runs one plan until it is told to stop. `say` is called with each line for the user."""
 
@@ -47,8 +74,8 @@ class Supervisor:
         self._watched = [Watched(part) for part in plan.parts]
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._pipe: tuple[int, int] = (-1, -1)
-        self._unwritten = False
-        """Whether stack.json lacks the last change, because writing it failed."""
+        self._changed = False
+        """Whether stack.json is out of date."""
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Start everything, call `on_ready`, then watch until a stop signal. Call it with the stack's lock held.
@@ -76,37 +103,20 @@ class Supervisor:
         backends = [w for w in self._watched if w.part in self.plan.backends]
         services = [w for w in self._watched if w.part in self.plan.services]
         for watched in backends:
-            self._launch(watched)
+            watched.launch()
         self._await_ready(backends)
         provisioning = self._provision()
         if any(isinstance(w.part, Postgres) for w in backends):
             # These import for seconds, and then need only Dagster's database, which our PostgreSQL has already.
             for watched in services:
                 if isinstance(watched.part, (CodeServer, Webserver)):
-                    self._launch(watched)
+                    watched.launch()
         self._await_exit(provisioning)
         for watched in services:
             if watched.part.pid is None:
-                self._launch(watched)
+                watched.launch()
         self._await_ready(services)
         self._write_stack_file()
-
-    def _launch(self, watched: Watched) -> None:
-        watched.restart_at = None
-        watched.ready = False
-        watched.launched = time.monotonic()
-        watched.part.start()
-
-    def _relaunch(self, watched: Watched) -> None:
-        """Start a part again; later, when the machine lacks disk space, memory or descriptors for it now."""
-        try:
-            self._launch(watched)
-        except (OSError, BackendUnavailable) as error:
-            pause = watched.next_pause()
-            watched.restart_at = time.monotonic() + pause
-            self.say(f"{watched.part.name} cannot be started ({error}); trying again in {pause:g} s")
-        else:
-            watched.restarts += 1
 
     def _await_ready(self, group: Sequence[Watched]) -> None:
         waiting, told = list(group), set()
@@ -117,10 +127,10 @@ class Supervisor:
                     raise BackendUnavailable(f"{part.name} ended at its start ({_how(code)}):\n{part.last_words()}")
                 if part.answers():
                     part.settle()
-                    watched.answered()
+                    watched.ready = True
                     self.say(f"{part.name} answers")
                     waiting.remove(watched)
-                elif watched.late():
+                elif time.monotonic() - part.started > part.start_seconds:
                     raise BackendUnavailable(f"{part.name} does not answer at {part.url}:\n{part.last_words()}")
                 elif part.name not in told and time.monotonic() - part.started > TELL_SECONDS:
                     told.add(part.name)
@@ -156,51 +166,38 @@ class Supervisor:
 
     def _watch(self) -> None:
         """One look at every part, then sleep until there is a reason for the next."""
-        now, changed = time.monotonic(), False
         for watched in self._watched:
             part = watched.part
             if watched.restart_at is not None:
-                if now >= watched.restart_at:
+                if time.monotonic() >= watched.restart_at:
                     self._relaunch(watched)
-                    changed = True
+                    self._changed = True
             elif (code := part.exit_code()) is not None:
                 part.sweep()
-                pause = watched.next_pause()
-                watched.restart_at, watched.ready = now + pause, False
+                pause = watched.died()
                 self.say(f"{part.name} ended ({_how(code)}); starting it again in {pause:g} s. Log: {part.log_file}")
-                changed = True
-            elif not watched.ready:
-                if part.answers():
-                    watched.answered()
-                    self.say(f"{part.name} answers again")
-                elif watched.late():
-                    self.say(f"{part.name} does not come up within {part.start_seconds:g} s; ending it")
-                    part.kill()
-            elif watched.hangs():
-                seconds = part.silent_seconds + part.hung_seconds
-                self.say(f"{part.name} {part.silence} for {seconds:g} s; ending it")
-                part.kill()
-        for watched in self._watched:
-            keep_small(watched.part.log_file)
-        if changed or self._unwritten:
-            self._rewrite_stack_file()
-        self._pause(self._seconds_to_next_look())
-
-    def _seconds_to_next_look(self) -> float:
+                self._changed = True
+            elif not watched.ready and part.answers():
+                watched.ready = True
+                self.say(f"{part.name} answers again")
+        if self._changed:
+            try:
+                self._write_stack_file()
+            except OSError as error:
+                self.say(f"stack.json stays as it was for now: {error}")
         due = [w.restart_at - time.monotonic() for w in self._watched if w.restart_at is not None]
         due += [0.2 for w in self._watched if w.restart_at is None and not w.ready]
-        due += [w.probe_at - time.monotonic() for w in self._watched if w.restart_at is None and w.ready]
-        return max(0.0, min([HOUSEKEEPING_SECONDS, *due]))
+        self._pause(max(0.0, min([60.0, *due])))
 
-    def _rewrite_stack_file(self) -> None:
+    def _relaunch(self, watched: Watched) -> None:
+        """Start a part again; later, when the machine lacks disk space, memory or descriptors for it now."""
         try:
-            self._write_stack_file()
-        except OSError as error:
-            if not self._unwritten:
-                self.say(f"stack.json stays as it was for now: {error}")
-            self._unwritten = True
+            watched.launch()
+        except (OSError, BackendUnavailable) as error:
+            pause = watched.died()
+            self.say(f"{watched.part.name} cannot be started ({error}); trying again in {pause:g} s")
         else:
-            self._unwritten = False
+            watched.restarts += 1
 
     def _write_stack_file(self) -> None:
         parts = [
@@ -221,6 +218,7 @@ class Supervisor:
             "notes": self.plan.ports.notes,
         }
         stackfile.write(self.plan.data_dir, content)
+        self._changed = False
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -275,6 +273,22 @@ class Supervisor:
         readable, _, _ = select.select([self._pipe[0]], [], [], seconds)
         if readable and any(number in _STOP_SIGNALS for number in os.read(self._pipe[0], 1024)):
             raise StopRequested
+
+
+def end_orphans(data_dir: Path) -> list[str]:
+    """Kill what a supervisor that was killed left for `data_dir`, whose lock we hold; what was killed.
+
+    On Linux the kernel ends the parts with it, but not what they have started (runs); on macOS it ends none of them.
+    PostgreSQL, which overwrites its environment with its title, is ended by its part.
+    """
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARKER) == str(data_dir):
+                left.append((process, f"{process.name()} ({process.pid})"))
+                process.kill()
+    psutil.wait_procs([process for process, _ in left], timeout=5)
+    return [name for _, name in left]
 
 
 def _ignore(_: int, __: FrameType | None) -> None:

@@ -8,35 +8,24 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import dagster as dg
-import grpc
 import psutil
 import psycopg
 import pymongo
 import pytest
 import requests
-from dagster._daemon.types import DaemonHeartbeat
-from grpc_health.v1 import health, health_pb2_grpc
 
-from imgpipe_orchestration.devstack import services
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import free_port, is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
-from imgpipe_orchestration.devstack.services import CodeServer, Daemon
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.runs.storage import with_psycopg2
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.runs.instances import configure
 
 
 def test_postgres_keeps_committed_rows_through_kill_minus_9(open_folder: Path) -> None:
@@ -220,53 +209,6 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
-
-
-@pytest.mark.parametrize(("seconds_ago", "works"), [(30, True), (240, False), (-30, True), (-600, False)])
-def test_a_daemon_works_whose_last_heartbeat_is_of_these_minutes(
-    postgres_server: Postgres, tmp_path: Path, seconds_ago: float, works: bool
-) -> None:
-    """One of a later time: the clock was set back, and the daemon's loops wait until it is where it was."""
-    url = postgres_server.ensure_database("dagster_heartbeats")
-    configure(tmp_path, url)
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        instance.wipe_daemon_heartbeats()
-        instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - seconds_ago, "SENSOR", "id", []))
-    daemon = Daemon(tmp_path, environ={"DAGSTER_PG_URL": with_psycopg2(url)})
-    daemon.started = time.monotonic() - 1000
-    assert daemon.works() is works
-
-
-def test_a_code_server_answers_as_long_as_one_of_its_threads_does(
-    open_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(services, "PROBE_SECONDS", 2)
-    part = CodeServer(open_folder, environ={})
-    assert not part.answers()
-    released = threading.Event()
-    with ThreadPoolExecutor(1) as threads:
-        server = grpc.server(threads)
-        health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
-        server.add_insecure_port(part.url)
-        server.start()
-        try:
-            assert part.answers()
-            threads.submit(released.wait)
-            assert not part.answers()
-            released.set()
-            assert part.answers()
-        finally:
-            released.set()
-            server.stop(None).wait()
-
-
-def test_a_server_told_to_end_while_somebody_is_connected_no_longer_works(open_folder: Path) -> None:
-    with Postgres(open_folder / "data", free_port(), durable=False) as server, psycopg.connect(server.url) as pooled:
-        assert server.works()
-        (pid, *_) = (server.folder / "postmaster.pid").read_text().split()
-        os.kill(int(pid), signal.SIGTERM)
-        wait_for(lambda: not server.works(), "the server to refuse connections", 30)
-        assert pooled.execute("select 1").fetchone() == (1,), "and ends none"
 
 
 def test_fresh_databases_do_not_see_each_other(postgres_url: str, postgres_server: Postgres) -> None:

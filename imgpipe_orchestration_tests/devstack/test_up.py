@@ -126,35 +126,6 @@ def test_a_part_that_cannot_be_started_again_is_tried_until_it_can(stack: Up) ->
     wait_for(lambda: not is_free(int(stack.environment["GATEWAY_PORT"])), "its port")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # minutes of it are the supervisor's patience
-def test_a_daemon_that_hangs_is_ended_after_its_last_heartbeats_time(open_folder: Path) -> None:
-    with up(open_folder / "data", "--port", "0", DAGSTER_WEBSERVER_PORT="0") as running:
-        before = running.part("dagster-daemon")["pid"]
-        with psycopg.connect(running.environment["DAGSTER_PG_URL"].replace("+psycopg2", "")) as connection:
-            beats = "SELECT count(*) FROM daemon_heartbeats"
-            wait_for(lambda: connection.execute(beats).fetchone() != (0,), "its first heartbeat")
-        os.kill(before, signal.SIGSTOP)
-        wait_for(lambda: running.part("dagster-daemon")["pid"] != before, "the restarted daemon", 300)
-        assert "dagster-daemon has written no heartbeat, by the clock, for 210 s; ending it" in running.output
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # as above
-def test_parts_that_hang_are_ended_and_started_again_and_it_says_so(open_folder: Path) -> None:
-    names = ("gateway", "postgres", "s3", "mongo")
-    with up(open_folder / "data", "--no-dagster", "--port", "0") as running:
-        before = {name: running.part(name)["pid"] for name in names}
-        for pid in before.values():
-            os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: all(f"{name} answers again" in running.output for name in names), "the restarted parts", 300)
-        for name in names:
-            assert f"{name} has not answered for 30 s; ending it" in running.output
-            assert running.part(name)["pid"] != before[name]
-        with urllib.request.urlopen(f"{running.environment['GATEWAY_URL']}/health") as answer:
-            assert answer.status == 200
-
-
 def test_stack_json_is_for_our_eyes_only(stack: Up) -> None:
     assert (stack.data_dir / "stack.json").stat().st_mode & 0o077 == 0
 
