@@ -5,6 +5,7 @@ Dead letters, committed answers of paid calls, and everything unfinished are kep
 
 from __future__ import annotations
 
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.media import direct_uploads, registering
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import kept_answers, retention
@@ -29,5 +30,6 @@ def tidy(services: Services) -> dict[str, int]:
         "upload_traces": registering.forget_upload_traces(engine, days),
         "kept_answers": kept_answers.forget_answers(engine),
         "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days),
+        "audit_months": audit.keep_months(engine, settings.audit_days),
         "vision_reports": vision_reports.tidy(services, days),
     }

@@ -62,6 +62,17 @@ BaseUrl = Annotated[str, AfterValidator(lambda url: url.rstrip("/"))]
 """A URL without trailing slash, to which paths are appended."""
 
 
+def _roles(written: str) -> str:
+    """OIDC_ROLES, which must be JSON that gives each group or address a role."""
+    try:
+        found = json.loads(written or "{}")
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    if not isinstance(found, dict) or not set(found.values()) <= {"viewer", "operator", "admin"}:
+        raise ValueError("must be an object whose values are viewer, operator or admin")
+    return written
+
+
 def holds_secret(name: str, value: str) -> bool:
     """Whether a setting is, or holds, a credential: never printed or written down in production."""
     return bool(_SECRET_NAME.search(name) or _SECRET_URL.search(name) or _URL_WITH_PASSWORD.search(value))
@@ -169,6 +180,18 @@ class Settings(BaseModel):
     main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key for calls to the main API.")
     admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Operators' key: pages, jobs, avatars, cron jobs.")
     user_jwt_secret: str = Field(DEVELOPMENT_SECRET, description="HS256 secret of users' tokens; `sub` is the user id.")
+    user_jwt_needs_exp: bool = Field(True, description="Refuse users' tokens that never expire (without `exp`).")
+    session_hours: float = Field(12, gt=0, le=720, description="Hours until a session of the pages ends.")
+    audit_days: int = Field(400, ge=31, le=CENTURY_DAYS, description="How long the audit is kept, in whole months.")
+    oidc_issuer: BaseUrl = Field(
+        "", description="OpenID Connect provider that people sign in at. Empty: they enter ADMIN_API_KEY."
+    )
+    oidc_client_id: str = Field("", description="Our client id at OIDC_ISSUER.")
+    oidc_client_secret: str = Field("", description="Our client secret at OIDC_ISSUER. Empty: a public client.")
+    oidc_roles: Annotated[str, AfterValidator(_roles)] = Field(
+        "", description='Roles by group or e-mail address: `{"image-ops": "operator", "eve@example.com": "admin"}`.'
+    )
+    oidc_groups_claim: str = Field("groups", description="Claim of the ID token that lists a person's groups.")
     secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts stored tokens; signs sessions and URLs.")
     allowed_private_hosts: str = Field(
         "", description="Private hosts, host:ports or CIDRs that downloads may reach, comma-separated."

@@ -58,21 +58,24 @@ def answers(port: int) -> bool:
         return caller.connect_ex((LOOPBACK, port)) == 0
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[str, int, int, Path]]:
-    """The proxy's URL, the two gateways' ports, and the proxy's certificate."""
+@contextmanager
+def proxy(folder: Path, addresses: dict[str, int]) -> Iterator[tuple[str, Path]]:
+    """nginx with our configuration: its URL and its certificate.
+
+    Args:
+        addresses: the ports on loopback that take the place of the configuration's addresses.
+    """
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if nginx is None:
         lacking("nginx", "make test-servers")
-    own, one, two = free_port(), free_port(), free_port()
-    certificate, key = tmp_path / "site.crt", tmp_path / "site.key"
+    own = free_port()
+    certificate, key = folder / "site.crt", folder / "site.key"
     words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     subprocess.run(
         ["openssl", *words.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60
     )
     ours = {
-        "10.0.0.11:8000": f"{LOOPBACK}:{one}",
-        "10.0.0.12:8000": f"{LOOPBACK}:{two}",
+        **{theirs: f"{LOOPBACK}:{port}" for theirs, port in addresses.items()},
         "listen 443": f"listen {LOOPBACK}:{own}",
         "/etc/nginx/images.example.com.crt": str(certificate),
         "/etc/nginx/images.example.com.key": str(key),
@@ -82,24 +85,36 @@ def site(tmp_path: Path) -> Iterator[tuple[str, int, int, Path]]:
         assert theirs in written
         written = written.replace(theirs, our)
     temporary = "".join(
-        f"{kind}_temp_path {tmp_path / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    conf = tmp_path / "nginx.conf"
+    conf = folder / "nginx.conf"
     user = "user root; " if os.geteuid() == 0 else ""  # else its workers become somebody who may not enter our folder
     conf.write_text(
-        f"{user}daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+        f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
         f"http {{ access_log off;\n{temporary}{written}\n}}\n"
     )
-    command = [nginx, "-e", str(tmp_path / "error.log"), "-c", str(conf)]
+    command = [nginx, "-e", str(folder / "error.log"), "-c", str(conf)]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=60, check=False)
     assert checked.returncode == 0, checked.stderr
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         wait_for(lambda: answers(own), "nginx")
-        yield f"https://localhost:{own}", one, two, certificate
+        yield f"https://localhost:{own}", certificate
     finally:
         process.terminate()
         process.wait(20)
+
+
+GATEWAYS = ("10.0.0.11:8000", "10.0.0.12:8000")
+DAGSTER, READ_ONLY = "10.0.0.21:3000", "10.0.0.21:3001"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[str, int, int, Path]]:
+    """The proxy's URL, the two gateways' ports, and the proxy's certificate."""
+    one, two = free_port(), free_port()
+    with proxy(tmp_path, dict(zip(GATEWAYS, (one, two), strict=True))) as (url, certificate):
+        yield url, one, two, certificate
 
 
 def test_every_request_is_answered_while_gateways_are_started_anew_one_after_the_other(

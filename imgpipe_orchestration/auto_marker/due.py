@@ -13,7 +13,7 @@ from imgpipe_orchestration.storage import heartbeats, job_instances
 
 @dataclass(frozen=True)
 class Due:
-    """Whether a run is due, by schedule or on request; if not, `reason` says why."""
+    """Whether a run is due, because of the schedule or because somebody asked; if not, `reason` says why."""
 
     scheduled: bool
     asked: bool
@@ -25,8 +25,8 @@ class Due:
 
 
 def due(services: Services) -> Due:
-    """Whether a run is due. If a round has nothing to do, its heartbeat is written here, otherwise by the run: a
-    preview of the sensor in Dagster's UI must not write it, because it starts no run.
+    """Whether a run is due. Of a round with nothing to do the heartbeat is written here, of others by their run: what a
+    preview of the sensor in Dagster's UI asks for is never run.
 
     Jobs that somebody asked for and that cannot start because MongoDB is away get that as the reason they wait.
 

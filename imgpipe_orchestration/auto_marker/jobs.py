@@ -54,9 +54,8 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
 
 
 def _report(context: dg.OpExecutionContext, figures: "Figures") -> None:
-    """Log one event for each customer: a materialization, which starts downstream work, if something was marked;
-    otherwise an observation. A job that a dead run had begun is always materialized, because that run may have marked
-    images."""
+    """One event for each customer: a materialization, which starts downstream work, when something was marked; else an
+    observation. A job that a dead run had begun is always a materialization: that run may have marked images."""
     from imgpipe_orchestration.auto_marker.model import has_partition, partition_key
 
     if not has_partition(figures.customer_id):  # of an older release: it must not stop the round of all others

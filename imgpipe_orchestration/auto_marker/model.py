@@ -192,7 +192,7 @@ def partition_key(customer_id: str) -> str:
 
 
 def has_partition(customer: object) -> bool:
-    """Whether a `customer_id` can be a partition key."""
+    """Whether somebody's `customer_id` can be a customer's: `partition_key` takes it."""
     if not isinstance(customer, str):
         return False
     try:

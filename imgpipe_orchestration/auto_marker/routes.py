@@ -12,7 +12,7 @@ from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.customers import Customer, CustomerIfAny, text_of
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
@@ -24,7 +24,7 @@ class _AnyText(PathConvertor):
 
 
 register_url_convertor("any_text", _AnyText())
-router = APIRouter(tags=["auto-marker"], dependencies=[Depends(admin_key)])
+router = APIRouter(tags=["auto-marker"], dependencies=[Depends(allowed)])
 
 UserHeader = Annotated[str, Header(alias="X-User-ID", description="Who asks; recorded.")]
 
@@ -33,7 +33,7 @@ UserHeader = Annotated[str, Header(alias="X-User-ID", description="Who asks; rec
 def trigger(
     services: ServicesDep, customer: Customer, response: Response, x_user_id: UserHeader = ""
 ) -> dict[str, Any]:
-    """Mark the customer's pending images now. Joins a job that is already queued or running.
+    """Mark the customer's pending images now. Joins what is queued or running for them already.
 
     A sensor takes it up within seconds; `GET /api/jobs/{job_id}` tells what became of it.
     """

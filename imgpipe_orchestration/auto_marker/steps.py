@@ -66,7 +66,7 @@ class Plan:
 
 
 def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) -> Plan:
-    """Which customers to cover: those who asked and, when `scheduled`, all with pending documents.
+    """The customers who asked and, when `scheduled`, all with pending documents: then this is the round that was due.
 
     Args:
         customers: cover exactly these instead (a backfill).
@@ -172,8 +172,8 @@ def _begin(
 
 
 def _over(pool: ThreadPoolExecutor, running: Set[Future[_Done]]) -> Set[Future[_Done]]:
-    """Wait until some of the `running` customers are done. If one failed, wait for all: the run is about to end with
-    that error and must report what the others marked."""
+    """Wait until some of the `running` customers are over, and all once one of them has failed: the run is about to end
+    with that error, and reports what the others have marked."""
     wait(running, return_when=FIRST_COMPLETED)
     over = wait(running, timeout=_SETTLED_TOGETHER).done
     if any(future.exception() for future in over):
@@ -183,7 +183,7 @@ def _over(pool: ThreadPoolExecutor, running: Set[Future[_Done]]) -> Set[Future[_
 
 
 def given_up(services: Services) -> Iterator[Figures]:
-    """Figures of jobs that failed because their runs died. They may have marked images without reporting them."""
+    """Figures for jobs that failed because their runs died, which may have marked images without reporting them."""
     while failed := job_instances.given_up(services.engine, JOB):
         for instance in failed:
             yield Figures(instance.customer_id, note=GIVEN_UP, job_id=instance.id, again=True)
@@ -305,8 +305,8 @@ class _Task:
 
 
 def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
-    """Yield the figures of finished customers, then write them in one transaction. If the run dies in between, the next
-    run reports these customers again under the same job."""
+    """Yield the figures of some finished customers, then write them in one transaction. If the run dies in between, the
+    next one reports the customers once more, under the same job: at least once, never not at all."""
     yield from (one.figures for one in done)
     endings = [
         JobResult(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)

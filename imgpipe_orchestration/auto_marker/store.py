@@ -150,8 +150,9 @@ class News:
         return True  # further documents may be markable; a run finds out
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, Backlog]:
-        """What is pending, by customer_id as stored, which may not be text. For unhashable ids the key is a tuple with
-        their `repr`."""
+        """What is pending, by customer_id as stored, which may be no text. Of unhashable ones the key is a tuple with
+        their `repr`.
+        """
         found: dict[Any, Backlog] = {}
         others = {"$nin": list(opted_out)}
         with reachable():

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.documents import Document
@@ -99,6 +100,8 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
             "before": jsonb.dumps(before),
             "after": json.dumps(on),
         }
+        audit.note(before={"auto_mark_cleaned": before}, after={"auto_mark_cleaned": on}, subject=customer_id)
+        audit.record_change_elsewhere()
         connection.execute(_RECORD, entry)
         configs.switch(customer_id, on)
 

@@ -35,7 +35,7 @@ def plan(services: Services) -> list[Removable]:
 
 
 def remove(services: Services) -> list[Removable]:
-    """Delete the images of due tasks; returns what was deleted.
+    """Remove the images of due tasks; returns what was removed.
 
     Objects are deleted before the rows are changed, so an interrupted clean-up is simply repeated. Meanwhile the task
     is locked: who tries it again waits, or would lose the pictures that are then bought.

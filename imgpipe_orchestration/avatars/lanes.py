@@ -21,7 +21,7 @@ from imgpipe_orchestration.storage.claims import Claim
 
 @dataclass(frozen=True)
 class Lanes:
-    """Semaphores; hold one around each call."""
+    """Semaphores, each to be held around one call."""
 
     flowise: threading.Semaphore
     images: threading.Semaphore

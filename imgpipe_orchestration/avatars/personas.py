@@ -89,7 +89,7 @@ class Sorted:
 
 
 def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
-    """Invent all people of a task. Those still missing in the end fail; the others go on.
+    """Invent all people of a task; those who are missing at the end fail, the others go on.
 
     Raises:
         SpendingPaused: the flow is unknown, or our credential is not accepted.
@@ -145,7 +145,7 @@ def _planned(services: Services, claim: Claim, task: Task) -> list[Question]:
 
 
 def _asked(task: Task, number: int, count: int, known: Sequence[tuple[str, str]], problem: str) -> dict[str, Any]:
-    """The question for Flowise. Each has its own seed, because equal seeds bring equal people."""
+    """What Flowise is asked. Each question has a seed of its own, for with the same one they bring the same people."""
     asked = {
         "count": count,
         "brief": task.brief,
@@ -219,7 +219,7 @@ def _keep(services: Services, claim: Claim, task: Task, question: Question, answ
 
 
 def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, str]]) -> Sorted:
-    """The usable people of an answer: valid, and with a new name and story."""
+    """The usable people of an answer: valid, and with another name and another story than those who are known."""
     names = {name_key(name, "") for name, _ in known}
     stories = {_story(bio) for _, bio in known}
     sorted_ = Sorted()

@@ -71,7 +71,7 @@ def by_public_id(connection: Connection, task_id: str) -> Task:
 
 
 def get(connection: Connection, task: int) -> Task:
-    """The task with this row number, which must exist."""
+    """The task of a row number that is known to exist."""
     return task_of(
         connection.execute(text(f"select {COLUMNS} from generation_tasks where id = :id"), {"id": task}).one()
     )

@@ -92,7 +92,7 @@ def _persona(row: Row[Any]) -> Persona:
 
 
 def get(connection: Connection, persona: int) -> Persona:
-    """The person with this row number, who must exist."""
+    """The person of a row number that is known to exist."""
     return _persona(connection.execute(text(f"{_SELECT} where r.id = :id"), {"id": persona}).one())
 
 
@@ -118,7 +118,7 @@ def of_task(connection: Connection, task: int) -> list[Persona]:
 
 
 def failure_codes(connection: Connection, task: int) -> dict[int, str | None]:
-    """The error codes of a task's failed people."""
+    """The error codes with which a task's people were given up, by person."""
     return {row.item_id: row.error_code for row in connection.execute(_CODES, {"id": task})}
 
 
@@ -140,7 +140,7 @@ def planned(connection: Connection, task: int) -> tuple[int, int]:
 
 
 def plan(connection: Connection, task: int, questions: Sequence[Question]) -> None:
-    """Store questions before they are asked, so that a worker that takes over asks the same ones."""
+    """Keep questions before they are asked, so that a worker that takes over asks the same ones."""
     for one in questions:
         values = {"task": task, "number": one.number, "round": one.round, "positions": list(one.positions)}
         connection.execute(_PLAN, {**values, "question": json.dumps(one.asked)})
@@ -166,7 +166,7 @@ def answered(
 
 
 def missing_positions(connection: Connection, task: int) -> list[int]:
-    """Positions without a person."""
+    """Positions of the task that nobody holds."""
     return list(connection.scalars(_MISSING, {"id": task}))
 
 
@@ -176,7 +176,7 @@ def known_people(connection: Connection, task: int) -> list[tuple[str, str]]:
 
 
 def last_problem(connection: Connection, task: int) -> str:
-    """What was wrong with the latest bad answer."""
+    """What was wrong with the latest answer that had something wrong."""
     return connection.scalar(_PROBLEM, {"id": task}) or "Flowise did not invent enough different people"
 
 

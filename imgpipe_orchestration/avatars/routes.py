@@ -19,12 +19,12 @@ from imgpipe_orchestration.avatars.model import Step, TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import RowId
 
-router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
+router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(allowed)])
 
 
 class ProgressAnswer(BaseModel):
@@ -97,7 +97,7 @@ class Retried(BaseModel):
 
 @router.post("/tasks", status_code=202)
 def create(wanted: TaskRequest, services: ServicesDep, idempotency_key: IdempotencyKey = None) -> TaskAnswer:
-    """Create a task. People and pictures are made in the background; follow it by `task_id`."""
+    """Ask for people. They are invented and pictured in the background; follow them by `task_id`."""
 
     def ask(connection: Connection) -> TaskAnswer:
         created = store.create(connection, services.claims, wanted)
@@ -142,7 +142,7 @@ def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
 
 @router.post("/tasks/{task_id}/retry-failed")
 def retry_failed(task_id: str, services: ServicesDep) -> Retried:
-    """Retry everybody who failed; those who succeeded stay."""
+    """Try everybody again who failed; those who succeeded stay as they are."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         count = store.retry_failed(connection, services.claims, found)
@@ -195,13 +195,13 @@ def clean_up(services: ServicesDep) -> list[Removable]:
 
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:
-    """A task after a change, read in the same transaction, so that after a 503 nothing has changed."""
+    """A task after a change, read in the change's own transaction, so that after a 503 nothing is changed."""
     found = records.by_public_id(connection, task_id)
     return answer_of(found, records.progress(connection, [found.id])[found.id])
 
 
 def answer_of(task: Task, progress: Progress) -> TaskAnswer:
-    """A task as JSON, without its people."""
+    """What is told of a task, but for its people."""
     values: dict[str, Any] = {name: getattr(task, name) for name in TaskAnswer.model_fields if hasattr(task, name)}
     counts = {name: getattr(progress, name) for name in ProgressAnswer.model_fields if name != "percent"}
     # A task that has ended is at 100 %, although its failed people have not finished all steps.

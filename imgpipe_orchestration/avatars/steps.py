@@ -89,11 +89,11 @@ class _Place:
 
 
 class _Again(Exception):
-    """The picture can't be used: go back and buy another one."""
+    """The picture cannot be used: go on with the step that buys another one."""
 
 
 def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection[Step] = ALL_STEPS) -> None:
-    """Take one persona through its remaining steps, as far as `steps` allows.
+    """Take one persona through the steps that are still to be done, as far as `steps` allows.
 
     Raises:
         PartnerRefused, BadImage: this persona cannot be pictured.

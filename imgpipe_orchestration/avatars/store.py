@@ -79,7 +79,7 @@ def close_data(connection: Connection, task: int, error: str) -> None:
 
 
 def settle(connection: Connection, task: int) -> None:
-    """End the task if all its people have ended; its error log lists those who failed."""
+    """End the task if all its people have ended; its error log names those who failed."""
     connection.execute(_LOCK, {"id": task})
     left = connection.execute(_LEFT, {"id": task}).one()
     if left.pending or left.present < left.wanted:
@@ -106,7 +106,7 @@ def cancel(connection: Connection, claims: Claims, task: Task) -> None:
 
 
 def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
-    """Retry everybody who failed; returns how many.
+    """Try everybody again who failed; returns how many.
 
     Raises:
         Conflict: nobody failed, or the task was cancelled.
@@ -156,7 +156,7 @@ def manifest_written(connection: Connection, task: int, url: str) -> None:
 
 
 def lock_ended(connection: Connection, task: Task) -> bool:
-    """Lock a failed or cancelled task and its items; False if somebody has retried it since it was read."""
+    """Lock a failed or cancelled task and its items; False where it has been tried again since it was read."""
     connection.execute(_LOCK_ITEMS, {"id": task.id})
     query = text("""
         select 1 from generation_tasks
@@ -166,7 +166,7 @@ def lock_ended(connection: Connection, task: Task) -> bool:
 
 
 def images_removed(connection: Connection, task: int) -> None:
-    """Forget a task's deleted objects; a retry starts with the first picture."""
+    """Forget the objects of a task, which are deleted; a retry begins with the first picture."""
     connection.execute(_FORGET_IMAGES, {"id": task})
     connection.execute(text("update generation_tasks set images_removed_at = now() where id = :id"), {"id": task})
 

@@ -36,7 +36,7 @@ class Report:
 
 
 def run_data(services: Services, owner: str) -> Report:
-    """Claim due tasks and invent their people."""
+    """Claim tasks that are due and invent their people."""
     claims = services.claims
     lanes = Lanes.of(services.settings)
     with claims.hold(owner):
@@ -54,7 +54,7 @@ def run_data(services: Services, owner: str) -> Report:
 def run_images(
     services: Services, owner: str, *, steps: Collection[Step] = ALL_STEPS, lanes: Lanes | None = None
 ) -> Report:
-    """Claim due people and take them through the steps, then write the manifests of complete tasks.
+    """Claim people who are due and take them through the steps; then write the manifests of tasks that are complete.
 
     Args:
         steps: the steps to do; people stop before the first one that is not among them.
@@ -66,8 +66,8 @@ def run_images(
     manifests = 0
 
     def take(free: int, *, joining: bool = True) -> list[Claim]:
-        """Claim only as many due people as can start at once, so that tasks take turns and a new task needn't wait for
-        an earlier one."""
+        """Claim as many due people as can begin at once and no more: then tasks take turns, and a new task need not
+        wait for a hundred people of an earlier one."""
         free = min(free, settings.avatar_batch_size - len(people))
         taken = claims.claim(store.IMAGES, owner, free, suspects=not joining)
         begin(taken)

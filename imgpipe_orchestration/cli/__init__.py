@@ -24,6 +24,7 @@ _COMMANDS = {
     "demo": "start everything, feed it real photographs, show what came out",
     "env": "every URL and development key in force, as shell exports",
     "token": "a user's token, to try uploads by hand",
+    "keys": "let machines in by keys with a name and a role",
     "status": "queues, ages, failures, times",
     "doctor": "is every dependency reached and every setting valid?",
     "requeue": "try failed items again, and now those that pause",

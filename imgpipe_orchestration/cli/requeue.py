@@ -26,6 +26,7 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
     """
     from imgpipe_orchestration.errors import NotFound
+    from imgpipe_orchestration.identity import audit
     from imgpipe_orchestration.pipelines import end_pauses, queues
     from imgpipe_orchestration.services import Services
 
@@ -37,8 +38,9 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
         chosen = list(ids) or None
         if chosen:
             wanted = wanted[:1]
-        hastened = end_pauses(services, wanted, chosen)  # before the failed ones are requeued, which then wait, too
-        requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}
+        with audit.by_command(services.engine, "requeue", " ".join([pipeline or "all", *map(str, ids)])):
+            hastened = end_pauses(services, wanted, chosen)  # before failed ones are requeued, which then wait, too
+            requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}
     due, again = (sorted(one for found in each.values() for one in found) for each in (hastened, requeued))
     missing = sorted(set(ids) - set(due) - set(again))
     if as_json:

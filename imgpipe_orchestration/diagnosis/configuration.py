@@ -73,6 +73,19 @@ def addresses(services: Services) -> str:
     return ", ".join(sorted({url for url in of_clients.values() if url}))
 
 
+def sign_in(services: Services) -> str:
+    settings = services.settings
+    if settings.oidc_issuer:
+        from imgpipe_orchestration.identity.oidc import Provider
+
+        Provider(settings).begin("/")
+        return f"people sign in at {settings.oidc_issuer}"
+    if settings.production:
+        said = "everybody signs in with ADMIN_API_KEY: all are admins, and the audit cannot tell them apart"
+        raise Note(said, "Set OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and OIDC_ROLES.")
+    return "not needed in development"
+
+
 def keys(services: Services) -> str:
     names = [name.upper() for name, value in services.settings.model_dump().items() if value == DEVELOPMENT_SECRET]
     if names:

@@ -11,8 +11,9 @@ from fastapi import FastAPI
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import health, metrics, openapi, slashes
+from imgpipe_orchestration.gateway import health, identity_routes, metrics, openapi, slashes
 from imgpipe_orchestration.gateway import job_routes as jobs
+from imgpipe_orchestration.gateway.audited import Audited
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.cors import Cors
 from imgpipe_orchestration.gateway.heads import Heads
@@ -61,15 +62,28 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     slashes.install(app)
     # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.
+    app.add_middleware(Audited, engine=lambda: app.state.services.engine)
     app.add_middleware(Heads)
-    app.add_middleware(LimitRequests, settings=settings)
+    app.add_middleware(LimitRequests, settings=settings, engine=lambda: app.state.services.engine)
     if settings.origins:
         app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(SecureHeaders)
     counts = metrics.install(app, app.state.services)
     app.add_middleware(Traces)
     app.add_middleware(Images, counts=counts)
-    features = [auto_marker, avatars, components, health, jobs, listings, media, search_routes, owner_routes, serving]
+    features = [
+        auto_marker,
+        avatars,
+        components,
+        health,
+        identity_routes,
+        jobs,
+        listings,
+        media,
+        search_routes,
+        owner_routes,
+        serving,
+    ]
     debugging = [] if settings.production else [listings_debug]
     for routes in (*features, vision_backend, vision_reports, *debugging):
         app.include_router(routes.router)

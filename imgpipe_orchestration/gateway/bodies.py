@@ -138,12 +138,13 @@ class Body:
             self._places = 0
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on. Once the body was refused, drop the application's answer: `end` sends the refusal.
+        """Pass the answer on. Once the body was refused, drop the application's answer, unless it is a page for a
+        browser: `end` sends the refusal.
 
         An answer that is sent before the end of the body closes the connection, because uvicorn would otherwise go on
         reading the body for as long as the client sends.
         """
-        if self._refused is not None and not self._started:
+        if self._refused is not None and not self._started and not _is_page(message):
             return
         self._started = True
         if self._expected and message["type"] == "http.response.start":
@@ -186,3 +187,7 @@ class Body:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The request is larger than {size_text(self._most)}.")
+
+
+def _is_page(message: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/html") for name, value in message.get("headers", ()))

@@ -19,11 +19,11 @@ from imgpipe_orchestration.listings import store, timing
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.customers import CustomerIfAny
 from imgpipe_orchestration.web.values import NoNul
 
-router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(admin_key)])
+router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(allowed)])
 
 
 def _interval(written: str) -> str:

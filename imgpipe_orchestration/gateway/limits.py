@@ -9,28 +9,33 @@ all callers have that address.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-from imgpipe_orchestration.errors import ImgpipeError, Retryable, Unauthenticated
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, Unauthenticated
 from imgpipe_orchestration.gateway.bodies import Body
 from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, leave_our_cookie, signed_in
 from imgpipe_orchestration.gateway.turns import Turns
+from imgpipe_orchestration.identity import keys
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
-from imgpipe_orchestration.web.auth import same_key, user_of
+from imgpipe_orchestration.web.auth import of_environment, user_of
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from imgpipe_orchestration.settings import Settings
+
+log = logger(__name__)
 
 STRANGERS_BYTES = 64 * 1024
 """Largest body of somebody without a key or a session, in production. A route reads it before it asks who sent it, and
@@ -97,7 +102,7 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
 class LimitRequests:
     """Middleware that answers requests over a limit with a problem document, before a route sees them."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, engine: Callable[[], Engine]) -> None:
         self.app = app
         self._settings = settings
         self._uploads: Mapping[tuple[str, str], int] = upload_limits(settings)
@@ -105,8 +110,8 @@ class LimitRequests:
         self._wrong_keys = Rate(settings.auth_failures_per_minute if held else 0)
         self._upload_rate = Rate(settings.uploads_per_minute if held else 0)
         self._turns = Turns()
-        keys = (settings.media_api_key, settings.main_api_key, settings.admin_api_key)
-        self._keys = (*keys, settings.backend_api_key, settings.metrics_api_key)
+        self._told = Rate(1)  # one line a minute and address: a scan must not fill the log
+        self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,7 +129,7 @@ class LimitRequests:
         credential = headers.get("authorization")
         cookie = HTTPConnection(scope).cookies.get(COOKIE, "")
         address = scope["client"][0] if scope.get("client") else ""
-        caller = self._caller(credential)
+        caller = await self._caller(credential)
         most = self._uploads.get(route, self._settings.request_max_bytes)
         if self._settings.production and not caller and not signed_in(self._settings, cookie):
             most = min(most, STRANGERS_BYTES)
@@ -140,13 +145,14 @@ class LimitRequests:
             await body.refuse(error)
             return
         try:
-            await self.app(scope, body.receive, self._watched(body, address) if credential else body.send)
+            await self.app(scope, body.receive, self._watched(body, address, scope) if credential else body.send)
         finally:
             body.give_turn_back()
         await body.end()
 
     def _admit(self, address: str, credential: str | None, caller: str, *, upload: bool) -> None:
-        if credential and (seconds := self._wrong_keys.wait(address)):
+        # A right key is never held up by others' wrong ones from the same address.
+        if credential and not caller and (seconds := self._wrong_keys.wait(address)):
             raise TooManyRequests("Too many wrong keys came from your address; wait.", retry_after=seconds)
         if not upload:
             return
@@ -161,25 +167,35 @@ class LimitRequests:
             raise TooManyRequests(f"At most {most} uploads a minute; wait.", retry_after=seconds)
         self._upload_rate.count(caller or address)
 
-    def _caller(self, credential: str | None) -> str:
-        """Whose credential it is, a user's or a service's; empty: nobody's. A user has as many tokens as sign-ins, and
+    async def _caller(self, credential: str | None) -> str:
+        """Whose credential it is, a user's or a machine's; empty: nobody's. A user has as many tokens as sign-ins, and
         a header may write one in many ways."""
         _, key = get_authorization_scheme_param(credential)
+        if key.startswith(keys.PREFIX):
+            known = keys.recently(self._engine(), key)
+            try:
+                known = known or await run_in_threadpool(keys.find, self._engine(), key)
+            except BackendUnavailable:  # its route says so
+                return ""
+            return f"key {known.name}" if known else ""
         try:
-            return f"user {user_of(key, self._settings.user_jwt_secret)}"
+            return f"user {user_of(key, self._settings)}"
         except Unauthenticated:
-            ours = [same_key(key, one) for one in self._keys]
-            return hashlib.sha256(key.encode()).hexdigest() if any(ours) else ""
+            return " ".join(sorted(of_environment(self._settings, key)))
 
     def _admit_to_page(self, cookie: str) -> None:
         """Check the session before the form is read, like the token in `_admit`."""
         if self._settings.production and not signed_in(self._settings, cookie):
             raise LoginNeeded("You are not signed in, or no longer: sign in at /login and send it again.")
 
-    def _watched(self, body: Body, address: str) -> Send:
+    def _watched(self, body: Body, address: str, scope: Scope) -> Send:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == Unauthenticated.status:
                 self._wrong_keys.count(address)
+                if not self._told.wait(address):
+                    self._told.count(address)
+                    route = f"{scope['method']} {getattr(scope.get('route'), 'path', scope['path'])}"
+                    log.warning("credentials refused", extra={"address": address, "route": route})
             await body.send(message)
 
         return send

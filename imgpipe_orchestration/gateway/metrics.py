@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.daemon_threads import in_daemon_thread
-from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media.intake import with_unseen
@@ -33,7 +33,7 @@ from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.ledger import UseOutcome
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
+from imgpipe_orchestration.web.auth import allowed
 from imgpipe_orchestration.web.request_counts import CountRequests, RequestCounts
 
 router = APIRouter(tags=["metrics"])
@@ -42,20 +42,9 @@ KEPT_SECONDS = 5.0
 """Scrapes within so many seconds share one reading of the database."""
 
 
-async def metrics_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production, as `admin_key`.
-
-    Raises:
-        Unauthenticated: another key, or none.
-    """
-    settings = services.settings
-    if not opens(request, credentials, services, settings.metrics_api_key, settings.admin_api_key):
-        raise Unauthenticated("Send `Authorization: Bearer <METRICS_API_KEY>`.")
-
-
 @router.get(
     "/metrics",
-    dependencies=[Depends(metrics_key)],
+    dependencies=[Depends(allowed)],
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}},
 )

@@ -38,6 +38,9 @@ ALSO: dict[str, tuple[int, ...]] = {
     "POST /batch-analysis/images": (507,),
     "POST /debug/upload-test-image": (403, 404, 507),
     "PUT /api/media/focus/{media_id}": (409,),
+    "GET /api/keys": (400,),
+    "POST /api/keys": (409,),
+    "GET /api/audit": (400,),
 }
 """Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id or
 path in the query or the body, an unknown parameter."""
@@ -52,6 +55,7 @@ TAGS = {
     "vision reports": "Cron jobs that analyse images and upload reports.",
     "analysis backend": "Batches of image analyses, for this gateway's reports or another's.",
     "avatars": "Personas and their pictures.",
+    "identity": "Keys of machines, and who did what.",
     "health": "Does everything work?",
     "metrics": "For Prometheus.",
     "debug": "In development only.",
@@ -94,7 +98,7 @@ _PROBLEMS: dict[int, tuple[str, str, str, str]] = {
         "unauthenticated",
         "Send `Authorization: Bearer <key>`.",
     ),
-    403: ("Not allowed here", "Forbidden", "forbidden", "image_path must lie below DEBUG_IMAGE_DIR."),
+    403: ("Not allowed here", "Forbidden", "forbidden", "This needs the role operator; yours is viewer."),
     404: ("Not there", "Not found", "not-found", "There is no media 77."),
     408: ("The body took too long to arrive", "Too slow", "too-slow", "The request's body did not arrive in time."),
     409: ("Its state does not allow it", "Conflict", "conflict", "The task is completed; it cannot be cancelled."),
@@ -162,7 +166,7 @@ def _name_operation(operation: dict[str, Any]) -> None:
 def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
     wanted = {503, *ALSO.get(name, ())}
     if operation.get("security"):
-        wanted |= {401, 429}
+        wanted |= {401, 403, 429}
     if "{" in path:
         wanted.add(404)
     if operation.get("parameters") or "requestBody" in operation:

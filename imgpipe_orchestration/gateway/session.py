@@ -1,7 +1,8 @@
-"""The operator's session on the pages: login, signed cookie, and the token in every form (against CSRF).
+"""A person's session on the pages: sign-in, signed cookie, and the token in every form (against CSRF).
 
-Development on loopback needs no login. Elsewhere the operator enters ADMIN_API_KEY and gets a cookie signed with
-SECRET_KEY; a new ADMIN_API_KEY ends every session. Forms are accepted from our own pages only: by the headers Origin
+Development on loopback needs no sign-in. Elsewhere people sign in at the provider that OIDC_ISSUER names
+(`gateway.sign_in`) or, without one, enter ADMIN_API_KEY. They get a cookie signed with SECRET_KEY, which holds their
+name and role; a new ADMIN_API_KEY ends every session. Forms are accepted from our own pages only: by the headers Origin
 and Sec-Fetch-Site, and by a token in each form that no other site can read.
 """
 
@@ -25,19 +26,26 @@ from fastapi import Depends, Request, Response
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, Retryable, Unauthenticated
+from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.identity.model import Caller, Kind, Role
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import ServicesDep, same_key
+from imgpipe_orchestration.web.access import rule_of
+from imgpipe_orchestration.web.auth import ServicesDep, audited, check_role, same_key
 from imgpipe_orchestration.web.origins import is_local, is_of_another_site
 
 if TYPE_CHECKING:
+    from jwt.types import Options
     from starlette.types import Scope
 
+log = logger(__name__)
+
 COOKIE = "imgpipe_session"
-_OUR_COOKIE = re.compile(rf"(?<![^; ]){COOKIE}=[\w.-]+".encode())
-LIFETIME = 12 * 3600
-"""Seconds from login to the end of a session: a working day."""
+STARTED_COOKIE = "imgpipe_sign_in"
+"""What a browser has to bring back from the sign-in provider."""
+_OUR_COOKIE = re.compile(rf"(?<![^; ])(?:{COOKIE}|{STARTED_COOKIE})=[\w.-]+".encode())
 ATTEMPTS = 5
 """Wrong keys taken from one address within WINDOW seconds."""
 ATTEMPTS_OF_ALL = 50
@@ -71,27 +79,44 @@ class TooManyAttempts(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The operator's session. `form_token` goes into every form; `login` is False where no login was needed."""
+    """A person's session. `form_token` goes into every form; `login` is False where no sign-in was needed."""
 
     id: str
     form_token: str
     login: bool
+    caller: Caller
+
+    def may(self, role: str) -> bool:
+        """Whether the person may do what this role may; pages show no other actions."""
+        return self.caller.role is not None and self.caller.role.covers(Role(role))
 
 
 def operator(request: Request, services: ServicesDep) -> Session:
-    """The session of this request.
+    """The session of this request, whose role covers what the route needs.
 
     Raises:
         LoginNeeded: no session, or one that has ended.
+        Forbidden: the role is not enough.
         BackendUnavailable: the database, which knows the ended sessions, is away.
     """
+    session = current(request, services)
+    if session is None:
+        raise LoginNeeded("Sign in first.")
+    check_role(session.caller.role, rule_of(request)[0])
+    return session
+
+
+def current(request: Request, services: Services) -> Session | None:
+    """The session of this request, whatever its role; None for one that has ended, or for none."""
     settings = services.settings
-    session_id = _session_id(settings, request.cookies.get(COOKIE, ""))
-    if session_id and not _ended(services, session_id):
-        return Session(session_id, _form_token(settings, session_id), login=True)
+    claims = _claims(settings, request.cookies.get(COOKIE, ""))
+    if claims and not _ended(services, claims["sid"]):
+        caller = Caller(claims["name"], Kind.PERSON, Role(claims["role"]))
+        return Session(claims["sid"], _form_token(settings, claims["sid"]), login=True, caller=caller)
     if not settings.production and is_local(request):
-        return Session(_OPEN, _form_token(settings, _OPEN), login=False)
-    raise LoginNeeded("Sign in with the ADMIN_API_KEY first.")
+        caller = Caller("this machine", Kind.LOCAL, Role.ADMIN)
+        return Session(_OPEN, _form_token(settings, _OPEN), login=False, caller=caller)
+    return None
 
 
 Operator = Annotated[Session, Depends(operator)]
@@ -113,6 +138,7 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
             given = str(form.get("form_token", ""))
         if not same_key(given, session.form_token):
             raise StaleForm("This form is out of date; load the page again and repeat what you did.")
+        audited(request, session.caller, rule_of(request)[1])
         yield session
 
 
@@ -120,30 +146,64 @@ Acting = Annotated[Session, Depends(acting)]
 
 
 def log_in(services: Services, response: Response, request: Request, key: str) -> None:
-    """Check the key and set the cookie.
+    """Check the key and begin a session. A right key is never held up by others' wrong ones.
 
     Raises:
         Unauthenticated: the key is wrong.
-        TooManyAttempts: there were too many wrong keys before.
+        TooManyAttempts: it is, and there were too many wrong keys before.
+    """
+    if not same_key(key.strip(), services.settings.admin_api_key):
+        address = request.client.host if request.client else ""
+        limiter: Attempts = request.app.state.login_attempts
+        limiter.count(address)
+        refused(services, request, "unknown", "wrong ADMIN_API_KEY")
+        raise Unauthenticated("That is not the ADMIN_API_KEY.")
+    begin(services, response, request, Caller("ADMIN_API_KEY", Kind.PERSON, Role.ADMIN))
+
+
+def begin(services: Services, response: Response, request: Request, caller: Caller) -> None:
+    """Begin a session and set its cookie.
+
+    Raises:
+        BackendUnavailable: the sign-in cannot be written into the audit.
     """
     settings = services.settings
-    address = request.client.host if request.client else ""
-    limiter: Attempts = request.app.state.login_attempts
-    limiter.begin(address)
-    if not same_key(key.strip(), settings.admin_api_key):
-        raise Unauthenticated("That is not the ADMIN_API_KEY.")
-    limiter.forgive(address)
-    now = int(time.time())
-    claims = {"sid": secrets.token_urlsafe(18), "iat": now, "exp": now + LIFETIME}
-    secure = request.url.scheme == "https" or settings.public_base_url.startswith("https://")
+    assert caller.role is not None  # noqa: S101 - nobody without a role signs in
+    audit.record(_entry(services, request, caller, "sign in"))
     response.set_cookie(
         COOKIE,
-        jwt.encode(claims, _key(settings, "session"), algorithm="HS256"),
-        max_age=LIFETIME,
+        cookie_of(settings, caller.name, caller.role),
+        max_age=round(settings.session_hours * 3600),
         httponly=True,
-        secure=secure,
+        secure=is_secure(settings, request),
         samesite="lax",
     )
+
+
+def cookie_of(settings: Settings, name: str, role: Role) -> str:
+    """The cookie of a new session."""
+    now = int(time.time())
+    claims = {"sid": secrets.token_urlsafe(18), "name": name, "role": role.value}
+    times = {"iat": now, "exp": now + round(settings.session_hours * 3600)}
+    return jwt.encode(claims | times, key_for(settings, "session"), algorithm="HS256")
+
+
+def refused(services: Services, request: Request, name: str, reason: str) -> None:
+    """Write a refused sign-in into the audit and the log."""
+    entry = _entry(services, request, Caller(name, Kind.PERSON), "sign in refused")
+    entry.after = {"reason": reason}
+    audit.record(entry)
+    log.warning("sign-in refused", extra={"address": entry.address, "who": name, "reason": reason})
+
+
+def _entry(services: Services, request: Request, caller: Caller, action: str) -> audit.Entry:
+    address = request.client.host if request.client else ""
+    return audit.Entry(services.engine, caller, address, action)
+
+
+def is_secure(settings: Settings, request: Request) -> bool:
+    """Whether browsers reach the pages over HTTPS, so that cookies may be kept to it."""
+    return request.url.scheme == "https" or settings.public_base_url.startswith("https://")
 
 
 def log_out(services: Services, response: Response, session: Session) -> None:
@@ -155,7 +215,7 @@ def log_out(services: Services, response: Response, session: Session) -> None:
     if session.login:
         with transaction(services.engine) as connection:
             connection.execute(_FORGET)
-            connection.execute(_END, {"id": session.id, "seconds": LIFETIME})
+            connection.execute(_END, {"id": session.id, "seconds": services.settings.session_hours * 3600})
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
 
 
@@ -166,40 +226,27 @@ def _ended(services: Services, session_id: str) -> bool:
 
 
 class Attempts:
-    """The wrong keys of the last WINDOW seconds, by address and in all, in memory.
-
-    A try counts as wrong from its beginning until its key proves right, so guesses sent at the same time count too.
-    """
+    """The wrong keys of the last WINDOW seconds, by address and in all, in memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wrong: deque[tuple[float, str]] = deque()
 
-    def begin(self, address: str) -> None:
-        """Count a try.
+    def count(self, address: str) -> None:
+        """Count a wrong key.
 
         Raises:
-            TooManyAttempts: ATTEMPTS of this address were wrong, or one was, and ATTEMPTS_OF_ALL of all.
+            TooManyAttempts: ATTEMPTS of this address were wrong before, or one was, and ATTEMPTS_OF_ALL of all.
         """
         with self._lock:
-            self._forget()
+            while self._wrong and self._wrong[0][0] < time.monotonic() - WINDOW:
+                self._wrong.popleft()
             own = [at for at, who in self._wrong if who == address]
             if len(own) < (ATTEMPTS if len(self._wrong) < ATTEMPTS_OF_ALL else 1):
                 self._wrong.append((time.monotonic(), address))
                 return
         wait = max(1.0, own[0] + WINDOW - time.monotonic())
         raise TooManyAttempts(f"Too many wrong keys; try again in {wait:.0f} seconds.", retry_after=wait)
-
-    def forgive(self, address: str) -> None:
-        """The key was right."""
-        with self._lock:
-            last = next((one for one in reversed(self._wrong) if one[1] == address), None)
-            if last is not None:
-                self._wrong.remove(last)
-
-    def _forget(self) -> None:
-        while self._wrong and self._wrong[0][0] < time.monotonic() - WINDOW:
-            self._wrong.popleft()
 
 
 _IS_ENDED = text("select 1 from ended_sessions where session_id = :id")
@@ -227,29 +274,30 @@ def leave_our_cookie(scope: Scope) -> None:
     lines = [value for name, value in scope["headers"] if name == b"cookie"]
     ours = [found for line in lines for found in _OUR_COOKIE.findall(line)]
     scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
-    scope["headers"] += [(b"cookie", one) for one in ours[-1:]]
+    scope["headers"] += [(b"cookie", one) for one in {one.partition(b"=")[0]: one for one in ours}.values()]
 
 
 def signed_in(settings: Settings, cookie: str) -> bool:
-    """Whether the cookie is ours and has not expired. Only `operator` also knows whether its owner has signed out."""
-    return _session_id(settings, cookie) is not None
+    """Whether the cookie is ours and has not expired. Only `current` also knows whether its owner has signed out."""
+    return _claims(settings, cookie) is not None
 
 
-def _session_id(settings: Settings, cookie: str) -> str | None:
-    """The session of a cookie that is ours and has not expired."""
+def _claims(settings: Settings, cookie: str) -> dict[str, str] | None:
+    """What the cookie of a session says, if it is ours and has not expired."""
     try:
-        claims = jwt.decode(cookie, _key(settings, "session"), algorithms=["HS256"], options={"require": ["exp"]})
-        return str(claims["sid"])
-    except (jwt.PyJWTError, KeyError):
+        needed: Options = {"require": ["exp", "sid", "name", "role"]}
+        claims: dict[str, str] = jwt.decode(cookie, key_for(settings, "session"), algorithms=["HS256"], options=needed)
+    except jwt.PyJWTError:
         return None
+    return claims
 
 
-def _key(settings: Settings, purpose: str) -> bytes:
+def key_for(settings: Settings, purpose: str) -> bytes:
     """A key for one purpose; it changes with SECRET_KEY and with ADMIN_API_KEY."""
     words = f"{purpose}:{settings.admin_api_key}".encode()
     return hmac.new(settings.secret_key.encode(), words, hashlib.sha256).digest()
 
 
 def _form_token(settings: Settings, session_id: str) -> str:
-    key = _key(settings, "form") if settings.production else _PROCESS_KEY
+    key = key_for(settings, "form") if settings.production else _PROCESS_KEY
     return hmac.new(key, session_id.encode(), hashlib.sha256).hexdigest()

@@ -32,7 +32,7 @@ class Listed:
 
 
 def latest(connection: Connection, *, before: int | None = None, limit: int) -> list[Listed]:
-    """The newest rows; `before` is the last id of the previous page."""
+    """The newest first; `before` is the last id of the previous page."""
     columns = ", ".join("w.error_code" if name == "error_code" else f"i.{name}" for name in Listed.__slots__)
     older = "where i.id < :before" if before is not None else ""
     query = text(f"""

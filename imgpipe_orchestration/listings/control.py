@@ -33,7 +33,7 @@ def run(services: Services, run_id: str, done: Drained | None = None) -> Drained
 
 
 def make_again(services: Services, owner: str, day: str) -> tuple[int, Drained]:
-    """Queue the finished images of a day of upload (`YYYY-MM-DD`) again and work through that day.
+    """Put the finished images of a day of upload (`YYYY-MM-DD`) back into the queue and work through that day.
 
     Returns:
         how many were put back, and what was done. Images that the time budget left stay queued for the next run.
@@ -47,7 +47,7 @@ def make_again(services: Services, owner: str, day: str) -> tuple[int, Drained]:
 
 
 def reason_to_wait(services: Services, running: str | None, *, another: bool = False) -> str | None:
-    """Why no run should start now, or None. Costs two index look-ups.
+    """Why no run is wanted now, or None when one is; two index look-ups, however many images wait.
 
     Args:
         running: the id of an unfinished run, if there is one.

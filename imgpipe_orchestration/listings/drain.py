@@ -202,7 +202,7 @@ def drain(
 
 
 def make_now(services: Services, owner: str, image_id: int) -> None:
-    """Process one image before all others, unless a run is already working on it.
+    """Process one image now, before all that wait; one that a run is working on is left to it.
 
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
@@ -217,7 +217,7 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
 
 
 def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
-    """The job's definition, or None if nothing more should start; `total.ended` says why."""
+    """The job's present definition; None when nothing more is to be begun, with the reason in `total.ended`."""
     if processor.interrupted.is_set():
         return None
     if processor.away:
@@ -247,8 +247,8 @@ def _next_batch(processor: Processor, job: JobDefinition, owner: str, turn: int,
 
 
 def in_turn(days: list[str], turn: int) -> list[str]:
-    """The order in which to look for work. Every second turn starts with the latest day, whose uploaders are waiting;
-    the other turns rotate through the days.
+    """In which order to look for work. Every second turn is the latest day's, whose uploaders are waiting, however many
+    days a backfill or an outage left; the others are the days' by rotation.
 
     Args:
         days: those with something due, oldest first.

@@ -13,8 +13,8 @@ from imgpipe_orchestration.storage.rows import transaction
 
 
 def holding(services: Services) -> Holding:
-    """Every image has an original. A processed one also has a WebP, which is made again if it is missing or has the
-    wrong size."""
+    """Every image has an original; a processed one has its WebP too, which is made again when it is missing
+    or of another size."""
     return Holding(
         name="listings",
         bucket=services.listings_bucket,

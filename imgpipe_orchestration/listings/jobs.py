@@ -44,7 +44,7 @@ listing_images_backfill = dg.define_asset_job(
 
 
 def _event(backends: BackendsResource, name: str, day: "Day") -> dg.AssetMaterialization | dg.AssetObservation:
-    """One event per day: a materialization if images were made, otherwise an observation."""
+    """What the asset's page shows of a run for one day; a day that got no image is not called materialized."""
     counts = {"processed": day.processed, "failed": day.failed}
     if not day.processed:
         return dg.AssetObservation(listing_images.key, partition=name, metadata=counts)

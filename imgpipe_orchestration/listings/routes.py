@@ -35,8 +35,8 @@ class Listing:
 
 
 class UnknownField(BadInput):
-    """A text in an unknown field while title or files are missing; probably a typo for one of them (`title=...`,
-    `images=photo.jpg`)."""
+    """A text in an unknown field while the title or the files are missing: it was probably meant for them
+    (`title=...`, `images=photo.jpg`)."""
 
     status = 400
 
@@ -71,11 +71,11 @@ async def listing_of(request: Request) -> AsyncIterator[Listing]:
         yield Listing(title, files)
 
 
-async def uploader(credentials: Credentials, services: ServicesDep) -> int | None:
+async def uploader(request: Request, credentials: Credentials, services: ServicesDep) -> int | None:
     """The user of the token; None without a token, which only development accepts. A wrong token is always refused."""
     if credentials is None and not services.settings.production:
         return None
-    return user_id(credentials, services)
+    return user_id(request, credentials, services)
 
 
 @router.post(
@@ -153,7 +153,7 @@ def sent(file: UploadFile, most: int) -> uploads.Sent:
     },
 )
 def listing_image(request: Request, services: ServicesDep, file_name: str) -> Response:
-    """The image behind a URL from an upload's answer."""
+    """The image behind a URL that an upload was answered with."""
     reply = serving.reply(services, file_name, if_none_match=request.headers.get("if-none-match", ""))
     headers = {
         "Cache-Control": reply.cache_control,

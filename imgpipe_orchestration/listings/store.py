@@ -90,7 +90,7 @@ def item_of(row: Row[Any], day: str) -> Item:
 
 
 def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int:
-    """Queue the finished images of a day of upload again; returns how many.
+    """The finished images of a day of upload wait once more; how many.
 
     Their rows stay `processed`, and their WebP is served, until the new one is there.
     """
@@ -138,7 +138,7 @@ def waiting(connection: Connection) -> int:
 
 
 def held_up(connection: Connection) -> list[HeldUp]:
-    """Images that wait because the job is stopped; their items don't say so."""
+    """The images that wait because the job is stopped, which their items do not say."""
     values = {"job": JOB_ID, "limit": HELD_UP_LIMIT}
     why = f"The job {JOB_ID} is stopped; POST /api/jobs or the page of listings starts it"
     return [HeldUp("listings", why, row.n, None) for row in connection.execute(_HELD_UP, values)]

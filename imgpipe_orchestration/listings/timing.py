@@ -13,7 +13,7 @@ LOOK_EVERY = timedelta(seconds=10)
 
 
 def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None) -> str | None:
-    """Why no run should start now, or None.
+    """Why no run is asked for now, or None when one is.
 
     Args:
         job: its row after this tick, which has set `last_checked_at`, so that all times are by the database's clock.

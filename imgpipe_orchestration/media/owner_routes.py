@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, Field
 
-from imgpipe_orchestration.errors import NotFound, Unauthenticated
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.media import direct_uploads, store
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key, user_id
+from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User
 from imgpipe_orchestration.web.names import clean_name
 from imgpipe_orchestration.web.values import RowId, Written
 
@@ -38,21 +38,15 @@ WEEK = 7 * 24 * 3600
 """Longest life of a signed URL, seconds; the same as S3's limit."""
 
 
-def owned(media_id: RowId, credentials: Credentials, services: ServicesDep) -> MediaFile:
-    """The image, for its owner's token or for MEDIA_API_KEY.
+def owned(media_id: RowId, caller: Allowed, services: ServicesDep) -> MediaFile:
+    """The image, for its owner's token, MEDIA_API_KEY or an operator.
 
     Raises:
-        Unauthenticated: neither.
         NotFound: there is no such image, or it is somebody else's.
     """
-    try:
-        media_key(credentials, services)
-        user = None
-    except Unauthenticated:
-        user = user_id(credentials, services)
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
-    if user not in {None, media.user_id}:
+    if caller.user not in {None, media.user_id}:
         raise NotFound(f"There is no media {media_id}.")
     return media
 

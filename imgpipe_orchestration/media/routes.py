@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge, Unauthenticated
 from imgpipe_orchestration.media import focus, model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
@@ -16,7 +16,8 @@ from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
+from imgpipe_orchestration.web.access import MEDIA_READER
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import RowId
@@ -107,7 +108,7 @@ def me(user: User, services: ServicesDep) -> dict[str, Any]:
 
 
 @router.get("/temp_images/{folder}/{name}", response_class=Response, responses={200: {"content": {"image/*": {}}}})
-def temp_image(folder: str, name: str, services: ServicesDep, credentials: Credentials) -> Response:
+def temp_image(request: Request, folder: str, name: str, services: ServicesDep, credentials: Credentials) -> Response:
     """An upload as it came, until its URL is replaced; that of a private image for media workers only."""
     path = f"/temp_images/{folder}/{name}"
     try:
@@ -117,7 +118,9 @@ def temp_image(folder: str, name: str, services: ServicesDep, credentials: Crede
     with transaction(services.engine) as connection:
         private = store.is_private_path(connection, path)
     if private:
-        media_key(credentials, services)
+        given = credentials.credentials if credentials else None
+        if caller_of(request, given, services, MEDIA_READER) is None:
+            raise Unauthenticated("The image is private: send `Authorization: Bearer <MEDIA_API_KEY>`.")
     try:
         data, head = services.media_bucket.get_with_head(key)
     except NotFound as error:
@@ -132,7 +135,7 @@ def temp_image(folder: str, name: str, services: ServicesDep, credentials: Crede
 MOST_LISTED = 10_000
 """Uploads in one listing: every worker asks for one after an outage, and an upload takes a kilobyte of memory."""
 
-workers = APIRouter(prefix="/api/media", dependencies=[Depends(media_key)])
+workers = APIRouter(prefix="/api/media", dependencies=[Depends(allowed)])
 
 
 @workers.get("/pending/all", dependencies=KNOWN_ONLY)

@@ -16,11 +16,11 @@ from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving.signing import url_for_owner
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import ServicesDep, media_key
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import Colour, RowId
 
-router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
+router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(allowed)])
 
 
 class Hit(BaseModel):

@@ -78,7 +78,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """An owner that has stopped renewing its leases."""
+    """An owner that no longer renews its leases."""
 
     owner: str
     held: int
@@ -89,7 +89,7 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class HeldUp:
-    """Why items of a queue wait: a budget, an unreachable partner, an earlier error, or a stopped job."""
+    """Why items of a queue wait: a budget, a partner that is away, an earlier error, or a job that somebody stopped."""
 
     queue: str
     error: str
@@ -107,7 +107,7 @@ RECENT_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class RecentAttempts:
-    """How many recent attempts of a queue ended in one way."""
+    """How many attempts of a queue ended in one way lately."""
 
     queue: str
     outcome: str
@@ -128,7 +128,7 @@ def counts(connection: Connection) -> dict[str, QueueCounts]:
 
 
 def held_up(connection: Connection, *, limit: int) -> list[HeldUp]:
-    """Why items wait, the most frequent reason first."""
+    """Why waiting items are not done, the reason of most items first."""
     connection.execute(INDEXES_ONLY)
     values = {"items": HELD_UP_LIMIT, "limit": limit}
     return [HeldUp(*row) for row in connection.execute(_HELD_UP, values)]
@@ -147,7 +147,7 @@ def failures(
 
 
 def silent(connection: Connection, owners: Sequence[str], *, seconds: float) -> list[Silent]:
-    """Owners that still hold items or jobs although their leases ended more than `seconds` ago."""
+    """Those of some owners whose leases ended more than `seconds` ago, and who hold items or jobs nevertheless."""
     connection.execute(INDEXES_ONLY)
     rows = connection.execute(_SILENT, {"owners": list(owners), "seconds": seconds})
     return [Silent(*row) for row in rows]
@@ -241,7 +241,7 @@ _HISTORY = text("""
 
 
 def _failures(*, one_queue: bool, paged: bool, ignored: bool) -> str:
-    """One statement per index; a single one with `or` would use none."""
+    """A statement for each index; one with an `or` would use none."""
     conditions = [f"state = 'ignored' and error_code is distinct from '{WITHDRAWN}'" if ignored else "state = 'failed'"]
     if one_queue:
         conditions.append("queue = :queue")

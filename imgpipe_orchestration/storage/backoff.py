@@ -21,7 +21,7 @@ def backoff(failures: int) -> float:
 
 
 def asked_for(retry_after: float | None) -> float:
-    """The wait a partner asked for, within bounds: some send dates in the past or centuries ahead. 0 for none."""
+    """The wait that a partner asked for, bounded: some send dates in the past or centuries ahead. 0 for none."""
     if retry_after is None or math.isnan(retry_after):
         return 0.0
     return min(max(retry_after, 0.0), PAUSE_LIMIT_SECONDS)

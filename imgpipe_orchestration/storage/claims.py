@@ -122,12 +122,12 @@ class Claims:
             return [row.partition for row in rows]
 
     def owned(self, queue: Queue, owner: str) -> list[Claim]:
-        """The items that `owner` holds, by turn. This is how a step finds what the previous step left."""
+        """The items that `owner` holds, by turn. A step of a run so finds the items that the last step left."""
         with transaction(self.engine) as connection:
             return [Claim(*row) for row in connection.execute(sql.OWNED, {"queue": queue.name, "owner": owner})]
 
     def counts(self) -> dict[str, backlog.QueueCounts]:
-        """Figures of every queue that has items, at a cost that doesn't grow with the backlog."""
+        """Figures of every queue that has items; as fast for a long backlog as for a short one."""
         with transaction(self.engine) as connection:
             return backlog.counts(connection)
 
@@ -150,7 +150,7 @@ class Claims:
             return backlog.failures(connection, name, limit=limit, before=before, ignored=ignored)
 
     def held_up(self, *, limit: int = 100) -> list[backlog.HeldUp]:
-        """Why items wait, the most frequent reason first."""
+        """What keeps waiting items from being done, most items first."""
         with transaction(self.engine) as connection:
             return backlog.held_up(connection, limit=limit)
 
@@ -160,7 +160,7 @@ class Claims:
             return backlog.history(connection, queue.name, item_id)
 
     def find(self, queue: Queue, item_id: int) -> Known:
-        """The item's state in the queue."""
+        """What the queue knows of an item."""
         with transaction(self.engine) as connection:
             row = connection.execute(sql.FIND, {"queue": queue.name, "item_id": item_id}).one_or_none()
             return Known(State(row.state), row.error_code, row.trace or "") if row else Known()
@@ -210,7 +210,7 @@ class Claims:
             return [_claim(queue, owner, row, row.partition) for row in taken]
 
     def take_over(self, owner: str, new: str) -> int:
-        """Give all items of `owner` to `new` and refuse `owner`'s later writes. Returns how many."""
+        """Make `new` the owner of all that `owner` holds, whose writes are refused from then on; returns how many."""
         values = {"owner": owner, "new": new, "lease": self.lease_seconds}
         with transaction(self.engine) as connection:
             return connection.execute(sql.TAKE_OVER, values).rowcount
@@ -322,7 +322,7 @@ class Claims:
         queue.mirror(connection, [claim.item_id], state, error)
 
     def release(self, owner: str, *, died: bool = False) -> int:
-        """Give back all items that `owner` holds, without spending an attempt. Returns how many.
+        """Give back all items that `owner` holds, at once and without spending an attempt. Returns how many.
 
         Args:
             died: the worker's process died. Like the end of a lease this makes the items suspects, because one of them
@@ -332,7 +332,7 @@ class Claims:
             return connection.scalar(sql.RELEASE, {"owner": owner, "lost": died, **LOST}) or 0
 
     def requeue(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
-        """Give failed or ignored items fresh attempts; None for every failed one. Returns their ids."""
+        """Let failed or ignored items wait again with fresh attempts; None for every failed one. Returns their ids."""
         if ids is not None:
             return self._requeue(queue, ids, (State.FAILED, State.IGNORED))
         requeued: list[int] = []
@@ -341,7 +341,8 @@ class Claims:
         return requeued
 
     def hasten(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
-        """End the pauses of items, or (None) of all; their attempts stay as they are. Returns their ids."""
+        """Make items due now that wait for the end of a pause; None for every one. Their attempts stay as they are.
+        Returns their ids."""
         hastened: list[int] = []
         while True:
             with transaction(self.engine) as connection:
@@ -355,19 +356,19 @@ class Claims:
                 return hastened
 
     def ignore(self, queue: Queue, ids: Sequence[int]) -> list[int]:
-        """Stop counting failed items as failures; errors and attempts stay. Returns their ids."""
+        """Failed items no longer count as failures; their errors and attempts stay. Returns their ids."""
         with transaction(self.engine) as connection:
             return list(connection.scalars(sql.IGNORE, {"queue": queue.name, "ids": list(ids)}))
 
     def unignore(self, queue: Queue, ids: Sequence[int]) -> list[int]:
-        """Count ignored items as failures again. Returns their ids."""
+        """Ignored items count as failures again. Returns their ids."""
         with transaction(self.engine) as connection:
             return list(connection.scalars(sql.UNIGNORE, {"queue": queue.name, "ids": list(ids)}))
 
     @staticmethod
     def withdraw(connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
-        """Take items out of the queue for good, in the caller's transaction. A worker that holds one loses its lease at
-        its next write. Returns the ids of items that were waiting or claimed."""
+        """Take items out of the queue for good, in the caller's transaction. A worker that holds one finds its lease
+        lost at its next write. Returns the ids of items that were waiting or claimed."""
         values = {"queue": queue.name, "ids": list(ids), "reason": _stored(reason)}
         return list(connection.scalars(sql.WITHDRAW, values))
 

@@ -246,7 +246,7 @@ RELEASE = text("""
 
 
 def _change(states: str, changes: str) -> TextClause:
-    """Change the items that are in one of the states; returns their ids."""
+    """Change those of some items that are in one of the states; returns their ids."""
     return text(f"""
         with chosen as (
             select item_id from work_items where {_THESE_IN_STATE} {states} order by item_id for update

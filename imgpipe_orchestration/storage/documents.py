@@ -106,7 +106,7 @@ class Documents:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turns the driver's errors into ours if MongoDB is away, hangs, is in a bad state or refuses our credentials.
+    """Turns the driver's errors into ours where MongoDB is away, hangs, cannot do it now or refuses our credentials.
 
     Raises:
         BackendUnavailable: one of these. Other errors pass.
@@ -137,7 +137,7 @@ def reachable() -> Iterator[None]:
 
 
 def _passing(error: OperationFailure) -> bool:
-    """Whether the error comes from the server's present state; for a bulk write, in any of its parts."""
+    """Whether the error is due to the server's state at this moment; for a bulk write, that of any of its parts."""
     details = error.details or {}
     parts = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
     return any(code in _PASSING | _STEPS_DOWN for code in (error.code, *(part.get("code") for part in parts)))

@@ -23,7 +23,7 @@ class AnsweredMeanwhile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """A request with an Idempotency-Key. Keys are separate for each caller and route."""
+    """A request with a key. Different callers may use the same key, and so may one caller at different routes."""
 
     engine: Engine
     route: str
@@ -32,7 +32,7 @@ class KeyedRequest:
     caller: str = ""
 
     def once(self, change: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
-        """The answer kept for the key, or else that of `change`, committed together with its writes.
+        """The answer kept under the key, or that of `change`, which is committed together with its answer.
 
         Raises:
             BadInput: the key was used for another request.
@@ -62,7 +62,7 @@ class KeyedRequest:
         return answer
 
     def first(self, change: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
-        """The answer of `change`, committed together with its writes.
+        """The answer of `change`, which is committed together with its answer.
 
         Raises:
             AnsweredMeanwhile: another request with this key was committed first; nothing was changed. (While another

@@ -18,7 +18,7 @@ log = logger(__name__)
 
 @contextmanager
 def kept_alive(renewed: Callable[[], object], lease_seconds: float, *, name: str) -> Iterator[None]:
-    """Call `renewed` three times per lease, from a thread of its own, while the block runs.
+    """Call `renewed` three times per lease while the block runs, from a thread of its own, which ends with the block.
 
     Args:
         name: of the thread, and of the lease in the log.
@@ -109,7 +109,7 @@ def beating(engine: Engine, owner: str, lease_seconds: float) -> Iterator[None]:
 
 
 class _Heart:
-    """Renews leases on its own connection, so that a busy pool can't delay it."""
+    """Renews leases on a connection of its own, so that they do not end when busy steps use up the pool."""
 
     def __init__(self, engine: Engine, owner: str, lease_seconds: float) -> None:
         self._engine = engine

@@ -106,7 +106,7 @@ class PaidCall:
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """Who pays: `item` is named by its feature ("media/123"), `tenant` is the customer."""
+    """For whom a call is made: `item` is named by its feature ("media/123"), `tenant` is who pays in the end."""
 
     pipeline: str
     item: str
@@ -187,7 +187,7 @@ class Ledger:
             pause = min(1.0, pause * 1.5)
 
     def resume(self) -> None:
-        """Ask paused providers again, because somebody says the problem is fixed."""
+        """Ask every provider again, because a person says that what paused it is mended."""
         with autocommit(self.engine) as connection:
             connection.execute(sql.RESUME)
 
@@ -265,7 +265,7 @@ class Ledger:
 
     @made_once
     def _leases(self) -> Keeper:
-        """Renews the leases of pending calls. Calls may take minutes, but leases stay short."""
+        """Renews the leases of pending calls, which may take minutes, so that leases can be short."""
 
         def renewed(owners: frozenset[str]) -> None:
             with transaction(self.engine) as connection:

@@ -341,7 +341,7 @@ def _usable(key: str) -> bool:
 
 
 def _of_a_store(answer: GetResult) -> GetResult:
-    """The answer, if it has an ETag. Objects have one; a proxy's web page usually doesn't.
+    """The answer, if it has an ETag, as every object has; the web page of a proxy, as a rule, has none.
 
     Raises:
         BackendUnavailable: it has none.

@@ -31,7 +31,7 @@ class Purged:
 
 
 def purge_work(engine: Engine, days: float) -> Purged:
-    """Delete items done or ignored for `days` with their attempts, and other attempts of that age.
+    """Remove items that are done or ignored for `days`, with their attempts, and other attempts of that age.
 
     Dead letters and their attempts stay until somebody requeues or ignores them.
     """
@@ -50,7 +50,7 @@ def purge_job_instances(engine: Engine, days: float) -> int:
 
 
 def purge_paid_call_uses(engine: Engine, days: float) -> int:
-    """Delete uses of paid calls that are `days` old; returns how many.
+    """Remove uses of paid calls that are `days` old; returns how many.
 
     Answers stay, so that none is bought again, except embeddings without a use: what somebody typed into the search has
     33 kB, and costs a thousandth of a cent.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -162,8 +163,8 @@ def _has_something_to_read(descriptor: int) -> bool:
 
 
 def _begin_anew_when_migrated(engine: Engine) -> None:
-    """Discard the pool's sessions when a table got a new column. PostgreSQL then refuses prepared `select *`
-    statements, and outside transactions the driver would send them again and again."""
+    """Discard the pool's sessions when a table got a new column: PostgreSQL then refuses `select *` statements that the
+    driver prepared before, and outside of transactions the driver would send them again and again."""
 
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
@@ -174,8 +175,8 @@ def _begin_anew_when_migrated(engine: Engine) -> None:
 
 
 def begin_anew_when_read_only(engine: Engine) -> None:
-    """Discard the pool's sessions when their server takes no writes. After a failover new sessions may reach the new
-    primary; the old ones would fail until the pool renews them."""
+    """Discard the pool's sessions when their server takes no writes: it was the primary before a failover, and a new
+    session may reach the one that is. Otherwise every write would fail until the pool renews its sessions."""
 
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
@@ -184,7 +185,7 @@ def begin_anew_when_read_only(engine: Engine) -> None:
 
 
 def _close_what_comes_back_late(engine: Engine) -> None:
-    """Close connections that threads return after `dispose`; SQLAlchemy leaves them open in its old pool."""
+    """Close connections that threads give back after `dispose`: SQLAlchemy leaves them open in its old pool."""
     over = threading.Event()
 
     @event.listens_for(engine, "engine_disposed")
@@ -232,10 +233,16 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     with translated(engine), engine.begin() as connection:
         yield connection
+        if (last := before_commit.get()) is not None:
+            last(connection)
+
+
+before_commit: ContextVar[Callable[[Connection], None] | None] = ContextVar("before_commit", default=None)
+"""What is written last in each transaction of this context: the audit's row of a request that changes something."""
 
 
 def time_of(connection: Connection) -> datetime:
-    """The database's time. All stored times are the database's, because a machine's clock may be wrong."""
+    """The database's time, which every time that it keeps is of: a machine's own clock may be wrong."""
     now: datetime = connection.execute(text("select now()")).scalar_one()
     return now
 

@@ -37,7 +37,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A paused provider, and why."""
+    """A provider that is not called for now, and why."""
 
     provider: str
     until: datetime
@@ -92,7 +92,7 @@ def standins(connection: Connection, pipeline: str, item: str) -> set[str]:
 
 
 def pauses(connection: Connection) -> list[Pause]:
-    """The paused providers."""
+    """Providers that are not called at the moment."""
     rows = connection.execute(
         text("select provider, until, reason from spending_pauses where until > clock_timestamp() order by provider")
     )

@@ -34,7 +34,7 @@ def add(connection: Connection, queue: str, stage: str, times: Mapping[str, tupl
 
 
 def totals(connection: Connection) -> list[StageTime]:
-    """The totals of every stage."""
+    """The totals of every stage that ever worked."""
     return [StageTime(*row) for row in connection.execute(_TOTALS)]
 
 

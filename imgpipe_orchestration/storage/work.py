@@ -132,7 +132,7 @@ def work_through(
 
 @contextmanager
 def set_if_interrupted(event: threading.Event) -> Iterator[None]:
-    """Set `event` if the block raises. Enter it inside the pool of threads, whose end waits for all of them."""
+    """Set `event` when the block raises. To be left before a pool of threads, which waits for all of them."""
     try:
         yield
     except BaseException:

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
+from imgpipe_orchestration.errors import BadInput, Permanent
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.model import (
     BatchOrder,
@@ -20,23 +20,11 @@ from imgpipe_orchestration.vision_reports.model import (
     Missing,
 )
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.names import plain_text
 
-
-def backend_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production, as `admin_key`.
-
-    Raises:
-        Unauthenticated: another key, or none.
-    """
-    settings = services.settings
-    if not opens(request, credentials, services, settings.backend_api_key, settings.admin_api_key):
-        raise Unauthenticated("Send `Authorization: Bearer <BACKEND_API_KEY>`.")
-
-
-router = APIRouter(tags=["analysis backend"], dependencies=[Depends(backend_key)])
+router = APIRouter(tags=["analysis backend"], dependencies=[Depends(allowed)])
 
 FILES_AT_ONCE = 20
 """Most images in one request."""

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.vision_reports.cron import next_tick
@@ -39,6 +40,7 @@ def create(engine: Engine, values: Mapping[str, Any]) -> Row[Any]:
     places = ", ".join(f":{name}" for name in names)
     with transaction(engine) as rows:
         row = {**values, "next_run_at": _planned(rows, values)}
+        audit.note(after=_told(values))
         return rows.execute(
             text(f"insert into cron_jobs ({', '.join(names)}) values ({places}) returning *"), row
         ).one()
@@ -73,8 +75,19 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         new = {name: values.get(name, getattr(job, name)) for name in COLUMNS}
         replan = any(new[name] != getattr(job, name) for name in ("schedule", "timezone", "enabled"))
         new |= {"next_run_at": _planned(rows, new) if replan else job.next_run_at, "id": job.id}
+        changed = [name for name in COLUMNS if new[name] != getattr(job, name)]
+        audit.note(
+            before=_told({name: getattr(job, name) for name in changed}),
+            after=_told({name: new[name] for name in changed}),
+        )
         sets = ", ".join(f"{name} = :{name}" for name in (*COLUMNS, "next_run_at"))
         return rows.execute(text(f"update cron_jobs set {sets} where id = :id returning *"), new).one()
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit keeps of a job's columns: not the tenant's key, nor addresses that may hold one."""
+    hidden = ("key", "token", "url")
+    return {name: "changed" if any(word in name for word in hidden) else value for name, value in values.items()}
 
 
 def locked(rows: Connection, job_id: UUID) -> Row[Any]:

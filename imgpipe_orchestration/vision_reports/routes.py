@@ -18,12 +18,12 @@ from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.addresses import check_address
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger
-from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.names import plain_text
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
-router = APIRouter(tags=["vision reports"], dependencies=[Depends(admin_key)])
+router = APIRouter(tags=["vision reports"], dependencies=[Depends(allowed)])
 
 ADDRESSES = ("external_api_get_url", "external_api_post_url", "backend_api_url")
 Url = Annotated[str, Field(min_length=1, max_length=2000)]

@@ -1,16 +1,21 @@
-"""Authentication: bearer keys of services, signed tokens of users."""
+"""Authentication: the bearer keys of machines, and signed tokens of users. The table of `web.access` says who may."""
 
 from __future__ import annotations
 
 import hmac
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from imgpipe_orchestration.errors import Unauthenticated
+from imgpipe_orchestration.errors import Forbidden, Unauthenticated
+from imgpipe_orchestration.identity import audit, keys
+from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.web.access import Rule, rule_of
 from imgpipe_orchestration.web.origins import is_local, is_of_another_site
 
 if TYPE_CHECKING:
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
 _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer <key or token>`")
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+_KEYS = ("admin_api_key", "media_api_key", "main_api_key", "backend_api_key", "metrics_api_key")
+"""The settings that hold a key."""
+_USER_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 async def services(request: Request) -> Services:
@@ -35,48 +44,79 @@ def same_key(given: str, expected: str) -> bool:
     return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
 
 
-def bears(credentials: Credentials, *keys: str) -> bool:
-    """Whether the bearer key is one of `keys`. All are compared, so that the time does not tell which one it is."""
-    given = credentials.credentials if credentials else ""
-    return any([same_key(given, key) for key in keys])  # noqa: C419 - a generator would stop at the first
+def of_environment(settings: Settings, given: str) -> set[str]:
+    """The settings that this is the key of. All are compared, so that the time does not tell which one it is."""
+    return {name for name, same in [(name, same_key(given, getattr(settings, name))) for name in _KEYS] if same}
 
 
-def media_key(credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer MEDIA_API_KEY`.
-
-    MAIN_API_KEY is accepted too: our own workers send it with their callbacks when the main API is this gateway.
+def caller_of(request: Request, given: str | None, services: Services, rule: Rule) -> Caller | None:
+    """Who asks, as far as the rule can let them in; None for nobody.
 
     Raises:
-        Unauthenticated: another key, or none.
+        BackendUnavailable: a named key, and the database is away.
     """
     settings = services.settings
-    if not bears(credentials, settings.media_api_key, settings.main_api_key):
-        raise Unauthenticated("Send `Authorization: Bearer <MEDIA_API_KEY>`.")
+    if given is not None:
+        ours = of_environment(settings, given)
+        if "admin_api_key" in ours and rule.role:
+            return Caller("ADMIN_API_KEY", Kind.ENVIRONMENT, Role.ADMIN)
+        if opening := [name for name in rule.keys if name in ours]:
+            return Caller(opening[0].upper(), Kind.ENVIRONMENT)
+        if rule.role and (named := keys.find(services.engine, given)):
+            return named
+        if rule.user and not given.startswith(keys.PREFIX):
+            user = user_of(given, settings)
+            return Caller(f"user {user}", Kind.USER, user=user)
+    # Another site's page may send a request to this machine as well, over its own name for 127.0.0.1 or without reading
+    # the answer: it could order what is paid for. Whose answer no other site gets to see may be asked for.
+    reads = request.method in {"GET", "HEAD"}
+    if rule.local and not settings.production and is_local(request) and (reads or not is_of_another_site(request)):
+        return Caller("this machine", Kind.LOCAL, Role.ADMIN)
+    return None
 
 
-def opens(request: Request, credentials: Credentials, services: Services, *keys: str) -> bool:
-    """Whether a request comes with one of the keys; in development also one of this machine's own programs or pages.
-
-    Another site's page may send a request there as well, over its own name for 127.0.0.1 or without reading the answer:
-    it could order what is paid for.
-    """
-    if bears(credentials, *keys):
-        return True
-    reads = request.method in {"GET", "HEAD"}  # whose answer no other site gets to see
-    return not services.settings.production and is_local(request) and (reads or not is_of_another_site(request))
-
-
-def admin_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer ADMIN_API_KEY` in production; development on loopback is open.
+def allowed(request: Request, credentials: Credentials, services: ServicesDep) -> Caller:
+    """The caller, whom the route's rule lets in.
 
     Raises:
-        Unauthenticated: another key, or none.
+        Unauthenticated: no key or token, or one that opens nothing here.
+        Forbidden: a named key whose role is not enough.
     """
-    if not opens(request, credentials, services, services.settings.admin_api_key):
-        raise Unauthenticated("Send `Authorization: Bearer <ADMIN_API_KEY>`.")
+    rule, action = rule_of(request)
+    caller = caller_of(request, credentials.credentials if credentials else None, services, rule)
+    if caller is None:
+        raise Unauthenticated(f"Send `Authorization: Bearer <{_asked_for(rule)}>`.")
+    if caller.kind is Kind.KEY:
+        check_role(caller.role, rule)
+    audited(request, caller, action)
+    return caller
 
 
-def user_id(credentials: Credentials, services: ServicesDep) -> int:
+Allowed = Annotated[Caller, Depends(allowed)]
+
+
+def check_role(role: Role | None, rule: Rule) -> None:
+    """Raises:
+    Forbidden: the role does not cover what the rule needs.
+    """
+    if rule.role and not (role and role.covers(rule.role)):
+        raise Forbidden(f"This needs the role {rule.role}; yours is {role or 'none'}.")
+
+
+def audited(request: Request, caller: Caller, action: str) -> None:
+    """Name the caller and the change in the row that the request will leave in the audit."""
+    entry: audit.Entry | None = request.scope.get("imgpipe.audit")
+    if entry is not None:
+        entry.caller, entry.action = caller, action
+        entry.subject = entry.subject or " ".join(str(value) for value in request.path_params.values())
+
+
+def _asked_for(rule: Rule) -> str:
+    names = [name.upper() for name in rule.keys[:1]] or (["ADMIN_API_KEY"] if rule.role else [])
+    return " or ".join([*names, *(["your token"] if rule.user else [])])
+
+
+def user_id(request: Request, credentials: Credentials, services: ServicesDep) -> int:
     """The user of a token signed with USER_JWT_SECRET (HS256); `sub` is the numeric user id.
 
     Raises:
@@ -84,26 +124,33 @@ def user_id(credentials: Credentials, services: ServicesDep) -> int:
     """
     if credentials is None:
         raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
-    return user_of(credentials.credentials, services.settings.user_jwt_secret)
+    user = user_of(credentials.credentials, services.settings)
+    audited(request, Caller(f"user {user}", Kind.USER, user=user), rule_of(request)[1])
+    return user
 
 
-def user_of(token: str, secret: str) -> int:
+def user_of(token: str, settings: Settings) -> int:
     """The user id of a token.
 
     Raises:
-        Unauthenticated: the token is not signed with `secret`, has expired or is not valid yet, or names no user.
+        Unauthenticated: the token is not signed with USER_JWT_SECRET, has expired, is not valid yet, never expires
+            or names no user.
     """
     try:
         # `sub` may be a number, which other libraries sign and PyJWT refuses. `aud` may be anything: USER_JWT_SECRET
         # signs nothing but users' tokens.
-        options: Options = {"verify_sub": False, "verify_aud": False}
-        claims = jwt.decode(token, secret, algorithms=["HS256"], options=options)
-        user = int(str(claims["sub"]))
+        needed = ["exp"] if settings.user_jwt_needs_exp else []
+        options: Options = {"verify_sub": False, "verify_aud": False, "require": needed}
+        subject = jwt.decode(token, settings.user_jwt_secret, algorithms=["HS256"], options=options)["sub"]
+    except jwt.MissingRequiredClaimError as error:
+        raise Unauthenticated("The token never expires; sign it with `exp`.", detail=str(error)) from error
     except (jwt.PyJWTError, KeyError, ValueError) as error:
         raise Unauthenticated("The token is invalid or has expired; sign in again.", detail=str(error)) from error
-    if not 0 < user < 2**63:
-        raise Unauthenticated("The token does not name a user.")
-    return user
+    # A bool is an int, and int() takes `4_2` and the digits of other scripts.
+    written = "" if isinstance(subject, bool) else str(subject)
+    if not _USER_ID.fullmatch(written) or not 0 < int(written) < 2**63:
+        raise Unauthenticated("The token does not name a user: `sub` is the user id in digits.")
+    return int(written)
 
 
 User = Annotated[int, Depends(user_id)]

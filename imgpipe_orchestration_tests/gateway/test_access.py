@@ -1,4 +1,4 @@
-"""Who may do what: SECURITY.md's table names every route, and every route does what the table says."""
+"""Who may do what: the table of `web.access` names every route, and every route does what the table says."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import jwt
 import pytest
 
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.web.access import ACCESS, ANALYSIS_CLIENT, ANYBODY, USER
 from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
 
-PAGE = Path(__file__).parents[2] / "SECURITY.md"
-ROW = re.compile(r"^\| `(?P<methods>[A-Z, ]+) (?P<path>/\S*)` \| (?P<who>[a-z ]+) \|", re.MULTILINE)
 BACKEND, METRICS = "a-good-key-of-the-analysis-backend", "a-good-key-of-prometheus-for-figures"
 
 
@@ -27,12 +27,16 @@ def token(**claims: object) -> str:
 
 
 def credentials(who: str) -> set[str]:
-    """The credentials that open a route of this kind."""
+    """The credentials that open a route of this kind. The operators' key opens all that have a role."""
+    media = {KEYS["media_api_key"], KEYS["main_api_key"], KEYS["admin_api_key"]}
     return {
-        "user": {token(), token(aud="authenticated")},
-        "media worker": {KEYS["media_api_key"], KEYS["main_api_key"]},
-        "owner": {token(), KEYS["media_api_key"], KEYS["main_api_key"]},
+        "user": {token(), token(aud="authenticated"), token(sub=7)},
+        "owner": {token(), *media},
+        "media reader": media,
+        "media worker": media,
+        "viewer": {KEYS["admin_api_key"]},
         "operator": {KEYS["admin_api_key"]},
+        "admin": {KEYS["admin_api_key"]},
         "analysis client": {BACKEND, KEYS["admin_api_key"]},
         "prometheus": {METRICS, KEYS["admin_api_key"]},
     }[who]
@@ -47,13 +51,22 @@ WRONG = {
     "expired": f"Bearer {token(exp=time.time() - 1)}",
     "unsigned": f"Bearer {jwt.encode({'sub': '7'}, '', 'none')}",
     "of nobody": f"Bearer {token(sub='0')}",
+    "of a user in Python's digits": f"Bearer {token(sub='4_2')}",
+    "of a user in Arabic digits": f"Bearer {token(sub='٤٢')}",
+    "of a truth": f"Bearer {token(sub=True)}",
+    "without an end": f"Bearer {jwt.encode({'sub': '7'}, KEYS['user_jwt_secret'], 'HS256')}",
     "signed by another": f"Bearer {jwt.encode({'sub': '7'}, 'another-secret-of-at-least-32-bytes', 'HS256')}",
 }
 
 
-def table() -> dict[tuple[str, str], str]:
-    rows = ROW.finditer(PAGE.read_text())
-    return {(method, row["path"]): row["who"] for row in rows for method in row["methods"].split(", ")}
+def table(*, pages: bool = False) -> dict[tuple[str, str], str]:
+    """Routes of the API, or those of the pages, which a session opens; and the name of their rule."""
+    shown = routes_of_pages()
+    return {route: rule.who for route, (rule, _) in ACCESS.items() if (route in shown) is pages}
+
+
+def routes_of_pages() -> set[tuple[str, str]]:
+    return {(method, route.path) for route in _walked(pages.router.routes) for method in route.methods - {"HEAD"}}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +110,25 @@ def asked(client: Client, method: str, path: str, authorization: str | None) -> 
 
 
 def test_the_table_names_every_route_and_no_other(client: Client) -> None:
-    assert set(table()) == routes(client.app)
+    assert set(ACCESS) == routes(client.app)
+
+
+def test_security_md_explains_every_rule() -> None:
+    page = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    explained = {name for row in re.findall(r"^\| ([a-z, ]+) \|", page, re.MULTILINE) for name in row.split(", ")}
+    assert {rule.who for rule, _ in ACCESS.values()} <= explained
+
+
+def test_every_change_by_a_person_has_a_name_in_the_audit() -> None:
+    work = {USER.who, ANYBODY.who, ANALYSIS_CLIENT.who}  # uploads and what workers report
+    nameless = {
+        route for route, (rule, action) in ACCESS.items() if route[0] != "GET" and not action and rule.who not in work
+    }
+    assert nameless == {
+        ("POST", "/api/media/{media_id}/signed-url"),
+        ("POST", "/api/media/complete/{image_id}"),
+        ("POST", "/api/media/analysis/{media_id}/token"),
+    }
 
 
 def test_openapi_hides_no_route_that_takes_a_key(client: Client) -> None:
@@ -109,25 +140,25 @@ def test_openapi_hides_no_route_that_takes_a_key(client: Client) -> None:
     }
     listed = {(method, re.sub(r":\w+}", "}", path)): who for (method, path), who in table().items()}
     assert told <= set(listed)
-    assert {listed[one] for one in set(listed) - told} <= {"anybody", "session"}
+    assert {listed[one] for one in set(listed) - told} <= {"anybody"}
 
 
 @pytest.mark.parametrize("how", WRONG)
 def test_no_route_opens_without_its_key(client: Client, how: str) -> None:
     for (method, path), who in table().items():
-        if who in {"anybody", "session"}:
+        if who == "anybody":
             continue
         assert asked(client, method, path, WRONG[how]) == 401, f"{method} {path} {how}"
 
 
 def test_no_key_opens_a_route_of_somebody_else(client: Client) -> None:
-    kinds = ("user", "media worker", "operator", "analysis client", "prometheus")
+    kinds = ("user", "media worker", "analysis client", "prometheus")
     everything = {key for kind in kinds for key in credentials(kind)}
     for (method, path), who in table().items():
-        if who in {"anybody", "session"}:
+        if who == "anybody":
             continue
         for key in everything - credentials(who):
-            if who in {"user", "owner"} and "." in key:
+            if who in {"user", "owner"} and key.count(".") == 2:
                 continue  # every token of a user is one
             assert asked(client, method, path, f"Bearer {key}") == 401, f"{method} {path}"
 
@@ -135,17 +166,17 @@ def test_no_key_opens_a_route_of_somebody_else(client: Client) -> None:
 def test_the_right_key_is_not_refused(client: Client) -> None:
     seen = set()
     for (method, path), who in table().items():
-        if who in {"anybody", "session"} or who in seen:
+        if who == "anybody" or who in seen:
             continue
         seen.add(who)
         for key in credentials(who):
             assert asked(client, method, path, f"Bearer {key}") not in {401, 403}, f"{method} {path}"
-    assert len(seen) == 6
+    assert len(seen) == 9
 
 
 def test_a_route_with_a_session_shows_nothing_without_one(client: Client) -> None:
-    for (method, path), who in table().items():
-        if who == "session":
+    for (method, path), who in table(pages=True).items():
+        if who != "anybody":
             assert asked(client, method, path, None) in {303, 401, 403}, f"{method} {path}"
 
 

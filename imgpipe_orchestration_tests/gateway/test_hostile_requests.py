@@ -203,7 +203,7 @@ NAMES = (
 
 def test_a_file_name_becomes_neither_a_header_nor_a_path(address: Address, hasty: Settings) -> None:
     url = f"http://{address[0]}:{address[1]}"
-    token = jwt.encode({"sub": "7"}, hasty.user_jwt_secret, "HS256")
+    token = jwt.encode({"sub": "7", "exp": 4_000_000_000}, hasty.user_jwt_secret, "HS256")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "multipart/form-data; boundary=b"}
     for name in NAMES:
         field = b'--b\r\nContent-Disposition: form-data; name="profile_image"; filename="' + name + b'"\r\n\r\n'

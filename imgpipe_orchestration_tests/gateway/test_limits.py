@@ -29,6 +29,7 @@ from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.gateway.turns import AT_ONCE, SHARE_BYTES, Turns
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
+from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
@@ -149,7 +150,7 @@ def test_who_shows_no_key_in_production_sends_little(settings: Settings) -> None
         for name in ("media_api_key", "main_api_key", "admin_api_key", "backend_api_key"):
             answer = client.post("/api/jobs", content=lists, headers={"Authorization": f"Bearer {KEYS[name]}"})
             assert answer.status_code == (422 if name == "admin_api_key" else 401)
-        token = jwt.encode({"sub": "7"}, KEYS["user_jwt_secret"], "HS256")
+        token = jwt.encode({"sub": "7", "exp": 4_000_000_000}, KEYS["user_jwt_secret"], "HS256")
         answer = client.patch("/users/me", content=lists, headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == 422
         assert client.post("/login", data={"key": KEYS["admin_api_key"]}).status_code == 200
@@ -197,7 +198,7 @@ def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(s
 def test_whatever_may_be_uploaded_anywhere_gets_through(settings: Settings) -> None:
     """The limits of the routes themselves decide there, and name the file."""
     file = b"x" * (settings.upload_max_bytes - 1000)
-    token = jwt.encode({"sub": "1"}, settings.user_jwt_secret, "HS256")
+    token = jwt.encode({"sub": "1", "exp": 4_000_000_000}, settings.user_jwt_secret, "HS256")
     with Client(create_app(settings)) as client:
         answers = [
             client.post("/upload", files={"file": ("a.jpg", file)}),
@@ -231,8 +232,7 @@ def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> N
         right = client.get("/api/avatars/tasks", headers={"Authorization": f"Bearer {KEYS['admin_api_key']}"})
         none = client.get("/api/avatars/tasks")
     assert wrong == [401, 401, 401, 429, 429]
-    assert right.status_code == 429
-    assert 1 <= int(right.headers["Retry-After"]) <= 20
+    assert right.status_code == 200, "others' guesses hold up nobody who has the key"
     assert none.status_code == 401
 
 
@@ -351,7 +351,7 @@ def test_uploads_that_arrive_together_take_turns_once_they_are_whole(settings: S
         for task in slow:
             task.cancel()
 
-    limits = LimitRequests(app, settings)
+    limits = LimitRequests(app, settings, engine=lambda: connect(settings.database_url))
     asyncio.run(many())
     assert most == AT_ONCE
     assert done == list(range(5 * AT_ONCE))

@@ -44,7 +44,7 @@ class Gateway:
     session: requests.Session = field(default_factory=requests.Session)
 
     def as_user(self, user: int) -> dict[str, str]:
-        token = jwt.encode({"sub": str(user)}, self.settings.user_jwt_secret, "HS256")
+        token = jwt.encode({"sub": str(user), "exp": 4_000_000_000}, self.settings.user_jwt_secret, "HS256")
         return {"Authorization": f"Bearer {token}"}
 
     @property
@@ -85,8 +85,8 @@ def gateways(settings: Settings) -> Iterator[Callable[..., Gateway]]:
     """Start gateways with some settings of their own."""
     with ExitStack() as opened:
 
-        def make(**changes: Any) -> Gateway:
-            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        def make(*, port: int = 0, **changes: Any) -> Gateway:
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", port)))
             port = listener.getsockname()[1]
             url = f"http://127.0.0.1:{port}"
             values = {**settings.model_dump(), "gateway_port": port, "gateway_url": url, "main_api_url": url}

@@ -131,7 +131,7 @@ def test_a_full_temporary_folder_refuses_large_uploads_in_words(
     settings: Settings, open_folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, field: str
 ) -> None:
     large = photo(640, 480) + bytes(2_000_000)
-    token = jwt.encode({"sub": "7"}, settings.user_jwt_secret, "HS256")
+    token = jwt.encode({"sub": "7", "exp": 4_000_000_000}, settings.user_jwt_secret, "HS256")
     with small_disk(open_folder / "disk", 1) as disk, Client(create_app(settings)) as client:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
         answer = client.request(

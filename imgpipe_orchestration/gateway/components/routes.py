@@ -21,7 +21,7 @@ from imgpipe_orchestration.media.variants import manifest_of, version_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, media_key, same_key
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, allowed, same_key
 from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
@@ -174,7 +174,7 @@ def public_fields(settings: Settings) -> list[str]:
 answer_preflights(router, "/api/images/{media_id}/analysis", "Authorization")
 
 
-@router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(media_key)])
+@router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(allowed)])
 def analysis_token(media_id: RowId, services: ServicesDep) -> TokenAnswer:
     """A token with which a browser reads this image's whole analysis for ANALYSIS_TOKEN_SECONDS."""
     with transaction(services.engine) as connection:

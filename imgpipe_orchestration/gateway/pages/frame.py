@@ -22,7 +22,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeEr
 from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, operator, safe_target
+from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, current, safe_target
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.web.origins import is_led_here_by_us
 from imgpipe_orchestration.web.problems import of_error, of_http, reported
@@ -55,17 +55,20 @@ Number = Annotated[str, Written(r"^[0-9]{0,18}$", "must be a number of at most 1
 """A number in a page's query, or an empty text, because forms send empty fields as well."""
 
 NAVIGATION = (
-    ("/", "Overview"),
-    ("/media", "Media"),
-    ("/upload", "Upload"),
-    ("/listings", "Listings"),
-    ("/processing", "Image processing"),
-    ("/vision-reports", "Vision reports"),
-    ("/avatars", "Avatars"),
-    ("/failures", "Failures"),
-    ("/components", "Components"),
-    ("/docs", "API"),
+    ("/", "Overview", "viewer"),
+    ("/media", "Media", "viewer"),
+    ("/upload", "Upload", "operator"),
+    ("/listings", "Listings", "viewer"),
+    ("/processing", "Image processing", "viewer"),
+    ("/vision-reports", "Vision reports", "viewer"),
+    ("/avatars", "Avatars", "viewer"),
+    ("/failures", "Failures", "viewer"),
+    ("/keys", "Keys", "admin"),
+    ("/audit", "Audit", "admin"),
+    ("/components", "Components", "viewer"),
+    ("/docs", "API", "viewer"),
 )
+"""Path, name and least role of what the menu leads to."""
 
 
 @cache
@@ -211,8 +214,8 @@ def _unexpected(request: Request, error: Exception) -> Response:
 def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:
     """An error as a page, with the navigation when somebody is signed in; after a form with a way back to it."""
     try:
-        session: Session | None = operator(request, request.app.state.services)
-    except (LoginNeeded, BackendUnavailable):
+        session = current(request, request.app.state.services)
+    except BackendUnavailable:
         session = None
     is_form = request.method == "POST"
     passing = status == HTTPStatus.SERVICE_UNAVAILABLE and not is_form

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
+from imgpipe_orchestration.gateway import sign_in
 from imgpipe_orchestration.gateway.pages import (
     avatars,
     components,
     docs,
     events,
     failures,
+    identity,
     listings,
     login,
     media,
@@ -28,8 +30,8 @@ from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import not_a_page
 from imgpipe_orchestration.gateway.session import Attempts
 
-_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components, docs)
-_DOORS = (login, static, events)
+_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components, docs, identity)
+_DOORS = (login, sign_in, static, events)
 
 router = APIRouter()
 for _page in (*_PAGES, *_DOORS):

@@ -1,0 +1,96 @@
+"""HTTP routes of named keys and of the audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from imgpipe_orchestration.identity import audit, keys
+from imgpipe_orchestration.identity.model import Role
+from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
+
+router = APIRouter(prefix="/api", tags=["identity"], dependencies=[Depends(allowed)])
+
+MOST_ROWS = 1_000
+
+
+class NewKey(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="What the key is for, such as `shop`")
+    role: Role
+    expires_days: float | None = Field(None, gt=0, description="Days until the key ends; without it, it does not")
+
+
+class KeyAnswer(BaseModel):
+    """A key as lists show it."""
+
+    id: int
+    name: str
+    role: Role
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class CreatedKey(KeyAnswer):
+    key: str = Field(description="The key itself. It is shown this once.")
+
+
+class Keys(BaseModel):
+    keys: list[KeyAnswer]
+
+
+@router.get("/keys", dependencies=KNOWN_ONLY)
+def list_keys(services: ServicesDep) -> Keys:
+    """All named keys, the newest first; never the keys themselves."""
+    return Keys(keys=[KeyAnswer(**key.shown()) for key in keys.every(services.engine)])
+
+
+@router.post("/keys", status_code=201)
+def create_key(services: ServicesDep, caller: Allowed, body: NewKey) -> CreatedKey:
+    """A new key for a machine. The answer is the only place where it can be read."""
+    audit.note(after={"role": body.role, "expires_days": body.expires_days}, subject=body.name)
+    made, key = keys.create(services.engine, body.name, body.role, by=caller.name, days=body.expires_days)
+    return CreatedKey(**made.shown(), key=key)
+
+
+@router.delete("/keys/{name}")
+def revoke_key(services: ServicesDep, name: str) -> KeyAnswer:
+    """End a key. Every gateway refuses it within 6 s."""
+    return KeyAnswer(**keys.revoke(services.engine, name).shown())
+
+
+@router.get("/audit", dependencies=KNOWN_ONLY, response_model=None)
+def read_audit(
+    request: Request,
+    services: ServicesDep,
+    cursor: Annotated[int | None, Query(ge=1, description="`next_cursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 100,
+    who: Annotated[str, Query(description="rows whose `who` contains this")] = "",
+    action: Annotated[str, Query(description="rows whose `action` contains this")] = "",
+    subject: Annotated[str, Query(description="rows whose `subject` contains this")] = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Response | dict[str, Any]:
+    """Who did what, the newest first. With `Accept: application/x-ndjson`: all of it, a JSON object a line."""
+    filters: dict[str, Any] = {"who": who, "action": action, "subject": subject, "since": since, "until": until}
+    if "application/x-ndjson" in request.headers.get("accept", ""):
+
+        def lines() -> Iterator[str]:
+            last = cursor
+            while rows := audit.page(services.engine, limit=MOST_ROWS, before=last, **filters):
+                last = rows[-1]["id"]
+                yield "".join(json.dumps(row) + "\n" for row in rows)
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+    rows = audit.page(services.engine, limit=limit, before=cursor, **filters)
+    return {"rows": rows, "next_cursor": rows[-1]["id"] if len(rows) == limit else None}

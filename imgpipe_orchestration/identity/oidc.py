@@ -1,0 +1,204 @@
+"""Sign-in at an OpenID Connect provider: the authorization code flow with PKCE.
+
+Authlib speaks OAuth 2 and checks the ID token's claims. Here is which provider, what of its answer makes a caller, and
+what its failures are called.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import requests
+from authlib.common.errors import AuthlibBaseError
+from authlib.common.security import generate_token
+from authlib.integrations.requests_client import OAuth2Session
+from authlib.oidc.core import CodeIDToken
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from imgpipe_orchestration.errors import Forbidden, PartnerAway, Unauthenticated
+from imgpipe_orchestration.identity.model import Caller, Kind, Role
+from imgpipe_orchestration.settings import Settings
+
+CALLBACK = "/auth/callback"
+TIMEOUT = 10.0
+"""Seconds that the provider may take over an answer."""
+METADATA_SECONDS = 600.0
+LEEWAY = 360
+"""Seconds that our clock and the provider's may differ: five minutes, as Kerberos allows, and one to work in."""
+SIGNATURES = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Signatures that need the provider's private key; `none` and those by the client's secret are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the browser must bring back from the provider. It is kept in a signed cookie of that browser, so a state or
+    a code that somebody stole is worth nothing in another one."""
+
+    state: str
+    nonce: str
+    verifier: str
+    target: str
+
+    def kept(self) -> dict[str, str]:
+        """As the cookie's claims."""
+        return asdict(self)
+
+
+class Provider:
+    """The provider of OIDC_ISSUER. Its metadata and keys are kept for METADATA_SECONDS."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[Any, float]] = {}
+
+    def begin(self, target: str) -> tuple[str, Started]:
+        """Where to send the browser, and what it must bring back.
+
+        Raises:
+            PartnerAway: the provider does not answer.
+        """
+        metadata = self._metadata()
+        started = Started(generate_token(32), generate_token(32), generate_token(48), target)
+        claim = self._settings.oidc_groups_claim
+        scopes = ["openid", "email", "profile", *([claim] if claim in metadata.get("scopes_supported", ()) else [])]
+        url, _ = self._session(" ".join(scopes)).create_authorization_url(
+            metadata["authorization_endpoint"],
+            state=started.state,
+            nonce=started.nonce,
+            code_verifier=started.verifier,
+        )
+        return str(url), started
+
+    def finish(self, started: Started, answer: Mapping[str, str]) -> Caller:
+        """The person that the provider's answer is about.
+
+        Args:
+            answer: the query with which the browser came back.
+
+        Raises:
+            Unauthenticated: the answer is not for this browser, was used before, or its ID token is not right.
+            Forbidden: OIDC_ROLES gives the person no role.
+            PartnerAway: the provider does not answer.
+        """
+        if answer.get("state") != started.state:
+            raise Unauthenticated("This sign-in was not begun in this browser, or in another tab since. Begin again.")
+        if refusal := answer.get("error"):
+            raise Unauthenticated(f"The sign-in provider refused: {answer.get('error_description') or refusal}")
+        metadata = self._metadata()
+        session = self._session()
+        try:
+            token = session.fetch_token(
+                metadata["token_endpoint"],
+                code=answer.get("code", ""),
+                code_verifier=started.verifier,
+                timeout=TIMEOUT,
+            )
+            claims = self._claims(token, started.nonce)
+            if self._settings.oidc_groups_claim not in claims and "userinfo_endpoint" in metadata:
+                told = session.get(metadata["userinfo_endpoint"], timeout=TIMEOUT)
+                told.raise_for_status()
+                if told.json().get("sub") != claims["sub"]:
+                    raise Unauthenticated("The sign-in provider answered about somebody else. Begin again.")
+                claims |= told.json()
+        except requests.RequestException as error:
+            raise _away(error) from error
+        except (AuthlibBaseError, JoseError, ValueError) as error:
+            words = "The sign-in could not be verified, or was used already. Begin again."
+            raise Unauthenticated(words, detail=f"{type(error).__name__}: {error}") from error
+        return self._person(claims)
+
+    def ended(self, back: str) -> str | None:
+        """Where to end the session at the provider; None where it has no such place or is away."""
+        try:
+            endpoint = self._metadata().get("end_session_endpoint")
+        except PartnerAway:
+            return None
+        query = urlencode({"client_id": self._settings.oidc_client_id, "post_logout_redirect_uri": back})
+        return f"{endpoint}?{query}" if endpoint else None
+
+    def _person(self, claims: Mapping[str, Any]) -> Caller:
+        address = str(claims.get("email") or "")
+        name = address or str(claims.get("preferred_username") or claims["sub"])
+        groups = claims.get(self._settings.oidc_groups_claim) or []
+        # Who may write any address into their profile must not become whom it belongs to.
+        proven = [address] if address and claims.get("email_verified", True) is True else []
+        given: dict[str, str] = json.loads(self._settings.oidc_roles or "{}")
+        of = [groups] if isinstance(groups, str) else [str(group) for group in groups]
+        roles = [Role(given[one]) for one in [*of, *proven] if one in given]
+        if not roles:
+            words = f"{name} is signed in at the provider, but has no role here. An admin gives one by OIDC_ROLES."
+            raise NoRole(words, name)
+        return Caller(name, Kind.PERSON, max(roles, key=list(Role).index))
+
+    def _session(self, scope: str = "openid") -> OAuth2Session:
+        settings = self._settings
+        return OAuth2Session(
+            settings.oidc_client_id,
+            settings.oidc_client_secret or None,
+            token_endpoint_auth_method=None if settings.oidc_client_secret else "none",
+            scope=scope,
+            redirect_uri=settings.public_base_url + CALLBACK,
+            code_challenge_method="S256",
+        )
+
+    def _claims(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+        """The claims of the ID token, checked against the provider's keys: fetched anew for a key that is not known."""
+        for anew in (False, True):
+            keys = KeySet.import_key_set(self._get(self._metadata()["jwks_uri"], anew=anew))
+            try:
+                read = jwt.decode(token.get("id_token", ""), keys, algorithms=SIGNATURES)
+                break
+            except (JoseError, ValueError):
+                if anew:
+                    raise
+        issuer = {"essential": True, "value": self._metadata()["issuer"]}
+        audience = {"essential": True, "value": self._settings.oidc_client_id}
+        claims = CodeIDToken(
+            read.claims,
+            read.header,
+            {"iss": issuer, "aud": audience},
+            {"nonce": nonce, "client_id": self._settings.oidc_client_id, "access_token": token.get("access_token")},
+        )
+        claims.validate(leeway=LEEWAY)
+        return dict(claims)
+
+    def _metadata(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._get(self._settings.oidc_issuer + "/.well-known/openid-configuration")
+        if str(found.get("issuer", "")).rstrip("/") != self._settings.oidc_issuer:
+            raise PartnerAway(f"The sign-in provider calls itself {found.get('issuer')!r}, which is not OIDC_ISSUER.")
+        return found
+
+    def _get(self, url: str, *, anew: bool = False) -> Any:
+        with self._lock:
+            found, until = self._kept.get(url, (None, 0.0))
+            if anew or time.monotonic() >= until:
+                try:
+                    answer = requests.get(url, timeout=TIMEOUT)
+                    answer.raise_for_status()
+                    found = answer.json()
+                except (requests.RequestException, ValueError) as error:
+                    raise _away(error) from error
+                self._kept[url] = (found, time.monotonic() + METADATA_SECONDS)
+            return found
+
+
+class NoRole(Forbidden):
+    """A person whom OIDC_ROLES gives no role."""
+
+    def __init__(self, public: str, name: str) -> None:
+        super().__init__(public)
+        self.name = name
+
+
+def _away(error: Exception) -> PartnerAway:
+    words = "The sign-in provider does not answer. Whoever is signed in stays so; try again in a minute."
+    return PartnerAway(words, detail=f"{type(error).__name__}: {error}")

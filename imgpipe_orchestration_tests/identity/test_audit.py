@@ -1,0 +1,147 @@
+"""The audit: a row with each change, in its transaction; rows that nothing changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from imgpipe_orchestration.identity import audit, keys
+from imgpipe_orchestration.identity.audit import Entry
+from imgpipe_orchestration.identity.model import Caller, Kind, Role
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS
+from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
+
+ADMIN = {"Authorization": f"Bearer {KEYS['admin_api_key']}"}
+JOB = {**DOCUMENTED, "external_api_key": "a-token-that-nobody-may-read"}
+
+
+@pytest.fixture
+def production(make_gateway: Callable[..., Gateway]) -> Gateway:
+    return make_gateway(imgpipe_env="production", **KEYS)
+
+
+def rows(gateway: Gateway, **filters: Any) -> list[dict[str, Any]]:
+    return audit.page(gateway.services.engine, limit=100, **filters)
+
+
+def test_each_change_by_a_key_is_one_row(production: Gateway) -> None:
+    failed_media(production.services, 1)
+    _, key = keys.create(production.services.engine, "night shift", Role.OPERATOR, by="a test")
+    headers = {"Authorization": f"Bearer {key}"}
+    body = {"count": 2, "brief": "two people"}
+    task = requests.post(f"{production.url}/api/avatars/tasks", json=body, headers=headers, timeout=30).json()
+    for _ in range(2):  # the second one finds nothing to cancel
+        url = f"{production.url}/api/avatars/tasks/{task['task_id']}/cancel"
+        requests.post(url, headers=headers, timeout=30)
+    requests.get(f"{production.url}/api/avatars/tasks", headers=headers, timeout=30)
+    requests.post(f"{production.url}/api/avatars/tasks/99/cancel", headers=headers, timeout=30)
+    written = rows(production)
+    assert [(row["action"], row["subject"]) for row in written] == [
+        ("cancel avatars", str(task["task_id"])),
+        ("ask for avatars", ""),
+    ]
+    assert {(row["who"], row["role"], row["kind"], row["address"]) for row in written} == {
+        ("night shift", "operator", "key", "127.0.0.1")
+    }
+
+
+def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gateway) -> None:
+    failed_media(production.services, 1)
+    with requests.Session() as browser:
+        browser.post(f"{production.url}/login", data={"key": "wrong"}, timeout=30)
+        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
+        page = browser.get(f"{production.url}/failures", timeout=30).text
+        token = page.partition('name="form_token" value="')[2].partition('"')[0]
+        sent = {"form_token": token, "queue": "media", "item": "1"}
+        browser.post(f"{production.url}/media/1/requeue", data=sent, timeout=30)
+        requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30)
+        browser.post(f"{production.url}/logout", data={"form_token": token}, timeout=30)
+    written = rows(production)
+    assert [(row["action"], row["who"], row["kind"]) for row in written] == [
+        ("sign out", "ADMIN_API_KEY", "person"),
+        ("create cron job", "ADMIN_API_KEY", "environment"),
+        ("requeue", "ADMIN_API_KEY", "person"),
+        ("sign in", "ADMIN_API_KEY", "person"),
+        ("sign in refused", "unknown", "person"),
+    ]
+    assert JOB["external_api_key"] not in json.dumps(written)
+
+
+@pytest.mark.parametrize("attack", ["update audit set who = 'nobody'", "delete from audit", "truncate audit"])
+@pytest.mark.parametrize("table", ["audit", "its month"])
+def test_rows_stay_as_they_were_written(production: Gateway, attack: str, table: str) -> None:
+    engine = production.services.engine
+    audit.record(Entry(engine, Caller("eve", Kind.KEY, Role.ADMIN), "10.0.0.1", "delete image", "7"))
+    with transaction(engine) as connection:
+        month = connection.scalar(text("select tableoid::regclass::text from audit"))
+    with pytest.raises(DBAPIError, match="The audit takes no"), transaction(engine) as connection:
+        connection.execute(text(attack.replace("audit", str(month)) if table == "its month" else attack))
+    assert [row["who"] for row in rows(production)] == ["eve"]
+
+
+def test_a_change_that_cannot_be_recorded_is_not_made(production: Gateway) -> None:
+    with transaction(production.services.engine) as connection:
+        connection.execute(text("alter table audit rename to elsewhere"))
+    answer = requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30)
+    assert answer.status_code == 503
+    assert "audit could not be written" in answer.json()["detail"]
+    assert requests.get(f"{production.url}/cron-jobs", headers=ADMIN, timeout=30).json()["jobs"] == []
+    entered = requests.post(
+        f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, allow_redirects=False, timeout=30
+    )
+    assert entered.status_code == 503
+    assert "imgpipe_session" not in entered.headers.get("Set-Cookie", "")
+
+
+def test_months_are_dropped_whole_when_they_are_old(production: Gateway) -> None:
+    engine = production.services.engine
+    with transaction(engine) as connection:
+        connection.execute(text("select audit_month(now() - interval '500 days'), audit_month(now())"))
+        connection.execute(
+            text("""
+                insert into audit (at, who, kind, address, action, subject)
+                select now() - make_interval(days => days), 'eve', 'key', '', days::text, ''
+                from unnest(array[0, 500]) as days
+            """)
+        )
+    assert audit.keep_months(engine, 400) == 1
+    assert [row["action"] for row in rows(production)] == ["0"]
+    assert audit.keep_months(engine, 400) == 0
+
+
+def test_the_export_pages_filters_and_streams(production: Gateway) -> None:
+    engine = production.services.engine
+    for number in range(7):
+        who = "eve" if number % 2 else "100%"
+        audit.record(Entry(engine, Caller(who, Kind.KEY, Role.ADMIN), "", "delete image", str(number)))
+    url = f"{production.url}/api/audit"
+    first = requests.get(url, params={"limit": 4}, headers=ADMIN, timeout=30).json()
+    rest = requests.get(url, params={"limit": 4, "cursor": first["next_cursor"]}, headers=ADMIN, timeout=30).json()
+    assert [row["subject"] for row in first["rows"] + rest["rows"]] == list("6543210")
+    assert rest["next_cursor"] is None
+    found = requests.get(url, params={"who": "100%"}, headers=ADMIN, timeout=30).json()["rows"]
+    assert {row["who"] for row in found} == {"100%"}
+    lines = requests.get(url, headers={**ADMIN, "Accept": "application/x-ndjson"}, timeout=30).text.splitlines()
+    assert [json.loads(line)["subject"] for line in lines] == list("6543210")
+
+
+def test_a_form_of_one_role_with_the_cookie_of_another_does_nothing(production: Gateway) -> None:
+    def signed_in() -> tuple[requests.Session, str]:
+        browser = requests.Session()
+        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
+        page = browser.get(f"{production.url}/keys", timeout=30).text
+        return browser, page.partition('name="form_token" value="')[2].partition('"')[0]
+
+    (mine, _), (_, theirs) = signed_in(), signed_in()
+    sent = {"form_token": theirs, "name": "x", "role": "admin"}
+    assert mine.post(f"{production.url}/keys", data=sent, timeout=30).status_code == 403
+    assert keys.every(production.services.engine) == []

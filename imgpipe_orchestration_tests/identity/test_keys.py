@@ -1,0 +1,179 @@
+"""Named keys: made once, kept as a hash, with one role, ended by time or by hand at every gateway."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
+from imgpipe_orchestration.identity import keys
+from imgpipe_orchestration.identity.model import Role
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.gateway.live import live
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+TOLD_WITHIN = 6.0
+
+
+@pytest.fixture
+def production(make_gateway: Callable[..., Gateway]) -> Gateway:
+    return make_gateway(imgpipe_env="production", **KEYS)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def made(gateway: Gateway, role: Role, name: str = "", **more: float) -> str:
+    return keys.create(gateway.services.engine, name or role.value, role, by="a test", **more)[1]
+
+
+def test_a_key_is_shown_once_and_stored_as_a_hash(production: Gateway) -> None:
+    body = {"name": "shop", "role": "operator", "expires_days": 90}
+    answer = requests.post(f"{production.url}/api/keys", json=body, headers=bearer(KEYS["admin_api_key"]), timeout=30)
+    assert answer.status_code == 201
+    key = answer.json()["key"]
+    assert re.fullmatch(r"imgp_[A-Za-z0-9]{32}", key)
+    listed = requests.get(f"{production.url}/api/keys", headers=bearer(KEYS["admin_api_key"]), timeout=30)
+    assert [(one["name"], one["role"], one["created_by"]) for one in listed.json()["keys"]] == [
+        ("shop", "operator", "ADMIN_API_KEY")
+    ]
+    with transaction(production.services.engine) as connection:
+        everything = str(connection.execute(text("select * from api_keys")).all())
+        everything += str(connection.execute(text("select * from audit")).all())
+    assert key not in listed.text + everything
+    assert "shop" in everything
+
+
+@pytest.mark.parametrize(
+    ("role", "sees", "operates", "administers"),
+    [("viewer", 200, 403, 403), ("operator", 200, 404, 403), ("admin", 200, 404, 200)],
+)
+def test_a_key_may_what_its_role_may(
+    production: Gateway, role: str, sees: int, operates: int, administers: int
+) -> None:
+    headers = bearer(made(production, Role(role)))
+    assert requests.get(f"{production.url}/api/avatars/tasks", headers=headers, timeout=30).status_code == sees
+    assert requests.get(f"{production.url}/api/media/pending/all", headers=headers, timeout=30).status_code == sees
+    cancelled = requests.post(f"{production.url}/api/avatars/tasks/99/cancel", headers=headers, timeout=30)
+    assert cancelled.status_code == operates
+    assert requests.get(f"{production.url}/api/keys", headers=headers, timeout=30).status_code == administers
+    if operates == 403:
+        assert "needs the role operator; yours is viewer" in cancelled.json()["detail"]
+
+
+@pytest.mark.parametrize(("days", "name"), [(0.0, "a"), (-1.0, "a"), (1e9, "a"), (None, ""), (None, "a\nb")])
+def test_a_key_that_makes_no_sense_is_refused(production: Gateway, days: float | None, name: str) -> None:
+    with pytest.raises(BadInput):
+        keys.create(production.services.engine, name, Role.VIEWER, by="a test", days=days)
+
+
+def test_a_name_is_free_again_once_its_key_has_ended(production: Gateway) -> None:
+    engine = production.services.engine
+    made(production, Role.VIEWER, "shop")
+    with pytest.raises(Conflict):
+        made(production, Role.ADMIN, "shop")
+    keys.revoke(engine, "shop")
+    with pytest.raises(NotFound):
+        keys.revoke(engine, "shop")
+    ending = made(production, Role.VIEWER, "shop", days=1 / 86400)
+    assert keys.find(engine, ending) is not None
+    wait_for(lambda: keys.find(engine, ending) is None, "the key's end", 30)
+    assert keys.find(engine, made(production, Role.ADMIN, "shop")) is not None
+
+
+@contextmanager
+def asked_once(url: str, key: str) -> Iterator[None]:
+    """Two gateways in one process build their routes at the first request, and not both at once."""
+    assert requests.get(f"{url}/api/avatars/figures", headers=bearer(key), timeout=30).status_code == 200
+    yield
+
+
+@contextmanager
+def fifty_at_work(url: str, key: str, seen: list[tuple[float, float, int]]) -> Iterator[None]:
+    """Requests with the key all the time, by ten clients; `seen` gets when each began and ended, and its answer."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            while not over.is_set():
+                began = time.monotonic()
+                answer = session.get(f"{url}/api/avatars/figures", headers=bearer(key), timeout=60)
+                seen.append((began, time.monotonic(), answer.status_code))
+
+    threads = [threading.Thread(target=ask) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(60)
+
+
+def test_a_revoked_key_stops_at_both_gateways_while_it_is_used(settings: Settings, production: Gateway) -> None:
+    seen: dict[str, list[tuple[float, float, int]]] = {"here": [], "there": []}
+    key = made(production, Role.VIEWER)
+    with (
+        live(produced(settings)) as other,
+        asked_once(production.url, key),
+        asked_once(other, key),
+        fifty_at_work(production.url, key, seen["here"]),
+        fifty_at_work(other, key, seen["there"]),
+    ):
+        wait_for(lambda: all(len(of) > 50 for of in seen.values()), "fifty answers each", 60)
+        keys.revoke(production.services.engine, "viewer")
+        revoked = time.monotonic()
+        wait_for(lambda: all(of[-1][2] == 401 for of in seen.values()), "a refusal at both", TOLD_WITHIN + 30)
+        time.sleep(0.5)  # further requests, none of which may be let in again
+    for answers in seen.values():
+        assert {status for _, ended, status in answers if ended < revoked} == {200}
+        assert {status for began, _, status in answers if began > revoked + TOLD_WITHIN} <= {401, 429}
+        assert any(status == 401 for *_, status in answers)
+
+
+def test_others_wrong_keys_never_hold_up_a_right_one(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(imgpipe_env="production", **KEYS, auth_failures_per_minute=5)
+    url = f"{gateway.url}/api/avatars/figures"
+    wrong = [requests.get(url, headers=bearer("wrong"), timeout=30).status_code for _ in range(8)]
+    assert wrong == [401] * 5 + [429] * 3
+    for right in (KEYS["admin_api_key"], made(gateway, Role.VIEWER)):
+        assert requests.get(url, headers=bearer(right), timeout=30).status_code == 200
+
+
+def test_refused_credentials_leave_one_line_a_minute(production: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        requests.get(f"{production.url}/api/avatars/figures", headers=bearer("wrong-and-secret"), timeout=30)
+    lines = [record for record in caplog.records if record.message == "credentials refused"]
+    assert [(line.__dict__["address"], line.__dict__["route"]) for line in lines] == [
+        ("127.0.0.1", "GET /api/avatars/figures")
+    ]
+    assert "wrong-and-secret" not in caplog.text
+
+
+def test_the_command_makes_lists_and_revokes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    run = CliRunner()
+    created = run.invoke(imgpipe, ["keys", "create", "shop", "--role", "operator", "--expires", "90d"])
+    assert re.fullmatch(r"imgp_[A-Za-z0-9]{32}\n", created.output), created.output
+    (listed,) = json.loads(run.invoke(imgpipe, ["keys", "list", "--json"]).output)
+    assert (listed["name"], listed["role"], listed["revoked_at"]) == ("shop", "operator", None)
+    assert listed["expires_at"] is not None
+    assert run.invoke(imgpipe, ["keys", "revoke", "shop"]).exit_code == 0
+    assert "ended" in run.invoke(imgpipe, ["keys", "list"]).output
+    assert run.invoke(imgpipe, ["keys", "create", "x", "--role", "viewer", "--expires", "soon"]).exit_code == 2

@@ -1,0 +1,281 @@
+"""Sign-in at a real OpenID Connect provider (npm's oidc-provider), in Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from joserfc.jwk import RSAKey
+from playwright.sync_api import Browser, Page, expect
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.gateway.browser import NPM
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS
+from imgpipe_orchestration_tests.lacking import lacking
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+pytestmark = pytest.mark.slow
+
+SECRET = "the-secret-of-our-client-at-the-provider"
+ROLES = {"image-ops": "operator", "admins": "admin", "vera@example.com": "viewer"}
+GROUPS = {"olga": ["image-ops"], "ada": ["image-ops", "admins"], "nobody": ["cooks"]}
+
+
+class Provider:
+    """The provider's process, which a test may end and start anew."""
+
+    def __init__(self, gateway_port: int) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._back = f"http://127.0.0.1:{gateway_port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.key = RSAKey.generate_key(2048, {"use": "sig", "kid": "first", "alg": "RS256"})
+
+    def start(self, *, skew: int = 0) -> None:
+        if not (NPM / "oidc-provider").is_dir() or shutil.which("node") is None:
+            lacking("oidc-provider", "make npm-test-tools (needs npm and node)")
+        client = {
+            "client_id": "imgpipe",
+            "client_secret": SECRET,
+            "redirect_uris": [f"{self._back}/auth/callback"],
+            "post_logout_redirect_uris": [f"{self._back}/login"],
+        }
+        environ = {
+            **os.environ,
+            "NPM": str(NPM),
+            "PORT": str(self.port),
+            "CLIENT": json.dumps(client),
+            "GROUPS": json.dumps(GROUPS),
+            "JWK": json.dumps(self.key.as_dict(private=True)),
+            "SKEW": str(skew),
+        }
+        command = ["node", str(Path(__file__).with_name("provider.mjs"))]
+        self._process = subprocess.Popen(command, env=environ)
+        metadata = f"{self.url}/.well-known/openid-configuration"
+
+        def answers() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, "the provider has ended; its output says why"
+            try:
+                return requests.get(metadata, timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        wait_for(answers, "the provider", 60)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+
+
+@pytest.fixture
+def provider(free_gateway_port: int) -> Iterator[Provider]:
+    provider = Provider(free_gateway_port)
+    try:
+        provider.start()
+        yield provider
+    finally:
+        provider.stop()
+
+
+@pytest.fixture
+def free_gateway_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def gateway(make_gateway: Callable[..., Gateway], provider: Provider, free_gateway_port: int) -> Gateway:
+    return make_gateway(
+        port=free_gateway_port,
+        imgpipe_env="production",
+        **KEYS,
+        oidc_issuer=provider.url,
+        oidc_client_id="imgpipe",
+        oidc_client_secret=SECRET,
+        oidc_roles=json.dumps(ROLES),
+    )
+
+
+def sign_in(page: Page, gateway: Gateway, who: str, path: str = "/failures") -> None:
+    """From our login to the provider's form, its consent, and back."""
+    page.goto(gateway.url + path)
+    page.get_by_role("link", name=re.compile("Sign in at")).click()
+    page.locator("input[name=login]").fill(who)
+    page.locator("input[name=password]").fill("any")
+    page.locator("button[type=submit]").click()
+    page.get_by_role("button", name="Continue").click()
+
+
+@contextmanager
+def a_page(browser: Browser) -> Iterator[Page]:
+    """A page that may go to the provider as well."""
+    with browser.new_context() as context:
+        context.set_default_timeout(30_000)
+        yield context.new_page()
+
+
+@contextmanager
+def signed_in(browser: Browser, gateway: Gateway, who: str, path: str = "/failures") -> Iterator[Page]:
+    with a_page(browser) as page:
+        sign_in(page, gateway, who, path)
+        yield page
+
+
+def actions(gateway: Gateway) -> list[tuple[str, str]]:
+    return [(row["action"], row["who"]) for row in audit.page(gateway.services.engine, limit=50)]
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "hidden"),
+    [("vera", "viewer", {"Upload", "Keys", "Audit"}), ("olga", "operator", {"Keys", "Audit"}), ("ada", "admin", set())],
+)
+def test_people_get_the_role_of_their_group_or_address(
+    gateway: Gateway, browser: Browser, who: str, role: str, hidden: set[str]
+) -> None:
+    with signed_in(browser, gateway, who) as page:
+        expect(page).to_have_url(f"{gateway.url}/failures")
+        expect(page.locator("#who")).to_have_text(f"{who}@example.com ({role})")
+        menu = set(page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts())
+        assert {"Upload", "Keys", "Audit"} - menu == hidden
+        answer = page.goto(f"{gateway.url}/keys")
+        assert answer is not None
+        assert answer.status == (200 if role == "admin" else 403)
+        page.goto(f"{gateway.url}/upload")
+        expect(page.locator("form#upload")).to_be_visible(visible=role != "viewer")
+    assert actions(gateway)[0] == ("sign in", f"{who}@example.com")
+
+
+def test_somebody_without_a_role_is_refused_and_told_why(gateway: Gateway, browser: Browser) -> None:
+    with signed_in(browser, gateway, "nobody") as page:
+        expect(
+            page.get_by_text("nobody@example.com is signed in at the provider, but has no role here")
+        ).to_be_visible()
+        assert [one["name"] for one in page.context.cookies() if one["name"] == "imgpipe_session"] == []
+    assert actions(gateway) == [("sign in refused", "nobody@example.com")]
+
+
+def test_signing_out_ends_the_session_here_at_the_provider_and_in_every_copy(
+    gateway: Gateway, browser: Browser
+) -> None:
+    with signed_in(browser, gateway, "olga") as page:
+        copied = {one["name"]: one["value"] for one in page.context.cookies() if one["name"] == "imgpipe_session"}
+        assert requests.get(f"{gateway.url}/failures", cookies=copied, timeout=30).status_code == 200
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_role("button", name="Yes, sign me out").click()
+        expect(page).to_have_url(re.compile(f"{gateway.url}/login.*"))
+        page.get_by_role("link", name=re.compile("Sign in at")).click()
+        expect(page.locator("input[name=login]")).to_be_visible()  # the provider asks who it is, too
+    elsewhere = requests.get(f"{gateway.url}/failures", cookies=copied, allow_redirects=False, timeout=30)
+    assert elsewhere.status_code == 401
+
+
+def test_a_provider_that_is_away_is_named_and_ends_nobodys_session(
+    gateway: Gateway, provider: Provider, browser: Browser
+) -> None:
+    with signed_in(browser, gateway, "olga") as page:
+        provider.stop()
+        page.goto(f"{gateway.url}/media")
+        expect(page.locator("#who")).to_contain_text("olga")
+        page.get_by_role("button", name="Sign out").click()
+        wait_for(lambda: "imgpipe_session" not in str(page.context.cookies()), "the session's end", 30)
+    fresh = requests.get(f"{gateway.url}/auth/sign-in", timeout=30, allow_redirects=False)
+    assert fresh.status_code in {
+        303,
+        502,
+    }  # the metadata may still be known; then the browser meets the provider itself
+    assert ("sign out", "olga@example.com") in actions(gateway)
+
+
+def test_a_provider_that_was_never_there_is_named(gateway: Gateway, provider: Provider) -> None:
+    provider.stop()
+    answer = requests.get(f"{gateway.url}/auth/sign-in", timeout=30, allow_redirects=False)
+    assert answer.status_code == 502
+    assert "The sign-in provider does not answer" in answer.json()["detail"]
+
+
+def test_a_signing_key_may_change_and_clocks_may_be_five_minutes_apart(
+    gateway: Gateway, provider: Provider, browser: Browser
+) -> None:
+    with signed_in(browser, gateway, "olga"):
+        pass
+    provider.stop()
+    provider.key = RSAKey.generate_key(2048, {"use": "sig", "kid": "second", "alg": "RS256"})
+    for skew in (300, -300):
+        provider.start(skew=skew)
+        with signed_in(browser, gateway, "ada") as page:
+            expect(page.locator("#who")).to_have_text("ada@example.com (admin)")
+        provider.stop()
+
+
+def test_a_stolen_state_and_a_replayed_code_are_worth_nothing(gateway: Gateway, browser: Browser) -> None:
+    with a_page(browser) as page:
+        callbacks: list[str] = []
+        page.on("request", lambda asked: callbacks.append(asked.url) if "/auth/callback?" in asked.url else None)
+        sign_in(page, gateway, "olga")
+        expect(page.locator("#who")).to_contain_text("olga")
+        (used,) = callbacks
+        again = page.goto(used)
+        assert again is not None
+        assert again.status == 401
+    # Without the browser that began it, and with one that began another.
+    assert requests.get(used, timeout=30, allow_redirects=False).status_code == 401
+    thief = requests.Session()
+    begun = thief.get(f"{gateway.url}/auth/sign-in", timeout=30, allow_redirects=False)
+    assert parse_qs(urlsplit(begun.headers["Location"]).query)["code_challenge_method"] == ["S256"]
+    assert thief.get(used, timeout=30, allow_redirects=False).status_code == 401
+    assert thief.get(f"{gateway.url}/failures", timeout=30, allow_redirects=False).status_code == 401
+
+
+def test_a_session_ends_after_its_hours(
+    make_gateway: Callable[..., Gateway], provider: Provider, free_gateway_port: int, browser: Browser
+) -> None:
+    settings: dict[str, Any] = {"oidc_issuer": provider.url, "oidc_client_id": "imgpipe", "session_hours": 8 / 3600}
+    gateway = make_gateway(
+        port=free_gateway_port,
+        imgpipe_env="production",
+        **KEYS,
+        oidc_client_secret=SECRET,
+        oidc_roles=json.dumps(ROLES),
+        **settings,
+    )
+    with signed_in(browser, gateway, "olga") as page:
+        cookies = {one["name"]: one["value"] for one in page.context.cookies()}
+        time.sleep(9)
+        ended = requests.get(f"{gateway.url}/failures", cookies=cookies, allow_redirects=False, timeout=30)
+        assert ended.status_code == 401
+
+
+def test_dagsters_proxy_is_told_who_it_is_or_where_to_sign_in(gateway: Gateway, browser: Browser) -> None:
+    with signed_in(browser, gateway, "vera") as page:
+        cookies = {one["name"]: one["value"] for one in page.context.cookies() if one["name"] == "imgpipe_session"}
+    known = requests.get(f"{gateway.url}/auth/verify", cookies=cookies, timeout=30)
+    assert known.status_code == 204
+    assert (known.headers["X-Imgpipe-User"], known.headers["X-Imgpipe-Role"]) == ("vera@example.com", "viewer")
+    headers = {"X-Original-URL": "https://dagster.example/runs"}
+    unknown = requests.get(f"{gateway.url}/auth/verify", headers=headers, timeout=30)
+    assert unknown.status_code == 401
+    where = f"{gateway.url}/login?next=https%3A%2F%2Fdagster.example%2Fruns"
+    assert unknown.headers["X-Imgpipe-Sign-In"] == unknown.json()["sign_in"] == where
+
+
+def test_the_key_of_the_settings_opens_no_page_where_people_sign_in(gateway: Gateway) -> None:
+    sent = {"key": KEYS["admin_api_key"]}
+    answer = requests.post(f"{gateway.url}/login", data=sent, timeout=30, allow_redirects=False)
+    assert answer.status_code == 403
+    headers = {"Authorization": f"Bearer {KEYS['admin_api_key']}"}
+    assert requests.get(f"{gateway.url}/api/keys", headers=headers, timeout=30).status_code == 200
