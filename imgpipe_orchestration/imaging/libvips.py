@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ def libvips() -> Any:
     import pyvips
 
     pyvips.cache_set_max(0)
+    logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells each step of each image as INFO
     return pyvips
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 from dataclasses import replace
 
@@ -44,6 +45,12 @@ def test_the_picture_is_the_one_that_was_sent() -> None:
     original = picture(1280, 960)
     file = steps.make(encoded(original, "JPEG", quality=95), OPTIONS)
     assert difference(pixels(file.data), np.asarray(original.resize((853, 640), Image.Resampling.LANCZOS))) < 4
+
+
+def test_the_library_that_resizes_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        steps.make(encoded(picture(1280, 960), "JPEG"), OPTIONS)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
