@@ -14,7 +14,6 @@ from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.redaction import know
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
-from imgpipe_orchestration.storage.group_commit import GroupCommit
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.secrets import Vault
@@ -59,11 +58,6 @@ class Services:
     def claims(self) -> Claims:
         s = self.settings
         return Claims(self.engine, lease_seconds=s.lease_seconds, spending_pause=s.spending_pause_seconds)
-
-    @made_once
-    def group_commit(self) -> GroupCommit:
-        """Small writes of many requests, committed together."""
-        return GroupCommit(self.engine)
 
     @made_once
     def objects(self) -> ObjectStore:

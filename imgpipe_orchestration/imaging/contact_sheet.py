@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from imgpipe_orchestration.imaging import registers
 from imgpipe_orchestration.imaging.colour.alpha import flattened
 
 CELL = 96
@@ -40,7 +39,6 @@ def contact_sheet(pictures: Sequence[bytes]) -> bytes:
         top = row * step + (CELL - small.height) // 2
         sheet.paste(flattened(small), (left, top))
     out = io.BytesIO()
-    registers.clear()
     sheet.save(out, "WEBP", quality=70, method=4)
     return out.getvalue()
 

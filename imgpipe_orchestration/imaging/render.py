@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageChops
 
-from imgpipe_orchestration.imaging import memory
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
 from imgpipe_orchestration.imaging.background_model import remove_background_with_model
 from imgpipe_orchestration.imaging.colour.alpha import WHITE, drop_opaque_alpha, flattened, has_open_edges
@@ -40,7 +39,6 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-@memory.reused()
 def render(
     data: bytes,
     recipe: Recipe,

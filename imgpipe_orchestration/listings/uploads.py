@@ -21,6 +21,7 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.kept_answers import AnsweredMeanwhile, KeyedRequest
 from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration.storage.rows import transaction
 
 _PARALLEL_PUTS = 8
 
@@ -90,12 +91,12 @@ def upload(
     _keep_originals(services.listings_bucket, usable)
     # When the database goes away during the commit, nobody knows whether the rows are there. So the originals are kept
     # on errors, and the garbage collection removes those that no row names.
-    trace = str(tracing.current() or "")  # read here, because `group_commit` may write the rows in another thread
-    accepted = _Accepted(services, [image for image, _ in usable], rejected, trace)
+    images = [image for image, _ in usable]
     if keyed is None:
-        return services.group_commit.commit(_write, accepted)
+        with transaction(services.engine) as connection:
+            return _write(connection, services, images, rejected)
     try:
-        return keyed.first(lambda connection: _write(connection, [accepted])[0])
+        return keyed.first(lambda connection: _write(connection, services, images, rejected))
     except AnsweredMeanwhile:
         services.listings_bucket.discard(image.original_key for image, _ in usable)
         return upload(services, title, files, user_id=user_id, idempotency_key=idempotency_key)
@@ -168,44 +169,35 @@ def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, Sent]
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    """An upload whose originals are stored, and whose rows are to be written."""
-
-    services: Services
-    images: Sequence[store.NewImage]
-    rejected: Sequence[Rejected]
-    trace: str
-
-
-def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[dict[str, Any]]:
-    """Write the rows and queue items of some uploads; returns their answers.
+def _write(
+    connection: Connection, services: Services, images: Sequence[store.NewImage], rejected: Sequence[Rejected]
+) -> dict[str, Any]:
+    """Write the rows and queue items of an upload; returns its answer.
 
     An image whose file name is taken (same title, same first 8 digits of the id) gets another id; its original stays
     under the old one.
     """
-    services = uploads[0].services
-    written = [list(upload.images) for upload in uploads]
-    missing = [(number, index) for number, images in enumerate(written) for index in range(len(images))]
+    trace = str(tracing.current() or "")
+    written = list(images)
+    missing = list(range(len(written)))
     items: list[Item] = []
     while missing:
-        images = [written[number][index] for number, index in missing]
-        added = store.add(connection, images, max_retries=services.settings.listings_max_retries)
+        tried = [written[index] for index in missing]
+        added = store.add(connection, tried, max_retries=services.settings.listings_max_retries)
         taken = []
-        for number, index in missing:
-            image = written[number][index]
+        for index in missing:
+            image = written[index]
             if image.public_id in added:
-                items.append(replace(added[image.public_id], trace=uploads[number].trace))
+                items.append(replace(added[image.public_id], trace=trace))
             else:
                 public_id = uuid4()
                 name = model.file_name(image.listing_title, public_id)
-                written[number][index] = replace(image, public_id=public_id, file_name=name)
-                taken.append((number, index))
+                written[index] = replace(image, public_id=public_id, file_name=name)
+                taken.append(index)
         missing = taken
     # Last, because other uploads of the same users wait from here to the commit.
     services.claims.enqueue(connection, store.queue_of(services.settings), items)
-    base = services.settings.listings_public_url
-    return [_answer(base, images, upload.rejected) for images, upload in zip(written, uploads, strict=True)]
+    return _answer(services.settings.listings_public_url, written, rejected)
 
 
 def _answer(base: str, images: Sequence[store.NewImage], rejected: Sequence[Rejected]) -> dict[str, Any]:

@@ -189,12 +189,10 @@ def _illustrate(
 
 
 def _shown(image: Image.Image, side: int) -> _Shown:
-    from imgpipe_orchestration.imaging import registers  # numpy
 
     small = image.copy()
     small.thumbnail((side, side))
     file = BytesIO()
-    registers.clear()
     small.save(file, "WEBP", quality=72, method=2)
     uri = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
     return _Shown(uri, small.width, small.height)

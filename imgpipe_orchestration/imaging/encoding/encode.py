@@ -8,7 +8,6 @@ import os
 import numpy as np
 from PIL import Image
 
-from imgpipe_orchestration.imaging import registers
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.recipe import Recipe
@@ -48,7 +47,6 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
         quality: 0 to 100 in the encoder's own scale; PNG ignores it.
         exif: the only metadata written.
     """
-    registers.clear()
     large = image.width * image.height > recipe.large_pixels
     if kind == "avif":
         speed = recipe.avif_speed_large if large else recipe.avif_speed
@@ -70,14 +68,12 @@ def encode_draft(image: Image.Image, kind: Format, quality: int, recipe: Recipe,
     """
     if kind != "jpeg":
         return encode(image, kind, quality, recipe, exif)
-    registers.clear()
     return _into_file(image, "JPEG", quality=quality, subsampling=recipe.jpeg_subsampling)
 
 
 def encode_lossless(image: Image.Image, exif: bytes = b"") -> bytes:
     """The image (RGB or RGBA) as lossless WebP. At this effort a page of text of 1.6 megapixels takes 0.1 s, twice as
     long as a lossy file, and 0.3 to 0.5 of the bytes of half the effort."""
-    registers.clear()
     return _into_memory(image, "WEBP", lossless=True, quality=80, method=4, exif=exif)
 
 

@@ -12,7 +12,6 @@ from xml.sax.saxutils import quoteattr
 from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
-from imgpipe_orchestration.imaging import registers
 from imgpipe_orchestration.imaging.colour.alpha import WHITE, flattened
 from imgpipe_orchestration.imaging.encoding.encode import avif_420
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
@@ -125,6 +124,5 @@ def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
     small = shrink_within(image.reduce(halves) if halves > 1 else image, side, side)
     packet = xmp.encode()
     webp = io.BytesIO()
-    registers.clear()
     small.save(webp, "WEBP", quality=80, method=2, xmp=packet)
     return {"webp": webp.getvalue(), "avif": avif_420(small, _AVIF_QUALITY, speed=9, xmp=packet)}

@@ -14,7 +14,6 @@ from PIL import ExifTags, Image, ImageDraw
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft
 from imgpipe_orchestration.imaging.reading.metadata import exif_block
 from imgpipe_orchestration.imaging.recipe import MEDIA
-from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, photo, picture, pixels
 
 
@@ -93,11 +92,3 @@ def test_avif_keeps_colours_transparency_and_owner_whichever_library_writes_it(
         with Image.open(io.BytesIO(data)) as opened:
             assert np.asarray(opened)[:, :78, 3].max() < 8
             assert shown[:, 4:, 3].min() > 247
-
-
-def test_rendering_keeps_pillow_s_memory_only_while_it_lasts() -> None:
-    Image.core.reset_stats()
-    render(encoded(picture(700, 500), "PNG"), MEDIA)
-    stats = Image.core.get_stats()
-    assert stats["reused_blocks"] > 0
-    assert (stats["blocks_cached"], Image.core.get_blocks_max()) == (0, 0)
