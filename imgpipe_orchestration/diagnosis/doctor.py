@@ -59,7 +59,7 @@ def _checks(settings: Settings) -> list[Check]:
         # In production it may be a service of its own, beside which `imgpipe up` would start a second daemon.
         if settings.production:
             return "Start its service; if it runs, read its log."
-        return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder."
+        return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder, and kill {part} if it hangs."
 
     checks = [
         Check("settings", "Mend it and start again; docs/settings.md has its form.", configuration.settings),
