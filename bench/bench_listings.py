@@ -60,7 +60,7 @@ def main() -> None:
                 )
         print(f"uploads a second: {ours:.0f}, bare {bare:.0f}")
         bar("listings_uploads_over_bare", ours / bare, 0.6, at_least=True)
-        with services(postgres, s3, "drain", listings_bucket_name="drain", listings_run_seconds=600) as made:
+        with services(postgres, s3, "drain", listings_bucket_name="drain") as made:
             made.listings_bucket.ensure()
             ours, bare = drained(made, originals, arguments.images, arguments.rounds)
         print(f"images drained a second: {ours:.1f}, bare {bare:.1f}")

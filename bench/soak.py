@@ -40,7 +40,7 @@ DAYS = 0.0003
 
 def main() -> None:
     arguments = options(__doc__, uploads=5000, patience=600.0)
-    os.environ |= {"RETENTION_DAYS": str(DAYS), "RETENTION_RUNS_DAYS": str(DAYS)}
+    os.environ["RETENTION_DAYS"] = str(DAYS)
     with running_stack() as stack:
         for provider in ("openai", "google", "flowise", "vision_analysis"):
             for kind in ("server_error", "truncated_json", "cut", "rate_limit"):

@@ -101,9 +101,9 @@ def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> N
     description="Removes Dagster's old runs, events, logs and results of checks, but for those that the assets show."
 )
 def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    settings = backends.services.settings
-    pruned = prune_runs(context.instance, days=settings.retention_runs_days)
-    checks = prune_checks(context.instance, days=settings.retention_runs_days)
+    days = backends.services.settings.retention_days
+    pruned = prune_runs(context.instance, days=days)
+    checks = prune_checks(context.instance, days=days)
     context.add_output_metadata(
         {"runs_deleted": pruned.deleted, "runs_kept": pruned.kept, "check_results_deleted": checks}
     )

@@ -11,6 +11,9 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import kept_answers, retention
 from imgpipe_orchestration.vision_reports import retention as vision_reports
 
+ACCOUNTS_DAYS = 400
+"""Days that uses of paid calls are kept: last year's can be compared with this one's. Answers stay for ever."""
+
 
 def tidy(services: Services) -> dict[str, int]:
     """Remove history that is past its retention; returns the number of removed rows by kind (for vision reports:
@@ -19,8 +22,7 @@ def tidy(services: Services) -> dict[str, int]:
     Raises:
         BackendUnavailable: the database went away; rows that were removed before stay removed.
     """
-    settings, engine = services.settings, services.engine
-    days = settings.retention_days
+    engine, days = services.engine, services.settings.retention_days
     work = retention.purge_work(engine, days)
     return {
         "items": work.items,
@@ -29,7 +31,7 @@ def tidy(services: Services) -> dict[str, int]:
         "presigned_uploads": direct_uploads.forget_presigned(engine),
         "upload_traces": registering.forget_upload_traces(engine, days),
         "kept_answers": kept_answers.forget_answers(engine),
-        "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days),
-        "audit_months": audit.keep_months(engine, settings.audit_days),
+        "paid_call_uses": retention.purge_paid_call_uses(engine, ACCOUNTS_DAYS),
+        "audit_months": audit.keep_months(engine, services.settings.audit_days),
         "vision_reports": vision_reports.tidy(services, days),
     }

@@ -45,7 +45,6 @@ _DERIVED = {
     "public_base_url": "gateway_url",
     "media_backend_url": "public_base_url",
     "backend_api_url": "gateway_url",
-    "openai_image_edit_model": "openai_image_model",
 }
 """Settings whose default is another setting."""
 _FOLLOWING = {*_DERIVED, "dagster_pg_url", "smart_media_base_url", "listings_public_url"}
@@ -141,14 +140,7 @@ class Settings(BaseModel):
         30,
         gt=0,
         le=CENTURY_DAYS,
-        description="Days to keep finished items and their attempts.",
-    )
-    retention_runs_days: float = Field(30, gt=0, le=CENTURY_DAYS, description="Days to keep Dagster's runs and events.")
-    retention_accounts_days: float = Field(
-        400,
-        gt=0,
-        le=CENTURY_DAYS,
-        description="Days to keep records of paid calls. Answers stay.",
+        description="Days to keep finished items, their attempts, and Dagster's runs and events.",
     )
 
     # --- limits ------------------------------------------------------------------------------------------------
@@ -245,12 +237,9 @@ class Settings(BaseModel):
         "style,medium,quality_score,mood_keywords,dominant_colors,brand_colors,alt_text",
         description="Analysis fields that need no token. Empty: none.",
     )
-    analysis_token_seconds: float = Field(900, gt=0, description="Lifetime of an analysis token.")
     signed_url_keys: str = Field(
         "", description="Keys for signed URLs, comma-separated; the first signs. Empty: derived from SECRET_KEY."
     )
-    signed_url_seconds: float = Field(3600, gt=0, description="Lifetime of a private image's URL.")
-    direct_upload_seconds: float = Field(900, gt=0, description="Time to finish a direct upload.")
     s3_upload_endpoint: BaseUrl = Field("", description="S3 as clients reach it. Empty: S3_ENDPOINT.")
 
     # --- listings ----------------------------------------------------------------------------------------------
@@ -264,12 +253,9 @@ class Settings(BaseModel):
     )
     listings_max_height: int = Field(640, ge=1, le=16383, description="Largest height in pixels.")
     listings_webp_quality: int = Field(80, ge=1, le=100, description="WebP quality.")
-    listings_max_frames: int = Field(100, ge=1, description="Most frames of an animation.")
     listings_watermark_text: str = Field("imgpipe", description="The watermark's text.")
     listings_max_images: int = Field(100, ge=1, description="Most images in one upload.")
     listings_max_retries: int = Field(3, ge=1, description="Tries for one image.")
-    listings_run_seconds: float = Field(300, gt=0, description="Time budget for one run.")
-    listings_cache_seconds: int = Field(31_536_000, ge=0, description="Cache lifetime of a finished WebP.")
     debug_image_dir: str = Field("", description="Folder that POST /debug/upload-test-image may read. Empty: none.")
 
     # --- vision reports ----------------------------------------------------------------------------------------
@@ -281,16 +267,13 @@ class Settings(BaseModel):
     backend_api_key: str = Field("", description="Bearer key for BACKEND_API_URL; ours accepts it too.")
     vision_bucket_name: str = Field("vision-reports", description="Bucket for submitted images and reports.")
     vision_page_size: int = Field(50, ge=1, le=1000, description="Page size when listing analyses.")
-    vision_max_analyses: int = Field(1000, ge=1, description="Most analyses in one execution.")
     vision_parallel_analyses: int = Field(4, ge=1, description="Analyses processed at once in one run.")
     vision_parallel_calls: int = Field(8, ge=1, description="Parallel calls to the vision model in one run.")
     vision_timeout_seconds: float = Field(3600, gt=0, description="Time limit for a batch.")
     vision_patience_seconds: float = Field(
         60, ge=0, description="How long a run waits for batches before leaving them to a later run."
     )
-    vision_max_images: int = Field(200, ge=1, description="Most images in one analysis.")
     vision_image_max_bytes: int = Field(25 * 1024 * 1024, ge=1, description="Largest image to download.")
-    vision_report_max_bytes: int = Field(8_000_000, ge=200_000, description="Largest report.")
 
     # --- auto-marker -------------------------------------------------------------------------------------------
     job_interval_minutes: float = Field(5, gt=0, description="Minutes between rounds.")
@@ -315,23 +298,9 @@ class Settings(BaseModel):
     avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
         "medium", description="OpenAI's image quality."
     )
-    openai_image_edit_model: str = Field("", description="Model that draws the grid. Empty: OPENAI_IMAGE_MODEL.")
-    avatar_least_side: int = Field(256, ge=16, description="Smallest acceptable side of a picture, pixels.")
-    avatar_thumbnail_side: int = Field(256, ge=16, description="Side of thumbnails, pixels.")
     avatar_batch_size: int = Field(100, ge=1, description="Most people in one run.")
-    avatar_run_seconds: float = Field(1800, gt=0, description="Time budget for one image run.")
-    avatar_outage_seconds: float = Field(
-        21600, gt=0, description="How long a task waits for Flowise or OpenAI to return."
-    )
-    avatar_cleanup_days: float = Field(
-        7,
-        ge=0,
-        le=CENTURY_DAYS,
-        description="Days to keep images of cancelled and failed tasks.",
-    )
     c2pa_certificate: str = Field("", description="PEM chain for signing C2PA manifests. Empty: none.")
     c2pa_private_key: str = Field("", description="PEM key of C2PA_CERTIFICATE.")
-    c2pa_algorithm: Literal["es256", "es384", "ps256", "ed25519"] = Field("es256", description="Algorithm of that key.")
     c2pa_timestamp_url: str = Field("", description="RFC 3161 timestamp server. Empty: none.")
 
     @model_validator(mode="after")

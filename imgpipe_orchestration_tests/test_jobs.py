@@ -298,7 +298,7 @@ def test_the_job_runs_both_and_shows_what_it_removed(
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     backends = build_backends()
-    monkeypatch.setenv("RETENTION_RUNS_DAYS", "0.000000001")
+    monkeypatch.setenv("RETENTION_DAYS", "0.000000001")
     run(instance)
     result = retention.execute_in_process(instance=instance, resources={"backends": backends})
     assert result.success

@@ -66,7 +66,6 @@ def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path:
         ("GC_GRACE_HOURS", "1e12"),
         ("REQUEST_SECONDS", "inf"),
         ("AVATAR_IMAGE_QUALITY", "best"),
-        ("C2PA_ALGORITHM", "rsa"),
         ("FRONTEND_ORIGINS", "*"),
         ("FRONTEND_ORIGINS", "https://shop.example/"),
     ],

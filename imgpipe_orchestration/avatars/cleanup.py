@@ -1,4 +1,4 @@
-"""Removes the images of cancelled and failed tasks after AVATAR_CLEANUP_DAYS; `plan` is the dry run."""
+"""Removes the images of cancelled and failed tasks after KEPT_DAYS; `plan` is the dry run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from imgpipe_orchestration.storage.objects import StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
+
+KEPT_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def remove(services: Services) -> list[Removable]:
 
 def _due(services: Services) -> list[Task]:
     with transaction(services.engine) as connection:
-        return records.removable(connection, services.settings.avatar_cleanup_days)
+        return records.removable(connection, KEPT_DAYS)
 
 
 def _objects(services: Services, task: Task) -> list[StoredObject]:

@@ -69,7 +69,7 @@ def draw_grid(
 ) -> Answer:
     """Buy the grid of the person on the selfie `base` (PNG); otherwise as `draw_base`."""
     client, settings = _client(services), services.settings
-    model = settings.openai_image_edit_model
+    model = settings.openai_image_model
     options = _options(services, settings.avatar_grid_size)
     prompt = GRID_PROMPT.format(style=persona.style, prompt=persona.image_prompt)
     call = PaidCall.of(

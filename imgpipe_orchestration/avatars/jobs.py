@@ -24,7 +24,7 @@ avatar_daily = dg.define_asset_job(
     "avatar_daily",
     selection=dg.AssetSelection.assets(*DAILY).without_checks(),
     tags={"pipeline": "avatar_daily", "group": "avatars", **NETWORK},
-    description="Figures by day, and images of cancelled and failed tasks removed after AVATAR_CLEANUP_DAYS.",
+    description="Figures by day, and images of cancelled and failed tasks removed after a week.",
 )
 
 avatar_checks = dg.define_asset_job(

@@ -1,4 +1,4 @@
-"""Waits for a provider that is down without spending attempts, for up to AVATAR_OUTAGE_SECONDS.
+"""Waits for a provider that is down without spending attempts, for up to PATIENCE_SECONDS.
 
 Only calls that nobody charges for count: no connection, or a 5xx (`PartnerAway`). A call that timed out or broke off
 may have been charged, so it spends an attempt.
@@ -16,6 +16,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 
+PATIENCE_SECONDS = 6 * 3600.0
 SHORTEST, LONGEST = 15.0, 120.0
 """Limits of the seconds to the next try, which are a quarter of the time that the provider has been away."""
 
@@ -31,14 +32,14 @@ def waiting_out(services: Services, claim: Claim, work: Callable[[], None]) -> N
     """Do `work`, and let the item wait while a provider is away.
 
     Raises:
-        Outage: a provider is away, for less than AVATAR_OUTAGE_SECONDS so far.
+        Outage: a provider is away, for less than PATIENCE_SECONDS so far.
         PartnerRefused: it has been away for longer than that.
         Exception: from `work`.
     """
     try:
         work()
     except PartnerAway as away:
-        limit, waited = services.settings.avatar_outage_seconds, _waited(services, claim)
+        limit, waited = PATIENCE_SECONDS, _waited(services, claim)
         if waited >= limit:
             raise PartnerRefused(f"{away.public}; waited for since {_moment(-waited)}") from away
         pause = max(away.retry_after or 0.0, min(max(waited / 4, SHORTEST), LONGEST))

@@ -10,6 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.imaging.portraits.files import TRAINED
 from imgpipe_orchestration.services import Services
@@ -54,16 +58,30 @@ def signed(services: Services, png: bytes, title: str, *, parent: bytes | None =
     try:
         chain = Path(settings.c2pa_certificate).read_bytes()
         key = Path(settings.c2pa_private_key).read_bytes()
-        info = c2pa.C2paSignerInfo(
-            settings.c2pa_algorithm.encode(), chain, key, settings.c2pa_timestamp_url.encode() or None
-        )
+        info = c2pa.C2paSignerInfo(_algorithm(key).encode(), chain, key, settings.c2pa_timestamp_url.encode() or None)
         destination = io.BytesIO()
         with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(manifest)) as builder:
             if parent is not None:
                 builder.add_ingredient(json.dumps(_SELFIE), "image/png", io.BytesIO(parent))
             builder.sign(signer, "image/png", io.BytesIO(png), destination)
-    except (c2pa.C2paError, OSError) as error:
+    except (c2pa.C2paError, OSError, ValueError, UnsupportedAlgorithm) as error:
         raise SettingsError(
             f"C2PA_CERTIFICATE and C2PA_PRIVATE_KEY cannot sign: {error}", field="C2PA_CERTIFICATE"
         ) from error
     return destination.getvalue()
+
+
+def _algorithm(key: bytes) -> str:
+    """C2PA's name of the algorithm that signs with this PEM key.
+
+    Raises:
+        ValueError: it is no key, or of a kind that C2PA does not take.
+    """
+    read = load_pem_private_key(key, None)
+    if isinstance(read, ec.EllipticCurvePrivateKey):
+        return {256: "es256", 384: "es384", 521: "es512"}[read.key_size]
+    if isinstance(read, rsa.RSAPrivateKey):
+        return "ps256"
+    if isinstance(read, ed25519.Ed25519PrivateKey):
+        return "ed25519"
+    raise ValueError("C2PA takes keys of elliptic curves, RSA and Ed25519")

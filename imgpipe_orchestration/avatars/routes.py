@@ -133,7 +133,7 @@ def task(task_id: str, services: ServicesDep) -> TaskDetail:
 
 @router.post("/tasks/{task_id}/cancel")
 def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
-    """Stop a task. Its images are removed after AVATAR_CLEANUP_DAYS."""
+    """Stop a task. Its images are removed after a week."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         store.cancel(connection, services.claims, found)
@@ -184,7 +184,7 @@ def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30)
 
 @router.get("/cleanup")
 def cleanup_plan(services: ServicesDep) -> list[Removable]:
-    """The images that a clean-up would remove now: those of tasks cancelled or failed AVATAR_CLEANUP_DAYS ago."""
+    """The images that a clean-up would remove now: those of tasks cancelled or failed a week ago."""
     return cleanup.plan(services)
 
 

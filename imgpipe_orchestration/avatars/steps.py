@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 ALL_STEPS = frozenset(Step)
+LEAST_SIDE = 256
+"""Side of the smallest picture that is accepted from a model, pixels."""
+THUMBNAIL_SIDE = 256
 TRIES = 2
 """A persona fails after so many bought pictures that could not be used."""
 
@@ -71,9 +74,8 @@ class _Place:
         from imgpipe_orchestration.imaging.portraits.files import statement
         from imgpipe_orchestration.imaging.portraits.finishing import Wanted
 
-        settings = self.services.settings
         xmp = statement(persona.model or "", standin=persona.standin)
-        return Wanted(settings.avatar_least_side, settings.avatar_thumbnail_side, xmp)
+        return Wanted(LEAST_SIDE, THUMBNAIL_SIDE, xmp)
 
     def commit(self, step: Step, **values: Any) -> None:
         """Keep what a step made, under the claim's fence; the next step has all attempts again. What was bought while

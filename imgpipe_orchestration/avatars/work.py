@@ -21,6 +21,8 @@ from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
+RUN_SECONDS = 1800.0
+"""Time budget of one image run."""
 TASKS_AT_ONCE = 4
 """Tasks of one data run. Several, so that the next task's questions are asked while the first one's last round runs."""
 
@@ -99,7 +101,7 @@ def run_images(
             batch,
             pictures,
             threads=lanes.people,
-            deadline=time.monotonic() + settings.avatar_run_seconds,
+            deadline=time.monotonic() + RUN_SECONDS,
             further=None if any(claim.losses for claim in batch) else further,
             interrupted=lanes.interrupted,
         )

@@ -28,7 +28,7 @@ def openai(services: Services) -> str:
         there = client.models()
     finally:
         client.close()
-    for name in ("openai_vision_model", "openai_embedding_model", "openai_image_model", "openai_image_edit_model"):
+    for name in ("openai_vision_model", "openai_embedding_model", "openai_image_model"):
         model = getattr(settings, name)
         if there.get(model):
             raise Note(f"model {model} ends on {there[model]}", f"Set another one: {name.upper()}.")

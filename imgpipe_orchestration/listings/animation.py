@@ -28,7 +28,7 @@ _MOST_PLAYS = 2**16 - 1
 animation's milliseconds in an int."""
 
 DEEPEST = 10
-"""At most so many times LISTINGS_MAX_FRAMES frames are decoded; further ones are dropped. Bounds the time that a GIF of
+"""At most so many times `steps.MOST_FRAMES` frames are decoded; further ones are dropped. Bounds the time that a GIF of
 a million frames takes."""
 
 

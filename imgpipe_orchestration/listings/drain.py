@@ -27,6 +27,8 @@ from imgpipe_orchestration.storage.work import Outcome, set_if_interrupted, work
 
 log = logger(__name__)
 
+RUN_SECONDS = 300.0
+"""Time budget of one run over the queue."""
 _BATCHES_AT_ONCE = 2
 _AT_A_TIME = 10
 """After so many images of a batch a run checks whether its job was stopped."""
@@ -151,7 +153,7 @@ def drain(
     only_day: str | None = None,
     total: Drained | None = None,
 ) -> Drained:
-    """Work on what is due, within LISTINGS_RUN_SECONDS.
+    """Work on what is due, within RUN_SECONDS.
 
     Args:
         owner: of the claims. Those that it has taken over from a run that it repeats are released first.
@@ -164,7 +166,7 @@ def drain(
     """
     options = steps.options_of(services.settings)
     started = time.monotonic()
-    deadline = started + services.settings.listings_run_seconds
+    deadline = started + RUN_SECONDS
     total, guard = total or Drained(), threading.Lock()
     services.claims.release(owner, died=True)
     with services.claims.hold(owner):

@@ -10,6 +10,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
 from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
+from imgpipe_orchestration.listings.steps import CACHE_SECONDS
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import autocommit
@@ -82,7 +83,7 @@ def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> R
 
 def _finished(services: Services, image: store.Served, if_none_match: str) -> Reply:
     etag = f'"{image.webp_sha256}"'
-    caching = f"public, max-age={services.settings.listings_cache_seconds}"
+    caching = f"public, max-age={CACHE_SECONDS}"
     if has_it(if_none_match, etag):
         return Reply(304, b"", "image/webp", caching, etag)
     data = services.listings_bucket.get(image.file_name, size=image.webp_bytes)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.listings.animation import Frame
     from imgpipe_orchestration.storage.objects import Bucket
 
+CACHE_SECONDS = 31_536_000
+"""How long clients may keep a finished WebP: a year."""
+MOST_FRAMES = 100
+"""Most frames that an animation keeps; a longer one is thinned."""
 MAX_WIDTH = 16383
 """The widest a WebP can be (its container's specification: 14 bits)."""
 
@@ -36,7 +40,6 @@ class Options:
     quality: int
     max_frames: int
     watermark_text: str
-    cache_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ def upload(file: File, name: str, bucket: Bucket, options: Options) -> None:
     Raises:
         BackendUnavailable: the object store is away.
     """
-    caching = f"public, max-age={options.cache_seconds}"
+    caching = f"public, max-age={CACHE_SECONDS}"
     bucket.put(name, file.data, content_type="image/webp", cache_control=caching)
 
 
@@ -213,9 +216,8 @@ def options_of(settings: Settings) -> Options:
         steps=names,
         max_height=settings.listings_max_height,
         quality=settings.listings_webp_quality,
-        max_frames=settings.listings_max_frames,
+        max_frames=MOST_FRAMES,
         watermark_text=settings.listings_watermark_text,
-        cache_seconds=settings.listings_cache_seconds,
     )
 
 

@@ -23,6 +23,8 @@ from imgpipe_orchestration.storage.rows import transaction
 
 STAGING = "staging/"
 MOST_OPEN = 100
+OPEN_SECONDS = 900.0
+"""How long an upload straight to S3 may take to be committed."""
 """Announced uploads of one user that are neither committed nor expired."""
 
 
@@ -61,7 +63,6 @@ def presign(
     field = uploads.field_named(kind)
     uploads.check_size(services, field, size)
     upload_id = secrets.token_urlsafe(18)
-    seconds = services.settings.direct_upload_seconds
     key = f"{STAGING}{user_id}/{upload_id}"
     row = {
         "id": upload_id,
@@ -72,14 +73,14 @@ def presign(
         "bytes": size,
         "private": private,
         "object_key": key,
-        "seconds": seconds,
+        "seconds": OPEN_SECONDS,
     }
     with transaction(services.engine) as connection:
         connection.execute(_ONE_AT_A_TIME, {"user_id": user_id})
         if (connection.scalar(_OPEN, {"user_id": user_id}) or 0) >= MOST_OPEN:
-            raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=seconds)
+            raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=OPEN_SECONDS)
         expires_at = connection.execute(_INSERT, row).scalar_one()
-    url, headers = services.upload_bucket.presign_put(key, seconds=seconds, content_type=content_type, size=size)
+    url, headers = services.upload_bucket.presign_put(key, seconds=OPEN_SECONDS, content_type=content_type, size=size)
     return PresignedUpload(upload_id, url, headers, expires_at)
 
 

@@ -80,7 +80,7 @@ async def set_privacy(request: Request, media: Owned, wish: Privacy, services: S
 class Signing(BaseModel):
     """What the URL is to open; a parameter that is left out may have any value."""
 
-    seconds: float | None = Field(None, gt=0, le=WEEK, description="How long; SIGNED_URL_SECONDS without it.")
+    seconds: float | None = Field(None, gt=0, le=WEEK, description="How long; an hour without it.")
     size: Literal["thumbnail", "small", "grid", "detail", "header", "zoom"] | None = None
     format: Format | None = None
     bg: Literal["original", "removed"] | None = None

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+REPORT_BYTES = 8_000_000
+"""Size of the largest report."""
 _DETAIL = "high"
 
 
@@ -167,7 +169,7 @@ class BatchWorker:
         html = report.write(
             batch,
             picture=lambda image: self._stored(_view_key(batch, image), image.view_bytes),
-            limit=self._settings.vision_report_max_bytes,
+            limit=REPORT_BYTES,
         )
         key = f"reports/{batch.batch_id}.html"
         self._bucket.put(key, html, content_type="text/html; charset=utf-8")

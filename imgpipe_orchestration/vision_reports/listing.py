@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+MOST_ANALYSES = 1000
+"""Most analyses that one execution takes up."""
 _DOCUMENTS_LIMIT = 2000
 LIST_SECONDS, PAGE_SECONDS = 60.0, 60.0
 """Time for an execution's list, after which no further page is asked for, and for a page with all its tries. The run
@@ -47,7 +49,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
     unusable: list[str] = []
     nobodys: list[str] = []
     notes: list[str] = []
-    most, foreign = settings.vision_max_analyses, 0
+    foreign = 0
     with api_of(services, connection, RetryPolicy(budget=PAGE_SECONDS)) as api, _as_far_as_it_came(listed, notes):
         for found in api.unprocessed(page_size=settings.vision_page_size, seconds=LIST_SECONDS):
             if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
@@ -56,10 +58,11 @@ def fetch_list(services: Services, claim: Claim) -> None:
                 name = found.vision_analysis_id or "an entry without an id"
                 whose = unusable if found.organization_id else nobodys
                 whose.append(plain_text(f"{name}: {found.reason}", 300))
-            elif len(listed) < most:
+            elif len(listed) < MOST_ANALYSES:
                 listed.append(_listed(found))
             else:
-                notes.append(f"More than {most:,} analyses are unprocessed; the others are left to later executions.")
+                told = f"More than {MOST_ANALYSES:,} analyses are unprocessed"
+                notes.append(f"{told}; the others are left to later executions.")
                 break
     notes += [
         f"Entries of the list that {fault}: {len(entries)} ({'; '.join(entries[:5])})."

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+MOST_IMAGES = 200
+"""Most images taken from one analysis."""
+
 _Value = TypeVar("_Value")
 
 
@@ -141,7 +144,7 @@ class AnalysisWorker:
             analysis.documents,
             fetcher=self._services.fetcher,
             limits=FetchLimits(max_bytes=settings.vision_image_max_bytes),
-            max_images=settings.vision_max_images,
+            max_images=MOST_IMAGES,
             patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
             hand_over=lambda picture: backend.upload(picture, organization),
         )

@@ -34,8 +34,6 @@ def avatar_settings(settings: Settings, standins: StandInAccess) -> Settings:
             "flowise_base_url": standins.flowise_url,
             "avatar_base_size": "384x384",
             "avatar_grid_size": "768x768",
-            "avatar_least_side": 200,
-            "avatar_thumbnail_side": 64,
             "avatar_image_timeout_seconds": 10.0,
             "partner_timeout_seconds": 10.0,
             "lease_seconds": 2.0,

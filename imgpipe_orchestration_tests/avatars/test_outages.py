@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars import outages, store
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
@@ -78,10 +78,10 @@ def test_a_provider_that_stays_away_is_given_up_with_the_reason_and_a_retry_wait
         desk.data()
         assert desk.services.claims.claim_these(store.DATA, "dies", [task.id])
         desk.services.claims.release("dies", died=True)  # which says nothing of the provider
-        limit = desk.services.settings.avatar_outage_seconds
         with transaction(desk.services.engine) as connection:
             connection.execute(
-                text("update work_attempts set ended_at = ended_at - make_interval(secs => :limit)"), {"limit": limit}
+                text("update work_attempts set ended_at = ended_at - make_interval(secs => :limit)"),
+                {"limit": outages.PATIENCE_SECONDS},
             )
         desk.now()
         desk.data()

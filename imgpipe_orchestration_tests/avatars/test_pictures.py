@@ -46,7 +46,7 @@ def test_people_are_invented_and_pictured_with_the_documents_states_keys_and_url
             thumbnail = desk.services.avatars_bucket.get(f"{prefix}/image_2_thumb.{kind}")
             assert source_of(thumbnail) == TRAINED
             with Image.open(BytesIO(thumbnail)) as image:
-                assert max(image.size) == 64
+                assert max(image.size) == 256
 
     manifest = json.loads(desk.services.avatars_bucket.get(f"avatars/task_{task.id}/manifest.json"))
     assert [p["status"] for p in manifest["personas"]] == ["completed"] * 3

@@ -73,10 +73,14 @@ def test_the_latest_day_has_its_turn_behind_any_number_of_days(client: Client, s
     assert begun.index((latest,)) < 3, "two batches are begun at once, and either may be first"
 
 
-def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(client: Client, settings: Settings) -> None:
+def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queued(client, *(photo(),) * 12)
-    hurried = Services(settings.model_copy(update={"listings_run_seconds": 0.001}))
-    done = drain(hurried, "run-1")
+    hurried = Services(settings)
+    with monkeypatch.context() as budget:
+        budget.setattr("imgpipe_orchestration.listings.drain.RUN_SECONDS", 0.001)
+        done = drain(hurried, "run-1")
     assert done.processed < 12
     assert done.ended == "the time budget is used up"
     assert rows(hurried, "select count(*) from work_items where state = 'claimed'") == [(0,)]

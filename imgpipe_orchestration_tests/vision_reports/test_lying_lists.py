@@ -83,7 +83,7 @@ def test_what_cannot_be_used_of_the_list_has_failed_for_the_organization_it_name
 def test_more_than_one_execution_takes_is_left_to_the_next_and_said(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISION_MAX_ANALYSES", "2")
+    monkeypatch.setattr(listing, "MOST_ANALYSES", 2)
     monkeypatch.setenv("VISION_PAGE_SIZE", "1")
     for _ in range(3):
         desk.seed(images=1, descriptions=False)

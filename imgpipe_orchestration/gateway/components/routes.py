@@ -176,7 +176,7 @@ answer_preflights(router, "/api/images/{media_id}/analysis", "Authorization")
 
 @router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(allowed)])
 def analysis_token(media_id: RowId, services: ServicesDep) -> TokenAnswer:
-    """A token with which a browser reads this image's whole analysis for ANALYSIS_TOKEN_SECONDS."""
+    """A token with which a browser reads this image's whole analysis for 15 minutes."""
     with transaction(services.engine) as connection:
         store.media_file(connection, media_id)
     token, ends = tokens.issue(services.settings, media_id)

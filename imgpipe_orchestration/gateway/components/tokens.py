@@ -11,10 +11,12 @@ import jwt
 from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.settings import Settings
 
+VALID_SECONDS = 900
 
-def issue(settings: Settings, media_id: int) -> tuple[str, datetime]:
+
+def issue(settings: Settings, media_id: int, *, seconds: float = VALID_SECONDS) -> tuple[str, datetime]:
     """A token for one image, and when it ends."""
-    ends = datetime.now(UTC) + timedelta(seconds=settings.analysis_token_seconds)
+    ends = datetime.now(UTC) + timedelta(seconds=seconds)
     return jwt.encode({"aud": str(media_id), "exp": ends}, _key(settings), algorithm="HS256"), ends
 
 

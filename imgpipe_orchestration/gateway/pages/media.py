@@ -242,8 +242,7 @@ def _distance(found: Found) -> str:
 
 def signature(services: Services, media_id: int, *, private: bool) -> str:
     """The signature with which the operator's page shows a private image; empty for other images."""
-    seconds = services.settings.signed_url_seconds
-    return signing.sign(services.settings, media_id, seconds=seconds, fixed={})[0] if private else ""
+    return signing.sign(services.settings, media_id, seconds=signing.VALID_SECONDS, fixed={})[0] if private else ""
 
 
 def _one_of(kind: Any, value: str) -> Any:

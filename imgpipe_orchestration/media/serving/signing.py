@@ -23,6 +23,8 @@ from imgpipe_orchestration.media.serving import decision
 from imgpipe_orchestration.settings import Settings
 
 PARAMETER = "signature"
+VALID_SECONDS = 3600.0
+"""How long the signed URL of a private image is valid, unless its owner says otherwise."""
 """The query parameter."""
 NOTHING: Mapping[str, str] = {}
 
@@ -49,8 +51,8 @@ def sign(settings: Settings, media_id: int, *, seconds: float, fixed: Mapping[st
 def signed_url(
     settings: Settings, media_id: int, *, seconds: float | None = None, fixed: Mapping[str, str] = NOTHING
 ) -> tuple[str, datetime]:
-    """The signed URL of a private image, valid for `seconds` (default SIGNED_URL_SECONDS), and when it ends."""
-    signature, ends = sign(settings, media_id, seconds=seconds or settings.signed_url_seconds, fixed=fixed)
+    """The signed URL of a private image, valid for `seconds` (default VALID_SECONDS), and when it ends."""
+    signature, ends = sign(settings, media_id, seconds=seconds or VALID_SECONDS, fixed=fixed)
     query = {"size": decision.DEFAULT_SIZE, **fixed, PARAMETER: signature}
     return f"{settings.smart_media_base_url}/{media_id}?{urlencode(query)}", ends
 

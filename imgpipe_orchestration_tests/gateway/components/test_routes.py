@@ -51,7 +51,7 @@ def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) 
     whole = gateway.get("/api/images/1/analysis", Authorization=f"Bearer {token}").json()
     assert set(whole["analysis"]) > set(public["analysis"])
     assert gateway.get("/api/images/2/analysis", Authorization=f"Bearer {token}").status_code == 401
-    old, _ = tokens.issue(gateway.settings.model_copy(update={"analysis_token_seconds": -5}), 1)
+    old, _ = tokens.issue(gateway.settings, 1, seconds=-5)
     assert gateway.get("/api/images/1/analysis", Authorization=f"Bearer {old}").status_code == 401
 
 

@@ -31,8 +31,6 @@ def drawing(make_gateway: MakeGateway, standins: StandInAccess) -> Gateway:
         flowise_base_url=standins.flowise_url,
         avatar_base_size="384x384",
         avatar_grid_size="768x768",
-        avatar_least_side=200,
-        avatar_thumbnail_side=128,
     )
 
 
@@ -52,8 +50,8 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         work.run_data(gateway.services, "run-1")
         work.run_images(gateway.services, "run-2")
         expect(page.locator(".faces img")).to_have_count(10)
-        expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 128)
-        expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 128)
+        expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 256)
+        expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 256)
         assert guest.axe() == []
         with page.expect_download() as csv:
             page.get_by_role("link", name="CSV").click()
