@@ -88,7 +88,7 @@ def shell(open_folder: Path) -> Shell:
 
 
 def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
-    demo, test, up, keep, status, doctor, requeue, env, upload, backfill, without_dagster, dagster_dev = COMMANDS
+    demo, up, test, env, upload, look, keep, status, doctor, requeue, backfill, without_dagster, dagster_dev = COMMANDS
 
     assert "everything arrived" in shell.type(demo)
     assert " passed" in shell.type(test + ONE_TEST)
@@ -105,6 +105,7 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     assert "bad " not in shell.type(doctor)
     shell.type(requeue)
     assert '"status":"pending"' in shell.type(f"{env}; {upload}")
+    assert '"profile_image_path"' in shell.type(f"{env}; {look}")
     assert "Launched backfill" in shell.type(f"{env}; {backfill}")
     shell.type(".venv/bin/imgpipe down")
     assert "no stack runs" in shell.type(status, code=3)

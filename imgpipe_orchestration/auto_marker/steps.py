@@ -45,7 +45,7 @@ marked but not counted."""
 
 GIVEN_UP = "its runs were interrupted: what they marked is not known"
 OFF = (
-    "automatic marking is off for this customer; it is switched on under Image processing, or by PUT "
+    "automatic marking is off for this customer; it is switched on under Auto-marker, or by PUT "
     "/api/customers/{customer_id}/image-config"
 )
 OFF_MEANWHILE = "automatic marking was switched off meanwhile; what was marked before stays so"

@@ -271,3 +271,13 @@ _COMPLETE = text(f"""
         base_image_url = :base, image_1_url = :url_1, image_2_url = :url_2, image_3_url = :url_3, image_4_url = :url_4
     where id = :id
 """)
+
+
+def first_pictured(connection: Connection, task_ids: Sequence[str]) -> dict[str, int]:
+    """Of each task, by its public id, the first persona who has a picture; tasks without one are left out."""
+    query = text("""
+        select distinct on (t.task_id) t.task_id, r.id from generation_tasks t
+        join generation_results r on r.task_id = t.id
+        where t.task_id = any(:tasks) and r.status = 'completed' order by t.task_id, r.id
+    """)
+    return {str(row.task_id): row.id for row in connection.execute(query, {"tasks": [str(one) for one in task_ids]})}

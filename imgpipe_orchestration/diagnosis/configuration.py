@@ -60,7 +60,7 @@ def _files(settings: Settings) -> None:
 def settings(services: Services) -> str:
     check_settings(services.settings)
     if said := misspelled():
-        raise Note("; ".join(said), "Mend the name and start again, or take the variable away.")
+        raise Note("; ".join(said), "Fix the name and start again, or remove the variable.")
     return "every one can be used"
 
 

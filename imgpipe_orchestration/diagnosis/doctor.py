@@ -62,7 +62,7 @@ def _checks(settings: Settings) -> list[Check]:
         return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder, and kill {part} if it hangs."
 
     checks = [
-        Check("settings", "Mend it and start again; docs/settings.md has its form.", configuration.settings),
+        Check("settings", "Fix it and start again; docs/settings.md shows the format.", configuration.settings),
         Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", configuration.keys),
         Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", configuration.sign_in),
         Check("public addresses", "Set them to what clients reach from outside.", configuration.addresses),
@@ -93,8 +93,8 @@ def _checks(settings: Settings) -> list[Check]:
             "Check CELERY_RESULT_BACKEND: no run can be launched without it.",
             servers.worker_reports,
         ),
-        Check("runs that begin", start("dagster-webserver"), servers.beginning),
-        Check("runs at work", f"Check DATABASE_URL{ours}", servers.at_work),
+        Check("Dagster runs starting", start("dagster-webserver"), servers.beginning),
+        Check("Dagster runs in progress", f"Check DATABASE_URL{ours}", servers.at_work),
         Check("paid calls", "", partners.paid_calls),
         Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", partners.openai),
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),

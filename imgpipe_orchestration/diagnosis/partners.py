@@ -44,7 +44,7 @@ def paid_calls(services: Services) -> str:
         spent = sum(line.cost_usd for line in spending.today(connection, by=[]))
     if pauses:
         waits = [f"{one.provider} is not asked until {one.until:%H:%M} UTC: {one.reason}" for one in pauses]
-        raise Note("; ".join(waits), "Once that is mended, `imgpipe requeue PIPELINE` ends the pauses.")
+        raise Note("; ".join(waits), "Once that is fixed, `imgpipe requeue PIPELINE` ends the pauses.")
     if budget and spent >= budget:
         raise Note(f"DAILY_BUDGET_USD, {budget}, is used up", "Raise it, or wait for tomorrow (UTC).")
     return f"{spent:.2f} USD today, and no provider is paused"

@@ -70,7 +70,7 @@ def daemon(services: Services) -> str:
     silent = time.time() - max((status["lastHeartbeatTime"] or 0 for status in required), default=0)
     said = {error["message"].strip() for status in required for error in status["lastHeartbeatErrors"]}
     if said and silent <= _SILENT_SECONDS:
-        raise Bad(redact("; ".join(sorted(said))), "Mend what it says, which it goes on saying for up to five minutes.")
+        raise Bad(redact("; ".join(sorted(said))), "Fix what it says. It stays for up to five minutes after that.")
     ill = [status["daemonType"] for status in required if not status["healthy"] or silent > _SILENT_SECONDS]
     if ill:
         raise Bad(f"no heartbeat of {', '.join(ill).lower()}")
@@ -79,7 +79,7 @@ def daemon(services: Services) -> str:
             f"its last heartbeat is {-silent:.0f} s ahead of this machine's clock",
             "Where the clock was set back, start the daemon again: it waits for the time it was; else set the clocks.",
         )
-    return f"{len(required)} daemons beat"
+    return f"{len(required)} daemons are healthy"
 
 
 def automation(services: Services) -> str:
@@ -104,12 +104,12 @@ def automation(services: Services) -> str:
                     off.append(one["name"])
     if failed:
         raise Bad(
-            f"the last tick failed of {', '.join(failed)}: {redact(next(iter(failed.values())))}",
-            "Mend what it says; the sensor ticks again by itself. Its page in the Dagster UI (Automation) says more.",
+            f"These failed at their last tick: {', '.join(failed)}. First error: {redact(next(iter(failed.values())))}",
+            "Fix it; sensors retry by themselves. Details: Automation, in the Dagster UI.",
         )
     if off:
         raise Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
-    return f"{started} are on"
+    return f"{started} running"
 
 
 def _reason(error: dict[str, Any]) -> str:
@@ -132,7 +132,7 @@ def beginning(services: Services) -> str:
             "Where workers of their queue are idle, the broker lost them: end them by forced termination in the Dagster"
             " UI (Runs); their work goes on with the next run.",
         )
-    return f"{len(waiting)} begin at this moment"
+    return str(len(waiting))
 
 
 def at_work(services: Services) -> str:
@@ -154,7 +154,7 @@ def at_work(services: Services) -> str:
             " it in the Dagster UI (Runs), which kills it after 200 s, or kill its process; what it holds goes on in"
             " another run.",
         )
-    return f"{len(jobs)} are"
+    return str(len(jobs))
 
 
 def _told_by_dagster(settings: Settings, query: str) -> Any:

@@ -75,7 +75,7 @@ def bucket(name: str, services: Services) -> str:
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
-        raise Bad("there is no such bucket", "Make it, or mend the setting that names it.") from error
+        raise Bad("there is no such bucket", "Create it, or fix the setting that names it.") from error
     # On a full disk a store still answers whoever reads; and objects are read and written by another library, with
     # certificates of its own.
     there.put(_PROBE, bytes(_PROBE_BYTES), content_type="application/octet-stream")

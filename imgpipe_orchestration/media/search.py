@@ -23,9 +23,13 @@ PLAIN_BITS = 8
 """Most bits set in the perceptual hash of a picture without shapes; in others about half of them are set."""
 SAME_SHARE = 0.8
 """Share of colours that plain pictures must have in common to look alike."""
+LIKE_FAR = 0.4
+"""Cosine distance past which two images do not show similar things: unrelated captions are 0.6 to 0.9 apart."""
 MEANING_FAR = 0.8
 """Cosine distance past which two texts are unrelated."""
-COLOUR_FAR = 0.12
+COLOUR_SHARE = 0.05
+"""Share of an image that a colour must have: nearly every photograph has a little of each."""
+COLOUR_FAR = 0.1
 """Distance in Oklab past which two colours count as different."""
 CANDIDATES = 400
 """Neighbours that an index examines, and images that it gives for a word of many names."""
@@ -132,7 +136,7 @@ def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: i
         ),
         images as (
             select media_id, sum(share) as share, min(distance) as distance from near
-            where distance <= {COLOUR_FAR} group by media_id
+            where distance <= {COLOUR_FAR} group by media_id having sum(share) >= {COLOUR_SHARE}
         )
         select {_COLUMNS}, images.distance from images join {_TABLES} on f.id = images.media_id
         order by images.share * (1 - images.distance / {COLOUR_FAR}) desc, f.id desc limit :limit
@@ -153,7 +157,8 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int)
     found = {one.id: one for one in _by_looks(connection, media_id, looks, filters, limit)}
     if meaning is not None:
         for one in _by_meaning(connection, meaning, filters, limit + 1):
-            found.setdefault(one.id, one)
+            if one.distance is not None and one.distance <= LIKE_FAR:
+                found.setdefault(one.id, one)
     found.pop(media_id, None)
     return list(found.values())[:limit]
 

@@ -72,7 +72,7 @@ def test_a_customer_who_is_off_and_asks_is_told_why_nothing_happened(services: S
     round_of(services, scheduled=False)
     shown = job_instances.get(services.engine, asked.id).shown()
     assert (shown["status"], shown["images_marked"]) == ("completed", 0)
-    assert "automatic marking is off for this customer; it is switched on under Image processing" in shown["note"]
+    assert "automatic marking is off for this customer; it is switched on under Auto-marker" in shown["note"]
     assert marked(services, "off") == 0
 
 

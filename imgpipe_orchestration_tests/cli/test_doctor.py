@@ -68,7 +68,11 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert found["OpenAI"]["verdict"] == "note"
     assert found["gateway"]["verdict"] == "bad"
     assert "imgpipe up" in found["gateway"]["do"]
-    for asked in ("Dagster daemon", "sensors and schedules", "runs that begin"):  # the UI is away, and no more is known
+    for asked in (
+        "Dagster daemon",
+        "sensors and schedules",
+        "Dagster runs starting",
+    ):  # the UI is away, and no more is known
         assert found[asked]["verdict"] == "bad"
         assert found[asked]["seen"].startswith("not known: the Dagster UI")
 
@@ -181,7 +185,7 @@ def test_doctor_does_not_blame_a_dagster_ui_alone_that_answers_without_its_datab
         told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
     found = {finding["what"]: finding for finding in json.loads(told)}
     assert found["Dagster UI"]["verdict"] == "ok"
-    for what in ("Dagster daemon", "sensors and schedules", "runs that begin"):
+    for what in ("Dagster daemon", "sensors and schedules", "Dagster runs starting"):
         assert found[what]["verdict"] == "bad"
         assert "Dagster's database" in found[what]["do"]
 
@@ -202,7 +206,7 @@ def test_doctor_says_in_dagsters_words_that_the_code_server_is_away(run: Run) ->
         words: str = next(one["seen"] for one in json.loads(told) if one["what"] == "sensors and schedules")
         return words
 
-    failed = "the last tick failed of pending_images_sensor: "
+    failed = "These failed at their last tick: pending_images_sensor. First error: "
     assert seen(unreachable, dump) == failed + unreachable
     assert seen("Error occurred during the execution", "The database cannot be reached.").endswith("be reached.")
 
@@ -216,10 +220,12 @@ def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
         body = json.dumps({"data": {"runsOrError": {"results": runs}}}).encode()
         with serving(lambda handler, _: reply(handler, body)) as server:
             told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
-        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "runs that begin")
+        one: dict[str, str] = next(
+            finding for finding in json.loads(told) if finding["what"] == "Dagster runs starting"
+        )
         return one
 
-    assert (found(4)["verdict"], found()["seen"]) == ("ok", "0 begin at this moment")
+    assert (found(4)["verdict"], found()["seen"]) == ("ok", "0")
     late = found(2, 12)
     assert (late["verdict"], late["seen"]) == (
         "note",
@@ -241,7 +247,9 @@ def test_doctor_names_a_run_that_does_not_renew_its_leases(run: Run, settings: S
         body = json.dumps({"data": {"runsOrError": {"results": [*started, {"runId": "marking", "jobName": MARKER}]}}})
         with serving(lambda handler, _: reply(handler, body.encode())) as server:
             told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
-        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "runs at work")
+        one: dict[str, str] = next(
+            finding for finding in json.loads(told) if finding["what"] == "Dagster runs in progress"
+        )
         return one
 
     assert (found()["verdict"], found(awake=60)["seen"]) == ("ok", "2 are")

@@ -73,8 +73,8 @@ def test_doctor_names_a_sensor_whose_ticks_fail(stack: Stack) -> None:
         said = wait_for(lambda: told if (told := automation(stack))[0] == "bad" else None, "the failed tick", 60)
     finally:
         rename("aside", "pending_intake")
-    assert said[1].startswith("the last tick failed of pending_images_sensor: ")
-    assert "Mend what it says" in said[2]
+    assert said[1].startswith("These failed at their last tick: pending_images_sensor. First error: ")
+    assert "Fix what it says" in said[2]
     wait_for(lambda: automation(stack)[0] == "ok", "the next tick", 60)
 
 

@@ -15,14 +15,16 @@ class Advice(NamedTuple):
     may_help: bool = True
 
 
-_THE_FILE = "The file itself is at fault, and another try ends the same: have it {} and uploaded again."
+_THE_FILE = "The file itself is broken or unsuitable, so retrying won't help. Have it {} and uploaded again."
 _ADVICE = {
     "bad-image": Advice(_THE_FILE.format("saved anew"), may_help=False),
     "too-large": Advice(_THE_FILE.format("saved smaller"), may_help=False),
-    "partner-refused": Advice("The provider said no for good. Another try helps once what it refused is changed."),
-    "worker-died": Advice("Its worker died at every try. Look at the last run's log before you requeue it."),
+    "partner-refused": Advice(
+        "The provider rejected the request. Retrying won't help until you change what it rejected.", may_help=False
+    ),
+    "worker-died": Advice("The worker died on every attempt. Read the last run's log before you requeue it."),
 }
-_ANY = Advice("Another try may help once its cause is gone.")
+_ANY = Advice("Retry once the cause is fixed.")
 
 
 def advice(code: str | None) -> Advice:

@@ -29,12 +29,15 @@ PRESET = TaskRequest(count=3)
 def tasks(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
     """The form, the tasks (newest first), and figures of the last days."""
     found = routes.tasks(services, before=int(before) if before else None, limit=PER_PAGE)
+    with transaction(services.engine) as connection:
+        faces = results.first_pictured(connection, [task.task_id for task in found.tasks])
     days = [] if before else routes.daily(services, days=SHOWN_DAYS)
     return page(
         request,
         "avatars.html",
         session,
         tasks=found.tasks,
+        faces=faces,
         more=found.next,
         most=MOST_PERSONAS,
         preset=PRESET,

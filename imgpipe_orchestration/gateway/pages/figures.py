@@ -16,7 +16,10 @@ from imgpipe_orchestration.gateway.pages.subjects import Subjects, subjects
 from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media import search
 from imgpipe_orchestration.media.intake import with_unseen
+from imgpipe_orchestration.media.model import MediaStatus
+from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances, spending
@@ -30,6 +33,8 @@ FRESH = 1.0
 """Seconds within which all viewers share one reading of the database."""
 LATEST = 5
 """Failures named on the overview."""
+PICTURES = 12
+"""Images shown on the overview."""
 
 
 @dataclass(slots=True)
@@ -65,6 +70,8 @@ class Glance:
     latest: list[DeadLetter]
     subjects: Subjects
     """What `latest` are about."""
+    pictures: list[Found]
+    """The newest images that anybody may see."""
 
     @property
     def cost(self) -> Decimal:
@@ -133,6 +140,7 @@ class Watch:
             counts[MARKER] = job_instances.counts(connection, MARKER)
             stopped = listings.held_up(connection)
             marker = job_instances.held_up(connection, MARKER, limit=1)
+            newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=PICTURES)
             named = subjects(connection, [(letter.queue, letter.item_id) for letter in latest])
         held = [*stopped, *services.claims.held_up(), *marker]
         pipelines = []
@@ -145,7 +153,8 @@ class Watch:
             one.held = next((reason for reason in held if reason.queue in names), None)
             _add_hours(one, names, hours, midnight)
             pipelines.append(one)
-        return Glance(now, pipelines, spent, pauses, latest, named)
+        pictures = [image for image in newest if not image.private]
+        return Glance(now, pipelines, spent, pauses, latest, named, pictures)
 
 
 def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from zoneinfo import ZoneInfo
 
 from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
@@ -45,25 +45,36 @@ def percent(share: float) -> str:
     return "< 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
 
 
-def moment(at: datetime | str | None) -> str:
-    """`20 Nov 2026, 09:41:07 UTC`; a dash for None."""
+def moment(at: datetime | str | None, zone: str = "UTC") -> str:
+    """`20 Nov 2026, 09:41:07 UTC`; `... CET` in the zone Europe/Berlin; a dash for None."""
     if at is None:
         return "–"
     at = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return at.astimezone(UTC).strftime("%d %b %Y, %H:%M:%S UTC")
+    return at.astimezone(ZoneInfo(zone)).strftime("%d %b %Y, %H:%M:%S %Z")
 
 
 def ago(at: datetime | str | None) -> str:
-    """`7 min ago`, or `in 3.0 h` for what is to come; a dash for None."""
+    """`just now`, `7 minutes ago`, `yesterday`; `in 3 hours` for what is to come; a dash for None."""
     if at is None:
         return "–"
     at = datetime.fromisoformat(at) if isinstance(at, str) else at
     seconds = (datetime.now(UTC) - at).total_seconds()
-    if abs(seconds) < 2:
-        return "now"
-    if abs(seconds) < 10:
-        seconds = float(round(seconds))
-    return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
+    if abs(seconds) < 45:
+        return "just now" if seconds > 0 else "in a moment"
+    said = _rounded(abs(seconds))
+    if seconds > 0:
+        return "yesterday" if said == "1 day" else f"{said} ago"
+    return "tomorrow" if said == "1 day" else f"in {said}"
+
+
+def _rounded(seconds: float) -> str:
+    """In the largest unit that fits, as people say it: `a minute`, `7 minutes`, `2 hours`, `5 days`."""
+    for unit, length, until in (("minute", 60, 45 * 60), ("hour", 3600, 22 * 3600), ("day", 86400, 26 * 86400)):
+        if seconds < until:
+            count = max(1, round(seconds / length))
+            article = {"minute": "a minute", "hour": "an hour"}.get(unit, f"1 {unit}")
+            return article if count == 1 else f"{count} {unit}s"
+    return f"{max(1, round(seconds / (30.4 * 86400)))} months" if seconds >= 45 * 86400 else "a month"
 
 
 def sentence(words: str) -> str:
@@ -117,7 +128,7 @@ def title(name: str) -> str:
     return spelled[:1].upper() + spelled[1:]
 
 
-FILTERS: dict[str, Callable[[Any], str]] = {
+FILTERS: dict[str, Callable[..., str]] = {
     "duration": duration,
     "size": size,
     "number": number,

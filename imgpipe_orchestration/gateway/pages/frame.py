@@ -59,7 +59,7 @@ NAVIGATION = (
     ("/media", "Media", "viewer"),
     ("/upload", "Upload", "operator"),
     ("/listings", "Listings", "viewer"),
-    ("/processing", "Image processing", "viewer"),
+    ("/processing", "Auto-marker", "viewer"),
     ("/vision-reports", "Vision reports", "viewer"),
     ("/avatars", "Avatars", "viewer"),
     ("/failures", "Failures", "viewer"),
@@ -108,9 +108,11 @@ def part(template: str, **values: Any) -> Markup:
     return Markup(_templates().get_template(template).render(values).strip())  # noqa: S704 - escaped by the template
 
 
-def back_to(path: str, *, notice: str = "", trouble: str = "", **query: str) -> RedirectResponse:
-    """After a form: a redirect to the next page, so that reloading does not send the form again."""
-    return RedirectResponse(_saying(path, notice=notice, trouble=trouble, **query), 303)
+def back_to(path: str, *, notice: str = "", trouble: str = "", at: str = "", **query: str) -> RedirectResponse:
+    """After a form: a redirect to the next page, so that reloading does not send the form again. `at` is the id of the
+    part of the page to scroll to."""
+    where = _saying(path, notice=notice, trouble=trouble, **query)
+    return RedirectResponse(f"{where}#{at}" if at else where, 303)
 
 
 def sent_from(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
@@ -34,7 +35,7 @@ def listings(request: Request, services: ServicesDep, session: Operator, before:
         request,
         "listings.html",
         session,
-        images=images[:PER_PAGE],
+        listings=[(title, list(of)) for title, of in groupby(images[:PER_PAGE], lambda image: image.listing_title)],
         more=images[PER_PAGE - 1].id if len(images) > PER_PAGE else None,
         counts=counts,
         working=bool(counts and counts.waiting + counts.claimed and job and job.enabled),

@@ -75,6 +75,7 @@ def gallery(
         session,
         images=[(one, _distance(one), signature(services, one.id, private=one.private)) for one in found[:PER_PAGE]],
         asked=asked,
+        working=any(one.status not in (MediaStatus.COMPLETED, MediaStatus.FAILED) for one in found),
         note=note,
         searched=searched,
         most=PER_PAGE,
@@ -148,15 +149,15 @@ def set_focus(
         focus.set_focus(services, media_id, [side / 100 for side in (left, top, right, bottom)])
     except BadInput:
         trouble = "Nothing was changed: left must be less than right and top less than bottom, from 0 to 100 %."
-        return back_to(f"/media/{media_id}", trouble=trouble)
-    return back_to(f"/media/{media_id}", notice="The crops are made again around this focus.")
+        return back_to(f"/media/{media_id}", trouble=trouble, at="crops")
+    return back_to(f"/media/{media_id}", notice="Making the crops again around this focus.", at="crops")
 
 
 @router.post("/media/{media_id}/focus/forget", response_class=Response)
 def forget_focus(services: ServicesDep, _: Acting, media_id: int) -> Response:
     """The engine finds the focus again."""
     focus.set_focus(services, media_id, None)
-    return back_to(f"/media/{media_id}", notice="The crops are made again around what the engine finds.")
+    return back_to(f"/media/{media_id}", notice="Making the crops again around what the engine finds.", at="crops")
 
 
 @router.get("/media/{media_id}/state", response_class=Response)
@@ -209,12 +210,14 @@ def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, 
 
 
 def _made(variants: list[StoredVariant]) -> list[dict[str, Any]]:
-    """The table of variants: one row for each size and background, with its formats."""
-    rows = []
+    """The table of variants: one row a size and background, with its formats. A logo whose background was already
+    transparent has the same files twice, and one row."""
+    rows: list[dict[str, Any]] = []
     for removed in (False, True):
         for size in SIZES:
             by_format = {v.format: v for v in variants if v.size == size and (v.background == "removed") == removed}
-            if by_format:
+            known = [_bytes(row["by_format"]) for row in rows if row["size"] == size]
+            if by_format and _bytes(by_format) not in known:
                 least = min(by_format.values(), key=lambda variant: variant.bytes)
                 rows.append(
                     {
@@ -229,15 +232,21 @@ def _made(variants: list[StoredVariant]) -> list[dict[str, Any]]:
     return rows
 
 
+def _bytes(by_format: dict[str, StoredVariant]) -> dict[str, int]:
+    return {name: variant.bytes for name, variant in by_format.items()}
+
+
 def _distance(found: Found) -> str:
     """How near a search result is, in words for its kind of search."""
     if found.distance is None:
         return found.why
     if found.why == "looks":
-        return "looks the same" if found.distance == 0 else f"looks alike, {found.distance:.0f} of 64 bits differ"
+        return "looks the same" if found.distance == 0 else f"looks {1 - found.distance / 64:.0%} alike"
     if found.why == "meaning":
-        return f"meaning, {max(0.0, 1 - found.distance):.0%}"
-    return "its colour" if found.why == "colour" else found.why
+        return f"{max(0.0, 1 - found.distance):.0%} alike in meaning"
+    if found.why == "colour":
+        return "this very colour" if found.distance < 0.02 else f"colour {1 - found.distance:.0%} alike"
+    return found.why
 
 
 def signature(services: Services, media_id: int, *, private: bool) -> str:

@@ -25,7 +25,7 @@ class About:
 ABOUT = (
     About("media", "Media", "/media"),
     About("listings", "Listings", "/listings"),
-    About(MARKER, "Image processing", "/processing"),
+    About(MARKER, "Auto-marker", "/processing"),
     About("vision_reports", "Vision reports", "/vision-reports", "analyses"),
     About("avatars", "Avatars", "/avatars", "people"),
 )

@@ -39,8 +39,7 @@ def subjects(connection: Connection, items: Iterable[tuple[str, int]]) -> Subjec
 
 
 def _media(row: Row[Any]) -> Subject:
-    label = f"Image {row.media_id}"
-    return Subject(f"{label}, {row.name}" if row.name else label, f"/media/{row.media_id}")
+    return Subject(row.name or f"Image {row.media_id}", f"/media/{row.media_id}")
 
 
 def _listing(row: Row[Any]) -> Subject:

@@ -8,18 +8,27 @@ from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
 from pydantic import SecretStr, TypeAdapter, ValidationError
+from sqlalchemy import text
 
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadInput, ImgpipeError
+from imgpipe_orchestration.gateway.pages.formats import sentence
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.vision_analysis import Unfinished
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import backend_routes, executions, routes
+from imgpipe_orchestration.vision_reports.listing import api_of
+from imgpipe_orchestration.vision_reports.model import ApiAccess
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
 from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(prefix="/vision-reports", include_in_schema=False, route_class=PageRoute)
 
 SHOWN = 20
+_TEST_SECONDS = 10.0
+_CONNECTION = text("select external_api_get_url, external_api_key from cron_jobs where job_id = :job")
 _LABELS = {
     "name": "Name",
     "organization_id": "Organization",
@@ -82,9 +91,11 @@ def save(
     backend_api_url: Text = "",
     organization_id: Text = "",
     before: Annotated[str, Form(max_length=20_000)] = "{}",
+    action: Text = "",
     job_id: UUID | None = None,
 ) -> Response:
-    """Create or change a job. All that is wrong is shown in the form, each at its field, which keeps what was typed."""
+    """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
+    at its field, which keeps what was typed."""
     given: dict[str, Any] = {
         "name": name,
         "schedule": schedule,
@@ -95,6 +106,12 @@ def save(
     }
     given |= {"backend_api_url": backend_api_url} if backend_api_url else {}
     given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}
+    typed = {**_EMPTY, **given, "external_api_key": external_api_key}
+    shown: dict[str, Any] = {"job": typed, "job_id": str(job_id or ""), "before": before, "wrong": {}}
+    if action == "test":
+        works, said = _tried(services, external_api_get_url, external_api_key, before, job_id)
+        outcome = {"notice" if works else "trouble": said}
+        return page(request, "cron_job.html", session, labels=_LABELS, **{**shown, **outcome})
     sent = given
     try:
         if job_id is None:
@@ -106,9 +123,30 @@ def save(
         wrong = _wrong(error, sent, services)
     else:
         return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
-    typed = {**_EMPTY, **{key: value for key, value in given.items() if key != "external_api_key"}}
-    shown = {"job": typed, "job_id": str(job_id or ""), "before": before, "wrong": wrong}
-    return page(request, "cron_job.html", session, status=422, labels=_LABELS, **shown)
+    return page(request, "cron_job.html", session, status=422, labels=_LABELS, **{**shown, "wrong": wrong})
+
+
+def _tried(services: Services, url: str, key: str, before: str, job_id: UUID | None) -> tuple[bool, str]:
+    """Whether the external API lists analyses for this address and token, and a sentence about it. What was not changed
+    in the form of a job is what the job has."""
+    if job_id is not None:
+        with transaction(services.engine) as connection:
+            job = connection.execute(_CONNECTION, {"job": job_id}).one_or_none()
+        if job is not None:
+            url = url if _is_changed("external_api_get_url", url, before) else job.external_api_get_url
+            key = key or services.vault.unlock(job.external_api_key)
+    try:
+        routes.check_field("external_api_get_url", url, services)
+        routes.check_field("external_api_key", SecretStr(key), services)
+        policy = RetryPolicy(attempts=1, budget=_TEST_SECONDS)
+        with api_of(services, ApiAccess(url, url, key, "", ""), policy) as api:
+            found = next(iter(api.unprocessed(page_size=1, most_pages=1, seconds=_TEST_SECONDS)), None)
+    except Unfinished:
+        found = None
+    except ImgpipeError as error:
+        return False, f"The connection does not work. {sentence(error.public.removeprefix('external_api_'))}"
+    waits = "at least one analysis is waiting" if found else "no analysis is waiting"
+    return True, f"The connection works: the API answered, and {waits}."
 
 
 def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Services) -> dict[str, str]:
@@ -127,6 +165,13 @@ def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Se
     return {name: wrong[name].removeprefix(f"{name} ").replace("`", "") for name in ("", *_LABELS) if name in wrong}
 
 
+def _is_changed(name: str, value: str, before: str) -> bool:
+    try:
+        return _FILLED.validate_json(before).get(name) != value
+    except ValidationError:
+        return True
+
+
 def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:
     """The fields that differ from what the form was filled with (`before`, JSON). The others are not written: addresses
     are shown without their secrets, and another tab may have changed them meanwhile."""
@@ -137,20 +182,20 @@ def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:
 @router.post("/{job_id}/switch", response_class=Response)
 def switch(services: ServicesDep, _: Acting, job_id: UUID, on: Annotated[bool, Form()]) -> Response:
     (routes.activate_cron_job if on else routes.deactivate_cron_job)(job_id, services)
-    said = "Switched on." if on else "Switched off; what is in flight goes on."
+    said = "Switched on." if on else "Switched off. A run in progress will finish."
     return back_to(f"/vision-reports/{job_id}", notice=said)
 
 
 @router.post("/{job_id}/run", response_class=Response)
 def run_now(services: ServicesDep, _: Acting, job_id: UUID) -> Response:
     routes.run_cron_job(job_id, services)
-    return back_to(f"/vision-reports/{job_id}", notice="Started; its analyses appear below as they are taken up.")
+    return back_to(f"/vision-reports/{job_id}", notice="Started. Its analyses appear below.")
 
 
 @router.post("/{job_id}/delete", response_class=Response)
 def delete(services: ServicesDep, _: Acting, job_id: UUID) -> Response:
     routes.delete_cron_job(job_id, services)
-    return back_to("/vision-reports", notice="The cron job is removed, with its key and its history.")
+    return back_to("/vision-reports", notice="The cron job, its key and its history are deleted.")
 
 
 @router.get("/report/{batch_id}", response_class=Response)

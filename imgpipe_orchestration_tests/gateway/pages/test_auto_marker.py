@@ -1,4 +1,4 @@
-"""The page of image processing: customers, their toggles and their last rounds."""
+"""The auto-marker's page: customers, their toggles and their last rounds."""
 
 from __future__ import annotations
 
@@ -116,5 +116,5 @@ def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gate
     expect(row.get_by_role("cell").nth(1)).to_have_text("3")
     expect(row.get_by_role("cell").nth(2)).to_have_text("2")
     page = guest.go("/failures")
-    expect(page.get_by_text("Image processing: 2 jobs failed in the last 24 hours.")).to_be_visible()
+    expect(page.get_by_text("Auto-marker: 2 jobs failed in the last 24 hours.")).to_be_visible()
     expect(page.get_by_role("heading", name="Nothing else has failed")).to_be_visible()

@@ -73,8 +73,8 @@ def test_somebody_whose_picture_was_refused_shows_why_and_what_may_help(
         standins.fault("openai", "content_policy", operation="images", count=1)
         work.run_images(gateway.services, "run-2")
         expect(page.locator(".person .bad.notice")).to_have_text(
-            "OpenAI refused for its content policy. The provider said no for good."
-            " Another try helps once what it refused is changed."
+            "OpenAI refused for its content policy. The provider rejected the request."
+            " Retrying won't help until you change what it rejected."
         )
 
 

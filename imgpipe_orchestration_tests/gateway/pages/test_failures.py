@@ -27,7 +27,7 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
     failed_media(gateway.services, 3)
     fail(gateway.services, queue_of(gateway.settings), [11], "The image is truncated.")
     page = guest.go("/failures")
-    expect(page.locator(".letter", has_text="The image is truncated.")).to_contain_text("Another try may help")
+    expect(page.locator(".letter", has_text="The image is truncated.")).to_contain_text("Retry once")
     assert guest.axe() == []
     page.get_by_role("button", name="Requeue media 2").click()
     expect(page.get_by_role("status")).to_contain_text("1 item waits again")
@@ -40,6 +40,19 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
     page.get_by_role("button", name="Requeue this queue").click()
     expect(page.get_by_role("status")).to_contain_text("1 item waits again")
     assert failed(gateway) == {"listings": 1}
+
+
+def test_what_is_requeued_elsewhere_goes_from_the_page_and_so_does_what_was_said_of_it(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    failed_media(gateway.services, 3)
+    page = guest.go("/failures")
+    page.get_by_role("button", name="Requeue media 2").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
+    expect(page.locator(".letter")).to_have_count(2)
+    gateway.services.claims.requeue(MEDIA, [1])
+    expect(page.locator(".letter")).to_have_count(1, timeout=60_000)
+    expect(page.get_by_role("status")).to_have_count(0)
 
 
 def test_who_looks_at_one_queue_stays_there_also_with_a_page_from_before_a_restart(
@@ -69,8 +82,8 @@ def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> Non
             claims.failed(connection, MEDIA, claim, RateLimited("Flowise asks for patience", retry_after=80_000))
     page = guest.go("/")
     page.get_by_role("link", name="Try again").click()
-    pausing = page.get_by_role("region", name="Pausing")
-    expect(pausing.get_by_role("listitem")).to_contain_text(["OpenAI is left alone until", "Media: 1 waiting: Flowise"])
+    pausing = page.get_by_role("region", name="Paused")
+    expect(pausing.get_by_role("listitem")).to_contain_text(["OpenAI is paused until", "Media: 1 waiting: Flowise"])
     assert guest.axe() == []
     page.get_by_role("button", name="Try again now").click()
     expect(page.get_by_role("status")).to_have_text("The pauses are over. 1 item is tried again.")

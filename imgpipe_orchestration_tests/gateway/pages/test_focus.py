@@ -34,7 +34,7 @@ def test_the_frame_of_the_crops_is_drawn_on_the_picture_and_its_page_shows_what_
     for side, percent in {"Left": 70, "Top": 40, "Right": 90, "Bottom": 80}.items():
         assert float(page.get_by_label(side).input_value()) == pytest.approx(percent, abs=0.5)
     page.get_by_role("button", name="Make the crops again").click()
-    expect(page.get_by_text("The crops are made again around this focus.")).to_be_visible()
+    expect(page.get_by_text("Making the crops again around this focus.")).to_be_visible()
     expect(page.get_by_text("being made again")).to_be_visible()
     assert guest.axe() == []
     assert len(make_variants(gateway.services, "run", today()).outcome.done) == 1

@@ -100,12 +100,46 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
 
         colour = page.locator(".colours a").first
         colour.click()
-        expect(page.locator(".tile").first).to_contain_text("its colour")
+        expect(page.locator(".tile").first).to_contain_text("colour")
         expect(page.get_by_role("link", name="Clear the search")).to_be_visible()
         page.get_by_label("Words, a file name or a number").fill("3")
         page.keyboard.press("Enter")
         expect(page.locator(".tile")).not_to_have_count(0)
         expect(page.locator(".tile").first).to_contain_text("number")
+
+
+def test_an_upload_shows_its_picture_at_once_and_a_bar_that_ends_when_it_is_ready(
+    guest: Visitor, gateway: Gateway, tmp_path: Path
+) -> None:
+    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
+    page = guest.go("/upload")
+    page.route("**/upload?*", lambda route: None)
+    page.locator("#files").set_input_files(tmp_path / "me.png")
+    thumb = page.locator(".file .thumb img")
+    expect(thumb).to_have_js_property("naturalWidth", 40)
+    page.reload()
+    page.unroute("**/upload?*")
+    paste = """(bytes) => { const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "pasted.png", { type: "image/png" }));
+        window.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data })) }"""
+    page.evaluate(paste, [*picture(40, 30, format="PNG")])
+    expect(page.locator(".file", has_text="pasted.png")).to_contain_text("Accepted")
+    gateway.run_due()
+    expect(page.get_by_text("Ready", exact=True)).to_be_visible(timeout=60_000)
+    assert page.locator(".file progress").evaluate("bar => bar.position") == 1
+
+
+def test_the_gallery_follows_what_is_uploaded_and_keeps_the_tiles_that_stay(guest: Visitor, gateway: Gateway) -> None:
+    page = guest.go("/media")
+    expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    expect(page.locator("smart-image .box.there")).to_have_count(1, timeout=60_000)
+    page.locator(".tile").evaluate("tile => { tile.marked = true }")
+    gateway.upload(1, profile_image=picture(seed=2))
+    gateway.run_due()
+    expect(page.locator("smart-image .box.there")).to_have_count(2, timeout=60_000)
+    assert page.locator(".tile").nth(1).evaluate("tile => tile.marked"), "it was not drawn again"
 
 
 def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, tmp_path: Path) -> None:
@@ -127,19 +161,22 @@ def test_files_chosen_before_the_page_has_its_script_are_sent_once_it_has(guest:
     expect(guest.page.locator(".file", has_text="Accepted")).to_have_count(1)
 
 
-def test_files_are_taken_wherever_they_are_dropped_and_a_folder_is_said_to_be_none(
+def test_files_are_taken_wherever_they_are_dropped_and_so_is_what_is_in_a_folder(
     guest: Visitor, tmp_path: Path
 ) -> None:
     photograph, folder = tmp_path / "me.png", tmp_path / "holiday"
     photograph.write_bytes(picture(40, 30, format="PNG"))
-    folder.mkdir()
+    (folder / "beach").mkdir(parents=True)
+    (folder / "beach" / "sea.png").write_bytes(picture(40, 30, seed=2, format="PNG"))
+    (folder / "notes.txt").write_text("Sunny.")
     page = guest.go("/upload")
     hand = page.context.new_cdp_session(page)
     dropped: Any = {"items": [], "files": [str(photograph), str(folder)], "dragOperationsMask": 1}
     for step in ("dragEnter", "dragOver", "drop"):  # at the page's lower edge
         hand.send("Input.dispatchDragEvent", {"type": step, "x": 900, "y": 850, "data": dropped})
     expect(page.locator(".file", has_text="me.png")).to_contain_text("Accepted")
-    expect(page.locator(".file", has_text="holiday")).to_contain_text("It cannot be read")
+    expect(page.locator(".file", has_text="sea.png")).to_contain_text("Accepted")
+    expect(page.locator(".file")).to_have_count(2)
     assert len(page.context.pages) == 1, "nothing was opened"
 
 

@@ -35,7 +35,7 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     finish(gateway.services, queue, list(range(1, 25)))
     fail(gateway.services, queue, [100, 101], "The image is truncated: it ends after 1200 of 48213 bytes.")
     page = guest.go("/")
-    for name in ("Media", "Listings", "Image processing", "Vision reports", "Avatars"):
+    for name in ("Media", "Listings", "Auto-marker", "Vision reports", "Avatars"):
         expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
     expect(listings(page, "done today")).to_have_text("24")
     expect(listings(page, "failed")).to_have_text("2")
@@ -77,7 +77,7 @@ def test_what_somebody_is_about_to_follow_stays_where_it_is(guest: Visitor, gate
     heading.focus()
     with transaction(gateway.services.engine) as connection:
         connection.exec_driver_sql("insert into spending_pauses values ('openai', now() + interval '1 h', 'poor')")
-    expect(page.get_by_text("OpenAI is left alone until")).to_be_visible()
+    expect(page.get_by_text("OpenAI is paused until")).to_be_visible()
     expect(heading).to_be_focused()
     fail(gateway.services, queue, [2], "the second")
     latest = page.get_by_role("region", name="Latest failures")
@@ -174,11 +174,25 @@ def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
     assert guest.axe() == []
 
 
-def test_every_page_is_in_sight_of_a_narrow_screens_menu(gateway: Gateway, visit: Visit) -> None:
+def test_a_narrow_screen_has_one_button_for_the_menu(gateway: Gateway, visit: Visit) -> None:
     with visit(gateway.url, viewport={"width": 390, "height": 760}) as guest:
-        links = guest.go("/docs").get_by_role("navigation", name="Pages").get_by_role("link").all()
+        page = guest.go("/docs")
+        menu = page.get_by_role("navigation", name="Pages")
+        expect(menu).to_be_hidden()
+        page.get_by_role("button", name="Menu").click()
+        links = menu.get_by_role("link").all()
         assert len(links) == 10
         assert all((box := link.bounding_box()) and box["x"] >= 0 and box["x"] + box["width"] <= 390 for link in links)
+        assert guest.axe() == []
+        page.keyboard.press("Escape")
+        expect(menu).to_be_hidden()
+
+
+def test_a_wide_screen_is_used(gateway: Gateway, visit: Visit) -> None:
+    with visit(gateway.url, viewport={"width": 2560, "height": 1300}) as guest:
+        page = guest.go("/")
+        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+        assert page.locator(".pipelines").evaluate("all => all.getBoundingClientRect().width") > 2100
 
 
 def test_paper_shows_what_a_page_says_and_not_what_is_pressed(guest: Visitor) -> None:

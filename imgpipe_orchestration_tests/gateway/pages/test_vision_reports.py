@@ -62,8 +62,8 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         expect(page.get_by_label("Schedule")).to_have_attribute("aria-invalid", "true")
         expect(page.get_by_label("Name")).to_have_value("Morning reports")
         assert guest.axe() == []
+        expect(page.get_by_label("Bearer token of both")).to_have_value("customer-token-5f1c0a7be2")
         page.get_by_label("Schedule").fill("0 6 * * *")
-        page.get_by_label("Bearer token of both").fill("customer-token-5f1c0a7be2")
         create_rename_and_switch_off(page)
         page.get_by_role("button", name="Run now").click()
         expect(page.get_by_text("running", exact=True)).to_be_visible()
@@ -86,6 +86,25 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         page.on("dialog", lambda dialog: dialog.accept())
         page.get_by_role("button", name="Delete").click()
         expect(page.get_by_role("heading", name="No cron jobs yet")).to_be_visible()
+
+
+def test_a_connection_is_tried_before_it_is_saved(
+    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
+) -> None:
+    gateway = make_gateway(allowed_private_hosts=standins.url.removeprefix("http://"))
+    standins.admin("POST", "vision-analyses", {"organization_id": "acme"})
+    with visit(gateway.url) as guest:
+        page = guest.go("/vision-reports/new")
+        listing = standins.analyses_url
+        typed = {"organization": "acme", "schedule": "0 6 * * *", "upload": f"{listing}/upload", "token": "a-token"}
+        fill_in(page, listing=listing, **typed)
+        page.get_by_role("button", name="Test connection").click()
+        expect(page.get_by_role("status")).to_contain_text("The connection works: the API answered")
+        expect(page.get_by_label("Bearer token of both")).to_have_value("a-token")
+        page.get_by_label("Address that lists analyses").fill(f"{standins.url}/nothing-here")
+        page.get_by_role("button", name="Test connection").click()
+        expect(page.get_by_role("alert")).to_contain_text("The connection does not work.")
+        assert not gateway.rows("select 1 from cron_jobs")
 
 
 def test_a_cron_job_that_never_ran_is_in_the_list(guest: Visitor) -> None:
@@ -142,7 +161,7 @@ def test_all_that_is_wrong_with_a_cron_job_is_said_at_its_fields(guest: Visitor)
     page.get_by_label("Name").fill("x" * 500)
     page.get_by_label("Time zone").fill("Atlantis")
     page.get_by_role("button", name="Create").click()
-    expect(page.get_by_role("alert")).to_contain_text("mended: Name, Schedule, Time zone, Bearer token of both.")
+    expect(page.get_by_role("alert")).to_contain_text("Check these: Name, Schedule, Time zone, Bearer token of both.")
     for name, told in {
         "Name": "String should have at most 200 characters.",
         "Schedule": "Must have the five fields",
@@ -167,4 +186,4 @@ def test_what_is_wrong_with_a_changed_cron_job_is_said_of_all_fields_that_were_c
     page.get_by_label("Schedule").fill("61 6 * * *")
     page.get_by_label("Time zone").fill("Atlantis")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("alert")).to_contain_text("mended: Schedule, Time zone.")
+    expect(page.get_by_role("alert")).to_contain_text("Check these: Schedule, Time zone.")

@@ -52,7 +52,7 @@ function once() {
   }
   for (const name of said) url.searchParams.delete(name);
   history.replaceState(null, "", url);
-  for (const one of document.querySelectorAll("#main > .notice[role]")) one.remove();
+  for (const one of document.querySelectorAll("#said .notice")) one.remove();
 }
 
 give();

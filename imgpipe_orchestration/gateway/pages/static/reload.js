@@ -1,13 +1,30 @@
-// A page about something that is on its way is asked for anew every few seconds, unless somebody is busy with it, and what
-// has changed in it takes its place. Where nobody answers, all of it stays, and the next look may find more. A page that
-// only says that a store is away gives way to the one that was asked for.
+// A page that shows a state follows it: whenever the overview's figures change, which the gateway tells, and every few
+// seconds while something on the page is on its way, it is asked for anew, and what has changed in it takes its place.
+// Where nobody answers, all of it stays. A page that only says that a store is away gives way to the one asked for.
+const WORKING = 4000; // milliseconds
+const QUIET = 30000;
+const LEAST = 1000; // between two looks
+let timer;
+let events;
+let last = 0;
+let due = Infinity;
+
 function busy() {
-  return document.hidden || document.activeElement?.closest("form, a");
+  return document.hidden || document.activeElement?.closest("form button, form select, main a");
+}
+
+// Without what was said of the form before: it is told once.
+function place() {
+  const url = new URL(location.href);
+  for (const name of ["notice", "trouble"]) url.searchParams.delete(name);
+  return url;
 }
 
 async function look() {
+  last = Date.now();
+  due = Infinity;
   try {
-    const answer = busy() ? null : await fetch(location.href, { redirect: "manual" });
+    const answer = busy() ? null : await fetch(place(), { redirect: "manual" });
     const page = new DOMParser().parseFromString(answer?.ok ? await answer.text() : "", "text/html");
     const main = page.getElementById("main");
     if (answer && answer.status < 500 && !busy()) {
@@ -15,12 +32,44 @@ async function look() {
       // Without: the session has ended, here or at a proxy, or what the page is about.
       const other = !main || document.getElementById("error");
       if (other && !filledIn(shown)) return location.reload();
-      if (!other && renew(shown, main) && !page.querySelector("script[src*='reload.js']")) return; // all is done
+      if (!other) take(shown, main);
     }
   } catch {
     // Away for the moment.
   }
-  setTimeout(look, 4000);
+  later(document.querySelector("#error, [data-working]") ? WORKING : QUIET);
 }
 
-setTimeout(look, 4000);
+// A message goes when what it tells of has changed: "3 items wait again" is untrue once they are done.
+function take(shown, main) {
+  const said = document.getElementById("said");
+  const before = shown.cloneNode(true);
+  const told = main.querySelector("#said");
+  if (said && told) told.replaceWith(said.cloneNode(true));
+  renew(shown, main);
+  if (!before.isEqualNode(document.getElementById("main"))) document.querySelector("#said .good")?.remove();
+}
+
+function later(milliseconds) {
+  if (Date.now() + milliseconds >= due) return; // it comes sooner anyway
+  due = Date.now() + milliseconds;
+  clearTimeout(timer);
+  timer = setTimeout(look, milliseconds);
+}
+
+// Only while somebody looks: a browser has six connections to a host, for all its tabs together.
+function turn() {
+  events?.close();
+  if (document.hidden || document.getElementById("error")) return;
+  let first = true;
+  events = new EventSource("/events");
+  events.addEventListener("figures", (event) => {
+    if (!first && JSON.parse(event.data).figures) later(Math.max(0, last + LEAST - Date.now()));
+    first = false;
+  });
+}
+
+document.addEventListener("visibilitychange", turn);
+window.addEventListener("pageshow", turn);
+window.addEventListener("pagehide", () => events?.close());
+later(WORKING);

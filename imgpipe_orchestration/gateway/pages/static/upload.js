@@ -11,6 +11,7 @@ const AWAY = "The gateway does not answer; what waits is sent once it does.";
 const ENDED = "Your session has ended. Sign in again in another tab, and what waits is sent.";
 const MOST_SECONDS = 30; // between two tries
 const SILENCE_SECONDS = 60; // after which a connection on which nothing moves is given up: nobody says that it is gone
+const PHOTOGRAPH = /\.(jpe?g|jfif|png|webp|avif|gif|tiff?|bmp|hei[cf]|jxl|svg)$/i; // what is taken of a folder
 const waiting = [];
 const followed = new Map(); // upload id -> its row
 const news = [];
@@ -28,6 +29,12 @@ function row(file) {
   item.querySelector(".name").textContent = file.name;
   item.querySelector(".size").textContent = sized(file.size);
   item.querySelector("progress").setAttribute("aria-label", `Progress of ${file.name}`);
+  const local = new Image(); // at once, from the file itself; a format that the browser does not read leaves the place empty
+  local.alt = "";
+  local.onload = local.onerror = () => URL.revokeObjectURL(local.src);
+  local.addEventListener("error", () => local.remove());
+  local.src = URL.createObjectURL(file);
+  item.querySelector(".thumb").append(local);
   return item;
 }
 
@@ -36,7 +43,9 @@ function say(item, words, kind = "") {
   state.textContent = words;
   state.className = `state ${kind}`;
   if (kind) {
-    item.querySelector("progress").remove();
+    const bar = item.querySelector("progress");
+    if (kind === "good") bar.value = 1;
+    else bar.remove();
     tell(`${item.querySelector(".name").textContent}: ${words}`);
   }
 }
@@ -89,7 +98,7 @@ async function send(file, item, query) {
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
-    say(item, "It cannot be read, so it was not sent: a folder, or moved or changed since. Choose the photographs themselves.", "bad");
+    say(item, "It cannot be read, so it was not sent. It may have been moved or changed; choose it again.", "bad");
     sending--;
     return next();
   }
@@ -207,7 +216,7 @@ function show(id, { status, media_id: media, error }) {
     for (const [name, value] of Object.entries({ "media-id": media, size: "thumbnail", width: 72, height: 72, fit: "cover" })) {
       image.setAttribute(name, value);
     }
-    item.querySelector(".thumb").append(image);
+    item.querySelector(".thumb").replaceChildren(image);
     say(item, "Ready", "good");
   } else if (status === "failed") say(item, error ?? "It could not be processed.", "bad");
   else {
@@ -216,6 +225,34 @@ function show(id, { status, media_id: media, error }) {
   }
   followed.delete(id);
 }
+
+// What was dropped, with the files of folders and of the folders in them.
+async function takeDropped({ items, files }) {
+  const entries = [...items].map((item) => item.webkitGetAsEntry?.()); // before anything is waited for, or they are gone
+  if (!entries.some((entry) => entry?.isDirectory)) return take(files);
+  const found = await Promise.all(entries.map(async (entry) => {
+    const some = await filesOf(entry);
+    return entry?.isDirectory ? some.filter((file) => PHOTOGRAPH.test(file.name)) : some;
+  }));
+  if (found.flat().length) take(found.flat());
+  else tell("There are no photographs in the folder.");
+}
+
+async function filesOf(entry) {
+  if (!entry) return [];
+  if (entry.isFile) return [await new Promise((give, fail) => entry.file(give, fail))];
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) { // a reader gives a hundred at a time
+    const some = await new Promise((give, fail) => reader.readEntries(give, fail));
+    if (!some.length) return (await Promise.all(found.map(filesOf))).flat();
+    found.push(...some);
+  }
+}
+
+window.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) take(event.clipboardData.files);
+});
 
 function choose() {
   if (picker.files.length) take(picker.files);
@@ -229,7 +266,7 @@ for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
     if (!event.dataTransfer.types.includes("Files")) return; // words on their way into a field
     event.preventDefault();
     drop.classList.toggle("over", name !== "drop" && (name !== "dragleave" || event.relatedTarget !== null));
-    if (name === "drop") take(event.dataTransfer.files);
+    if (name === "drop") takeDropped(event.dataTransfer);
   });
 }
 form.addEventListener("submit", (event) => event.preventDefault());
