@@ -225,6 +225,11 @@ class Settings(BaseModel):
         5 * 1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Largest upload; at most 64 MiB."
     )
     serve_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="Image cache of one gateway.")
+    media_first_day: str = Field(
+        "2020-01-01",
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="First daily partition of media and listings. `imgpipe up` sets it for its own database.",
+    )
     media_batch_size: int = Field(200, ge=1, description="Most images in one media run.")
     media_run_seconds: float = Field(300, gt=0, description="Time budget for each stage of a media run.")
     media_max_attempts: int = Field(3, ge=1, description="Tries for each step of an image.")
@@ -506,3 +511,9 @@ def _running_stack(folder: Path) -> dict[str, Any]:
     except ValueError:  # after a power cut the file may be empty
         return {}
     return {name.lower(): value for name, value in written.items() if name.lower() in Settings.model_fields}
+
+
+def first_day() -> str:
+    """MEDIA_FIRST_DAY, for definitions of partitions, which are made before there are settings."""
+    default: str = Settings.model_fields["media_first_day"].default
+    return os.environ.get("MEDIA_FIRST_DAY") or default

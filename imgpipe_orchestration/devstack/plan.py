@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from imgpipe_orchestration.devstack.mongo import Mongo
@@ -110,6 +111,8 @@ def make_plan(
     stores = () if production else tuple(name for name in STORES if name not in given)
     played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
     values = _choose(given, ports, stores, played, production=production)
+    if "DATABASE_URL" in stores:
+        values = {"MEDIA_FIRST_DAY": _first_day(data_dir), **values}
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     check_settings(settings)
     environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
@@ -121,6 +124,13 @@ def make_plan(
     ports.save()
     partners = [s.partner for s in played]
     return Plan(data_dir, settings, environment, shared, backends, services, ports, partners)
+
+
+def _first_day(data_dir: Path) -> str:
+    """The day (UTC) on which our database was made: no upload in it is older, so no day before is shown as missing."""
+    version = data_dir / "postgres" / "PG_VERSION"
+    made = datetime.fromtimestamp(version.stat().st_mtime, UTC) if version.is_file() else datetime.now(UTC)
+    return made.date().isoformat()
 
 
 def _choose(

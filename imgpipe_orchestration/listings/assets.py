@@ -10,11 +10,12 @@ import dagster as dg
 from imgpipe_orchestration.assets import OWNERS, day_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
+from imgpipe_orchestration.settings import first_day
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.listings.drain import Drained
 
-DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
+DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
 
 image_queue = dg.AssetSpec(

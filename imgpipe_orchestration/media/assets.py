@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from imgpipe_orchestration.assets import OWNERS, day_of, figures_of
-from imgpipe_orchestration.media.model import FIRST_DAY, Step
+from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
+from imgpipe_orchestration.settings import first_day
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.media.stages import Stage
@@ -22,7 +23,7 @@ GROUP = "media"
 DUE_ONLY = "imgpipe/due_only"
 """Run tag of the sensor's runs, which process only what is due and do not look for outdated images."""
 
-DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
+DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload, UTC, including today."""
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.settings import first_day
 
 
 class PendingStatus(StrEnum):
@@ -125,14 +126,11 @@ def field_of(path: str) -> Field:
     raise BadInput(f"{path!r} does not say what kind of image it is", field="image_path")
 
 
-FIRST_DAY = "2020-01-01"
-"""First partition of the media assets. The main API's `pending_images` may have older rows; they count to this day."""
-
-
 def partition_day(created: datetime, now: datetime) -> str:
-    """The Dagster partition of an upload: its day (UTC), within the days that are partitions."""
+    """The Dagster partition of an upload: its day (UTC), within the days that are partitions. The main API's
+    `pending_images` may have rows older than the first; they count to that one."""
     day = created.astimezone(UTC).date().isoformat()
-    return min(max(day, FIRST_DAY), now.astimezone(UTC).date().isoformat())
+    return min(max(day, first_day()), now.astimezone(UTC).date().isoformat())
 
 
 def bulk_key(day: str, media_id: int, extension: str) -> str:
