@@ -61,7 +61,7 @@ def settings(services: Services) -> str:
     check_settings(services.settings)
     if said := misspelled():
         raise Note("; ".join(said), "Fix the name and start again, or remove the variable.")
-    return "every one can be used"
+    return "all valid"
 
 
 def addresses(services: Services) -> str:
@@ -69,7 +69,7 @@ def addresses(services: Services) -> str:
     of_clients = {name.upper(): getattr(settings, name) for name in _OF_CLIENTS}
     inside = [name for name, url in of_clients.items() if is_loopback(urlsplit(url).hostname or "")]
     if settings.production and inside:
-        raise Note(f"clients are handed addresses of this machine only, by {', '.join(inside)}")
+        raise Note(f"clients get addresses that only work on this machine: {', '.join(inside)}")
     return ", ".join(sorted({url for url in of_clients.values() if url}))
 
 

@@ -46,7 +46,7 @@ def paid_calls(services: Services) -> str:
         waits = [f"{one.provider} is not asked until {one.until:%H:%M} UTC: {one.reason}" for one in pauses]
         raise Note("; ".join(waits), "Once that is fixed, `imgpipe requeue PIPELINE` ends the pauses.")
     if budget and spent >= budget:
-        raise Note(f"DAILY_BUDGET_USD, {budget}, is used up", "Raise it, or wait for tomorrow (UTC).")
+        raise Note(f"DAILY_BUDGET_USD, {budget}, is spent", "Raise it, or wait for tomorrow (UTC).")
     return f"{spent:.2f} USD today, and no provider is paused"
 
 

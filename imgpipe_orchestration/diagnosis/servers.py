@@ -34,7 +34,7 @@ def gateway(services: Services) -> str:
             checks: dict[str, str] = answer.json()["checks"]
             well = {"ok", "not configured", checks.pop("last_tick", "")}
             if down := [f"{what}: {said}" for what, said in checks.items() if said not in well]:
-                raise Bad(f"{url} answers, and says {'; '.join(down)}", "The gateway itself works: mend what it names.")
+                raise Bad(f"{url} answers, and says {'; '.join(down)}", "The gateway itself works: fix what it names.")
     return _answered(url, answer)
 
 
@@ -172,7 +172,7 @@ def _told_by_dagster(settings: Settings, query: str) -> Any:
 def workers(services: Services) -> str:
     settings = services.settings
     if not settings.celery_broker_url:
-        return "none needed: the daemon's own machine runs everything"
+        return "not needed: the daemon starts every run on its own machine"
     from imgpipe_orchestration.runs.worker_queues import QUEUES
 
     with _celery(settings) as app:
@@ -186,7 +186,7 @@ def workers(services: Services) -> str:
 def worker_reports(services: Services) -> str:
     settings = services.settings
     if not settings.celery_broker_url:
-        return "none needed: the daemon's own machine runs everything"
+        return "not needed: the daemon starts every run on its own machine"
     with _celery(settings) as app:
         app.backend.get_task_meta("imgpipe doctor")
     return f"their store ({settings.celery_result_backend.partition(':')[0]}) answers"

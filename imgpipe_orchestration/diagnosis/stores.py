@@ -75,14 +75,14 @@ def bucket(name: str, services: Services) -> str:
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
-        raise Bad("there is no such bucket", "Create it, or fix the setting that names it.") from error
+        raise Bad("does not exist", "Create it, or fix the setting that names it.") from error
     # On a full disk a store still answers whoever reads; and objects are read and written by another library, with
     # certificates of its own.
     there.put(_PROBE, bytes(_PROBE_BYTES), content_type="application/octet-stream")
     with suppress(NotFound):  # somebody else asks the doctor as well
         there.get(_PROBE)
     there.delete(_PROBE)
-    return "there; takes objects"
+    return "exists and is writable"
 
 
 def mongo(services: Services) -> str:

@@ -53,7 +53,7 @@ def test_doctor_leaves_nothing_in_the_buckets(settings: Settings) -> None:
     found = {finding.what: finding for finding in diagnose(settings)}
     services = Services(settings)
     try:
-        assert found[f"bucket {settings.media_bucket_name}"].seen == "there; takes objects"
+        assert found[f"bucket {settings.media_bucket_name}"].seen == "exists and is writable"
         assert list(services.media_bucket.list()) == []
     finally:
         services.close()
@@ -116,7 +116,7 @@ def test_doctor_says_that_clients_are_handed_addresses_of_this_machine(settings:
     outside = dict.fromkeys(("public_base_url", "s3_public_endpoint", "s3_upload_endpoint"), "https://x.example")
     assert found(imgpipe_env="production", **outside) == (Verdict.OK, "https://x.example")
     forgotten = {**outside, "public_base_url": "http://127.0.0.1:8000"}
-    said = "clients are handed addresses of this machine only, by PUBLIC_BASE_URL"
+    said = "clients get addresses that only work on this machine: PUBLIC_BASE_URL"
     assert found(imgpipe_env="production", **forgotten) == (Verdict.NOTE, said)
 
 
@@ -139,7 +139,7 @@ def test_doctor_does_not_take_a_gateway_for_broken_that_tells_of_something_else(
         told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
     assert found["seen"].endswith("/health answers, and says database: The database cannot be reached.")
-    assert found["do"] == "The gateway itself works: mend what it names."
+    assert found["do"] == "The gateway itself works: fix what it names."
 
 
 @pytest.mark.parametrize(("silent", "verdict"), [(60, "ok"), (240, "bad"), (-30, "ok"), (-600, "bad")])
@@ -277,7 +277,7 @@ def test_doctor_tells_the_workers_broker_from_the_store_of_their_reports(run: Ru
 def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
     told = run("doctor", "--json", LISTINGS_BUCKET_NAME="never-made").stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "bucket never-made")
-    assert (found["verdict"], found["seen"]) == ("bad", "there is no such bucket")
+    assert (found["verdict"], found["seen"]) == ("bad", "does not exist")
     assert found["do"].startswith("Make it")
 
 
@@ -293,7 +293,7 @@ def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, 
         connection.exec_driver_sql("""
             insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model, cost_usd)
             values ('k', 'bought', 'media', 'media/1', 'openai', 'vision', 'm', 0.06)""")
-    assert found(DAILY_BUDGET_USD="0.05")["seen"] == "DAILY_BUDGET_USD, 0.05, is used up"
+    assert found(DAILY_BUDGET_USD="0.05")["seen"] == "DAILY_BUDGET_USD, 0.05, is spent"
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "insert into spending_pauses values ('openai', now() + interval '5 minutes', 'no quota is left')"
