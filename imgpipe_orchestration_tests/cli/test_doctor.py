@@ -252,7 +252,7 @@ def test_doctor_names_a_run_that_does_not_renew_its_leases(run: Run, settings: S
         )
         return one
 
-    assert (found()["verdict"], found(awake=60)["seen"]) == ("ok", "2 are")
+    assert (found()["verdict"], found(awake=60)["seen"]) == ("ok", "2")
     job_instances.begin(engine, MARKER, ["c1"], "marking", lease_seconds=-200)
     frozen = found(awake=60, just_late=-10, frozen=-100)
     assert frozen["verdict"] == "bad"
@@ -278,7 +278,7 @@ def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
     told = run("doctor", "--json", LISTINGS_BUCKET_NAME="never-made").stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "bucket never-made")
     assert (found["verdict"], found["seen"]) == ("bad", "does not exist")
-    assert found["do"].startswith("Make it")
+    assert found["do"].startswith("Create it")
 
 
 def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, settings: Settings) -> None:

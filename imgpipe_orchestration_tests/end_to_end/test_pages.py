@@ -180,7 +180,7 @@ def test_listings_are_uploaded_and_the_failed_one_is_requeued(stack: Stack, gues
     page.get_by_label("Images", exact=True).set_input_files([tmp_path / "cat.jpg", torn(tmp_path)])
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("status")).to_contain_text("2 images queued for processing")
-    tiles = page.locator(".tile").filter(has_text="Basket with cat")
+    tiles = page.get_by_role("list", name="Images of Basket with cat").locator(".tile")
     expect(tiles.filter(has_text="processed")).to_have_count(1, timeout=PATIENCE)
     expect(tiles.filter(has_text="failed")).to_have_count(1, timeout=PATIENCE)
     tiles.get_by_role("button", name="Requeue").click()

@@ -104,7 +104,7 @@ def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gatewa
 def test_an_item_is_offered_for_another_try_only_where_it_has_failed(guest: Visitor, gateway: Gateway) -> None:
     fail(gateway.services, MEDIA, [1], BadImage("the jpeg is cut short"))
     page = guest.go("/failures/media/1")
-    expect(page.locator(".notice.bad")).to_contain_text("The jpeg is cut short. The file itself is at fault")
+    expect(page.locator(".notice.bad")).to_contain_text("The jpeg is cut short. The file itself is broken")
     expect(page.get_by_role("button", name="Requeue")).to_have_class("button second")
     page.get_by_role("button", name="Ignore").click()
     expect(page.get_by_role("status")).to_contain_text("1 item is left as it is")

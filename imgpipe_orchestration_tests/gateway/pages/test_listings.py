@@ -33,7 +33,7 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     drain(gateway.services, "run-1")
     guest.go("/listings")
     expect(page.get_by_text("processed", exact=True)).to_be_visible()
-    expect(page.locator(".tile", has_text="failed")).to_contain_text("have it saved anew and uploaded again.")
+    expect(page.locator(".tile", has_text="failed")).to_contain_text("Have it saved anew and uploaded again.")
     assert guest.axe() == []
     page.get_by_role("button", name="Requeue").click()
     expect(page.get_by_role("status")).to_contain_text("waits again")

@@ -171,6 +171,7 @@ def test_a_form_whose_session_has_ended_leads_back_to_its_page_which_says_that_n
 ) -> None:
     failed_media(production.services, 1)
     with visit(production.url) as guest:
+        guest.allowed = ["401"]  # of the event stream, whose session has ended too
         page = guest.go("/failures?queue=media")
         for ended in (True, False):
             page.get_by_label("Key").fill(ADMIN)

@@ -76,7 +76,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(bad["nothing.jpg"].locator(".bad")).to_contain_text("The file is empty, so it was not sent.")
         gateway.run_due()
         expect(page.get_by_text("Ready", exact=True)).to_have_count(3)
-        expect(page.locator(".file", has_text="torn.jpg").locator(".bad")).to_contain_text("have it saved anew")
+        expect(page.locator(".file", has_text="torn.jpg").locator(".bad")).to_contain_text("Have it saved anew")
         expect(page.locator("smart-image .box.there")).to_have_count(3)
         assert guest.axe() == []
 
@@ -357,10 +357,10 @@ def test_the_heading_of_an_image_on_its_way_follows_it(guest: Visitor, gateway: 
     gateway.upload(1, profile_image=picture())
     gateway.run_due()
     gateway.rows("update media_files set status = 'downloading' returning id")
-    heading = guest.go("/media/1").get_by_role("heading", name="Image 1")
-    expect(heading).to_have_text("Image 1 downloading")
+    heading = guest.go("/media/1").get_by_role("heading", level=1)
+    expect(heading).to_contain_text("downloading")
     gateway.rows("update media_files set status = 'processing' returning id")
-    expect(heading).to_have_text("Image 1 processing")
+    expect(heading).to_contain_text("processing")
     guest.allowed = ["401"]
     guest.page.route("**/media/1/state", lambda route: route.fulfill(status=401))
     with guest.page.expect_navigation(url="**/media/1"):  # where somebody whose session has ended signs in

@@ -176,12 +176,12 @@ def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
 
 def test_a_narrow_screen_has_one_button_for_the_menu(gateway: Gateway, visit: Visit) -> None:
     with visit(gateway.url, viewport={"width": 390, "height": 760}) as guest:
-        page = guest.go("/docs")
+        page = guest.go("/listings")
         menu = page.get_by_role("navigation", name="Pages")
         expect(menu).to_be_hidden()
         page.get_by_role("button", name="Menu").click()
         links = menu.get_by_role("link").all()
-        assert len(links) == 10
+        assert len(links) >= 10
         assert all((box := link.bounding_box()) and box["x"] >= 0 and box["x"] + box["width"] <= 390 for link in links)
         assert guest.axe() == []
         page.keyboard.press("Escape")

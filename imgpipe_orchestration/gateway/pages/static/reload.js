@@ -6,6 +6,8 @@ const QUIET = 30000;
 const LEAST = 1000; // between two looks
 let timer;
 let events;
+const LEGIBLE = 5000; // how long a message stays at least
+const opened = Date.now();
 let last = 0;
 let due = Infinity;
 
@@ -47,7 +49,8 @@ function take(shown, main) {
   const told = main.querySelector("#said");
   if (said && told) told.replaceWith(said.cloneNode(true));
   renew(shown, main);
-  if (!before.isEqualNode(document.getElementById("main"))) document.querySelector("#said .good")?.remove();
+  if (before.isEqualNode(document.getElementById("main"))) return;
+  setTimeout(() => document.querySelector("#said .good")?.remove(), Math.max(0, opened + LEGIBLE - Date.now()));
 }
 
 function later(milliseconds) {
