@@ -4,6 +4,7 @@
     ├── Retryable                 a later try may succeed
     │   ├── PartnerUnavailable    an outside API is down, slow or answered 5xx            502
     │   │   ├── PartnerAway       no connection, or a 5xx: certainly not charged
+    │   │   ├── PartnerStumbled   a 500 that is about this one question
     │   │   └── UnreadableAnswer  it answered, perhaps charged, but not in a form we can read
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   │   └── HeldBack          it had asked so before: nothing was sent, no attempt is spent
@@ -104,6 +105,15 @@ class PartnerAway(PartnerUnavailable):
     """
 
     title = "Partner away"
+
+
+class PartnerStumbled(PartnerUnavailable):
+    """An outside API answers 500 to this one question, in words of its own: a content filter, a parser that gave up.
+
+    Asking again may help, but nobody else has to wait meanwhile, and after a few tries the question is given up.
+    """
+
+    title = "Partner stumbled"
 
 
 class UnreadableAnswer(PartnerUnavailable):

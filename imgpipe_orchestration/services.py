@@ -5,10 +5,12 @@ The gateway has one `Services`; Dagster's resources wrap one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.logs import configure
 from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.redaction import know
@@ -40,6 +42,7 @@ class Services:
         self.settings = settings
         know(settings.secrets())
         share_certificates()
+        limits.allow(megapixels=settings.image_max_megapixels)
 
     @made_once
     def engine(self) -> Engine:
@@ -130,10 +133,21 @@ class Services:
         """Worker processes that decode untrusted images."""
         from imgpipe_orchestration.imaging.workshop import WITH_MODEL_BYTES, Workshop
 
+        options = {"memory_bytes": WITH_MODEL_BYTES} if self.settings.background_model else {}
+        return Workshop(**options, prepare=self._prepare_worker())
+
+    @made_once
+    def logo_workshop(self) -> Workshop:
+        """One worker process that draws SVG logos, with little time and memory: uploads wait for it."""
+        from imgpipe_orchestration.imaging.workshop import Workshop
+
+        prepare = self._prepare_worker()
+        return Workshop(1, memory_bytes=512 * 1024**2, cpu_seconds=8, wall_seconds=15, prepare=prepare)
+
+    def _prepare_worker(self) -> Callable[[], object]:
         s = self.settings
-        options = {"memory_bytes": WITH_MODEL_BYTES} if s.background_model else {}
         log = partial(configure, style=s.log_format, level=s.log_level, file=s.log_file)
-        return Workshop(**options, prepare=log)
+        return partial(_prepared, log, s.image_max_megapixels)
 
     @made_once
     def media_recipe(self) -> Recipe:
@@ -184,9 +198,10 @@ class Services:
 
     def close_workers(self) -> None:
         """End the worker processes, if any were started."""
-        workshop = self.__dict__.pop("workshop", None)
-        if workshop is not None:
-            workshop.close()
+        for name in ("workshop", "logo_workshop"):
+            workshop = self.__dict__.pop(name, None)
+            if workshop is not None:
+                workshop.close()
 
     def close(self) -> None:
         """End the connections and processes that were opened."""
@@ -199,3 +214,9 @@ class Services:
             engine = self.__dict__.pop(name, None)
             if engine is not None:
                 engine.dispose()
+
+
+def _prepared(log: Callable[[], object], megapixels: float) -> None:
+    """Set up an image worker: its log and its limit."""
+    log()
+    limits.allow(megapixels=megapixels)

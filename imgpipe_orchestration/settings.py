@@ -224,6 +224,9 @@ class Settings(BaseModel):
     upload_max_bytes: int = Field(
         5 * 1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Largest upload; at most 64 MiB."
     )
+    image_max_megapixels: float = Field(
+        100, gt=0, le=1000, description="Most megapixels of one image, in all pipelines."
+    )
     serve_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="Image cache of one gateway.")
     media_first_day: str = Field(
         "2020-01-01",

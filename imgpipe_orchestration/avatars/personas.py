@@ -25,6 +25,7 @@ from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerAway,
     PartnerRefused,
+    PartnerStumbled,
     PartnerUnavailable,
     RateLimited,
     SpendingPaused,
@@ -162,7 +163,8 @@ def _ask_all(services: Services, claim: Claim, task: Task, questions: Sequence[Q
 
     Raises:
         PartnerAway: Flowise went away; unanswered questions are asked again once it is back.
-        ImgpipeError: the first question's error, if none was answered; or an error that stops all, e.g. LeaseLost.
+        ImgpipeError: the first question's error, if none was answered and Flowise answered nobody of this task so far
+            either; or an error that stops all, e.g. LeaseLost.
     """
 
     def ask(question: Question) -> int | ImgpipeError:
@@ -178,14 +180,21 @@ def _ask_all(services: Services, claim: Claim, task: Task, questions: Sequence[Q
     errors = [(q, o) for q, o in zip(questions, outcomes, strict=True) if isinstance(o, ImgpipeError)]
     if away := next((error for _, error in errors if isinstance(error, PartnerAway)), None):
         raise away
-    if len(errors) == len(questions):
+    if len(errors) == len(questions) and not _are_at_fault(services, task, errors):
         raise errors[0][1]
     for question, error in errors:
-        # Others were answered, so the fault is this question's: it counts as answered with nobody, and the next round
-        # asks for its people.
+        # The fault is this question's: it counts as answered with nobody, and the next round asks for its people.
         with services.claims.fenced(claim) as connection:
             results.answered(connection, task.id, question, {}, None, error.public)
     return sum(outcome for outcome in outcomes if isinstance(outcome, int))
+
+
+def _are_at_fault(services: Services, task: Task, errors: Sequence[tuple[Question, ImgpipeError]]) -> bool:
+    """Whether it is the questions, none of which was answered, and not Flowise: it answered others of this task."""
+    if not all(isinstance(error, PartnerStumbled) for _, error in errors):
+        return False
+    with transaction(services.engine) as connection:
+        return len(results.missing_positions(connection, task.id)) < task.persona_count
 
 
 def _buy(services: Services, task: Task, question: Question) -> Answer:

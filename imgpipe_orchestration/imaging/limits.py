@@ -12,14 +12,17 @@ class Limits:
     """Bounds on one image. The defaults admit every camera's photo that fits in an upload, and bound its memory."""
 
     max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = 50_000_000
-    """50 MP: 200 MB as RGBA, the most one image may take in a worker before it is shrunk."""
-    max_side: int = 30_000
+    max_pixels: int | None = None
+    """None: as many as `allow` was told, IMAGE_MAX_MEGAPIXELS."""
+    max_side: int = 65_535
+    """The longest side of a JPEG and of an AVIF; a panorama's or a strip's."""
     empty_pixels: int = 5_000_000
     """Pixels up to which a GIF or BMP may be mostly empty: so many cost under 100 ms and 50 MB (a GIF of 37 bytes and
     49 MP: 550 ms and 226 MB). A larger one must have enough bytes for its pixels (see `density`)."""
-    max_pixels_webp: int = 17_000_000
-    """WebP's decoder holds the whole canvas twice: 747 MB for a file of 186 bytes with 49 MP."""
+    max_pixels_webp: int = 80_000_000
+    """WebP's decoder holds the whole canvas twice, and a worker has 1.5 GB."""
+    max_pixels_animated_webp: int = 17_000_000
+    """Of an animation everybody who opens it pays for the canvas: 747 MB for a file of 186 bytes with 49 MP."""
     max_jpeg_scans: int = 100
     """Progressive JPEGs have about ten; libjpeg-turbo's authors advise a limit (each scan costs a pass over all)."""
     max_scan_pixels: int = 1_000_000_000
@@ -44,6 +47,12 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+_allowed = {"pixels": 100_000_000}
+
+
+def allow(*, megapixels: float) -> None:
+    """Set the pixels of one image that this process takes: IMAGE_MAX_MEGAPIXELS."""
+    _allowed["pixels"] = round(megapixels * 1e6)
 
 
 def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
@@ -55,9 +64,13 @@ def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
     """
     if width < 1 or height < 1:
         raise BadImage(f"the {name} header claims {width}x{height} pixels: nothing to show")
-    most = limits.max_pixels_webp if name == "webp" else limits.max_pixels
+    most = limits.max_pixels or _allowed["pixels"]
+    setting = " (setting IMAGE_MAX_MEGAPIXELS)"
+    of_format = {"webp": limits.max_pixels_webp, "animated webp": limits.max_pixels_animated_webp}.get(name, most)
+    if of_format < most:
+        most, setting = of_format, " for this format: save it smaller, or as JPEG"
     if width * height > most:
-        megapixels, limit = width * height / 1e6, most / 1e6
-        raise TooLarge(f"the {name} has {width}x{height} = {megapixels:.1f} megapixels, the limit is {limit:g}")
+        size = f"{width}x{height} = {width * height / 1e6:.1f} megapixels"
+        raise TooLarge(f"the {name} has {size}, the limit is {most / 1e6:g}{setting}")
     if max(width, height) > limits.max_side:
         raise TooLarge(f"the image has {width}x{height} pixels, the longest side allowed is {limits.max_side:,}")

@@ -79,7 +79,7 @@ class Workshop:
         self,
         workers: int | None = None,
         *,
-        memory_bytes: int = 1024**3,
+        memory_bytes: int = 3 * 1024**3 // 2,
         cpu_seconds: float = 120,
         wall_seconds: float = 120,
         max_tasks: int = 1000,

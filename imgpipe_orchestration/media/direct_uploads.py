@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, RowMapping, text
 
 from imgpipe_orchestration.errors import BadImage, Conflict, Gone, NotFound, Retryable, TooLarge
 from imgpipe_orchestration.media import uploads
-from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.media.logos import SVG_TYPE
+from imgpipe_orchestration.media.model import FIELDS, DataType
 from imgpipe_orchestration.media.uploads import Accepted, Upload
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.retention import in_batches, old_rows
@@ -57,11 +58,14 @@ def presign(
 
     Raises:
         BadInput: no such kind.
+        BadImage: an SVG that is no logo.
         TooLarge: the file is past the limit.
         TooManyOpen: the user has MOST_OPEN of them.
     """
     field = uploads.field_named(kind)
     uploads.check_size(services, field, size)
+    if content_type.partition(";")[0].strip().lower() == SVG_TYPE and field.data_type is not DataType.LOGO:
+        raise BadImage(f"{field.name}: SVG is only accepted as a logo (logo_image): send a JPEG or PNG.")
     upload_id = secrets.token_urlsafe(18)
     key = f"{STAGING}{user_id}/{upload_id}"
     row = {

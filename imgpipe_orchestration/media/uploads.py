@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, TooLarge
-from imgpipe_orchestration.media import model, pending, registering
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, TooLarge
+from imgpipe_orchestration.media import logos, model, pending, registering
 from imgpipe_orchestration.media.model import FIELDS, Field
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.sizes import size_text
@@ -97,9 +97,11 @@ def _check(services: Services, user_id: int, upload: Upload) -> _Checked:
 
     check_size(services, upload.field, len(upload.data))
     try:
-        found = sniff(upload.data)
-    except ImgpipeError as error:
+        data = logos.drawn(services, upload.data, upload.field.data_type)
+        found = sniff(data)
+    except (BadImage, TooLarge) as error:
         raise type(error)(f"{upload.field.name}: {error.public}", detail=error.detail) from error
+    upload = replace(upload, data=data)
     return _Checked(upload, model.temp_path(upload.field, user_id, found.extension), found.mime)
 
 

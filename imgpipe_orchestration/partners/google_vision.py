@@ -22,6 +22,7 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.imaging.geometry import Box
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage, charged
@@ -29,27 +30,31 @@ from imgpipe_orchestration.partners.usage import Usage, charged
 if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
 
+log = logger(__name__)
+
 MODEL = "vision-v1"
 """The name of this API in the ledger and the price table."""
 
-FEATURES = (
-    "LABEL_DETECTION",
-    "OBJECT_LOCALIZATION",
-    "IMAGE_PROPERTIES",
-    "TEXT_DETECTION",
-    "LOGO_DETECTION",
-    "FACE_DETECTION",
-    "SAFE_SEARCH_DETECTION",
-    "CROP_HINTS",
-)
+_ANSWERED_IN = {
+    "LABEL_DETECTION": "labelAnnotations",
+    "OBJECT_LOCALIZATION": "localizedObjectAnnotations",
+    "IMAGE_PROPERTIES": "imagePropertiesAnnotation",
+    "TEXT_DETECTION": "textAnnotations",
+    "LOGO_DETECTION": "logoAnnotations",
+    "FACE_DETECTION": "faceAnnotations",
+    "SAFE_SEARCH_DETECTION": "safeSearchAnnotation",
+    "CROP_HINTS": "cropHintsAnnotation",
+}
+FEATURES = tuple(_ANSWERED_IN)
 IMAGE_LIMIT = 7_000_000
 """Bytes of one image: a request may have 10 MB of JSON, and base64 adds a third."""
 
 _NAME = "Google Vision"
 
-_UNITS = 6.5
-"""Billable units of FEATURES per image: 1 for most, 1.5 for objects; safe search is free together with labels, and crop
-hints with image properties (https://cloud.google.com/vision/pricing: 1.50 USD per 1,000 units, objects 2.25)."""
+_FREE_WITH = {"SAFE_SEARCH_DETECTION": "LABEL_DETECTION", "CROP_HINTS": "IMAGE_PROPERTIES"}
+_OBJECTS = 1.5
+"""Billable units of objects; of every other feature 1 (https://cloud.google.com/vision/pricing: 1.50 USD per 1,000
+units, objects 2.25)."""
 _MOST = 1_000
 """Annotations of a kind that are taken. Twenty are asked for, but words on a page come in any number."""
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
@@ -84,6 +89,8 @@ class Annotations:
     faces: tuple[Scored, ...] = ()
     safe_search: Mapping[str, str] = field(default_factory=dict)
     crop_hints: tuple[Box, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Features that an error kept from being answered: to be asked for again."""
     raw: Mapping[str, Any] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
 
@@ -109,12 +116,16 @@ class GoogleVision:
             timeout=settings.partner_timeout_seconds,
         )
 
-    def annotate(self, image: bytes, *, size: tuple[int, int]) -> Annotations:
+    def annotate(self, image: bytes, *, size: tuple[int, int], features: Sequence[str] = FEATURES) -> Annotations:
         """Look at one image.
+
+        An answer may have annotations beside an error. Those are correct
+        (https://cloud.google.com/vision/docs/reference/rest/v1/AnnotateImageResponse), and paid for.
 
         Args:
             image: a JPEG or PNG (Google reads no AVIF or HEIC), up to `IMAGE_LIMIT` bytes.
             size: its width and height in pixels.
+            features: what to look for.
 
         Raises:
             BadImage: neither JPEG nor PNG, or Google cannot decode it.
@@ -128,9 +139,9 @@ class GoogleVision:
             raise TooLarge(f"{_NAME} takes up to {IMAGE_LIMIT:,} bytes, got {len(image):,}")
         request = {
             "image": {"content": base64.b64encode(image).decode()},
-            "features": [{"type": feature, "maxResults": 20} for feature in FEATURES],
+            "features": [{"type": feature, "maxResults": 20} for feature in features],
         }
-        usage = Usage(model=MODEL, units=_UNITS)
+        usage = Usage(model=MODEL, units=_units(features))
         try:
             answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
         except PartnerRefused as error:
@@ -141,7 +152,7 @@ class GoogleVision:
             error.usage = usage
             raise
         try:
-            return _parse(answer, size)
+            return _parse(answer, size, features)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             with charged(usage):
                 raise UnreadableAnswer(
@@ -153,10 +164,21 @@ class GoogleVision:
         self._api.close()
 
 
-def _parse(answer: Any, size: tuple[int, int]) -> Annotations:
+def _units(features: Sequence[str]) -> float:
+    paid = [feature for feature in features if _FREE_WITH.get(feature) not in features]
+    return sum(_OBJECTS if feature == "OBJECT_LOCALIZATION" else 1.0 for feature in paid)
+
+
+def _parse(answer: Any, size: tuple[int, int], features: Sequence[str]) -> Annotations:
     (raw,) = answer["responses"]
-    if error := raw.get("error"):
-        _raise(int(error.get("code", 2)), str(error.get("message", "")))
+    missing: tuple[str, ...] = ()
+    error = raw.pop("error", None)
+    if error:
+        code, message = int(error.get("code", 2)), str(error.get("message", ""))
+        missing = tuple(feature for feature in features if not raw.get(_ANSWERED_IN[feature]))
+        if len(missing) == len(features):
+            _raise(code, message)
+        log.warning("a part of an answer is missing", extra={"partner": _NAME, "code": code, "missing": missing})
     texts = _some(raw, "textAnnotations")
     return Annotations(
         labels=tuple(_scored(a, a["description"]) for a in _some(raw, "labelAnnotations")),
@@ -173,8 +195,9 @@ def _parse(answer: Any, size: tuple[int, int]) -> Annotations:
         ),
         safe_search={str(k): str(v) for k, v in raw.get("safeSearchAnnotation", {}).items()},
         crop_hints=_boxes(_some(raw.get("cropHintsAnnotation", {}), "cropHints"), size),
+        missing=missing,
         raw=raw,
-        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=_UNITS),
+        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=_units(features)),
     )
 
 

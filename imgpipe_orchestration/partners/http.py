@@ -26,6 +26,7 @@ from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
+from imgpipe_orchestration.partners.server_errors import server_error, words_of
 from imgpipe_orchestration.partners.ssrf import Guard, guarded_pools
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class JsonApi:
             AnswerTooLong: past `limit`.
             UnreadableAnswer: not compressed as its headers say.
             PartnerAway: no connection, or 5xx.
+            PartnerStumbled, SpendingPaused: a paid partner's 5xx that says so.
             PartnerUnavailable: too slow, or cut off.
             Forbidden: the guard refuses the address.
         """
@@ -103,7 +105,7 @@ class JsonApi:
                 reply = self._send(method, path, body, sent, limit, seconds)
                 span.note(status=reply.status)
             rate.learn(reply.status, reply.headers)
-            refuse_bad_status(self.partner, reply)
+            refuse_bad_status(self.partner, reply, paid=self._paid)
             return reply
 
         return call(attempt, self.policy, paid=self._paid)
@@ -265,10 +267,11 @@ def at_host(partner: str, url: str) -> str:
     return f"{partner} at {urlsplit(url).netloc.rpartition('@')[2]}"
 
 
-def refuse_bad_status(partner: str, reply: Reply) -> None:
+def refuse_bad_status(partner: str, reply: Reply, *, paid: bool = False) -> None:
     """Raise the error that a status means. The body goes into `detail`, which is for logs only.
 
-    206 is refused as well, because nobody asks for a part of an answer here.
+    Of a `paid` partner's 5xx the words count, and are shown (`server_errors`). 206 is refused as well, because nobody
+    asks for a part of an answer here.
     """
     status = reply.status
     if status == 206:
@@ -279,6 +282,8 @@ def refuse_bad_status(partner: str, reply: Reply) -> None:
     asked = parse_retry_after(reply.headers)
     if status == 429:
         raise RateLimited(f"{partner} asks us to slow down (HTTP 429)", detail=detail, retry_after=asked)
+    if paid and status >= 500:
+        raise server_error(partner, status, words_of(reply.content), detail=detail, retry_after=asked)
     if status >= 500 or status in (408, 425):
         kind = PartnerAway if status >= 500 else PartnerUnavailable
         raise kind(f"{partner} failed (HTTP {status})", detail=detail, retry_after=asked, partner_status=status)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgpipe_orchestration.errors import (
     ImgpipeError,
-    PartnerAway,
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
@@ -17,6 +16,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.rate_limit import asked_wait, parse_duration
+from imgpipe_orchestration.partners.server_errors import plain, server_error
 
 if TYPE_CHECKING:
     import openai
@@ -38,7 +38,7 @@ def translating(send: Callable[[], Answer]) -> Answer:
     Raises:
         SpendingPaused: the account's quota or billing limit is used up.
         RateLimited: 429; `retry_after` from Retry-After, else from the reset headers.
-        PartnerAway: 5xx, no connection.
+        PartnerAway, PartnerStumbled: 5xx, no connection.
         PartnerUnavailable: 408, cut off, too slow.
         UnreadableAnswer: not JSON, not the schema asked for.
         PartnerRefused: other 4xx, and content policy.
@@ -74,9 +74,12 @@ def _from_status(error: openai.APIStatusError) -> ImgpipeError:
         )
     if status == 429:
         return RateLimited(f"{_NAME} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
-    if status >= 500 or status in (408, 409):  # the SDK's own retries try 409 again as well
-        kind_ = PartnerAway if status >= 500 else PartnerUnavailable
-        return kind_(f"{_NAME} failed (HTTP {status})", detail=detail, retry_after=_wait(error), partner_status=status)
+    if status >= 500:
+        said = error.body.get("message") if isinstance(error.body, dict) else ""
+        return server_error(_NAME, status, plain(said), detail=detail, retry_after=_wait(error))
+    if status in (408, 409):  # the SDK's own retries try 409 again as well
+        told = f"{_NAME} failed (HTTP {status})"
+        return PartnerUnavailable(told, detail=detail, retry_after=_wait(error), partner_status=status)
     if code in _POLICY or kind == "image_generation_user_error":
         # Without the status, which would tell the ledger that all requests fail: this is about one request.
         return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail)

@@ -13,12 +13,14 @@ from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 
 class AnyFlowise:
-    """Answers persona questions with the given bodies, one each, the last for ever; prompts with a sentence."""
+    """Answers persona questions with the given bodies, one each, the last for ever; prompts with a sentence. A question
+    whose text has `hard` in it is answered 500 with these words."""
 
     def __init__(self, answers: list[dict[str, Any]]) -> None:
         self.server: Server
         self.answers = list(answers)
         self.questions: list[str] = []
+        self.hard: dict[str, str] = {}
         self._lock = threading.Lock()
 
     @property
@@ -31,10 +33,15 @@ class AnyFlowise:
 
     def behave(self, handler: BaseHTTPRequestHandler, number: int) -> None:
         path, _, body = self.server.requests[number]
+        asked = json.loads(body)["question"]
+        if words := next((words for part, words in self.hard.items() if part in asked), ""):
+            told = json.dumps({"statusCode": 500, "success": False, "message": words, "stack": {}}).encode()
+            reply(handler, told, 500, Content_Type="application/json")
+            return
         answer = {"text": "A portrait of somebody."}
         if path.endswith("/persona-data"):
             with self._lock:
-                self.questions.append(json.loads(body)["question"])
+                self.questions.append(asked)
                 answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         reply(handler, json.dumps(answer).encode(), Content_Type="application/json")
 

@@ -7,9 +7,12 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import outages, store
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
+from imgpipe_orchestration.avatars.outages import ALONE
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.avatars.flowise import flowise_answering
 from imgpipe_orchestration_tests.avatars.relay import Relay
+from imgpipe_orchestration_tests.avatars.test_personas import person
 
 MORE_THAN_ATTEMPTS = store.DATA.max_attempts + 2
 
@@ -118,6 +121,84 @@ def test_a_flowise_that_goes_away_in_the_middle_of_a_round_is_asked_for_the_rest
     assert len(people) == 12
     assert there.items() <= people.items()
     assert desk.calls("flowise", "prediction") <= 6
+
+
+FILTERED = "Error: predictionsServices.buildChatflow - 400 The response was filtered"
+
+
+def test_a_500_about_one_question_is_given_up_and_the_others_go_on(desk: Desk) -> None:
+    others = [{"json": [person(name)]} for name in ("Ada", "Ben", "Cleo", "Dora", "Emil", "Finn")]
+    with flowise_answering(*others) as flowise:
+        flowise.hard = {'"seed": 7,': FILTERED, '"seed": 7}': FILTERED}
+        desk.use_flowise(flowise.url)
+        task = desk.ask(3, seed=7)
+        desk.data()
+        assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben", "Cleo"}, "another question brought the third"
+        assert len(flowise.server.requests) <= 3 + 3
+
+        flowise.hard = {"brief": FILTERED}
+        task = desk.ask(2)
+        desk.eventually(lambda: (desk.now(), desk.data()), lambda: desk.task(task).status is TaskStatus.FAILED)
+    assert FILTERED in (desk.task(task).error_log or "")
+
+
+def test_a_500_about_one_person_does_not_hold_the_task(desk: Desk) -> None:
+    with flowise_answering({"json": [person("Ada"), person("Ben")]}) as flowise:
+        flowise.hard = {'"firstname": "Ada"': FILTERED}
+        desk.use_flowise(flowise.url)
+        task = desk.ask(2)
+        desk.data()
+        if len(desk.people(task)) < 2:
+            desk.data()
+        desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
+    found = {p.firstname: p.status for p in desk.people(task)}
+    assert found == {"Ada": PersonaStatus.FAILED, "Ben": PersonaStatus.COMPLETED}
+    assert FILTERED in (desk.task(task).error_log or "")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("Error: 429 You exceeded your current quota, please check your plan", "quota"),
+        ("Error: 401 Incorrect API key provided: sk-abcdefghijklmnop", "key is refused"),
+    ],
+)
+def test_a_500_that_wraps_a_quota_or_a_refused_key_waits_for_people(desk: Desk, words: str, shown: str) -> None:
+    with flowise_answering({"json": [person("Ada")]}) as flowise:
+        flowise.hard = {"brief": words}
+        desk.use_flowise(flowise.url)
+        task = desk.ask(1)
+        desk.data()
+        waiting = desk.task(task)
+        assert waiting.status is TaskStatus.PENDING
+        assert shown in (waiting.waiting_for or "")
+        assert "sk-abcdef" not in (waiting.waiting_for or "")
+        assert len(flowise.server.requests) == 1, "asking again would not help"
+    assert _failures(desk) == 0
+
+
+def test_a_picture_that_only_one_person_is_refused_is_given_up(desk: Desk) -> None:
+    """Also in words that could be those of an outage: others were drawn meanwhile."""
+    task = desk.ask(2)
+    desk.data()
+    first, second = desk.people(task)
+    desk.standins.fault("openai", "server_error", operation="images", match=first.firstname, count=None)
+    desk.images_now()
+    assert FAILED_ALONE in (desk.task(task).waiting_for or "")
+    limit = ALONE + 1
+    with transaction(desk.services.engine) as connection:
+        connection.execute(
+            text("update work_attempts set ended_at = ended_at - make_interval(secs => :limit)"), {"limit": limit}
+        )
+    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
+    assert {p.id: p.status for p in desk.people(task)} == {
+        first.id: PersonaStatus.FAILED,
+        second.id: PersonaStatus.COMPLETED,
+    }
+    assert FAILED_ALONE in (desk.task(task).error_log or "")
+
+
+FAILED_ALONE = "OpenAI failed (HTTP 500): The server had an error"
 
 
 def _failures(desk: Desk) -> int:

@@ -121,6 +121,8 @@ def test_what_is_wrong_is_said(gateway: Gateway) -> None:
         ({"kind": "cat_image"}, 422),
         ({"content_type": "text/html"}, 422),
         ({"content_type": "application/octet-stream; charset=utf-8"}, 422),
+        ({"content_type": "image/svg+xml"}, 415),
+        ({"content_type": "IMAGE/SVG+XML"}, 415),
     ):
         assert announced(gateway, b"x", **changes).status_code == status, changes
 
@@ -130,6 +132,16 @@ def test_what_is_wrong_is_said(gateway: Gateway) -> None:
         assert staged(gateway) == [], "what was refused is removed"
         assert committed(gateway, upload).status_code == 409
     assert gateway.rows("select 1 from pending_images") == []
+
+
+def test_a_logo_may_come_as_svg_and_is_kept_as_png(gateway: Gateway) -> None:
+    logo = b"<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
+    told = announced(gateway, logo, kind="logo_image", content_type="image/svg+xml").json()
+    assert requests.put(told["url"], data=logo, headers=told["headers"], timeout=30).ok
+    path = committed(gateway, told["upload_id"]).json()["image_path"]
+    assert path.endswith(".png")
+    assert gateway.get(path).content.startswith(b"\x89PNG")
+    assert staged(gateway) == []
 
 
 def test_a_file_larger_than_announced_is_never_accepted(make_gateway: Any) -> None:

@@ -161,6 +161,36 @@ def test_a_healed_analysis_that_shows_the_subject_elsewhere_has_the_crops_made_a
     assert reason == "faces" and crop not in {row[1] for row in made}
 
 
+def test_labels_beside_an_error_are_kept_and_only_the_rest_is_asked_for_again(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    asked: list[set[str]] = []
+    part = {"labelAnnotations": [{"description": "Cat", "score": 0.9}], "error": {"code": 14, "message": "busy"}}
+    answers = [part, {"error": {"code": 14, "message": "busy"}}, {"textAnnotations": [{"description": "OPEN"}]}]
+
+    def google(handler: BaseHTTPRequestHandler, number: int) -> None:
+        (request,) = json.loads(server.requests[number][2])["requests"]
+        asked.append({feature["type"] for feature in request["features"]})
+        body = json.dumps({"responses": [answers[min(number, len(answers) - 1)]]}).encode()
+        reply(handler, body, Content_Type="application/json")
+
+    with serving(google) as server:
+        gateway = make_gateway(google_vision_api_key="k", google_vision_endpoint=server.url)
+        gateway.upload(1, profile_image=picture())
+        gateway.run_due()
+        (row,) = gateway.rows("select labels, providers ->> 'google_vision' as google from media_ai_analysis")
+        assert [label["name"] for label in row.labels] == ["Cat"]
+        assert row.google.startswith("failed: ")
+        make_due(gateway, "media_healing")
+        gateway.run_due("run-2")
+        (row,) = gateway.rows(
+            "select labels, detected_text, providers ->> 'google_vision' as google from media_ai_analysis"
+        )
+    assert ([label["name"] for label in row.labels], row.detected_text, row.google) == (["Cat"], "OPEN", "ok")
+    assert len(asked) == 3
+    assert asked[1] == asked[2] == asked[0] - {"LABEL_DETECTION"}
+
+
 def test_a_corrupt_image_fails_alone_with_its_reason_and_can_be_requeued(gateway: Gateway) -> None:
     broken = picture(1500, 1000)
     broken = broken[: len(broken) // 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jwt
@@ -13,6 +14,7 @@ import requests
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput
+from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.uploads import Upload, accept
 from imgpipe_orchestration_tests.conftest import S3Access
@@ -105,6 +107,64 @@ def test_the_content_decides_the_type_and_not_name_or_header(gateway: Gateway) -
     answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=gateway.as_user(1), timeout=30)
     assert answer.json()["profile_image_path"].endswith(".png")
     assert gateway.rows("select mime_type from pending_images")[0][0] == "image/png"
+
+
+LOGO = b"""<svg xmlns="http://www.w3.org/2000/svg" width="200" height="100">
+<script>alert(1)</script><rect width="200" height="100" fill="#0a0"/></svg>"""
+
+
+def test_an_svg_logo_is_drawn_and_never_served(gateway: Gateway) -> None:
+    files = {"logo_image": ("logo.svg", LOGO, "image/svg+xml")}
+    answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=gateway.as_user(1), timeout=60)
+    (image,) = answer.json()["images"]
+    assert image["image_path"].endswith(".png")
+    assert gateway.get(image["image_path"]).headers["content-type"] == "image/png"
+    gateway.run_due()
+    assert ".svg" not in gateway.session.get(f"{gateway.url}/users/me", headers=gateway.as_user(1), timeout=30).text
+    for key in stored_keys(gateway):
+        assert b"<svg" not in gateway.services.media_bucket.get(key)
+    (row,) = gateway.rows("select status, width, height, mime_type from media_files")
+    assert tuple(row) == ("complete", 2048, 1024, "image/png")
+
+
+def test_an_svg_logo_that_another_system_wrote_is_drawn_as_well(gateway: Gateway) -> None:
+    path = "/temp_images/profiles/7-logo-1700000000-000000001.svg"
+    gateway.services.media_bucket.put(path.lstrip("/"), LOGO, content_type="image/svg+xml")
+    with gateway.services.pending_engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into pending_images (user_id, image_path, original_name, mime_type, status, created_at)"
+            " values (7, %s, 'logo.svg', 'image/svg+xml', 'pending', now())",
+            (path,),
+        )
+    gateway.run_due()
+    (row,) = gateway.rows("select status, width, mime_type, bulk_path from media_files")
+    assert tuple(row)[:3] == ("complete", 2048, "image/png")
+    assert row.bulk_path.endswith(".png")
+    assert gateway.services.media_bucket.get(row.bulk_path).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("evil", [LOGO.replace(b"<svg", b"<!DOCTYPE svg [<!ENTITY a 'b'>]><svg"), LOGO[:-3]])
+def test_a_logo_that_cannot_be_drawn_is_refused_with_what_to_do(gateway: Gateway, evil: bytes) -> None:
+    answer = gateway.upload(1, logo_image=evil)
+    assert answer.status_code == 415
+    assert "save it as a plain SVG" in answer.json()["detail"]
+
+
+@pytest.fixture
+def usual_limits() -> Iterator[None]:
+    yield
+    limits.allow(megapixels=100)  # it is the process's
+
+
+@pytest.mark.usefixtures("usual_limits")
+def test_the_limit_on_pixels_is_a_setting_that_the_refusal_names(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(image_max_megapixels=0.5)
+    answer = gateway.upload(1, product_image=picture(1000, 600))
+    assert answer.status_code == 413
+    assert "0.6 megapixels, the limit is 0.5 (setting IMAGE_MAX_MEGAPIXELS)" in answer.json()["detail"]
+    assert gateway.upload(1, product_image=picture(800, 600)).status_code == 200
+    gateway.run_due()
+    assert gateway.rows("select status from media_files")[0][0] == "complete"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.imaging.geometry import Box
-from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, Annotations, GoogleVision
+from imgpipe_orchestration.partners.google_vision import FEATURES, IMAGE_LIMIT, Annotations, GoogleVision
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -120,6 +120,24 @@ def test_a_box_with_nothing_of_the_picture_in_it_is_none(vertices: list[dict[str
 def test_an_error_inside_a_200_is_an_error(code: int, error: type[Exception]) -> None:
     with pytest.raises(error):
         annotated({"error": {"code": code, "message": "no"}})
+
+
+def test_what_came_beside_an_error_is_kept_and_the_rest_is_named_as_missing() -> None:
+    labels = [{"description": "Cat", "score": 0.9}]
+    answer = {"labelAnnotations": labels, "safeSearchAnnotation": {"adult": "UNLIKELY"}}
+    seen = annotated({**answer, "error": {"code": 14, "message": "try again"}})
+    assert [label.name for label in seen.labels] == ["Cat"]
+    assert set(seen.missing) == set(FEATURES) - {"LABEL_DETECTION", "SAFE_SEARCH_DETECTION"}
+    assert "error" not in seen.raw
+
+
+def test_a_part_is_asked_for_and_charged_alone() -> None:
+    with serving(lambda h, _: reply(h, b'{"responses": [{}]}')) as server:
+        part = ("OBJECT_LOCALIZATION", "CROP_HINTS")
+        seen = GoogleVision(server.url, "k").annotate(JPEG, size=(1, 1), features=part)
+        asked = json.loads(server.requests[0][2])["requests"][0]["features"]
+    assert tuple(feature["type"] for feature in asked) == part
+    assert seen.usage.units == 2.5
 
 
 @pytest.mark.parametrize(

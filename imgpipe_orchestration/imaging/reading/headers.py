@@ -10,7 +10,7 @@ from itertools import islice
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import jxl, webp
+from imgpipe_orchestration.imaging.reading import jxl, svg, webp
 from imgpipe_orchestration.imaging.reading.av1 import check_coded_size
 from imgpipe_orchestration.imaging.reading.jpeg_segments import (
     FRAMES,
@@ -83,9 +83,9 @@ def identify(data: bytes) -> str:
     for signature, title in _OTHER_IMAGES.items():
         if data.startswith(signature):
             raise BadImage(f"{title} is not read: send {read_here()}")
+    if svg.is_svg(data):
+        raise BadImage(f"SVG is only accepted as a logo (field logo_image): send {read_here()}")
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
-        raise BadImage("SVG is not accepted (it can carry scripts): send JPEG, PNG, WebP or AVIF")
     raise BadImage(f"not an image {_guessed(data, start)}: send {read_here()}")
 
 
@@ -128,7 +128,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
-        check_pixels(*webp.size(data), name, limits)
+        check_pixels(*webp.size(data), "animated webp" if webp.is_animated(data) else name, limits)
     elif name == "jxl":
         check_pixels(*jxl.size(data, limits), name, limits)
     elif name == "avif":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+from functools import lru_cache
 
 from PIL import AvifImagePlugin, BmpImagePlugin, ExifTags, Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
@@ -40,7 +41,7 @@ PILLOW_NAME = {
 }
 """Pillow's name of each format that is read. Opening is restricted to the one that the signature says."""
 
-OPTIONAL = {"heic": ("HEIC", "pillow_heif"), "jxl": ("JPEG XL", "pillow_jxl")}
+OPTIONAL = {"jxl": ("JPEG XL", "pillow_jxl")}
 """The title of each format that an extra adds, and the module that reads it."""
 
 _BIG_ENDIAN_BIG_TIFF = b"MM\0+"
@@ -83,30 +84,36 @@ def enable(name: str) -> None:
     if name in OPTIONAL and PILLOW_NAME[name] not in Image.OPEN:
         _add(name)
     if name == "heic":
-        # One, as for AVIF. Each thread also takes up to 128 MB of the addresses that a worker may use.
-        importlib.import_module("pillow_heif").options.DECODE_THREADS = 1
+        _enable_heic()
     elif name == "jxl":
         # One, as for AVIF: 0 is the caller's own thread.
         importlib.import_module("pillow_jxl.JpegXLImagePlugin").__dict__["DECODE_THREADS"] = 0
 
 
+@lru_cache(maxsize=1)
+def _enable_heic() -> None:
+    import pi_heif  # the decoders of pillow-heif without its encoders, in a third of the size
+
+    # One, as for AVIF. Each thread also takes up to 128 MB of the addresses that a worker may use.
+    pi_heif.options.DECODE_THREADS = 1
+    pi_heif.register_heif_opener()
+
+
 def _add(name: str) -> None:
     title, module = OPTIONAL[name]
     try:
-        plugin = importlib.import_module(module)
+        importlib.import_module(module)
     except ImportError as error:
         raise BadImage(
             f"{title} is not enabled here: send {read_here()}"
             f" (operators, in the project's folder: pip install -c constraints.txt '.[{name}]')"
         ) from error
-    if name == "heic":
-        plugin.register_heif_opener()
 
 
 def read_here() -> str:
     """What a message asks for in place of a file that is not read."""
     extras = (title for title, module in OPTIONAL.values() if importlib.util.find_spec(module))
-    *others, last = ("JPEG", "PNG", "WebP", "AVIF", "GIF", "TIFF", "BMP", *extras)
+    *others, last = ("JPEG", "PNG", "WebP", "AVIF", "HEIC", "GIF", "TIFF", "BMP", *extras)
     return f"{', '.join(others)} or {last}"
 
 

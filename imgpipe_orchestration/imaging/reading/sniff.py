@@ -114,8 +114,7 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        most = limits.max_pixels / 1e6
-        raise TooLarge(f"the {name} has far more pixels than the limit, {most:g} million: save it smaller") from error
+        raise TooLarge(f"the {name} has far more pixels than the limit: save it smaller") from error
     except UnidentifiedImageError as error:
         rarely = " or it is of a kind that is not read" if name in _MANY_KINDS else ""
         broken = f"the file begins like {name} but its header is broken{rarely}: send {readers.read_here()}"

@@ -14,6 +14,11 @@ _LOSSLESS_ALPHA = 0x10
 """The flag of a lossless picture in the last byte of its header (section 3.4)."""
 
 
+def is_animated(data: bytes) -> bool:
+    """Whether the header says so."""
+    return data[12:16] == b"VP8X" and bool(data[20] & _ANIMATION)
+
+
 def size(data: bytes) -> tuple[int, int]:
     """Canvas of a WebP, pixels (RFC 9649, sections 2.5 to 2.7).
 

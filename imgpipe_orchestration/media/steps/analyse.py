@@ -6,7 +6,7 @@ and the healing queue tries it again later. Paid answers come from the ledger if
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -147,16 +147,31 @@ def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
         return False
     from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL
 
-    def purchase() -> Purchase:
-        answer = client.annotate(seen.preview, size=seen.preview_size)
-        value = asdict(answer)
-        del value["usage"]  # stored in columns of its own
-        return Purchase(answer.usage, value)
+    def bought(features: Sequence[str]) -> dict[str, Any]:
+        def purchase() -> Purchase:
+            answer = client.annotate(seen.preview, size=seen.preview_size, features=features)
+            value = asdict(answer)
+            del value["usage"]  # stored in columns of its own
+            return Purchase(answer.usage, value)
 
-    call = PaidCall.of(
-        "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(FEATURES)}
-    )
-    value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
+        call = PaidCall.of(
+            "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(features)}
+        )
+        answer: dict[str, Any] = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
+        return answer
+
+    value = bought(FEATURES)
+    found.take(_of_google(value))
+    while missing := value.get("missing"):  # not in answers of earlier versions; each answer brings something
+        more = bought(missing)
+        found_more = {name: it for name, it in more.items() if it and name not in ("raw", "missing")}
+        value |= {**found_more, "raw": {**value["raw"], **more["raw"]}, "missing": more["missing"]}
+        found.take(_of_google(value))
+    return True
+
+
+def _of_google(value: dict[str, Any]) -> dict[str, Any]:
+    """The columns of what Google saw."""
     values = {
         "labels": [{"name": label["name"], "score": label["score"]} for label in value["labels"]],
         "detected_objects": [
@@ -175,8 +190,7 @@ def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
     }
     if value["logos"]:
         values["brand_name"] = value["logos"][0]["name"]
-    found.take(values)
-    return True
+    return values
 
 
 def _sides(box: dict[str, float]) -> list[float]:

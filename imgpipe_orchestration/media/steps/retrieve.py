@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import NotFound, PartnerRefused, Retryable
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.media import model, store
+from imgpipe_orchestration.media import logos, model, store
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
@@ -42,7 +42,7 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
         media = store.media_file(connection, claim.item_id)
     data = needed(services, media)
     key = media.bulk_path or model.bulk_key(
-        media.upload_day.isoformat(), media.id, media.image_path.rpartition(".")[2].lower() or "bin"
+        media.upload_day.isoformat(), media.id, logos.extension(media.image_path) or "bin"
     )
     if media.bulk_path is None:
         _keep(services, media, key, data)
@@ -100,6 +100,8 @@ def _kept(services: Services, media: MediaFile) -> bytes:
 def _keep(services: Services, media: MediaFile, key: str, data: bytes) -> None:
     # What the main API claims, until the bytes are looked at.
     mime = media.mime_type if media.mime_type and fits_header(media.mime_type) else "application/octet-stream"
+    if mime.startswith(logos.SVG_TYPE):
+        mime = "image/png"  # as which logos are drawn
     services.media_bucket.put(key, data, content_type=mime, cache_control="private")
 
 
@@ -116,6 +118,10 @@ def original(services: Services, media: MediaFile) -> bytes:
 
 
 def _upload(services: Services, media: MediaFile) -> bytes:
+    return logos.drawn(services, _sent(services, media), media.data_type)
+
+
+def _sent(services: Services, media: MediaFile) -> bytes:
     try:
         return services.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
     except NotFound:

@@ -203,8 +203,8 @@ def _jpeg_of(frame: int, *, bits: int) -> bytes:
 
 @pytest.mark.parametrize(("data", "reason"), [
     (b"", "empty: it has 0 bytes"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not accepted"),
-    (b"\xef\xbb\xbf<?xml version='1.0'?><svg/>", "SVG is not accepted"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is only accepted as a logo"),
+    (b"\xef\xbb\xbf<?xml version='1.0'?><!-- a --><svg/>", "SVG is only accepted as a logo"),
     (b"<html><body>", "not an image but a web page"),
     (b"%PDF-1.7", "not an image but a PDF"),
     (b"PK\x03\x04", "not an image but a ZIP"),
