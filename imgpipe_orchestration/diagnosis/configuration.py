@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from imgpipe_orchestration.diagnosis.check import Note
+from imgpipe_orchestration.diagnosis.check import Bad, Note
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
@@ -29,6 +29,20 @@ def check_settings(settings: Settings) -> None:
             faults.append(fault)
     if faults:
         raise SettingsError("; ".join(fault.public for fault in faults), field=faults[0].field)
+
+
+def formats(_: Services) -> str:
+    from PIL import features
+
+    from imgpipe_orchestration.imaging.libvips import libvips
+    from imgpipe_orchestration.imaging.reading.readers import READ_HERE, enable_heic
+
+    if not features.check("avif"):
+        raise Bad("Pillow was replaced by one without AVIF")
+    enable_heic()
+    if not libvips().type_find("VipsForeignLoad", "svgload_buffer"):
+        raise Bad("libvips lacks librsvg, so SVG logos cannot be drawn")
+    return f"{READ_HERE}, and SVG logos"
 
 
 def _steps(settings: Settings) -> None:

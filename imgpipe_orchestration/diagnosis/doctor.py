@@ -66,6 +66,7 @@ def _checks(settings: Settings) -> list[Check]:
         Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", configuration.keys),
         Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", configuration.sign_in),
         Check("public addresses", "Set them to what clients reach from outside.", configuration.addresses),
+        Check("image formats", "Install again with -c constraints.txt.", configuration.formats),
         Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", stores.disk),
         Check("database", f"Check DATABASE_URL{ours}", stores.database),
         Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", stores.pending_images),

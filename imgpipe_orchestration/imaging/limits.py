@@ -17,7 +17,7 @@ class Limits:
     max_side: int = 65_535
     """The longest side of a JPEG and of an AVIF; a panorama's or a strip's."""
     empty_pixels: int = 5_000_000
-    """Pixels up to which a GIF or BMP may be mostly empty: so many cost under 100 ms and 50 MB (a GIF of 37 bytes and
+    """Pixels up to which a GIF may be mostly empty: so many cost under 100 ms and 50 MB (a GIF of 37 bytes and
     49 MP: 550 ms and 226 MB). A larger one must have enough bytes for its pixels (see `density`)."""
     max_pixels_webp: int = 80_000_000
     """WebP's decoder holds the whole canvas twice, and a worker has 1.5 GB."""
@@ -31,8 +31,6 @@ class Limits:
     """Compressed PNG texts, each of which may inflate to 1 MB."""
     max_parts: int = 5_000
     """Segments, chunks or blocks beyond those that a file of its length may need (see `part_limits`)."""
-    max_boxes: int = 20_000
-    """Boxes of an AVIF and entries of their tables together; also the OBUs (coded units) of its pictures."""
     max_entries: int = 1_000
     """Entries of a TIFF's directory, or of EXIF's; cameras write under a hundred."""
     max_values: int = 65_000

@@ -53,7 +53,7 @@ class Found:
     private: bool
     has_variants: bool
     alt_text: str | None
-    thumbhash: bytes | None
+    placeholder: str | None
     why: str = ""
     distance: float | None = None
 
@@ -79,7 +79,7 @@ class Duplicates:
 
 _COLUMNS = """
     f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at, f.private,
-    f.recipe is not null as has_variants, a.alt_text, a.thumbhash
+    f.recipe is not null as has_variants, a.alt_text, a.placeholder
 """
 _TABLES = "media_files f left join media_ai_analysis a on a.media_id = f.id"
 

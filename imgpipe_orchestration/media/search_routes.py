@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import datetime
 from typing import Annotated
 
@@ -34,7 +33,7 @@ class Hit(BaseModel):
     width: int | None
     height: int | None
     alt_text: str | None
-    thumbhash: str | None = Field(description="ThumbHash of the picture, base64.")
+    placeholder: str | None = Field(description="A tiny blurred picture, as a data URL.")
     private: bool = Field(description="Found by `user_id` only; the URL is signed for its owner.")
     url: str
     created_at: datetime
@@ -112,7 +111,6 @@ def duplicates_of(media_id: RowId, services: ServicesDep) -> DuplicatesAnswer:
 
 
 def _hit(found: Found, settings: Settings) -> Hit:
-    values = {name: getattr(found, name) for name in Hit.model_fields if hasattr(found, name) and name != "thumbhash"}
-    thumbhash = base64.b64encode(found.thumbhash).decode() if found.thumbhash else None
+    values = {name: getattr(found, name) for name in Hit.model_fields if hasattr(found, name)}
     url = url_for_owner(settings, found.id, private=found.private)
-    return Hit(media_id=str(found.id), url=url, thumbhash=thumbhash, **values)
+    return Hit(media_id=str(found.id), url=url, **values)

@@ -66,6 +66,8 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert found["database"]["verdict"] == "ok"
     assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok", "ok", "ok", "ok"]
     assert found["OpenAI"]["verdict"] == "note"
+    assert found["image formats"]["verdict"] == "ok"
+    assert "HEIC" in found["image formats"]["seen"]
     assert found["gateway"]["verdict"] == "bad"
     assert "imgpipe up" in found["gateway"]["do"]
     for asked in (

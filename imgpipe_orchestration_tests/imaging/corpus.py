@@ -16,7 +16,6 @@ from PIL import Image
 from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.imaging.measuring.measure import Measurements
 from imgpipe_orchestration.imaging.measuring.preview import look
-from imgpipe_orchestration.imaging.reading import readers
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 
@@ -50,8 +49,6 @@ def write_heic() -> None:
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     """The image as a file of Pillow's format `kind`."""
-    if kind == "JXL":
-        readers.enable("jxl")
     if kind == "HEIF":
         write_heic()
     file = io.BytesIO()

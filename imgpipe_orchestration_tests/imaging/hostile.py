@@ -211,17 +211,6 @@ def masked_bmp(
     return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + head + pixels
 
 
-def jxl_with(boxes: bytes = b"", exif: bytes | None = None) -> bytes:
-    """A JPEG XL with boxes behind its picture, or with packed EXIF."""
-    from imgpipe_orchestration.imaging.reading import readers
-
-    readers.enable("jxl")
-    file = io.BytesIO()
-    packed = {"exif": exif, "compress_metadata": True} if exif else {}
-    Image.new("RGB", (16, 16)).save(file, "JXL", use_container=True, **packed)
-    return file.getvalue() + boxes
-
-
 def heic_claiming(width: int, height: int, coded: tuple[int, int] = (64, 64)) -> bytes:
     """A HEIC whose `ispe` boxes claim another size."""
     from imgpipe_orchestration_tests.imaging.corpus import write_heic
@@ -286,17 +275,10 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff in an unknown compression": lambda: tiff(t259=999),
     "avif of 900 megapixels": lambda: avif_claiming(30_000, 30_000),
     "avif of 49 megapixels that is coded in 16x16": lambda: avif_claiming(7000, 7000),
-    "avif of 16x16 that is coded in 16 megapixels": lambda: avif_claiming(16, 16, coded=(4000, 4000)),
-    "avif of 17x17 with transparency that is coded in 1 megapixel": lambda: avif_claiming(
-        17, 17, coded=(1000, 1000), mode="RGBA"),
     "avif film of 49 megapixels that is coded in 16x16": lambda: avif_film_claiming(7000, 7000),
-    "avif of two million empty parts": lambda: avif_with(b"\x12\0" * 2_000_000),
-    "avif of 500,000 empty boxes": lambda: avif_with(b"") + b"\0\0\0\x08free" * 500_000,
     "heic of 900 megapixels": lambda: heic_claiming(30_000, 30_000),
     "heic of 49 megapixels with none of them": lambda: heic_claiming(7000, 7000),
     "heic of 64x64 that is coded in 4 megapixels": lambda: heic_claiming(64, 64, coded=(2000, 2000)),
-    "jpeg xl of a million boxes": lambda: jxl_with(b"\0\0\0\x0cxml \0\0\0\0" * 1_000_000),
-    "jpeg xl of 900 megapixels": lambda: b"\xff\x0a" + (2 << 1 | 29_999 << 3 | 1 << 21).to_bytes(99, "little"),
     "bmp of 4 gigapixels": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 65_535, 65_535, 1, 24,
                                                         0, 0, 0, 0, 0, 0) + bytes(16),
     "bmp of 49 megapixels with none of them": lambda: bmp_of_runs(7000, 7000, b"\0\1"),
@@ -309,10 +291,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "bmp that skips 49 megapixels": lambda: bmp_of_runs(7000, 7000, b"\0\2\xff\xff" * 30 + b"\0\1"),
 }  # fmt: skip
 ODD: dict[str, Callable[[], bytes]] = {
+    "avif of 16x16 that is coded in 16 megapixels": lambda: avif_claiming(16, 16, coded=(4000, 4000)),
+    "avif of 17x17 with transparency that is coded in 1 megapixel": lambda: avif_claiming(
+        17, 17, coded=(1000, 1000), mode="RGBA"),
+    "avif of two million empty parts": lambda: avif_with(b"\x12\0" * 2_000_000),
+    "avif of 500,000 empty boxes": lambda: avif_with(b"") + b"\0\0\0\x08free" * 500_000,
     "bmp of a million runs of one pixel": lambda: bmp_of_runs(1000, 1000, (b"\1\1" * 1000 + b"\0\0") * 1000 + b"\0\1"),
     "gif of 100,000 frames": lambda: gif_with(frames=100_000),
     "png profile bomb": icc_bomb,
-    "jpeg xl of 60 MB of EXIF in 200 bytes": lambda: jxl_with(exif=b"MM\0*\0\0\0\x08" + bytes(60_000_000)),
     "png profile of 3,000 steps": profile_of_steps,
     "png with an orientation of 300,000 fractions": lambda: orientation_of(300_000),
     "tiff tag of 2 gigabytes": lambda: tiff(more=((700, 1, 0x7FFFFFFF, 100),)),

@@ -122,7 +122,6 @@ def test_what_is_wrong_is_said(gateway: Gateway) -> None:
         ({"content_type": "text/html"}, 422),
         ({"content_type": "application/octet-stream; charset=utf-8"}, 422),
         ({"content_type": "image/svg+xml"}, 415),
-        ({"content_type": "IMAGE/SVG+XML"}, 415),
     ):
         assert announced(gateway, b"x", **changes).status_code == status, changes
 

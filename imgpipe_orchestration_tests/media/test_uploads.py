@@ -124,7 +124,7 @@ def test_an_svg_logo_is_drawn_and_never_served(gateway: Gateway) -> None:
     for key in stored_keys(gateway):
         assert b"<svg" not in gateway.services.media_bucket.get(key)
     (row,) = gateway.rows("select status, width, height, mime_type from media_files")
-    assert tuple(row) == ("complete", 2048, 1024, "image/png")
+    assert tuple(row) == ("completed", 2048, 1024, "image/png")
 
 
 def test_an_svg_logo_that_another_system_wrote_is_drawn_as_well(gateway: Gateway) -> None:
@@ -138,7 +138,7 @@ def test_an_svg_logo_that_another_system_wrote_is_drawn_as_well(gateway: Gateway
         )
     gateway.run_due()
     (row,) = gateway.rows("select status, width, mime_type, bulk_path from media_files")
-    assert tuple(row)[:3] == ("complete", 2048, "image/png")
+    assert tuple(row)[:3] == ("completed", 2048, "image/png")
     assert row.bulk_path.endswith(".png")
     assert gateway.services.media_bucket.get(row.bulk_path).startswith(b"\x89PNG")
 
@@ -164,7 +164,7 @@ def test_the_limit_on_pixels_is_a_setting_that_the_refusal_names(make_gateway: C
     assert "0.6 megapixels, the limit is 0.5 (setting IMAGE_MAX_MEGAPIXELS)" in answer.json()["detail"]
     assert gateway.upload(1, product_image=picture(800, 600)).status_code == 200
     gateway.run_due()
-    assert gateway.rows("select status from media_files")[0][0] == "complete"
+    assert gateway.rows("select status from media_files")[0][0] == "completed"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -44,7 +43,7 @@ class ImageInfo(BaseModel):
     alt: str | None
     width: int | None = Field(description="Of the original, upright.")
     height: int | None
-    thumbhash: str | None = Field(description="A blurred picture in about 25 bytes, base64.")
+    placeholder: str | None = Field(description="A tiny blurred picture, as a data URL.")
     sizes: dict[str, SizeInfo]
     version: str = Field(description="For `version=` in its URLs: browsers that kept other bytes ask anew.")
     background_removed: bool = Field(description="Whether `bg=removed` is there.")
@@ -84,7 +83,6 @@ def info_of(services: Services, media_id: int, *, only: str | None = None) -> Im
             made.formats.append(variant.format)
     if only and (given := next((sizes[name] for name in stand_ins(only) if name in sizes), None)):
         sizes[only] = given
-    thumbhash = analysis.get("thumbhash")
     # Completed as soon as there are variants to serve: the callback may still be to come.
     status = MediaStatus.COMPLETED if manifest else media.status
     return ImageInfo(
@@ -93,7 +91,7 @@ def info_of(services: Services, media_id: int, *, only: str | None = None) -> Im
         alt=analysis.get("alt_text"),
         width=media.width,
         height=media.height,
-        thumbhash=base64.b64encode(thumbhash).decode() if thumbhash else None,
+        placeholder=analysis.get("placeholder"),
         sizes={name: sizes[name] for name in SIZES if name in sizes and only in {None, name}},
         version=version_of(manifest),
         background_removed=any(variant.background == "removed" for variant in manifest),
@@ -193,7 +191,7 @@ def analysis_token(media_id: RowId, services: ServicesDep) -> TokenAnswer:
     },
 )
 def component(name: str, request: Request) -> Response:
-    """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`, `thumbhash.js`), or
+    """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`), or
     `components.css`, which keeps their places free until they are there."""
     file = packaged(name, __package__)
     return answer_with(request, file, "public, max-age=300, stale-while-revalidate=86400")

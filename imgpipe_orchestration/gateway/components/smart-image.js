@@ -2,7 +2,7 @@
 //              preferred-formats="avif,webp,jpeg,png" show-ai-data></smart-image>
 //
 // A picture in the best format and resolution for the screen, lazily loaded into a box that keeps its place from the
-// first moment: the blurred picture of the thumbhash comes first, and an image that is still being processed appears
+// first moment: the blurred placeholder comes first, and an image that is still being processed appears
 // by itself as soon as it is there.
 //
 // Further attributes: width, height (the box, in pixels), sizes (as of <img>), fit (contain, cover), loading (lazy,
@@ -13,7 +13,6 @@
 // Firefox and Safari only if an <svg width="…" height="…" viewBox="0 0 width height"> is within the element). An <img> within <noscript> within
 // the element takes its place where scripts are off. --smart-image-ground is what transparent pictures lie on.
 
-import { paint } from "./thumbhash.js";
 import "./ai-analysis-display.js";
 
 const TYPES = { avif: "image/avif", webp: "image/webp", jpeg: "image/jpeg", png: "image/png" };
@@ -26,6 +25,14 @@ const CROPS = ["thumbnail", "grid", "header"]; // each has one shape, whatever t
 const FREE = ["small", "detail", "zoom"];
 const ORIGIN = new URL(import.meta.url).origin;
 const PATIENCE = [1, 2, 3, 5, 8, 13, 20]; // seconds between two looks at an image that is being processed
+
+// Paints a data URL. Not as an <img>, for which the page's Content-Security-Policy would have to allow data:.
+async function paint(canvas, url) {
+  const bytes = Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
+  const picture = await createImageBitmap(new Blob([bytes], { type: "image/webp" }));
+  [canvas.width, canvas.height] = [picture.width, picture.height];
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+}
 
 const STYLE = `
   :host { display: inline-block; vertical-align: bottom; max-width: 100%; height: fit-content; font: inherit; }
@@ -206,7 +213,7 @@ export class SmartImage extends Base {
   }
 
   #take(info) {
-    if (info.thumbhash) paint(this.#canvas, info.thumbhash);
+    if (info.placeholder) paint(this.#canvas, info.placeholder);
     if (info.status === "failed") return this.#failed("this image could not be processed.");
     if (!this.#of(info)) return this.#later("This image is being processed.");
     this.#draw(info);

@@ -14,7 +14,7 @@ from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import uploaded
 from imgpipe_orchestration.gateway.pages.pipelines import about
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.imaging.reading.readers import read_here
+from imgpipe_orchestration.imaging.reading.readers import READ_HERE
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -38,7 +38,7 @@ def form(request: Request, services: ServicesDep, session: Operator) -> Response
         about=about("media"),
         fields=list(FIELDS.values()),
         limit=services.settings.upload_max_bytes,
-        formats=read_here(),
+        formats=READ_HERE,
         most=MOST_FOLLOWED,
     )
 

@@ -6,6 +6,7 @@ Code points and curves are those of ITU-T H.273 (2021), tables 2 and 3.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,17 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.primaries import (
-    Floats,
-    Matrix,
-    Primaries,
-    matrix_to_srgb,
-    primaries_of_png,
-    srgb_light,
-)
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, matrix_to_srgb, srgb_light
 from imgpipe_orchestration.imaging.opencv import cv2
-from imgpipe_orchestration.imaging.reading.boxes import Boxes
 from imgpipe_orchestration.imaging.reading.png_chunks import colour_space_chunks
 
 _C, _D65 = (0.310, 0.316), (0.3127, 0.3290)
@@ -46,6 +38,10 @@ _REFERENCE_WHITE = 203.0
 _BRIGHTEST = 1000.0
 """Luminance that becomes white, cd/m²: most HDR pictures are graded for it."""
 _STEPS = 4096
+_NCLX = b"colrnclx"
+"""A colour box with code points (ISO/IEC 23000-22); no library tells them of an AVIF."""
+_HEAD = 4096
+"""Bytes of an AVIF in which it is looked for."""
 _FULL_RGB = b"\0\1"
 """Matrix coefficients 0 (RGB) and full range, the only ones that fit a PNG's pixels."""
 
@@ -76,8 +72,6 @@ class CodePoints:
         return _to_light(self.transfer)
 
 
-ColourSpace = CodePoints | Primaries
-
 _SRGB_LIKE = frozenset({1, 4, 6, 13, 14, 15})
 """Transfer curves that browsers treat as sRGB's; 4 is a gamma of 2.2."""
 
@@ -102,28 +96,24 @@ def _of_png(data: bytes) -> CodePoints | None:
     return CodePoints(chunk[0], chunk[1]) if len(chunk) == 4 and chunk[2:] == _FULL_RGB else None
 
 
-def colour_space(image: Image.Image, data: bytes, name: str) -> ColourSpace | None:
+def colour_space(image: Image.Image, data: bytes, name: str) -> CodePoints | None:
     """The colour space that a file names by other means than a profile; None for none, or for sRGB.
 
     Args:
         image: opened from `data`.
-
-    Raises:
-        TooLarge: an AVIF of more boxes than a picture needs.
     """
     found = None
     if name == "png":
         found = _of_png(data)
-        if found is None or not _is_known(found):
-            return primaries_of_png(data)
-    elif name == "avif" and (code_points := Boxes(data, DEFAULT_LIMITS.max_boxes).cicp()):
-        found = CodePoints(*code_points)
+        found = found if found and _is_known(found) else None
+    elif name == "avif" and (at := data.find(_NCLX, 0, _HEAD)) > 0:
+        found = CodePoints(*struct.unpack(">HH", data[at + 8 : at + 12].ljust(4, b"\0")))
     elif name == "heic" and (nclx := image.info.get("nclx_profile")):
         found = CodePoints(nclx["color_primaries"], nclx["transfer_characteristics"])
     return None if found is None or found.is_srgb else found
 
 
-def converted(image: Image.Image, space: ColourSpace) -> Image.Image:
+def converted(image: Image.Image, space: CodePoints) -> Image.Image:
     """An RGB or RGBA picture in sRGB. Colours outside sRGB are clipped, HDR is tone mapped (Reinhard 2002)."""
     pixels, light = np.asarray(image.convert("RGB")), space.light()
     if space.matrix is None:

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-from imgpipe_orchestration.imaging.colour.cicp import ColourSpace, converted
+from imgpipe_orchestration.imaging.colour.cicp import CodePoints, converted
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 
 _CUBE_STEPS = 6
@@ -15,7 +15,7 @@ _MOST_TAGS = 100
 """Tags beyond which LittleCMS reads no profile (MAX_TABLE_TAG)."""
 
 
-def to_srgb(image: Image.Image, space: ColourSpace | None = None) -> tuple[Image.Image, str | None]:
+def to_srgb(image: Image.Image, space: CodePoints | None = None) -> tuple[Image.Image, str | None]:
     """RGB or RGBA in sRGB, by the image's profile where it has a usable one, else by `space`.
 
     Returns:

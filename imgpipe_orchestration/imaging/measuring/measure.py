@@ -13,8 +13,8 @@ from imgpipe_orchestration.imaging.geometry import fit_within
 from imgpipe_orchestration.imaging.hashing import perceptual_hash, pixel_sha256
 from imgpipe_orchestration.imaging.measuring.exposure import Exposure, exposure
 from imgpipe_orchestration.imaging.measuring.palette import Colour, dominant_colours
+from imgpipe_orchestration.imaging.measuring.placeholder import placeholder
 from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
-from imgpipe_orchestration.imaging.measuring.thumbhash import thumbhash
 from imgpipe_orchestration.imaging.reading.opening import Original, decode, open_original
 from imgpipe_orchestration.imaging.reading.orientation import upright
 from imgpipe_orchestration.imaging.resize import shrink_within
@@ -37,7 +37,8 @@ class Measurements:
     """Of all decoded pixels, upright, 8 bits a channel: equal for identical pixels in different files."""
     perceptual_hash: int
     """64 bits, see `hashing.perceptual_hash`."""
-    thumbhash: bytes
+    placeholder: str
+    """A data URL, see `placeholder.placeholder`."""
     colours: tuple[Colour, ...]
     sharpness: float
     """0 to 1, see `sharpness.sharpness`."""
@@ -80,7 +81,7 @@ def measured(image: Decoded) -> Measurements:
         has_alpha=small.mode == "RGBA",
         pixel_sha256=pixel_sha256(drop_opaque_alpha(image.full)),
         perceptual_hash=perceptual_hash(seen),
-        thumbhash=thumbhash(small),
+        placeholder=placeholder(small),
         colours=dominant_colours(small),
         sharpness=sharpness(seen),
         exposure=exposure(seen),

@@ -1,8 +1,8 @@
 """The fewest bytes that so many pixels can take: a shorter file is incomplete, yet all its pixels would be allocated.
 
-WebP, AVIF, JPEG XL and CCITT fax codes have no useful bound, because honest files get very small: libwebp writes 16.8
-megapixels of one colour in 38 bytes (lossless, method 0), OpenCV's libaom 49 megapixels in 1,536 and libtiff a blank
-page of 49 megapixels in 3,630. A bound would refuse such pictures, and an attacker could just append bytes.
+WebP and CCITT fax codes have no useful bound, because honest files get very small: libwebp writes 16.8 megapixels of
+one colour in 38 bytes (lossless, method 0), and libtiff a blank page of 49 megapixels in 3,630. A bound would refuse
+such pictures, and an attacker could just append bytes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ _JPEG = 512
 """Pixels per byte: each block of 8x8 takes at least a bit. libjpeg silently fills missing pixels with grey."""
 _GIF = 2730
 """Pixels per byte: a code of 12 bits stands for a string of the table, and none is longer than its 4,094 entries."""
-_BMP_RUNS = 127.5
-"""Pixels per byte: a run takes two bytes and has at most 255 pixels. More can only be skipped."""
-_EMPTY = frozenset({_GIF, _BMP_RUNS})
-"""Formats that need not code every pixel: a GIF's frame may cover little of its canvas, and a BMP's runs may skip.
-Small honest files do so."""
+_AVIF = 40_000
+"""Pixels per byte that honest files stay below. One may claim more than it codes, and is enlarged as it is decoded."""
 _TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
 """Compression ratios that are never exceeded, by the tag Compression: none; LZW, JPEG, deflate and PackBits; LZMA,
 where 273 bytes take 14 choices of 0.022 bits; Zstandard, where a block of 128 KB takes four bytes (RFC 8878,
@@ -42,7 +39,7 @@ def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> 
     """
     pixels = image.width * image.height
     most = _pixels_a_byte(image, name, data)
-    may_be_empty = most in _EMPTY
+    may_be_empty = name == "gif"  # its frame may cover little of its canvas, as small honest files do
     if not most or pixels <= most * len(data) or (may_be_empty and pixels <= limits.empty_pixels):
         return
     reason, advice = ("almost empty", "save it in fewer pixels") if may_be_empty else ("cut short", "save it anew")
@@ -52,13 +49,11 @@ def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> 
 
 def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
     """The most pixels that a byte of the file can code; None where there is no bound."""
-    if name == "jpeg":
-        return _JPEG
-    if name == "gif":
-        return _GIF
+    if fixed := {"jpeg": _JPEG, "gif": _GIF, "avif": _AVIF}.get(name):
+        return fixed
     if isinstance(image, ImageFile.ImageFile) and name == "bmp":
         rows: Any = image.tile[0]
-        return _BMP_RUNS if rows.codec_name == "bmp_rle" else image.width / rows.args[1]  # bytes of a row
+        return float(image.width / rows.args[1])  # bytes of a row
     if name == "png":
         depth, kind = content_of(data, b"IHDR")[8:10]
         return _DEFLATE * 8 / (depth * CHANNELS[kind])

@@ -1,7 +1,6 @@
 """Signatures, and the header fields that must be checked before Pillow may open a file.
 
-Its WebP reader allocates the whole canvas on opening, and its JPEG XL reader decodes on opening. No reader counts a
-JPEG's scans and a PNG's texts, or checks the size at which an AVIF is coded.
+Its WebP reader allocates the whole canvas on opening, and no reader counts a JPEG's scans and a PNG's texts.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from itertools import islice
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import jxl, svg, webp
-from imgpipe_orchestration.imaging.reading.av1 import check_coded_size
+from imgpipe_orchestration.imaging.reading import svg, webp
 from imgpipe_orchestration.imaging.reading.jpeg_segments import (
     FRAMES,
     HIERARCHICAL_FRAMES,
@@ -22,7 +20,7 @@ from imgpipe_orchestration.imaging.reading.jpeg_segments import (
 )
 from imgpipe_orchestration.imaging.reading.part_limits import check_parts
 from imgpipe_orchestration.imaging.reading.png_chunks import chunks
-from imgpipe_orchestration.imaging.reading.readers import read_here
+from imgpipe_orchestration.imaging.reading.readers import READ_HERE
 from imgpipe_orchestration.imaging.reading.tiff_directory import is_raw
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -43,9 +41,14 @@ _OTHER_IMAGES = {
     b"#?RADIANCE": "Radiance HDR",
     b"qoif": "QOI",
     b"BPG\xfb": "BPG",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+    b"MM\0+": "a BigTIFF in big-endian order",
 }
 """Images that are not read, by their signatures."""
 _FROM_XCODE = "send the PNG of before the build, or open this one in Preview on a Mac and export it as PNG"
+_RUNS = (b"\1\0\0\0", b"\2\0\0\0")
+"""Compressions of a BMP that Pillow undoes in Python, a pixel at a time."""
 _SHORTENED = b"mif3"
 """The brand of AVIF and HEIC with a MinimizedImageBox (ISO/IEC 23008-12, third edition, annex O)."""
 
@@ -66,10 +69,7 @@ def identify(data: bytes) -> str:
         ("tiff", b"II*\0"),
         ("tiff", b"MM\0*"),
         ("tiff", b"II+\0"),
-        ("tiff", b"MM\0+"),
         ("bmp", b"BM"),
-        ("jxl", b"\xff\x0a"),
-        ("jxl", b"\0\0\0\x0cJXL \r\n\x87\n"),
     )
     for name, signature in simple:
         if data.startswith(signature):
@@ -79,14 +79,14 @@ def identify(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return _identify_iso(data)
     if data.startswith(_RAW_SIGNATURES):
-        raise BadImage(_RAW + read_here())
+        raise BadImage(_RAW + READ_HERE)
     for signature, title in _OTHER_IMAGES.items():
         if data.startswith(signature):
-            raise BadImage(f"{title} is not read: send {read_here()}")
+            raise BadImage(f"{title} is not read: send {READ_HERE}")
     if svg.is_svg(data):
-        raise BadImage(f"SVG is only accepted as a logo (field logo_image): send {read_here()}")
+        raise BadImage(f"SVG is only accepted as a logo (field logo_image): send {READ_HERE}")
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    raise BadImage(f"not an image {_guessed(data, start)}: send {read_here()}")
+    raise BadImage(f"not an image {_guessed(data, start)}: send {READ_HERE}")
 
 
 def _guessed(data: bytes, start: bytes) -> str:
@@ -112,32 +112,30 @@ def _identify_iso(data: bytes) -> str:
     if brands & _HEIC_BRANDS:
         return "heic"
     if _RAW_BRAND in brands:
-        raise BadImage(_RAW + read_here())
+        raise BadImage(_RAW + READ_HERE)
     if _SHORTENED in brands:
-        raise BadImage(f"an AVIF or HEIC with the shortened header of brand 'mif3' is not read: send {read_here()}")
+        raise BadImage(f"an AVIF or HEIC with the shortened header of brand 'mif3' is not read: send {READ_HERE}")
     brand = data[8:12].decode("ascii", "replace")
-    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {read_here()}")
+    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {READ_HERE}")
 
 
 def check_cost(data: bytes, name: str, limits: Limits) -> None:
     """Refuse what would cost much merely to open.
 
     Raises:
-        BadImage: a WebP or JPEG XL without a readable size, a JPEG XL that is an animation, an AVIF that is coded in
-            another size than it claims, a camera's raw file that begins like TIFF, a kind of JPEG that is not read.
+        BadImage: a WebP without a readable size, a camera's raw file that begins like TIFF, a kind of JPEG or PNG that
+            is not read.
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
         check_pixels(*webp.size(data), "animated webp" if webp.is_animated(data) else name, limits)
-    elif name == "jxl":
-        check_pixels(*jxl.size(data, limits), name, limits)
-    elif name == "avif":
-        check_coded_size(data, limits)
     check_parts(data, name, limits)
     if name == "jpeg":
         _check_kind(data)
+    if name == "bmp" and data[30:34] in _RUNS:
+        raise BadImage("a run-length encoded BMP is not read: save it as PNG or JPEG")
     if name == "tiff" and is_raw(data):
-        raise BadImage(_RAW + read_here())
+        raise BadImage(_RAW + READ_HERE)
     if name == "png":
         if data[12:16] == b"CgBI":
             raise BadImage(f"a PNG in the form that Xcode gives it for iPhones (CgBI) is not read: {_FROM_XCODE}")
@@ -154,9 +152,9 @@ def _check_kind(jpeg: bytes) -> None:
     """
     for kind, start, _ in segments(jpeg):
         if kind == JPEG_LS_FRAME:
-            raise BadImage(f"JPEG-LS is not read: send {read_here()}")
+            raise BadImage(f"JPEG-LS is not read: send {READ_HERE}")
         if kind in HIERARCHICAL_FRAMES:
-            raise BadImage(f"a hierarchical JPEG is not read: send {read_here()}")
+            raise BadImage(f"a hierarchical JPEG is not read: send {READ_HERE}")
         if kind in FRAMES and jpeg[start : start + 1] > b"\x08":
             raise BadImage(f"a JPEG of {jpeg[start]} bits is not read, nor shown by browsers: save it with 8")
 

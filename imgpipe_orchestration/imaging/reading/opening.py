@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, JpegImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging.colour.cicp import ColourSpace, colour_space, outranks_profile
+from imgpipe_orchestration.imaging.colour.cicp import CodePoints, colour_space, outranks_profile
 from imgpipe_orchestration.imaging.hashing import pixel_sha256
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import gif_canvas, sniff
@@ -34,8 +34,8 @@ class Original:
     sniffed: sniff.SniffedImage
     orientation: int
     """EXIF, 1 to 8."""
-    colours: ColourSpace | None
-    """Colour space given by code points or by primaries, where it is not sRGB; a profile takes precedence."""
+    colours: CodePoints | None
+    """Colour space given by code points, where it is not sRGB; a profile takes precedence."""
     limits: Limits
 
     @property

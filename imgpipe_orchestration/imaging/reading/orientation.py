@@ -17,14 +17,14 @@ _TURN = {
 }
 """What makes each value upright (EXIF 2.32, tag 0x0112); 1 is upright already."""
 
-_TURNED_BY_READER = ("TIFF", "JXL", "HEIF")
+_TURNED_BY_READER = ("TIFF", "HEIF")
 
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, in whichever format it is carried; 1 where absent or broken.
 
-    Also 1 for formats whose readers rotate the pixels themselves: TIFF, and JPEG XL and HEIC, which have an orientation
-    of their own besides EXIF's (ISO/IEC 18181-2, 23008-12). EXIF in a PNG's texts does not count: browsers ignore it,
+    Also 1 for formats whose readers rotate the pixels themselves: TIFF, and HEIC, which has an orientation of its own
+    besides EXIF's (ISO/IEC 23008-12). EXIF in a PNG's texts does not count: browsers ignore it,
     and programs that rotate a picture's pixels do not reset it.
     """
     if image.format in _TURNED_BY_READER or "exif" not in image.info:

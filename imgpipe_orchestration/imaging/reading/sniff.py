@@ -13,10 +13,10 @@ from PIL import Image, UnidentifiedImageError
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import bmp_headers, headers, jpeg_extras, png_chunks, png_extras, readers
+from imgpipe_orchestration.imaging.reading import headers, jpeg_extras, png_chunks, png_extras, readers
 from imgpipe_orchestration.imaging.reading.density import check_length
 
-_MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
+_MAY_MOVE = frozenset({"gif", "webp", "avif", "png"})
 """Formats in which several pictures are an animation. In TIFF they are pages, in JPEG and HEIC depth or gain maps."""
 
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
@@ -44,7 +44,7 @@ _OF_THE_READER = (
 )
 """Beginnings, in lower case, of error messages that say where a reader gave up and not what is wrong with the file."""
 
-_PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_headers.profile}
+_PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile}
 """Reads the colour profile where Pillow finds none, or another one than browsers."""
 
 _MOST_COLOURS, _OPAQUE = 256, b"\xff"
@@ -107,23 +107,22 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     if len(data) > limits.max_bytes:
         raise TooLarge(f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}")
     name = headers.identify(data)
-    readers.enable(name)
     headers.check_cost(data, name, limits)
     try:
-        image = readers.lazily_opened(data, name, limits)
+        image = readers.lazily_opened(data, name)
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(f"the {name} has far more pixels than the limit: save it smaller") from error
     except UnidentifiedImageError as error:
         rarely = " or it is of a kind that is not read" if name in _MANY_KINDS else ""
-        broken = f"the file begins like {name} but its header is broken{rarely}: send {readers.read_here()}"
+        broken = f"the file begins like {name} but its header is broken{rarely}: send {readers.READ_HERE}"
         raise BadImage(broken) from error
     except ImgpipeError:
         raise
     except Exception as error:
         if str(error).startswith("Unsupported"):
-            raise BadImage(f"the {name} is of a kind that is not read: send {readers.read_here()}") from error
+            raise BadImage(f"the {name} is of a kind that is not read: send {readers.READ_HERE}") from error
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
         raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
     if name in _PROFILE:

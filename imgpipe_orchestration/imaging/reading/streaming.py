@@ -38,6 +38,6 @@ def _loader(image: Image.Image) -> str | None:
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         return "jpegload_buffer" if image.mode in {"L", "RGB"} else None
     if isinstance(image, PngImagePlugin.PngImageFile) and image.tile[0].args in {"L", "RGB", "RGBA"}:
-        # "loop" marks an animation, of which Pillow may have been given another frame (see `apng`).
+        # "loop" marks an animation, of which Pillow may have been given another frame.
         return "pngload_buffer" if not {"transparency", "loop"} & image.info.keys() else None
     return None

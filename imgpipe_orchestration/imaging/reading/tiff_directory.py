@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from imgpipe_orchestration.imaging.limits import Limits
+from PIL import ExifTags, TiffImagePlugin
 
 _BYTE_TYPES = frozenset({1, 2, 6, 7})
 """BYTE, ASCII, SBYTE and UNDEFINED, whose values Pillow keeps as one byte string."""
 _BYTE, _SHORT = 1, 3
 _NEW_SUBFILE_TYPE, _PHOTOMETRIC, _ORIENTATION, _SUB_DIRECTORIES = 254, 262, 274, 330
 """Tags (TIFF 6.0, section 8, and technical note 1)."""
+_YCBCR, _WEBP = 6, 50_001
 _REDUCED = 1
 """Bit of NewSubfileType: a smaller version of another picture in the file."""
 _SENSOR_DATA = frozenset({32803, 34892})
@@ -20,7 +21,7 @@ _CANON = b"CR\2\0"
 """What a CR2 has after the TIFF header."""
 
 
-def readable(tiff: bytes, _limits: Limits) -> bytes:
+def readable(tiff: bytes) -> bytes:
     """The TIFF with its orientation as SHORT, should it be a BYTE: libtiff reads either, Pillow only the former."""
     kinds = [(tag, kind, count) for tag, kind, count, _ in _entries(tiff)]
     if (_ORIENTATION, _BYTE, 1) not in kinds:
@@ -53,6 +54,26 @@ def is_raw(tiff: bytes) -> bool:
     found = {tag: value for tag, _, _, value in _entries(tiff)}
     is_preview = _SUB_DIRECTORIES in found and found.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED
     return bool(is_preview) or found.get(_PHOTOMETRIC) in _SENSOR_DATA
+
+
+def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether Pillow opens a TIFF and would misread its pixels: more than 8 bits in planes, with white as zero or as
+    10 to 14 bits; big-endian floats; Lab or transparency in planes; tiles whose offsets are called those of strips;
+    uncompressed YCbCr with fewer colours than pixels; WebP, which is only found out later."""
+    tags, tag = image.tag_v2, ExifTags.Base
+    bits = max(tags.get(tag.BitsPerSample, (1,)))
+    planar = tags.get(tag.PlanarConfiguration) == 2 and tags.get(tag.SamplesPerPixel, 1) > 1
+    white_is_zero = tags.get(tag.PhotometricInterpretation) == 0
+    compression = tags.get(tag.Compression, 1)
+    if compression == _WEBP or (tag.TileWidth in tags and tag.TileOffsets not in tags):
+        return True
+    if compression == 1 and tags.get(tag.PhotometricInterpretation) == _YCBCR:
+        return True
+    if white_is_zero and compression == 1 and tags.get(tag.PlanarConfiguration) == 2:
+        return True
+    if bits <= 8:
+        return planar and image.mode in ("LA", "La", "PA", "LAB")
+    return planar or white_is_zero or bits % 8 > 0 or (image.mode == "F" and tags.prefix == b"MM")
 
 
 def _entries(data: bytes) -> Iterator[tuple[int, int, int, int]]:

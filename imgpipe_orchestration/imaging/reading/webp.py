@@ -6,7 +6,6 @@ import struct
 from collections.abc import Iterator
 
 from imgpipe_orchestration.errors import BadImage
-from imgpipe_orchestration.imaging.limits import Limits
 
 _ANIMATION, _ALPHA = 0x02, 0x10
 """Flags of the chunk VP8X (RFC 9649, section 2.7.1)."""
@@ -47,7 +46,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
         at += 8 + length + (length & 1)
 
 
-def readable(data: bytes, _limits: Limits) -> bytes:
+def readable(data: bytes) -> bytes:
     """The WebP with its flag for transparency set, if it is an animation or without loss.
 
     Pillow shows no transparency unless the flag is set. Browsers do: what an animation's frames do not cover is

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlencode
@@ -20,7 +18,7 @@ def picture(
     chosen: Decision,
     *,
     alt: str,
-    thumbhash: bytes | None,
+    placeholder: str | None,
     sizes: str = "",
     loading: str = "lazy",
     further: dict[str, str] | None = None,
@@ -56,7 +54,7 @@ def picture(
             lines.append(_element("source", type=MIME_OF[name], srcset=widths_of(name), sizes=sizes))
     shown = {"src": address(main.size, plain), "srcset": widths_of(plain), "sizes": sizes}
     place = {"width": str(main.width), "height": str(main.height), "alt": alt, "loading": loading}
-    meanwhile = _placeholder(thumbhash) if plain == "jpeg" else {}
+    meanwhile = _behind(placeholder) if plain == "jpeg" else {}
     lines.append(_element("img", **shown, **place, decoding="async", **meanwhile))
     return "\n".join([*lines, "</picture>\n"])
 
@@ -78,12 +76,5 @@ def _same_shape(one: StoredVariant, other: StoredVariant) -> bool:
     return abs(one.width * other.height - other.width * one.height) <= max(one.width, other.width, one.height)
 
 
-def _placeholder(thumbhash: bytes | None) -> dict[str, str]:
-    if not thumbhash:
-        return {}
-    from imgpipe_orchestration.imaging.measuring.thumbhash import painted
-
-    out = io.BytesIO()
-    painted(thumbhash).save(out, "PNG")
-    data = base64.b64encode(out.getvalue()).decode()
-    return {"style": f"background:url(data:image/png;base64,{data}) 0 0/100% 100% no-repeat"}
+def _behind(placeholder: str | None) -> dict[str, str]:
+    return {"style": f"background:url({placeholder}) 0 0/100% 100% no-repeat"} if placeholder else {}

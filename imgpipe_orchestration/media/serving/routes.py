@@ -112,8 +112,10 @@ def picture_of(
     if manifest:
         further["version"] = version_of(manifest)
         chosen = decision.decide(decision.shelved(manifest), wish, None)
-        hash_ = analysis.get("thumbhash")
-        text = picture(url, manifest, chosen, alt=words, thumbhash=hash_, sizes=sizes, loading=loading, further=further)
+        blur = analysis.get("placeholder")
+        text = picture(
+            url, manifest, chosen, alt=words, placeholder=blur, sizes=sizes, loading=loading, further=further
+        )
     else:
         text = waiting(url, alt=words, width=media.width, height=media.height, further=further)
     caching = "public, max-age=60" if manifest and not media.private else "no-store"

@@ -123,7 +123,7 @@ def _measured(m: Measurements, media: MediaFile) -> dict[str, Any]:
         # As a signed number with the same bits, for PostgreSQL's bigint.
         "phash": m.perceptual_hash - (1 << 64) if m.perceptual_hash >= 1 << 63 else m.perceptual_hash,
         "pixel_sha256": m.pixel_sha256,
-        "thumbhash": m.thumbhash,
+        "placeholder": m.placeholder,
     }
     if media.data_type is DataType.LOGO:
         values["brand_colors"] = _brand_colours(colours)

@@ -66,7 +66,7 @@ def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gatew
         second = "document.querySelectorAll('smart-image')[1].shadowRoot.querySelector('img').currentSrc"
         assert "format=jpeg" in page.evaluate(second)
         painted = "[...document.querySelectorAll('smart-image')].map(i => i.shadowRoot.querySelector('canvas').width)"
-        assert min(page.evaluate(painted)) > 20, "the thumbhash is painted"
+        wait_for(lambda: min(page.evaluate(painted)) > 20, "the placeholder to be painted")
         assert page.evaluate("window.shift") == 0
         guest.content()
         assert guest.axe() == []

@@ -70,7 +70,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         page.locator("#files").set_input_files([tmp_path / name for name in files])
         expect(page.get_by_text("Accepted; waits to be processed")).to_have_count(4)
         bad = {name: page.locator(".file").filter(has_text=name) for name in ("notes.jpg", "nothing.jpg")}
-        said = re.compile("^Not an image but plain text: send JPEG, .* HEIC, .* or JPEG XL.$")
+        said = re.compile("^Not an image but plain text: send JPEG, .* HEIC, .* or BMP.$")
         expect(bad["notes.jpg"].locator(".bad")).to_have_text(said)
         expect(bad["nothing.jpg"]).to_contain_text("0 bytes")
         expect(bad["nothing.jpg"].locator(".bad")).to_contain_text("The file is empty, so it was not sent.")

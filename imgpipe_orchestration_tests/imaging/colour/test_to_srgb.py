@@ -64,22 +64,6 @@ def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
     assert np.abs(result - colours).max() > 15
 
 
-@pytest.mark.parametrize("mode", ["RGB", "P"])
-def test_a_bmp_s_profile_counts_as_a_png_s(mode: str) -> None:
-    image, profile = picture(64, 48).quantize(64), display_p3()
-    plain = encoded(image.convert(mode), "BMP")
-    # Behind the 40 bytes of the header that Pillow writes, what version 5 has more.
-    embedded = (b"DEBM", 124 + len(plain) - 54, len(profile))
-    header = plain[14:54] + struct.pack("<16x4s52xII4x", *embedded)
-    head = struct.pack("<2sIHHII", b"BM", len(plain) + 84 + len(profile), 0, 0, _offset(plain) + 84, 124)
-    data = head + header[4:] + plain[54:] + profile
-    expected = prepared_pixels(encoded(image.convert("RGB"), "PNG", icc_profile=profile))
-    assert difference(prepared_pixels(data), expected) == 0
-    assert difference(prepared_pixels(data), prepared_pixels(plain)) > 2
-    cut = prepare(data[:-100], MEDIA)
-    assert "colour profile ignored" in cut.notes[0]
-
-
 def _offset(bmp: bytes) -> int:
     """Where the pixels begin."""
     return int.from_bytes(bmp[10:14], "little")
@@ -115,23 +99,6 @@ def test_a_wide_gamut_named_by_number_is_converted_as_well(colour: tuple[int, in
     heic = encoded(image, "HEIF", quality=100, color_primaries=12, save_nclx_profile=True)
     for file in (numbered, numbered_avif, heic):
         assert np.abs(prepared_pixels(file).mean(axis=(0, 1)) - _p3_as_srgb(colour)).max() < 3.5
-
-
-def test_an_avif_s_numbers_are_those_of_its_own_picture_wherever_they_stand() -> None:
-    plain = encoded(picture(160, 120), "AVIF", quality=100, subsampling="4:4:4")
-    at = plain.index(b"colrnclx") + 9
-    wide = plain[:at] + b"\x0c" + plain[at + 1 :]
-    head, pixels = wide.index(b"meta") - 4, wide.index(b"mdat") - 4
-    first = bytearray(wide[:head] + wide[pixels:] + wide[head:pixels])
-    place = first.index(b"iloc") + 18
-    first[place : place + 4] = (int.from_bytes(first[place : place + 4]) - pixels + head).to_bytes(4)
-    assert len(first) > 16_384
-    assert (prepared_pixels(bytes(first)) == prepared_pixels(wide)).all()
-    assert not (prepared_pixels(wide) == prepared_pixels(plain)).all()
-    table = wide.index(b"ipma") + 14
-    assert wide[table : table + 5] == b"\4\1\2\x83\4"
-    of_another = wide[: table + 4] + b"\1" + wide[table + 5 :]  # the numbers are nobody's, the size counts twice
-    assert (prepared_pixels(of_another) == prepared_pixels(plain)).all()
 
 
 @pytest.mark.parametrize(("primaries", "matrix"), [

@@ -1,14 +1,17 @@
-"""What is measured of an original: digest, hashes, sharpness, exposure, colours, thumbhash."""
+"""What is measured of an original: digest, hashes, sharpness, exposure, colours, placeholder."""
 
 from __future__ import annotations
+
+import base64
+import io
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from imgpipe_orchestration.imaging.hashing import hash_distance
+from imgpipe_orchestration.imaging.measuring.placeholder import placeholder
 from imgpipe_orchestration.imaging.measuring.preview import look
-from imgpipe_orchestration.imaging.measuring.thumbhash import painted, thumbhash
 from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture, pixels
 
 
@@ -72,24 +75,32 @@ def test_transparent_pixels_have_no_colour() -> None:
     assert [c.hex for c in measured.colours] == ["#00783c"]
 
 
-def test_a_thumbhash_decodes_to_the_picture_it_stands_for() -> None:
-    image = Image.new("RGB", (90, 60), (30, 60, 200))
-    image.paste((240, 200, 40), (45, 0, 90, 60))
-    data = measure(encoded(image, "PNG")).thumbhash
-    assert len(data) <= 25
-    head = int.from_bytes(data[:3], "little")
-    light = (head & 63) / 63
-    # The mean of the channels is in the first six bits (evanw.github.io/thumbhash).
-    assert light == pytest.approx(((30 + 60 + 200) / 3 + (240 + 200 + 40) / 3) / 2 / 255, abs=0.02)
-    assert int.from_bytes(data[3:5], "little") >> 15 == 1, "landscape"
+def _shown(url: str) -> Image.Image:
+    kind, _, data = url.partition(",")
+    assert kind == "data:image/webp;base64"
+    assert len(url) < 800
+    return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA")
+
+
+@pytest.mark.parametrize("size", [(90, 60), (40, 100), (64, 64)])
+def test_the_placeholder_looks_like_the_picture_it_stands_for(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, (240, 200, 40))
+    image.paste((30, 60, 200), (0, 0, size[0] // 2, size[1]))
+    shown = _shown(measure(encoded(image, "PNG")).placeholder)
+    assert max(shown.size) == 24
+    assert shown.width / shown.height == pytest.approx(size[0] / size[1], rel=0.1)
+    for x, wanted in ((1, (30, 60, 200)), (shown.width - 2, (240, 200, 40))):
+        assert np.abs(np.array(shown.getpixel((x, shown.height // 2))[:3]) - wanted).max() < 30
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3), (100, 1)])
 def test_the_placeholder_of_a_tiny_picture_is_its_colour(size: tuple[int, int]) -> None:
-    shown = painted(thumbhash(Image.new("RGB", size, (220, 30, 30)))).convert("RGB")
-    assert (shown.width > shown.height, shown.width < shown.height) == (size[0] > size[1], size[0] < size[1])
-    for (low, high), wanted in zip(shown.getextrema(), (220, 30, 30), strict=True):
-        assert (low, high) == (pytest.approx(wanted, abs=12), pytest.approx(wanted, abs=12))
+    shown = _shown(placeholder(Image.new("RGB", size, (220, 30, 30))))
+    assert np.abs(np.asarray(shown)[..., :3].astype(int) - (220, 30, 30)).max() < 15
+
+
+def test_the_placeholder_of_a_transparent_picture_is_transparent_as_well() -> None:
+    assert np.asarray(_shown(placeholder(Image.new("RGBA", (50, 50)))))[..., 3].max() == 0
 
 
 def test_measurements_are_of_the_upright_picture() -> None:

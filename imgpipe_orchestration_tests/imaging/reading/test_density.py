@@ -47,7 +47,6 @@ PLAIN = {
     "tiff in jpeg": _plain("L", "TIFF", compression="jpeg"),
     "tiff in lzma": _plain("L", "TIFF", compression="lzma"),
     "tiff in zstandard": _plain("L", "TIFF", compression="zstd"),
-    "bmp": lambda: hostile.bmp_of_runs(5100, 4000, (b"\xff\1" * 20 + b"\0\0") * 3999 + b"\xff\1" * 20 + b"\0\1"),
     "webp": lambda: encoded(Image.new("RGB", (4100, 4100), "white"), "WEBP", lossless=True, method=0),
     "avif": lambda: bytes(cv2.imencode(".avif", np.full((3000, 4000, 3), 255, np.uint8))[1]),
 }

@@ -35,7 +35,6 @@ from imgpipe_orchestration_tests.imaging.corpus import (
     pixels,
     png_chunk,
     prepared_pixels,
-    tiff_of,
 )
 
 KINDS = {
@@ -46,12 +45,8 @@ KINDS = {
     "avif": lambda image: encoded(image, "AVIF", speed=9),
     "gif": lambda image: encoded(image.quantize(64), "GIF"),
     "tiff": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
-    "tiff of floats": lambda image: tiff_of(np.asarray(image, np.float32) / 255, 2, packed=True),
-    "tiff in deep planes": lambda image: tiff_of(np.asarray(image, np.uint16) * 257, 2, planes=True, order=">"),
-    "tiff of ink and transparency": lambda image: tiff_of(np.dstack([image, image])[..., :5], 5, big=True, order=">"),
     "bmp": lambda image: encoded(image, "BMP"),
     "heic": lambda image: encoded(image, "HEIF", quality=80),
-    "jpeg xl": lambda image: encoded(image, "JXL", quality=90),
 }
 
 
@@ -262,7 +257,7 @@ def test_a_tiff_that_lacks_a_tag_is_not_told_of_by_the_tag_s_name() -> None:
     data = encoded(picture(64, 64), "TIFF")
     for kind in (3, 4):
         data = data.replace(struct.pack("<HH", 257, kind), struct.pack("<HH", 700, kind))
-    with pytest.raises(BadImage, match=r"the tiff header cannot be read: its numbers make no sense$"):
+    with pytest.raises(BadImage, match=r"begins like tiff but its header is broken"):
         sniff(data)
 
 

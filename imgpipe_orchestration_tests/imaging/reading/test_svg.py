@@ -42,7 +42,7 @@ def drawn(data: bytes) -> np.ndarray:
 def test_a_logo_is_drawn_as_large_as_is_of_use(head: str, size: tuple[int, int]) -> None:
     pixels = drawn(svg(GREEN, head))
     assert (pixels.shape[1], pixels.shape[0]) == size
-    assert tuple(pixels[size[1] // 2, size[0] // 2]) == (0, 170, 0, 255)
+    assert tuple(pixels[size[1] * 3 // 8, size[0] * 3 // 8]) == (0, 170, 0, 255)
 
 
 def test_what_is_not_painted_stays_transparent() -> None:
