@@ -28,7 +28,10 @@ LIMIT = 5
 
 def main() -> None:
     arguments = options(__doc__, people=12, rounds=3)
-    with servers() as (postgres, s3), StandIns(postgres.folder.parent / "standins", free_port()) as partners:
+    with (
+        servers(durable=False) as (postgres, s3),
+        StandIns(postgres.folder.parent / "standins", free_port()) as partners,
+    ):
         delays = {"flowise": FLOWISE_SECONDS, "openai": IMAGE_SECONDS}
         requests.post(f"{partners.url}/_standin/delays", json=delays, timeout=5).raise_for_status()
         settings = {

@@ -27,7 +27,11 @@ _new = iter(range(10_000_000, 1_000_000_000))
 
 def main() -> None:
     arguments = options(__doc__, large=1_000_000, rounds=15)
-    with servers() as (postgres, _), claims_of(postgres, "small") as small, claims_of(postgres, "large") as large:
+    with (
+        servers(durable=False) as (postgres, _),
+        claims_of(postgres, "small") as small,
+        claims_of(postgres, "large") as large,
+    ):
         fill(small, 1000)
         fill(large, arguments.large)
         for claims in (small, large):

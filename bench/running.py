@@ -143,12 +143,16 @@ def cron_job(stack: Stack, organization: str) -> str:
 
 
 @contextmanager
-def servers() -> Iterator[tuple[Postgres, S3]]:
-    """PostgreSQL, as quick as it is without durability, and the object store, without a stack."""
+def servers(*, durable: bool = True) -> Iterator[tuple[Postgres, S3]]:
+    """PostgreSQL and the object store, without a stack.
+
+    Args:
+        durable: False where commits are not what is measured.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         s3 = S3(folder / "s3", free_port(), access_key="bench-key", secret_key="bench-secret")
-        with Postgres(folder / "postgres", free_port(), durable=False) as postgres, s3:
+        with Postgres(folder / "postgres", free_port(), durable=durable) as postgres, s3:
             yield postgres, s3
 
 
