@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,6 +82,12 @@ class LogFile(WatchedFileHandler):
     """
 
     _told_at = float("-inf")
+
+    def _open(self) -> TextIOWrapper:
+        """A new one is for its owner, and for its group to read: lines may name people and their pictures."""
+
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.logs import configure
@@ -73,7 +74,11 @@ class Services:
     def _store_at(self, endpoint: str) -> ObjectStore:
         s = self.settings
         return ObjectStore(
-            endpoint=endpoint, access_key=s.s3_access_key, secret_key=s.s3_secret_key, region=s.s3_region
+            endpoint=endpoint,
+            access_key=s.s3_access_key,
+            secret_key=s.s3_secret_key,
+            region=s.s3_region,
+            folder=s.imgpipe_data_dir / "s3" if urlsplit(endpoint).hostname == "127.0.0.1" else None,
         )
 
     @property

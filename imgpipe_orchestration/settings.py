@@ -33,6 +33,9 @@ CENTURY_DAYS = 36_525
 
 _NEEDED_SECRETS = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
 """Settings without which nothing starts in production."""
+_FURTHER_SECRETS = ("metrics_api_key", "backend_api_key")
+"""Secrets that may be empty."""
+_MAKES_ONE = "openssl rand -hex 32"
 
 _Problem = tuple[str, str]
 """The variable that cannot be used, and a sentence that names it."""
@@ -320,19 +323,27 @@ class Settings(BaseModel):
         return self
 
     def _missing_secrets(self) -> Iterator[_Problem]:
-        names = [name.upper() for name in _NEEDED_SECRETS if _lacks(getattr(self, name))]
+        names = [name.upper() for name in _NEEDED_SECRETS if self._is_missing(name)]
         names += [name for name in ("DATABASE_URL", "S3_ENDPOINT") if not getattr(self, name.lower())]
         if self.production and names:
             yield names[0], f"{', '.join(names)} must be set in production"
 
+    def _is_missing(self, name: str) -> bool:
+        """Whether nobody gave the secret. An environment file may pad its lines."""
+        secret = getattr(self, name).strip()
+        return not secret or (secret == DEVELOPMENT_SECRET and name not in self.model_fields_set)
+
     def _weak_secrets(self) -> Iterator[_Problem]:
-        given = {name.upper(): [getattr(self, name)] for name in _NEEDED_SECRETS if not _lacks(getattr(self, name))}
-        given |= {"METRICS_API_KEY": [self.metrics_api_key], "BACKEND_API_KEY": [self.backend_api_key]}
+        names = [name for name in _NEEDED_SECRETS if not self._is_missing(name)]
+        given = {name.upper(): [getattr(self, name).strip()] for name in (*names, *_FURTHER_SECRETS)}
         given["SIGNED_URL_KEYS"] = self.url_keys
-        names = [name for name, values in given.items() if any(_is_weak(value.strip()) for value in values)]
-        if self.production and names:
-            why = "too short to be a secret, or the development key, which everybody knows"
-            yield names[0], f"{', '.join(names)}: {why}; `openssl rand -hex 32` makes one"
+        default = [name for name, keys in given.items() if DEVELOPMENT_SECRET in keys]
+        short = [name for name, keys in given.items() if any(0 < len(key) < LEAST_SECRET for key in keys)]
+        if self.production and default:
+            what = "is the development key" if len(default) == 1 else "are the development key"
+            yield default[0], f"{', '.join(default)} {what}, which everybody knows: set your own (`{_MAKES_ONE}`)"
+        if self.production and (short := [name for name in short if name not in default]):
+            yield short[0], f"{', '.join(short)}: too short to be a secret; `{_MAKES_ONE}` makes one"
 
     def _unknown_level(self) -> Iterator[_Problem]:
         known = logging.getLevelNamesMapping()
@@ -466,15 +477,6 @@ def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
         if close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
             said.append(f"{name} is no setting; {close[0]} is one")
     return said
-
-
-def _lacks(secret: str) -> bool:
-    """Whether nobody chose it. An environment file may pad its lines."""
-    return secret.strip() in ("", DEVELOPMENT_SECRET)
-
-
-def _is_weak(secret: str) -> bool:
-    return secret == DEVELOPMENT_SECRET or 0 < len(secret) < LEAST_SECRET
 
 
 def _is_address(value: str) -> bool:

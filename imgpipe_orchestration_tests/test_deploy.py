@@ -309,7 +309,7 @@ def test_helm_values_have_the_limits_that_several_machines_have() -> None:
     assert all(name.startswith("dequeue") for name in queue), "Dagster does not start with limits in both places"
     assert daemon["runMonitoring"]["maxResumeRunAttempts"] == ours["run_monitoring"]["max_resume_run_attempts"]
     (deployment,) = values["dagster-user-deployments"]["deployments"]
-    assert deployment["dagsterApiGrpcArgs"] == ["-m", "imgpipe_orchestration.definitions"]
+    assert deployment["dagsterApiGrpcArgs"] == ["-m", "imgpipe_orchestration.definitions", "--log-format", "json"]
     secrets = {
         deployment["envSecrets"][0]["name"],
         values["runLauncher"]["config"]["k8sRunLauncher"]["envSecrets"][0]["name"],

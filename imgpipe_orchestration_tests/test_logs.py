@@ -388,3 +388,10 @@ def test_the_keys_in_force_are_found_wherever_they_stand() -> None:
         assert redact(f'["you", "sent {key}, short and {password}!"]') == '["you", "sent ***, short and ***!"]'
     finally:
         _Known.values = before
+
+
+def test_a_new_log_file_is_for_its_owner_and_group(root: logging.Logger, tmp_path: Path) -> None:
+    logs.configure(file=str(tmp_path / "new.log"))
+    logs.logger("image").warning("a line")
+    root.handlers[1].close()
+    assert (tmp_path / "new.log").stat().st_mode & 0o777 == 0o640

@@ -149,12 +149,23 @@ def test_production_names_all_that_cannot_be_used_at_once(tmp_path: Path) -> Non
     said = [one.partition(" is none of ")[0] for one in raised.value.public.split("; ")]  # libraries add levels
     assert said == [
         "ADMIN_API_KEY must be set in production",
-        "SECRET_KEY: too short to be a secret, or the development key, which everybody knows",
+        "SECRET_KEY: too short to be a secret",
         "`openssl rand -hex 32` makes one",
         "LOG_LEVEL: 'loud'",
         "S3_ENDPOINT is not an address such as https://host:8000",
         "MONGODB_URL is not an address such as mongodb://user@host:27017/name",
     ]
+
+
+def test_production_says_which_keys_are_the_development_key(tmp_path: Path) -> None:
+    keys = [name for name in PRODUCTION if name.endswith(("_KEY", "_SECRET"))] + ["METRICS_API_KEY", "BACKEND_API_KEY"]
+    for key in [*keys, "SIGNED_URL_KEYS"]:
+        with pytest.raises(SettingsError) as raised:
+            load({**PRODUCTION, key: f" {DEVELOPMENT_SECRET} "}, data_dir=tmp_path)
+        assert raised.value.public.startswith(f"{key} is the development key, which everybody knows: set your own")
+        assert raised.value.field == key
+    with pytest.raises(SettingsError, match="MEDIA_API_KEY, SECRET_KEY are the development key"):
+        load({**PRODUCTION, "MEDIA_API_KEY": DEVELOPMENT_SECRET, "SECRET_KEY": DEVELOPMENT_SECRET}, data_dir=tmp_path)
 
 
 def test_a_wrong_type_does_not_hide_what_else_is_wrong(tmp_path: Path) -> None:

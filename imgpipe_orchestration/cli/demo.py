@@ -18,6 +18,7 @@ import click
 
 from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option
 from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.process import open_log
 from imgpipe_orchestration.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -163,8 +164,7 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
 def _launch(data_dir: Path) -> subprocess.Popen[bytes]:
     """Start `imgpipe up` in a session of its own, so that it can outlive this process and gets no Ctrl-C of it."""
     log = _log(data_dir)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with open_log(log, "wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data_dir)],
             stdin=subprocess.DEVNULL,

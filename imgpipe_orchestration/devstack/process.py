@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, ClassVar, Self
+from typing import IO, ClassVar, Literal, Self
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK, listening
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -20,6 +20,19 @@ from imgpipe_orchestration.parent_death import die_with_parent
 
 PROBE_SECONDS = 5
 """Timeout of a probe; long enough for a busy machine."""
+
+
+PRIVATE_UMASK = 0o027
+"""For the parts: what they write is for its owner, and for its group to read."""
+
+
+def open_log(file: Path, mode: Literal["ab", "wb"]) -> IO[bytes]:
+    """Open a log for writing, with its folder (0700). Both lose what permissions an earlier version gave to others."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.chmod(0o700)
+    log: IO[bytes] = file.open(mode)
+    os.fchmod(log.fileno(), 0o640)
+    return log
 
 
 class Part(ABC):
@@ -86,8 +99,7 @@ class Part(ABC):
     def start(self) -> None:
         self.started = time.monotonic()
         self.prepare()
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as log:
+        with open_log(self.log_file, "ab") as log:
             self._process = self._spawn(log)
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -106,6 +118,7 @@ class Part(ABC):
             stderr=subprocess.STDOUT,
             start_new_session=True,
             user=self.user,
+            umask=PRIVATE_UMASK,
             preexec_fn=in_child,  # noqa: PLW1509 - the parent-death signal can only be asked for by the child
         )
 

@@ -65,7 +65,8 @@ class CodeServer(Part):
     def command(self) -> list[str]:
         module = ["-m", "imgpipe_orchestration.definitions", "--location-name", LOCATION]
         flags = ["--use-python-environment-entry-point", "--log-level", "warning"]
-        return [sys.executable, "-m", "dagster", "api", "grpc", *module, "-s", str(self.socket), *flags]
+        socket_flags = ["-s", str(self.socket), *flags, *_log_format(self.environ)]
+        return [sys.executable, "-m", "dagster", "api", "grpc", *module, *socket_flags]
 
     def answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -91,8 +92,8 @@ class Webserver(HttpPart):
         super().__init__(folder, port, environ={**environ, "PYTHONWARNINGS": quiet})
 
     def command(self) -> list[str]:
-        workspace = _workspace(self.folder)
-        return [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, "-p", str(self.port), "-w", str(workspace)]
+        flags = ["-p", str(self.port), "-w", str(_workspace(self.folder)), *_log_format(self.environ)]
+        return [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, *flags]
 
 
 class Daemon(Part):
@@ -109,12 +110,17 @@ class Daemon(Part):
         return ""
 
     def command(self) -> list[str]:
-        workspace = _workspace(self.folder)
         # At `info` it writes two lines for every sensor tick that found nothing.
-        return [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"]
+        flags = ["-w", str(_workspace(self.folder)), "--log-level", "warning", *_log_format(self.environ)]
+        return [sys.executable, "-m", "dagster._daemon", "run", *flags]
 
     def answers(self) -> bool:
         return self.exit_code() is None
+
+
+def _log_format(environ: Mapping[str, str] | None) -> list[str]:
+    """Dagster's own flag for LOG_FORMAT=json."""
+    return ["--log-format", "json"] if (environ or {}).get("LOG_FORMAT") == "json" else []
 
 
 def prepare_dagster_home(folder: Path, configuration: Path) -> None:

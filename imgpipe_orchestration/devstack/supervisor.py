@@ -23,7 +23,7 @@ import psutil
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.plan import MARKER, Plan
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.devstack.process import Part, open_log
 from imgpipe_orchestration.devstack.services import CodeServer, Webserver
 from imgpipe_orchestration.errors import BackendUnavailable
 
@@ -140,7 +140,7 @@ class Supervisor:
     def _provision(self) -> subprocess.Popen[bytes]:
         file = self.plan.data_dir / "logs" / "provision.log"
         file.parent.mkdir(exist_ok=True)
-        with file.open("wb") as log:
+        with open_log(file, "wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"],
                 cwd="/",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -25,7 +26,13 @@ OK = "ok"
 NOT_CONFIGURED = "not configured"
 """Not an error: a deployment without news documents has no MongoDB."""
 
-_LAST_TICK = "last_tick"
+_TICKS = ("last_tick", "dagster_daemon")
+"""What Dagster does. Uploads are accepted without it, so that it makes the gateway `degraded`, not down."""
+_DAEMON_SECONDS = 120.0
+"""Age of the daemon's last tick after which it is stale; it comes every 20 s."""
+_PROBE = "imgpipe_health"
+_WRITE_SECONDS = 10.0
+"""Time between two writes to the object store, or strangers could make many: this route needs no key."""
 ANSWER_SECONDS = 6
 """How long a backend may take: longer than connecting (5 s), shorter than the probes under deploy/ wait (8 s). A
 frozen server accepts connections and answers nothing."""
@@ -36,21 +43,23 @@ frozen server accepts connections and answers nothing."""
     responses={503: {"description": "Something the gateway stands on is down", "content": {"application/json": {}}}},
 )
 async def health(request: Request, services: ServicesDep) -> JSONResponse:
-    """200 with `status: ok` when everything that is configured answers, else 503 naming what does not.
+    """200 with `status: ok` when everything that is configured answers, else 503 naming what does not. An object store
+    that has no room for an upload is a 503 as well.
 
-    `last_tick` is when the auto-marker last looked for work. On FLASK_PORT, the auto-marker's own port, a tick that is
-    long overdue is a 503 too. On the gateway's port it is only shown: uploads are accepted without Dagster, and a load
-    balancer must not turn them away.
+    `last_tick` is when the auto-marker last looked for work, `dagster_daemon` when Dagster's daemon last ticked. When
+    either is overdue, `status` is `degraded`, with 200: uploads are accepted without Dagster, and a load balancer must
+    not turn them away. Only on FLASK_PORT, the auto-marker's own port, an overdue `last_tick` is a 503.
     """
     # Requests that come while one is being answered share its answer: this route needs no key and is the slowest.
-    looks: AsyncLruCache[None, tuple[dict[str, str], bool]] = request.app.state.health
+    looks: AsyncLruCache[None, tuple[dict[str, str], set[str]]] = request.app.state.health
     checks, late = await looks.get(None, lambda: _looked(services), keep=lambda _: False)
     settings = services.settings
     # The port that the request arrived at. `request.url` has the one of Host, which a mapped port or a proxy changes.
     own_port = settings.flask_port != settings.gateway_port and request.scope["server"][1] == settings.flask_port
-    reached = all(said in {OK, NOT_CONFIGURED} for name, said in checks.items() if name != _LAST_TICK)
-    healthy = reached and not (late and own_port)
-    body = {"status": OK if healthy else "down", "service": "imgpipe", "checks": checks}
+    reached = all(said in {OK, NOT_CONFIGURED} for name, said in checks.items() if name not in _TICKS)
+    healthy = reached and not ("last_tick" in late and own_port)
+    status = "down" if not healthy else "degraded" if late else OK
+    body = {"status": status, "service": "imgpipe", "checks": checks}
     return JSONResponse(body, 200 if healthy else 503, {"Cache-Control": "no-store"})
 
 
@@ -60,13 +69,22 @@ async def live() -> dict[str, str]:
     return {"status": OK}
 
 
-async def _looked(services: Services) -> tuple[dict[str, str], bool]:
-    """What each backend says, and the auto-marker's last tick; and whether that tick is overdue."""
-    checks, late = await _asked(services), False
+async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
+    """What each backend says, and when Dagster last ticked; with the names of the ticks that are overdue."""
+    checks, late = await _asked(services), set[str]()
+    ticks: list[tuple[str, str, Callable[[float], bool]]] = [("dagster_daemon", heartbeats.DAEMON, _daemon_late)]
     if checks["mongodb"] != NOT_CONFIGURED:
-        known = checks["database"] == OK
-        checks[_LAST_TICK], late = await asyncio.to_thread(_last_tick, services) if known else ("unknown", False)
+        ticks.append(("last_tick", JOB, partial(tick_late, minutes=services.settings.job_interval_minutes)))
+    for name, beat, is_late in ticks:
+        checks[name] = "unknown"
+        if checks["database"] == OK:
+            checks[name], overdue = await asyncio.to_thread(_last_tick, services, beat, is_late)
+            late |= {name} if overdue else set()
     return checks, late
+
+
+def _daemon_late(age: float) -> bool:
+    return age > _DAEMON_SECONDS
 
 
 async def _asked(services: Services) -> dict[str, str]:
@@ -105,7 +123,16 @@ def _pending_images(services: Services) -> str:
 
 def _object_store(services: Services) -> str:
     services.media_bucket.head("health")
+    services.objects.check_room(services.settings.upload_max_bytes)
+    _write(services, int(time.monotonic() / _WRITE_SECONDS))
     return OK
+
+
+@lru_cache(maxsize=1)
+def _write(services: Services, _: int) -> None:
+    """Write an object, because a full store still answers whoever reads. An error is not remembered."""
+    services.media_bucket.put(_PROBE, b"x", content_type="text/plain")
+    services.media_bucket.delete(_PROBE)
 
 
 def _mongodb(services: Services) -> str:
@@ -122,13 +149,13 @@ _PARTS: dict[str, Callable[[Services], str]] = {
 }
 
 
-def _last_tick(services: Services) -> tuple[str, bool]:
-    """When the auto-marker's last tick was, as text, and whether the next is overdue."""
+def _last_tick(services: Services, name: str, is_late: Callable[[float], bool]) -> tuple[str, bool]:
+    """When something last ticked, as text, and whether its next tick is overdue."""
     try:
-        last = heartbeats.last(services.engine, JOB)
+        last = heartbeats.last(services.engine, name)
     except ImgpipeError as error:
         return error.public, False
     if last is None:
         return "never", False
-    late = tick_late(last.age, services.settings.job_interval_minutes)
+    late = is_late(last.age)
     return f"{last.at.isoformat(timespec='seconds')}{', overdue' if late else ''}", late

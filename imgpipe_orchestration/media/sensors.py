@@ -16,7 +16,9 @@ from imgpipe_orchestration.sensors import PRIORITY, failed_just_now, unfinished_
 )
 def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.media.due import due_days
+    from imgpipe_orchestration.storage import heartbeats
 
+    heartbeats.beat_at_times(sensor_backends.services.engine, heartbeats.DAEMON, seconds=20)
     most = sensor_backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")

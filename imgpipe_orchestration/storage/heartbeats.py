@@ -9,6 +9,9 @@ from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.storage.rows import transaction
 
+DAEMON = "dagster-daemon"
+"""Beats with the ticks of the media pipeline's sensor: `GET /health` tells by it whether Dagster's daemon works."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
@@ -22,6 +25,12 @@ def beat(engine: Engine, name: str) -> None:
     """Note that it happened now."""
     with transaction(engine) as connection:
         connection.execute(_BEAT, {"name": name})
+
+
+def beat_at_times(engine: Engine, name: str, *, seconds: float) -> None:
+    """As `beat`, written once in so many seconds: for what happens often."""
+    with transaction(engine) as connection:
+        connection.execute(_BEAT_AT_TIMES, {"name": name, "seconds": seconds})
 
 
 def last(engine: Engine, name: str) -> Heartbeat | None:
@@ -39,5 +48,13 @@ def ages(connection: Connection) -> dict[str, float]:
 _AGES = text("select name, extract(epoch from now() - beat_at) as age from heartbeats order by name")
 
 _BEAT = text("insert into heartbeats (name) values (:name) on conflict (name) do update set beat_at = now()")
+
+_BEAT_AT_TIMES = text("""
+    insert into heartbeats (name)
+    select :name where not exists (
+        select from heartbeats where name = :name and beat_at > now() - make_interval(secs => :seconds)
+    )
+    on conflict (name) do update set beat_at = now()
+""")
 
 _LAST = text("select beat_at, extract(epoch from now() - beat_at) as age from heartbeats where name = :name")

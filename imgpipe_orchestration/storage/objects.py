@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import (
@@ -42,9 +44,13 @@ _HOPELESS = {"KeyTooLongError", "EntityTooLarge", "InvalidURI", "MetadataTooLarg
 """Refusals that no further try can change. After others, such as wrong credentials, work waits for an operator."""
 
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
-"""Codes of MinIO and Ceph when there is no room; the embedded rclone says InternalError, as for any disk error."""
+"""Codes of MinIO and Ceph when there is no room; for the embedded rclone see `ObjectStore.check_room`."""
 _FULL_STATUS = "507 Insufficient Storage"
 """The status of others, as obstore tells it; their codes differ, and a proxy sends none."""
+
+_NO_ROOM = "The object store has no room left; nothing was stored."
+_SPARE = 256 * 1024
+"""Bytes that must be free beside an object: a refused one is gone when we look, and others are written meanwhile."""
 
 _OF_A_LISTING = {"Name", "IsTruncated", "Contents"}
 """What a listing has some of. botocore reads other well-formed XML, such as a web page, as one of an empty bucket."""
@@ -86,7 +92,20 @@ def _refuse_redirect(response: tuple[Any, Any] | None, **_: Any) -> None:
 class ObjectStore:
     """The S3 at one endpoint; its clients are made on first use and shared by threads."""
 
-    def __init__(self, *, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1") -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        region: str = "us-east-1",
+        folder: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            folder: where the embedded store keeps its objects. It does not say that its disk is full.
+        """
+        self._folder = folder
         self._endpoint = endpoint
         self._access_key = access_key
         self._secret_key = secret_key
@@ -98,6 +117,14 @@ class ObjectStore:
         if not self._endpoint:
             raise SettingsError("S3_ENDPOINT is not set: start `imgpipe up`, or point it at an S3", field="S3_ENDPOINT")
         return self._endpoint
+
+    def check_room(self, size: int) -> None:
+        """
+        Raises:
+            OutOfSpace: the embedded store has no room for so many bytes. Others say so themselves.
+        """
+        if self._folder is not None and self._folder.is_dir() and disk_usage(self._folder).free < size + _SPARE:
+            raise OutOfSpace(_NO_ROOM, detail=f"{self._folder} is full")
 
     @made_once
     def client(self) -> S3Client:
@@ -199,7 +226,7 @@ class Bucket:
 
         Raises:
             BadInput: the key, the type or the metadata cannot be stored.
-            BackendUnavailable: the store cannot be reached or is out of space.
+            BackendUnavailable: the store cannot be reached; OutOfSpace: it is full.
         """
         if not _usable(key):
             raise BadInput(f"{key!r} cannot be the key of an object.", field="key")
@@ -211,8 +238,12 @@ class Bucket:
                 raise BadInput(f"{name!r} of {key!r} cannot be stored as asked.", field=name)
         import obstore
 
-        with _translated(key, asks_for_it=False):
-            obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
+        try:
+            with _translated(key, asks_for_it=False):
+                obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
+        except BackendUnavailable:
+            self.store.check_room(len(data))
+            raise
 
     def get(self, key: str, *, size: int | None = None) -> bytes:
         """The whole object.
@@ -400,7 +431,7 @@ class _translated:
         if code in _HOPELESS:
             raise BadInput(f"The object store refuses {self.what!r} ({code}).", detail=str(error)) from error
         if code in _FULL or _FULL_STATUS in str(error):
-            raise OutOfSpace("The object store has no room left; nothing was stored.", detail=str(error)) from error
+            raise OutOfSpace(_NO_ROOM, detail=str(error)) from error
         if code:
             raise BackendUnavailable(f"The object store refused ({code}).", detail=str(error)) from error
         raise BackendUnavailable("The object store cannot be reached.", detail=str(error)) from error

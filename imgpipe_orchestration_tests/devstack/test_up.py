@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+import requests
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.plan import MARKER
@@ -124,6 +126,30 @@ def test_a_part_that_cannot_be_started_again_is_tried_until_it_can(stack: Up) ->
     aside.rename(log)
     wait_for(lambda: stack.part("gateway")["restarts"] > restarts, "the restarted gateway")
     wait_for(lambda: not is_free(int(stack.environment["GATEWAY_PORT"])), "its port")
+
+
+def test_logs_are_not_for_others_to_read(stack: Up) -> None:
+    logs = [*(stack.data_dir / "logs").glob("*.log"), stack.data_dir / "mongo" / "nx.log"]
+    assert len(logs) > 4
+    assert {log: stat.S_IMODE(log.stat().st_mode) for log in logs} == dict.fromkeys(logs, 0o640)
+    assert stat.S_IMODE((stack.data_dir / "logs").stat().st_mode) == 0o700
+
+
+@pytest.mark.slow
+def test_with_json_the_lines_of_dagster_s_processes_are_json_and_its_ticks_are_in_health(open_folder: Path) -> None:
+    with up(open_folder / "data", "--port", "0", LOG_FORMAT="json", DAGSTER_WEBSERVER_PORT="0") as running:
+        health = f"{running.environment['GATEWAY_URL']}/health"
+        ticked = wait_for(lambda: ticks(health), "the daemon's tick to show in /health")
+        assert ticked.startswith("20")
+        for part in ("dagster-webserver", "dagster-daemon", "code-server"):
+            lines = (open_folder / "data" / "logs" / f"{part}.log").read_text().splitlines()
+            assert all(isinstance(json.loads(line), dict) for line in lines), lines
+        assert (open_folder / "data" / "logs" / "dagster-webserver.log").read_text()
+
+
+def ticks(health: str) -> str:
+    said = str(requests.get(health, timeout=10).json()["checks"]["dagster_daemon"])
+    return "" if said in {"never", "unknown"} else said
 
 
 def test_stack_json_is_for_our_eyes_only(stack: Up) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from sqlalchemy import text
@@ -18,6 +19,7 @@ from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
 from imgpipe_orchestration_tests.listings.conftest import photo
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
 def test_it_lives_whatever_is_down(settings: Settings) -> None:
@@ -31,7 +33,8 @@ def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
         answer = client.get("/health")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
-    assert answer.json()["checks"] == {"database": "ok", "object_store": "ok", "mongodb": "ok", "last_tick": "never"}
+    checks = {"database": "ok", "object_store": "ok", "mongodb": "ok", "last_tick": "never", "dagster_daemon": "never"}
+    assert answer.json()["checks"] == checks
 
 
 def test_a_gateway_without_mongodb_lacks_nothing(settings: Settings) -> None:
@@ -102,6 +105,57 @@ def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gatew
         misnamed = client.get("/health", headers={"Host": f"localhost:{settings.flask_port}"})
     assert told.status_code == misnamed.status_code == 200
     assert told.json()["checks"]["last_tick"].endswith(", overdue")
+    assert told.json()["status"] == "degraded"
+
+
+def test_a_daemon_that_no_longer_ticks_makes_the_gateway_degraded(settings: Settings) -> None:
+    engine = connect(settings.database_url)
+    heartbeats.beat_at_times(engine, heartbeats.DAEMON, seconds=20)
+    with Client(create_app(settings)) as client:
+        well = client.get("/health").json()
+        with engine.begin() as connection:
+            connection.execute(text("update heartbeats set beat_at = now() - interval '3 minutes'"))
+        stale = client.get("/health")
+        live = client.get("/health/live")
+        heartbeats.beat_at_times(engine, heartbeats.DAEMON, seconds=20)
+        again = client.get("/health").json()
+    engine.dispose()
+    assert well["status"] == again["status"] == "ok"
+    assert (stale.status_code, stale.json()["status"], live.status_code) == (200, "degraded", 200)
+    assert stale.json()["checks"]["dagster_daemon"].endswith(", overdue")
+    assert "overdue" not in well["checks"]["dagster_daemon"]
+
+
+def test_a_beat_at_times_is_written_once_in_its_time(settings: Settings) -> None:
+    engine = connect(settings.database_url)
+    heartbeats.beat_at_times(engine, "often", seconds=3600)
+    first = heartbeats.last(engine, "often")
+    heartbeats.beat_at_times(engine, "often", seconds=3600)
+    assert first is not None
+    again = heartbeats.last(engine, "often")
+    heartbeats.beat_at_times(engine, "often", seconds=0)
+    later = heartbeats.last(engine, "often")
+    engine.dispose()
+    assert again is not None
+    assert later is not None
+    assert first.at == again.at < later.at
+
+
+def test_a_gateway_whose_object_store_takes_no_objects_is_down(settings: Settings) -> None:
+    """As one whose disk is full: it answers whoever reads, and refuses whoever writes."""
+
+    def full(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.command == "PUT":
+            reply(handler, b"<Error><Code>XMinioStorageFull</Code></Error>", 507)
+        else:
+            reply(handler, status=404)
+
+    with serving(full) as server:
+        away = settings.model_copy(update={"s3_endpoint": server.url})
+        with Client(create_app(away)) as client:
+            answer, live = client.get("/health"), client.get("/health/live")
+    assert (answer.status_code, answer.json()["status"], live.status_code) == (503, "down", 200)
+    assert "no room left" in answer.json()["checks"]["object_store"]
 
 
 def test_a_gateway_without_a_database_says_so(settings: Settings) -> None:

@@ -65,7 +65,7 @@ def servers(
         upgrade(engine)
         engine.dispose()
         settings = Settings(
-            imgpipe_data_dir=folder,
+            imgpipe_data_dir=objects or folder,
             database_url=rows.database_url("imgpipe"),
             dagster_pg_url=rows.database_url("dagster"),
             mongodb_url=f"{documents.url}/ichat",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -64,10 +65,10 @@ class AnalysisAnswer(BaseModel):
     standins: list[str] = Field(description="Providers in whose place a stand-in made their part up.")
 
 
-def info_of(services: Services, media_id: int, *, only: str | None = None) -> ImageInfo:
+def info_of(services: Services, media_id: int, *, signed: Mapping[str, str] = signing.NOTHING) -> ImageInfo:
     """
     Args:
-        only: the one size that may be shown.
+        signed: the parameters that a signature fixes; nothing else is told of.
 
     Raises:
         NotFound: there is no such image.
@@ -77,8 +78,10 @@ def info_of(services: Services, media_id: int, *, only: str | None = None) -> Im
         manifest = manifest_of(connection, media_id)
         analysis = store.analysis(connection, media_id) or {}
     sizes: dict[str, SizeInfo] = {}
+    only = signed.get("size")
     for variant in manifest:
-        if variant.background == "original":
+        told = variant.format == signed.get("format", variant.format)
+        if told and variant.background == signed.get("bg", "original"):
             made = sizes.setdefault(variant.size, SizeInfo(width=variant.width, height=variant.height, formats=[]))
             made.formats.append(variant.format)
     if only and (given := next((sizes[name] for name in stand_ins(only) if name in sizes), None)):
@@ -94,7 +97,7 @@ def info_of(services: Services, media_id: int, *, only: str | None = None) -> Im
         placeholder=analysis.get("placeholder"),
         sizes={name: sizes[name] for name in SIZES if name in sizes and only in {None, name}},
         version=version_of(manifest),
-        background_removed=any(variant.background == "removed" for variant in manifest),
+        background_removed=signed.get("bg") != "original" and any(v.background == "removed" for v in manifest),
     )
 
 
@@ -102,15 +105,19 @@ Signature = Annotated[str | None, Query(description="Opens a private image: as i
 
 
 def admit(services: Services, media_id: int, signature: str | None) -> dict[str, Any] | None:
-    """Check that the image may be shown; returns what the signature of a private one says, and None for a public one.
+    """Check that some of the image may be shown; returns what the signature of a private one says, and None for a
+    public one. Whoever calls this shows no more than that.
 
     Raises:
         NotFound: there is no such image.
         PrivateImage, LinkExpired, LinkInvalid: it is private, and the signature does not open it.
     """
+    return signing.claims_of(services.settings, media_id, signature) if _is_private(services, media_id) else None
+
+
+def _is_private(services: Services, media_id: int) -> bool:
     with transaction(services.engine) as connection:
-        private = store.media_file(connection, media_id).private
-    return signing.claims_of(services.settings, media_id, signature) if private else None
+        return store.media_file(connection, media_id).private
 
 
 @router.get(
@@ -118,9 +125,10 @@ def admit(services: Services, media_id: int, signature: str | None) -> dict[str,
     responses={403: {"description": "Private, and not signed for"}, 404: {"description": "There is no such image"}},
 )
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
-    """What `<smart-image>` asks for. Open to every origin, as the images are; one signed for one size gets that."""
+    """What `<smart-image>` asks for. Open to every origin, as the images are. Of one that is signed for one
+    size, format or background only that is told."""
     signed = admit(services, media_id, signature)
-    found = info_of(services, media_id, only=(signed or {}).get("size"))
+    found = info_of(services, media_id, signed=signed or signing.NOTHING)
     kept = found.status is MediaStatus.COMPLETED and signed is None
     response.headers["Cache-Control"] = "public, max-age=60" if kept else "no-store"
     return found
@@ -145,8 +153,8 @@ def image_analysis(
             tokens.check(settings, media_id, credentials.credentials)
     elif not public:
         raise Unauthenticated("Analyses are not public here; ask your server for a token for this image.")
-    else:
-        admit(services, media_id, signature)
+    elif _is_private(services, media_id):
+        signing.check(services.settings, media_id, signature, signing.WHOLE)
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         found = store.analysis(connection, media_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from PIL import ExifTags, Image
@@ -78,3 +79,37 @@ def test_a_page_of_another_origin_may_read_that_an_id_is_none(gateway: Gateway, 
         answer = gateway.get(f"/api/images/{media_id}/{what}", Origin="https://shop.example")
         assert answer.status_code in {404, 422}
         assert answer.headers["access-control-allow-origin"] == "*"
+
+
+FIXED = [{"size": "thumbnail"}, {"size": "detail"}, {"format": "webp"}, {"bg": "original"}]
+
+
+@pytest.mark.parametrize("fixed", FIXED, ids=str)
+def test_a_signature_for_a_part_of_a_private_image_opens_no_more_than_that(
+    gateway: Gateway, fixed: dict[str, str]
+) -> None:
+    gateway.upload(1, profile_image=picture(800, 600))
+    gateway.run_due()
+    api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
+    gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
+
+    def signed(**wish: str) -> str:
+        answer = gateway.session.post(f"{api}/signed-url", json=wish, headers=worker, timeout=30)
+        return str(parse_qs(urlsplit(answer.json()["url"]).query)["signature"][0])
+
+    whole, part = signed(), signed(**fixed)
+    assert gateway.get(f"/api/images/1/analysis?signature={whole}").status_code == 200
+    refused = gateway.get(f"/api/images/1/analysis?signature={part}")
+    assert (refused.status_code, refused.json()["code"]) == (403, "link-invalid")
+    ((name, value),) = fixed.items()
+    assert f"{name}={value}" in refused.json()["detail"]
+    told = gateway.get(f"/api/images/1/info?signature={part}").json()
+    for size, info in told["sizes"].items():
+        assert size == fixed.get("size", size)
+        assert set(info["formats"]) <= {fixed.get("format", one) for one in info["formats"]}
+    every = gateway.get(f"/api/images/1/info?signature={whole}").json()["sizes"]
+    assert {size for size in every if size == fixed.get("size", size)} == told["sizes"].keys()
+    other = {"size": "small", "format": "jpeg", "bg": "removed"}[name]
+    assert gateway.get(f"/api/images/1?{urlencode({name: other, 'signature': part})}").status_code == 403
+    if name != "bg":
+        assert gateway.get(f"/picture/1?{urlencode({**fixed, 'signature': part})}").status_code == 403
