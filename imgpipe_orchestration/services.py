@@ -5,6 +5,7 @@ The gateway has one `Services`; Dagster's resources wrap one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.secrets import Vault
+from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.trust import share_certificates
 
 if TYPE_CHECKING:
@@ -139,7 +141,8 @@ class Services:
         from imgpipe_orchestration.imaging.workshop import WITH_MODEL_BYTES, Workshop
 
         options = {"memory_bytes": WITH_MODEL_BYTES} if self.settings.background_model else {}
-        return Workshop(**options, prepare=self._prepare_worker())
+        # One process more than cores, and not for one tenant: see `rendering`.
+        return Workshop((os.cpu_count() or 1) + 1, **options, prepare=self._prepare_worker())
 
     @made_once
     def logo_workshop(self) -> Workshop:
@@ -153,6 +156,12 @@ class Services:
         s = self.settings
         log = partial(configure, style=s.log_format, level=s.log_level, file=s.log_file)
         return partial(_prepared, log, s.image_max_megapixels)
+
+    @made_once
+    def rendering(self) -> Shares:
+        """Turns at the workshop. One tenant has as many as there are cores: its giant animations leave a process to the
+        images of others."""
+        return Shares(self.workshop.workers)
 
     @made_once
     def media_recipe(self) -> Recipe:

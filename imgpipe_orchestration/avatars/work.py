@@ -67,11 +67,11 @@ def run_images(
     people: list[int] = []
     manifests = 0
 
-    def take(free: int, *, joining: bool = True) -> list[Claim]:
+    def take(free: int, *, joining: bool = True, but: Collection[str] = ()) -> list[Claim]:
         """Claim as many due people as can begin at once and no more: then tasks take turns, and a new task need not
         wait for a hundred people of an earlier one."""
         free = min(free, settings.avatar_batch_size - len(people))
-        taken = claims.claim(store.IMAGES, owner, free, suspects=not joining)
+        taken = claims.claim(store.IMAGES, owner, free, suspects=not joining, but=but)
         begin(taken)
         return taken
 
@@ -80,11 +80,11 @@ def run_images(
         with transaction(services.engine) as connection:
             store.begin(connection, store.IMAGES, [claim.item_id for claim in taken])
 
-    def further(free: int) -> list[Claim]:
+    def further(free: int, full: Collection[str]) -> list[Claim]:
         nonlocal manifests
         manifests += write_manifests(services)  # of tasks whose last person has just been done
         # At least two where there is room for two: one may be new while the other comes back from a pause.
-        return take(free) if free >= min(2, lanes.people) else []
+        return take(free, but=full) if free >= min(2, lanes.people) else []
 
     def pictures(claim: Claim) -> None:
         waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))

@@ -4,7 +4,6 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.media.assets import resize_optimize, update_callback
 from imgpipe_orchestration.resources import BackendsResource
 
 SHOWN = 50
@@ -19,7 +18,7 @@ def _result(found: list[Any], **more: Any) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset=resize_optimize,
+    asset="resize_optimize",
     description="Every finished image has every size, in a format that every browser shows (last seven days).",
 )
 def finished_images_have_every_size(backends: BackendsResource) -> dg.AssetCheckResult:
@@ -29,7 +28,7 @@ def finished_images_have_every_size(backends: BackendsResource) -> dg.AssetCheck
 
 
 @dg.asset_check(
-    asset=resize_optimize,
+    asset="resize_optimize",
     description="Originals and variants of the last seven days are in the object store (a random 5,000 of them).",
 )
 def named_objects_are_stored(backends: BackendsResource) -> dg.AssetCheckResult:
@@ -40,7 +39,7 @@ def named_objects_are_stored(backends: BackendsResource) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset=update_callback,
+    asset="update_callback",
     description="No image waits for more than an hour for the main API's acknowledgement, or was given up over it.",
 )
 def callbacks_are_acknowledged(backends: BackendsResource) -> dg.AssetCheckResult:

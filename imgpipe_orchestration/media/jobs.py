@@ -4,21 +4,21 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.media.assets import ASSETS
+from imgpipe_orchestration.media.assets import media_images
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.worker_queues import CPU, NETWORK
 
 media_pipeline = dg.define_asset_job(
     "media_pipeline",
     # The checks have a job of their own: a batch of photos should not wait for an audit of a week.
-    selection=dg.AssetSelection.assets(*ASSETS).without_checks(),
+    selection=dg.AssetSelection.assets(media_images).without_checks(),
     tags={"pipeline": "media", "group": "media", **CPU},
     description="From upload to served variant. A backfill over days makes again what an older recipe made.",
 )
 
 media_checks = dg.define_asset_job(
     "media_checks",
-    selection=dg.AssetSelection.checks_for_assets(*ASSETS),
+    selection=dg.AssetSelection.checks_for_assets(media_images),
     tags={"pipeline": "media_checks", "group": "media", **NETWORK},
     description="The asset checks of the media pipeline.",
 )

@@ -49,6 +49,10 @@ class Step(StrEnum):
     UPDATE_CALLBACK = "update_callback"
 
 
+REPLACE_URLS = "replace_urls"
+"""The last stage of a run. It is no step of the checklist: it also does what other workers reported."""
+
+
 class DataType(StrEnum):
     """What an image is for; determines its folder and how it is analysed."""
 

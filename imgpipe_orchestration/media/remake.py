@@ -51,16 +51,15 @@ def _outdated(services: Services, connection: Connection, day: str, step: Step) 
     return []
 
 
-def make_variants(services: Services, owner: str, day: str) -> Stage:
-    """Make the variants that were ordered for a day."""
-    with services.claims.hold(owner):
-        outcome, made = drain(services, owner, store.REMAKE_VARIANTS, remake, partition=day)
+def make_variants(services: Services, owner: str, day: str, *, seconds: float | None = None) -> Stage:
+    """Make the variants that were ordered for a day, or as many as there is time for."""
+    outcome, made = drain(services, owner, store.REMAKE_VARIANTS, remake, partition=day, seconds=seconds)
     return resized(outcome, made)
 
 
-def make_analyses(services: Services, owner: str, day: str) -> Stage:
-    """Make the analyses that were ordered for a day."""
+def make_analyses(services: Services, owner: str, day: str, *, seconds: float | None = None) -> Stage:
+    """As `make_variants`, for the analyses."""
     queue = store.REMAKE_ANALYSIS
-    with services.claims.hold(owner):
-        outcome, _ = drain(services, owner, queue, partial(analyse_again, queue=queue), partition=day)
+    work = partial(analyse_again, queue=queue)
+    outcome, _ = drain(services, owner, queue, work, partition=day, seconds=seconds)
     return Stage(outcome)

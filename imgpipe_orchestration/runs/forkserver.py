@@ -39,7 +39,7 @@ PRELOAD = (
     "requests",
     "PIL.Image",
     "pebble",
-    "imgpipe_orchestration.media.stages",
+    "imgpipe_orchestration.media.runs",
 )
 """What nearly every run imports, except numpy and cv2, which start threads when they are imported."""
 

@@ -26,7 +26,7 @@ All times are the database's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -176,6 +176,7 @@ class Claims:
         partition: str = "",
         retries: int | None = None,
         suspects: bool = True,
+        but: Collection[str] = (),
     ) -> list[Claim]:
         """Take up to `limit` due items of `partition` for `owner`, in turn, and start their leases.
 
@@ -185,11 +186,12 @@ class Claims:
             suspects: False takes no suspects, because the items will join a batch of others.
             retries: the most items that failed before, so that a wave of failures cannot fill every batch. None: half
                 of the limit, or more where there are not enough new items.
+            but: tenants of whom nothing is taken, except as suspects.
         """
         if limit <= 0:
             return []
         key = {"queue": queue.name, "partition": partition}
-        taking = {**key, "owner": owner, "lease": self.lease_seconds}
+        taking = {**key, "owner": owner, "lease": self.lease_seconds, "but": list(but)}
         with transaction(self.engine) as connection:
             connection.execute(sql.INDEXES_ONLY)
             connection.execute(sql.MAKE_READY, {**key, **LOST, "limit": READY_FACTOR * limit})
@@ -202,9 +204,13 @@ class Claims:
                     rows += _take(connection, taking, AGAIN, limit - len(rows))
         return [_claim(queue, owner, row, partition) for row in rows]
 
-    def claim_these(self, queue: Queue, owner: str, ids: Sequence[int]) -> list[Claim]:
-        """Take the waiting ones of these items for `owner`, whatever their turn or pause, because a person asked."""
-        values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids)}
+    def claim_these(self, queue: Queue, owner: str, ids: Sequence[int], *, paused: bool = True) -> list[Claim]:
+        """Take the waiting ones of these items for `owner`, whatever their turn.
+
+        Args:
+            paused: also those whose pause is not over, because a person asked.
+        """
+        values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids), "paused": paused}
         with transaction(self.engine) as connection:
             taken = connection.execute(sql.TAKE_THESE, values)
             return [_claim(queue, owner, row, row.partition) for row in taken]
@@ -392,7 +398,8 @@ def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int)
     """Up to `limit` items of a lane, in turn."""
     if limit <= 0:
         return []
-    rows = sorted(connection.execute(sql.TAKE, {**taking, "lane": lane, "limit": limit}), key=lambda row: row.turn)
+    statement = sql.TAKE_OF_OTHERS if taking["but"] else sql.TAKE
+    rows = sorted(connection.execute(statement, {**taking, "lane": lane, "limit": limit}), key=lambda row: row.turn)
     if rows:
         key = {"queue": taking["queue"], "partition": taking["partition"]}
         connection.execute(sql.SERVE, {**key, "lane": lane, "turn": rows[-1].turn})

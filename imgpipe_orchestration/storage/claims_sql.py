@@ -151,6 +151,23 @@ TAKE = text(f"""
     {_TAKEN}
 """)
 
+# As TAKE, without the items of some tenants. It looks at the next few hundred turns only: a tenant whose turn comes has
+# one among them, however many items of others wait.
+TAKE_OF_OTHERS = text(f"""
+    with near as materialized (
+        select item_id, tenant, turn from work_items
+        where queue = :queue and partition = :partition and lane = :lane and state = 'waiting' and due_at is null
+        order by turn limit 300
+    ),
+    due as (
+        select w.item_id from work_items w
+        where w.queue = :queue and w.item_id = any(array(
+            select item_id from near where tenant <> all(cast(:but as text[])) order by turn limit :limit
+        )) and w.state || '' = 'waiting' and w.due_at is null for update skip locked
+    )
+    {_TAKEN}
+""")
+
 # Those that lost the most workers first, and the fewer of them at a time the more workers they lost. One that is given
 # up if it loses another is alone, however large the batches are.
 TAKE_SUSPECTS = text(f"""
@@ -174,11 +191,11 @@ TAKE_SUSPECTS = text(f"""
 # statistics it would read all items that wait, or all that failed.
 _THESE_IN_STATE = "queue = :queue and item_id = any(cast(:ids as bigint[])) and state || ''"
 
-# A person asks for these items, so turns and pauses do not count.
+# Somebody asks for these items, so turns do not count.
 TAKE_THESE = text(f"""
     with due as (
         select item_id from work_items
-        where {_THESE_IN_STATE} = 'waiting'
+        where {_THESE_IN_STATE} = 'waiting' and (:paused or due_at is null or due_at <= now())
         order by item_id for update skip locked
     )
     {_TAKEN}, w.partition

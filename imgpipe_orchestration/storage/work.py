@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ log = logger(__name__)
 
 OnFailure = Callable[[Connection, Claim, ImgpipeError, State], None]
 """Writes what the feature records about a failure, in the transaction that settles the claim."""
+
+Further = Callable[[int, Collection[str]], Sequence[Claim]]
+"""Returns up to so many further claims for a batch, none of these tenants, who have their share of it."""
 
 LOOK_AGAIN = 2.0
 """Seconds after which a batch looks for further claims, even if no item has ended meanwhile."""
@@ -73,8 +77,9 @@ def work_through(
     threads: int,
     deadline: float | None = None,
     on_failure: OnFailure | None = None,
-    stage: str = "",
-    further: Callable[[int], Sequence[Claim]] | None = None,
+    stage: str | None = "",
+    further: Further | None = None,
+    share: int | None = None,
     interrupted: threading.Event | None = None,
 ) -> Outcome:
     """Run `step` on each claim in `threads` threads.
@@ -86,9 +91,10 @@ def work_through(
         threads: how many items are worked on at once.
         deadline: time by `time.monotonic()` after which no further item is begun.
         on_failure: see `OnFailure`.
-        stage: name under which the times are recorded (see `stage_times`); by default the queue's.
-        further: returns up to so many further claims for the batch. Called whenever threads are free, so that one slow
-            item does not delay others.
+        stage: name under which the times are recorded (see `stage_times`); by default the queue's. None: the
+            step does that itself, in several parts.
+        further: see `Further`. Called whenever threads are free, so that one slow item does not delay others.
+        share: how many threads one tenant has at most, so that its slow items leave some to others.
         interrupted: is set when the run is stopped, and the steps in progress are waited for: those of several parts
             have to begin no further one.
     """
@@ -99,35 +105,54 @@ def work_through(
     def timed(claim: Claim) -> None:
         begun = time.monotonic()
         try:
-            name = stage or queue.name
-            with working_on(claim, queue), tracing.span(name, item=claim.item_id, attempt=claim.attempt):
-                step(claim)
+            with working_on(claim, queue):
+                if stage is None:
+                    step(claim)
+                else:
+                    with tracing.span(stage or queue.name, item=claim.item_id, attempt=claim.attempt):
+                        step(claim)
         finally:
             spent[claim.item_id] = time.monotonic() - begun
 
-    waiting = list(reversed(batch))
+    waiting = list(batch)
     running: dict[Future[None], Claim] = {}
     with (
         ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"{queue.name}-work") as pool,
         set_if_interrupted(interrupted or threading.Event()),
     ):
-        while waiting or running:
-            while waiting and len(running) < threads and not _past(deadline):
-                claim = waiting.pop()
+        while True:
+            while len(running) < threads and not _past(deadline) and (claim := _next(waiting, running, share)):
+                waiting.remove(claim)
                 running[pool.submit(timed, claim)] = claim
+            if further and len(running) < threads and not _past(deadline):
+                free = threads - len(running)
+                if joining := _joining(further, free, _full([*waiting, *running.values()], share)):
+                    waiting += joining
+                    continue
             if not running:
                 break
-            ended = wait(running, LOOK_AGAIN if further else None, FIRST_COMPLETED).done
-            for future in ended:
+            for future in wait(running, LOOK_AGAIN if further else None, FIRST_COMPLETED).done:
                 claim = running.pop(future)
                 with working_on(claim, queue):
                     _account(claims, queue, claim, future.exception(), outcome, on_failure)
-            if further and not waiting and len(running) < threads and not _past(deadline):
-                waiting = list(reversed(_joining(further, threads - len(running))))
-    outcome.left = list(reversed(waiting))
+    outcome.left = waiting
     outcome.seconds = time.monotonic() - started
-    _note_times(claims, queue.name, stage or queue.name, outcome, spent)
+    if stage is not None:
+        note_times(claims, queue.name, stage or queue.name, outcome, spent)
     return outcome
+
+
+def _next(waiting: Sequence[Claim], running: Mapping[Future[None], Claim], share: int | None) -> Claim | None:
+    """The first that waits of a tenant who has less than the share of one."""
+    full = _full(running.values(), share)
+    return next((claim for claim in waiting if claim.tenant not in full), None)
+
+
+def _full(claims: Iterable[Claim], share: int | None) -> set[str]:
+    """The tenants who have their share, or more, of these claims."""
+    if share is None:
+        return set()
+    return {tenant for tenant, number in Counter(claim.tenant for claim in claims).items() if number >= share}
 
 
 @contextmanager
@@ -150,7 +175,30 @@ def working_on(claim: Claim, queue: Queue) -> Iterator[None]:
         yield
 
 
-def _note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent: Mapping[int, float]) -> None:
+class Watch:
+    """Tells that a claim is lost, to work that takes long before its next write. May be asked often: it looks at the
+    database at most every two seconds."""
+
+    def __init__(self, claims: Claims, claim: Claim) -> None:
+        self._claims = claims
+        self._claim = claim
+        self._looked = time.monotonic()
+        self._lost: LeaseLost | None = None
+
+    def __call__(self) -> LeaseLost | None:
+        if self._lost is None and time.monotonic() - self._looked >= LOOK_AGAIN:
+            self._looked = time.monotonic()
+            try:
+                with self._claims.fenced(self._claim):
+                    pass
+            except LeaseLost as lost:
+                self._lost = lost
+            except BackendUnavailable:
+                log.info("not known whether the claim holds")  # the next write finds out
+        return self._lost
+
+
+def note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent: Mapping[int, float]) -> None:
     """Add the batch to the stage's sums. If the database is away they are lost: they are only for graphs."""
     ends = {
         "done": [claim.item_id for claim in outcome.done],
@@ -166,9 +214,9 @@ def _note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent:
         log.warning("stage times not recorded", extra={"queue": queue, "stage": stage, "error": error.public})
 
 
-def _joining(further: Callable[[int], Sequence[Claim]], free: int) -> Sequence[Claim]:
+def _joining(further: Further, free: int, full: Collection[str]) -> Sequence[Claim]:
     try:
-        return further(free)
+        return further(free, full)
     except BackendUnavailable as error:
         log.warning("nothing more taken on", extra={"error": error.public})
         return []

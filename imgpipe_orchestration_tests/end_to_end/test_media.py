@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -152,3 +155,85 @@ def test_the_documents_commands_make_again_what_is_outdated(stack: Stack, comman
     assert made_again() == wanted
     if "resize_optimize" in wanted:
         assert stack.rows("select 1 from media_variants where media_id = %s and recipe = 'old'", media_id) == []
+
+
+@contextmanager
+def sensor_stopped(stack: Stack) -> Iterator[None]:
+    """`pending_images_sensor` off, and no run of the pipeline under way."""
+    of = {"repositoryName": "__repository__", "repositoryLocationName": "imgpipe"}
+    of |= {"sensorName": "pending_images_sensor"}
+    start = "mutation Start($of: SensorSelector!) { startSensor(sensorSelector: $of) { ... on Sensor { SENSOR } } }"
+    stop = "mutation Stop($id: String!) { stopSensor(id: $id) { __typename } }"
+    state = stack.graphql(start.replace("SENSOR", "sensorState { id }"), of=of)["startSensor"]["sensorState"]
+
+    def idle() -> bool:
+        # Dagster's daemon may lose the click: a tick of the same moment writes back the state that it read before.
+        stack.graphql(stop, id=state["id"])
+        return all(run["status"] in {"SUCCESS", "FAILURE", "CANCELED"} for run in stack.runs("media_pipeline"))
+
+    wait_for(idle, "the sensor to stop", 60)
+    try:
+        yield
+    finally:
+        stack.graphql(start.replace("SENSOR", "name"), of=of)
+
+
+def backfilled(stack: Stack, asset: str, *days: str) -> list[dict[str, Any]]:
+    """Materializations by a backfill of one asset over these days, as the UI starts it: what each says."""
+    launch = """
+        mutation Launch($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+            ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
+    """
+    params = {"assetSelection": [{"path": [asset]}], "partitionNames": list(days)}
+    backfill = stack.graphql(launch, params=params)["launchPartitionBackfill"]["backfillId"]
+    query = """
+        query Runs($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results { status
+            eventConnection(afterCursor: null) { events { ... on MaterializationEvent { assetKey { path }
+            partition metadataEntries { label ... on IntMetadataEntry { intValue } } } } } } } } }
+    """
+
+    def ended() -> list[dict[str, Any]] | None:
+        runs = stack.graphql(query, filter={"tags": [{"key": "dagster/backfill", "value": backfill}]})
+        results = runs["runsOrError"]["results"]
+        over = len(results) == len(days) and all(run["status"] in {"SUCCESS", "FAILURE"} for run in results)
+        return results if over else None
+
+    runs = wait_for(ended, f"the backfill of {asset}", 120)
+    assert {run["status"] for run in runs} == {"SUCCESS"}
+    events = [event for run in runs for event in run["eventConnection"]["events"] if event]
+    assert [event["assetKey"]["path"] for event in events] == [[asset]] * len(days)
+    return [{entry["label"]: entry.get("intValue") for entry in event["metadataEntries"]} for event in events]
+
+
+def test_a_backfill_of_one_stage_gives_back_what_it_took(stack: Stack) -> None:
+    """Dagster starts its runs without step keys: the selection is what says which stages they have."""
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+    users = [stack.new_user() for _ in range(5)]
+    items = """
+        select w.state, count(*) from work_items w join media_files f on f.id = w.item_id
+        where w.queue = 'media' and f.user_id = any(%s) group by w.state
+    """
+    with sensor_stopped(stack):
+        for user in users:
+            stack.upload(user, profile_image=picture(600, 400, seed=user))
+        stack.rows(
+            "update pending_images set created_at = created_at - interval '1 day' where user_id = any(%s) returning 1",
+            users[:2],
+        )
+        told = backfilled(stack, "retrieve_file", str(yesterday), str(today))
+        assert sum(one["images"] for one in told) == 5
+        assert stack.rows(items, users) == [("waiting", 5)]
+        told = backfilled(stack, "resize_optimize", str(yesterday), str(today))
+        assert sum(one["waiting_for_an_earlier_stage"] for one in told) == 5
+        assert stack.rows(items, users) == [("waiting", 5)]
+        backfilled(stack, "ai_visual_analysis", str(yesterday), str(today))
+        told = backfilled(stack, "resize_optimize", str(yesterday), str(today))
+        assert sum(one["images"] for one in told) == 5
+        assert stack.rows(items, users) == [("waiting", 5)]
+    wait_for(lambda: all(finished(stack, user) for user in users), "the rest of the way", 120)
+    lost = """
+        select a.outcome from work_attempts a join media_files f on f.id = a.item_id
+        where a.queue = 'media' and f.user_id = any(%s) and a.outcome = 'lost'
+    """
+    assert stack.rows(lost, users) == []

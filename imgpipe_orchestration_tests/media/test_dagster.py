@@ -27,6 +27,13 @@ def repository(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> dg.Definiti
     )
 
 
+def made(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetMaterialization]:
+    """The materializations of a run, by asset."""
+    events = result.get_asset_materialization_events()
+    found = [event.step_materialization_data.materialization for event in events]
+    return {one.asset_key.path[-1]: one for one in found}
+
+
 @pytest.mark.parametrize("many", [1, 2, 3])
 def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_a_stain(
     gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance, many: int
@@ -36,7 +43,7 @@ def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_
     day = today()
     chosen = [dg.AssetKey(name) for name in STEPS[:many]]
     result = job.execute_in_process(instance=instance, partition_key=day, asset_selection=chosen)
-    (first,) = result.asset_materializations_for_node("retrieve_file")
+    first = made(result)["retrieve_file"]
     assert first.metadata["claimed"].value == 1
     (claim,) = gateway.services.claims.claim(store.MEDIA, "next", 10, partition=day)
     assert (claim.failures, claim.losses) == (0, 0)
@@ -79,9 +86,7 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
     def run(**tags: str) -> dict[str, dict[str, object]]:
         result = job.execute_in_process(instance=instance, partition_key=day, tags=tags)
         return {
-            made.asset_key.path[-1]: {name: entry.value for name, entry in made.metadata.items()}
-            for event in result.get_asset_materialization_events()
-            for made in [event.step_materialization_data.materialization]
+            asset: {name: entry.value for name, entry in one.metadata.items()} for asset, one in made(result).items()
         }
 
     first = run()["resize_optimize"]
@@ -115,16 +120,16 @@ def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
     with gateway.services.engine.begin() as connection:
         connection.exec_driver_sql("update media_files set recipe = 'old'")
     result = job.execute_in_process(instance=instance, partition_key=today())
-    (made,) = result.asset_materializations_for_node("resize_optimize")
-    told = {name: made.metadata[f"again_{name}"].value for name in ("done", "retried", "failed")}
+    again = made(result)["resize_optimize"]
+    told = {name: again.metadata[f"again_{name}"].value for name in ("done", "retried", "failed")}
     assert told["done"] == 0 and told["retried"] + told["failed"] == 1
-    (row,) = made.metadata["again_errors"].value.records
+    (row,) = again.metadata["again_errors"].value.records
     assert row.data["item"] == 1 and "is gone" in row.data["error"]
 
 
 def test_a_stage_that_had_nothing_to_do_tells_no_time() -> None:
     nothing = Stage(Outcome(seconds=0.2), {"registered": 0})
-    assert assets._result(resources.build_backends(), nothing).metadata == {"images": 0}
+    assert assets._result(resources.build_backends(), "retrieve_file", nothing).metadata == {"images": 0}
 
 
 def test_a_run_names_what_failed_with_its_reason_in_a_table(
@@ -135,6 +140,6 @@ def test_a_run_names_what_failed_with_its_reason_in_a_table(
     gateway.services.media_bucket.put(temp_key(path), b"no image", content_type="image/jpeg")
     day = today()
     result = repository.resolve_job_def("media_pipeline").execute_in_process(instance=instance, partition_key=day)
-    (first,) = result.asset_materializations_for_node("retrieve_file")
+    first = made(result)["retrieve_file"]
     (row,) = first.metadata["errors"].value.records
     assert row.data["item"] == 1 and "plain text" in row.data["error"]

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration.media import audit, pending, stages, store
-from imgpipe_orchestration.media.driving import WAITING_THREADS
+from imgpipe_orchestration.media import audit, pending, store
 from imgpipe_orchestration.media.reports import complete
+from imgpipe_orchestration.media.runs import SHARE
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media import worker
@@ -94,18 +94,17 @@ def test_a_main_api_that_takes_its_time_does_not_hold_a_run_for_longer_than_its_
     """What nobody reported yet is no failure: the next run reports it, and takes on what was uploaded meanwhile."""
     gateway = make_gateway(main_api_url=main_api.url)
     services, beyond = gateway.services, 3
-    for user in range(WAITING_THREADS + beyond):
-        gateway.upload(user + 1, profile_image=picture(40, 30, seed=user))
-    stages.retrieve_stage(services, "run-1", worker.today())
-    stages.analyse_stage(services, "run-1")
-    stages.resize_stage(services, "run-1")
+    for number in range(SHARE + beyond):
+        gateway.upload(1, profile_image=picture(40, 30, seed=number))
+    worker.run(services, "run-1", worker.today(), *worker.STAGES[:3])
     main_api.answer, main_api.seconds = (200, {"success": True}), 0.5
     services.settings = services.settings.model_copy(update={"media_run_seconds": 0.2})
-    assert len(stages.callback_stage(services, "run-1").outcome.done) == WAITING_THREADS
-    stages.urls_stage(services, "run-1")
-    assert [claim.failures for claim in stages.claim_batch(services, "run-2", worker.today())] == [0] * beyond
-    stages.callback_stage(services, "run-2")
-    assert len(main_api.reports) == WAITING_THREADS + beyond
+    done = worker.run(services, "run-1", worker.today(), "update_callback", "replace_urls")
+    assert len(done["update_callback"].outcome.done) == SHARE
+    left = "select failures, losses from work_items where queue = 'media' and state = 'waiting'"
+    assert gateway.rows(left) == [(0, 0)] * beyond
+    worker.run(services, "run-2", worker.today(), "update_callback")
+    assert len(main_api.reports) == SHARE + beyond
 
 
 @pytest.mark.parametrize("status", [302, 401, 403])

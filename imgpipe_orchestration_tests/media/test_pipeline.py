@@ -14,14 +14,14 @@ import pytest
 import requests
 from PIL import Image
 
-from imgpipe_orchestration.media import intake, stages, store
+from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.media.due import due_days
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, make_variants, order, up_to_date
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
-from imgpipe_orchestration_tests.media.worker import today
+from imgpipe_orchestration_tests.media.worker import run, today
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 
 SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
@@ -155,8 +155,8 @@ def test_a_healed_analysis_that_shows_the_subject_elsewhere_has_the_crops_made_a
         assert "faces" not in {row[0] for row in made}
         is_away = False
         make_due(gateway, "media_healing")
-        gateway.run_due("run-2")
-    assert len(make_variants(gateway.services, "run-3", today()).outcome.done) == 1
+        again = gateway.run_due("run-2")["resize_optimize"].again
+    assert again and len(again.outcome.done) == 1
     ((reason, crop),) = gateway.rows(query)
     assert reason == "faces" and crop not in {row[1] for row in made}
 
@@ -202,7 +202,7 @@ def test_a_corrupt_image_fails_alone_with_its_reason_and_can_be_requeued(gateway
     answer = gateway.get(f"/api/images/{row.id}")
     assert answer.status_code == 404
     assert row.error in answer.json()["detail"]
-    assert row.id in {**stages["analyse"].outcome.failed, **stages["resize"].outcome.failed}
+    assert row.id in {**stages["ai_visual_analysis"].outcome.failed, **stages["resize_optimize"].outcome.failed}
     assert gateway.services.claims.requeue(store.MEDIA) == [row.id]
     gateway.run_due("run-2")
     assert [tuple(r) for r in gateway.rows("select state from work_items where queue = 'media' and item_id = 2")] == [
@@ -288,14 +288,14 @@ def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gate
 def test_an_original_that_somebody_removes_on_the_way_is_put_back_from_the_temp_file(gateway: Gateway) -> None:
     services = gateway.services
     gateway.upload(1, profile_image=picture())
-    stages.retrieve_stage(services, "run-1", today())
+    run(services, "run-1", today(), "retrieve_file")
     (kept,) = [one.key for one in services.media_bucket.list("bulk/")]
     services.media_bucket.delete(kept)
-    stages.analyse_stage(services, "run-1")
+    run(services, "run-1", today(), "ai_visual_analysis")
     services.media_bucket.delete(kept)
-    stages.resize_stage(services, "run-1")
-    stages.callback_stage(services, "run-1")
-    stages.urls_stage(services, "run-1")
+    run(services, "run-1", today(), "resize_optimize")
+    run(services, "run-1", today(), "update_callback")
+    run(services, "run-1", today(), "replace_urls")
     assert gateway.rows("select status from pending_images") == [("complete",)]
     assert services.media_bucket.get(kept) == picture()
 
@@ -303,11 +303,11 @@ def test_an_original_that_somebody_removes_on_the_way_is_put_back_from_the_temp_
 def test_an_original_that_is_lost_with_its_temp_file_is_what_the_error_names(gateway: Gateway) -> None:
     services = gateway.services
     gateway.upload(1, profile_image=picture())
-    stages.retrieve_stage(services, "run-1", today())
+    run(services, "run-1", today(), "retrieve_file")
     for prefix in ("bulk/", "temp_images/"):
         (sent,) = services.media_bucket.list(prefix)
         services.media_bucket.delete(sent.key)
-    stages.analyse_stage(services, "run-1")
+    run(services, "run-1", today(), "ai_visual_analysis")
     (row,) = gateway.rows("select error from work_items where queue = 'media'")
     assert row.error.startswith("The stored original is gone. The temp file /temp_images/"), row.error
 
@@ -318,13 +318,13 @@ def test_an_original_that_a_failover_hides_with_its_temp_file_for_a_while_is_wai
 ) -> None:
     services = gateway.services
     gateway.upload(1, profile_image=picture())
-    stages.retrieve_stage(services, "run-1", today())
+    run(services, "run-1", today(), "retrieve_file")
     if step is Step.RESIZE_OPTIMIZE:
-        stages.analyse_stage(services, "run-1")
+        run(services, "run-1", today(), "ai_visual_analysis")
     hidden = [one.key for one in services.media_bucket.list()]
     services.media_bucket.delete_all(hidden)
-    stages.analyse_stage(services, "run-1")
-    stages.resize_stage(services, "run-1")
+    run(services, "run-1", today(), "ai_visual_analysis")
+    run(services, "run-1", today(), "resize_optimize")
     assert gateway.rows("select state, failures from work_items where queue = 'media'") == [("waiting", 1)]
     for key in hidden:
         services.media_bucket.put(key, picture(), content_type="image/jpeg")
@@ -337,13 +337,13 @@ def test_an_original_that_a_failover_hides_with_its_temp_file_for_a_while_is_wai
 def test_an_original_that_the_object_store_does_not_give_whole_is_tried_again(gateway: Gateway, step: Step) -> None:
     services = gateway.services
     gateway.upload(1, profile_image=picture())
-    stages.retrieve_stage(services, "run-1", today())
+    run(services, "run-1", today(), "retrieve_file")
     if step is Step.RESIZE_OPTIMIZE:
-        stages.analyse_stage(services, "run-1")
+        run(services, "run-1", today(), "ai_visual_analysis")
     (kept,) = [one.key for one in services.media_bucket.list("bulk/")]
     services.media_bucket.put(kept, picture()[:1000], content_type="image/jpeg")
-    stages.analyse_stage(services, "run-1")
-    stages.resize_stage(services, "run-1")
+    run(services, "run-1", today(), "ai_visual_analysis")
+    run(services, "run-1", today(), "resize_optimize")
     (row,) = gateway.rows("select state, failures, error from work_items where queue = 'media'")
     assert (row.state, row.failures, "gave 1,000 bytes" in row.error) == ("waiting", 1, True)
     assert gateway.get("/serve/1").status_code == 503
@@ -405,7 +405,7 @@ def test_two_runs_on_one_queue_share_the_work_and_do_nothing_twice(
         gateway.upload(user, profile_image=picture(300, 200, seed=user))
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(gateway.run_due, ["run-a", "run-b"]))
-    done = [claim.item_id for run in runs for claim in run["callback"].outcome.done]
+    done = [claim.item_id for run in runs for claim in run["update_callback"].outcome.done]
     assert len(done) == len(set(done)) == 6
     assert {row[0] for row in gateway.rows("select status from pending_images")} == {"complete"}
     assert len(standins.calls("google")) == 6
@@ -460,7 +460,7 @@ def test_a_main_api_of_somebody_elses_is_told_of_what_failed(make_gateway: Calla
     broken = picture(900, 600)
     path = gateway.upload(1, profile_image=broken[: len(broken) // 2]).json()["profile_image_path"]
     stages = gateway.run_due()
-    assert stages["urls"].figures["failures_told"] == 1
+    assert stages["replace_urls"].figures["failures_told"] == 1
     assert gateway.get(path).status_code == 404, "the main API removed its temp file"
     assert gateway.rows("select count(*) from media_files where bulk_path is not null")[0][0] == 1
 

@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from imgpipe_orchestration.imaging.workshop import Workshop
-from imgpipe_orchestration.media import stages
 from imgpipe_orchestration.partners.signature import HEADER, sign
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import run
 
 
 def post(gateway: Gateway, image_id: int, body: dict[str, Any], **headers: str) -> requests.Response:
@@ -166,11 +166,11 @@ def test_a_processed_image_cannot_be_cleaned_up(gateway: Gateway) -> None:
 def test_our_worker_drops_an_image_that_another_finished_first(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     day = gateway.rows("select to_char(created_at, 'YYYY-MM-DD') from pending_images")[0][0]
-    stages.retrieve_stage(gateway.services, "run-1", day)
+    run(gateway.services, "run-1", day, "retrieve_file")
     assert post(gateway, 1, {"media_id": "theirs-1"}).status_code == 200
-    stages.resize_stage(gateway.services, "run-1")
-    stages.callback_stage(gateway.services, "run-1")
-    stages.urls_stage(gateway.services, "run-1")
+    run(gateway.services, "run-1", day, "resize_optimize")
+    run(gateway.services, "run-1", day, "update_callback")
+    run(gateway.services, "run-1", day, "replace_urls")
     assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/theirs-1?size=detail"
     assert gateway.rows("select state from work_items where queue = 'media'") == [("ignored",)]
     (ours,) = gateway.rows("select status, error from media_files")

@@ -8,9 +8,13 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
-from imgpipe_orchestration.media import stages
+from imgpipe_orchestration.media.model import REPLACE_URLS, Step
+from imgpipe_orchestration.media.runs import take_through
+from imgpipe_orchestration.media.stages import Stage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
+
+STAGES = (*Step, REPLACE_URLS)
 
 
 def today() -> str:
@@ -18,14 +22,9 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def run(services: Services, owner: str, day: str) -> dict[str, stages.Stage]:
-    return {
-        "retrieve": stages.retrieve_stage(services, owner, day),
-        "analyse": stages.analyse_stage(services, owner),
-        "resize": stages.resize_stage(services, owner),
-        "callback": stages.callback_stage(services, owner),
-        "urls": stages.urls_stage(services, owner),
-    }
+def run(services: Services, owner: str, day: str, *chosen: str) -> dict[str, Stage]:
+    """The chosen stages, or all."""
+    return take_through(services, owner, day, chosen or STAGES)
 
 
 def main(owner: str) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -126,7 +126,7 @@ def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None
         if claim.item_id == 3:
             others_done.set()
 
-    def further(free: int) -> list[Claim]:
+    def further(free: int, _: object) -> list[Claim]:
         if not places:
             with transaction(claims.engine) as connection:
                 claims.enqueue(connection, QUEUE, [Item(n) for n in (2, 3)])
@@ -137,10 +137,35 @@ def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None
     assert ([claim.item_id for claim in outcome.done], places[0]) == ([2, 3, 1], 1)
 
 
+def test_a_tenant_whose_items_take_long_leaves_threads_to_others(claims: Claims) -> None:
+    """Also when hundreds more of its items wait in front of the others', and the others come later."""
+    with transaction(claims.engine) as connection:
+        claims.enqueue(connection, QUEUE, [Item(number, tenant="slow") for number in range(1, 500)])
+    good_done, finish, seen = threading.Event(), finishing(claims), set[int]()
+
+    def step(claim: Claim) -> None:
+        if claim.tenant == "slow" and not good_done.is_set():
+            seen.add(claim.item_id)
+            assert good_done.wait(60), "the other tenant waited for the slow one"
+        finish(claim)
+        if claim.tenant == "good":
+            good_done.set()
+
+    def further(free: int, full: Collection[str]) -> list[Claim]:
+        if len(seen) == 3:
+            with transaction(claims.engine) as connection:
+                claims.enqueue(connection, QUEUE, [Item(1000, tenant="good")])
+        return claims.claim(QUEUE, "run", free, but=full)
+
+    outcome = work_through(claims, QUEUE, claims.claim(QUEUE, "run", 4), step, threads=4, share=3, further=further)
+    assert len(seen) == 3
+    assert len(outcome.done) == 500 and not outcome.retried
+
+
 def test_a_database_that_is_away_keeps_others_from_joining_and_nothing_else(claims: Claims) -> None:
     batch = taken(claims, 2)
 
-    def further(_: int) -> list[Claim]:
+    def further(*_: object) -> list[Claim]:
         raise BackendUnavailable("The database cannot be reached")
 
     outcome = work_through(claims, QUEUE, batch, finishing(claims), threads=4, further=further)

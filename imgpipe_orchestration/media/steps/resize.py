@@ -103,7 +103,8 @@ def render_in(services: Services, data: bytes, media: MediaFile, focus: FocusHin
     """Render all variants of one image in a worker process; logos whole and also with the background removed."""
     from imgpipe_orchestration.imaging.render import render
 
-    return services.workshop.call(render, data, services.media_recipe, focus, media.data_type is DataType.LOGO)
+    with services.rendering.place(str(media.user_id)):
+        return services.workshop.call(render, data, services.media_recipe, focus, media.data_type is DataType.LOGO)
 
 
 def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:

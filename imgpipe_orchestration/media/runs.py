@@ -1,0 +1,312 @@
+"""A run over a day's images: each goes through the chosen stages by itself, and none waits for the others.
+
+While one image's file comes slowly, others are analysed and rendered, and uploads that came meanwhile join. A stage
+finds its work in the database and gets nothing from the stage before, so each can be run alone and a re-execution
+resumes: an image goes through a step only when the checklist says that the earlier steps are settled.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from imgpipe_orchestration import tracing
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, TooLarge
+from imgpipe_orchestration.media import intake, pending, remake, store
+from imgpipe_orchestration.media.driving import drain, drive, spends
+from imgpipe_orchestration.media.model import REPLACE_URLS, PendingStatus, Step, StepState
+from imgpipe_orchestration.media.stages import Stage, analyse_again, analyse_anyway, analysed, resized, retrieved
+from imgpipe_orchestration.media.steps.analyse import Analysis
+from imgpipe_orchestration.media.steps.callback import callback
+from imgpipe_orchestration.media.steps.resize import resize
+from imgpipe_orchestration.media.steps.retrieve import retrieve
+from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Item, State
+from imgpipe_orchestration.storage.rows import time_of, transaction
+from imgpipe_orchestration.storage.work import Outcome, note_times, work_through
+
+_THREADS = 40
+SHARE = 12
+"""Images of one user at once. Three users whose files come slowly leave places to others."""
+
+_AGAIN_AT_ONCE = 10
+"""Most images that one run retries, of those that failed and also of those whose analysis failed."""
+
+_LOOK = 1.0
+"""Seconds between looks for new uploads, and for temp URLs to replace, while images are worked on."""
+
+_SOON = 10.0
+"""Seconds that a run of the sensor takes for what is ordered again, while new uploads may wait for the next run."""
+
+_JUST = timedelta(minutes=10)
+"""A run that gives an image up marks its upload at once; if it dies in between, a later one does. Not for longer: an
+operator may set the upload back to `pending`."""
+
+_DO: dict[Step, Callable[[Services, Claim], Any]] = {
+    Step.RETRIEVE_FILE: retrieve,
+    Step.AI_VISUAL_ANALYSIS: analyse_anyway,
+    Step.RESIZE_OPTIMIZE: resize,
+    Step.UPDATE_CALLBACK: callback,
+}
+
+_REMAKE = {Step.AI_VISUAL_ANALYSIS: remake.make_analyses, Step.RESIZE_OPTIMIZE: remake.make_variants}
+
+
+def take_through(
+    services: Services, owner: str, day: str, chosen: Collection[str], *, anew: bool = False
+) -> dict[str, Stage]:
+    """Take what is due of `day` through the chosen stages, then make again what is ordered for the day. What the run
+    has claimed and not finished is given back at its end.
+
+    Args:
+        chosen: names of stages; the others are left to other runs.
+        anew: a person or a backfill asks: order first what an older recipe or older questions made.
+
+    Returns:
+        what each chosen stage did, in order.
+    """
+    run = _Run(services, owner, day, chosen)
+    try:
+        with services.claims.hold(owner):
+            run.work()
+            stages = run.stages()
+            for step, make in _REMAKE.items():
+                if step in stages:
+                    if anew:
+                        stages[step].figures["ordered_again"] = remake.order(services, day, step)
+                    seconds = services.settings.media_run_seconds if anew else _SOON
+                    stages[step].again = make(services, owner, day, seconds=seconds)
+            if REPLACE_URLS in chosen:
+                stages[REPLACE_URLS] = run.urls()
+    finally:
+        services.claims.release(owner)
+    return stages
+
+
+class _Run:
+    """The images of one run, and what its stages did so far."""
+
+    def __init__(self, services: Services, owner: str, day: str, chosen: Collection[str]) -> None:
+        self._services = services
+        self._owner = owner
+        self._day = day
+        self._steps = [step for step in Step if step in chosen]
+        self._replacing = REPLACE_URLS in chosen
+        self._replaced, self._changed = Outcome(), 0
+        self._healing, self._healed = Outcome(), list[Analysis]()
+        self._taken: list[Claim] = []
+        self._registered = 0
+        self._at: dict[int, Step] = {}
+        """The step that each image is at, or was at last."""
+        self._outcomes = {step: Outcome() for step in self._steps}
+        self._results: defaultdict[Step, list[Any]] = defaultdict(list)
+        self._spent: defaultdict[Step, dict[int, float]] = defaultdict(dict)
+        self._began: dict[Step, float] = {}
+        self._not_ready: list[Claim] = []
+        self._looked = time.monotonic()
+        self._lock = threading.Lock()
+        self._deadline = time.monotonic() + services.settings.media_run_seconds
+
+    def work(self) -> None:
+        """Take what is due, and what becomes due meanwhile, through the steps."""
+        if not self._steps:
+            return
+        services, claims = self._services, self._services.claims
+        if Step.RETRIEVE_FILE in self._steps:
+            self._registered += intake.take_in(services)
+        batch = claims.owned(store.MEDIA, self._owner)
+        self._begin(batch)
+        batch += self._take(_THREADS - len(batch))
+        _close(services)
+        if batch:
+            services.workshop.start()  # needed soon
+        outcome = work_through(
+            claims,
+            replace(store.MEDIA, max_attempts=services.settings.media_max_attempts),
+            batch,
+            self._through,
+            threads=_THREADS,
+            deadline=self._deadline,
+            on_failure=self._note,
+            stage=None,
+            further=None if any(claim.losses for claim in batch) else self._further,
+            share=SHARE,
+        )
+        self._account(outcome)
+        if Step.AI_VISUAL_ANALYSIS in self._steps:
+            self._heal()
+
+    def _take(self, most: int, *, joining: bool = False, but: Collection[str] = ()) -> list[Claim]:
+        """Claim what is due of the day: only as many as can begin at once, for then users take turns."""
+        room = min(most, self._services.settings.media_batch_size - len(self._taken))
+        retries = max(0, _AGAIN_AT_ONCE - sum(claim.failures > 0 for claim in self._taken))
+        taken = self._services.claims.claim(
+            store.MEDIA, self._owner, room, partition=self._day, retries=retries, suspects=not joining, but=but
+        )
+        self._begin(taken)
+        return taken
+
+    def _begin(self, taken: Sequence[Claim]) -> None:
+        self._taken += taken
+        if taken:
+            _reopen(self._services, taken)
+
+    def _further(self, free: int, full: Collection[str]) -> list[Claim]:
+        if time.monotonic() - self._looked >= _LOOK:
+            if self._replacing:
+                self._replace_urls()
+            if Step.RETRIEVE_FILE in self._steps and intake.first_new(self._services):
+                self._registered += intake.take_in(self._services)
+            self._looked = time.monotonic()
+        return self._take(free, joining=True, but=full)
+
+    def _through(self, claim: Claim) -> None:
+        """Take one image through its pending steps, as far as the chosen ones lead."""
+        with transaction(self._services.engine) as connection:
+            states = store.checklists(connection, [claim.item_id]).get(claim.item_id, {})
+        for step in states:
+            if _settled(step, states[step]):
+                continue
+            if step not in self._steps or states[step] is not StepState.PENDING:
+                if claim.item_id not in self._at:
+                    self._not_ready.append(claim)
+                return
+            if time.monotonic() >= self._deadline and claim.item_id in self._at:
+                self._outcomes[step].left.append(claim)
+                return
+            self._at[claim.item_id] = step
+            with self._timed(step, claim):
+                result = _DO[step](self._services, claim)
+            with self._lock:
+                self._results[step].append(result)
+                self._outcomes[step].done.append(claim)
+
+    @contextmanager
+    def _timed(self, step: Step, claim: Claim) -> Iterator[None]:
+        begun = time.monotonic()
+        with self._lock:
+            self._began.setdefault(step, begun)
+        try:
+            with tracing.span(step.value, item=claim.item_id, attempt=claim.attempt):
+                yield
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self._spent[step][claim.item_id] = ended - begun
+                self._outcomes[step].seconds = ended - self._began[step]
+
+    def _note(self, connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
+        """Count the failed try of a step; with the last one the upload fails too."""
+        step = self._at.get(claim.item_id)
+        if step is None:  # its checklist could not be read
+            return
+        services, final = self._services, state is State.FAILED
+        store.step_failed(connection, claim, step, final=final, counts=spends(error))
+        if not final:
+            return
+        media = store.media_file(connection, claim.item_id)
+        with pending.joined(services, connection) as where:
+            unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
+            pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
+        # A clean-up deletes the upload, so only for a bad image.
+        if services.foreign_main_api and isinstance(error, BadImage | TooLarge):
+            item = Item(media.main_api_id, tenant=str(media.user_id))
+            services.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
+
+    def _account(self, outcome: Outcome) -> None:
+        """Count what did not go well at the step where it happened, and what was not begun at the first one."""
+        first = self._steps[0]
+        self._outcomes[first].left += outcome.left
+        for item, error in outcome.retried.items():
+            self._outcomes[self._at.get(item, first)].retried[item] = error
+        for item, error in outcome.failed.items():
+            self._outcomes[self._at.get(item, first)].failed[item] = error
+        for item in outcome.lost:
+            self._outcomes[self._at.get(item, first)].lost.append(item)
+        for step, spent in self._spent.items():
+            note_times(self._services.claims, store.MEDIA.name, step.value, self._outcomes[step], spent)
+
+    def _heal(self) -> None:
+        """Analyse some finished images again whose analysis had failed. Until that succeeds the checklist keeps the
+        step as failed, with the tries of the pipeline."""
+        claims = self._services.claims
+        ill = claims.owned(store.HEALING, self._owner)
+        ill += claims.claim(store.HEALING, self._owner, max(0, _AGAIN_AT_ONCE - len(ill)))
+        again = partial(analyse_again, queue=store.HEALING)
+        self._healing, self._healed = drive(self._services, store.HEALING, ill, again)
+
+    def _replace_urls(self) -> None:
+        outcome, changed = drain(self._services, self._owner, store.URLS, replace_urls)
+        self._replaced.add(outcome)
+        self._changed += sum(changed)
+
+    def urls(self) -> Stage:
+        """Replace the temp URLs of images that our workers or others reported, and report failures to a foreign main
+        API."""
+        self._replace_urls()
+        told, _ = drain(self._services, self._owner, store.CLEANUPS, tell_of_failure)
+        return Stage(self._replaced, {"places_changed": self._changed, "failures_told": len(told.done)})
+
+    def stages(self) -> dict[str, Stage]:
+        """What the steps did."""
+        found: dict[str, Stage] = {}
+        for step in self._steps:
+            outcome, results = self._outcomes[step], self._results[step]
+            if step is Step.RETRIEVE_FILE:
+                found[step] = retrieved(outcome, results, registered=self._registered, claimed=len(self._taken))
+            elif step is Step.AI_VISUAL_ANALYSIS:
+                found[step] = analysed(outcome, results, self._healing, self._healed)
+            elif step is Step.RESIZE_OPTIMIZE:
+                found[step] = resized(outcome, results)
+            else:
+                found[step] = Stage(outcome)
+        if self._not_ready:
+            found[self._steps[0]].not_ready = len(self._not_ready)
+        return found
+
+
+def _settled(step: Step, state: StepState) -> bool:
+    """Whether later steps may be done: a step is completed, or it is the analysis and failed."""
+    return state is StepState.COMPLETED or (step is Step.AI_VISUAL_ANALYSIS and state is StepState.FAILED)
+
+
+def _close(services: Services) -> None:
+    """Mark uploads as failed whose images were just given up because their workers died, which could not do it."""
+    letters = [letter for letter in services.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
+    if not letters:
+        return
+    with transaction(services.engine) as connection:
+        since = time_of(connection) - _JUST
+        dead = [letter.item_id for letter in letters if letter.failed_at > since]
+        ids = store.pending_ids(connection, dead)
+    if ids:
+        others = [status for status in PendingStatus if status is not PendingStatus.PENDING]
+        with transaction(services.pending_engine) as connection:
+            pending.mark(connection, ids, PendingStatus.FAILED, unless=others)
+
+
+def _reopen(services: Services, batch: Sequence[Claim]) -> None:
+    """Mark failed uploads whose items were requeued as pending, except those cleaned up since they were claimed."""
+    with transaction(services.engine) as connection:
+        ids = store.pending_ids(connection, [claim.item_id for claim in batch])
+    with transaction(services.pending_engine) as connection:
+        if not pending.failed(connection, ids):
+            return
+    others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
+    for claim in batch:
+        with (
+            suppress(LeaseLost),
+            services.claims.fenced(claim) as connection,
+            pending.joined(services, connection) as where,
+        ):
+            pending.mark(where, store.pending_ids(connection, [claim.item_id]), PendingStatus.PENDING, unless=others)
