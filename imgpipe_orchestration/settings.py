@@ -237,7 +237,7 @@ class Settings(BaseModel):
         description="First daily partition of media and listings. `imgpipe up` sets it for its own database.",
     )
     media_batch_size: int = Field(200, ge=1, description="Most images in one media run.")
-    media_run_seconds: float = Field(300, gt=0, description="Time budget for each stage of a media run.")
+    media_run_seconds: float = Field(300, gt=0, description="Time budget for a media run, and for what it makes again.")
     media_max_attempts: int = Field(3, ge=1, description="Tries for each step of an image.")
 
     background_model: str = Field(
@@ -278,7 +278,12 @@ class Settings(BaseModel):
     backend_api_key: str = Field("", description="Bearer key for BACKEND_API_URL; ours accepts it too.")
     vision_bucket_name: str = Field("vision-reports", description="Bucket for submitted images and reports.")
     vision_page_size: int = Field(50, ge=1, le=1000, description="Page size when listing analyses.")
-    vision_parallel_analyses: int = Field(4, ge=1, description="Analyses processed at once in one run.")
+    vision_parallel_analyses: int = Field(
+        16, ge=1, description="Analyses processed at once in one run, a quarter of them for one organization."
+    )
+    vision_run_seconds: float = Field(
+        600, gt=0, description="Time budget for one run; after it nothing is begun, and slow downloads are put off."
+    )
     vision_parallel_calls: int = Field(8, ge=1, description="Parallel calls to the vision model in one run.")
     vision_timeout_seconds: float = Field(3600, gt=0, description="Time limit for a batch.")
     vision_patience_seconds: float = Field(

@@ -10,14 +10,22 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urljoin, urlsplit
 
-from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.errors import (
+    BadInput,
+    Forbidden,
+    ImgpipeError,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    TooLarge,
+)
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after, whole
@@ -43,6 +51,8 @@ class FetchLimits:
     """Longest silence of the server."""
     redirects: int = 5
     attempts: int = 4
+    stopped: Callable[[], ImgpipeError | None] = lambda: None
+    """Why nobody waits for the download any more, or None; asked often. It then ends like one whose time is over."""
 
 
 @dataclass(slots=True)
@@ -88,7 +98,7 @@ class Fetcher:
         limits = limits or FetchLimits()
         check_url(url)
         progress = _Progress()
-        policy = RetryPolicy(attempts=limits.attempts, budget=limits.seconds)
+        policy = RetryPolicy(attempts=limits.attempts, budget=limits.seconds, stopped=limits.stopped)
         final = call(lambda deadline: self._attempt(url, progress, limits, deadline), policy)
         log.info("downloaded", extra={"url": final, "bytes": progress.received, "resumed": progress.resumed})
         return progress.sink.getvalue()

@@ -27,6 +27,10 @@ LONGEST_ASKED_SECONDS = 86400.0
 """Longest plausible wait; a longer one comes from a wrong clock or a wrong unit."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how long a call is tried. Times in seconds."""
@@ -36,18 +40,21 @@ class RetryPolicy:
     longest_wait: float = 20.0
     budget: float = 120.0
     """Time for all tries and waits together."""
+    stopped: Callable[[], object] = _never
+    """Whether nobody waits for the answer any more; asked often. Then the time is over."""
 
 
 class Deadline:
     """A point in time on the monotonic clock, passed down so that all parts of a call share one limit."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, stopped: Callable[[], object] = _never) -> None:
         self._end = time.monotonic() + seconds
+        self._stopped = stopped
 
     @property
     def remaining(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self._end - time.monotonic())
+        return 0.0 if self._stopped() else max(0.0, self._end - time.monotonic())
 
     @property
     def passed(self) -> bool:
@@ -67,13 +74,18 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy, *, paid: bo
     Raises:
         ImgpipeError: the error of the last attempt.
     """
-    deadline = Deadline(policy.budget)
+    deadline = Deadline(policy.budget, policy.stopped)
     jitter = tenacity.wait_random_exponential(multiplier=policy.first_wait, max=policy.longest_wait)
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = getattr(error, "retry_after", None)
         return max(float(asked), jitter(state)) if asked is not None else jitter(state)
+
+    def sleep(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not deadline.passed:
+            time.sleep(min(left, 1.0))
 
     last = tenacity.stop_after_attempt(policy.attempts)
 
@@ -84,6 +96,7 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy, *, paid: bo
         retry=tenacity.retry_if_exception(_uncharged if paid else _worth_repeating),
         wait=wait,
         stop=stop,
+        sleep=sleep,
         before_sleep=_log,
         reraise=True,
     )

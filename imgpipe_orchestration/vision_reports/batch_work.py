@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
@@ -27,9 +30,11 @@ from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
-from imgpipe_orchestration.storage.work import set_if_interrupted, work_through
+from imgpipe_orchestration.storage.shares import Shares
+from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import batches, inspection
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
+from imgpipe_orchestration.vision_reports.model import share_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -50,6 +55,7 @@ class BatchWorker:
         self._settings = services.settings
         self._bucket = services.vision_bucket
         self._looks = ThreadPoolExecutor(self._settings.vision_parallel_calls, thread_name_prefix="vision-look")
+        self._turns = Shares(self._settings.vision_parallel_calls)
         self._warm = False
         self.interrupted = threading.Event()
         """The run is cancelled or its worker stops, or a thread ended with an error: nothing more is begun."""
@@ -68,22 +74,21 @@ class BatchWorker:
             self._looks.submit(importlib.import_module, "openai")
             self._services.workshop.submit(os.getpid)
 
-    def work_next(self, owner: str) -> bool:
-        """Claim the next due batch of any tenant and work on it. False when none is due or the run is interrupted.
+    def work_on(self, owner: str, batch: int) -> None:
+        """Work on a batch if it is due and nobody else does.
 
         The caller holds the leases of `owner` (`Claims.hold`).
         """
         if self.interrupted.is_set():
-            return False
-        claims = self._services.claims
-        taken = claims.claim(batches.QUEUE, owner, 1)
+            return
+        taken = self._services.claims.claim_these(batches.QUEUE, owner, [batch], paused=False)
         if taken:
-            work_through(claims, batches.QUEUE, taken, self._work, threads=1)
-        return bool(taken)
+            work_through(self._services.claims, batches.QUEUE, taken, self.work, threads=1)
 
     # --- one batch -----------------------------------------------------------------------------------------------
 
-    def _work(self, claim: Claim) -> None:
+    def work(self, claim: Claim) -> None:
+        """Look at all images of a claimed batch and write its report."""
         with self._services.claims.fenced(claim) as rows:
             batches.running(rows, claim.item_id)
             batch = batches.load(rows, claim.item_id)
@@ -103,10 +108,15 @@ class BatchWorker:
             Retryable: an image failed for now; the answers of the others are committed.
         """
         waiting = [image for image in batch.images if image.status == "waiting"]
+        # Not all into the pool at once: the one image of another's batch would wait behind them.
         look = tracing.carried(self._look)
-        futures: list[tuple[BatchImage, Future[None]]] = [
-            (image, self._looks.submit(look, claim, batch, image)) for image in waiting
-        ]
+        futures: list[tuple[BatchImage, Future[None]]] = []
+        for image in waiting:
+            place = ExitStack()
+            place.enter_context(self._turns.place(batch.organization_id))
+            future = self._looks.submit(look, claim, batch, image)
+            future.add_done_callback(partial(_leave, place))
+            futures.append((image, future))
         later: list[tuple[BatchImage, Retryable]] = []
         for image, future in futures:
             try:
@@ -199,21 +209,27 @@ class BatchWorker:
 
 def work_on_all(services: Services, owner: str) -> int:
     """Work on all due batches, VISION_PARALLEL_ANALYSES at once, until none is due. Returns how many."""
-    threads = services.settings.vision_parallel_analyses
+    claims, threads = services.claims, services.settings.vision_parallel_analyses
 
-    def keep_going(_: int) -> int:
-        count = 0
-        while worker.work_next(owner):
-            count += 1
-        return count
+    def further(free: int, full: Collection[str]) -> list[Claim]:
+        return claims.claim(batches.QUEUE, owner, free, but=full)
 
-    with (
-        services.claims.hold(owner),
-        BatchWorker(services) as worker,
-        ThreadPoolExecutor(threads) as pool,
-        set_if_interrupted(worker.interrupted),
-    ):
-        return sum(pool.map(keep_going, range(threads)))
+    with claims.hold(owner), BatchWorker(services) as worker:
+        outcome = work_through(
+            claims,
+            batches.QUEUE,
+            further(share_of(threads), ()),
+            worker.work,
+            threads=threads,
+            share=share_of(threads),
+            further=further,
+            interrupted=worker.interrupted,
+        )
+    return len(outcome.done) + len(outcome.retried) + len(outcome.failed) + len(outcome.lost)
+
+
+def _leave(place: ExitStack, _: Future[None]) -> None:
+    place.close()
 
 
 def _view_key(batch: Batch, image: BatchImage) -> str:

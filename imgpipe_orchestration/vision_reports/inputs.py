@@ -57,7 +57,7 @@ def gather(
 
     Raises:
         Retryable: see `patient`.
-        ImgpipeError: from `hand_over`: the backend is away, or refuses all images.
+        ImgpipeError: that of `limits.stopped`; or from `hand_over`: the backend is away, or refuses all images.
     """
     gathered = Gathered()
     given_up = (Permanent,) if patient else (Permanent, Retryable)
@@ -65,11 +65,13 @@ def gather(
     for document in documents:
         if document.holds_descriptions:
             descriptions |= _descriptions(document, fetcher, limits, gathered.notes, given_up)
+            _go_on(limits)
     images = [document for document in documents if not document.holds_descriptions]
     for extra in images[max_images:]:
         gathered.missing.append(Missing(extra.name, f"more than the {max_images} images that one analysis may have"))
     for document in images[:max_images]:
         picture = _picture(document, fetcher, limits, gathered.missing, given_up)
+        _go_on(limits)
         if picture is None:
             continue
         try:
@@ -80,6 +82,12 @@ def gather(
         description = description_for(document.listed_as or document.name, descriptions)
         gathered.images.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
     return gathered
+
+
+def _go_on(limits: FetchLimits) -> None:
+    """Raises why the download was stopped, if it was: then the document is not to blame."""
+    if (why := limits.stopped()) is not None:
+        raise why
 
 
 def _picture(

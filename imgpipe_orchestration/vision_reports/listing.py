@@ -17,6 +17,7 @@ from imgpipe_orchestration.partners.vision_analysis import Unfinished, VisionAna
 from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Watch
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.analyses import Listed
 from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess, Document
@@ -31,8 +32,7 @@ MOST_ANALYSES = 1000
 """Most analyses that one execution takes up."""
 _DOCUMENTS_LIMIT = 2000
 LIST_SECONDS, PAGE_SECONDS = 60.0, 60.0
-"""Time for an execution's list, after which no further page is asked for, and for a page with all its tries. The run
-that reads it works on the analyses of other organizations afterwards."""
+"""Time for an execution's list, after which no further page is asked for, and for a page with all its tries."""
 
 
 def fetch_list(services: Services, claim: Claim) -> None:
@@ -50,7 +50,8 @@ def fetch_list(services: Services, claim: Claim) -> None:
     nobodys: list[str] = []
     notes: list[str] = []
     foreign = 0
-    with api_of(services, connection, RetryPolicy(budget=PAGE_SECONDS)) as api, _as_far_as_it_came(listed, notes):
+    policy = RetryPolicy(budget=PAGE_SECONDS, stopped=Watch(services.claims, claim))
+    with api_of(services, connection, policy) as api, _as_far_as_it_came(listed, notes):
         for found in api.unprocessed(page_size=settings.vision_page_size, seconds=LIST_SECONDS):
             if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
                 foreign += 1

@@ -54,6 +54,17 @@ class Severity(StrEnum):
     NONE = "none"  # an observation, nothing wrong
 
 
+class OutOfTime(Retryable):
+    """The run's time is over, or others waited. No attempt is spent; a later run goes on."""
+
+    spends_attempt = False
+
+
+def share_of(places: int) -> int:
+    """How many of these places one organization has: four whose partners are slow leave none to others."""
+    return max(1, places // 4)
+
+
 class StillWaiting(Retryable):
     """The backend has not finished. No attempt is spent; the analysis is polled again after `retry_after` seconds."""
 

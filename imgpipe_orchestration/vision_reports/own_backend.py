@@ -74,13 +74,11 @@ class OwnBackend:
         return batches.status(self._services.engine, _id(batch_id))
 
     def advance(self, batch_id: str, owner: str) -> BatchStatus:
-        """Works on the next due batch, which need not be this one, because the batches of all tenants take turns.
-
-        Also when this one is said to be running: its worker may be dead, so that it is due again.
-        """
+        """Works on the batch, unless another run does or its next try is not due."""
         status = self.status(batch_id)
         open_ = status.state in {BatchState.QUEUED, BatchState.RUNNING}
-        if self._worker is not None and open_ and self._worker.work_next(owner):
+        if self._worker is not None and open_:
+            self._worker.work_on(owner, batches.head(self._services.engine, _id(batch_id)).id)
             return self.status(batch_id)
         return status
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,18 +11,11 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
-from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import AT_ONCE
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
-
-_LISTED, _LISTED_AT_ONCE = 50, 16
-"""Executions that a run lists, and how many of them at the same time: the work on analyses begins when all lists have
-been read, so slow ones delay it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +27,12 @@ class Taken:
     organization_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The analyses that a run has claimed, and a sentence for each execution that could not be listed."""
-
-    taken: list[Taken]
-    waiting: list[str]
-    """Executions that are tried again."""
-    given_up: list[str]
-    """Executions that failed for good."""
-
-
-def begin(services: Services, run_id: str) -> Begun:
-    """Start the due executions, list them, and claim due analyses."""
-    claims, engine = services.claims, services.engine
-    executions.start_due(engine, claims)
-    with claims.hold(run_id):
-        due = claims.claim(executions.QUEUE, run_id, _LISTED)
-        executions.note_run(engine, [claim.item_id for claim in due], run_id)
-        outcome = work_through(
-            claims, executions.QUEUE, due, lambda claim: fetch_list(services, claim), threads=_LISTED_AT_ONCE
-        )
-        taken = claims.owned(analyses.QUEUE, run_id)
-        taken += claims.claim(analyses.QUEUE, run_id, max(0, AT_ONCE - len(taken)))
-    waiting, given_up = (_not_listed(services, problems) for problems in (outcome.retried, outcome.failed))
-    return Begun(described(services, taken, run_id), waiting, given_up)
-
-
-def _not_listed(services: Services, problems: Mapping[int, str]) -> list[str]:
-    with transaction(services.engine) as rows:
-        names = executions.names(rows, list(problems))
-        return [
-            f"Execution {number}{f' of {names[number]}' if number in names else ''}: "
-            + executions.with_next_try(rows, executions.QUEUE.name, number, reason)
-            for number, reason in sorted(problems.items())
-        ]
+def take(
+    services: Services, run_id: str, most: int, *, but: Collection[str] = (), also: Sequence[Claim] = ()
+) -> list[Taken]:
+    """Claim up to so many due analyses, none of these organizations. `also` is described with them."""
+    claimed = services.claims.claim(analyses.QUEUE, run_id, most, but=but)
+    return described(services, [*also, *claimed], run_id) if also or claimed else []
 
 
 def described(services: Services, claims: Sequence[Claim], run_id: str) -> list[Taken]:

@@ -78,8 +78,11 @@ class AnalysisWorker:
             self._apis.clear()
             self._backends.clear()
 
-    def advance(self, claim: Claim) -> Pause | None:
+    def advance(self, claim: Claim, stopped: Callable[[], ImgpipeError | None]) -> Pause | None:
         """Take one analysis as far as possible now. Returns the pause to the next call, or None when it is delivered.
+
+        Args:
+            stopped: why its downloads are to end, or None.
 
         Raises:
             Permanent, Retryable: it could not go on.
@@ -89,7 +92,7 @@ class AnalysisWorker:
         backend = self._backend(analysis.connection.backend_url)
         batch_id = analysis.batch_id
         if batch_id is None:
-            batch_id = self._submit(claim, analysis, backend)
+            batch_id = self._submit(claim, analysis, backend, stopped)
             analysis = self._load(claim)
         elif analysis.waited is None:
             self._fenced(claim, analyses.awaited_anew)
@@ -136,14 +139,20 @@ class AnalysisWorker:
 
     # --- documents to batch --------------------------------------------------------------------------------------
 
-    def _submit(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> str:
+    def _submit(
+        self,
+        claim: Claim,
+        analysis: Analysis,
+        backend: AnalysisBackend,
+        stopped: Callable[[], ImgpipeError | None],
+    ) -> str:
         """Hand the images to the backend and start their batch; returns the batch's id."""
         settings = self._services.settings
         organization = analysis.organization_id
         gathered = gather(
             analysis.documents,
             fetcher=self._services.fetcher,
-            limits=FetchLimits(max_bytes=settings.vision_image_max_bytes),
+            limits=FetchLimits(max_bytes=settings.vision_image_max_bytes, stopped=stopped),
             max_images=MOST_IMAGES,
             patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
             hand_over=lambda picture: backend.upload(picture, organization),
