@@ -42,15 +42,35 @@ def run_data(services: Services, owner: str) -> Report:
     claims = services.claims
     lanes = Lanes.of(services.settings)
     with claims.hold(owner):
-        batch = claims.owned(store.DATA, owner) or claims.claim(store.DATA, owner, TASKS_AT_ONCE)
-        with transaction(services.engine) as connection:
-            store.begin(connection, store.DATA, [claim.item_id for claim in batch])
+        taken = 0
+
+        def begin(batch: list[Claim]) -> list[Claim]:
+            nonlocal taken
+            taken += len(batch)
+            with transaction(services.engine) as connection:
+                store.begin(connection, store.DATA, [claim.item_id for claim in batch])
+            return batch
+
+        def further(free: int, _: object) -> list[Claim]:
+            return begin(claims.claim(store.DATA, owner, free, suspects=False))
+
+        batch = begin(claims.owned(store.DATA, owner) or claims.claim(store.DATA, owner, TASKS_AT_ONCE))
 
         def data(claim: Claim) -> None:
             waiting_out(services, claim, lambda: invent(services, claim, lanes))
 
-        outcome = work_through(claims, store.DATA, batch, data, threads=TASKS_AT_ONCE, interrupted=lanes.interrupted)
-    return Report(outcome, tasks=len(batch))
+        outcome = work_through(
+            claims,
+            store.DATA,
+            batch,
+            data,
+            threads=TASKS_AT_ONCE,
+            deadline=time.monotonic() + services.settings.avatar_run_seconds,
+            further=None if any(claim.losses for claim in batch) else further,
+            interrupted=lanes.interrupted,
+        )
+        claims.release(owner)  # what the time budget left
+    return Report(outcome, tasks=taken)
 
 
 def run_images(
@@ -101,7 +121,12 @@ def run_images(
             batch,
             pictures,
             threads=lanes.people,
+<<<<<<< HEAD
             deadline=time.monotonic() + RUN_SECONDS,
+=======
+            share=lanes.share,
+            deadline=time.monotonic() + settings.avatar_run_seconds,
+>>>>>>> 20cc6aaa (Leave a place in each lane of the avatars to other tasks, and let tasks join a run that invents people)
             further=None if any(claim.losses for claim in batch) else further,
             interrupted=lanes.interrupted,
         )

@@ -17,6 +17,7 @@ from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -158,10 +159,31 @@ def test_a_picture_that_takes_long_keeps_no_other_task_waiting(desk: Desk) -> No
     assert desk.task(slow).status is TaskStatus.COMPLETED
 
 
+def test_a_task_whose_pictures_are_all_slow_leaves_a_place_to_a_task_that_comes_later(desk: Desk) -> None:
+    slow = desk.ask(8)
+    desk.data()
+    for person in desk.people(slow):
+        desk.standins.fault("openai", "slow", operation="images", seconds=90, match=person.name, count=None)
+    run = threading.Thread(target=desk.images)
+    run.start()
+    try:
+        wait_for(lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 4, "its share", 60)
+        good = desk.ask(1)
+        desk.data()
+        wait_for(lambda: desk.task(good).status is TaskStatus.COMPLETED, "the other task", 60)
+        assert {p.step for p in desk.people(slow)} == {Step.PROMPT}
+        assert run.is_alive()
+    finally:
+        with transaction(desk.services.engine) as connection:
+            store.cancel(connection, desk.services.claims, slow)
+        desk.standins.admin("DELETE", "faults")
+        run.join(120)
+
+
 def test_one_run_pictures_everybody_also_one_at_a_time(desk: Desk) -> None:
     task = desk.ask(3)
     desk.data()
-    desk.images(lanes=Lanes(threading.Semaphore(1), threading.Semaphore(1), people=1))
+    desk.images(lanes=Lanes(Shares(1), Shares(1), people=1))
     assert desk.task(task).status is TaskStatus.COMPLETED
 
 
@@ -171,12 +193,14 @@ def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(de
     desk.data()
     run = threading.Thread(target=desk.images)
     run.start()
-    wait_for(lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 5, "a full lane", 30)
+    wait_for(
+        lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 4, "its share of the lane", 30
+    )
     with transaction(desk.services.engine) as connection:
         store.cancel(connection, desk.services.claims, task)
     run.join()
     desk.standins.admin("POST", "delays", {"openai": 0})
-    assert len(desk.standins.calls("openai")) == 5, "what was being drawn, and nobody who waited"
+    assert len(desk.standins.calls("openai")) == 4, "what was being drawn, and nobody who waited"
     assert desk.task(task).status is TaskStatus.CANCELLED
     assert {p.status for p in desk.people(task)} <= {PersonaStatus.CANCELLED, PersonaStatus.COMPLETED}
     with transaction(desk.services.engine) as connection:
@@ -210,7 +234,7 @@ def test_so_does_one_of_which_somebody_had_failed(desk: Desk) -> None:
     desk.data()
     unlucky, _ = desk.people(task)
     desk.standins.fault("openai", "content_policy", operation="images", match=unlucky.name)
-    lanes = Lanes(threading.Semaphore(1), threading.Semaphore(1), people=1)
+    lanes = Lanes(Shares(1), Shares(1), people=1)
     desk.images(steps={Step.PROMPT, Step.BASE}, lanes=lanes)
     with transaction(desk.services.engine) as connection:
         store.cancel(connection, desk.services.claims, desk.task(task))

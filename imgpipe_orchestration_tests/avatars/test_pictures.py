@@ -95,5 +95,5 @@ def test_people_on_their_way_keep_within_the_limits_of_each_provider(desk: Desk)
         busiest = desk.standins.admin("GET", "calls")["most_in_flight"]
     finally:
         desk.standins.admin("POST", "delays", {"openai": 0, "flowise": 0})
-    assert busiest["openai"] == 5
+    assert busiest["openai"] == 4, "one place is always for other tasks"
     assert 2 <= busiest["flowise"] <= 5
