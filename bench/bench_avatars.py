@@ -38,8 +38,8 @@ def main() -> None:
             "openai_api_key": "bench",
             "openai_base_url": f"{partners.url}/openai/v1",
             "flowise_base_url": f"{partners.url}/flowise",
-            "multithread_flowise": LIMIT,
-            "avatar_parallel_images": LIMIT,
+            "multithread_flowise": LIMIT + 1,  # one place is for other tasks
+            "avatar_parallel_images": LIMIT + 1,
         }
         with services(postgres, s3, "avatars", **settings) as made:
             made.avatars_bucket.ensure()
