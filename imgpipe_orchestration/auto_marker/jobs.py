@@ -42,7 +42,8 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
     limit = None if config.everything else services.settings.auto_mark_batch_size
     totals = {"customers": 0, "found": 0, "marked": 0, "failed": 0}
     troubled: list[dg.TableRecord] = []
-    for figures in steps.carry_out(services, todo, owner_of(backends.services, context.run), batch_size=limit):
+    owner = owner_of(services, context.run)
+    for figures in steps.carry_out(services, todo, owner, batch_size=limit, joining=True):
         _report(context, figures)
         totals["customers"] += 1
         totals["found"] += figures.found

@@ -35,6 +35,8 @@ log = logger(__name__)
 CUSTOMERS_AT_ONCE = 4
 GROUP = 16
 """Customers whose jobs are begun in one transaction; up to twice as many are open when a run dies."""
+_LOOK = 2.0
+"""Seconds between looks for customers who ask while a run is at work."""
 _SETTLED_TOGETHER = 0.05
 """Seconds for which a finished customer waits for others, to share the transaction that writes their figures."""
 
@@ -99,12 +101,15 @@ def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], li
     return sorted(configured - set(known)), gone
 
 
-def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | None) -> Iterator[Figures]:
+def carry_out(
+    services: Services, todo: Plan, run_id: str, *, batch_size: int | None, joining: bool = False
+) -> Iterator[Figures]:
     """Mark the documents of all customers in `todo`; yields each customer's figures when they are known.
 
     Args:
         run_id: id of the run, which owns the job instances.
         batch_size: most documents of each customer; None for all.
+        joining: also take on who asks while the run is at work, so that nobody waits for another's many documents.
 
     Raises:
         BackendUnavailable: a database went away. Marked documents stay marked; unfinished job instances wait again.
@@ -118,17 +123,23 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
         # Each customer once, those who asked first.
         waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
-        running: set[Future[_Done]] = set()
+        running: dict[Future[_Done], str] = {}
+        looked = time.monotonic()
         try:
             while waiting or running:
+                if joining and time.monotonic() - looked >= _LOOK:
+                    asked = (instance.customer_id for instance in job_instances.queued(services.engine, JOB))
+                    late = [customer for customer in asked if customer not in running.values()]
+                    waiting, looked = list(dict.fromkeys([*late, *waiting])), time.monotonic()
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
                     tasks = _begin(services, todo, started, group, run_id, batch_size)
-                    running.update([pool.submit(task.carry_out) for task in tasks])
+                    running.update({pool.submit(task.carry_out): task.instance.customer_id for task in tasks})
                     for customer in set(group) - {task.instance.customer_id for task in tasks}:
                         yield Figures(customer, note="another run is at work for this customer")
-                over = _over(pool, running)
-                running -= over
+                over = _over(pool, running.keys())
+                for future in over:
+                    del running[future]
                 yield from _settle(services, [future.result() for future in over if future.exception() is None])
                 for future in over:
                     future.result()
@@ -172,9 +183,9 @@ def _begin(
 
 
 def _over(pool: ThreadPoolExecutor, running: Set[Future[_Done]]) -> Set[Future[_Done]]:
-    """Wait until some of the `running` customers are over, and all once one of them has failed: the run is about to end
-    with that error, and reports what the others have marked."""
-    wait(running, return_when=FIRST_COMPLETED)
+    """Wait until some of the `running` customers are done, or for a while. If one failed, wait for all: the run is
+    about to end with that error and must report what the others marked."""
+    wait(running, _LOOK, FIRST_COMPLETED)
     over = wait(running, timeout=_SETTLED_TOGETHER).done
     if any(future.exception() for future in over):
         pool.shutdown(wait=True, cancel_futures=True)

@@ -188,6 +188,28 @@ def test_a_backfill_stops_when_its_customer_is_switched_off(
     assert "switched off" in str(figures.note)
 
 
+def test_who_asks_while_a_run_is_at_work_on_a_slow_customer_does_not_wait_for_it(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for customer in ("slow", "good"):
+        seed(services, customer, 3)
+    good_done, marks = threading.Event(), News.mark_page
+
+    def mark_page(self: News, customer: str, *arguments: Any, **named: Any) -> Page:
+        if customer == "slow":
+            job_instances.create_or_join(services.engine, JOB, customer_id="good")
+            assert good_done.wait(60), "the other customer waited for the slow one"
+        return marks(self, customer, *arguments, **named)
+
+    monkeypatch.setattr(News, "mark_page", mark_page)
+    todo = steps.plan(services, scheduled=False, customers=["slow"])
+    seen: list[tuple[str, int]] = []
+    for figures in steps.carry_out(services, todo, "run-1", batch_size=None, joining=True):
+        seen.append((figures.customer_id, figures.marked))
+        good_done.set()
+    assert seen == [("good", 3), ("slow", 3)]
+
+
 def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Settings) -> None:
     total = 0
     for n in range(8):
