@@ -12,6 +12,7 @@ place.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -69,14 +70,15 @@ class Crew:
 
     Args:
         patience: how long to wait for unfinished batches after the last progress of any analysis, seconds.
+        seconds: time budget; after it nothing is begun, and downloads end.
     """
 
-    def __init__(self, services: Services, owner: str, *, patience: float) -> None:
+    def __init__(self, services: Services, owner: str, *, patience: float, seconds: float = math.inf) -> None:
         self._claims = services.claims
         self._patience = patience
         places = services.settings.vision_parallel_analyses
         self._places = Shares(places, share_of(places))
-        self._deadline = time.monotonic() + services.settings.vision_run_seconds
+        self._deadline = time.monotonic() + seconds
         self._last_progress = time.monotonic()
         self._lock = threading.Lock()
         self._closed = False

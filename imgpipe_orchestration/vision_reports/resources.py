@@ -23,7 +23,9 @@ class VisionCrewResource(dg.ConfigurableResource[Any]):
 
         with self._lock:
             if self._crew is None:
-                self._crew = Crew(services, owner, patience=services.settings.vision_patience_seconds)
+                settings = services.settings
+                patience, seconds = settings.vision_patience_seconds, settings.vision_run_seconds
+                self._crew = Crew(services, owner, patience=patience, seconds=seconds)
             return self._crew
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
