@@ -215,16 +215,19 @@ def work_on_all(services: Services, owner: str) -> int:
         return claims.claim(batches.QUEUE, owner, free, but=full)
 
     with claims.hold(owner), BatchWorker(services) as worker:
-        outcome = work_through(
-            claims,
-            batches.QUEUE,
-            further(share_of(threads), ()),
-            worker.work,
-            threads=threads,
-            share=share_of(threads),
-            further=further,
-            interrupted=worker.interrupted,
-        )
+        try:
+            outcome = work_through(
+                claims,
+                batches.QUEUE,
+                further(share_of(threads), ()),
+                worker.work,
+                threads=threads,
+                share=share_of(threads),
+                further=further,
+                interrupted=worker.interrupted,
+            )
+        finally:
+            claims.release(owner)  # what an interrupted run has begun
     return len(outcome.done) + len(outcome.retried) + len(outcome.failed) + len(outcome.lost)
 
 
