@@ -65,7 +65,7 @@ def run_data(services: Services, owner: str) -> Report:
             batch,
             data,
             threads=TASKS_AT_ONCE,
-            deadline=time.monotonic() + services.settings.avatar_run_seconds,
+            deadline=time.monotonic() + RUN_SECONDS,
             further=None if any(claim.losses for claim in batch) else further,
             interrupted=lanes.interrupted,
         )
@@ -121,12 +121,8 @@ def run_images(
             batch,
             pictures,
             threads=lanes.people,
-<<<<<<< HEAD
-            deadline=time.monotonic() + RUN_SECONDS,
-=======
             share=lanes.share,
-            deadline=time.monotonic() + settings.avatar_run_seconds,
->>>>>>> 20cc6aaa (Leave a place in each lane of the avatars to other tasks, and let tasks join a run that invents people)
+            deadline=time.monotonic() + RUN_SECONDS,
             further=None if any(claim.losses for claim in batch) else further,
             interrupted=lanes.interrupted,
         )
