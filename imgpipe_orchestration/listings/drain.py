@@ -1,6 +1,7 @@
-"""One run over the queue: batch after batch until nothing is due, the time is up or the job was stopped.
+"""One run over the queue: image after image until nothing is due, the time is up or the job was stopped.
 
-Two batches are processed at once, so that every core stays busy while one batch's last images are encoded.
+An image is claimed when a worker process is free for it, so uploaders take turns, and what comes meanwhile joins. One
+uploader's giant animations leave a process to the images of others.
 """
 
 from __future__ import annotations
@@ -10,29 +11,29 @@ import os
 import threading
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from imgpipe_orchestration.errors import BackendUnavailable, NotFound, Retryable
+from sqlalchemy import Connection
+
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, Retryable
 from imgpipe_orchestration.listings import model, steps, store
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
-from imgpipe_orchestration.storage.claims import Claim, Queue
+from imgpipe_orchestration.storage.claims import Claim, Queue, State
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import autocommit, transaction
-from imgpipe_orchestration.storage.work import Outcome, set_if_interrupted, work_through
+from imgpipe_orchestration.storage.work import work_through
 
 log = logger(__name__)
 
 RUN_SECONDS = 300.0
 """Time budget of one run over the queue."""
-_BATCHES_AT_ONCE = 2
-_AT_A_TIME = 10
-"""After so many images of a batch a run checks whether its job was stopped."""
-_EXAMPLES = 6
+_EXAMPLES, _ERRORS = 6, 5
 _NICENESS = 10
 
 
@@ -76,7 +77,7 @@ class Drained:
 class Processor:
     """The work of one image, with what all images of a run share."""
 
-    def __init__(self, services: Services, options: steps.Options) -> None:
+    def __init__(self, services: Services, options: steps.Options, total: Drained) -> None:
         self.services = services
         self.queue: Queue = store.queue_of(services.settings)
         self.options = options
@@ -84,8 +85,8 @@ class Processor:
         """The message of the backend that did not answer; empty while all do. The run then ends."""
         self.interrupted = threading.Event()
         """The run is cancelled or its worker stops, or a thread ended with an error: no further images are begun."""
-        self.processed: dict[int, tuple[str, bytes]] = {}
-        """File name and WebP by item id, until `_add` has counted them."""
+        self._total = total
+        self._counting = threading.Lock()
 
     def process(self, claim: Claim) -> None:
         """Read the original, store its WebP, then settle row and item in one transaction.
@@ -102,7 +103,9 @@ class Processor:
         try:
             with autocommit(self.services.engine) as connection:
                 work = store.work(connection, claim.item_id)
-            file = self.services.workshop.call(_make, _original(bucket, work), self.options)
+            original = _original(bucket, work)
+            with self.services.rendering.place(claim.tenant):
+                file = self.services.workshop.call(_make, original, self.options)
             steps.deliver(file, work.file_name, bucket, self.options)
         except BackendUnavailable as error:
             self.away = error.public
@@ -119,7 +122,29 @@ class Processor:
                 height=file.height,
                 frames=file.frames,
             )
-        self.processed[claim.item_id] = work.file_name, file.data
+        self._count(claim, work.file_name, file.data)
+
+    def _count(self, claim: Claim, name: str, data: bytes) -> None:
+        from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
+
+        with self._counting:
+            day = self._total.days[claim.partition]
+            self._total.processed += 1
+            day.processed += 1
+            if len(day.examples) < _EXAMPLES:
+                # As a thumbnail: the animations of many days are gigabytes.
+                day.examples.append((name, contact_sheet([data])))
+
+    def failed(self, _: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
+        """Count an image that failed."""
+        with self._counting:
+            if state is State.FAILED:
+                self._total.failed += 1
+                self._total.days[claim.partition].failed += 1
+            else:
+                self._total.retried += 1
+            if len(self._total.errors) < _ERRORS:
+                self._total.errors.append(error.public)
 
 
 def _original(bucket: Bucket, work: store.Work) -> bytes:
@@ -167,35 +192,37 @@ def drain(
     options = steps.options_of(services.settings)
     started = time.monotonic()
     deadline = started + RUN_SECONDS
-    total, guard = total or Drained(), threading.Lock()
+    total = total or Drained()
     services.claims.release(owner, died=True)
     with services.claims.hold(owner):
-        processor = Processor(services, options)
+        processor = Processor(services, options, total)
 
-        def take_batches(number: int) -> None:
-            turn = number
-            while (job := _goes_on(processor, deadline, only_day, total)) and (
-                batch := _next_batch(processor, job, owner, turn, only_day)
-            ):
-                for start in range(0, len(batch), _AT_A_TIME):
-                    if start and not _goes_on(processor, deadline, only_day, total):
-                        return
-                    part = batch[start : start + _AT_A_TIME]
-                    threads = services.workshop.workers
-                    outcome = work_through(
-                        services.claims, processor.queue, part, processor.process, threads=threads, deadline=deadline
-                    )
-                    with guard:
-                        _add(total, part, outcome, processor)
-                turn += 1
+        turn = 0
 
+        def take(free: int, full: Collection[str] = (), *, joining: bool = False) -> list[Claim]:
+            nonlocal turn
+            job = _goes_on(processor, deadline, only_day, total)
+            turn += 1
+            return _next_batch(processor, job, owner, turn - 1, only_day, free, full, joining) if job else []
+
+        # Two for each process, so that originals are read and results stored meanwhile.
+        threads = 2 * services.workshop.workers
         try:
-            with (
-                ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="listings-batch") as pool,
-                set_if_interrupted(processor.interrupted),
-            ):
-                for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
-                    future.result()
+            while batch := take(threads):
+                # Images whose workers died stay by themselves.
+                suspects = any(claim.losses for claim in batch)
+                work_through(
+                    services.claims,
+                    processor.queue,
+                    batch,
+                    processor.process,
+                    threads=threads,
+                    share=threads - 2,
+                    further=None if suspects else partial(take, joining=True),
+                    deadline=deadline,
+                    on_failure=processor.failed,
+                    interrupted=processor.interrupted,
+                )
         finally:
             total.seconds = time.monotonic() - started
             services.claims.release(owner)
@@ -209,7 +236,7 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
     """
-    processor = Processor(services, steps.options_of(services.settings))
+    processor = Processor(services, steps.options_of(services.settings), Drained())
     with services.claims.hold(owner):
         try:
             batch = services.claims.claim_these(processor.queue, owner, [image_id])
@@ -236,14 +263,22 @@ def _goes_on(processor: Processor, deadline: float, only_day: str | None, total:
     return job
 
 
-def _next_batch(processor: Processor, job: JobDefinition, owner: str, turn: int, only_day: str | None) -> list[Claim]:
-    """The next claims; empty when nothing is due."""
-    services = processor.services
-    size = int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
-    days = services.claims.due_partitions(processor.queue) if only_day is None else [only_day]
+def _next_batch(
+    processor: Processor,
+    job: JobDefinition,
+    owner: str,
+    turn: int,
+    only_day: str | None,
+    free: int,
+    full: Collection[str],
+    joining: bool,
+) -> list[Claim]:
+    """The next claims, of none of the uploaders who have enough; empty when nothing is due."""
+    claims, queue = processor.services.claims, processor.queue
+    size = min(free, int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE)))
+    days = claims.due_partitions(queue) if only_day is None else [only_day]
     for day in in_turn(days, turn):
-        batch = services.claims.claim(processor.queue, owner, size, partition=day)
-        if batch:
+        if batch := claims.claim(queue, owner, size, partition=day, suspects=not joining, but=full):
             return batch
     return []
 
@@ -259,22 +294,3 @@ def in_turn(days: list[str], turn: int) -> list[str]:
         return days[::-1]
     first = turn // 2 % len(days) if days else 0
     return days[first:] + days[:first]
-
-
-def _add(total: Drained, batch: list[Claim], outcome: Outcome, processor: Processor) -> None:
-    from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
-
-    total.processed += len(outcome.done)
-    total.retried += len(outcome.retried)
-    total.failed += len(outcome.failed)
-    reasons = [*outcome.failed.values(), *outcome.retried.values()]
-    total.errors.extend(reasons[: max(0, 5 - len(total.errors))])
-    for claim in batch:
-        if claim.item_id in outcome.failed:
-            total.days[claim.partition].failed += 1
-    for claim in outcome.done:
-        (name, data), day = processor.processed.pop(claim.item_id), total.days[claim.partition]
-        day.processed += 1
-        if len(day.examples) < _EXAMPLES:
-            # As a thumbnail: the animations of many days are gigabytes.
-            day.examples.append((name, contact_sheet([data])))

@@ -106,8 +106,8 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
     assert "errors" not in metadata
     assert "data:image/webp" in str(metadata["examples"].value)
-    with pytest.raises(dg.Failure, match="no partition '2025-12-31'; there is one for each day from 2026-01-01"):
-        backfill.execute_in_process(instance=instance, tags={"dagster/partition": "2025-12-31"})
+    with pytest.raises(dg.Failure, match="no partition '2019-12-31'; there is one for each day from 2020-01-01"):
+        backfill.execute_in_process(instance=instance, tags={"dagster/partition": "2019-12-31"})
 
 
 def test_a_day_that_got_no_image_is_observed_with_its_failures_and_not_materialized(
@@ -140,6 +140,7 @@ def test_a_run_that_fails_tells_what_it_had_made_by_then(
     assert not run.success
     (record,) = instance.fetch_materializations(IMAGES, limit=10).records
     assert record.asset_materialization is not None
-    assert record.asset_materialization.metadata["processed"].value == 10
+    claimed = min(10, 2 * resource.services.workshop.workers)
+    assert record.asset_materialization.metadata["processed"].value == claimed
     result = client.get(JOB).json()["data"]["last_result"]
-    assert (result["processed"], result["ended"]) == (10, "the run failed: The database cannot be reached.")
+    assert (result["processed"], result["ended"]) == (claimed, "the run failed: The database cannot be reached.")

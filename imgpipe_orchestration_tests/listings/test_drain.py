@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from PIL import Image
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
@@ -208,6 +210,30 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     assert client.get(path_of(image)).headers["cache-control"] == "no-store"
     assert drain(services, "run-4").processed == 1
     assert client.get(path_of(image)).headers["content-type"] == "image/webp"
+
+
+def test_giant_animations_of_one_uploader_do_not_hold_up_the_photograph_of_another(
+    client: Client, services: Services
+) -> None:
+    frames = [Image.effect_noise((480, 360), 90 + number) for number in range(20)]
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=100)
+    giant = out.getvalue()
+    for _ in range(16):
+        queued(client, giant)
+    with services.engine.begin() as connection:  # development takes uploads without a user
+        connection.exec_driver_sql("update work_items set tenant = 'giant'")
+    run = threading.Thread(target=lambda: drain(services, "run-1"))
+    run.start()
+    try:
+        claimed = "select count(*) from work_items where state = 'claimed'"
+        wait_for(lambda: rows(services, claimed)[0][0] > 0, "the animations to be begun", 60)
+        (good,) = queued(client, photo())
+        done = "select status from image_queue where file_name = :name"
+        wait_for(lambda: rows(services, done, name=good["file_name"]) == [("processed",)], "the photograph", 120)
+        assert rows(services, UNSETTLED)[0][0] > 0, "the photograph waited for the animations"
+    finally:
+        run.join(300)
 
 
 def test_two_workers_share_the_queue_and_do_nothing_twice(client: Client, settings: Settings) -> None:
