@@ -217,7 +217,7 @@ def test_a_token_that_names_no_user_is_refused(gateway: Gateway, subject: object
 
 
 def test_a_token_may_name_its_user_by_number(gateway: Gateway) -> None:
-    token = jwt.api_jws.PyJWS().encode(b'{"sub": 456}', gateway.settings.user_jwt_secret, "HS256")
+    token = jwt.api_jws.PyJWS().encode(b'{"sub": 456, "exp": 4000000000}', gateway.settings.user_jwt_secret, "HS256")
     assert gateway.get("/users/me", Authorization=f"Bearer {token}").json()["id"] == 456
 
 
