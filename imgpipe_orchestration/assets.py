@@ -1,6 +1,6 @@
 """What the assets of all pipelines share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -63,3 +63,10 @@ def figures_of(outcome: "Outcome", *, done: str = "done") -> dict[str, Any]:
         rows = [dg.TableRecord({"item": item, "error": error}) for item, error in sorted(errors.items())[:MOST_ERRORS]]
         figures["errors"] = dg.MetadataValue.table(rows)
     return figures
+
+
+def shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as people read it in Dagster's UI: pictures first, and names in words."""
+    pictures = [name for name, value in metadata.items() if isinstance(value, dg.MarkdownMetadataValue)]
+    names = [*pictures, *(name for name in metadata if name not in pictures)]
+    return {name.replace("_", " "): metadata[name] for name in names}

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, figures_of
+from imgpipe_orchestration.assets import OWNERS, figures_of, shown
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
@@ -48,7 +48,7 @@ def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResourc
     from imgpipe_orchestration.avatars.work import run_data
 
     report = run_data(backends.services, owner_of(backends.services, context.run))
-    return dg.MaterializeResult(metadata={"tasks": report.tasks, **figures_of(report.outcome)})
+    return dg.MaterializeResult(metadata=shown({"tasks": report.tasks, **figures_of(report.outcome)}))
 
 
 def _specs() -> list[dg.AssetSpec]:
@@ -80,7 +80,7 @@ def avatar_pictures(
         metadata: dict[str, Any] = {"people_past_this_step": report.steps.get(step, 0)}
         if step is max(chosen):
             metadata |= {**figures_of(report.outcome), "manifests": report.manifests}
-        yield dg.MaterializeResult(asset_key=STAGES[step][0], metadata=metadata)
+        yield dg.MaterializeResult(asset_key=STAGES[step][0], metadata=shown(metadata))
 
 
 @dg.asset(
@@ -105,8 +105,8 @@ def avatar_daily_figures(backends: BackendsResource) -> dg.MaterializeResult[Any
     return dg.MaterializeResult(
         metadata={
             "days": table,
-            "latest_cost_usd": float(today.cost_usd) if today else 0.0,
-            "latest_pictured": today.completed if today else 0,
+            "latest cost in US dollars": float(today.cost_usd) if today else 0.0,
+            "latest pictured": today.completed if today else 0,
         }
     )
 

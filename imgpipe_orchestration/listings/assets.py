@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, day_of
+from imgpipe_orchestration.assets import OWNERS, day_of, shown
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.settings import first_day
@@ -44,8 +44,8 @@ def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource
     owner, day = owner_of(backends.services, context.run), day_of(context, DAYS)
     again, done = control.make_again(backends.services, owner, day)
     examples = done.days[day].examples
-    shown = {"examples": gallery(backends, examples)} if examples else {}
-    return dg.MaterializeResult(metadata={"made_again": again, **figures_of(done), **shown})
+    pictures = {"examples": gallery(backends, examples)} if examples else {}
+    return dg.MaterializeResult(metadata=shown({"made_again": again, **figures_of(done), **pictures}))
 
 
 def figures_of(done: "Drained") -> dict[str, Any]:

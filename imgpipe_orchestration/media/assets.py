@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, day_of, figures_of
+from imgpipe_orchestration.assets import OWNERS, day_of, figures_of, shown
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
@@ -126,6 +126,6 @@ def _result(backends: BackendsResource, name: str, stage: "Stage", **of_day: Any
 
         pages = f"{backends.services.settings.public_base_url}/media"
         links = ", ".join(f"[{media}]({pages}/{media})" for media, _ in sheet[:32])
-        shown = contact_sheet.markdown([data for _, data in sheet], f"media {links}")
-        metadata["contact_sheet"] = dg.MetadataValue.md(shown)
-    return dg.MaterializeResult(asset_key=name, metadata=metadata)
+        pictures = contact_sheet.markdown([data for _, data in sheet], f"media {links}")
+        metadata["contact_sheet"] = dg.MetadataValue.md(pictures)
+    return dg.MaterializeResult(asset_key=name, metadata=shown(metadata))

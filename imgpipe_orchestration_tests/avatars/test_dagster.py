@@ -79,7 +79,7 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     for name, _, _ in STAGES.values():
         (record,) = instance.fetch_materializations(dg.AssetKey(name), limit=1).records
         assert record.asset_materialization is not None
-        assert record.asset_materialization.metadata["people_past_this_step"].value == 2
+        assert record.asset_materialization.metadata["people past this step"].value == 2
     assert not look(avatar_images_sensor, instance).run_requests
 
 
@@ -102,7 +102,7 @@ def test_the_daily_job_reports_figures_and_what_is_cleaned_up(
     assert repository.resolve_job_def("avatar_daily").execute_in_process(instance=instance).success
     (record,) = instance.fetch_materializations(dg.AssetKey("avatar_daily_figures"), limit=1).records
     assert record.asset_materialization is not None
-    assert record.asset_materialization.metadata["latest_pictured"].value == 1
+    assert record.asset_materialization.metadata["latest pictured"].value == 1
 
 
 def test_a_task_that_nobody_works_on_is_found_by_the_check_within_the_hour(

@@ -103,7 +103,7 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     backfill = project.resolve_job_def(jobs.listing_images_backfill.name)
     again = backfill.execute_in_process(instance=instance, partition_key=today)
     metadata = dict(again.asset_materializations_for_node("listing_images")[0].metadata)
-    assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
+    assert (metadata["made again"].value, metadata["processed"].value) == (2, 2)
     assert "errors" not in metadata
     assert "data:image/webp" in str(metadata["examples"].value)
     with pytest.raises(dg.Failure, match="no partition '2019-12-31'; there is one for each day from 2020-01-01"):

@@ -90,14 +90,14 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
         }
 
     first = run()["resize_optimize"]
-    assert (first["images"], first["images_of_day"], first["up_to_date"]) == (2, 2, 2)
+    assert (first["images"], first["images of day"], first["up to date"]) == (2, 2, 2)
     for image in (1, 2):
-        assert f"[{image}]({gateway.settings.public_base_url}/media/{image})" in str(first["contact_sheet"])
-    of_day = {"images_of_day": 2, "up_to_date": 2}
+        assert f"[{image}]({gateway.settings.public_base_url}/media/{image})" in str(first["contact sheet"])
+    of_day = {"images of day": 2, "up to date": 2}
     assert run() == {
         "retrieve_file": of_day,
-        "ai_visual_analysis": {**of_day, "ordered_again": 0},
-        "resize_optimize": {**of_day, "ordered_again": 0},
+        "ai_visual_analysis": {**of_day, "ordered again": 0},
+        "resize_optimize": {**of_day, "ordered again": 0},
         "update_callback": of_day,
         "replace_urls": {"images": 0},
     }
@@ -105,8 +105,8 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
         connection.exec_driver_sql("update media_files set recipe = 'old' where id = 1")
     assert run(**{DUE_ONLY: "true"})["resize_optimize"] == {"images": 0}, "the sensor's runs do not look"
     again = run()["resize_optimize"]
-    assert again.items() >= {**of_day, "ordered_again": 1, "again_done": 1}.items()
-    assert "images" not in again and "contact_sheet" in again
+    assert again.items() >= {**of_day, "ordered again": 1, "again done": 1}.items()
+    assert "images" not in again and "contact sheet" in again
 
 
 def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
@@ -121,9 +121,9 @@ def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
         connection.exec_driver_sql("update media_files set recipe = 'old'")
     result = job.execute_in_process(instance=instance, partition_key=today())
     again = made(result)["resize_optimize"]
-    told = {name: again.metadata[f"again_{name}"].value for name in ("done", "retried", "failed")}
+    told = {name: again.metadata[f"again {name}"].value for name in ("done", "retried", "failed")}
     assert told["done"] == 0 and told["retried"] + told["failed"] == 1
-    (row,) = again.metadata["again_errors"].value.records
+    (row,) = again.metadata["again errors"].value.records
     assert row.data["item"] == 1 and "is gone" in row.data["error"]
 
 
