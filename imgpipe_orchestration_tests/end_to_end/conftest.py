@@ -100,5 +100,6 @@ def started(**settings: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    with started(SPENDING_PAUSE_SECONDS="20") as stack:
+    # A new stack's days begin with today, and backfills need some before it.
+    with started(SPENDING_PAUSE_SECONDS="20", MEDIA_FIRST_DAY="2025-01-01") as stack:
         yield stack

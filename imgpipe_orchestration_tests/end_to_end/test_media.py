@@ -55,7 +55,7 @@ def test_the_materialisations_show_what_was_made(stack: Stack) -> None:
     for node in nodes.values():
         assert node["description"] and node["groupName"] == "media" and node["owners"] and node["kinds"]
     labels = {entry["label"] for entry in nodes["resize_optimize"]["assetMaterializations"][0]["metadataEntries"]}
-    assert {"images", "variants", "seconds", "megabytes_avif", "megabytes_webp", "contact_sheet"} <= labels
+    assert {"images", "variants", "seconds", "megabytes avif", "megabytes webp", "contact sheet"} <= labels
 
 
 def automation(stack: Stack) -> tuple[str, str, str]:
@@ -225,7 +225,7 @@ def test_a_backfill_of_one_stage_gives_back_what_it_took(stack: Stack) -> None:
         assert sum(one["images"] for one in told) == 5
         assert stack.rows(items, users) == [("waiting", 5)]
         told = backfilled(stack, "resize_optimize", str(yesterday), str(today))
-        assert sum(one["waiting_for_an_earlier_stage"] for one in told) == 5
+        assert sum(one["waiting for an earlier stage"] for one in told) == 5
         assert stack.rows(items, users) == [("waiting", 5)]
         backfilled(stack, "ai_visual_analysis", str(yesterday), str(today))
         told = backfilled(stack, "resize_optimize", str(yesterday), str(today))
