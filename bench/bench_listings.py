@@ -158,7 +158,7 @@ def fill(made: Services, originals: list[bytes], count: int) -> None:
         key = f"originals/{one}"
         made.listings_bucket.put(key, data, content_type="image/jpeg")
         name = f"bench-{one.hex}.webp"
-        names.append(store.NewImage(one, None, "Bench", name, "a.jpg", key, "image/jpeg", len(data), 1280, 960))
+        names.append(store.NewImage(one, one, None, "Bench", name, "a.jpg", key, "image/jpeg", len(data), 1280, 960))
     with transaction(made.engine) as connection:
         items = store.add(connection, names, max_retries=3)
         made.claims.enqueue(connection, store.queue_of(made.settings), list(items.values()))

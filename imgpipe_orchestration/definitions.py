@@ -8,6 +8,7 @@ from imgpipe_orchestration import jobs, resources, schedules, sensors
 from imgpipe_orchestration.alerts import sensors as alerts
 from imgpipe_orchestration.auto_marker import definitions as auto_marker
 from imgpipe_orchestration.avatars import definitions as avatars
+from imgpipe_orchestration.lifecycle import definitions as lifecycle
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
@@ -19,6 +20,7 @@ warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefi
 defs = dg.Definitions.merge(
     auto_marker.definitions,
     avatars.definitions,
+    lifecycle.definitions,
     listings.definitions,
     media.definitions,
     vision_reports.definitions,

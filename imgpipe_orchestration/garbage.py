@@ -7,22 +7,16 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from imgpipe_orchestration.avatars import garbage as avatars
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.listings import garbage as listings
-from imgpipe_orchestration.media import garbage as media
+from imgpipe_orchestration.kinds import KINDS
 from imgpipe_orchestration.storage.garbage import Collected, Holding, collect
 from imgpipe_orchestration.storage.rows import time_of, transaction
-from imgpipe_orchestration.vision_reports import garbage as vision_reports
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
 HOLDINGS: dict[str, Callable[[Services], Holding]] = {
-    "avatars": avatars.holding,
-    "listings": listings.holding,
-    "media": media.holding,
-    "vision_reports": vision_reports.holding,
+    kind.pipeline: kind.holding for kind in sorted(KINDS, key=lambda kind: kind.pipeline) if kind.holding
 }
 
 

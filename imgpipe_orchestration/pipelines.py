@@ -37,11 +37,20 @@ def _vision_reports(_: Settings) -> list[Queue]:
     return [analyses.QUEUE, executions.QUEUE, batches.QUEUE]
 
 
+def _lifecycle(_: Settings) -> list[Queue]:
+    from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
+    from imgpipe_orchestration.lifecycle.erasure import ERASURES
+    from imgpipe_orchestration.storage.deletions import PURGES
+
+    return [PURGES, ERASURES, CDN_PURGES]
+
+
 PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
     "avatars": _avatars,
     "media": _media,
     "listings": _listings,
     "vision_reports": _vision_reports,
+    "lifecycle": _lifecycle,
 }
 """Name of the pipeline: its queues, the one with its items first."""
 

@@ -6,10 +6,9 @@ Dead letters, committed answers of paid calls, and everything unfinished are kep
 from __future__ import annotations
 
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.media import direct_uploads, registering
+from imgpipe_orchestration.kinds import KINDS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import kept_answers, retention
-from imgpipe_orchestration.vision_reports import retention as vision_reports
 
 ACCOUNTS_DAYS = 400
 """Days that uses of paid calls are kept: last year's can be compared with this one's. Answers stay for ever."""
@@ -24,14 +23,13 @@ def tidy(services: Services) -> dict[str, int]:
     """
     engine, days = services.engine, services.settings.retention_days
     work = retention.purge_work(engine, days)
+    of_features = [kind.tidy(services, days) for kind in KINDS]
     return {
         "items": work.items,
         "attempts": work.attempts,
         "job_instances": retention.purge_job_instances(engine, days),
-        "presigned_uploads": direct_uploads.forget_presigned(engine),
-        "upload_traces": registering.forget_upload_traces(engine, days),
         "kept_answers": kept_answers.forget_answers(engine),
         "paid_call_uses": retention.purge_paid_call_uses(engine, ACCOUNTS_DAYS),
         "audit_months": audit.keep_months(engine, services.settings.audit_days),
-        "vision_reports": vision_reports.tidy(services, days),
+        **{name: count for tidied in of_features for name, count in tidied.items()},
     }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.imaging.workshop import Workshop
+    from imgpipe_orchestration.partners.cdn import Cdn
     from imgpipe_orchestration.partners.fetch import Fetcher
     from imgpipe_orchestration.partners.flowise import Flowise
     from imgpipe_orchestration.partners.google_vision import GoogleVision
@@ -177,6 +178,12 @@ class Services:
         return MainApi.from_settings(self.settings)
 
     @made_once
+    def cdn(self) -> Cdn:
+        from imgpipe_orchestration.partners.cdn import Cdn
+
+        return Cdn.from_settings(self.settings)
+
+    @made_once
     def openai(self) -> OpenAIClient | None:
         """OpenAI, or None when no key is configured."""
         from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -220,7 +227,7 @@ class Services:
     def close(self) -> None:
         """End the connections and processes that were opened."""
         self.close_workers()
-        for name in ("openai", "openai_images", "flowise", "google_vision", "main_api", "fetcher", "documents"):
+        for name in ("openai", "openai_images", "flowise", "google_vision", "main_api", "fetcher", "cdn", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

@@ -170,6 +170,34 @@ class Settings(BaseModel):
         description="Age at which an object without a row is garbage.",
     )
 
+    trash_days: float = Field(
+        30, ge=0, le=CENTURY_DAYS, description="Days that what was deleted can be restored. 0: it is purged at once."
+    )
+    replaced_days: Annotated[float, Field(ge=0, le=CENTURY_DAYS)] | Literal["keep"] = Field(
+        30.0,
+        description="Days that a profile image, header or logo is still served when a newer one has taken its place; "
+        "then it goes into the trash. `keep`: for ever.",
+    )
+    listings_keep_days: float = Field(
+        0, ge=0, le=CENTURY_DAYS, description="Age in days at which listings' images are purged. 0: never."
+    )
+    avatars_keep_days: float = Field(
+        0, ge=0, le=CENTURY_DAYS, description="Days after its end at which an avatar task is purged. 0: never."
+    )
+    vision_keep_days: float = Field(
+        0,
+        ge=0,
+        le=CENTURY_DAYS,
+        description="Days after which submitted pictures and reports that were delivered are purged. 0: never.",
+    )
+    cdn_purge: Literal["none", "cloudflare", "fastly", "webhook"] = Field(
+        "none", description="The CDN that is told to forget an image that was deleted, replaced or made again."
+    )
+    cdn_purge_url: str = Field(
+        "", description="Where: Cloudflare's `.../zones/ID/purge_cache`, Fastly's `.../service/ID/purge`, or a webhook."
+    )
+    cdn_purge_token: str = Field("", description="The CDN's API token.")
+
     # --- identity and secrets ----------------------------------------------------------------------------------
     media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key for /api/media/*.")
     main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key for calls to the main API.")

@@ -59,7 +59,8 @@ def _sections() -> list[tuple[str, list[str]]]:
 def _default(value: object, annotation: object) -> str:
     if value == DEVELOPMENT_SECRET:
         return "a development key"
-    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    kinds = [annotation, *get_args(annotation)]  # a setting may be a number or a word
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     others = [f"`{choice}`" for choice in choices if choice != value]
     return f"`{value}`" + (f" (or {', '.join(others)})" if others else "")
 

@@ -18,7 +18,9 @@ from imgpipe_orchestration.sensors import PRIORITY
 ROOT = Path(__file__).parents[1]
 GRAPH = defs.resolve_asset_graph()
 FEATURES = {"auto_marker", "avatars", "listings", "media", "vision_reports"}
+GROUPS = {*FEATURES, "lifecycle"}
 SOURCES = {
+    "deletions": "lifecycle",
     "generation_tasks": "avatars",
     "image_queue": "listings",
     "news_document": "auto_marker",
@@ -32,7 +34,7 @@ def test_every_asset_says_what_it_is_and_whose(key: dg.AssetKey) -> None:
     asset = GRAPH.get(key)
     assert asset.description
     assert asset.owners == ["team:images"]
-    assert asset.group_name in FEATURES
+    assert asset.group_name in GROUPS
 
 
 def test_everything_that_is_made_comes_from_a_source_of_its_feature_and_nobody_elses() -> None:
@@ -62,7 +64,8 @@ def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_o
 def test_the_links_of_the_pages_find_the_runs_and_assets_of_each_pipeline() -> None:
     groups = {job.name: job.tags.get("group") for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     assert {name for name, group in groups.items() if group is None} == {"garbage_collection", "retention"}
-    assert set(groups.values()) - {None} == FEATURES == {about.name for about in ABOUT}
+    assert set(groups.values()) - {None} == GROUPS
+    assert {about.name for about in ABOUT} == FEATURES
 
 
 def test_whoever_loads_them_is_told_nothing_of_dagsters_own_betas() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import zipfile
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, cast
+from typing import Any
 
 from imgpipe_orchestration.avatars.manifest import manifest
 from imgpipe_orchestration.avatars.model import PersonaStatus
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.services import Services
 
 COLUMNS = (
@@ -62,42 +61,11 @@ def as_zip(services: Services, task: Task, people: list[Persona]) -> Iterator[by
 
     A picture that cannot be read becomes a line in `missing.txt` and does not break the download.
     """
-    sink = _Sink()
-    missing: list[str] = []
-    with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("manifest.json", json.dumps(manifest(task, people), ensure_ascii=False, indent=1))
-        yield sink.taken()
-        for person in people:
-            if person.status is not PersonaStatus.COMPLETED:
-                continue
-            for name, image in sorted(person.images.items()):
-                try:
-                    data = services.avatars_bucket.get(image["key"], size=image["bytes"])
-                except ImgpipeError as error:
-                    missing.append(f"{image['key']}: {error.public}")
-                    continue
-                archive.writestr(f"persona_{person.id}/{name}.png", data)
-                yield sink.taken()
-        if missing:
-            archive.writestr("missing.txt", "\n".join(missing) + "\n")
-    yield sink.taken()
-
-
-class _Sink:
-    """A write-only file for `zipfile`, from which `taken` takes what was written."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        """Required by `zipfile`; nothing is buffered."""
-
-    def taken(self) -> bytes:
-        """What was written since the last call."""
-        data = b"".join(self._parts)
-        self._parts.clear()
-        return data
+    text = json.dumps(manifest(task, people), ensure_ascii=False, indent=1).encode()
+    named = (
+        (f"persona_{person.id}/{name}.png", image["key"], image["bytes"])
+        for person in people
+        if person.status is PersonaStatus.COMPLETED
+        for name, image in sorted(person.images.items())
+    )
+    return pictures(services.avatars_bucket, named, {"manifest.json": text})

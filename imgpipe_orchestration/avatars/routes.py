@@ -12,12 +12,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.avatars import cleanup, export, figures, records, results, store
+from imgpipe_orchestration.avatars import cleanup, export, figures, lifecycle, records, results, store
 from imgpipe_orchestration.avatars.cleanup import Removable
 from imgpipe_orchestration.avatars.figures import Day
+from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import Step, TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
@@ -147,6 +149,32 @@ def retry_failed(task_id: str, services: ServicesDep) -> Retried:
         found = records.by_public_id(connection, task_id)
         count = store.retry_failed(connection, services.claims, found)
         return Retried(retried=count, task=_current(connection, task_id))
+
+
+class DeletedAvatars(BaseModel):
+    id: str
+    state: Literal["trashed", "purged"]
+    deleted_at: datetime
+
+
+@router.delete("/tasks/{task_id}", status_code=202)
+def delete_task(task_id: str, services: ServicesDep) -> DeletedAvatars:
+    """Delete a task with its people and pictures, for good. One that is at work is cancelled first."""
+    with transaction(services.engine) as connection:
+        found = records.by_public_id(connection, task_id)
+    gone = trash.delete(services, TASKS, f"task_{found.id}", [found.id], user=None, who="operator", purge=True)
+    state: Literal["trashed", "purged"] = "trashed" if gone.purging_at is None else "purged"
+    return DeletedAvatars(id=task_id, state=state, deleted_at=gone.trashed_at)
+
+
+@router.delete("/personas/{persona_id}", status_code=202)
+def delete_persona(persona_id: RowId, services: ServicesDep) -> DeletedAvatars:
+    """Delete one person (`result_id`) with the pictures, for good."""
+    with transaction(services.engine) as connection:
+        what = lifecycle.name_of(connection, persona_id)
+    gone = trash.delete(services, PERSONAS, what, [persona_id], user=None, who="operator", purge=True)
+    state: Literal["trashed", "purged"] = "trashed" if gone.purging_at is None else "purged"
+    return DeletedAvatars(id=str(persona_id), state=state, deleted_at=gone.trashed_at)
 
 
 Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]

@@ -20,10 +20,11 @@ from imgpipe_orchestration.gateway.heads import Heads
 from imgpipe_orchestration.gateway.limits import LimitRequests
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.gateway.traces import Traces
+from imgpipe_orchestration.lifecycle import routes as people
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.lru_cache import AsyncLruCache
-from imgpipe_orchestration.media import owner_routes, search_routes
+from imgpipe_orchestration.media import owner_routes, search_routes, trash_routes
 from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving import routes as serving
@@ -80,8 +81,10 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         listings,
         media,
+        people,
         search_routes,
         owner_routes,
+        trash_routes,
         serving,
     ]
     debugging = [] if settings.production else [listings_debug]

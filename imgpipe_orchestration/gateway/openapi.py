@@ -16,6 +16,9 @@ from fastapi.openapi.utils import get_openapi
 
 from imgpipe_orchestration.web.problems import MEDIA_TYPE, type_of
 
+OF_IMAGES = ("{media_id}", "{image_id}", "/listing-images/", "/temp_images/")
+"""Parts of paths that name an image, which may have been deleted."""
+
 ALSO: dict[str, tuple[int, ...]] = {
     "DELETE /api/media/cleanup/{image_id}": (409,),
     "GET /api/avatars/figures": (400,),
@@ -41,6 +44,8 @@ ALSO: dict[str, tuple[int, ...]] = {
     "GET /api/keys": (400,),
     "POST /api/keys": (409,),
     "GET /api/audit": (400,),
+    "GET /api/media": (400,),
+    "POST /api/media/bulk": (404,),
 }
 """Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id or
 path in the query or the body, an unknown parameter."""
@@ -56,6 +61,7 @@ TAGS = {
     "analysis backend": "Batches of image analyses, for this gateway's reports or another's.",
     "avatars": "Personas and their pictures.",
     "identity": "Keys of machines, and who did what.",
+    "people": "What a person has here, and its erasure.",
     "health": "Does everything work?",
     "metrics": "For Prometheus.",
     "debug": "In development only.",
@@ -169,6 +175,8 @@ def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
         wanted |= {401, 403, 429}
     if "{" in path:
         wanted.add(404)
+    if any(part in path for part in OF_IMAGES):
+        wanted.add(410)
     if operation.get("parameters") or "requestBody" in operation:
         wanted.add(422)
     if "requestBody" in operation:

@@ -36,7 +36,7 @@ def latest(connection: Connection, *, before: int | None = None, limit: int) -> 
     columns = ", ".join("w.error_code" if name == "error_code" else f"i.{name}" for name in Listed.__slots__)
     older = "where i.id < :before" if before is not None else ""
     query = text(f"""
-        select {columns} from image_queue i left join work_items w on w.queue = 'listings' and w.item_id = i.id
+        select {columns} from live_image_queue i left join work_items w on w.queue = 'listings' and w.item_id = i.id
         {older} order by i.id desc limit :limit
     """)
     rows = connection.execute(query, {"before": before, "limit": limit})

@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, Retryable
+from imgpipe_orchestration.lifecycle.dropping import dropping
 from imgpipe_orchestration.listings import model, steps, store
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
@@ -111,7 +112,10 @@ class Processor:
             self.away = error.public
             raise
         digest = hashlib.sha256(file.data).hexdigest()
-        with transaction(self.services.engine) as connection:
+        with (
+            dropping(self.services, f"listings/{claim.item_id}", bucket, [work.file_name]),
+            transaction(self.services.engine) as connection,
+        ):
             claims.finish(connection, self.queue, claim)
             store.rendered(
                 connection,

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.listings import serving, uploads
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.identity.model import Caller
+from imgpipe_orchestration.lifecycle import trash
+from imgpipe_orchestration.listings import lifecycle, serving, uploads
+from imgpipe_orchestration.listings.lifecycle import LISTINGS
 from imgpipe_orchestration.listings.model import MOST_TITLE
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, user_id
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.deletions import Purged
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, user_id
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
 from imgpipe_orchestration.web.open_route import OpenRoute
@@ -166,6 +176,70 @@ def listing_image(request: Request, services: ServicesDep, file_name: str) -> Re
     if reply.retry_after:
         headers["Retry-After"] = str(reply.retry_after)
     return Response(reply.body, reply.status, headers, reply.content_type)
+
+
+class DeletedImage(BaseModel):
+    id: str
+    state: Literal["trashed", "purged"]
+    deleted_at: datetime
+    purge_after: datetime
+
+
+class RestoredImage(BaseModel):
+    id: str
+    state: Literal["ready"] = "ready"
+
+
+class DeletedImages(BaseModel):
+    images: list[DeletedImage]
+
+
+@router.delete("/api/listings/{listing_id}/images", status_code=202)
+def delete_listing(listing_id: UUID, services: ServicesDep, who: Allowed, purge: bool = False) -> DeletedImages:
+    """Delete the images of one upload (`listing_id` of its answer)."""
+    return _delete(services, who, purge=purge, listing=listing_id)
+
+
+@router.delete("/api/listings/images/{image_id}", status_code=202)
+def delete_image(image_id: UUID, services: ServicesDep, who: Allowed, purge: bool = False) -> DeletedImages:
+    """Delete one image (`id` of the upload's answer): its URL answers 410 from then on."""
+    return _delete(services, who, purge=purge, image=image_id)
+
+
+@router.post("/api/listings/images/{image_id}/restore", responses={410: {"description": "Purged"}})
+def restore_image(image_id: UUID, services: ServicesDep, who: Allowed) -> RestoredImage:
+    """Take an image out of the trash, as it was."""
+    with transaction(services.engine) as connection:
+        ids = lifecycle.find(connection, who.user, image=image_id)
+        if not ids and deletions.was_at(connection, deletions.digest(services.settings.secret_key, str(image_id))):
+            raise Purged("It was deleted for good, and cannot be restored.")
+    if not ids:
+        raise NotFound(f"There is no listing image {image_id}.")
+    trash.restore(services, LISTINGS, lifecycle.what(ids[0]), user=who.user)
+    return RestoredImage(id=str(image_id))
+
+
+def _delete(services: Services, who: Caller, *, purge: bool, **wanted: UUID) -> DeletedImages:
+    with transaction(services.engine) as connection:
+        ids = lifecycle.find(connection, who.user, **wanted)
+    if not ids:
+        raise NotFound("There is no such listing, or image of one.")
+    found = [
+        trash.delete(services, LISTINGS, lifecycle.what(one), [one], user=who.user, who=who.name, purge=purge)
+        for one in ids
+    ]
+    names = lifecycle.names(services, ids)
+    images = [
+        DeletedImage(
+            id=names[one.item],
+            state="trashed" if one.purging_at is None else "purged",
+            deleted_at=one.trashed_at,
+            purge_after=one.purge_after,
+        )
+        for one in found
+        if one.item in names
+    ]
+    return DeletedImages(images=images)
 
 
 router.include_router(public)

@@ -13,6 +13,8 @@ from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.listings.steps import CACHE_SECONDS
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import autocommit
 from imgpipe_orchestration.web.headers import has_it
 
@@ -43,6 +45,7 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
     the error, and people see no broken image.
 
     Raises:
+        Deleted: it was deleted.
         NotFound: the name was never handed out, or its image failed for good (with the reason).
     """
     unknown = NotFound(f"There is no listing image {name!r}.")
@@ -51,6 +54,9 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
     try:
         with autocommit(services.engine) as connection:
             image = store.served(connection, name)
+            address = deletions.digest(services.settings.secret_key, name)
+            if image is None and deletions.was_at(connection, address):
+                raise Deleted("This image was deleted.")
     except BackendUnavailable as away:
         return _without_database(services, name, away)
     if image is None:

@@ -36,6 +36,7 @@ class NewImage:
     """An accepted original: what its header says, upright width and height in pixels, and where its bytes are."""
 
     public_id: UUID
+    listing_id: UUID
     user_id: int | None
     listing_title: str
     file_name: str
@@ -105,7 +106,7 @@ def work(connection: Connection, image_id: int) -> Work:
     Raises:
         NotFound: the row is gone.
     """
-    statement = text("select file_name, original_key, bytes from image_queue where id = :id")
+    statement = text("select file_name, original_key, bytes from live_image_queue where id = :id")
     row = connection.execute(statement, {"id": image_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no image {image_id}.")
@@ -181,12 +182,12 @@ _FOLLOW = text("""
 """)
 
 _ADD = text("""
-    insert into image_queue (max_retries, public_id, user_id, listing_title, file_name, original_name, original_key,
-        content_type, bytes, width, height)
-    select cast(:max_retries as integer), n.* from unnest(cast(:public_id as uuid[]), cast(:user_id as bigint[]),
-        cast(:listing_title as text[]), cast(:file_name as text[]), cast(:original_name as text[]),
-        cast(:original_key as text[]), cast(:content_type as text[]), cast(:bytes as integer[]),
-        cast(:width as integer[]), cast(:height as integer[])) as n
+    insert into image_queue (max_retries, public_id, listing_id, user_id, listing_title, file_name, original_name,
+        original_key, content_type, bytes, width, height)
+    select cast(:max_retries as integer), n.* from unnest(cast(:public_id as uuid[]), cast(:listing_id as uuid[]),
+        cast(:user_id as bigint[]), cast(:listing_title as text[]), cast(:file_name as text[]),
+        cast(:original_name as text[]), cast(:original_key as text[]), cast(:content_type as text[]),
+        cast(:bytes as integer[]), cast(:width as integer[]), cast(:height as integer[])) as n
     on conflict (file_name) do nothing
     returning public_id, id, user_id, to_char(created_at, 'YYYY-MM-DD') as day
 """)
@@ -199,25 +200,25 @@ _RENDERED = text("""
 
 _SERVED = text("""
     select id, file_name, status, error, original_key, content_type, bytes, width, height, webp_sha256, webp_bytes
-    from image_queue where file_name = :name
+    from live_image_queue where file_name = :name
 """)
 
-_COUNTS = text("select status, count(*) as n from image_queue group by status")
+_COUNTS = text("select status, count(*) as n from live_image_queue group by status")
 
-_WAITING = text("select count(*) from image_queue where status <> 'processed' and status in ('pending', 'retry')")
+_WAITING = text("select count(*) from live_image_queue where status <> 'processed' and status in ('pending', 'retry')")
 
 _HELD_UP = text("""
     select count(*) as n from (
-        select from image_queue where status <> 'processed' and status in ('pending', 'retry') limit :limit
+        select from live_image_queue where status <> 'processed' and status in ('pending', 'retry') limit :limit
     ) open where exists (select from job_definitions where id = :job and not enabled) having count(*) > 0
 """)
 
 _FAILURES = text("""
-    select public_id, id, file_name, error, retries from image_queue where status = 'failed'
+    select public_id, id, file_name, error, retries from live_image_queue where status = 'failed'
     order by id desc limit 10
 """)
 
 _FINISHED = text("""
-    select id, user_id from image_queue where status = 'processed'
+    select id, user_id from live_image_queue where status = 'processed'
     and created_at >= cast(:day as date) and created_at < cast(:day as date) + 1 order by id
 """)

@@ -85,7 +85,7 @@ def upload(
         if given := keyed.given_before():
             return given
 
-    usable, rejected = _inspected(files, title, user_id, services.settings.upload_max_bytes)
+    usable, rejected = _inspected(files, title, uuid4(), user_id, services.settings.upload_max_bytes)
     if not usable:
         raise NothingUsable(rejected)
     _keep_originals(services.listings_bucket, usable)
@@ -111,18 +111,18 @@ def _request_sha256(title: str, files: Sequence[Sent]) -> str:
 
 
 def _inspected(
-    files: Sequence[Sent], title: str, user_id: int | None, max_bytes: int
+    files: Sequence[Sent], title: str, listing_id: UUID, user_id: int | None, max_bytes: int
 ) -> tuple[list[tuple[store.NewImage, Sent]], list[Rejected]]:
     usable, rejected = [], []
     for file in files:
         try:
-            usable.append((_described(file, title, user_id, max_bytes, uuid4()), file))
+            usable.append((_described(file, title, listing_id, user_id, max_bytes), file))
         except (BadImage, TooLarge) as error:
             rejected.append(Rejected(storable_text(file.name), error))
     return usable, rejected
 
 
-def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, public_id: UUID) -> store.NewImage:
+def _described(file: Sent, title: str, listing_id: UUID, user_id: int | None, max_bytes: int) -> store.NewImage:
     """The row of a file, by its header (about a millisecond).
 
     Raises:
@@ -133,8 +133,10 @@ def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, publ
     original = open_original(file.read(), Limits(max_bytes=max_bytes))
     with original.image:
         width, height = original.upright_size
+    public_id = uuid4()
     return store.NewImage(
         public_id=public_id,
+        listing_id=listing_id,
         user_id=user_id,
         listing_title=title.strip(),
         file_name=model.file_name(title, public_id),
@@ -215,6 +217,7 @@ def _answer(base: str, images: Sequence[store.NewImage], rejected: Sequence[Reje
             for image in images
         ],
         "status": "processing",
+        "listing_id": str(images[0].listing_id),
     }
     if rejected:
         data["rejected"] = reasons(rejected)

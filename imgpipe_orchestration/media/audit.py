@@ -24,7 +24,7 @@ def incomplete(services: Services) -> list[int]:
     from imgpipe_orchestration.imaging.recipe import MEDIA
 
     query = text("""
-        select f.id from media_files f
+        select f.id from live_media f
         where f.status = 'completed' and f.upload_day >= current_date - :days and (
             select count(distinct v.size) from media_variants v
             where v.media_id = f.id and v.background = 'original' and v.format in ('jpeg', 'png')) < :sizes
@@ -38,7 +38,7 @@ def missing_objects(services: Services) -> tuple[int, list[str]]:
     """How many originals and variants were checked (a random sample if there are many), and the missing keys."""
     query = text("""
         with recent as (
-            select id, bulk_path from media_files where status = 'completed' and upload_day >= current_date - :days
+            select id, bulk_path from live_media where status = 'completed' and upload_day >= current_date - :days
         )
         select object_key from (
             select bulk_path as object_key from recent
@@ -53,7 +53,7 @@ def missing_objects(services: Services) -> tuple[int, list[str]]:
 
 
 UNACKNOWLEDGED = text("""
-    select c.media_id from processing_checklist c join media_files f on f.id = c.media_id
+    select c.media_id from processing_checklist c join live_media f on f.id = c.media_id
     where c.resize_optimize = 'completed' and (c.update_callback = 'failed' or c.update_callback = 'pending' and (
         f.status = 'completed'
         or f.status = 'processing' and c.updated_at < now() - make_interval(mins => :minutes)))
@@ -70,7 +70,7 @@ def unacknowledged(services: Services) -> list[int]:
 def unhealed(services: Services) -> int:
     """Enqueue finished images whose analysis failed for another round of tries; returns how many."""
     query = text("""
-        select f.id, f.user_id from media_files f join processing_checklist c on c.media_id = f.id
+        select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
         where f.status = 'completed' and f.upload_day >= current_date - :days and c.ai_visual_analysis = 'failed'
     """)
     with transaction(services.engine) as connection:

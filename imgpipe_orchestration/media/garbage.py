@@ -90,6 +90,6 @@ _PROMISED = text("""
 """)
 
 _ITEMS = text("""
-    select id, user_id, cast(upload_day as text) as day from media_files
+    select id, user_id, cast(upload_day as text) as day from live_media
     where id = any(cast(:ids as bigint[])) and status = 'completed'
 """)

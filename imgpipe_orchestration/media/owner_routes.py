@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.imaging.formats import Format
+from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.media import direct_uploads, store
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
@@ -71,6 +72,7 @@ async def set_privacy(request: Request, media: Owned, wish: Privacy, services: S
     def decide() -> None:
         with transaction(services.engine) as connection:
             store.set_private(connection, media.id, private=wish.private)
+            cdn.order(services, connection, [f"media-{media.id}"])
 
     await run_in_threadpool(decide)
     request.app.state.hot.forget(media.id)  # before the answer, so that the next request sees the change

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     case,
+    delete,
     func,
     insert,
     literal_column,
@@ -131,6 +132,21 @@ def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingI
     """The rows with these temp paths, by path."""
     rows = connection.execute(select(*_COLUMNS).where(t.c.image_path.in_(paths)))
     return {image.image_path: image for image in map(_image, rows)}
+
+
+def by_ids(connection: Connection, ids: Sequence[int]) -> list[PendingImage]:
+    """The rows with these ids."""
+    return [_image(row) for row in connection.execute(select(*_COLUMNS).where(t.c.id.in_(ids)))]
+
+
+def remove(connection: Connection, ids: Sequence[int]) -> int:
+    """Delete rows; returns how many."""
+    return connection.execute(delete(t).where(t.c.id.in_(ids))).rowcount
+
+
+def remove_of(connection: Connection, user_id: int) -> int:
+    """Delete all rows of a user; returns how many."""
+    return connection.execute(delete(t).where(t.c.user_id == user_id)).rowcount
 
 
 def failed(connection: Connection, ids: Sequence[int]) -> set[int]:

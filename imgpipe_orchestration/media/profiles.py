@@ -56,6 +56,9 @@ def _enhanced(services: Services, found: dict[str, Any]) -> dict[str, Any]:
     images = [image for path, image in known.items() if path not in smart]
     failed = {image.image_path for image in images if image.status is PendingStatus.FAILED}
     with transaction(services.engine) as connection:
+        deleted = store.deleted_uploads(connection, [image.id for image in known.values()])
+        found = _without(found, {path for path, image in known.items() if image.id in deleted})
+        images = [image for image in images if image.id not in deleted]
         states = [_state(connection, image) for image in images]
         for name, kind in _ALONE.items():
             if found[name] in failed and (before := store.last_completed(connection, found["id"], kind)):
@@ -71,15 +74,25 @@ def _state(connection: Connection, image: PendingImage) -> dict[str, Any]:
 
 
 def _signed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
-    """The profile with signed URLs for the user's private images, as it is their own profile."""
+    """The profile without images that were deleted, and with signed URLs for the user's private ones, as it is their
+    own profile."""
     smart = re.compile(re.escape(services.settings.smart_media_base_url) + rf"/({model.OUR_MEDIA_ID})\?size=\w+")
     ids = {url: int(match[1]) for url in _urls(found) if (match := smart.fullmatch(url))}
     if not ids:
         return found
     with transaction(services.engine) as connection:
         private = store.private_ones(connection, list(ids.values()), owner=found["id"])
+        deleted = store.deleted_ones(connection, list(ids.values()))
     settings = services.settings
+    found = _without(found, {url for url, id_ in ids.items() if id_ in deleted})
     return _replaced(found, {url: signing.signed_url(settings, id_)[0] for url, id_ in ids.items() if id_ in private})
+
+
+def _without(found: dict[str, Any], gone: set[str]) -> dict[str, Any]:
+    """The profile without some URLs."""
+    alone = {name: None for name in _ALONE if found[name] in gone}
+    lists = {name: [entry for entry in found[name] if entry["media_path"] not in gone] for name in _LISTS}
+    return {**found, **alone, **lists}
 
 
 def _urls(found: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
 
 
 def complete(services: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
@@ -24,12 +25,15 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
 
     Raises:
         NotFound: no such upload.
+        Deleted: its image was deleted.
         BadInput: the body has no media id.
         Conflict: the upload was cleaned up, or another media id was reported before.
     """
     media_id = media_id_of(body)
     with pending.both(services) as (connection, where):
         ours = store.media_of_pending(connection, image_id)
+        if ours is not None and is_deleted(connection, f"media/{ours.id}"):
+            raise Deleted(f"Image {image_id} was deleted.")
         theirs = ours is None or str(ours.id) != media_id
         if ours is not None and theirs:
             _drop(services, connection, ours.id, f"Processed by another worker as media {media_id}.")

@@ -15,6 +15,8 @@ from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration.sizes import size_text
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.access import MEDIA_READER
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
@@ -116,6 +118,8 @@ def temp_image(request: Request, folder: str, name: str, services: ServicesDep, 
     except BadInput as error:
         raise NotFound("There is no such temp image.") from error
     with transaction(services.engine) as connection:
+        if deletions.was_at(connection, deletions.digest(services.settings.secret_key, path)):
+            raise Deleted("This image was deleted.")
         private = store.is_private_path(connection, path)
     if private:
         given = credentials.credentials if credentials else None
@@ -146,6 +150,8 @@ def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST
     with transaction(services.pending_engine) as connection:
         images = pending.in_state(connection, model.PendingStatus.PENDING, limit=most)
         total = len(images) if len(images) < most else pending.count(connection, model.PendingStatus.PENDING)
+    with transaction(services.engine) as connection:
+        deleted = store.deleted_uploads(connection, [image.id for image in images])
     listed = [
         {
             "id": image.id,
@@ -157,8 +163,9 @@ def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST
             "created_at": image.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         for image in images
+        if image.id not in deleted
     ]
-    return {"images": listed, "total": total}
+    return {"images": listed, "total": total - len(deleted)}
 
 
 async def signed(request: Request, services: ServicesDep) -> None:

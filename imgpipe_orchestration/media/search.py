@@ -81,7 +81,7 @@ _COLUMNS = """
     f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at, f.private,
     f.recipe is not null as has_variants, a.alt_text, a.placeholder
 """
-_TABLES = "media_files f left join media_ai_analysis a on a.media_id = f.id"
+_TABLES = "live_media f left join media_ai_analysis a on a.media_id = f.id"
 
 
 def latest(connection: Connection, filters: Filters, *, before: int | None = None, limit: int) -> list[Found]:
@@ -131,7 +131,7 @@ def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: i
     query = text(f"""
         with near as (
             select c.media_id, c.share, c.lab <-> oklab_of(:colour) as distance
-            from media_colours c join media_files f on f.id = c.media_id
+            from media_colours c join live_media f on f.id = c.media_id
             where {where} order by c.lab <-> oklab_of(:colour) limit {CANDIDATES}
         ),
         images as (
@@ -171,7 +171,7 @@ def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Dup
     """
     own = connection.execute(
         text("""
-            select f.sha256, a.pixel_sha256, a.phash from media_files f
+            select f.sha256, a.pixel_sha256, a.phash from live_media f
             left join media_ai_analysis a on a.media_id = f.id where f.id = :id
         """),
         {"id": media_id},
@@ -225,7 +225,7 @@ def _by_name(connection: Connection, words: str, filters: Filters, limit: int) -
     named = "to_tsvector('simple', words_of_name(f.original_name)) @@ question"
     query = text(f"""
         with named as materialized (
-            select f.id from media_files f, websearch_to_tsquery('simple', words_of_name(:words)) as question
+            select f.id from live_media f, websearch_to_tsquery('simple', words_of_name(:words)) as question
             where {" and ".join([named, *conditions])} limit {CANDIDATES}
         )
         select {_COLUMNS} from named join {_TABLES} on f.id = named.id order by f.id desc limit :limit
@@ -243,7 +243,7 @@ def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filter
     query = text(f"""
         with near as (
             select m.media_id, m.embedding <=> cast(:vector as vector) as distance
-            from media_ai_analysis m join media_files f on f.id = m.media_id
+            from media_ai_analysis m join live_media f on f.id = m.media_id
             where {" and ".join(["m.embedding is not null", *conditions])}
             order by m.embedding <=> cast(:vector as vector) limit :limit
         )
@@ -263,7 +263,7 @@ def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filter
     query = text(f"""
         with near as (
             select m.media_id, cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) as distance
-            from media_ai_analysis m join media_files f on f.id = m.media_id
+            from media_ai_analysis m join live_media f on f.id = m.media_id
             where {" and ".join(["m.phash is not null", "f.id <> :own", *conditions])}
             order by cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) limit :limit
         )
@@ -287,7 +287,7 @@ def _shared(one: str, other: str) -> str:
 def _fingerprints(connection: Connection, media_id: int, filters: Filters) -> tuple[int, list[float] | None]:
     query = text("""
         select a.phash, cast(a.embedding as real[]) as embedding
-        from media_ai_analysis a join media_files f on f.id = a.media_id
+        from media_ai_analysis a join live_media f on f.id = a.media_id
         where f.id = :id and (not f.private or f.user_id = :user_id)
     """)
     row = connection.execute(query, {"id": media_id, "user_id": filters.user_id}).one_or_none()

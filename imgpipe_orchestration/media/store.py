@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
+from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
 from imgpipe_orchestration.storage.queues import WITHDRAWN
 
 
@@ -55,6 +56,10 @@ def _file(row: Sequence[Any]) -> MediaFile:
     values["data_type"] = DataType(values["data_type"])
     values["status"] = MediaStatus(values["status"])
     return MediaFile(**values)
+
+
+ALONE = ("profile", "header", "logo")
+"""Kinds (`Field.kind`) of which a user has one image: a newer one replaces it."""
 
 
 # --- queues ----------------------------------------------------------------------------------------------------------
@@ -107,11 +112,14 @@ def media_file(connection: Connection, media_id: int) -> MediaFile:
     """One media file.
 
     Raises:
+        Deleted: it was deleted.
         NotFound: no such media id.
     """
-    row = connection.execute(text(f"select {_FILE_COLUMNS} from media_files f where id = :id"), {"id": media_id})
+    row = connection.execute(text(f"select {_FILE_COLUMNS} from live_media f where id = :id"), {"id": media_id})
     found = row.one_or_none()
     if found is None:
+        if is_deleted(connection, f"media/{media_id}"):
+            raise Deleted(f"Media {media_id} was deleted.")
         raise NotFound(f"There is no media {media_id}.")
     return _file(found)
 
@@ -126,7 +134,7 @@ def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | Non
 def last_completed(connection: Connection, user_id: int, kind: str) -> int | None:
     """The media id of a user's latest finished image of a kind (`Field.kind`)."""
     query = text("""
-        select id from media_files where user_id = :user_id and kind = :kind and status = 'completed'
+        select id from live_media where user_id = :user_id and kind = :kind and status = 'completed'
         order by id desc limit 1
     """)
     found: int | None = connection.scalar(query, {"user_id": user_id, "kind": kind})
@@ -183,7 +191,7 @@ def owner_context(connection: Connection, user_id: int) -> dict[str, Any]:
     ).mappings()
     subjects = connection.execute(
         text("""
-            select a.subject_matter from media_ai_analysis a join media_files f on f.id = a.media_id
+            select a.subject_matter from media_ai_analysis a join live_media f on f.id = a.media_id
             where f.user_id = :id and f.data_type = 'product' and a.subject_matter is not null
             order by f.id desc limit 10
         """),
@@ -197,7 +205,7 @@ def images_of_day(connection: Connection, day: str, step: Step) -> dict[int, boo
     """The images uploaded on a day, and whether `step` of the checklist is completed."""
     query = text(f"""
         select f.id, c.{step} = 'completed' as completed
-        from media_files f join processing_checklist c on c.media_id = f.id
+        from live_media f join processing_checklist c on c.media_id = f.id
         where f.upload_day = :day
     """)
     return {row.id: row.completed for row in connection.execute(query, {"day": day})}
@@ -206,7 +214,7 @@ def images_of_day(connection: Connection, day: str, step: Step) -> dict[int, boo
 def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[Item]:
     """Finished images of a day whose variants were made by another recipe."""
     query = text("""
-        select id, user_id from media_files
+        select id, user_id from live_media
         where upload_day = :day and status = 'completed' and recipe is distinct from :recipe order by id
     """)
     rows = connection.execute(query, {"day": day, "recipe": recipe})
@@ -217,7 +225,7 @@ def analysed_otherwise(connection: Connection, day: str, version: str, providers
     """Finished images of a day whose analysis failed, has another version of the questions, or lacks an answer of one
     of `providers`."""
     query = text("""
-        select f.id, f.user_id from media_files f join processing_checklist c on c.media_id = f.id
+        select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
         left join media_ai_analysis a on a.media_id = f.id
         where f.upload_day = :day and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
             or a.version is distinct from :version or exists (
@@ -318,7 +326,7 @@ def start_again(connection: Connection, pending_ids: Sequence[int]) -> list[Item
     """Reset the finished and failed images of some pending uploads: failed steps start again, and finished images will
     be reported again. Returns their items, to be enqueued."""
     query = text("""
-        select id, user_id, upload_day from media_files
+        select id, user_id, upload_day from live_media
         where main_api_id = any(:ids) and status in ('failed', 'completed') order by id
     """)
     rows = connection.execute(query, {"ids": list(pending_ids)}).all()
@@ -327,6 +335,32 @@ def start_again(connection: Connection, pending_ids: Sequence[int]) -> list[Item
     again = text("update processing_checklist set update_callback = 'pending' where media_id = any(:ids)")
     connection.execute(again, {"ids": ids})
     return [Item(row.id, str(row.user_id), row.upload_day.isoformat()) for row in rows]
+
+
+def replace_older(connection: Connection, media: MediaFile) -> list[int]:
+    """Mark a user's older profile images (headers, logos) as replaced by this one; returns their ids."""
+    if media.kind not in ALONE:
+        return []
+    query = text("""
+        update media_files set replaced_at = now() where user_id = :user_id and kind = :kind and id < :id
+        and status = 'completed' and replaced_at is null returning id
+    """)
+    return list(connection.scalars(query, {"user_id": media.user_id, "kind": media.kind, "id": media.id}))
+
+
+def deleted_ones(connection: Connection, media_ids: Sequence[int]) -> set[int]:
+    """Those of some media that were deleted."""
+    query = text("select item from deletions where kind = 'media' and item = any(:ids)")
+    return set(connection.scalars(query, {"ids": list(media_ids)}))
+
+
+def deleted_uploads(connection: Connection, pending_ids: Sequence[int]) -> set[int]:
+    """Those of some pending images whose media were deleted."""
+    query = text("""
+        select f.main_api_id from media_files f join deletions d on d.kind = 'media' and d.item = f.id
+        where f.main_api_id = any(:ids)
+    """)
+    return set(connection.scalars(query, {"ids": list(pending_ids)}))
 
 
 def completed(connection: Connection, media_id: int) -> None:

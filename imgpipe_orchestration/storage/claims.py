@@ -372,10 +372,12 @@ class Claims:
             return list(connection.scalars(sql.UNIGNORE, {"queue": queue.name, "ids": list(ids)}))
 
     @staticmethod
-    def withdraw(connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
-        """Take items out of the queue for good, in the caller's transaction. A worker that holds one finds its lease
-        lost at its next write. Returns the ids of items that were waiting or claimed."""
-        values = {"queue": queue.name, "ids": list(ids), "reason": _stored(reason)}
+    def withdraw(
+        connection: Connection, queue: Queue, ids: Sequence[int], reason: str, *, failed: bool = False
+    ) -> list[int]:
+        """Take items out of the queue for good, in the caller's transaction. A worker that holds one loses its lease at
+        its next write. Returns the ids of items that were waiting or claimed (with `failed` also dead letters)."""
+        values = {"queue": queue.name, "ids": list(ids), "reason": _stored(reason), "failed": failed}
         return list(connection.scalars(sql.WITHDRAW, values))
 
     def _requeue(self, queue: Queue, ids: Sequence[int], states: Sequence[State]) -> list[int]:

@@ -293,6 +293,6 @@ IGNORE = _change("= 'failed'", "state = 'ignored'")
 UNIGNORE = _change(f"= 'ignored' and error_code is distinct from '{WITHDRAWN}'", "state = 'failed'")
 
 WITHDRAW = _change(
-    "in ('waiting', 'claimed')",
+    "in ('waiting', 'claimed', case when :failed then 'failed' else 'claimed' end)",
     f"state = 'ignored', error = :reason, error_code = '{WITHDRAWN}', owner = null, due_at = null",
 )

@@ -88,6 +88,14 @@ class Documents:
     def collection(self, name: str) -> Collection[Document]:
         return self.database[name]
 
+    def naming(self, user_id: int) -> dict[str, int]:
+        """How many documents of each collection have this user as their `user_id`, written in any way."""
+        written = [user_id, str(user_id), f"user_{user_id}"]
+        with reachable():
+            names = sorted(self.database.list_collection_names())
+            counts = {name: self.collection(name).count_documents({"user_id": {"$in": written}}) for name in names}
+        return {name: count for name, count in counts.items() if count}
+
     def ping(self) -> None:
         """
         Raises:

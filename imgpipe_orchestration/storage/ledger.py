@@ -31,6 +31,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     ImgpipeError,
+    LeaseLost,
     PartnerRefused,
     Retryable,
     SpendingPaused,
@@ -166,6 +167,7 @@ class Ledger:
                 already stored it. Runs outside any transaction.
 
         Raises:
+            LeaseLost: the item was deleted meanwhile.
             SpendingPaused: the budget is used up; or the provider said within the last `policy.pause` seconds that the
                 quota is, that it does not accept our credential, or that it does not know the model.
             Retryable: another buyer has been waiting for longer than `policy.patience`.
@@ -216,9 +218,11 @@ class Ledger:
                 "owner": token,
                 "lease": self.policy.lease,
                 "reserved": reserved,
+                **_whose(buyer),
             }
             ours = connection.execute(sql.START, values).one_or_none() is not None
             if not ours:
+                _refuse_deleted(connection, buyer)
                 _refuse_paused(connection, call)
             elif vanished:
                 lost = "an earlier buyer vanished while it was asking"
@@ -336,6 +340,19 @@ class _Start:
 
     answer: Answer | None = None
     ours: bool = False
+
+
+def _whose(buyer: Buyer) -> dict[str, str]:
+    return {"item": buyer.item, "whole": buyer.item.rpartition("/")[0]}
+
+
+def _refuse_deleted(connection: Connection, buyer: Buyer) -> None:
+    """
+    Raises:
+        LeaseLost: the item was deleted meanwhile, so its worker drops it.
+    """
+    if connection.scalar(sql.DELETED, _whose(buyer)) is not None:
+        raise LeaseLost(f"{buyer.item} was deleted: nothing more is bought for it")
 
 
 def _refuse_paused(connection: Connection, call: PaidCall) -> None:

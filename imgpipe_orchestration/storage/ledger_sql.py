@@ -12,6 +12,10 @@ _IS_PAUSED = """
     from spending_pauses where provider in (:provider, :provider || '/' || :model) and until > clock_timestamp()
 """
 
+# Of a part of a thing, such as a person of a task, `item` begins with the thing's name.
+_IS_DELETED = "from deletions where what in (:item, :whole)"
+DELETED = text(f"select 1 {_IS_DELETED}")
+
 PAUSED = text(f"""
     select reason, extract(epoch from until - clock_timestamp()) as seconds {_IS_PAUSED} order by until desc limit 1
 """)
@@ -23,7 +27,7 @@ START = text(f"""
     select
         :key, :provider, :operation, :model, :input_hash, :parameter_hash, 'started', :owner,
         clock_timestamp() + make_interval(secs => :lease), :reserved
-    where not exists (select {_IS_PAUSED})
+    where not exists (select {_IS_PAUSED}) and not exists (select {_IS_DELETED})
     on conflict (key) do update set
         state = 'started', owner = excluded.owner, lease_until = excluded.lease_until,
         reserved_usd = excluded.reserved_usd, attempts = c.attempts + 1, started_at = clock_timestamp()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -304,13 +304,22 @@ class Bucket:
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Heads of all objects with a prefix; a listing does not have their content types."""
+        for page in self._pages(prefix):
+            for entry in page:
+                yield StoredObject(entry["Key"], entry["Size"], "", "", entry["LastModified"])
+
+    def key_pages(self, prefix: str = "") -> Iterator[Sequence[str]]:
+        """All keys with a prefix, in the pages of the listing (a thousand keys each)."""
+        for page in self._pages(prefix):
+            yield [entry["Key"] for entry in page]
+
+    def _pages(self, prefix: str) -> Iterator[Any]:
         token: dict[str, str] = {}
         while True:
             page = self._call("list_objects_v2", Prefix=prefix, **token)
             if not page.keys() & _OF_A_LISTING:
                 raise BackendUnavailable("The object store cannot be reached: what answers gives no listing.")
-            for entry in page.get("Contents", []):
-                yield StoredObject(entry["Key"], entry["Size"], "", "", entry["LastModified"])
+            yield page.get("Contents", [])
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}

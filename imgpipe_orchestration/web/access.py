@@ -38,6 +38,8 @@ _MEDIA = ("media_api_key", "main_api_key")  # our workers send the second one wi
 ANYBODY = Rule("anybody", everybody=True)
 USER = Rule("user", user=True)
 OWNER = Rule("owner", Role.OPERATOR, _MEDIA, user=True)
+UPLOADER = Rule("uploader", Role.OPERATOR, user=True, local=True)
+PERSON = Rule("person", Role.ADMIN, user=True, local=True)
 MEDIA_READER = Rule("media reader", Role.VIEWER, _MEDIA)
 MEDIA_WORKER = Rule("media worker", Role.OPERATOR, _MEDIA)
 ANALYSIS_CLIENT = Rule("analysis client", Role.OPERATOR, ("backend_api_key",), local=True)
@@ -76,11 +78,23 @@ RULES: dict[Rule, str] = {
         POST /api/upload/listing_image
         POST /api/media/uploads
         POST /api/media/uploads/{upload_id}/commit
+        GET /users/me/export
+        DELETE /users/me: erase user
     """,
     OWNER: """
         PUT /api/media/{media_id}/privacy: change privacy
         POST /api/media/{media_id}/signed-url
+        DELETE /api/media/{media_id}: delete
+        DELETE /api/media/pending/{image_id}: delete
+        POST /api/media/{media_id}/restore: restore
+        POST /api/media/bulk: change many
     """,
+    UPLOADER: """
+        DELETE /api/listings/{listing_id}/images: delete
+        DELETE /api/listings/images/{image_id}: delete
+        POST /api/listings/images/{image_id}/restore: restore
+    """,
+    PERSON: "GET /api/erasures/{erasure_id}",
     MEDIA_READER: """
         GET /api/media/pending/all
         GET /api/media/analysis/{media_id}
@@ -107,6 +121,7 @@ RULES: dict[Rule, str] = {
         GET /api/avatars/tasks/{task_id}/export
         GET /api/avatars/figures
         GET /api/avatars/cleanup
+        GET /api/media
         GET /api/customers/{customer_id:any_text}/image-config
         GET /api/jobs
         GET /api/jobs/{job_id}
@@ -141,6 +156,8 @@ RULES: dict[Rule, str] = {
         POST /api/avatars/tasks/{task_id}/cancel: cancel avatars
         POST /api/avatars/tasks/{task_id}/retry-failed: requeue
         POST /api/avatars/cleanup: clean up avatars
+        DELETE /api/avatars/tasks/{task_id}: delete
+        DELETE /api/avatars/personas/{persona_id}: delete
         POST /api/jobs: start job
         POST /api/jobs/trigger: run auto-marker
         DELETE /api/jobs/{job_id}: stop job
@@ -163,6 +180,8 @@ RULES: dict[Rule, str] = {
         POST /avatars/{task_id}/retry: requeue
     """,
     ADMIN: """
+        GET /api/users/{user_id}/export
+        DELETE /api/users/{user_id}: erase user
         GET /api/keys
         POST /api/keys: create key
         DELETE /api/keys/{name}: revoke key

@@ -33,7 +33,7 @@ def test_two_images_are_answered_with_exactly_the_documents_shape(client: Client
     body = answer.json()
     assert list(body) == ["status", "data"]
     assert body["status"] == "success"
-    assert list(body["data"]) == ["message", "image_count", "images", "status"]
+    assert list(body["data"]) == ["message", "image_count", "images", "status", "listing_id"]
     assert body["data"]["message"] == "2 images queued for processing"
     assert body["data"]["image_count"] == 2
     assert body["data"]["status"] == "processing"

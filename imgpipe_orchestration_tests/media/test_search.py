@@ -171,7 +171,7 @@ def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> Non
     with transaction(engine) as connection:
         connection.execute(text(insert))
         connection.execute(text("analyze media_files"))
-        with reading(engine, "from media_files") as read:
+        with reading(engine, "from live_media") as read:
             found = latest(connection, Filters(data_type=DataType.LOGO), limit=60)
     assert [one.id for one in found] == [2001, 1]
     assert max(read) == 2

@@ -155,7 +155,7 @@ _ADD = text(f"""
         :size, :format, :n
     from (select count(*) < {MOST_ROWS} or bool_or(caller = :caller and size = :size and format = :format) as room
         from media_callers where media_id = :media_id) as known
-    where exists (select from media_files where id = :media_id)
+    where exists (select from live_media where id = :media_id)
     on conflict (media_id, kind, caller, size, format)
         do update set requests = media_callers.requests + excluded.requests, last_at = now()
 """)

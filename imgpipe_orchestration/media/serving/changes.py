@@ -2,7 +2,8 @@
 
 Triggers on the media tables send notifications at commit, so none are missed while the connection is alive. When it is
 lost, cached manifests are not trusted until it is back. A connection can be lost silently (by a firewall, or a pooler
-in between), so the gateway notifies itself every few seconds and checks that the notification arrives.
+in between), so the gateway notifies itself every few seconds and checks that the notification arrives. What was deleted
+is asked for as well, because nobody may be shown that for any reason.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ CHANNEL = "media_changed"
 RECONNECT_SECONDS = 1.0
 REMIND_SECONDS = 60.0
 """Time before the same error is logged again, so that a database that is away for a night does not fill the log."""
-CALL_SECONDS = 3.0
+CALL_SECONDS = 2.0
 """Interval of our own notifications, and the longest that one may take; a change can be missed for the sum of both."""
+_DELETED_OF_LATE = """
+    select item from deletions where kind = 'media' and trashed_at > now() - interval '60 seconds'
+"""
 
 
 class NotHeard(OSError):
@@ -58,7 +62,10 @@ async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
     hot.trust()
     while True:
         async with asyncio.timeout(CALL_SECONDS):
+            deleted = await (await connection.execute(_DELETED_OF_LATE)).fetchall()
             await connection.execute(f"notify {echo}")
+        for (media_id,) in deleted:
+            hot.forget(media_id)
         heard = False
         async for change in connection.notifies(timeout=CALL_SECONDS):
             if change.channel == echo:

@@ -43,6 +43,7 @@ class HotImages:
         """An image's manifest. One without variants is not cached, as it is about to change.
 
         Raises:
+            Deleted: it was deleted.
             NotFound: no such media.
             BackendUnavailable: not cached, and the database is away.
         """
@@ -64,8 +65,13 @@ class HotImages:
         return await self.bytes.get(key, lambda: self._services.media_bucket.get_async(key, size=variant.bytes))
 
     def forget(self, media_id: int) -> None:
-        """Invalidate an image that changed, in this process or another."""
+        """Invalidate an image that changed, in this process or another; its bytes too, which a deleted one must not
+        leave in memory."""
+        known = self.manifests.peek(media_id)
         self.manifests.forget(media_id)
+        for shelf in known.variants.values() if known else ():
+            for variant in shelf.values():
+                self.bytes.forget(variant.object_key)
 
     def distrust(self) -> None:
         """We no longer get notifications of changes, so cached manifests may be wrong."""

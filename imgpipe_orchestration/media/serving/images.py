@@ -45,6 +45,8 @@ _NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
 _HEADERS = frozenset({b"accept", b"if-match", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
 _FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-encoding", b"traceparent"})
 UNCACHED = {"Cache-Control": "no-store"}
+TAGS = ("cache-tag", "surrogate-key")
+"""By which Cloudflare and Fastly are told to forget every answer for an image."""
 ANY_ORIGIN = "*"
 """Not the requesting origin, or caches would have to keep a copy of an image for each."""
 _REVALIDATED = "private, no-cache"
@@ -121,7 +123,8 @@ def asked_for(scope: Scope) -> tuple[Address, int] | None:
 
 async def respond(scope: Scope, address: Address, media_id: int) -> Response:
     """The image, or a problem document. Both vary with Accept unless the URL names a format, and pages of any origin
-    may read them, because access depends on the URL alone (with a signature for a private image)."""
+    may read them, because access depends on the URL alone (with a signature for a private image). All have the image's
+    tag for CDNs."""
     vary = "" if _NAMES_FORMAT.search(scope["query_string"]) else "Accept"
     try:
         answer = await _found(scope, media_id, address.caching, vary)
@@ -135,6 +138,8 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
     if vary:
         answer.headers["Vary"] = vary
     answer.headers["Access-Control-Allow-Origin"] = ANY_ORIGIN
+    for name in TAGS:
+        answer.headers[name] = f"media-{media_id}"
     return answer
 
 
@@ -166,7 +171,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     if is_other(asked.get(b"if-match"), etag):
         raise PreconditionFailed(f"The image is {etag} by now.")
     if has_it(asked.get(b"if-none-match"), etag) and not wish.explain:
-        return Ready(_head(scope["scheme"], etag, caching, vary), status=304)
+        return Ready(_head(scope["scheme"], media_id, etag, caching, vary), status=304)
     try:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
     except (NotFound, NotWhole) as fault:
@@ -181,7 +186,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     is_head = scope["method"] == "HEAD"
     part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag and not is_head else None
     sent = data if part is None else data[part[0] : part[1] + 1]
-    head = _head(scope["scheme"], etag, caching, vary, MIME_OF[variant.format], len(sent))
+    head = _head(scope["scheme"], media_id, etag, caching, vary, MIME_OF[variant.format], len(sent))
     if part is None:
         return Ready(head, b"" if is_head else sent)
     span = (b"content-range", f"bytes {part[0]}-{part[1]}/{len(data)}".encode())
@@ -209,10 +214,10 @@ class Ready(Response):
 
 
 @lru_cache(maxsize=4096)
-def _head(scheme: str, etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> Head:
+def _head(scheme: str, media_id: int, etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> Head:
     """The head of an image; without type and length that of a 304. It is cached and must not be changed."""
     fields = {"cache-control": caching, "etag": etag, "accept-ranges": "bytes", "vary": vary, "content-type": mime}
-    fields["access-control-allow-origin"] = ANY_ORIGIN
+    fields |= {"access-control-allow-origin": ANY_ORIGIN, **dict.fromkeys(TAGS, f"media-{media_id}")}
     if mime:
         fields["content-length"] = str(length)
     return secured([(name.encode(), value.encode()) for name, value in fields.items() if value], scheme)

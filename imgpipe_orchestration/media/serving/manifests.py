@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from sqlalchemy import Engine
@@ -16,17 +16,19 @@ from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotMigrat
 from imgpipe_orchestration.media.serving.decision import Decision, Shelves, Wish, decide, shelved
 from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
 from imgpipe_orchestration.media.variants import COLUMNS, StoredVariant, version_of
+from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import connect_async, not_migrated
 
 _READ_SECONDS = 5.0
 """How long a request waits for the database."""
 _MANIFEST = f"""
     select f.private, {COLUMNS}
-    from media_files f left join media_variants v on v.media_id = f.id where f.id = %s
+    from live_media f left join media_variants v on v.media_id = f.id where f.id = %s
 """
 """Whether a media file is private, and its variants, as a statement for psycopg. It gives a row for each variant, one
 row without a variant if there are none, and no row if there is no such file. Every uncached image waits for this, so it
 reads nothing else: the file's other columns, ordering and JSON would double its time."""
+_DELETED = "select 1 from deletions where what = %s"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,33 +77,37 @@ class ManifestReader:
         """An image's manifest.
 
         Raises:
+            Deleted: it was deleted.
             NotFound: no such media.
             BackendUnavailable, NotMigrated: the database cannot be reached, or has no such tables yet.
         """
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 try:
-                    rows = await self._rows(media_id)
+                    rows = await self._rows(_MANIFEST, media_id)
                 except psycopg.OperationalError:  # the connection was lost, usually while it was idle
-                    rows = await self._rows(media_id)
+                    rows = await self._rows(_MANIFEST, media_id)
+                deleted = not rows and await self._rows(_DELETED, f"media/{media_id}")
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             raise BackendUnavailable("The database cannot be reached; try again.", detail=str(error)) from error
         except psycopg.ProgrammingError as error:
             if await asyncio.to_thread(not_migrated, self._engine, error):
                 raise NotMigrated(detail=str(error).splitlines()[0]) from error
             raise
+        if deleted:
+            raise Deleted(f"Media {media_id} was deleted.")
         if not rows:
             raise NotFound(f"There is no media {media_id}.")
         variants = [StoredVariant._make(row[1:]) for row in rows if row[1] is not None]
         return Manifest(rows[0][0], shelved(variants))
 
-    async def _rows(self, media_id: int) -> list[tuple[Any, ...]]:
+    async def _rows(self, statement: LiteralString, parameter: int | str) -> list[tuple[Any, ...]]:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
                 self._connection = await connect_async(self._engine)
             connection = self._connection
         try:
-            cursor = await connection.execute(_MANIFEST, (media_id,))
+            cursor = await connection.execute(statement, (parameter,))
             return await cursor.fetchall()
         except asyncio.CancelledError:  # it took too long: do not use this one again, which psycopg closes
             if self._connection is connection:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.imaging.formats import MIME_OF
+from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
@@ -31,6 +32,7 @@ def callback(services: Services, claim: Claim) -> None:
     with services.claims.fenced(claim) as connection:
         media = store.media_file(connection, claim.item_id)
         store.completed(connection, media.id)
+        cdn.order(services, connection, [f"media-{old}" for old in store.replace_older(connection, media)])
         analysed = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS]
         store.step_done(connection, claim, Step.UPDATE_CALLBACK)
         services.claims.finish(connection, store.MEDIA, claim)

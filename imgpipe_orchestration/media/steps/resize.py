@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
+from imgpipe_orchestration.lifecycle import cdn
+from imgpipe_orchestration.lifecycle.dropping import dropping
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
 from imgpipe_orchestration.media.steps.retrieve import needed
@@ -75,10 +77,16 @@ def _make(services: Services, claim: Claim, also: Callable[[Connection], None]) 
     data = needed(services, media)
     rendition = render_in(services, data, media, hints(media, analysis))
     made = put_variants(services, media, rendition)
-    with services.claims.fenced(claim) as connection:
+    keys = [key for _, key in made]
+    with (
+        dropping(services, f"media/{media.id}", services.media_bucket, keys),
+        services.claims.fenced(claim) as connection,
+    ):
         if store.focus(connection, media.id) != media.focus:
             raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=1)
         orphans = switch_manifest(connection, media, made, rendition)
+        if orphans:
+            cdn.order(services, connection, [f"media-{media.id}"])
         also(connection)
     services.media_bucket.discard(orphans)
     by_format: dict[str, int] = {}

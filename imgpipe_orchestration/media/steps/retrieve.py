@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import NotFound, PartnerRefused, Retryable
+from imgpipe_orchestration.lifecycle.dropping import dropping
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import logos, model, store
 from imgpipe_orchestration.media.model import Step
@@ -46,7 +47,10 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
     )
     if media.bulk_path is None:
         _keep(services, media, key, data)
-        with services.claims.fenced(claim) as connection:
+        with (
+            dropping(services, f"media/{media.id}", services.media_bucket, [key]),
+            services.claims.fenced(claim) as connection,
+        ):
             store.retrieved(connection, media.id, {"bulk_path": key, "file_size": len(data)})
     opened = open_original(data)
     with opened.image:

@@ -1,0 +1,56 @@
+"""Purges at the CDN, through a durable queue: what was ordered is sent until the CDN has taken it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim, Item, Queue
+from imgpipe_orchestration.storage.rows import transaction
+
+CDN_PURGES = Queue("cdn_purges", max_attempts=12)
+"""Tags to be purged; item ids are those of `cdn_purges`. Twelve tries take some hours."""
+
+
+def order(services: Services, connection: Connection, tags: Sequence[str]) -> None:
+    """Purge some tags, within the transaction that changes what they stand for."""
+    if services.settings.cdn_purge == "none" or not tags:
+        return
+    query = text("insert into cdn_purges (tag) select unnest(cast(:tags as text[])) returning id")
+    ids = connection.scalars(query, {"tags": list(tags)})
+    services.claims.enqueue(connection, CDN_PURGES, [Item(id_) for id_ in ids])
+
+
+def send_due(services: Services, owner: str) -> int:
+    """Send what is due; returns how many tags were purged."""
+    done = 0
+    claims = services.claims
+    while batch := claims.owned(CDN_PURGES, owner) + claims.claim(CDN_PURGES, owner, services.cdn.most):
+        sent = _send(services, batch)
+        done += sent
+        if not sent:
+            break
+    return done
+
+
+def _send(services: Services, batch: list[Claim]) -> int:
+    query = text("select tag from cdn_purges where id = any(:ids)")
+    with transaction(services.engine) as connection:
+        tags = sorted(set(connection.scalars(query, {"ids": [claim.item_id for claim in batch]})))
+    try:
+        services.cdn.purge(tags)
+    except ImgpipeError as error:
+        for claim in batch:
+            with services.claims.fenced(claim) as connection:
+                services.claims.failed(connection, CDN_PURGES, claim, error)
+        return 0
+    with transaction(services.engine) as connection:
+        for claim in batch:
+            services.claims.finish(connection, CDN_PURGES, claim)
+        connection.execute(
+            text("delete from cdn_purges where id = any(:ids)"), {"ids": [claim.item_id for claim in batch]}
+        )
+    return len(batch)

@@ -1,0 +1,223 @@
+"""The erasure of a person: everything of theirs in every pipeline, then a sweep that looks whether it is so.
+
+Each step can be repeated, so an erasure that was killed is taken up again where it was. Of two that are asked for at
+once there is one. It is done when the sweep has found nothing; until then it is tried again, and at last failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.errors import NotFound, Retryable
+from imgpipe_orchestration.kinds import KINDS
+from imgpipe_orchestration.lifecycle import purge, sweep, trash
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
+from imgpipe_orchestration.storage.deletions import PURGES
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, work_through
+
+ERASURE = "erasure"
+"""The reason of its deletions."""
+
+
+class NotErased(Retryable):
+    """Something of the person is still there."""
+
+
+def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
+    if state is not State.DONE:
+        values = {"ids": list(ids), "state": "failed" if state is State.FAILED else "running", "error": error}
+        connection.execute(text("update erasures set state = :state, error = :error where id = any(:ids)"), values)
+
+
+ERASURES = Queue("erasures", max_attempts=8, mirror=_follow)
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """One row of `erasures`. `counts` are the things and objects that were removed."""
+
+    id: int
+    erasure_id: UUID
+    user_id: int
+    asked_by: str
+    state: str
+    counts: dict[str, int]
+    verified: dict[str, int] | None
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+_COLUMNS = ", ".join(Erasure.__slots__)
+
+
+def ask(services: Services, user_id: int, *, who: str) -> Erasure:
+    """Begin the erasure of a person, or find the one that has begun. From the answer on nothing of theirs is shown."""
+    with transaction(services.engine) as connection:
+        connection.execute(
+            text("select pg_advisory_xact_lock(hashtextextended('erasure ' || :user, 0))"), {"user": user_id}
+        )
+        found = connection.execute(_OPEN, {"user": user_id}).one_or_none()
+        row = found or connection.execute(_ASK, {"user": user_id, "who": who}).one()
+        erasure = Erasure(*row)
+        if erasure.state == "failed":
+            connection.execute(
+                text("update erasures set state = 'running', error = null where id = :id"), {"id": erasure.id}
+            )
+        services.claims.enqueue(connection, ERASURES, [Item(erasure.id)], again=True)
+    hidden = 1
+    while hidden:
+        with transaction(services.engine) as connection:
+            hidden = _hide(services, connection, user_id)
+    return erasure
+
+
+def find(connection: Connection, erasure_id: UUID) -> Erasure:
+    """
+    Raises:
+        NotFound: there is no such erasure.
+    """
+    query = text(f"select {_COLUMNS} from erasures where erasure_id = :id")
+    row = connection.execute(query, {"id": erasure_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no erasure {erasure_id}.")
+    return Erasure(*row)
+
+
+def latest(connection: Connection, *, limit: int = 50) -> list[Erasure]:
+    """Erasures, the newest first."""
+    query = text(f"select {_COLUMNS} from erasures order by id desc limit :limit")
+    return [Erasure(*row) for row in connection.execute(query, {"limit": limit})]
+
+
+def run_due(services: Services, owner: str) -> Outcome:
+    """Work on the erasures that are due."""
+    claims, total = services.claims, Outcome()
+    with claims.hold(owner):
+        while batch := claims.owned(ERASURES, owner) + claims.claim(ERASURES, owner, 1):
+            total.add(work_through(claims, ERASURES, batch, lambda claim: _erase(services, claim), threads=1))
+            if not total.done:
+                break
+    return total
+
+
+def _hide(services: Services, connection: Connection, user_id: int) -> int:
+    """The first things of a user that are shown go into the purge; returns how many."""
+    hidden = 0
+    for kind in KINDS:
+        ids = kind.of_user(connection, user_id, purge.BATCH)
+        if ids:
+            who = f"user {user_id}"
+            hidden += len(trash.put(services, connection, kind, ids, who=who, why=ERASURE, days=0))
+    return hidden
+
+
+def _erase(services: Services, claim: Claim) -> None:
+    """
+    Raises:
+        NotErased: something could not be removed, or the sweep found something.
+        BackendUnavailable: a store is away.
+    """
+    with transaction(services.engine) as connection:
+        query = text(f"select {_COLUMNS} from erasures where id = :id")
+        erasure = Erasure(*connection.execute(query, {"id": claim.item_id}).one())
+    user = erasure.user_id
+    hidden = 1
+    while hidden:
+        with services.claims.fenced(claim) as connection:
+            hidden = _hide(services, connection, user)
+    _purge_all(services, claim, user)
+    _remove_strays(services, user)
+    with services.claims.fenced(claim) as connection:
+        rows = sum(kind.forget_user(services, connection, user) for kind in KINDS if kind.forget_user)
+        theirs = [kind for kind in KINDS if kind.queues]
+        queues, pipelines = [queue for kind in theirs for queue in kind.queues], [kind.pipeline for kind in theirs]
+        rows += deletions.forget_person(connection, user, queues, pipelines)
+    found = sweep.of_user(services, user)
+    with services.claims.fenced(claim) as connection:
+        values = {"id": erasure.id, "verified": json.dumps({"objects": found.objects, "rows": found.rows})}
+        connection.execute(_VERIFIED, values)
+    if not found.clean:
+        places = ", ".join(f"{place} ({count:,})" for place, count in found.where.items())
+        raise NotErased(f"The sweep found something left in {places}")
+    with services.claims.fenced(claim) as connection:
+        connection.execute(_DONE, {"id": erasure.id, "rows": rows})
+        services.claims.finish(connection, ERASURES, claim)
+
+
+def _purge_all(services: Services, claim: Claim, user: int) -> None:
+    """Purge what is in the trash of a user, also what was there before.
+
+    Raises:
+        NotErased: some of it cannot be removed.
+    """
+    while True:
+        with transaction(services.engine) as connection:
+            ids = deletions.of_user(connection, user, limit=purge.BATCH)
+            whats = connection.scalars(text("select what from deletions where id = any(:ids)"), {"ids": ids})
+            deletions.hasten(connection, services.claims, list(whats))
+        if not ids:
+            return
+        services.claims.requeue(PURGES, ids)  # those that were given up before
+        batch = services.claims.claim_these(PURGES, claim.owner, ids)
+        done = purge.purge(services, batch)
+        if done.failed or not batch:
+            with transaction(services.engine) as connection:
+                if deletions.of_user(connection, user, limit=purge.BATCH) != ids:
+                    continue  # another worker is at some of them
+            raise NotErased(done.reason or "Another worker is removing the rest", retry_after=2)
+
+
+def _remove_strays(services: Services, user: int) -> None:
+    """Objects of the user that no row names, such as those of an upload that was broken off."""
+    with ThreadPoolExecutor(4, thread_name_prefix="strays") as pool:
+        for kind in KINDS:
+            bucket = kind.bucket(services)
+            for prefix in kind.prefixes_of(user):
+                for page in bucket.key_pages(prefix):
+                    purge.remove(bucket, page, pool)
+
+
+def shown(erasure: Erasure) -> dict[str, Any]:
+    """The contract's JSON."""
+    return {
+        "erasure_id": str(erasure.erasure_id),
+        "user_id": erasure.user_id,
+        "state": erasure.state,
+        "counts": erasure.counts,
+        "verified": erasure.verified,
+        "error": erasure.error,
+        "asked_by": erasure.asked_by,
+        "asked_at": erasure.created_at,
+        "finished_at": erasure.finished_at,
+    }
+
+
+_OPEN = text(f"select {_COLUMNS} from erasures where user_id = :user and state <> 'done' for update")
+
+_ASK = text(f"insert into erasures (user_id, asked_by) values (:user, :who) returning {_COLUMNS}")
+
+_VERIFIED = text("""
+    update erasures e set verified = cast(:verified as jsonb), counts = (
+        select coalesce(jsonb_object_agg(kind, n), '{}') || jsonb_build_object('objects', coalesce(sum(objects), 0))
+        from (select kind, count(*) as n, sum(objects) as objects from deletions d
+            where d.user_id = e.user_id and d.purged_at >= e.created_at group by kind) as removed)
+    where id = :id
+""")
+
+_DONE = text("""
+    update erasures set state = 'done', error = null, finished_at = now(),
+        counts = counts || jsonb_build_object('rows', cast(:rows as integer))
+    where id = :id
+""")

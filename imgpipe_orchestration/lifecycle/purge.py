@@ -1,0 +1,147 @@
+"""Purging: the objects first, then the rows, the tombstone last. Killed at any point it is run again.
+
+From `deletions.begin` on a thing cannot be restored, so nothing half-gone is ever shown. Its rows go only when its
+objects are gone, because they are what names the objects.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
+from imgpipe_orchestration.kinds import KINDS, kind_of
+from imgpipe_orchestration.lifecycle import trash
+from imgpipe_orchestration.lifecycle.kind import Kind, Objects
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.deletions import PURGES, Deletion
+from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+BATCH = 500
+"""Things that are purged together."""
+_KEYS = 1000
+"""Keys of one request of S3."""
+
+
+@dataclass
+class Purged:
+    """What a run did."""
+
+    purged: int = 0
+    objects: int = 0
+    failed: int = 0
+    reason: str = ""
+
+    def add(self, other: Purged) -> None:
+        self.purged += other.purged
+        self.objects += other.objects
+        self.failed += other.failed
+        self.reason = other.reason or self.reason
+
+
+def order_due(services: Services) -> dict[str, int]:
+    """Look through all kinds, as every night: what was replaced for long enough goes into the trash, what has been
+    kept for long enough is purged, and so is what was in the trash for long enough. Returns how many of each."""
+    found = {"replaced": 0, "expired": 0, "trash": 0}
+    for kind in KINDS:
+        reasons = {"replaced": (kind.superseded, trash.REPLACED), "expired": (kind.expired, trash.RETENTION)}
+        for name, (look, why) in reasons.items():
+            days = services.settings.trash_days if name == "replaced" else 0
+            more = True
+            while more:
+                with transaction(services.engine) as connection:
+                    ids = look(services, connection)
+                    put = trash.put(services, connection, kind, ids, who="imgpipe", why=why, days=days) if ids else []
+                found[name] += len(put)
+                more = bool(put)
+    while True:
+        with transaction(services.engine) as connection:
+            ordered = deletions.order_due(connection, services.claims, limit=1000)
+        found["trash"] += ordered
+        if not ordered:
+            return found
+
+
+def run(services: Services, owner: str) -> Purged:
+    """Purge what is due."""
+    total, claims = Purged(), services.claims
+    with claims.hold(owner):
+        while batch := claims.owned(PURGES, owner) + claims.claim(PURGES, owner, BATCH):
+            done = purge(services, batch)
+            total.add(done)
+            if not done.purged and done.failed:
+                break
+    return total
+
+
+def purge(services: Services, batch: Sequence[Claim]) -> Purged:
+    """Purge a batch. What cannot be purged is found by halving the batch, and fails alone; it is tried again."""
+    try:
+        return _purge(services, batch)
+    except LeaseLost as lost:
+        return Purged(failed=len(batch), reason=lost.public)
+    except ImgpipeError as error:
+        if len(batch) > 1 and not isinstance(error, BackendUnavailable):
+            half, total = len(batch) // 2, Purged()
+            total.add(purge(services, batch[:half]))
+            total.add(purge(services, batch[half:]))
+            return total
+        log.warning("not purged yet", extra={"things": len(batch), "error": error.public})
+        for claim in batch:
+            with services.claims.fenced(claim) as connection:
+                services.claims.failed(connection, PURGES, claim, error)
+        return Purged(failed=len(batch), reason=error.public)
+
+
+def _purge(services: Services, batch: Sequence[Claim]) -> Purged:
+    with transaction(services.engine) as connection:
+        begun = deletions.begin(connection, [claim.item_id for claim in batch])
+    by_kind: dict[str, list[Deletion]] = defaultdict(list)
+    for deletion in begun:
+        by_kind[deletion.kind].append(deletion)
+    removed: dict[int, int] = {}
+    for name, theirs in by_kind.items():
+        removed |= _remove_objects(services, kind_of(name), theirs)
+    with transaction(services.engine) as connection:
+        for claim in batch:  # also of those that were restored, or purged before: nothing is left to do
+            services.claims.finish(connection, PURGES, claim)
+        for name, theirs in by_kind.items():
+            kind_of(name).erase(services, connection, [deletion.item for deletion in theirs])
+        deletions.end(connection, removed)
+    return Purged(len(removed), sum(removed.values()))
+
+
+def _remove_objects(services: Services, kind: Kind, theirs: Sequence[Deletion]) -> dict[int, int]:
+    """Delete the objects of some things of a kind; returns how many there were, by deletion."""
+    bucket = kind.bucket(services)
+    owned = kind.objects(services, [deletion.item for deletion in theirs])
+    with ThreadPoolExecutor(4, thread_name_prefix="purge") as pool:
+        listed = pool.map(lambda one: under(bucket, owned.get(one.item, Objects()).prefixes), theirs)
+        keys = {one.id: {*owned.get(one.item, Objects()).keys, *more} for one, more in zip(theirs, listed, strict=True)}
+        remove(bucket, (key for ones in keys.values() for key in ones), pool)
+    return {id_: len(ones) for id_, ones in keys.items()}
+
+
+def under(bucket: Bucket, prefixes: Iterable[str]) -> list[str]:
+    """The keys with one of these beginnings."""
+    return [key for prefix in prefixes for page in bucket.key_pages(prefix) for key in page]
+
+
+def remove(bucket: Bucket, keys: Iterable[str], pool: ThreadPoolExecutor) -> None:
+    """Delete objects, some requests at a time."""
+    list(pool.map(bucket.delete_all, _pages(keys)))
+
+
+def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(keys)
+    while page := list(islice(rest, _KEYS)):
+        yield page

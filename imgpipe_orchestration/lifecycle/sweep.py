@@ -1,0 +1,168 @@
+"""Looks for what is left of things that are said to be purged, and of people who are said to be erased.
+
+It does not ask the code that removed them. It lists whole buckets, and asks the catalogue of the database which tables
+have a column for a person. What is left of a thing is found by its number or by the digest of its address.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.kinds import KINDS
+from imgpipe_orchestration.lifecycle.kind import Kind
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.deletions import Leftovers, digest
+from imgpipe_orchestration.storage.rows import transaction
+
+SHOWN = 20
+"""Keys that a report names."""
+_OUR_RECORDS = {"deletions", "erasures"}
+"""Tables that say who was deleted, and keep the number of the person."""
+_OF_PEOPLE = ("user_id", "caller", "uploader")
+_TENANTS = ("work_items", "work_turns")
+
+
+@dataclass
+class Swept:
+    """What a sweep found left: objects by bucket, rows by table, fields of documents."""
+
+    objects: int = 0
+    rows: int = 0
+    where: dict[str, int] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.objects or self.rows)
+
+    def found(self, place: str, rows: int = 0, keys: Sequence[str] = ()) -> None:
+        """Count what a place has."""
+        if not (rows or keys):
+            return
+        self.where[place] = self.where.get(place, 0) + rows + len(keys)
+        self.rows += rows
+        self.objects += len(keys)
+        self.keys += list(keys)[: SHOWN - len(self.keys)]
+
+    def leftovers(self) -> Leftovers:
+        return Leftovers(self.keys, self.rows)
+
+
+def of_everything(services: Services) -> Swept:
+    """What is left of all that was ever purged."""
+    swept = Swept()
+    for kind in _with_buckets():
+        for page in kind.bucket(services).key_pages():
+            with transaction(services.engine) as connection:
+                gone = {key for one in _sharing(kind) for key in _of_purged(services, connection, one, page)}
+            swept.found(f"bucket of {kind.pipeline}", keys=sorted(gone))
+    with transaction(services.engine) as connection:
+        for kind in KINDS:
+            for table, column in kind.tables.items():
+                swept.found(table, _rows_of_purged(connection, kind, table, column))
+        swept.found("paid_calls", connection.scalar(_ANSWERS, {"user": None}) or 0)
+    return swept
+
+
+def of_user(services: Services, user_id: int) -> Swept:
+    """What is left of a person who was erased: objects, rows of any table, documents, kept and paid answers."""
+    swept = Swept()
+    for kind in _with_buckets():
+        beginnings = tuple(prefix for one in _sharing(kind) for prefix in one.prefixes_of(user_id))
+        for page in kind.bucket(services).key_pages():
+            theirs = {key for key in page if beginnings and key.startswith(beginnings)}
+            with transaction(services.engine) as connection:
+                for one in _sharing(kind):
+                    theirs |= _of_purged(services, connection, one, page, user_id)
+            swept.found(f"bucket of {kind.pipeline}", keys=sorted(theirs))
+    with transaction(services.engine) as connection:
+        for table, column in _columns_for_people(connection):
+            query = text(f'select count(*) from "{table}" where cast("{column}" as text) in (:user, :named)')
+            names = {"user": str(user_id), "named": f"user_{user_id}"}
+            swept.found(table, connection.scalar(query, names) or 0)
+        queues = [queue for kind in KINDS for queue in kind.queues]
+        for table in _TENANTS:
+            query = text(f"select count(*) from {table} where tenant = :user and queue = any(:queues)")
+            swept.found(table, connection.scalar(query, {"user": str(user_id), "queues": queues}) or 0)
+        swept.found("paid_calls", connection.scalar(_ANSWERS, {"user": user_id}) or 0)
+        pipelines = sorted({kind.pipeline for kind in KINDS if kind.queues})
+        uses = {"user": str(user_id), "pipelines": pipelines}
+        swept.found("paid_call_uses", connection.scalar(_USES, uses) or 0)
+    if services.pending_engine is not services.engine:
+        with transaction(services.pending_engine) as connection:
+            query = text("select count(*) from pending_images where user_id = :user")
+            swept.found("pending_images", connection.scalar(query, {"user": user_id}) or 0)
+    if services.settings.mongodb_url:
+        for name, count in services.documents.naming(user_id).items():
+            swept.found(f"MongoDB {name}", count)
+    return swept
+
+
+def _with_buckets() -> Iterator[Kind]:
+    """One kind of each bucket."""
+    return iter({kind.pipeline: kind for kind in reversed(KINDS)}.values())
+
+
+def _sharing(kind: Kind) -> list[Kind]:
+    return [one for one in KINDS if one.pipeline == kind.pipeline]
+
+
+def _of_purged(
+    services: Services, connection: Connection, kind: Kind, keys: Sequence[str], user_id: int | None = None
+) -> set[str]:
+    """Those of some keys that belong to purged things of a kind, of a user or of anybody."""
+    ids: list[int | None] = []
+    for key in keys:
+        match = re.search(kind.item_of, key) if kind.item_of else None
+        ids.append(next((int(group) for group in match.groups() if group), None) if match else None)
+    digests = [digest(services.settings.secret_key, key) for key in keys]
+    values = {"keys": list(keys), "ids": ids, "digests": digests, "kind": kind.name, "user": user_id}
+    return set(connection.scalars(_PURGED_KEYS, values))
+
+
+def _rows_of_purged(connection: Connection, kind: Kind, table: str, column: str) -> int:
+    query = text(f"""
+        select count(*) from {table} t join deletions d on d.kind = :kind and d.item = t.{column}
+        where d.purged_at is not null
+    """)
+    return connection.scalar(query, {"kind": kind.name}) or 0
+
+
+def _columns_for_people(connection: Connection) -> list[tuple[str, str]]:
+    """Every table that has a column for a person, also such as no feature told us of."""
+    rows = connection.execute(_CATALOGUE, {"columns": list(_OF_PEOPLE), "ours": list(_OUR_RECORDS)})
+    return [(row.table_name, row.column_name) for row in rows]
+
+
+# Callers of images are hosts and programs.
+_CATALOGUE = text("""
+    select c.table_name, c.column_name from information_schema.columns c
+    join information_schema.tables t using (table_schema, table_name)
+    where table_schema = current_schema() and t.table_type = 'BASE TABLE' and c.column_name = any(:columns)
+    and table_name <> all(:ours) and table_name <> 'media_callers' order by 1, 2
+""")
+
+_PURGED_KEYS = text("""
+    select asked.key from unnest(cast(:keys as text[]), cast(:ids as bigint[]), cast(:digests as uuid[]))
+        as asked (key, id, digest)
+    where exists (select from deletions d where d.kind = :kind and d.item = asked.id and d.purged_at is not null
+        and (cast(:user as bigint) is null or d.user_id = :user))
+    or exists (select from deletions d where d.addresses @> array[asked.digest] and d.kind = :kind
+        and d.purged_at is not null and (cast(:user as bigint) is null or d.user_id = :user))
+""")
+
+# Every use of which is of a purged thing. Of a part of a thing the item begins with the thing's name.
+_ANSWERS = text("""
+    select count(*) from paid_calls c where exists (
+        select from deletions d join paid_call_uses u on u.item = d.what or u.item like d.what || '/%'
+        where u.key = c.key and d.purged_at is not null and (cast(:user as bigint) is null or d.user_id = :user))
+    and not exists (select from paid_call_uses u where u.key = c.key and not exists (
+        select from deletions d where d.purged_at is not null
+        and d.what in (u.item, substring(u.item from '^(.*)/[^/]*$'))))
+""")
+
+_USES = text("select count(*) from paid_call_uses where tenant = :user and pipeline = any(:pipelines)")

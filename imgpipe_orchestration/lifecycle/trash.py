@@ -1,0 +1,80 @@
+"""Into the trash and out of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.lifecycle import cdn
+from imgpipe_orchestration.lifecycle.kind import Kind
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.deletions import Deletion
+from imgpipe_orchestration.storage.rows import transaction
+
+REPLACED, RETENTION = "replaced", "retention"
+"""Reasons that no person gave."""
+
+
+def put(
+    services: Services, connection: Connection, kind: Kind, ids: Sequence[int], *, who: str, why: str, days: float
+) -> list[str]:
+    """Delete things: from the commit on nobody is shown them, and no worker can write anything more about them.
+
+    Args:
+        days: how long they can be restored; 0 purges them at once, also those that are in the trash.
+
+    Returns:
+        the names (`Thing.what`) of those that exist.
+    """
+    things = kind.stop(services, connection, ids)
+    deletions.add(connection, services.claims, kind.name, things, who=who, why=why, days=days)
+    cdn.order(services, connection, [f"{kind.tag}{thing.item}" for thing in things if kind.tag])
+    return [thing.what for thing in things]
+
+
+def delete(
+    services: Services, kind: Kind, what: str, ids: Sequence[int], *, user: int | None, who: str, purge: bool = False
+) -> Deletion:
+    """Delete one thing, or say that it was.
+
+    Args:
+        ids: its id where it exists, else nothing.
+        user: who may delete only what is theirs; None may delete everything.
+        purge: without a time in the trash.
+
+    Raises:
+        NotFound: there is no such thing, or it is somebody else's.
+    """
+    days = 0 if purge else services.settings.trash_days
+    with transaction(services.engine) as connection:
+        found = deletions.find(connection, what)
+        if found is None:
+            put(services, connection, kind, ids, who=who, why="asked for", days=days)
+        elif purge and user in {None, found.user_id}:
+            deletions.hasten(connection, services.claims, [what])
+        found = deletions.find(connection, what)
+        if found is None or user not in {None, found.user_id}:
+            raise NotFound(f"There is no {what.replace('/', ' ')}.")
+        return found
+
+
+def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> bool:
+    """Take a thing out of the trash, as it was; False where it is not in it.
+
+    Raises:
+        Purged: it is gone for good.
+        NotFound: it is somebody else's.
+    """
+    with transaction(services.engine) as connection:
+        found = deletions.find(connection, what, lock=True)
+        if found is None:
+            return False
+        if user not in {None, found.user_id}:
+            raise NotFound(f"There is no {what.replace('/', ' ')}.")
+        deletions.remove(connection, services.claims, what)
+        if kind.resume is not None:
+            kind.resume(services, connection, found)
+    return True

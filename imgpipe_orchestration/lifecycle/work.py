@@ -1,0 +1,36 @@
+"""What a run of `purge` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imgpipe_orchestration.lifecycle import cdn, erasure, purge
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.deletions import PURGES
+
+
+def run(services: Services, owner: str) -> dict[str, Any]:
+    """Purge what is due, erase who asked for it, tell the CDN; returns the figures."""
+    ordered = purge.order_due(services)
+    try:
+        done = purge.run(services, owner)
+        erased = erasure.run_due(services, owner)
+        with services.claims.hold(owner):
+            tags = cdn.send_due(services, owner)
+    finally:
+        services.claims.release(owner)
+    return {
+        **{f"ordered_{name}": count for name, count in ordered.items()},
+        "purged": done.purged,
+        "objects": done.objects,
+        "not_purged": done.failed,
+        "people_erased": len(erased.done),
+        "people_not_erased": len(erased.retried) + len(erased.failed),
+        "cdn_tags": tags,
+    }
+
+
+def due(services: Services) -> bool:
+    """Whether there is anything to do now."""
+    queues = (PURGES, erasure.ERASURES, cdn.CDN_PURGES)
+    return any(services.claims.due_partitions(queue, limit=1) for queue in queues)

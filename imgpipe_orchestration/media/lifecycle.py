@@ -1,0 +1,254 @@
+"""What the media pipeline owns: images with their uploads, variants and analyses; and people's profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.lifecycle.kind import Exported, Kind, Objects
+from imgpipe_orchestration.media import direct_uploads, garbage, model, pending, registering, store
+from imgpipe_orchestration.media.analyses import public_analysis
+from imgpipe_orchestration.media.steps.urls import COLUMNS
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.claims import Item, State
+from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
+from imgpipe_orchestration.storage.rows import transaction
+
+BY_MEDIA = (store.MEDIA, store.HEALING, store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS)
+"""Queues whose items are media ids."""
+BY_UPLOAD = (store.URLS, store.CLEANUPS)
+"""Queues whose items are pending image ids."""
+_PAGE = 200
+"""Images of an export that are read at a time."""
+
+
+def what(media_id: int) -> str:
+    """The name of an image, as the ledger has it."""
+    return f"media/{media_id}"
+
+
+def _stop(services: Services, connection: Connection, ids: Sequence[int]) -> list[Thing]:
+    rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
+    places: dict[int, list[str]] = {row.id: [] for row in rows}
+    owners = {row.main_api_id: row.id for row in rows}
+    for queue in BY_MEDIA:
+        for id_ in services.claims.withdraw(connection, queue, list(places), DELETED, failed=True):
+            places[id_].append(queue.name)
+    for queue in BY_UPLOAD:
+        for id_ in services.claims.withdraw(connection, queue, list(owners), DELETED, failed=True):
+            places[owners[id_]].append(queue.name)
+    secret = services.settings.secret_key
+    return [
+        Thing(what(row.id), row.id, row.user_id, [deletions.digest(secret, row.image_path)], places[row.id])
+        for row in rows
+    ]
+
+
+def _resume(services: Services, connection: Connection, deletion: Deletion) -> None:
+    media = store.media_file(connection, deletion.item)
+    if deletion.why == "replaced":  # or the next night would delete it again
+        connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": media.id})
+    day = media.upload_day.isoformat()
+    for queue in BY_MEDIA:
+        if queue.name in deletion.queues:
+            if queue is store.MEDIA and media.status is model.MediaStatus.FAILED:
+                queue.mirror(connection, [media.id], State.WAITING, None)
+            services.claims.enqueue(connection, queue, [Item(media.id, str(media.user_id), day)], again=True)
+    for queue in BY_UPLOAD:
+        if queue.name in deletion.queues:
+            services.claims.enqueue(connection, queue, [Item(media.main_api_id, str(media.user_id))], again=True)
+
+
+def _objects(services: Services, ids: Sequence[int]) -> dict[int, Objects]:
+    """The rows name all objects of a finished image. A run that was at work may have stored some that they do not name
+    yet: those of an unfinished image are listed as well."""
+    with transaction(services.engine) as connection:
+        rows = connection.execute(_KEYS, {"ids": list(ids)}).all()
+    found = {}
+    for row in rows:
+        temp = [model.temp_key(row.image_path)] if model.is_temp_path(row.image_path) else []
+        kept = [key for key in (row.bulk_path, row.staged) if key]
+        library = model.library_prefix(row.user_id, model.DataType(row.data_type))
+        unsure = [f"{library}/{row.id}-", f"bulk/{row.upload_day}/{row.id}."] if row.unsure else []
+        found[row.id] = Objects([*temp, *kept, *row.variants], unsure)
+    return found
+
+
+def _erase(services: Services, connection: Connection, ids: Sequence[int]) -> None:
+    rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
+    uploads = [row.main_api_id for row in rows if row.main_api_id > 0]
+    urls = [f"{model.smart_url(services.settings.smart_media_base_url, id_)}" for id_ in ids]
+    urls += [row.image_path for row in rows]
+    for table, column in COLUMNS:
+        if table.endswith("_media"):
+            connection.execute(text(f"delete from {table} where {column} = any(:urls)"), {"urls": urls})
+        else:
+            query = text(f"update {table} set {column} = null where {column} = any(:urls)")
+            connection.execute(query, {"urls": urls})
+    deletions.forget_answers(connection, "media", [what(id_) for id_ in ids])
+    deletions.forget_work(connection, [queue.name for queue in BY_MEDIA], ids)
+    deletions.forget_work(connection, [queue.name for queue in BY_UPLOAD], uploads)
+    for statement in _OF_UPLOADS:
+        connection.execute(statement, {"uploads": uploads})
+    # A row that is still there when ours is gone would be registered anew; so it goes first, should it lie elsewhere.
+    with pending.joined(services, connection) as where:
+        pending.remove(where, uploads)
+    connection.execute(text("delete from media_files where id = any(:ids)"), {"ids": list(ids)})
+
+
+def _of_user(connection: Connection, user_id: int, limit: int) -> list[int]:
+    query = text("select id from live_media where user_id = :user order by id limit :limit")
+    return list(connection.scalars(query, {"user": user_id, "limit": limit}))
+
+
+def _superseded(services: Services, connection: Connection) -> list[int]:
+    days = services.settings.replaced_days
+    if isinstance(days, str):
+        return []
+    query = text("""
+        select id from live_media where replaced_at <= now() - make_interval(secs => :days * 86400)
+        order by id limit 500
+    """)
+    return list(connection.scalars(query, {"days": days}))
+
+
+def _prefixes_of(user_id: int) -> list[str]:
+    folders = sorted({field.folder for field in model.FIELDS.values()})
+    return [
+        f"library/user_{user_id}/",
+        f"{direct_uploads.STAGING}{user_id}/",
+        *(f"temp_images/{folder}/{user_id}-" for folder in folders),
+    ]
+
+
+def _exported(services: Services, user_id: int) -> Iterator[Exported]:
+    """Also what is in the trash, which is the person's still."""
+    after = 0
+    while True:
+        with transaction(services.engine) as connection:
+            rows = connection.execute(_EXPORT, {"user": user_id, "after": after, "limit": _PAGE}).mappings().all()
+            analyses = {row["id"]: store.analysis(connection, row["id"]) for row in rows}
+        for row in rows:
+            found = analyses[row["id"]]
+            removed = bool(row["background_removed"])
+            record: dict[str, Any] = {
+                "media_id": str(row["id"]),
+                "kind": row["data_type"],
+                "original_name": row["original_name"],
+                "state": "trashed" if row["trashed_at"] else "replaced" if row["replaced_at"] else row["status"],
+                "private": row["private"],
+                "width": row["width"],
+                "height": row["height"],
+                "bytes": row["file_size"],
+                "uploaded_at": row["created_at"],
+                "analysis": public_analysis(found, background_removed=removed) if found else None,
+                "focus": row["focus"],
+                "deleted": {"at": row["trashed_at"], "by": row["who"], "why": row["why"]}
+                if row["trashed_at"]
+                else None,
+            }
+            name = row["original_name"] or f"{row['id']}.{row['image_path'].rpartition('.')[2]}"
+            yield Exported(record, name, row["bulk_path"] or row["image_path"].lstrip("/"))
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1]["id"]
+
+
+def register_now(services: Services, pending_id: int, *, user: int | None) -> int | None:
+    """The media id of an upload, which is registered if it is not yet, without being worked on; None where there is no
+    such upload of the user (None: of anybody)."""
+    with transaction(services.pending_engine) as connection:
+        found = pending.by_ids(connection, [pending_id])
+    if not found or user not in {None, found[0].user_id}:
+        return None
+    with transaction(services.engine) as connection:
+        registering.register(connection, found[0], "")
+        media = store.media_of_pending(connection, pending_id)
+    return None if media is None else media.id
+
+
+MEDIA = Kind(
+    name="media",
+    pipeline="media",
+    bucket=lambda services: services.media_bucket,
+    stop=_stop,
+    objects=_objects,
+    erase=_erase,
+    resume=_resume,
+    tables={
+        "media_files": "id",
+        "processing_checklist": "media_id",
+        "media_ai_analysis": "media_id",
+        "media_variants": "media_id",
+        "media_colours": "media_id",
+        "media_callers": "media_id",
+    },
+    item_of=r"^(?:library/.*/([0-9]{1,18})-[^/]*|bulk/[0-9-]+/([0-9]{1,18})[.][^/]*)$",
+    queues=tuple(queue.name for queue in (*BY_MEDIA, *BY_UPLOAD)),
+    of_user=_of_user,
+    prefixes_of=_prefixes_of,
+    exported=_exported,
+    folder="originals",
+    superseded=_superseded,
+    tag="media-",
+    holding=garbage.holding,
+    tidy=lambda services, days: {
+        "presigned_uploads": direct_uploads.forget_presigned(services.engine),
+        "upload_traces": registering.forget_upload_traces(services.engine, days),
+    },
+)
+
+
+def _forget_user(services: Services, connection: Connection, user_id: int) -> int:
+    """The profile, and what is kept of uploads that no image was made of."""
+    removed = sum(connection.execute(statement, {"user": user_id}).rowcount for statement in _OF_PEOPLE)
+    with pending.joined(services, connection) as where:
+        removed += pending.remove_of(where, user_id)
+    return removed
+
+
+PEOPLE = Kind(
+    name="people",
+    pipeline="media",
+    bucket=lambda services: services.media_bucket,
+    stop=lambda _, __, ___: [],
+    objects=lambda _, __: {},
+    erase=lambda _, __, ___: None,
+    tables={},
+    forget_user=_forget_user,
+)
+
+_ROWS = text("""
+    select id, user_id, main_api_id, image_path from media_files where id = any(cast(:ids as bigint[]))
+    order by id for update
+""")
+
+_KEYS = text("""
+    select f.id, f.user_id, f.data_type, f.image_path, f.bulk_path, f.upload_day,
+        (select u.object_key from media_uploads u where u.user_id = f.user_id and u.pending_id = f.main_api_id limit 1)
+            as staged,
+        array(select v.object_key from media_variants v where v.media_id = f.id) as variants,
+        f.status <> 'completed' or exists (select from deletions d
+            where d.kind = 'media' and d.item = f.id and cardinality(d.queues) > 0) as unsure
+    from media_files f where f.id = any(cast(:ids as bigint[]))
+""")
+
+_OF_UPLOADS = (
+    text("delete from reported_analyses where pending_id = any(:uploads)"),
+    text("delete from upload_traces where pending_id = any(:uploads)"),
+    text("delete from media_uploads where pending_id = any(:uploads)"),
+)
+
+_OF_PEOPLE = (
+    *(text(f"delete from {table} where user_id = :user") for table in sorted({table for table, _ in COLUMNS})),
+    text("delete from media_uploads where user_id = :user"),
+)
+
+_EXPORT = text("""
+    select f.*, d.trashed_at, d.who, d.why from media_files f
+    left join deletions d on d.kind = 'media' and d.item = f.id
+    where f.user_id = :user and f.id > :after and d.purging_at is null order by f.id limit :limit
+""")

@@ -1,0 +1,245 @@
+"""HTTP routes that delete and restore images, one or many, and show the trash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+from sqlalchemy import text
+
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, NotFound
+from imgpipe_orchestration.identity.model import Caller
+from imgpipe_orchestration.lifecycle import cdn, trash
+from imgpipe_orchestration.lifecycle.zips import pictures
+from imgpipe_orchestration.media import lifecycle, store
+from imgpipe_orchestration.media.lifecycle import MEDIA
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.deletions import Deletion
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import RowId
+
+router = APIRouter(prefix="/api/media", tags=["media"])
+
+MOST = 1000
+"""Images of one bulk action."""
+
+
+class DeletedAnswer(BaseModel):
+    media_id: str
+    state: Literal["trashed", "purged"]
+    deleted_at: datetime
+    purge_after: datetime
+
+
+class RestoredAnswer(BaseModel):
+    media_id: str
+    state: str
+
+
+class Trashed(DeletedAnswer):
+    user_id: int | None
+    who: str
+    why: str
+
+
+class Trash(BaseModel):
+    images: list[Trashed]
+    next: int | None = Field(description="Pass it as `cursor` to get the page that follows.")
+
+
+def delete(services: Services, media_id: int, caller: Caller, *, purge: bool = False) -> Deletion:
+    """Delete an image.
+
+    Raises:
+        NotFound: there is no such image, or it is somebody else's.
+    """
+    with transaction(services.engine) as connection:
+        owner = connection.scalar(text("select user_id from media_files where id = :id"), {"id": media_id})
+    ids = [media_id] if caller.user is None or owner == caller.user else []
+    try:
+        return trash.delete(
+            services, MEDIA, lifecycle.what(media_id), ids, user=caller.user, who=caller.name, purge=purge
+        )
+    except NotFound:
+        raise NotFound(f"There is no media {media_id}.") from None
+
+
+def restore(services: Services, media_id: int, caller: Caller) -> str:
+    """Take an image out of the trash; returns its state.
+
+    Raises:
+        NotFound: there is no such image, or it is somebody else's.
+        Purged: it is gone for good.
+    """
+    try:
+        trash.restore(services, MEDIA, lifecycle.what(media_id), user=caller.user)
+    except NotFound:
+        raise NotFound(f"There is no media {media_id}.") from None
+    return _state(services, media_id, caller)
+
+
+def _state(services: Services, media_id: int, caller: Caller) -> str:
+    with transaction(services.engine) as connection:
+        media = store.media_file(connection, media_id)
+    if caller.user not in {None, media.user_id}:
+        raise NotFound(f"There is no media {media_id}.")
+    return "ready" if media.recipe is not None else media.status.value
+
+
+@router.get("", dependencies=[Depends(allowed), *KNOWN_ONLY])
+def trashed(
+    services: ServicesDep,
+    state: Literal["trashed"] = "trashed",
+    cursor: RowId | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> Trash:
+    """The trash, newest first."""
+    with transaction(services.engine) as connection:
+        found = deletions.page(connection, MEDIA.name, before=cursor, limit=limit)
+    images = [Trashed(**_answer(one).model_dump(), user_id=one.user_id, who=one.who, why=one.why) for one in found]
+    return Trash(images=images, next=found[-1].id if len(found) == limit else None)
+
+
+class Bulk(BaseModel):
+    """What to do with many images."""
+
+    ids: list[RowId] = Field(min_length=1, max_length=MOST)
+    action: Literal["delete", "purge", "restore", "requeue", "private", "public", "download"]
+
+
+class Done(BaseModel):
+    """What became of one image: its state, or why not."""
+
+    media_id: str
+    success: bool
+    state: str | None = None
+    code: str | None = None
+    error: str | None = None
+
+
+class BulkAnswer(BaseModel):
+    results: list[Done]
+
+
+@router.post("/bulk", response_model=BulkAnswer, responses={200: {"content": {"application/zip": {}}}})
+async def bulk(request: Request, services: ServicesDep, caller: Allowed, wanted: Bulk) -> BulkAnswer | Response:
+    """Do something with up to a thousand images, with an answer for each. `download` answers with a ZIP of the
+    originals."""
+    ids = list(dict.fromkeys(wanted.ids))
+    if wanted.action == "download":
+        named = await run_in_threadpool(originals, services, ids, caller)
+        headers = {"Content-Disposition": 'attachment; filename="images.zip"', "Cache-Control": "no-store"}
+        body = pictures(services.media_bucket, named)
+        return StreamingResponse(body, media_type="application/zip", headers=headers)
+    results = await run_in_threadpool(act_on_all, services, ids, wanted.action, caller)
+    for media_id in ids:
+        request.app.state.hot.forget(media_id)
+    return BulkAnswer(results=results)
+
+
+def act_on_all(services: Services, ids: list[int], action: str, caller: Caller) -> list[Done]:
+    """Do one thing with many images; each may fail alone."""
+    act = _ACTIONS[action]
+    results = []
+    for media_id in ids:
+        try:
+            results.append(Done(media_id=str(media_id), success=True, state=act(services, media_id, caller)))
+        except ImgpipeError as error:
+            if error.report:  # a store is away, so that nothing else would go better
+                raise
+            code = error.code
+            results.append(Done(media_id=str(media_id), success=False, code=code, error=error.public))
+    return results
+
+
+def originals(services: Services, ids: list[int], caller: Caller) -> Iterator[tuple[str, str, int | None]]:
+    """The originals of some images for a ZIP.
+
+    Raises:
+        NotFound: none of them is there.
+    """
+    found = []
+    with transaction(services.engine) as connection:
+        for media_id in ids:
+            try:
+                media = store.media_file(connection, media_id)
+            except (NotFound, deletions.Deleted):
+                continue
+            if media.bulk_path and caller.user in {None, media.user_id}:
+                extension = media.bulk_path.rpartition(".")[2]
+                found.append((f"{media.id}.{extension}", media.bulk_path, media.file_size))
+    if not found:
+        raise NotFound("None of these images has an original.")
+    return iter(found)
+
+
+def _set_private(services: Services, media_id: int, caller: Caller, *, private: bool) -> str:
+    _state(services, media_id, caller)
+    with transaction(services.engine) as connection:
+        store.set_private(connection, media_id, private=private)
+        cdn.order(services, connection, [f"{MEDIA.tag}{media_id}"])
+    return "private" if private else "public"
+
+
+def _requeue(services: Services, media_id: int, caller: Caller) -> str:
+    _state(services, media_id, caller)
+    if not services.claims.requeue(store.MEDIA, [media_id]):
+        raise BadInput(f"Media {media_id} has not failed; there is nothing to requeue.")
+    return "waiting"
+
+
+_ACTIONS: dict[str, Callable[[Services, int, Caller], str]] = {
+    "delete": lambda services, media_id, caller: delete(services, media_id, caller).state,
+    "purge": lambda services, media_id, caller: delete(services, media_id, caller, purge=True).state,
+    "restore": restore,
+    "requeue": _requeue,
+    "private": lambda services, media_id, caller: _set_private(services, media_id, caller, private=True),
+    "public": lambda services, media_id, caller: _set_private(services, media_id, caller, private=False),
+}
+
+
+@router.delete("/{media_id}", status_code=202, responses={404: {"description": "Unknown, or somebody else's"}})
+async def delete_image(
+    media_id: RowId, request: Request, services: ServicesDep, caller: Allowed, purge: bool = False
+) -> DeletedAnswer:
+    """Delete an image: it can be restored for TRASH_DAYS, or with `purge=true` not at all. May be repeated."""
+    found = await run_in_threadpool(delete, services, media_id, caller, purge=purge)
+    request.app.state.hot.forget(media_id)
+    return _answer(found)
+
+
+@router.delete("/pending/{image_id}", status_code=202)
+async def delete_upload(
+    image_id: RowId, request: Request, services: ServicesDep, caller: Allowed, purge: bool = False
+) -> DeletedAnswer:
+    """Delete an upload by the `id` that it was answered with, also before it is processed."""
+    media_id = await run_in_threadpool(lifecycle.register_now, services, image_id, user=caller.user)
+    if media_id is None:
+        raise NotFound(f"There is no pending image {image_id}.")
+    return await delete_image(media_id, request, services, caller, purge)
+
+
+@router.post(
+    "/{media_id}/restore",
+    responses={404: {"description": "Unknown, or somebody else's"}, 410: {"description": "Purged"}},
+)
+async def restore_image(media_id: RowId, request: Request, services: ServicesDep, caller: Allowed) -> RestoredAnswer:
+    """Take an image out of the trash: as it was, under the same URL, and nothing is bought again."""
+    state = await run_in_threadpool(restore, services, media_id, caller)
+    request.app.state.hot.forget(media_id)
+    return RestoredAnswer(media_id=str(media_id), state=state)
+
+
+def _answer(found: Deletion) -> DeletedAnswer:
+    state: Literal["trashed", "purged"] = "trashed" if found.purging_at is None else "purged"
+    return DeletedAnswer(
+        media_id=str(found.item), state=state, deleted_at=found.trashed_at, purge_after=found.purge_after
+    )

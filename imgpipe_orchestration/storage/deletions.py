@@ -1,0 +1,290 @@
+"""What was deleted: the trash, and tombstones of what was purged.
+
+    (none) ──add──► trashed ──begin──► being purged ──end──► purged (a tombstone)
+       ▲               │
+       └────remove─────┘
+
+A row is found by `what`, the name under which the ledger of paid calls knows the thing as well: no call is begun for
+what has a row. Times are the database's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.errors import Gone
+from imgpipe_orchestration.storage.claims import Claims, Item
+from imgpipe_orchestration.storage.queues import Queue
+
+PURGES = Queue("purges", max_attempts=10)
+"""What is to be removed for good; item ids are those of `deletions`."""
+
+DELETED = "It was deleted."
+
+
+class Deleted(Gone):
+    """It was deleted, and is not shown any more."""
+
+
+class Purged(Gone):
+    """It was deleted for good, and cannot be restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something to delete. `addresses` are digests of its URLs and object keys, `queues` those it was withdrawn from,
+    which it goes back to when it is restored."""
+
+    what: str
+    item: int
+    user_id: int | None
+    addresses: Sequence[UUID] = ()
+    queues: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """One row of `deletions`."""
+
+    id: int
+    what: str
+    kind: str
+    item: int
+    user_id: int | None
+    who: str
+    why: str
+    queues: list[str]
+    trashed_at: datetime
+    purge_after: datetime
+    purging_at: datetime | None
+    purged_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        return "trashed" if self.purging_at is None else "purged"
+
+
+_COLUMNS = ", ".join(Deletion.__slots__)
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What a sweep found of things that are said to be purged: object keys (the first of them), and rows."""
+
+    objects: list[str]
+    rows: int
+
+
+def digest(secret: str, address: str) -> UUID:
+    """What stands for a URL's path or an object key: without `secret` nobody can tell which."""
+    return UUID(bytes=hmac.digest(secret.encode(), b"address " + address.encode(), hashlib.sha256)[:16])
+
+
+def add(
+    connection: Connection,
+    claims: Claims,
+    kind: str,
+    things: Sequence[Thing],
+    *,
+    who: str,
+    why: str,
+    days: float,
+) -> None:
+    """Put things into the trash for `days`; those that should be purged at once (0) are enqueued for it, also when
+    they were in the trash already. One that is there keeps its date and reason otherwise."""
+    values = {
+        "kind": kind,
+        "who": who,
+        "why": why,
+        "days": days,
+        "things": json.dumps([_values(one) for one in things]),
+    }
+    connection.execute(_ADD, values)
+    if days <= 0:
+        hasten(connection, claims, [thing.what for thing in things])
+
+
+def hasten(connection: Connection, claims: Claims, whats: Sequence[str]) -> None:
+    """Purge things of the trash at once."""
+    ids = list(connection.scalars(_HASTEN, {"whats": list(whats)}))
+    claims.enqueue(connection, PURGES, [Item(id_) for id_ in ids], again=True)
+
+
+def order_due(connection: Connection, claims: Claims, *, limit: int) -> int:
+    """Enqueue the purge of what has been in the trash for long enough, up to `limit`; returns how many."""
+    ids = list(connection.scalars(_DUE, {"limit": limit}))
+    return claims.enqueue(connection, PURGES, [Item(id_) for id_ in ids], again=True)
+
+
+def find(connection: Connection, what: str, *, lock: bool = False) -> Deletion | None:
+    """The deletion of a thing, if it was deleted; with `lock` it stays as it is until the transaction ends."""
+    query = text(f"select {_COLUMNS} from deletions where what = :what {'for update' if lock else ''}")
+    row = connection.execute(query, {"what": what}).one_or_none()
+    return None if row is None else Deletion(*row)
+
+
+def is_deleted(connection: Connection, what: str) -> bool:
+    """Whether a thing was deleted."""
+    return connection.scalar(text("select 1 from deletions where what = :what"), {"what": what}) is not None
+
+
+def was_at(connection: Connection, address: UUID) -> bool:
+    """Whether something was deleted that had this address."""
+    query = text("select 1 from deletions where addresses @> array[cast(:address as uuid)] limit 1")
+    return connection.scalar(query, {"address": address}) is not None
+
+
+def remove(connection: Connection, claims: Claims, what: str) -> Deletion | None:
+    """Take a thing out of the trash; None where it is not in it.
+
+    Raises:
+        Purged: its purge has begun.
+    """
+    deletion = find(connection, what, lock=True)
+    if deletion is None:
+        return None
+    if deletion.purging_at is not None:
+        raise Purged("It was deleted for good, and cannot be restored.")
+    claims.withdraw(connection, PURGES, [deletion.id], "It was restored.")
+    connection.execute(text("delete from deletions where id = :id"), {"id": deletion.id})
+    return deletion
+
+
+def page(connection: Connection, kind: str, *, before: int | None = None, limit: int) -> list[Deletion]:
+    """The trash of a kind, newest first; `before` is the `id` of the last one of the previous page."""
+    rows = connection.execute(_PAGE, {"kind": kind, "before": before, "limit": limit})
+    return [Deletion(*row) for row in rows]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many things of each kind are in the trash."""
+    query = text("select kind, count(*) from deletions where purged_at is null group by kind order by kind")
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def begin(connection: Connection, ids: Sequence[int]) -> list[Deletion]:
+    """The purge of these begins: from now on they cannot be restored. Returns those that are not purged yet."""
+    return [Deletion(*row) for row in connection.execute(_BEGIN, {"ids": list(ids)})]
+
+
+def end(connection: Connection, objects: Mapping[int, int]) -> None:
+    """These are purged; `objects` says of each how many objects it had."""
+    values = {"ids": list(objects), "objects": list(objects.values())}
+    connection.execute(_END, values)
+
+
+def of_user(connection: Connection, user_id: int, *, limit: int) -> list[int]:
+    """The first deletions of a user's things that are not purged yet."""
+    query = text("select id from deletions where user_id = :user and purged_at is null order by id limit :limit")
+    return list(connection.scalars(query, {"user": user_id, "limit": limit}))
+
+
+def _values(thing: Thing) -> dict[str, Any]:
+    return {
+        "what": thing.what,
+        "item": thing.item,
+        "user_id": thing.user_id,
+        "addresses": [str(address) for address in thing.addresses],
+        "queues": list(thing.queues),
+    }
+
+
+# --- what was paid for -----------------------------------------------------------------------------------------------
+
+
+def forget_work(connection: Connection, queues: Iterable[str], ids: Sequence[int]) -> None:
+    """Remove what queues know of items, with the texts of their errors."""
+    values = {"queues": list(queues), "ids": list(ids)}
+    for table in ("work_attempts", "work_items"):
+        connection.execute(text(f"delete from {table} where queue = any(:queues) and item_id = any(:ids)"), values)
+
+
+def forget_answers(connection: Connection, pipeline: str, items: Sequence[str]) -> None:
+    """Remove the paid answers that were only used for these items (names as of `Buyer.item`). The uses stay with what
+    they cost, without the words of their errors."""
+    values = {"pipeline": pipeline, "items": list(items)}
+    connection.execute(_FORGET_ANSWERS, values)
+    connection.execute(_FORGET_ERRORS, values)
+
+
+def forget_person(connection: Connection, user_id: int, queues: Sequence[str], pipelines: Sequence[str]) -> int:
+    """Remove what shared tables know of a user: kept answers, jobs, the tenant's name in some queues and in the uses of
+    some pipelines' paid calls. Returns how many rows."""
+    values = {"user": str(user_id), "queues": list(queues), "pipelines": list(pipelines)}
+    return sum(connection.execute(statement, values).rowcount for statement in _FORGET_PERSON)
+
+
+_ADD = text("""
+    insert into deletions (what, kind, item, user_id, who, why, addresses, queues, purge_after)
+    select what, :kind, item, user_id, :who, :why, addresses, queues, now() + make_interval(secs => :days * 86400)
+    from jsonb_to_recordset(cast(:things as jsonb))
+        as n (what text, item bigint, user_id bigint, addresses uuid[], queues text[])
+    on conflict (what) do nothing
+""")
+
+_HASTEN = text("""
+    update deletions set purge_after = least(purge_after, now()) where what = any(:whats) and purging_at is null
+    returning id
+""")
+
+_DUE = text("""
+    select id from deletions d where purging_at is null and purge_after <= now()
+    and not exists (select from work_items w where w.queue = 'purges' and w.item_id = d.id
+        and w.state in ('waiting', 'claimed', 'failed'))
+    order by purge_after, id limit :limit
+""")
+
+_PAGE = text(f"""
+    select {_COLUMNS} from deletions where kind = :kind and purged_at is null and purging_at is null
+    and (cast(:before as bigint) is null or id < :before) order by id desc limit :limit
+""")
+
+_BEGIN = text(f"""
+    with these as (
+        select id from deletions where id = any(cast(:ids as bigint[])) and purged_at is null order by id for update
+    )
+    update deletions d set purging_at = coalesce(d.purging_at, now()) from these where d.id = these.id
+    returning {", ".join(f"d.{name}" for name in Deletion.__slots__)}
+""")
+
+_END = text("""
+    update deletions d set purged_at = now(), objects = d.objects + n.objects
+    from unnest(cast(:ids as bigint[]), cast(:objects as integer[])) as n (id, objects)
+    where d.id = n.id and d.purged_at is null
+""")
+
+_FORGET_ANSWERS = text("""
+    delete from paid_calls c using (
+        select distinct key from paid_call_uses where pipeline = :pipeline and item = any(:items)) as mine
+    where c.key = mine.key and not exists (
+        select from paid_call_uses u where u.key = c.key and (u.pipeline <> :pipeline or u.item <> all(:items))
+        and not exists (select from deletions d where d.what = u.item and d.purged_at is not null))
+""")
+
+_FORGET_ERRORS = text("""
+    update paid_call_uses set error = null
+    where pipeline = :pipeline and item = any(:items) and error is not null
+""")
+
+_FORGET_PERSON = (
+    text("delete from kept_answers where caller = :user"),
+    text("delete from job_instances where user_id in (:user, 'user_' || :user)"),
+    text("""
+        delete from work_attempts a using work_items w where w.queue = a.queue and w.item_id = a.item_id
+        and w.tenant = :user and w.queue = any(:queues)
+    """),
+    text("delete from work_items where tenant = :user and queue = any(:queues)"),
+    text("delete from work_turns where tenant = :user and queue = any(:queues)"),
+    text("""
+        update paid_call_uses set tenant = '', error = null where tenant = :user and pipeline = any(:pipelines)
+    """),
+)

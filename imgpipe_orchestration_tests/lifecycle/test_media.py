@@ -1,0 +1,273 @@
+"""Deleting an image: who may, what is shown, restore, purge, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from imgpipe_orchestration.errors import LeaseLost
+from imgpipe_orchestration.lifecycle import sweep
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.storage.deletions import PURGES
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+SHOWN = ("/serve/{}", "/api/images/{}", "/picture/{}", "/api/images/{}/info", "/api/images/{}/analysis")
+
+
+def gone(gateway: Gateway, path: str, code: str = "deleted") -> bool:
+    answer = gateway.get(path, **gateway.as_worker) if path.startswith("/api/media") else gateway.get(path)
+    if answer.status_code != 410:
+        return False
+    assert answer.json()["code"] == code
+    assert answer.headers["Cache-Control"] == "no-store"
+    return True
+
+
+def test_a_deleted_image_is_nowhere_any_more_and_restored_it_is_as_before(seeing_gateway: Gateway) -> None:
+    gateway = seeing_gateway
+    media_id = finished(gateway)
+    twin = finished(gateway, seed=1, user=USER)  # the same bytes, so that there is a duplicate
+    path = gateway.rows("select image_path from media_files where id = :id", id=media_id)[0].image_path
+    before = gateway.get(f"/serve/{media_id}").content
+    analysis = gateway.get(f"/api/media/analysis/{media_id}", **gateway.as_worker).json()
+    assert gateway.get(f"/api/media/duplicates/{twin}", **gateway.as_worker).json()["identical_bytes"]
+    bought = gateway.rows("select count(*) from paid_call_uses where outcome = 'bought'")[0][0]
+
+    answer = delete(gateway, media_id)
+    assert answer.status_code == 202
+    said = answer.json()
+    assert {**said, "deleted_at": "", "purge_after": ""} == {
+        "media_id": str(media_id), "state": "trashed", "deleted_at": "", "purge_after": ""
+    }  # fmt: skip
+    assert delete(gateway, media_id).json() == said
+    for one in (*SHOWN, "/api/media/analysis/{}"):
+        assert gone(gateway, one.format(media_id)), one
+    assert gone(gateway, path)
+    assert f"/{media_id}?" not in gateway.session.get(f"{gateway.url}/users/me", headers=gateway.as_user(USER)).text
+    duplicates = gateway.get(f"/api/media/duplicates/{twin}", **gateway.as_worker).json()
+    assert duplicates["identical_bytes"] == duplicates["identical_pixels"] == duplicates["similar"] == []
+    found = gateway.get("/api/media/search", **gateway.as_worker).json()
+    assert str(media_id) not in {str(one.get("media_id", one.get("id"))) for one in found["images"]}
+
+    (listed,) = call(gateway, "GET", "/api/media?state=trashed").json()["images"]
+    assert (listed["media_id"], listed["who"], listed["why"]) == (str(media_id), f"user {USER}", "asked for")
+
+    back = call(gateway, "POST", f"/api/media/{media_id}/restore", USER)
+    assert (back.status_code, back.json()) == (200, {"media_id": str(media_id), "state": "ready"})
+    assert gateway.get(f"/serve/{media_id}").content == before
+    assert gateway.get(f"/api/media/analysis/{media_id}", **gateway.as_worker).json() == analysis
+    gateway.run_due("again")
+    assert gateway.rows("select count(*) from paid_call_uses where outcome = 'bought'")[0][0] == bought
+    assert purge(gateway)["purged"] == 0
+
+
+def test_what_is_purged_leaves_a_tombstone_and_the_money(seeing_gateway: Gateway) -> None:
+    gateway = seeing_gateway
+    media_id, other = finished(gateway, seed=1), finished(gateway, seed=2)
+    spent = gateway.rows("select sum(cost_usd), count(*) from paid_call_uses")[0]
+    theirs = {key for key in keys(gateway) if f"/{other}-" in key or f"/{other}." in key}
+    path = gateway.rows("select image_path from media_files where id = :id", id=media_id)[0].image_path
+
+    assert delete(gateway, media_id, purge="true").status_code == 202
+    assert purge(gateway)["purged"] == 1
+
+    assert keys(gateway) == theirs
+    for table, column in {"media_files": "id", "media_ai_analysis": "media_id", "media_variants": "media_id"}.items():
+        assert not gateway.rows(f"select from {table} where {column} = :id", id=media_id)
+    assert not gateway.rows("select from pending_images where image_path = :path", path=path)
+    assert gateway.rows("select sum(cost_usd), count(*) from paid_call_uses")[0] == spent
+    items = {row.item for row in gateway.rows("select u.item from paid_calls c join paid_call_uses u using (key)")}
+    assert items == {f"media/{other}"}
+    (tombstone,) = gateway.rows("select * from deletions")
+    assert (tombstone.item, tombstone.who, tombstone.purged_at is not None) == (media_id, f"user {USER}", True)
+    assert gone(gateway, f"/serve/{media_id}") and gone(gateway, path)
+    assert gone(gateway, f"/api/images/{media_id}/info")
+    answer = call(gateway, "POST", f"/api/media/{media_id}/restore", USER)
+    assert (answer.status_code, answer.json()["code"]) == (410, "purged")
+    assert sweep.of_everything(gateway.services).clean
+    gateway.run_due("after")
+    assert not gateway.rows("select from media_files where id = :id", id=media_id)
+
+
+def test_an_answer_that_another_image_shares_stays(seeing_gateway: Gateway) -> None:
+    gateway = seeing_gateway
+    one, twin = finished(gateway, seed=1), finished(gateway, seed=1)
+    answers = gateway.rows("select count(*) from paid_calls")[0][0]
+    delete(gateway, one, purge="true")
+    purge(gateway)
+    assert gateway.rows("select count(*) from paid_calls")[0][0] == answers
+    delete(gateway, twin, purge="true")
+    purge(gateway)
+    assert gateway.rows("select count(*) from paid_calls")[0][0] == 0
+
+
+def test_only_the_owner_a_service_and_an_operator_may(gateway: Gateway) -> None:
+    media_id = finished(gateway)
+    stranger = delete(gateway, media_id, user=7)
+    unknown = delete(gateway, 10**9)
+    assert (stranger.status_code, unknown.status_code) == (404, 404)
+    assert gateway.session.delete(f"{gateway.url}/api/media/{media_id}", timeout=30).status_code == 401
+    by_service = gateway.session.delete(f"{gateway.url}/api/media/{media_id}", headers=gateway.as_worker, timeout=30)
+    assert by_service.status_code == 202
+    assert delete(gateway, media_id, user=7).status_code == 404
+    assert call(gateway, "POST", f"/api/media/{media_id}/restore", 7).status_code == 404
+    assert call(gateway, "POST", f"/api/media/{media_id}/restore").status_code == 200
+
+
+def test_a_private_image_is_not_opened_by_its_signed_url(gateway: Gateway) -> None:
+    media_id = finished(gateway)
+    call(gateway, "PUT", f"/api/media/{media_id}/privacy", USER, json={"private": True})
+    url = call(gateway, "POST", f"/api/media/{media_id}/signed-url", USER).json()["url"].removeprefix(gateway.url)
+    assert gateway.get(url).status_code == 200
+    delete(gateway, media_id)
+    assert gone(gateway, url)
+
+
+def test_an_upload_that_nobody_has_looked_at_is_deleted_by_its_number(gateway: Gateway) -> None:
+    upload = gateway.upload(USER, product_image=picture()).json()["images"][0]
+    assert call(gateway, "DELETE", f"/api/media/pending/{upload['id']}", 7).status_code == 404
+    assert call(gateway, "DELETE", f"/api/media/pending/{upload['id']}", USER).status_code == 202
+    assert gone(gateway, upload["image_path"])
+    assert gateway.me()["product_media"] == []
+    assert gateway.get("/api/media/pending/all", **gateway.as_worker).json() == {"images": [], "total": 0}
+    gateway.run_due()
+    assert not gateway.rows("select from media_variants")
+
+
+def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins: StandInAccess) -> None:
+    gateway = seeing_gateway
+    upload = gateway.upload(USER, product_image=picture()).json()["images"][0]
+    from imgpipe_orchestration.media import stages
+    from imgpipe_orchestration_tests.media.worker import today
+
+    stages.retrieve_stage(gateway.services, "run-1", today())
+    (media,) = gateway.rows("select id from media_files where main_api_id = :id", id=upload["id"])
+    delete(gateway, media.id, purge="true")
+    stages.analyse_stage(gateway.services, "run-1")
+    stages.resize_stage(gateway.services, "run-1")
+    assert standins.calls("openai") == standins.calls("google") == []
+    purge(gateway)
+    assert keys(gateway) == set()
+
+
+def test_nothing_is_bought_for_a_deleted_image_in_the_middle_of_its_analysis(
+    seeing_gateway: Gateway, standins: StandInAccess
+) -> None:
+    from imgpipe_orchestration.storage.ledger import Buyer, PaidCall
+
+    gateway = seeing_gateway
+    media_id = finished(gateway)
+    delete(gateway, media_id)
+    call_ = PaidCall.of("openai", "vision", "gpt", inputs=["another question"])
+
+    def purchase() -> None:
+        pytest.fail("it was bought")
+
+    with pytest.raises(LeaseLost):
+        gateway.services.ledger.buy(call_, purchase, buyer=Buyer("media", f"media/{media_id}"))  # type: ignore[arg-type]
+
+
+def test_every_gateway_answers_410_within_seconds(make_gateway: Callable[..., Gateway]) -> None:
+    one, two = make_gateway(), make_gateway()
+    media_id = finished(one)
+    assert one.get(f"/serve/{media_id}").status_code == two.get(f"/serve/{media_id}").status_code == 200
+    delete(one, media_id)
+    assert gone(one, f"/serve/{media_id}")
+    wait_for(lambda: gone(two, f"/serve/{media_id}"), "the other gateway's 410", 6, every=0.1)
+
+
+def test_a_gateway_that_is_not_told_looks_for_itself(make_gateway: Callable[..., Gateway]) -> None:
+    one, two = make_gateway(), make_gateway()
+    media_id = finished(one)
+    assert two.get(f"/serve/{media_id}").status_code == 200
+    _mute(one)
+    delete(one, media_id)
+    wait_for(lambda: gone(two, f"/serve/{media_id}"), "the other gateway's 410", 30, every=0.1)
+
+
+def _mute(gateway: Gateway) -> None:
+    """The database tells nobody of deletions."""
+    with transaction(gateway.services.engine) as connection:
+        connection.exec_driver_sql("alter table deletions disable trigger tell_deleted")
+
+
+def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash(gateway: Gateway) -> None:
+    old = finished(gateway, field="profile_image", seed=1)
+    new = finished(gateway, field="profile_image", seed=2)
+    assert gateway.get(f"/serve/{old}").status_code == gateway.get(f"/serve/{new}").status_code == 200
+    purge(gateway)
+    assert gateway.get(f"/serve/{old}").status_code == 200
+    with transaction(gateway.services.engine) as connection:
+        connection.exec_driver_sql(
+            "update media_files set replaced_at = now() - interval '31 days' where replaced_at is not null"
+        )
+    purge(gateway)
+    assert gone(gateway, f"/serve/{old}")
+    (listed,) = call(gateway, "GET", "/api/media?state=trashed").json()["images"]
+    assert (listed["media_id"], listed["who"], listed["why"]) == (str(old), "imgpipe", "replaced")
+    assert call(gateway, "POST", f"/api/media/{old}/restore").status_code == 200
+    purge(gateway)
+    assert gateway.get(f"/serve/{old}").status_code == gateway.get(f"/serve/{new}").status_code == 200
+
+
+def test_keep_keeps_replaced_images_and_no_days_in_the_trash_purge_at_once(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    gateway = make_gateway(replaced_days="keep", trash_days=0)
+    old = finished(gateway, field="profile_image", seed=1)
+    new = finished(gateway, field="profile_image", seed=2)
+    with transaction(gateway.services.engine) as connection:
+        connection.exec_driver_sql("update media_files set replaced_at = now() - interval '31 years'")
+    assert purge(gateway)["ordered_replaced"] == 0
+    delete(gateway, new)
+    assert purge(gateway)["purged"] == 1
+    assert not any(f"/{new}-" in key for key in keys(gateway))
+    assert gateway.get(f"/serve/{old}").status_code == 200
+
+
+def test_the_trash_is_emptied_when_its_time_has_come_by_the_databases_clock(gateway: Gateway) -> None:
+    media_id = finished(gateway)
+    delete(gateway, media_id)
+    assert purge(gateway)["purged"] == 0
+    with transaction(gateway.services.engine) as connection:
+        connection.exec_driver_sql("update deletions set purge_after = now() - interval '1 second'")
+    assert purge(gateway)["purged"] == 1
+
+
+def test_many_are_dealt_with_one_by_one(gateway: Gateway) -> None:
+    mine, theirs = finished(gateway, seed=1), finished(gateway, seed=2, user=7)
+    answer = call(gateway, "POST", "/api/media/bulk", USER, json={"ids": [mine, theirs, 10**9], "action": "delete"})
+    assert [(one["media_id"], one["success"], one["state"], one["code"]) for one in answer.json()["results"]] == [
+        (str(mine), True, "trashed", None),
+        (str(theirs), False, None, "not-found"),
+        (str(10**9), False, None, "not-found"),
+    ]  # fmt: skip
+    assert gone(gateway, f"/serve/{mine}")
+    ids = {"ids": [mine, theirs]}
+    restored = call(gateway, "POST", "/api/media/bulk", json={**ids, "action": "restore"}).json()["results"]
+    assert [one["state"] for one in restored] == ["ready", "ready"]
+    private = call(gateway, "POST", "/api/media/bulk", json={**ids, "action": "private"}).json()["results"]
+    assert [one["state"] for one in private] == ["private", "private"]
+    assert gateway.get(f"/serve/{mine}").status_code == 403
+    zipped = call(gateway, "POST", "/api/media/bulk", json={**ids, "action": "download"})
+    assert zipped.headers["Content-Type"] == "application/zip" and zipped.content[:2] == b"PK"
+    too_many = call(gateway, "POST", "/api/media/bulk", json={"ids": list(range(1, 1002)), "action": "delete"})
+    assert too_many.status_code == 422
+
+
+def test_a_failed_image_leaves_the_failures_when_it_is_deleted(gateway: Gateway) -> None:
+    upload = gateway.upload(USER, product_image=picture()).json()["images"][0]
+    gateway.services.media_bucket.put(upload["image_path"][1:], b"\x89PNG not quite", content_type="image/png")
+    gateway.run_due()
+    (letter,) = gateway.services.claims.failures(store.MEDIA)
+    delete(gateway, letter.item_id)
+    assert gateway.services.claims.failures(store.MEDIA) == []
+    delete(gateway, letter.item_id, purge="true")
+    purge(gateway)
+    assert keys(gateway) == set()
+    assert gateway.services.claims.failures(PURGES) == []
