@@ -121,7 +121,6 @@ RULES: dict[Rule, str] = {
         GET /api/avatars/tasks/{task_id}/export
         GET /api/avatars/figures
         GET /api/avatars/cleanup
-        GET /api/media
         GET /api/customers/{customer_id:any_text}/image-config
         GET /api/jobs
         GET /api/jobs/{job_id}
@@ -146,12 +145,14 @@ RULES: dict[Rule, str] = {
         GET /avatars/{task_id}
         GET /avatars/{task_id}/export
         GET /avatars/{task_id}/{person_id}/{name}
+        GET /trash
         GET /components
         GET /docs
         GET /docs/{name}
         POST /logout: sign out
     """,
     OPERATOR: """
+        GET /api/media
         POST /api/avatars/tasks: ask for avatars
         POST /api/avatars/tasks/{task_id}/cancel: cancel avatars
         POST /api/avatars/tasks/{task_id}/retry-failed: requeue
@@ -169,6 +170,9 @@ RULES: dict[Rule, str] = {
         POST /media/{media_id}/requeue: requeue
         POST /media/{media_id}/focus: set focus
         POST /media/{media_id}/focus/forget: forget focus
+        POST /trash/delete: delete
+        POST /trash/restore: restore
+        POST /trash/purge: purge
         POST /upload: upload
         POST /listings: upload
         POST /listings/{image_id}/requeue: requeue
@@ -190,6 +194,8 @@ RULES: dict[Rule, str] = {
         POST /keys: create key
         POST /keys/{name}/revoke: revoke key
         GET /audit
+        GET /erasures
+        POST /erasures: erase user
         PUT /api/customers/{customer_id:any_text}/image-config: switch auto-marker
         POST /cron-jobs: create cron job
         PATCH /cron-jobs/{job_id}: change cron job

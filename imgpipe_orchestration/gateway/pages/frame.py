@@ -63,6 +63,8 @@ NAVIGATION = (
     ("/vision-reports", "Vision reports", "viewer"),
     ("/avatars", "Avatars", "viewer"),
     ("/failures", "Failures", "viewer"),
+    ("/trash", "Trash", "viewer"),
+    ("/erasures", "Erasures", "admin"),
     ("/keys", "Keys", "admin"),
     ("/audit", "Audit", "admin"),
     ("/components", "Components", "viewer"),

@@ -37,5 +37,9 @@ def about(name: str) -> About:
 
 
 def about_queue(queue: str, settings: Settings) -> About | None:
-    """The pipeline that a queue belongs to; None when no pipeline has the queue (any more)."""
-    return next((about(name) for name, of in PIPELINES.items() if queue in {one.name for one in of(settings)}), None)
+    """The pipeline that a queue belongs to; None when no pipeline of a page has the queue (any more)."""
+    return next((one for one in ABOUT if queue in _queues(one.name, settings)), None)
+
+
+def _queues(name: str, settings: Settings) -> set[str]:
+    return {queue.name for queue in PIPELINES[name](settings)} if name in PIPELINES else set()

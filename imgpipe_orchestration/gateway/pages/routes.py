@@ -23,6 +23,7 @@ from imgpipe_orchestration.gateway.pages import (
     overview,
     processing,
     static,
+    trash,
     upload,
     vision_reports,
 )
@@ -30,11 +31,11 @@ from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import not_a_page
 from imgpipe_orchestration.gateway.session import Attempts
 
-_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components, docs, identity)
+_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components, docs)
 _DOORS = (login, sign_in, static, events)
 
 router = APIRouter()
-for _page in (*_PAGES, *_DOORS):
+for _page in (*_PAGES, identity, trash, *_DOORS):
     router.include_router(_page.router)
 
 
