@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from imgpipe_orchestration.devstack.mongo import Mongo
@@ -127,10 +127,11 @@ def make_plan(
 
 
 def _first_day(data_dir: Path) -> str:
-    """The day (UTC) on which our database was made: no upload in it is older, so no day before is shown as missing."""
+    """The day (UTC) before our database was made. No upload in it is older, so few days are shown as missing; and a
+    backfill over two days can be tried at once."""
     version = data_dir / "postgres" / "PG_VERSION"
     made = datetime.fromtimestamp(version.stat().st_mtime, UTC) if version.is_file() else datetime.now(UTC)
-    return made.date().isoformat()
+    return (made.date() - timedelta(days=1)).isoformat()
 
 
 def _choose(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -220,14 +220,16 @@ def test_the_code_servers_socket_fits_whatever_the_data_folder(tmp_path: Path) -
     assert code_socket(deep) != code_socket(deep / "other"), "two stacks never share one"
 
 
-def test_partitions_begin_with_our_database_and_elsewhere_as_they_are_told_to(tmp_path: Path) -> None:
+def test_partitions_begin_the_day_before_our_database_and_elsewhere_as_they_are_told_to(tmp_path: Path) -> None:
     """Dagster shows every day before the first upload as missing."""
-    assert make_plan(tmp_path, {}).shared["MEDIA_FIRST_DAY"] == datetime.now(UTC).date().isoformat()
+    assert (
+        make_plan(tmp_path, {}).shared["MEDIA_FIRST_DAY"] == (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
+    )
     version = tmp_path / "postgres" / "PG_VERSION"
     version.parent.mkdir()
     version.write_text("16")
     os.utime(version, (1_767_500_000, 1_767_500_000))
-    assert make_plan(tmp_path, {}).shared["MEDIA_FIRST_DAY"] == "2026-01-04"
+    assert make_plan(tmp_path, {}).shared["MEDIA_FIRST_DAY"] == "2026-01-03"
     assert make_plan(tmp_path, {"MEDIA_FIRST_DAY": "2025-05-01"}).shared["MEDIA_FIRST_DAY"] == "2025-05-01"
     yours = {"DATABASE_URL": "postgresql://127.0.0.1/yours"}
     assert make_plan(tmp_path, yours).shared["MEDIA_FIRST_DAY"] == "2020-01-01"

@@ -15,6 +15,7 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import run, today
 
 SHOWN = ("/serve/{}", "/api/images/{}", "/picture/{}", "/api/images/{}/info", "/api/images/{}/analysis")
 
@@ -142,14 +143,10 @@ def test_an_upload_that_nobody_has_looked_at_is_deleted_by_its_number(gateway: G
 def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins: StandInAccess) -> None:
     gateway = seeing_gateway
     upload = gateway.upload(USER, product_image=picture()).json()["images"][0]
-    from imgpipe_orchestration.media import stages
-    from imgpipe_orchestration_tests.media.worker import today
-
-    stages.retrieve_stage(gateway.services, "run-1", today())
+    run(gateway.services, "run-1", today(), "retrieve_file")
     (media,) = gateway.rows("select id from media_files where main_api_id = :id", id=upload["id"])
     delete(gateway, media.id, purge="true")
-    stages.analyse_stage(gateway.services, "run-1")
-    stages.resize_stage(gateway.services, "run-1")
+    gateway.run_due()
     assert standins.calls("openai") == standins.calls("google") == []
     purge(gateway)
     assert keys(gateway) == set()
