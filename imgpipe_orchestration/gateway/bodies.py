@@ -78,6 +78,7 @@ class Body:
         self._bytes = 0
         self._started = False
         self._refused: ImgpipeError | None = None
+        self._unreadable = False
         self._turns = turns
         self._places = 0
 
@@ -126,6 +127,7 @@ class Body:
                 message["body"] = self._form.rewritten(message.get("body", b""), last=not self._expected)
             except ImgpipeError as error:
                 self._refused = error
+                self._unreadable = not self._page
                 raise
         if self._turns is not None and not self._expected and message["type"] == "http.request":
             self._places = await self._turns.take(self._bytes)
@@ -138,13 +140,13 @@ class Body:
             self._places = 0
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on. Once the body was refused, drop the application's answer, unless it is a page for a
-        browser: `end` sends the refusal.
+        """Pass the answer on. Once the body was refused, drop the application's answer: `end` sends the refusal. Only
+        a page about a form that cannot be read is as good as ours.
 
         An answer that is sent before the end of the body closes the connection, because uvicorn would otherwise go on
         reading the body for as long as the client sends.
         """
-        if self._refused is not None and not self._started and not _is_page(message):
+        if self._refused is not None and not self._started and not (self._unreadable and _is_page(message)):
             return
         self._started = True
         if self._expected and message["type"] == "http.response.start":

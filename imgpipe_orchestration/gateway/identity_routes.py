@@ -15,6 +15,7 @@ from imgpipe_orchestration.identity import audit, keys
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(prefix="/api", tags=["identity"], dependencies=[Depends(allowed)])
 
@@ -73,7 +74,7 @@ def revoke_key(services: ServicesDep, name: str) -> KeyAnswer:
 def read_audit(
     request: Request,
     services: ServicesDep,
-    cursor: Annotated[int | None, Query(ge=1, description="`next_cursor` of the page before")] = None,
+    cursor: Annotated[RowId | None, Query(description="`next_cursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 100,
     who: Annotated[str, Query(description="rows whose `who` contains this")] = "",
     action: Annotated[str, Query(description="rows whose `action` contains this")] = "",

@@ -17,9 +17,17 @@ def of_user(services: Services, user_id: int) -> Iterator[bytes]:
 
     The records are read twice, once for the list and once for the pictures, so that neither is ever in memory. A
     picture that cannot be read becomes a line in `missing.txt`, and does not break the download.
+
+    Raises:
+        BackendUnavailable: the database is away. It is asked before the download begins.
     """
+    records = _records(services, user_id)
+    return _written(services, user_id, chain([next(records)], records))
+
+
+def _written(services: Services, user_id: int, records: Iterator[bytes]) -> Iterator[bytes]:
     archive = Archive()
-    yield from archive.text("images.json", _records(services, user_id))
+    yield from archive.text("images.json", records)
     taken: set[str] = set()
     for kind in KINDS:
         bucket = kind.bucket(services)

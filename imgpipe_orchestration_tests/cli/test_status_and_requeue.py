@@ -130,7 +130,7 @@ def test_status_tells_of_listings_that_wait_for_a_stopped_job(run: Run, claims: 
     with transaction(claims.engine) as connection:
         job_definitions.switch(connection, JOB_ID, on=False)
     assert told() == []
-    image = NewImage(uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
+    image = NewImage(uuid4(), uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
     with transaction(claims.engine) as connection:
         add(connection, [image], max_retries=3)
     (line,) = told()
@@ -196,4 +196,7 @@ def test_what_is_no_items_number_is_a_mistake_of_the_command_line(run: Run, numb
 def test_requeue_of_an_unknown_pipeline_names_the_known_ones(run: Run, claims: Claims) -> None:
     result = run("requeue", "medai")
     assert result.exit_code == 2
-    assert "'medai'; there are avatar_data, avatar_images, avatars, listings, media," in result.stderr
+    assert (
+        "'medai'; there are avatar_data, avatar_images, avatars, cdn_purges, erasures, lifecycle, listings, media,"
+        in result.stderr
+    )

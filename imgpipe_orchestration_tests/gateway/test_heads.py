@@ -38,7 +38,11 @@ def test_an_address_that_only_takes_forms_has_no_head_either(gateway: Gateway) -
 
 @pytest.mark.parametrize(
     ("path", "methods"),
-    [("/users/me", "GET, HEAD, PATCH"), ("/cron-jobs/1", "DELETE, GET, HEAD, PATCH"), ("/serve/1", "GET, HEAD")],
+    [
+        ("/users/me", "DELETE, GET, HEAD, PATCH"),
+        ("/cron-jobs/1", "DELETE, GET, HEAD, PATCH"),
+        ("/serve/1", "GET, HEAD"),
+    ],
 )
 def test_another_method_is_told_all_that_an_address_takes(gateway: Gateway, path: str, methods: str) -> None:
     answer = gateway.session.post(gateway.url + path, timeout=20)

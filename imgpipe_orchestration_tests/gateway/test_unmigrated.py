@@ -16,7 +16,10 @@ from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 PAGES = ("/", "/media", "/listings", "/processing", "/vision-reports", "/avatars", "/failures", "/components")
-IDS = {"image_id": "1", "media_id": "1", "task_id": "1", "batch_id": str(uuid4()), "job_id": str(uuid4())}
+IDS = {
+    **dict.fromkeys(("image_id", "media_id", "task_id", "user_id"), "1"),
+    **dict.fromkeys(("batch_id", "job_id", "erasure_id"), str(uuid4())),
+}
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def at_revision(make_gateway: Callable[..., Gateway], postgres_server: Postgres)
 def read(gateway: Gateway, path: str) -> requests.Response:
     settings = gateway.settings
     key = settings.media_api_key if path.startswith("/api/media") else settings.admin_api_key
-    headers = gateway.as_user(7) if path == "/users/me" else {"Authorization": f"Bearer {key}"}
+    headers = gateway.as_user(7) if path.startswith("/users/me") else {"Authorization": f"Bearer {key}"}
     return gateway.get(path.format_map(defaultdict(lambda: "x", IDS)), **headers)
 
 

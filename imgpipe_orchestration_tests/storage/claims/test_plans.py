@@ -69,7 +69,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
         (claims_sql.HASTEN, some),
         (claims_sql.IGNORE, some),
         (claims_sql.UNIGNORE, some),
-        (claims_sql.WITHDRAW, {**some, "reason": ""}),
+        (claims_sql.WITHDRAW, {**some, "reason": "", "failed": True}),
     ]
     every = {id(one) for one in vars(claims_sql).values() if isinstance(one, TextClause)}
     assert {id(one) for one, _ in by_index + as_planned} == every - {id(claims_sql.INDEXES_ONLY)}
