@@ -77,7 +77,7 @@ def test_doctor_names_a_sensor_whose_ticks_fail(stack: Stack) -> None:
     finally:
         rename("aside", "pending_intake")
     assert said[1].startswith("These failed at their last tick: pending_images_sensor. First error: ")
-    assert "Fix what it says" in said[2]
+    assert "Fix it" in said[2]
     wait_for(lambda: automation(stack)[0] == "ok", "the next tick", 60)
 
 
