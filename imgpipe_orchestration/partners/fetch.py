@@ -1,16 +1,14 @@
 """Downloading what an untrusted link points at.
 
-Only http and https; addresses are checked by `ssrf`, again at every redirect; bytes, time and redirects are limited;
-broken downloads are resumed by a Range request; retries wait as long as the server asks. Query strings, which contain
-signatures, never get into errors or log lines.
+Only http and https; addresses are checked by `ssrf`, again at every redirect; bytes, time and redirects are limited; a
+download that broke off begins anew; retries wait as long as the server asks. Query strings, which contain signatures,
+never get into errors or log lines.
 """
 
 from __future__ import annotations
 
-import io
-import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.ASCII)
-
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
@@ -53,24 +49,6 @@ class FetchLimits:
     attempts: int = 4
     stopped: Callable[[], ImgpipeError | None] = lambda: None
     """Why nobody waits for the download any more, or None; asked often. It then ends like one whose time is over."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    """The bytes so far, and what is needed to resume the download."""
-
-    sink: io.BytesIO = field(default_factory=io.BytesIO)
-    received: int = 0
-    total: int | None = None
-    validator: str = ""
-    """ETag or Last-Modified; empty where the download cannot be resumed."""
-    resumed: int = 0
-    """How often the download was resumed."""
-
-    def restart(self) -> None:
-        self.sink.seek(0)
-        self.sink.truncate()
-        self.received, self.total, self.validator = 0, None, ""
 
 
 @dataclass(slots=True)
@@ -97,29 +75,20 @@ class Fetcher:
         """
         limits = limits or FetchLimits()
         check_url(url)
-        progress = _Progress()
         policy = RetryPolicy(attempts=limits.attempts, budget=limits.seconds, stopped=limits.stopped)
-        final = call(lambda deadline: self._attempt(url, progress, limits, deadline), policy)
-        log.info("downloaded", extra={"url": final, "bytes": progress.received, "resumed": progress.resumed})
-        return progress.sink.getvalue()
+        return call(lambda deadline: self._attempt(url, limits, deadline), policy)
 
-    def _attempt(self, url: str, progress: _Progress, limits: FetchLimits, deadline: Deadline) -> str:
-        """One try; returns the final URL after redirects, without secrets."""
+    def _attempt(self, url: str, limits: FetchLimits, deadline: Deadline) -> bytes:
         from urllib3.exceptions import HTTPError
 
         from imgpipe_orchestration.partners.connections import answered_by, why
 
-        headers = {"Accept-Encoding": "identity", "User-Agent": "imgpipe"}
-        if progress.received and progress.validator:
-            headers |= {"Range": f"bytes={progress.received}-", "If-Range": progress.validator}
-        else:
-            progress.restart()
         try:
             with answered_by(deadline):
-                response, final = self._follow(url, headers, limits, deadline)
+                response, final = self._follow(url, limits, deadline)
             try:
                 _refuse_bad_status(response, final)
-                _receive(response, progress, limits, without_secrets(final))
+                content = _received(response, limits, without_secrets(final))
             finally:
                 response.close()
         except HTTPError as error:
@@ -127,11 +96,10 @@ class Fetcher:
             if deadline.passed:
                 raise PartnerUnavailable(f"{without_secrets(url)}: not complete after {limits.seconds:.0f} s") from None
             raise PartnerUnavailable(f"{without_secrets(url)}: the download broke off ({why(error)})") from None
-        return without_secrets(final)
+        log.info("downloaded", extra={"url": without_secrets(final), "bytes": len(content)})
+        return content
 
-    def _follow(
-        self, url: str, headers: Mapping[str, str], limits: FetchLimits, deadline: Deadline
-    ) -> tuple[urllib3.BaseHTTPResponse, str]:
+    def _follow(self, url: str, limits: FetchLimits, deadline: Deadline) -> tuple[urllib3.BaseHTTPResponse, str]:
         """The first answer that is not a redirect, and its URL."""
         import urllib3
 
@@ -140,7 +108,7 @@ class Fetcher:
             response = self._open().request(
                 "GET",
                 url,
-                headers=headers,
+                headers={"Accept-Encoding": "identity", "User-Agent": "imgpipe"},
                 redirect=False,
                 retries=False,
                 preload_content=False,
@@ -203,7 +171,9 @@ def check_url(url: str) -> None:
 
 def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
     status, link = response.status, without_secrets(url)
-    if 200 <= status < 300 or status == 416:  # a proxy's 203 and a careless 201 contain the file as well
+    if status == 206:  # nobody asked for a part
+        raise PartnerUnavailable(f"{link}: the server sent only a part of the file (HTTP 206)")
+    if 200 <= status < 300:  # a proxy's 203 and a careless 201 contain the file as well
         return
     asked = parse_retry_after(response.headers)
     if status == 429:
@@ -218,51 +188,20 @@ def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
     raise PartnerRefused(f"{link}: {reasons.get(status, 'the server refused')} (HTTP {status})", partner_status=status)
 
 
-def _receive(response: urllib3.BaseHTTPResponse, progress: _Progress, limits: FetchLimits, link: str) -> None:
-    """Append the body to the sink. If this raises, the next attempt resumes from what has arrived."""
+def _received(response: urllib3.BaseHTTPResponse, limits: FetchLimits, link: str) -> bytes:
+    """The whole body."""
     from imgpipe_orchestration.partners.bodies import unpacked
 
-    _place(response, progress, link)
-    _keep_validator(response, progress)
-    if progress.total is not None and progress.total > limits.max_bytes:
-        raise TooLarge(f"{link}: {progress.total:,} bytes, more than the {limits.max_bytes:,} allowed")
-    for part in unpacked(response):
-        progress.received += len(part)
-        if progress.received > limits.max_bytes:
-            raise TooLarge(f"{link}: more than the {limits.max_bytes:,} bytes allowed")
-        progress.sink.write(part)
-    if progress.total is not None and progress.received != progress.total:
-        raise PartnerUnavailable(f"{link}: {progress.received:,} of {progress.total:,} bytes came")
-
-
-def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -> None:
-    """Decide where the body belongs: after the bytes so far, or at the start."""
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if response.status == 416:
-        progress.validator = ""
-        raise PartnerUnavailable(f"{link}: the server would not resume where the download broke off")
-    if match and whole(match[1]) == progress.received and progress.received:
-        total, tag = progress.total if match[3] == "*" else whole(match[3]), response.headers.get("ETag", "")
-        is_other_tag = tag and progress.validator.startswith('"') and tag != progress.validator
-        if is_other_tag or progress.total not in (None, total):  # parts of two files (RFC 9110, 15.3.7.3)
-            progress.validator = ""
-            raise PartnerUnavailable(f"{link}: the file changed while it was downloaded")
-        progress.resumed += 1
-        progress.total = total
-        return
-    if response.status == 206:
-        progress.validator = ""
-        raise PartnerUnavailable(f"{link}: the server sent another part than asked for")
-    progress.restart()
     # With an encoding, Content-Length is not the length of the file (RFC 9112, 6.3).
-    if not any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer")):
-        progress.total = whole(response.headers.get("Content-Length", ""))
-
-
-def _keep_validator(response: urllib3.BaseHTTPResponse, progress: _Progress) -> None:
-    """Keep a strong ETag, else Last-Modified, to get the rest of the same file (If-Range, RFC 9110, 13.1.5)."""
-    if response.headers.get("Content-Encoding"):
-        return
-    tag = response.headers.get("ETag", "")
-    strong = tag if tag.startswith('"') else ""
-    progress.validator = progress.validator or strong or response.headers.get("Last-Modified", "")
+    encoded = any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer"))
+    total = None if encoded else whole(response.headers.get("Content-Length", ""))
+    if total is not None and total > limits.max_bytes:
+        raise TooLarge(f"{link}: {total:,} bytes, more than the {limits.max_bytes:,} allowed")
+    content = bytearray()
+    for part in unpacked(response):
+        content += part
+        if len(content) > limits.max_bytes:
+            raise TooLarge(f"{link}: more than the {limits.max_bytes:,} bytes allowed")
+    if total is not None and len(content) != total:
+        raise PartnerUnavailable(f"{link}: {len(content):,} of {total:,} bytes came")
+    return bytes(content)

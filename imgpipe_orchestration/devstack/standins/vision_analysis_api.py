@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 import uuid
-import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
@@ -214,23 +213,7 @@ class Desk:
             return Response(b"\xff\xd8\xff" + bytes(asked.fault.size), media_type="image/jpeg")
         if stored is None:
             return Response("The specified resource does not exist.", 404, media_type="text/plain")
-        return _ranged(asked, stored)
-
-
-def _ranged(asked: Asked, stored: Stored) -> Response:
-    """The file or the asked part of it (RFC 9110, 14: a single range with an open or closed end)."""
-    tag = f'"{zlib.crc32(stored.content):08x}"'
-    headers = {"Accept-Ranges": "bytes", "ETag": tag}
-    wanted = asked.request.headers.get("range", "")
-    first, _, last = wanted.removeprefix("bytes=").partition("-")
-    fresh = asked.request.headers.get("if-range", tag) == tag
-    if not wanted.startswith("bytes=") or not first.isdigit() or not fresh:
-        return Response(stored.content, media_type=stored.media_type, headers=headers)
-    start, end = int(first), int(last) if last.isdigit() else len(stored.content) - 1
-    if start >= len(stored.content):
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{len(stored.content)}"})
-    headers["Content-Range"] = f"bytes {start}-{end}/{len(stored.content)}"
-    return Response(stored.content[start : end + 1], 206, media_type=stored.media_type, headers=headers)
+        return Response(stored.content, media_type=stored.media_type)
 
 
 def _document(analysis_id: str, name: str, url: str, kind: str) -> dict[str, Any]:
