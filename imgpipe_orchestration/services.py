@@ -27,6 +27,7 @@ from imgpipe_orchestration.trust import share_certificates
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from imgpipe_orchestration.billing.ledger import Ledger
     from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.imaging.workshop import Workshop
     from imgpipe_orchestration.partners.cdn import Cdn
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.partners.main_api import MainApi
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.storage.documents import Documents
-    from imgpipe_orchestration.storage.ledger import Ledger
 
 
 class Services:
@@ -127,8 +127,8 @@ class Services:
     @made_once
     def ledger(self) -> Ledger:
         """The journal of paid calls."""
-        from imgpipe_orchestration.partners.prices import PRICES, parse_prices
-        from imgpipe_orchestration.storage.ledger import Ledger, LedgerPolicy
+        from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
+        from imgpipe_orchestration.billing.prices import PRICES, parse_prices
 
         s = self.settings
         policy = LedgerPolicy(

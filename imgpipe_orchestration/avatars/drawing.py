@@ -15,13 +15,13 @@ from pathlib import Path
 
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading import png_chunks
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import Drawn, OpenAIClient
 from imgpipe_orchestration.partners.usage import Usage, charged
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
 
 log = logger(__name__)
 

@@ -21,6 +21,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Question
+from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerAway,
@@ -35,7 +36,6 @@ from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.flowise import Prediction
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
-from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)

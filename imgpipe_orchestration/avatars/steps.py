@@ -12,11 +12,11 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.billing.ledger import PaidCall, Purchase
 from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Retryable, SpendingPaused, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
-from imgpipe_orchestration.storage.ledger import PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:

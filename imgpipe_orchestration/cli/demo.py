@@ -72,7 +72,8 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
 
 def _costs(environment: dict[str, str]) -> dict[str, Decimal]:
     """US dollars spent today, by pipeline."""
-    from imgpipe_orchestration.storage import rows, spending
+    from imgpipe_orchestration.billing import spending
+    from imgpipe_orchestration.storage import rows
 
     engine = rows.connect(environment["DATABASE_URL"])
     try:

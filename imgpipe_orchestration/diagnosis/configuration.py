@@ -52,7 +52,7 @@ def _steps(settings: Settings) -> None:
 
 
 def _prices(settings: Settings) -> None:
-    from imgpipe_orchestration.partners.prices import parse_prices
+    from imgpipe_orchestration.billing.prices import parse_prices
 
     parse_prices(settings.model_prices)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import requests
 
+from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.rows import transaction
 
 

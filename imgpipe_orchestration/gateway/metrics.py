@@ -21,6 +21,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.billing.ledger import UseOutcome
 from imgpipe_orchestration.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
@@ -28,10 +30,9 @@ from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
+from imgpipe_orchestration.storage import backlog, heartbeats, stage_times
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
-from imgpipe_orchestration.storage.ledger import UseOutcome
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import allowed
 from imgpipe_orchestration.web.request_counts import CountRequests, RequestCounts

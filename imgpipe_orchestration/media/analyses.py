@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import jsonb, spending
+from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.rows import transaction
 
 _CALLS = {

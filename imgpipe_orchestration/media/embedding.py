@@ -6,10 +6,10 @@ import math
 from array import array
 from typing import TYPE_CHECKING
 
+from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.openai import OpenAIClient

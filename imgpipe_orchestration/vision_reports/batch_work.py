@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,
@@ -29,7 +30,6 @@ from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
-from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import batches, inspection

@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import drawing, store
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.storage.ledger import Ledger
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.relay import Relay

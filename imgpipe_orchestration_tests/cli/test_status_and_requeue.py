@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.billing.ledger import Ledger, Purchase
 from imgpipe_orchestration.errors import BadImage, RateLimited, SpendingPaused
 from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.listings.store import NewImage, add
@@ -19,10 +20,9 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item
 from imgpipe_orchestration.storage.job_instances import JobResult
-from imgpipe_orchestration.storage.ledger import Ledger, Purchase
 from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, Shop, a_call
 from imgpipe_orchestration_tests.cli.conftest import Run
-from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, Shop, a_call
 
 
 @pytest.fixture

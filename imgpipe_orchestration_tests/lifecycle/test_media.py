@@ -155,7 +155,7 @@ def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins:
 def test_nothing_is_bought_for_a_deleted_image_in_the_middle_of_its_analysis(
     seeing_gateway: Gateway, standins: StandInAccess
 ) -> None:
-    from imgpipe_orchestration.storage.ledger import Buyer, PaidCall
+    from imgpipe_orchestration.billing.ledger import Buyer, PaidCall
 
     gateway = seeing_gateway
     media_id = finished(gateway)

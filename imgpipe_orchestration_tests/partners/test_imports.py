@@ -14,7 +14,6 @@ MODULES = (
     "main_api",
     "openai",
     "openai_errors",
-    "prices",
     "rate_limit",
     "retry",
     "signature",
@@ -27,7 +26,7 @@ HEAVY = ("openai", "httpx2", "requests", "urllib3", "numpy", "PIL", "starlette",
 
 def test_importing_the_clients_loads_no_heavy_library_and_starts_nothing() -> None:
     imports = "\n".join(f"import imgpipe_orchestration.partners.{module}" for module in MODULES)
-    program = f"{imports}\nimport imgpipe_orchestration.storage.ledger\nimport sys, threading\n"
+    program = f"{imports}\nimport imgpipe_orchestration.billing.ledger\nimport sys, threading\n"
     program += f"print([m for m in {HEAVY!r} if m in sys.modules], threading.active_count())"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[] 1"

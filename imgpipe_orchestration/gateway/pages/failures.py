@@ -11,6 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from imgpipe_orchestration import pipelines, tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.pages.advice import advice_after
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
@@ -19,7 +20,6 @@ from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.pipelines import every_queue, queues
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.job_instances import failed_of_late

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.billing.spending import Pause, Spent
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.subjects import Subjects, subjects
@@ -22,10 +24,9 @@ from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import job_instances, spending
+from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import DeadLetter, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
-from imgpipe_orchestration.storage.spending import Pause, Spent
 
 log = logger(__name__)
 

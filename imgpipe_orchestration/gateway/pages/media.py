@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import formats
@@ -26,7 +27,7 @@ from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import backlog, spending
+from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import prompts, store
@@ -19,7 +20,6 @@ from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.steps.retrieve import needed
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.gateway.pages import figures
 from imgpipe_orchestration.listings.model import JOB_ID
@@ -14,7 +15,6 @@ from imgpipe_orchestration.listings.store import NewImage, add, queue_of
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Item
-from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit

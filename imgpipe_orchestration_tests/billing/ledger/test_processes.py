@@ -11,14 +11,14 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.storage.ledger import Ledger, LedgerPolicy
+from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
+from imgpipe_orchestration_tests.billing.ledger.shop import BERT, Shop, a_call, uses
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.ledger.shop import BERT, Shop, a_call, uses
 
 BUYER = """
 import sys, time
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage.ledger import Buyer, Ledger, LedgerPolicy, PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Buyer, Ledger, LedgerPolicy, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import connect
 
 url, log, seconds = sys.argv[1:]

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from imgpipe_orchestration.billing.prices import PRICES, cost_of, parse_prices
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.partners.prices import PRICES, cost_of, parse_prices
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.settings import Settings
 

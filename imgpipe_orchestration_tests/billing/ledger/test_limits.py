@@ -12,6 +12,8 @@ import pytest
 import tenacity
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import (
@@ -22,11 +24,10 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage import migrations, spending
-from imgpipe_orchestration.storage.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
+from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
 
 
 def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:

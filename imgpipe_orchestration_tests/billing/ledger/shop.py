@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
 
 ANNA = Buyer("media", "media/1", "user 1")
 BERT = Buyer("media", "media/2", "user 2")

@@ -7,10 +7,11 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage import retention, spending
-from imgpipe_orchestration.storage.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.storage import retention
 
 
 def buy(

@@ -28,6 +28,8 @@ import tenacity
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.billing import ledger_sql as sql
+from imgpipe_orchestration.billing.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     ImgpipeError,
@@ -39,10 +41,8 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.made_once import made_once
-from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import jsonb
-from imgpipe_orchestration.storage import ledger_sql as sql
 from imgpipe_orchestration.storage.leases import Keeper
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 

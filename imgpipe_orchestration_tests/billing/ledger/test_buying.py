@@ -9,10 +9,10 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine
 
+from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
 from imgpipe_orchestration.errors import PartnerRefused, Retryable
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
-from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
+from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
 
 
 def test_a_committed_answer_is_reused_and_costs_nothing_more(engine: Engine) -> None:

@@ -1,0 +1,4 @@
+"""What paid calls are bought, for whom, and at what price.
+
+`ledger` buys each answer once and writes down every use. `prices` holds list prices; `spending` sums what was spent.
+"""
