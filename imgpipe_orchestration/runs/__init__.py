@@ -8,5 +8,5 @@ blocks its pipeline until a time limit ends it.
 own machine (dagster.yaml). On several machines `celery_launcher` puts runs into queues (deploy/dagster.yaml), and a
 `worker` on each machine takes them out and forks them in the same way. docs/adr/ has the reasons and the figures.
 
-`storage` is Dagster's PostgreSQL storage with pooled connections. `threads` is an executor for steps that mostly wait.
+`storage` is Dagster's PostgreSQL storage with pooled connections.
 """

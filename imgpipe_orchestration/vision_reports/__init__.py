@@ -2,10 +2,9 @@
 schedules of cron jobs that are managed over REST.
 
 The story of one analysis. A cron job's tick becomes an execution (`executions`). A Dagster run asks the external API
-for all unprocessed analyses of that organization (`listing`) and commits each with a work item. Each is a step of the
-run, in parallel with the others; in it the run's `crew` takes it through its `steps`: its images (`inputs`) go to an
-analysis backend, the batch is awaited, the report is uploaded. Progress is committed before each next action, so a
-later run can continue from there.
+for all unprocessed analyses of that organization (`listing`) and commits each with a work item. The run's `crew` takes
+them through their `steps` side by side: the images (`inputs`) go to an analysis backend, the batch is awaited, the
+report is uploaded. Progress is committed before each next action, so a later run can continue from there.
 
 Two backends implement one interface (`backends`): a remote one over HTTP, and our own (`own_backend`), which the
 gateway also serves to others at the same routes (`backend_routes`). Our own shows each image to a vision model

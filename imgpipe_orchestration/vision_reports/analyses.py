@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import cron_jobs, executions
@@ -264,17 +264,6 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
             executions.settle(rows, [execution.id])
             reopened += [row.id for row in members]
     return reopened
-
-
-def take(claims: Claims, owner: str, analysis_id: int) -> Claim | None:
-    """The claim on one analysis: the one that this run holds already, or, for a step that was re-executed alone, a new
-    one. None when it cannot be claimed."""
-    held = [claim for claim in claims.owned(QUEUE, owner) if claim.item_id == analysis_id]
-    if held:
-        return held[0]
-    claims.requeue(QUEUE, [analysis_id])
-    taken = claims.claim_these(QUEUE, owner, [analysis_id])
-    return taken[0] if taken else None
 
 
 _LOAD = text("""

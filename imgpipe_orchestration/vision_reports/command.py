@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -18,11 +17,10 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
-from imgpipe_orchestration.vision_reports import analyses, executions
-from imgpipe_orchestration.vision_reports.crew import Crew, End, Ended
+from imgpipe_orchestration.vision_reports import analyses, executions, runs
+from imgpipe_orchestration.vision_reports.crew import Crew
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import AT_ONCE, ApiAccess, ExecutionStatus, ExecutionTrigger
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionStatus, ExecutionTrigger
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -131,27 +129,15 @@ def _leases(services: Services, connection: ApiAccess) -> dict[str, tuple[dateti
 
 
 def _work(services: Services, owner: str, execution_id: int, say: Callable[[str], None]) -> None:
-    names = _names(services, execution_id)
-    held = services.claims.claim_these(analyses.QUEUE, owner, list(names))
-    say(f"{len(names)} unprocessed analyses")
-    patience = services.settings.vision_timeout_seconds
-    with Crew(services, owner, patience=patience) as crew, ThreadPoolExecutor(AT_ONCE) as pool:
-        for ended in pool.map(crew.work, held):
-            say(_told(names[ended.item_id], ended))
-
-
-def _told(name: str, ended: Ended) -> str:
-    words = {End.DONE: "delivered", End.RETRY: "not delivered yet", End.WAITING: "not finished yet"}
-    return f"{name}: {words.get(ended.end, ended.end)}{f': {ended.reason}' if ended.reason else ''}"
-
-
-def _names(services: Services, execution_id: int) -> dict[int, str]:
     with transaction(services.engine) as rows:
-        found = rows.execute(
-            text("select id, run_code, vision_analysis_id from vision_analyses where execution_id = :id order by id"),
-            {"id": execution_id},
-        )
-        return {row.id: row.run_code or plain_text(row.vision_analysis_id, 200) for row in found}
+        ids = rows.scalars(text("select id from vision_analyses where execution_id = :id"), {"id": execution_id}).all()
+    held = services.claims.claim_these(analyses.QUEUE, owner, ids)
+    say(f"{len(ids)} unprocessed analyses")
+    with Crew(services, owner, patience=services.settings.vision_timeout_seconds) as crew:
+        outcome = crew.deliver(held)
+    told = runs.problems(services, outcome, crew.waiting)
+    for item, name in runs.names(services, runs.ids(outcome)).items():
+        say(f"{name}: {told.get(item, 'delivered')}")
 
 
 def _others_finished(services: Services, execution_id: int) -> Mapping[str, Any]:

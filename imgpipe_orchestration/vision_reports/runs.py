@@ -1,58 +1,79 @@
-"""What a Dagster run does before and after the work on its analyses: claim what is due, and sum up the outcomes."""
+"""What a run does before and after the work on its analyses: claim what is due, and sum up the outcomes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome
 from imgpipe_orchestration.vision_reports import analyses, executions
+from imgpipe_orchestration.vision_reports.crew import Crew
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """An analysis that a run has claimed, with a name for people."""
-
-    claim: Claim
-    name: str
-    organization_id: str
+def crew_of(services: Services, owner: str) -> Crew:
+    """What works on the analyses of a run; to be closed."""
+    settings = services.settings
+    return Crew(services, owner, patience=settings.vision_patience_seconds, seconds=settings.vision_run_seconds)
 
 
-def take(
-    services: Services, run_id: str, most: int, *, but: Collection[str] = (), also: Sequence[Claim] = ()
-) -> list[Taken]:
-    """Claim up to so many due analyses, none of these organizations. `also` is described with them."""
+def take(services: Services, run_id: str, most: int, *, but: Collection[str] = ()) -> list[Claim]:
+    """Claim up to so many due analyses, none of these organizations."""
     claimed = services.claims.claim(analyses.QUEUE, run_id, most, but=but)
-    return described(services, [*also, *claimed], run_id) if also or claimed else []
+    note(services, run_id, claimed)
+    return claimed
 
 
-def described(services: Services, claims: Sequence[Claim], run_id: str) -> list[Taken]:
-    """Claims with the names of their analyses; links their executions to the run."""
+def note(services: Services, run_id: str, claims: Sequence[Claim]) -> None:
+    """Link the executions of claimed analyses to the run."""
+    if not claims:
+        return
     with transaction(services.engine) as rows:
-        found = {
-            row.id: row
-            for row in rows.execute(
-                text("select * from vision_analyses where id = any(:ids)"), {"ids": [c.item_id for c in claims]}
-            )
-        }
-    executions.note_run(services.engine, sorted({r.execution_id for r in found.values() if r.execution_id}), run_id)
-    return [
-        Taken(
-            claim,
-            found[claim.item_id].run_code or plain_text(found[claim.item_id].vision_analysis_id, 200),
-            found[claim.item_id].organization_id,
+        found = rows.scalars(
+            text("select distinct execution_id from vision_analyses where id = any(:ids) and execution_id is not null"),
+            {"ids": [claim.item_id for claim in claims]},
+        ).all()
+    executions.note_run(services.engine, sorted(found), run_id)
+
+
+def ids(outcome: Outcome) -> list[int]:
+    """The analyses that were worked on."""
+    return [*(claim.item_id for claim in outcome.done), *outcome.retried, *outcome.failed, *outcome.lost]
+
+
+def names(services: Services, analysis_ids: Sequence[int]) -> dict[int, str]:
+    """Their names for people, by their numbers."""
+    with transaction(services.engine) as rows:
+        found = rows.execute(
+            text("select id, run_code, vision_analysis_id from vision_analyses where id = any(:ids) order by id"),
+            {"ids": list(analysis_ids)},
         )
-        for claim in claims
-    ]
+        return {row.id: row.run_code or plain_text(row.vision_analysis_id, 200) for row in found}
+
+
+def problems(services: Services, outcome: Outcome, waiting: Collection[int]) -> dict[int, str]:
+    """What became of those that are not delivered, and why.
+
+    Args:
+        waiting: those whose batch is only not finished yet.
+    """
+    with transaction(services.engine) as rows:
+        retried = {
+            item: f"not finished yet: {why}"
+            if item in waiting
+            else f"not delivered yet: {executions.with_next_try(rows, analyses.QUEUE.name, item, why)}"
+            for item, why in outcome.retried.items()
+        }
+    failed = {item: f"failed: {why}" for item, why in outcome.failed.items()}
+    return {**retried, **failed, **dict.fromkeys(outcome.lost, "another run took it over")}
 
 
 def summary(services: Services, analysis_ids: Sequence[int]) -> dict[str, Mapping[str, int]]:

@@ -5,7 +5,6 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -13,7 +12,6 @@ import dagster as dg
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.threads import threads_executor
 from imgpipe_orchestration_tests.runs.instances import health
 
 
@@ -101,44 +99,3 @@ def sleep_on(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def deaf() -> None:
     sleep_on()
-
-
-@dg.op(out=dg.DynamicOut(int))
-def numbers() -> Iterator[dg.DynamicOutput[int]]:
-    for number in range(6):
-        yield dg.DynamicOutput(number, mapping_key=f"n{number}")
-
-
-@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
-def wait_a_moment(context: dg.OpExecutionContext, number: int) -> int:
-    if number == 2 and context.retry_number == 0:
-        raise ValueError("the first time it fails")
-    time.sleep(0.5)
-    if number == 5:
-        raise dg.Failure("this one alone", allow_retries=False)
-    return number
-
-
-@dg.op
-def after(number: int) -> None:
-    assert number != 5
-
-
-@dg.job(executor_def=threads_executor.configured({"max_concurrent": 3}))
-def side_by_side() -> None:
-    numbers().map(lambda number: after(wait_a_moment(number)))
-
-
-@dg.job(executor_def=threads_executor)
-def with_room() -> None:
-    numbers().map(wait_a_moment)
-
-
-@dg.op
-def sleep_beside(number: int) -> None:
-    time.sleep(600)
-
-
-@dg.job(executor_def=threads_executor)
-def endless_side_by_side() -> None:
-    numbers().map(sleep_beside)

@@ -29,12 +29,13 @@ KEY = "customer-token-5f1c0a7be2"
 
 @cache
 def job_of(name: str) -> dg.JobDefinition:
-    """A job of this feature over the project's resources."""
-    return dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_job_def(name)
+    """A job of this feature over the project's resources and executor."""
+    around = dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
+    return dg.Definitions.merge(definitions, around).get_job_def(name)
 
 
 def runnable(name: str) -> dg.ReconstructableJob:
-    """The same, as Dagster runs it outside of tests: with the job's own executor."""
+    """The same, as Dagster runs it outside of tests."""
     return dg.build_reconstructable_job(__name__, "job_of", reconstructable_args=(name,))
 
 
