@@ -9,11 +9,10 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.avatars import garbage, store
 from imgpipe_orchestration.avatars.model import persona_prefix, task_prefix
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.lifecycle.kind import Kind, Objects
+from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Objects
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
-from imgpipe_orchestration.storage.rows import transaction
 
 
 def name_of(connection: Connection, persona: int) -> str:
@@ -39,7 +38,7 @@ def _stop_tasks(services: Services, connection: Connection, ids: Sequence[int]) 
     return [Thing(f"task_{id_}", id_, None) for id_ in tasks]
 
 
-def _task_objects(_: Services, ids: Sequence[int]) -> dict[int, Objects]:
+def _task_objects(_: Connection, ids: Sequence[int]) -> dict[int, Objects]:
     return {id_: Objects(prefixes=[task_prefix(id_)]) for id_ in ids}
 
 
@@ -61,9 +60,8 @@ def _stop_people(services: Services, connection: Connection, ids: Sequence[int])
     return [Thing(f"task_{row.task_id}/persona_{row.id}", row.id, None) for row in people]
 
 
-def _people_objects(services: Services, ids: Sequence[int]) -> dict[int, Objects]:
-    with transaction(services.engine) as connection:
-        people = connection.execute(_PEOPLE, {"tasks": [], "ids": sorted(ids)}).all()
+def _people_objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
+    people = connection.execute(_PEOPLE, {"tasks": [], "ids": sorted(ids)})
     return {row.id: Objects(prefixes=[persona_prefix(row.task_id, row.id)]) for row in people}
 
 
@@ -74,35 +72,6 @@ def _erase_people(_: Services, connection: Connection, ids: Sequence[int]) -> No
     deletions.forget_work(connection, [store.IMAGES.name], ids)
     connection.execute(text("delete from generation_results where id = any(:ids)"), {"ids": list(ids)})
 
-
-def _expired(services: Services, connection: Connection) -> list[int]:
-    days = services.settings.avatars_keep_days
-    return list(connection.scalars(_OLD, {"days": days})) if days else []
-
-
-TASKS = Kind(
-    name="avatars",
-    pipeline="avatars",
-    bucket=lambda services: services.avatars_bucket,
-    stop=_stop_tasks,
-    objects=_task_objects,
-    erase=_erase_tasks,
-    tables={"generation_tasks": "id", "generation_batches": "task_id", "generation_results": "task_id"},
-    item_of="^avatars/task_([0-9]{1,18})/",
-    expired=_expired,
-    holding=garbage.holding,
-)
-
-PERSONAS = Kind(
-    name="personas",
-    pipeline="avatars",
-    bucket=lambda services: services.avatars_bucket,
-    stop=_stop_people,
-    objects=_people_objects,
-    erase=_erase_people,
-    tables={"generation_results": "id"},
-    item_of="^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/",
-)
 
 _TASKS = text("select id from generation_tasks where id = any(cast(:ids as bigint[])) order by id for update")
 
@@ -132,3 +101,27 @@ _OLD = text("""
     and finished_at <= now() - make_interval(secs => :days * 86400)
     and not exists (select from deletions d where d.kind = 'avatars' and d.item = t.id) order by id limit 100
 """)
+
+TASKS = Kind(
+    name="avatars",
+    pipeline="avatars",
+    bucket=lambda services: services.avatars_bucket,
+    stop=_stop_tasks,
+    objects=_task_objects,
+    erase=_erase_tasks,
+    tables={"generation_tasks": "id", "generation_batches": "task_id", "generation_results": "task_id"},
+    item_of="^avatars/task_([0-9]{1,18})/",
+    expired=Aging(lambda settings: settings.avatars_keep_days or None, _OLD),
+    holding=garbage.holding,
+)
+
+PERSONAS = Kind(
+    name="personas",
+    pipeline="avatars",
+    bucket=lambda services: services.avatars_bucket,
+    stop=_stop_people,
+    objects=_people_objects,
+    erase=_erase_people,
+    tables={"generation_results": "id"},
+    item_of="^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/",
+)

@@ -21,7 +21,7 @@ from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import ServicesDep, allowed
+from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import RowId
@@ -158,23 +158,21 @@ class DeletedAvatars(BaseModel):
 
 
 @router.delete("/tasks/{task_id}", status_code=202)
-def delete_task(task_id: str, services: ServicesDep) -> DeletedAvatars:
+def delete_task(task_id: str, services: ServicesDep, caller: Allowed) -> DeletedAvatars:
     """Delete a task with its people and pictures, for good. One that is at work is cancelled first."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
-    gone = trash.delete(services, TASKS, f"task_{found.id}", [found.id], user=None, who="operator", purge=True)
-    state: Literal["trashed", "purged"] = "trashed" if gone.purging_at is None else "purged"
-    return DeletedAvatars(id=task_id, state=state, deleted_at=gone.trashed_at)
+    gone = trash.delete(services, TASKS, f"task_{found.id}", [found.id], user=None, who=caller.name, purge=True)
+    return DeletedAvatars(id=task_id, state=gone.state, deleted_at=gone.trashed_at)
 
 
 @router.delete("/personas/{persona_id}", status_code=202)
-def delete_persona(persona_id: RowId, services: ServicesDep) -> DeletedAvatars:
+def delete_persona(persona_id: RowId, services: ServicesDep, caller: Allowed) -> DeletedAvatars:
     """Delete one person (`result_id`) with the pictures, for good."""
     with transaction(services.engine) as connection:
         what = lifecycle.name_of(connection, persona_id)
-    gone = trash.delete(services, PERSONAS, what, [persona_id], user=None, who="operator", purge=True)
-    state: Literal["trashed", "purged"] = "trashed" if gone.purging_at is None else "purged"
-    return DeletedAvatars(id=str(persona_id), state=state, deleted_at=gone.trashed_at)
+    gone = trash.delete(services, PERSONAS, what, [persona_id], user=None, who=caller.name, purge=True)
+    return DeletedAvatars(id=str(persona_id), state=gone.state, deleted_at=gone.trashed_at)
 
 
 Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]

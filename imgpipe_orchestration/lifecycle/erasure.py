@@ -7,8 +7,9 @@ once there is one. It is done when the sweep has found nothing; until then it is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -76,10 +77,7 @@ def ask(services: Services, user_id: int, *, who: str) -> Erasure:
                 text("update erasures set state = 'running', error = null where id = :id"), {"id": erasure.id}
             )
         services.claims.enqueue(connection, ERASURES, [Item(erasure.id)], again=True)
-    hidden = 1
-    while hidden:
-        with transaction(services.engine) as connection:
-            hidden = _hide(services, connection, user_id)
+    _hide(services, user_id, lambda: transaction(services.engine))
     return erasure
 
 
@@ -112,15 +110,16 @@ def run_due(services: Services, owner: str) -> Outcome:
     return total
 
 
-def _hide(services: Services, connection: Connection, user_id: int) -> int:
-    """The first things of a user that are shown go into the purge; returns how many."""
-    hidden = 0
+def _hide(services: Services, user_id: int, writing: Callable[[], AbstractContextManager[Connection]]) -> None:
+    """The things of a user that are shown go into the purge, some in a transaction."""
     for kind in KINDS:
-        ids = kind.of_user(connection, user_id, purge.BATCH)
-        if ids:
-            who = f"user {user_id}"
-            hidden += len(trash.put(services, connection, kind, ids, who=who, why=ERASURE, days=0))
-    return hidden
+        kind.adopt(services, user_id)
+        hidden = True
+        while hidden:
+            with writing() as connection:
+                ids = kind.of_user(connection, user_id, purge.BATCH)
+                who = f"user {user_id}"
+                hidden = bool(ids and trash.put(services, connection, kind, ids, who=who, why=ERASURE, days=0))
 
 
 def _erase(services: Services, claim: Claim) -> None:
@@ -133,10 +132,7 @@ def _erase(services: Services, claim: Claim) -> None:
         query = text(f"select {_COLUMNS} from erasures where id = :id")
         erasure = Erasure(*connection.execute(query, {"id": claim.item_id}).one())
     user = erasure.user_id
-    hidden = 1
-    while hidden:
-        with services.claims.fenced(claim) as connection:
-            hidden = _hide(services, connection, user)
+    _hide(services, user, lambda: services.claims.fenced(claim))
     _purge_all(services, claim, user)
     _remove_strays(services, user)
     with services.claims.fenced(claim) as connection:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 from imgpipe_orchestration.kinds import KINDS
-from imgpipe_orchestration.lifecycle.kind import Kind
+from imgpipe_orchestration.lifecycle.kind import Exported, Kind
 from imgpipe_orchestration.lifecycle.zips import Archive
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+_PAGE = 200
+"""Rows that are read at a time."""
 
 
 def of_user(services: Services, user_id: int) -> Iterator[bytes]:
@@ -31,25 +36,36 @@ def _written(services: Services, user_id: int, records: Iterator[bytes]) -> Iter
     taken: set[str] = set()
     for kind in KINDS:
         bucket = kind.bucket(services)
-        for one in kind.exported(services, user_id):
-            if one.key:
-                yield from archive.object(_free(f"{kind.folder}/{_plain(one.name)}", taken), bucket, one.key)
+        for one in _of_kind(services, user_id, kind):
+            yield from archive.object(_free(f"{kind.folder}/{_plain(one.name)}", taken), bucket, one.key)
     yield from archive.end()
 
 
 def _records(services: Services, user_id: int) -> Iterator[bytes]:
     """A JSON list of objects, one a line; each says of what kind it is."""
     begin = b"[\n"
-    for kind, record in chain.from_iterable(_of_kind(services, user_id, kind) for kind in KINDS):
-        line = json.dumps({"of": kind.pipeline, **record}, ensure_ascii=False, default=str)
-        yield begin + line.encode()
-        begin = b",\n"
+    for kind in KINDS:
+        for one in _of_kind(services, user_id, kind):
+            line = json.dumps({"of": kind.pipeline, **one.record}, ensure_ascii=False, default=str)
+            yield begin + line.encode()
+            begin = b",\n"
     yield b"\n]\n" if begin == b",\n" else b"[]\n"
 
 
-def _of_kind(services: Services, user_id: int, kind: Kind) -> Iterator[tuple[Kind, dict[str, object]]]:
-    for one in kind.exported(services, user_id):
-        yield kind, one.record
+def _of_kind(services: Services, user_id: int, kind: Kind) -> Iterator[Exported]:
+    """All that a person has of a kind, a page of rows at a time."""
+    after: int | None = 0
+    while after is not None and kind.export is not None and kind.exported is not None:
+        with transaction(services.engine) as connection:
+            values = {"user": user_id, "after": after, "limit": _PAGE}
+            rows = connection.execute(kind.export, values).mappings().all()
+            found = [kind.exported(connection, row) for row in rows]
+        for row, one in zip(rows, found, strict=True):
+            trashed = row["trashed_at"]
+            deleted = {"at": trashed, "by": row["who"], "why": row["why"]} if trashed else None
+            state = {"state": "trashed"} if trashed else {}
+            yield replace(one, record={**one.record, **state, "deleted": deleted})
+        after = rows[-1]["id"] if len(rows) == _PAGE else None
 
 
 def _plain(name: str) -> str:

@@ -52,14 +52,17 @@ def order_due(services: Services) -> dict[str, int]:
     """Look through all kinds, as every night: what was replaced for long enough goes into the trash, what has been
     kept for long enough is purged, and so is what was in the trash for long enough. Returns how many of each."""
     found = {"replaced": 0, "expired": 0, "trash": 0}
+    settings = services.settings
     for kind in KINDS:
-        reasons = {"replaced": (kind.superseded, trash.REPLACED), "expired": (kind.expired, trash.RETENTION)}
-        for name, (look, why) in reasons.items():
-            days = services.settings.trash_days if name == "replaced" else 0
-            more = True
-            while more:
+        agings = (
+            ("replaced", kind.superseded, trash.REPLACED, settings.trash_days),
+            ("expired", kind.expired, trash.RETENTION, 0.0),
+        )
+        for name, aging, why, days in agings:
+            more = aging is not None
+            while aging is not None and more:
                 with transaction(services.engine) as connection:
-                    ids = look(services, connection)
+                    ids = aging.due(settings, connection)
                     put = trash.put(services, connection, kind, ids, who="imgpipe", why=why, days=days) if ids else []
                 found[name] += len(put)
                 more = bool(put)
@@ -123,7 +126,8 @@ def _purge(services: Services, batch: Sequence[Claim]) -> Purged:
 def _remove_objects(services: Services, kind: Kind, theirs: Sequence[Deletion]) -> dict[int, int]:
     """Delete the objects of some things of a kind; returns how many there were, by deletion."""
     bucket = kind.bucket(services)
-    owned = kind.objects(services, [deletion.item for deletion in theirs])
+    with transaction(services.engine) as connection:
+        owned = kind.objects(connection, [deletion.item for deletion in theirs])
     with ThreadPoolExecutor(4, thread_name_prefix="purge") as pool:
         listed = pool.map(lambda one: under(bucket, owned.get(one.item, Objects()).prefixes), theirs)
         keys = {one.id: {*owned.get(one.item, Objects()).keys, *more} for one, more in zip(theirs, listed, strict=True)}

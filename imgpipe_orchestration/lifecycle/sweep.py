@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.kinds import KINDS
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.deletions import Leftovers, digest
+from imgpipe_orchestration.storage.deletions import digest
 from imgpipe_orchestration.storage.rows import transaction
 
 SHOWN = 20
@@ -47,9 +47,6 @@ class Swept:
         self.rows += rows
         self.objects += len(keys)
         self.keys += list(keys)[: SHOWN - len(self.keys)]
-
-    def leftovers(self) -> Leftovers:
-        return Leftovers(self.keys, self.rows)
 
 
 def of_everything(services: Services) -> Swept:

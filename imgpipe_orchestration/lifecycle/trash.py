@@ -30,7 +30,8 @@ def put(
         the names (`Thing.what`) of those that exist.
     """
     things = kind.stop(services, connection, ids)
-    deletions.add(connection, services.claims, kind.name, things, who=who, why=why, days=days)
+    secret = services.settings.secret_key
+    deletions.add(connection, services.claims, kind.name, things, who=who, why=why, days=days, secret=secret)
     cdn.order(services, connection, [f"{kind.tag}{thing.item}" for thing in things if kind.tag])
     return [thing.what for thing in things]
 

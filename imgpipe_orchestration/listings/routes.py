@@ -25,6 +25,7 @@ from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, user_id
 from imgpipe_orchestration.web.forms import form_in, name_of
+from imgpipe_orchestration.web.headers import tagged
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
 from imgpipe_orchestration.web.open_route import OpenRoute
 from imgpipe_orchestration.web.problems import problem
@@ -172,7 +173,7 @@ def listing_image(request: Request, services: ServicesDep, file_name: str) -> Re
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     }
     if reply.etag:
-        headers["ETag"] = reply.etag
+        headers |= {"ETag": reply.etag, **tagged(reply.tag)}
     if reply.retry_after:
         headers["Retry-After"] = str(reply.retry_after)
     return Response(reply.body, reply.status, headers, reply.content_type)
@@ -232,7 +233,7 @@ def _delete(services: Services, who: Caller, *, purge: bool, **wanted: UUID) -> 
     images = [
         DeletedImage(
             id=names[one.item],
-            state="trashed" if one.purging_at is None else "purged",
+            state=one.state,
             deleted_at=one.trashed_at,
             purge_after=one.purge_after,
         )

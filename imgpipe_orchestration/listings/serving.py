@@ -34,6 +34,7 @@ class Reply:
     content_type: str
     cache_control: str
     etag: str = ""
+    tag: str = ""
     retry_after: int = 0
 
 
@@ -90,10 +91,11 @@ def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> R
 def _finished(services: Services, image: store.Served, if_none_match: str) -> Reply:
     etag = f'"{image.webp_sha256}"'
     caching = f"public, max-age={CACHE_SECONDS}"
+    tag = f"listing-{image.id}"
     if has_it(if_none_match, etag):
-        return Reply(304, b"", "image/webp", caching, etag)
+        return Reply(304, b"", "image/webp", caching, etag, tag)
     data = services.listings_bucket.get(image.file_name, size=image.webp_bytes)
-    return Reply(200, data, "image/webp", caching, etag)
+    return Reply(200, data, "image/webp", caching, etag, tag)
 
 
 def _unfinished(services: Services, image: store.Served) -> Reply:

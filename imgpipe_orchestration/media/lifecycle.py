@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
-from imgpipe_orchestration.lifecycle.kind import Exported, Kind, Objects
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
 from imgpipe_orchestration.media import direct_uploads, garbage, model, pending, registering, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.steps.urls import COLUMNS
@@ -21,8 +23,6 @@ BY_MEDIA = (store.MEDIA, store.HEALING, store.REMAKE_VARIANTS, store.REMAKE_ANAL
 """Queues whose items are media ids."""
 BY_UPLOAD = (store.URLS, store.CLEANUPS)
 """Queues whose items are pending image ids."""
-_PAGE = 200
-"""Images of an export that are read at a time."""
 
 
 def what(media_id: int) -> str:
@@ -40,11 +40,7 @@ def _stop(services: Services, connection: Connection, ids: Sequence[int]) -> lis
     for queue in BY_UPLOAD:
         for id_ in services.claims.withdraw(connection, queue, list(owners), DELETED, failed=True):
             places[owners[id_]].append(queue.name)
-    secret = services.settings.secret_key
-    return [
-        Thing(what(row.id), row.id, row.user_id, [deletions.digest(secret, row.image_path)], places[row.id])
-        for row in rows
-    ]
+    return [Thing(what(row.id), row.id, row.user_id, [row.image_path], places[row.id]) for row in rows]
 
 
 def _resume(services: Services, connection: Connection, deletion: Deletion) -> None:
@@ -62,13 +58,11 @@ def _resume(services: Services, connection: Connection, deletion: Deletion) -> N
             services.claims.enqueue(connection, queue, [Item(media.main_api_id, str(media.user_id))], again=True)
 
 
-def _objects(services: Services, ids: Sequence[int]) -> dict[int, Objects]:
+def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
     """The rows name all objects of a finished image. A run that was at work may have stored some that they do not name
     yet: those of an unfinished image are listed as well."""
-    with transaction(services.engine) as connection:
-        rows = connection.execute(_KEYS, {"ids": list(ids)}).all()
     found = {}
-    for row in rows:
+    for row in connection.execute(_KEYS, {"ids": list(ids)}):
         temp = [model.temp_key(row.image_path)] if model.is_temp_path(row.image_path) else []
         kept = [key for key in (row.bulk_path, row.staged) if key]
         library = model.library_prefix(row.user_id, model.DataType(row.data_type))
@@ -99,20 +93,20 @@ def _erase(services: Services, connection: Connection, ids: Sequence[int]) -> No
     connection.execute(text("delete from media_files where id = any(:ids)"), {"ids": list(ids)})
 
 
-def _of_user(connection: Connection, user_id: int, limit: int) -> list[int]:
-    query = text("select id from live_media where user_id = :user order by id limit :limit")
-    return list(connection.scalars(query, {"user": user_id, "limit": limit}))
-
-
-def _superseded(services: Services, connection: Connection) -> list[int]:
-    days = services.settings.replaced_days
-    if isinstance(days, str):
-        return []
-    query = text("""
-        select id from live_media where replaced_at <= now() - make_interval(secs => :days * 86400)
-        order by id limit 500
-    """)
-    return list(connection.scalars(query, {"days": days}))
+def _adopt(services: Services, user_id: int) -> None:
+    """Registers the uploads that no intake has seen. Deleted like all others, their temp paths answer 410."""
+    after = 0
+    while True:
+        with pending.both(services) as (connection, where):
+            uploads = pending.of_user(where, user_id, after=after)
+            known = registering.registered(connection, uploads)
+            for upload in uploads:
+                if upload.id not in known:
+                    with suppress(BadInput):  # of no kind: no path serves it
+                        registering.register(connection, upload, "")
+        if not uploads:
+            return
+        after = uploads[-1].id
 
 
 def _prefixes_of(user_id: int) -> list[str]:
@@ -124,37 +118,24 @@ def _prefixes_of(user_id: int) -> list[str]:
     ]
 
 
-def _exported(services: Services, user_id: int) -> Iterator[Exported]:
-    """Also what is in the trash, which is the person's still."""
-    after = 0
-    while True:
-        with transaction(services.engine) as connection:
-            rows = connection.execute(_EXPORT, {"user": user_id, "after": after, "limit": _PAGE}).mappings().all()
-            analyses = {row["id"]: store.analysis(connection, row["id"]) for row in rows}
-        for row in rows:
-            found = analyses[row["id"]]
-            removed = bool(row["background_removed"])
-            record: dict[str, Any] = {
-                "media_id": str(row["id"]),
-                "kind": row["data_type"],
-                "original_name": row["original_name"],
-                "state": "trashed" if row["trashed_at"] else "replaced" if row["replaced_at"] else row["status"],
-                "private": row["private"],
-                "width": row["width"],
-                "height": row["height"],
-                "bytes": row["file_size"],
-                "uploaded_at": row["created_at"],
-                "analysis": public_analysis(found, background_removed=removed) if found else None,
-                "focus": row["focus"],
-                "deleted": {"at": row["trashed_at"], "by": row["who"], "why": row["why"]}
-                if row["trashed_at"]
-                else None,
-            }
-            name = row["original_name"] or f"{row['id']}.{row['image_path'].rpartition('.')[2]}"
-            yield Exported(record, name, row["bulk_path"] or row["image_path"].lstrip("/"))
-        if len(rows) < _PAGE:
-            return
-        after = rows[-1]["id"]
+def _exported(connection: Connection, row: RowMapping) -> Exported:
+    found = store.analysis(connection, row["id"])
+    removed = bool(row["background_removed"])
+    record: dict[str, Any] = {
+        "media_id": str(row["id"]),
+        "kind": row["data_type"],
+        "original_name": row["original_name"],
+        "state": "replaced" if row["replaced_at"] else row["status"],
+        "private": row["private"],
+        "width": row["width"],
+        "height": row["height"],
+        "bytes": row["file_size"],
+        "uploaded_at": row["created_at"],
+        "analysis": public_analysis(found, background_removed=removed) if found else None,
+        "focus": row["focus"],
+    }
+    name = row["original_name"] or f"{row['id']}.{row['image_path'].rpartition('.')[2]}"
+    return Exported(record, name, row["bulk_path"] or row["image_path"].lstrip("/"))
 
 
 def register_now(services: Services, pending_id: int, *, user: int | None) -> int | None:
@@ -170,38 +151,6 @@ def register_now(services: Services, pending_id: int, *, user: int | None) -> in
     return None if media is None else media.id
 
 
-MEDIA = Kind(
-    name="media",
-    pipeline="media",
-    bucket=lambda services: services.media_bucket,
-    stop=_stop,
-    objects=_objects,
-    erase=_erase,
-    resume=_resume,
-    tables={
-        "media_files": "id",
-        "processing_checklist": "media_id",
-        "media_ai_analysis": "media_id",
-        "media_variants": "media_id",
-        "media_colours": "media_id",
-        "media_callers": "media_id",
-    },
-    item_of=r"^(?:library/.*/([0-9]{1,18})-[^/]*|bulk/[0-9-]+/([0-9]{1,18})[.][^/]*)$",
-    queues=tuple(queue.name for queue in (*BY_MEDIA, *BY_UPLOAD)),
-    of_user=_of_user,
-    prefixes_of=_prefixes_of,
-    exported=_exported,
-    folder="originals",
-    superseded=_superseded,
-    tag="media-",
-    holding=garbage.holding,
-    tidy=lambda services, days: {
-        "presigned_uploads": direct_uploads.forget_presigned(services.engine),
-        "upload_traces": registering.forget_upload_traces(services.engine, days),
-    },
-)
-
-
 def _forget_user(services: Services, connection: Connection, user_id: int) -> int:
     """The profile, and what is kept of uploads that no image was made of."""
     removed = sum(connection.execute(statement, {"user": user_id}).rowcount for statement in _OF_PEOPLE)
@@ -209,17 +158,6 @@ def _forget_user(services: Services, connection: Connection, user_id: int) -> in
         removed += pending.remove_of(where, user_id)
     return removed
 
-
-PEOPLE = Kind(
-    name="people",
-    pipeline="media",
-    bucket=lambda services: services.media_bucket,
-    stop=lambda _, __, ___: [],
-    objects=lambda _, __: {},
-    erase=lambda _, __, ___: None,
-    tables={},
-    forget_user=_forget_user,
-)
 
 _ROWS = text("""
     select id, user_id, main_api_id, image_path from media_files where id = any(cast(:ids as bigint[]))
@@ -252,3 +190,41 @@ _EXPORT = text("""
     left join deletions d on d.kind = 'media' and d.item = f.id
     where f.user_id = :user and f.id > :after and d.purging_at is null order by f.id limit :limit
 """)
+
+_REPLACED = text("""
+    select id from live_media where replaced_at <= now() - make_interval(secs => :days * 86400) order by id limit 500
+""")
+
+MEDIA = Kind(
+    name="media",
+    pipeline="media",
+    bucket=lambda services: services.media_bucket,
+    stop=_stop,
+    objects=_objects,
+    erase=_erase,
+    resume=_resume,
+    tables={
+        "media_files": "id",
+        "processing_checklist": "media_id",
+        "media_ai_analysis": "media_id",
+        "media_variants": "media_id",
+        "media_colours": "media_id",
+        "media_callers": "media_id",
+    },
+    item_of=r"^(?:library/.*/([0-9]{1,18})-[^/]*|bulk/[0-9-]+/([0-9]{1,18})[.][^/]*)$",
+    queues=tuple(queue.name for queue in (*BY_MEDIA, *BY_UPLOAD)),
+    live="live_media",
+    adopt=_adopt,
+    prefixes_of=_prefixes_of,
+    export=_EXPORT,
+    exported=_exported,
+    folder="originals",
+    superseded=Aging(lambda settings: None if settings.replaced_days == "keep" else settings.replaced_days, _REPLACED),
+    forget_user=_forget_user,
+    tag="media-",
+    holding=garbage.holding,
+    tidy=lambda services, days: {
+        "presigned_uploads": direct_uploads.forget_presigned(services.engine),
+        "upload_traces": registering.forget_upload_traces(services.engine, days),
+    },
+)

@@ -139,6 +139,12 @@ def by_ids(connection: Connection, ids: Sequence[int]) -> list[PendingImage]:
     return [_image(row) for row in connection.execute(select(*_COLUMNS).where(t.c.id.in_(ids)))]
 
 
+def of_user(connection: Connection, user_id: int, *, after: int) -> list[PendingImage]:
+    """The first PAGE_SIZE rows of a user with an id past `after`."""
+    query = select(*_COLUMNS).where(t.c.user_id == user_id, t.c.id > after).order_by(t.c.id).limit(PAGE_SIZE)
+    return [_image(row) for row in connection.execute(query)]
+
+
 def remove(connection: Connection, ids: Sequence[int]) -> int:
     """Delete rows; returns how many."""
     return connection.execute(delete(t).where(t.c.id.in_(ids))).rowcount

@@ -239,7 +239,6 @@ async def restore_image(media_id: RowId, request: Request, services: ServicesDep
 
 
 def _answer(found: Deletion) -> DeletedAnswer:
-    state: Literal["trashed", "purged"] = "trashed" if found.purging_at is None else "purged"
     return DeletedAnswer(
-        media_id=str(found.item), state=state, deleted_at=found.trashed_at, purge_after=found.purge_after
+        media_id=str(found.item), state=found.state, deleted_at=found.trashed_at, purge_after=found.purge_after
     )

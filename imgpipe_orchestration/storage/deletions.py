@@ -14,9 +14,9 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -41,13 +41,13 @@ class Purged(Gone):
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something to delete. `addresses` are digests of its URLs and object keys, `queues` those it was withdrawn from,
-    which it goes back to when it is restored."""
+    """Something to delete. `addresses` are its URLs' paths and object keys, `queues` those it was withdrawn from, which
+    it goes back to when it is restored."""
 
     what: str
     item: int
     user_id: int | None
-    addresses: Sequence[UUID] = ()
+    addresses: Sequence[str] = ()
     queues: Sequence[str] = ()
 
 
@@ -69,19 +69,11 @@ class Deletion:
     purged_at: datetime | None
 
     @property
-    def state(self) -> str:
+    def state(self) -> Literal["trashed", "purged"]:
         return "trashed" if self.purging_at is None else "purged"
 
 
 _COLUMNS = ", ".join(Deletion.__slots__)
-
-
-@dataclass(frozen=True)
-class Leftovers:
-    """What a sweep found of things that are said to be purged: object keys (the first of them), and rows."""
-
-    objects: list[str]
-    rows: int
 
 
 def digest(secret: str, address: str) -> UUID:
@@ -98,15 +90,17 @@ def add(
     who: str,
     why: str,
     days: float,
+    secret: str,
 ) -> None:
     """Put things into the trash for `days`; those that should be purged at once (0) are enqueued for it, also when
-    they were in the trash already. One that is there keeps its date and reason otherwise."""
+    they were in the trash already. One that is there keeps its date and reason otherwise. Of their addresses only
+    digests are kept, made with `secret`."""
     values = {
         "kind": kind,
         "who": who,
         "why": why,
         "days": days,
-        "things": json.dumps([_values(one) for one in things]),
+        "things": json.dumps([_values(one, secret) for one in things]),
     }
     connection.execute(_ADD, values)
     if days <= 0:
@@ -188,14 +182,8 @@ def of_user(connection: Connection, user_id: int, *, limit: int) -> list[int]:
     return list(connection.scalars(query, {"user": user_id, "limit": limit}))
 
 
-def _values(thing: Thing) -> dict[str, Any]:
-    return {
-        "what": thing.what,
-        "item": thing.item,
-        "user_id": thing.user_id,
-        "addresses": [str(address) for address in thing.addresses],
-        "queues": list(thing.queues),
-    }
+def _values(thing: Thing, secret: str) -> dict[str, Any]:
+    return {**asdict(thing), "addresses": [str(digest(secret, address)) for address in thing.addresses]}
 
 
 # --- what was paid for -----------------------------------------------------------------------------------------------

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.lifecycle.kind import Kind, Objects
+from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Objects
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import garbage, retention
 from imgpipe_orchestration.vision_reports.batches import QUEUE
 
@@ -19,19 +18,14 @@ from imgpipe_orchestration.vision_reports.batches import QUEUE
 def _stop(services: Services, connection: Connection, ids: Sequence[int]) -> list[Thing]:
     rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
     services.claims.withdraw(connection, QUEUE, [row.id for row in rows], DELETED, failed=True)
-    secret = services.settings.secret_key
-    return [
-        Thing(f"vision_batches/{row.id}", row.id, None, [deletions.digest(secret, f"reports/{row.batch_id}.html")])
-        for row in rows
-    ]
+    return [Thing(f"vision_batches/{row.id}", row.id, None, [f"reports/{row.batch_id}.html"]) for row in rows]
 
 
-def _objects(services: Services, ids: Sequence[int]) -> dict[int, Objects]:
+def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
     pictures: dict[int, list[str]] = defaultdict(list)
-    with transaction(services.engine) as connection:
-        rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
-        for row in connection.execute(_PICTURES, {"ids": list(ids)}):
-            pictures[row.batch_id].append(row.object_key)
+    rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
+    for row in connection.execute(_PICTURES, {"ids": list(ids)}):
+        pictures[row.batch_id].append(row.object_key)
     return {
         row.id: Objects([*pictures[row.id], f"reports/{row.batch_id}.html"], [f"views/{row.batch_id}/"]) for row in rows
     }
@@ -45,24 +39,6 @@ def _erase(_: Services, connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": list(ids)})
     connection.execute(text("delete from vision_uploads where id = any(:ids)"), {"ids": uploads})
 
-
-def _expired(services: Services, connection: Connection) -> list[int]:
-    days = services.settings.vision_keep_days
-    return list(connection.scalars(_OLD, {"days": days})) if days else []
-
-
-BATCHES = Kind(
-    name="vision_batches",
-    pipeline="vision_reports",
-    bucket=lambda services: services.vision_bucket,
-    stop=_stop,
-    objects=_objects,
-    erase=_erase,
-    tables={"vision_batches": "id", "vision_batch_images": "batch_id"},
-    expired=_expired,
-    holding=garbage.holding,
-    tidy=lambda services, days: {"vision_reports": retention.tidy(services, days)},
-)
 
 _ROWS = text("""
     select id, batch_id from vision_batches where id = any(cast(:ids as bigint[])) order by id for update
@@ -90,3 +66,16 @@ _OLD = text("""
         where a.batch_id = cast(b.batch_id as text) and a.status in ('waiting', 'submitted'))
     order by id limit 100
 """)
+
+BATCHES = Kind(
+    name="vision_batches",
+    pipeline="vision_reports",
+    bucket=lambda services: services.vision_bucket,
+    stop=_stop,
+    objects=_objects,
+    erase=_erase,
+    tables={"vision_batches": "id", "vision_batch_images": "batch_id"},
+    expired=Aging(lambda settings: settings.vision_keep_days or None, _OLD),
+    holding=garbage.holding,
+    tidy=lambda services, days: {"vision_reports": retention.tidy(services, days)},
+)

@@ -86,7 +86,7 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
 def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: Gateway) -> None:
     media_id, other = finished(gateway, seed=1), finished(gateway, seed=2, user=7)
     profile = finished(gateway, field="profile_image", seed=3)
-    gateway.upload(USER, texts={"bio": "I am here"}, product_image=picture(seed=4))
+    unseen = gateway.upload(USER, texts={"bio": "I am here"}, product_image=picture(seed=4)).json()["images"][0]
     listing(gateway)
     gateway.services.media_bucket.put(f"staging/{USER}/broken-off", b"x", content_type="image/jpeg")
     theirs = {key for key in keys(gateway) if f"/{other}-" in key or f"/{other}." in key}
@@ -94,12 +94,13 @@ def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: G
     found = erased(gateway)
 
     assert (found["state"], found["verified"]) == ("done", {"objects": 0, "rows": 0}), found
-    assert found["counts"]["media"] == 2 and found["counts"]["listings"] == 1
+    assert found["counts"]["media"] == 3 and found["counts"]["listings"] == 1
     assert keys(gateway) == theirs
     assert list(gateway.services.listings_bucket.list()) == []
     assert gateway.me()["bio"] is None
     for one in (media_id, profile):
         assert gateway.get(f"/serve/{one}").status_code == 410
+    assert gateway.get(unseen["image_path"]).status_code == 410  # no worker had looked at it
     assert gateway.get(f"/serve/{other}").status_code == 200
     erasure_id = found["erasure_id"]
     assert call(gateway, "GET", f"/api/erasures/{erasure_id}", 7).status_code == 404

@@ -22,6 +22,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, allowed, same_key
+from imgpipe_orchestration.web.headers import tagged
 from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
@@ -130,6 +131,7 @@ def image_info(media_id: RowId, services: ServicesDep, response: Response, signa
     signed = admit(services, media_id, signature)
     found = info_of(services, media_id, signed=signed or signing.NOTHING)
     kept = found.status is MediaStatus.COMPLETED and signed is None
+    response.headers.update(tagged(f"media-{media_id}"))
     response.headers["Cache-Control"] = "public, max-age=60" if kept else "no-store"
     return found
 

@@ -30,7 +30,7 @@ from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
-from imgpipe_orchestration.web.headers import has_it, is_other, secured
+from imgpipe_orchestration.web.headers import has_it, is_other, secured, tagged
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -45,8 +45,6 @@ _NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
 _HEADERS = frozenset({b"accept", b"if-match", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
 _FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-encoding", b"traceparent"})
 UNCACHED = {"Cache-Control": "no-store"}
-TAGS = ("cache-tag", "surrogate-key")
-"""By which Cloudflare and Fastly are told to forget every answer for an image."""
 ANY_ORIGIN = "*"
 """Not the requesting origin, or caches would have to keep a copy of an image for each."""
 _REVALIDATED = "private, no-cache"
@@ -138,8 +136,7 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
     if vary:
         answer.headers["Vary"] = vary
     answer.headers["Access-Control-Allow-Origin"] = ANY_ORIGIN
-    for name in TAGS:
-        answer.headers[name] = f"media-{media_id}"
+    answer.headers.update(tagged(f"media-{media_id}"))
     return answer
 
 
@@ -217,7 +214,7 @@ class Ready(Response):
 def _head(scheme: str, media_id: int, etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> Head:
     """The head of an image; without type and length that of a 304. It is cached and must not be changed."""
     fields = {"cache-control": caching, "etag": etag, "accept-ranges": "bytes", "vary": vary, "content-type": mime}
-    fields |= {"access-control-allow-origin": ANY_ORIGIN, **dict.fromkeys(TAGS, f"media-{media_id}")}
+    fields |= {"access-control-allow-origin": ANY_ORIGIN, **tagged(f"media-{media_id}")}
     if mime:
         fields["content-length"] = str(length)
     return secured([(name.encode(), value.encode()) for name, value in fields.items() if value], scheme)

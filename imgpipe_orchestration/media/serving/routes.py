@@ -24,7 +24,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep
-from imgpipe_orchestration.web.headers import HEADERS
+from imgpipe_orchestration.web.headers import HEADERS, tagged
 from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
@@ -122,7 +122,7 @@ def picture_of(
     at = urlsplit(url)
     # A browser that opens this address as a page shows the image, too.
     policy = f"{HEADERS['Content-Security-Policy']}; img-src data: {at.scheme}://{at.netloc}"
-    headers = {"Cache-Control": caching, "Content-Security-Policy": policy}
+    headers = {"Cache-Control": caching, "Content-Security-Policy": policy, **tagged(f"media-{media_id}")}
     return Response(text, media_type="text/html", headers=headers)
 
 

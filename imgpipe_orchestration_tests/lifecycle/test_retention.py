@@ -1,0 +1,175 @@
+"""What is kept for so many days only, and what a CDN is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from uuid import uuid4
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.lifecycle import cdn, sweep
+from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, purge
+from imgpipe_orchestration_tests.lifecycle.test_people import listing
+from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.partners.test_cdn import answering
+
+
+def stored(bucket: Bucket, *keys: str) -> None:
+    for key in keys:
+        bucket.put(key, b"x", content_type="image/webp")
+
+
+def names(bucket: Bucket) -> set[str]:
+    return {one.key for one in bucket.list()}
+
+
+def test_listings_are_kept_for_so_many_days(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(listings_keep_days=30)
+    old, new = (listing(gateway, title=title)["images"][0] for title in ("Old bowl", "New bowl"))
+    gateway.rows(
+        "update image_queue set created_at = now() - interval '31 days' where public_id = :id returning 1", id=old["id"]
+    )
+    assert purge(gateway)["ordered_expired"] == 1
+    shown = {
+        one["url"].rpartition("/")[2]: gateway.get("/" + one["url"].split("/", 3)[3]).status_code for one in (old, new)
+    }
+    assert list(shown.values()) == [410, 200]
+    assert len(names(gateway.services.listings_bucket)) == 1
+    assert call(gateway, "POST", f"/api/listings/images/{old['id']}/restore", USER).json()["code"] == "purged"
+    assert purge(gateway)["ordered_expired"] == 0
+
+
+def test_avatars_are_kept_for_so_many_days_after_their_task_ended(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(avatars_keep_days=30)
+    bucket = gateway.services.avatars_bucket
+    old, recent, at_work = (
+        _task(gateway, status, days) for status, days in [("completed", 31), ("failed", 29), ("pending", None)]
+    )
+    assert purge(gateway)["purged"] == 1
+    assert {key.split("/")[1] for key in names(bucket)} == {f"task_{recent}", f"task_{at_work}"}
+    assert {row.id for row in gateway.rows("select id from generation_tasks")} == {recent, at_work}
+    assert not gateway.rows("select from generation_results where task_id = :id", id=old)
+    assert sweep.of_everything(gateway.services).clean
+
+
+def test_reports_and_pictures_are_kept_for_so_many_days_and_until_they_are_delivered(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    gateway = make_gateway(vision_keep_days=30)
+    bucket = gateway.services.vision_bucket
+    old, recent, undelivered = (_batch(gateway, days, waits) for days, waits in [(31, False), (29, False), (31, True)])
+    assert purge(gateway)["purged"] == 1
+    kept = {str(row.batch_id) for row in gateway.rows("select batch_id from vision_batches")}
+    assert kept == {recent, undelivered}
+    assert not any(old in key for key in names(bucket))
+    assert len(names(bucket)) == 6
+    assert sweep.of_everything(gateway.services).clean
+
+
+def test_nothing_ages_where_no_days_are_set(gateway: Gateway) -> None:
+    _task(gateway, "completed", 10_000), _batch(gateway, 10_000, waits=False)
+    assert purge(gateway)["purged"] == 0
+
+
+def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    with answering(200, {}) as (url, asked):
+        gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=url)
+        media_id = finished(gateway)
+
+        def has_tag(path: str, status: int, tag: str) -> bool:
+            answer = gateway.get(path)
+            assert answer.status_code == status, path
+            return (answer.headers.get("Cache-Tag"), answer.headers.get("Surrogate-Key")) == (tag, tag)
+
+        for shown in (
+            f"/serve/{media_id}",
+            f"/api/images/{media_id}",
+            f"/picture/{media_id}",
+            f"/api/images/{media_id}/info",
+        ):
+            assert has_tag(shown, 200, f"media-{media_id}"), shown
+        assert has_tag("/serve/999", 404, "media-999")
+
+        def told(path: str = "") -> list[str]:
+            before = len(asked)
+            purge(gateway, f"purge-{before}-{path}")
+            return [tag for _, body in asked[before:] for tag in json.loads(body)["tags"]]
+
+        told()
+        call(gateway, "PUT", f"/api/media/{media_id}/privacy", USER, json={"private": True})
+        assert told() == [f"media-{media_id}"]
+        delete(gateway, media_id)
+        assert told() == [f"media-{media_id}"]
+        assert has_tag(f"/serve/{media_id}", 410, f"media-{media_id}")
+        old = finished(gateway, field="profile_image", seed=2)
+        told()
+        finished(gateway, field="profile_image", seed=3)
+        assert f"media-{old}" in told()
+        (image,) = listing(gateway)["images"]
+        call(gateway, "DELETE", f"/api/listings/images/{image['id']}", USER)
+        assert [tag.partition("-")[0] for tag in told()] == ["listing"]
+
+
+def test_a_cdn_that_stays_away_is_among_the_failures(make_gateway: Callable[..., Gateway]) -> None:
+    with answering(403, {}) as (url, _):
+        gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=url)
+        delete(gateway, finished(gateway))
+        purge(gateway)
+    letters = gateway.services.claims.failures(cdn.CDN_PURGES)
+    assert letters and all("403" in letter.error for letter in letters)
+    page = call(gateway, "GET", "/failures?queue=cdn_purges")
+    assert page.status_code == 200 and "CDN" in page.text
+
+
+def _task(gateway: Gateway, status: str, days: int | None) -> int:
+    """A task that ended so many days ago, with a person and a picture."""
+    with transaction(gateway.services.engine) as connection:
+        task = connection.scalar(_TASK, {"status": status, "days": days})
+        person = connection.scalar(_PERSON, {"task": task})
+    stored(gateway.services.avatars_bucket, f"avatars/task_{task}/persona_{person}/base.webp")
+    return int(task or 0)
+
+
+def _batch(gateway: Gateway, days: int, waits: bool) -> str:
+    """A finished batch with a picture, its view and the report; `waits` for its delivery."""
+    picture = str(uuid4())
+    with transaction(gateway.services.engine) as connection:
+        row = connection.execute(_BATCH, {"days": days}).one()
+        connection.execute(_PICTURE, {"batch": row.id, "image": picture, "key": f"images/{picture}.jpg"})
+        if waits:
+            connection.execute(_WAITS, {"batch": str(row.batch_id)})
+    stored(
+        gateway.services.vision_bucket,
+        f"images/{picture}.jpg",
+        f"reports/{row.batch_id}.html",
+        f"views/{row.batch_id}/0.jpg",
+    )
+    return str(row.batch_id)
+
+
+_TASK = text("""
+    insert into generation_tasks (status, persona_count, brief, language, style, seed, finished_at)
+    values (:status, 1, '', 'English', '', 1, now() - make_interval(days => :days)) returning id
+""")
+_PERSON = text("insert into generation_results (task_id, position) values (:task, 0) returning id")
+_BATCH = text("""
+    insert into vision_batches (organization_id, user_query, model, status, finished_at, report_key)
+    values ('o', 'q', 'm', 'completed', now() - make_interval(days => :days), 'r') returning id, batch_id
+""")
+_PICTURE = text("""
+    with upload as (
+        insert into vision_uploads (image_id, organization_id, name, object_key, bytes, width, height, format)
+        values (cast(:image as uuid), 'o', 'n', :key, 1, 1, 1, 'JPEG') returning image_id
+    )
+    insert into vision_batch_images (batch_id, position, image_id) select :batch, 0, image_id from upload
+""")
+_WAITS = text("""
+    insert into vision_analyses
+        (source, organization_id, vision_analysis_id, created_day, documents, status, batch_id)
+    values ('s', 'o', 'v', current_date, '', 'submitted', :batch)
+""")
