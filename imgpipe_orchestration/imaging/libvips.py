@@ -1,4 +1,4 @@
-"""libvips, on as many threads as its caller wants, and without its cache."""
+"""libvips on one thread, as the images of a batch are worked on side by side, and without its cache."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def resized(picture: Any, width: int, height: int) -> Any:
     return picture.resize(width / picture.width, vscale=height / picture.height, kernel="lanczos3")
 
 
-def out_of_libvips(picture: Any, mode: str, *, threads: int) -> Image.Image:
-    """The picture's pixels, computed on that many threads.
+def out_of_libvips(picture: Any, mode: str) -> Image.Image:
+    """The picture's pixels.
 
     Raises:
         pyvips.Error: decoding or another operation of the picture failed.
     """
-    picture.set_type(libvips().GValue.gint_type, "concurrency", threads)
+    picture.set_type(libvips().GValue.gint_type, "concurrency", 1)
     return Image.frombytes(mode, (picture.width, picture.height), picture.write_to_memory())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
@@ -28,12 +27,11 @@ class Cut:
     beyond: bool
     """Whether it may reach beyond the source rather than cut the subject."""
 
-    def box(self, focal: Callable[[], FocalBox]) -> PixelBox:
-        """The part of the source that is shown. `focal` says where the subject is; only a crop calls it."""
+    def box(self, focal: FocalBox) -> PixelBox:
+        """The part of the source that is shown."""
         if self.size.fit == "within":
             return (0, 0, *self.source_size)
-        found = focal()
-        return crop_box(*self.source_size, self.width, self.height, found.box, core=found.core, beyond=self.beyond)
+        return crop_box(*self.source_size, self.width, self.height, focal.box, core=focal.core, beyond=self.beyond)
 
 
 def output_size(width: int, height: int, size: Size, whole: Box | None = None) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from PIL import Image, ImageChops
@@ -45,7 +44,6 @@ def render(
     focus: FocusHints | None = None,
     is_logo: bool = False,
     *,
-    threads: int = 1,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Rendition:
     """Every size of the recipe in every format.
@@ -55,13 +53,12 @@ def render(
         focus: what is known about the subject; without it faces and saliency are looked for.
         is_logo: crops that would cut the logo show all of it, on more of its ground where that is plain; and every size
             is also made with the background removed. Where either is not safe, it is not done and a note says why.
-        threads: encoders that run at once; decoding, resizing and encoding release Python's lock.
 
     Raises:
         BadImage: not an image, broken, cut short.
         TooLarge: past a limit.
     """
-    prepared = prepare(data, recipe, threads=threads, limits=limits)
+    prepared = prepare(data, recipe, limits=limits)
     exif = metadata.exif_block({"copyright": prepared.source.copyright, "credit": prepared.source.credit})
     notes = list(prepared.notes)
     mark = find_mark(prepared.image) if is_logo else None
@@ -75,21 +72,19 @@ def render(
             pictures.append(("removed", cut_out, replace(mark, ground=NOTHING) if mark else find_mark(cut_out)))
     variants: list[Variant] = []
     focal_boxes: list[FocalBox] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for background, picture, own in pictures:
-            ground, box = (own.ground, own.box) if own else ((), None)
-            focal = pool.submit(find_focus, prepared.image, focus, box)  # first, as the crops wait for it
-            made = encode_all(picture, focal.result, recipe, exif=exif, pool=pool, threads=threads, ground=ground)
-            kept, dropped = _worth_keeping(made)
-            notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
-            variants += [_variant(file, background) for file in kept]
-            focal_boxes.append(focal.result())
+    for background, picture, own in pictures:
+        ground, box = (own.ground, own.box) if own else ((), None)
+        focal = find_focus(prepared.image, focus, box)
+        kept, dropped = _worth_keeping(encode_all(picture, focal, recipe, exif=exif, ground=ground))
+        notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
+        variants += [_variant(file, background) for file in kept]
+        focal_boxes.append(focal)
     found = focal_boxes[0]
     notes += _shortfalls(recipe, prepared.source, found.core if mark else None)
     return Rendition(tuple(variants), prepared.source, found, tuple(notes), recipe.version)
 
 
-def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = DEFAULT_LIMITS) -> Prepared:
+def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Prepared:
     """Decode and normalise, in the order that costs least:
 
     1. decode; a JPEG at 1/2, 1/4 or 1/8 where that is still as large as the largest size; a plain JPEG or PNG is
@@ -107,9 +102,9 @@ def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = D
     owner = metadata.ownership(original.image)
     width, height = original.upright_size
     enough = working_size(width, height, recipe)
-    image = decode(original, enough, threads=threads)
+    image = decode(original, enough)
     image = to_eight_bits(image)
-    image = shrink_to(image, *original.stored(enough), threads=threads)
+    image = shrink_to(image, *original.stored(enough))
     image, note = to_srgb(image, original.colours)
     image = upright(image, original.orientation)
     image = drop_opaque_alpha(image)

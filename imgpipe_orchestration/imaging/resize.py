@@ -15,9 +15,7 @@ def shrink_within(image: Image.Image, width: int, height: int) -> Image.Image:
     return shrink_to(image, *fit_within(image.width, image.height, width, height))
 
 
-def shrink_to(
-    image: Image.Image, width: int, height: int, box: PixelBox | None = None, *, threads: int = 1
-) -> Image.Image:
+def shrink_to(image: Image.Image, width: int, height: int, box: PixelBox | None = None) -> Image.Image:
     """Exactly `width` x `height` by LANCZOS, from all of the image or from a box of it.
 
     libvips takes a quarter of Pillow's time. Images with transparency are left to Pillow, which premultiplies alpha so
@@ -27,18 +25,16 @@ def shrink_to(
     if (box[2] - box[0], box[3] - box[1]) == (width, height):
         return image if box == (0, 0, image.width, image.height) else image.crop(box)
     if image.mode in _WITHOUT_ALPHA:
-        return _by_libvips(image, width, height, box, threads)
+        return _by_libvips(image, width, height, box)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
-def shrink_onto(
-    image: Image.Image, width: int, height: int, box: PixelBox, ground: tuple[int, ...], *, threads: int = 1
-) -> Image.Image:
+def shrink_onto(image: Image.Image, width: int, height: int, box: PixelBox, ground: tuple[int, ...]) -> Image.Image:
     """As `shrink_to`, from a box that may reach beyond the image: there `ground` is shown, a colour in its mode."""
     left, top, right, bottom = box
     inside = max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)
     if inside == box:
-        return shrink_to(image, width, height, box, threads=threads)
+        return shrink_to(image, width, height, box)
     across, down = width / (right - left), height / (bottom - top)
     x, y = int((inside[0] - left) * across), int((inside[1] - top) * down)
     shown = (
@@ -46,13 +42,13 @@ def shrink_onto(
         min(height - y, max(1, round((inside[3] - inside[1]) * down))),
     )
     canvas = Image.new(image.mode, (width, height), ground)
-    canvas.paste(shrink_to(image, *shown, inside, threads=threads), (x, y))
+    canvas.paste(shrink_to(image, *shown, inside), (x, y))
     return canvas
 
 
-def _by_libvips(image: Image.Image, width: int, height: int, box: PixelBox, threads: int) -> Image.Image:
+def _by_libvips(image: Image.Image, width: int, height: int, box: PixelBox) -> Image.Image:
     left, top, right, bottom = box
     picture = into_libvips(image).crop(left, top, right - left, bottom - top)
-    result = out_of_libvips(resized(picture, width, height), image.mode, threads=threads)
+    result = out_of_libvips(resized(picture, width, height), image.mode)
     result.info = dict(image.info)
     return result

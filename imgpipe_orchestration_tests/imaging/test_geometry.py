@@ -98,7 +98,7 @@ def test_a_plan_makes_exactly_the_sizes_asked_from_pictures_that_hold_them(w: in
     assert height <= h
     made = {None: (width, height)}
     for cut in plan(width, height, MEDIA):
-        left, top, right, bottom = cut.box(lambda: FocalBox(subject, "manual", subject))
+        left, top, right, bottom = cut.box(FocalBox(subject, "manual", subject))
         source = made[cut.source]
         assert cut.source_size == source
         assert 0 <= left < right <= source[0]

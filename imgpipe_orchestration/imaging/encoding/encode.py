@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 
 import numpy as np
 from PIL import Image
@@ -25,19 +24,6 @@ _ALPHA_LEVEL = 20
 small letters were off by up to 180 of 255, which the score over grey does not mind. With 20 they are off by 39 at most,
 for 13 % more bytes at the same score (11 logos and cut-out photographs)."""
 
-_NANOSECONDS: dict[Format, tuple[float, float]] = {
-    "avif": (200, 42),
-    "webp": (82, 35),
-    "jpeg": (15, 14),
-    "png": (30, 30),
-}
-"""What a pixel takes up to `Recipe.large_pixels` and above them, with the recipe's usual efforts on one core."""
-
-
-def usual_nanoseconds(kind: Format, pixels: int, recipe: Recipe) -> float:
-    """About how long encoding takes, to choose what is begun first."""
-    return _NANOSECONDS[kind][pixels > recipe.large_pixels] * pixels
-
 
 def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif: bytes = b"") -> bytes:
     """The image as a file.
@@ -55,10 +41,10 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
         return _avif_by_pillow(image, quality, speed, recipe.avif_subsampling, exif=exif)
     if kind == "webp":
         method = recipe.webp_method_large if large else recipe.webp_method
-        return _into_memory(image, "WEBP", quality=quality, method=method, exif=exif)
+        return _saved(image, "WEBP", quality=quality, method=method, exif=exif)
     if kind == "png":
         # Level 6 takes four times as long as level 2, for 9 % fewer bytes.
-        return _into_file(image, "PNG", compress_level=2, exif=exif)
+        return _saved(image, "PNG", compress_level=2, exif=exif)
     return _jpeg(image, quality, recipe, exif)
 
 
@@ -68,18 +54,18 @@ def encode_draft(image: Image.Image, kind: Format, quality: int, recipe: Recipe,
     """
     if kind != "jpeg":
         return encode(image, kind, quality, recipe, exif)
-    return _into_file(image, "JPEG", quality=quality, subsampling=recipe.jpeg_subsampling)
+    return _saved(image, "JPEG", quality=quality, subsampling=recipe.jpeg_subsampling)
 
 
 def encode_lossless(image: Image.Image, exif: bytes = b"") -> bytes:
     """The image (RGB or RGBA) as lossless WebP. At this effort a page of text of 1.6 megapixels takes 0.1 s, twice as
     long as a lossy file, and 0.3 to 0.5 of the bytes of half the effort."""
-    return _into_memory(image, "WEBP", lossless=True, quality=80, method=4, exif=exif)
+    return _saved(image, "WEBP", lossless=True, quality=80, method=4, exif=exif)
 
 
 def _bare(image: Image.Image) -> Image.Image:
-    """A copy without metadata. It must be a copy because `Image.save` stores its options on the image: two threads that
-    save the same one would silently write wrong files."""
+    """A copy without metadata. `Image.save` stores its options on the image, so that two threads that save the same one
+    would silently write wrong files."""
     image = image.copy()
     image.info = {}
     return image
@@ -111,36 +97,25 @@ def _avif_by_pillow(
 ) -> bytes:
     advanced = _AOM | ({"alpha:cq-level": str(_ALPHA_LEVEL)} if image.mode == "RGBA" else {})
     options = {"subsampling": subsampling, "max_threads": 1, "advanced": advanced, "exif": exif, "xmp": xmp}
-    return _into_memory(image, "AVIF", quality=quality, speed=speed, **options)
+    return _saved(image, "AVIF", quality=quality, speed=speed, **options)
 
 
 def _jpeg(image: Image.Image, quality: int, recipe: Recipe, exif: bytes) -> bytes:
     """Progressive, unless baseline is smaller: in small files the tables of the scans take a large share."""
     options = {"quality": quality, "subsampling": recipe.jpeg_subsampling, "exif": exif}
     try:
-        progressive = _into_file(image, "JPEG", progressive=True, optimize=True, **options)
+        progressive = _saved(image, "JPEG", progressive=True, optimize=True, **options)
         if len(progressive) >= _PROGRESSIVE_PAYS_FROM:
             return progressive
-        baseline = _into_file(image, "JPEG", optimize=True, **options)
+        baseline = _saved(image, "JPEG", optimize=True, **options)
     except OSError:
         # Progressive and optimized JPEGs are written in one piece into a buffer of one byte per pixel, which is too
         # small for colourful noise.
-        return _into_file(image, "JPEG", **options)
+        return _saved(image, "JPEG", **options)
     return min(progressive, baseline, key=len)
 
 
-def _into_memory(image: Image.Image, name: str, **options: object) -> bytes:
-    """For encoders that release Python's lock in any case."""
+def _saved(image: Image.Image, name: str, **options: object) -> bytes:
     file = io.BytesIO()
     _bare(image).save(file, name, **options)
     return file.getvalue()
-
-
-def _into_file(image: Image.Image, name: str, **options: object) -> bytes:
-    """For JPEG and PNG, which release Python's lock only when they write to a real file descriptor."""
-    if not hasattr(os, "memfd_create"):  # macOS
-        return _into_memory(image, name, **options)
-    with os.fdopen(os.memfd_create("image"), "w+b") as file:
-        _bare(image).save(file, name, **options)
-        file.seek(0)
-        return file.read()

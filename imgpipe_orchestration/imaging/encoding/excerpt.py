@@ -24,20 +24,15 @@ _ALIGNED = 16
 
 
 def excerpt_of(pixels: Pixels) -> Pixels:
-    """The excerpt of a picture; its rows and columns are `side_of` the picture's."""
+    """The excerpt of a picture. A side that is shorter than the tiles together stays as it is."""
     rows = _shortened(pixels)
     return np.ascontiguousarray(_shortened(rows.swapaxes(0, 1)).swapaxes(0, 1))
-
-
-def side_of(side: int) -> int:
-    """The pixels that a picture's side has in the excerpt: all of a side that is shorter than the tiles together."""
-    return min(side, _TILES * _TILE)
 
 
 def _shortened(pixels: Pixels) -> Pixels:
     """The rows that the tiles cover."""
     rows = len(pixels)
-    if rows == side_of(rows):
+    if rows <= _TILES * _TILE:
         return pixels
     middles = (np.arange(_TILES) + 0.5) * rows / _TILES
     starts = ((middles - _TILE / 2) // _ALIGNED * _ALIGNED).astype(int)

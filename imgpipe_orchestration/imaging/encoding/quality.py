@@ -49,9 +49,8 @@ def reach(
     score: Callable[[bytes], float],
     *,
     tries: int,
-    points: float = CLOSE,
 ) -> Encoded:
-    """Encode until the score is within `points` of the target, at most `tries` times; the try nearest to it wins.
+    """Encode until the score is within `CLOSE` of the target, at most `tries` times; the try nearest to it wins.
 
     Args:
         start: level of the first try, or an earlier try to go on from.
@@ -61,7 +60,7 @@ def reach(
     seen = {start.quality: start} if isinstance(start, Encoded) else {}
     quality = bounded(kind, _next(kind, [start], target) if isinstance(start, Encoded) else start)
     for _ in range(tries):
-        if quality in seen or any(close(one, target, points) for one in seen.values()):
+        if quality in seen or any(abs(miss(one, target)) <= CLOSE for one in seen.values()):
             break
         data = encode(quality)
         seen[quality] = Encoded(data, quality, score(data))
@@ -69,35 +68,10 @@ def reach(
     return min(seen.values(), key=lambda one: abs(miss(one, target)))
 
 
-def close(one: Encoded, target: float, points: float = CLOSE) -> bool:
-    """Whether a scored file is good enough."""
-    return abs(miss(one, target)) <= points
-
-
 def exact(kind: Lossy, one: Encoded, target: float) -> float:
     """The level at which this file would have hit the target, estimated by the usual steps."""
     level = level_of(kind, one.quality)
     return level + _step(kind, level, -miss(one, target))
-
-
-def carried(smaller: float, larger: float, position: float) -> float:
-    """Interpolate a value that depends on a picture's size (its level, its bytes per pixel) from two other sizes.
-
-    Args:
-        position: the size on a logarithmic scale, 0 at the smaller of the two and 1 at the larger. Beyond the larger
-            one the trend is continued for at most half that distance.
-    """
-    return smaller + min(max(position, 0.0), 1.5) * (larger - smaller)
-
-
-def usual(kind: Lossy) -> float:
-    """A level near the middle of what photographs need."""
-    return _STEPS[kind][0]
-
-
-def slope(kind: Lossy, level: float) -> float:
-    """Points of score per level, near the target."""
-    return 1 / _levels_for_a_point(kind, level, 0.0)
 
 
 def _step(kind: Lossy, level: float, lacks: float) -> float:
@@ -124,7 +98,7 @@ def _next(kind: Lossy, seen: list[Encoded], target: float) -> float:
         step = _step(kind, level, -points)
     else:
         rise = (points - miss(others[0], target)) / (level - level_of(kind, others[0].quality))
-        usual = slope(kind, level)
+        usual = 1 / _levels_for_a_point(kind, level, 0.0)
         step = -points / (rise if beyond and rise > 0 else min(max(rise, usual / 3), usual * 3))
     return level + (step if abs(step) >= 1 else (1 if step > 0 else -1))
 

@@ -61,13 +61,12 @@ def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
     return Original(data, image, sniffed, orientation, colour_space(image, data, name), limits)
 
 
-def decode(original: Original, enough: tuple[int, int] | None = None, *, threads: int = 1) -> Image.Image:
+def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.Image:
     """The first frame, still in its own mode, profile and orientation (`info` holds `icc_profile`).
 
     Args:
         enough: upright width and height that suffice. A JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still
             at least as large; otherwise a plain JPEG or PNG is shrunk to this size while it is decoded.
-        threads: for that shrinking.
 
     Raises:
         BadImage: broken or cut short.
@@ -77,7 +76,7 @@ def decode(original: Original, enough: tuple[int, int] | None = None, *, threads
     covered = gif_canvas.covered(image) if name == "gif" else None
     try:
         _draft(image, original, enough)
-        if (quickly := _streamed(original, enough, threads)) is not None:
+        if (quickly := _streamed(original, enough)) is not None:
             return quickly
         header = dict(image.info)
         image.load()
@@ -106,12 +105,12 @@ def _draft(image: Image.Image, original: Original, enough: tuple[int, int] | Non
         image.draft(None, original.stored(enough))
 
 
-def _streamed(original: Original, enough: tuple[int, int] | None, threads: int) -> Image.Image | None:
+def _streamed(original: Original, enough: tuple[int, int] | None) -> Image.Image | None:
     """The picture by libvips where that is quicker: a single frame that no draft has made smaller already."""
     sniffed = original.sniffed
     if sniffed.animated or original.image.size != (sniffed.width, sniffed.height):
         return None
-    return streamed(original.image, original.data, original.stored(enough) if enough else None, threads=threads)
+    return streamed(original.image, original.data, original.stored(enough) if enough else None)
 
 
 def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> Image.Image:

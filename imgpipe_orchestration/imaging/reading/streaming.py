@@ -11,13 +11,12 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 from imgpipe_orchestration.imaging.libvips import libvips, out_of_libvips, resized
 
 
-def streamed(image: Image.Image, data: bytes, size: tuple[int, int] | None, *, threads: int) -> Image.Image | None:
+def streamed(image: Image.Image, data: bytes, size: tuple[int, int] | None) -> Image.Image | None:
     """The pixels that Pillow would decode; None where the file is not a plain one, or broken.
 
     Args:
         image: opened from `data`, not decoded.
         size: width and height to shrink to, as stored; ignored for a picture with transparency.
-        threads: for shrinking.
     """
     loader = _loader(image)
     if loader is None:
@@ -26,7 +25,7 @@ def streamed(image: Image.Image, data: bytes, size: tuple[int, int] | None, *, t
         picture = getattr(libvips().Image, loader)(data, access="sequential", fail_on="warning")
         if size and size != image.size and image.mode != "RGBA":
             picture = resized(picture, *size)
-        result = out_of_libvips(picture, image.mode, threads=threads)
+        result = out_of_libvips(picture, image.mode)
     except (libvips().Error, MemoryError):
         return None
     result.info = dict(image.info)

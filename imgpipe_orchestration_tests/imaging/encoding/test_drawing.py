@@ -98,12 +98,6 @@ def test_no_photograph_is_tried(name: str, mode: str, monkeypatch: pytest.Monkey
     assert tried == []
 
 
-def test_threads_change_nothing() -> None:
-    data = encoded(chart(), "PNG")
-    one, two = (render(data, MEDIA, threads=count) for count in (1, 2))
-    assert [v.sha256 for v in one.variants] == [v.sha256 for v in two.variants]
-
-
 def test_a_drawing_in_many_colours_is_told_from_a_photograph_by_its_flat_areas() -> None:
     drawing = Image.new("RGB", (900, 600), "#2a6fb0")
     drawing.paste(Image.linear_gradient("L").resize((300, 600)), (600, 0))

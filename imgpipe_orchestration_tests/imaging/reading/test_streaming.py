@@ -117,6 +117,6 @@ def test_shrinking_on_the_way_gives_the_pixels_of_shrinking_afterwards(kind: str
     with Image.open(io.BytesIO(data)) as image:
         expected = shrink_to(image, 600, 467)
 
-    found = opening.decode(opening.open_original(data), (600, 467), threads=2)
+    found = opening.decode(opening.open_original(data), (600, 467))
 
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
