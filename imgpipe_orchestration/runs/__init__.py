@@ -4,8 +4,8 @@ Dagster's default launcher starts a new Python for each run, which spends three 
 It also does not notice when a run's process dies together with its code server, so that the run stays "started" and
 blocks its pipeline until a time limit ends it.
 
-`forkserver` is the program that has imported everything; `warm` asks it for processes. `launcher` forks on the daemon's
-own machine (dagster.yaml). On several machines `celery_launcher` puts runs into queues (deploy/dagster.yaml), and a
+`forkserver` is the program that has imported everything; `launcher` asks it for processes, on the daemon's own machine
+(dagster.yaml). On several machines `celery_launcher` puts runs into queues (deploy/dagster.yaml), and a
 `worker` on each machine takes them out and forks them in the same way. docs/adr/ has the reasons and the figures.
 
 `storage` is Dagster's PostgreSQL storage with pooled connections.

@@ -12,13 +12,16 @@ from typing import Any, Self
 
 import dagster as dg
 from celery.states import READY_STATES
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._serdes import ConfigurableClassData
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 
 from imgpipe_orchestration.runs.celery_configuration import celery_configuration
-from imgpipe_orchestration.runs.launcher import health_of_process
+from imgpipe_orchestration.runs.launcher import (
+    CheckRunHealthResult,
+    LaunchRunContext,
+    WorkerStatus,
+    health_of_process,
+)
 from imgpipe_orchestration.runs.worker_queues import QUEUE_TAG
 
 BEAT_SECONDS = 3.0
@@ -41,7 +44,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
         self._heard: dict[str, tuple[object, float]] = {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data, **config_value)
 
     def launch_run(self, context: LaunchRunContext) -> None:

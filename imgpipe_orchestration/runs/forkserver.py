@@ -8,11 +8,14 @@ are interrupted with `--ends-runs` (on Linux).
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
+import io
 import json
 import multiprocessing.util
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -28,7 +31,6 @@ from imgpipe_orchestration.partners.openai_warmup import warm_up
 
 PRELOAD = (
     "imgpipe_orchestration.definitions",
-    "dagster._cli.api",
     "dagster_postgres",
     "psycopg",
     "psycopg2",
@@ -54,6 +56,8 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for module in (*PRELOAD, *(LOGS_IN_S3 if ends_runs else ())):
         importlib.import_module(module)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        _dagster(["api", "execute_run", "--help"])  # imports what the command does
     warm_up()
     gc.collect()
     gc.freeze()  # keeps memory shared with the children, because the garbage collector no longer writes to its pages
@@ -72,10 +76,14 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
             lines.flush()
 
 
+def _dagster(words: list[str]) -> None:
+    """What `python -m dagster` with these words does."""
+    sys.argv = ["dagster", *words]
+    runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+
+
 def _run(words: list[str]) -> NoReturn:
     """In the child: run the command, then exit without the clean-up of what belongs to the parent."""
-    from dagster._cli import cli
-
     from imgpipe_orchestration.runs import storage
 
     code = 1
@@ -88,7 +96,7 @@ def _run(words: list[str]) -> NoReturn:
         tempfile.tempdir = multiprocessing.util.get_temp_dir()
         _log_as_settings_say()
         storage.be_patient()
-        cli.main(args=words, prog_name="dagster", standalone_mode=False)
+        _dagster(words)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1

@@ -1,6 +1,7 @@
 """The run launcher that dagster.yaml names: runs are forked, watched by their pid, and stopped by a signal.
 
 Like Dagster's own launchers it has to import from `dagster._core`: `RunLauncher` is public, but its import path is not.
+No other module does; `celery_launcher` has what it needs from here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -18,9 +21,12 @@ from typing import Any, Self
 import dagster as dg
 import psutil
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from imgpipe_orchestration.runs.warm import WarmProcess
+from imgpipe_orchestration.errors import BackendUnavailable
+
+__all__ = ["CheckRunHealthResult", "ForkedRunLauncher", "LaunchRunContext", "WarmProcess", "WorkerStatus"]
 
 PROCESS_TAG = "dagster/forked_process"
 """Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
@@ -30,6 +36,98 @@ KILLED_AFTER_SECONDS = 200.0
 """Time from an interrupt until the run is killed: longer than the longest paid call (AVATAR_IMAGE_TIMEOUT_SECONDS, 180
 at most), whose answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
 _TAGGING_SECONDS = 30.0
+
+ANSWER_SECONDS = 60.0
+"""For how long a forkserver may be silent before it is replaced; it needs three seconds when it has just started."""
+
+
+class WarmProcess:
+    """A process of `forkserver`, started when it is first needed and replaced if it died. Thread-safe."""
+
+    def __init__(self, *, ends_runs: bool = False) -> None:
+        """
+        Args:
+            ends_runs: interrupt its runs when it ends, and so when this process ends; otherwise they go on.
+        """
+        self._options = ["--ends-runs"] if ends_runs else []
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket
+
+    def preload(self) -> None:
+        """Start it now instead of when the first run waits for it."""
+        with self._lock:
+            self._open()
+
+    def start(self, instance: dg.DagsterInstance, run_id: str, origin: Any) -> int:
+        """Fork a process for a run that is in `instance` and whose code is at `origin`; returns its pid.
+
+        Raises:
+            BackendUnavailable: no process could be forked.
+        """
+        if origin is None:
+            raise BackendUnavailable(f"run {run_id} does not say where its code is")
+        words = ExecuteRunArgs(origin, run_id, instance.get_ref()).get_command_args()
+        # The words before `api` only say how to call `dagster`.
+        line = json.dumps(list(words[words.index("api") :])).encode() + b"\n"
+        with self._lock:
+            for _ in range(2):  # replaces a forkserver that died since the last run, once
+                try:
+                    pid = self._ask(line)
+                except OSError:
+                    self._close()
+                    continue
+                if pid < 0:
+                    raise BackendUnavailable(f"No process can be started for the run: {os.strerror(-pid)}.")
+                return pid
+        raise BackendUnavailable("The process that forks the runs ends as soon as it starts; see its log.")
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _open(self) -> None:
+        if self._process is not None:
+            return
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(ANSWER_SECONDS)
+        with theirs:
+            words = ["-m", "imgpipe_orchestration.runs.forkserver", str(theirs.fileno()), *self._options]
+            self._process = subprocess.Popen(
+                [sys.executable, *words],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # Otherwise macOS ends a forked process that uses its frameworks, as reading the system's proxy does.
+                env={**os.environ, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+            )
+
+    def _ask(self, line: bytes) -> int:
+        """The pid of a new process, or a negative errno.
+
+        Raises:
+            OSError: the forkserver is gone, or does not answer.
+        """
+        self._open()
+        self._socket.sendall(line)
+        answer = b""
+        while not answer.endswith(b"\n"):
+            part = self._socket.recv(32)
+            if not part:
+                raise ConnectionResetError("the forkserver ended")
+            answer += part
+        return int(answer)
+
+    def _close(self) -> None:
+        if self._process is None:
+            return
+        self._socket.close()  # which ends the process
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:  # it is still importing and does not read its socket yet
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
 
 _WARM = WarmProcess()
 """One for the process: the daemon's threads, when they launch the first runs at once, each make a launcher."""

@@ -25,8 +25,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from imgpipe_orchestration import logs
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.runs.celery_launcher import BEAT_SECONDS, WorkersRunLauncher
-from imgpipe_orchestration.runs.launcher import KILLED_AFTER_SECONDS
-from imgpipe_orchestration.runs.warm import WarmProcess
+from imgpipe_orchestration.runs.launcher import KILLED_AFTER_SECONDS, WarmProcess
 from imgpipe_orchestration.runs.worker_queues import QUEUES
 from imgpipe_orchestration.settings import load
 
