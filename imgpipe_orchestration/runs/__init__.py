@@ -7,6 +7,4 @@ blocks its pipeline until a time limit ends it.
 `forkserver` is the program that has imported everything; `launcher` asks it for processes, on the daemon's own machine
 (dagster.yaml). On several machines `celery_launcher` puts runs into queues (deploy/dagster.yaml), and a
 `worker` on each machine takes them out and forks them in the same way. docs/adr/ has the reasons and the figures.
-
-`storage` is Dagster's PostgreSQL storage with pooled connections.
 """

@@ -84,8 +84,6 @@ def _dagster(words: list[str]) -> None:
 
 def _run(words: list[str]) -> NoReturn:
     """In the child: run the command, then exit without the clean-up of what belongs to the parent."""
-    from imgpipe_orchestration.runs import storage
-
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -95,7 +93,6 @@ def _run(words: list[str]) -> NoReturn:
         # What the run leaves among the temporary files goes with it: Dagster leaves two folders for logs.
         tempfile.tempdir = multiprocessing.util.get_temp_dir()
         _log_as_settings_say()
-        storage.be_patient()
         _dagster(words)
         code = 0
     except SystemExit as end:

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from sqlalchemy import make_url
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 def configure(home: Path, url: str, *lines: str) -> None:
     """Make a folder a DAGSTER_HOME with its storage in PostgreSQL; what `lines` add is YAML as well."""
-    storage = (
-        "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
-        f" config: {{postgres_url: '{url}'}}}}}}"
-    )
+    url = make_url(url).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+    storage = f"storage: {{postgres: {{postgres_url: '{url}'}}}}"
     (home / "dagster.yaml").write_text("\n".join([storage, "telemetry: {enabled: false}", *lines]))
 
 
