@@ -161,12 +161,13 @@ def test_a_healed_analysis_that_shows_the_subject_elsewhere_has_the_crops_made_a
     assert reason == "faces" and crop not in {row[1] for row in made}
 
 
-def test_labels_beside_an_error_are_kept_and_only_the_rest_is_asked_for_again(
+def test_text_beside_an_error_are_kept_and_only_the_rest_is_asked_for_again(
     make_gateway: Callable[..., Gateway],
 ) -> None:
     asked: list[set[str]] = []
-    part = {"labelAnnotations": [{"description": "Cat", "score": 0.9}], "error": {"code": 14, "message": "busy"}}
-    answers = [part, {"error": {"code": 14, "message": "busy"}}, {"textAnnotations": [{"description": "OPEN"}]}]
+    busy = {"error": {"code": 14, "message": "busy"}}
+    cat = {"name": "Cat", "score": 0.9, "boundingPoly": {"normalizedVertices": [{"x": 0.1}, {"x": 0.5, "y": 0.5}]}}
+    answers = [{"textAnnotations": [{"description": "OPEN"}], **busy}, busy, {"localizedObjectAnnotations": [cat]}]
 
     def google(handler: BaseHTTPRequestHandler, number: int) -> None:
         (request,) = json.loads(server.requests[number][2])["requests"]
@@ -178,17 +179,39 @@ def test_labels_beside_an_error_are_kept_and_only_the_rest_is_asked_for_again(
         gateway = make_gateway(google_vision_api_key="k", google_vision_endpoint=server.url)
         gateway.upload(1, profile_image=picture())
         gateway.run_due()
-        (row,) = gateway.rows("select labels, providers ->> 'google_vision' as google from media_ai_analysis")
-        assert [label["name"] for label in row.labels] == ["Cat"]
+        (row,) = gateway.rows("select detected_text, providers ->> 'google_vision' as google from media_ai_analysis")
+        assert row.detected_text == "OPEN"
         assert row.google.startswith("failed: ")
         make_due(gateway, "media_healing")
         gateway.run_due("run-2")
         (row,) = gateway.rows(
-            "select labels, detected_text, providers ->> 'google_vision' as google from media_ai_analysis"
+            "select detected_objects, detected_text, providers ->> 'google_vision' as google from media_ai_analysis"
         )
-    assert ([label["name"] for label in row.labels], row.detected_text, row.google) == (["Cat"], "OPEN", "ok")
+    assert ([thing["name"] for thing in row.detected_objects], row.detected_text, row.google) == (["Cat"], "OPEN", "ok")
     assert len(asked) == 3
-    assert asked[1] == asked[2] == asked[0] - {"LABEL_DETECTION"}
+    assert asked[1] == asked[2] == asked[0] - {"TEXT_DETECTION"}
+
+
+_LIST_PRICES = {"OBJECT_LOCALIZATION": 2.25, "CROP_HINTS": 0}
+"""US dollars per 1,000 images and feature; of every other feature 1.50. Crop hints are free with IMAGE_PROPERTIES.
+https://cloud.google.com/vision/pricing"""
+
+
+def test_googles_bill_at_list_prices(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> None:
+    with serving(lambda h, _: pass_on(h, standins.google_url)) as server:
+        gateway = make_gateway(google_vision_api_key="bill", google_vision_endpoint=server.url)
+        bills = {}
+        for number, kind in enumerate(("profile_image", "header_image", "logo_image")):
+            gateway.upload(number + 1, **{kind: picture(seed=70 + number)})
+            gateway.run_due(f"run-{number}")
+            (asked,) = json.loads(server.requests[-1][2])["requests"]
+            assert len(server.requests) == number + 1
+            features = [feature["type"] for feature in asked["features"]]
+            assert "CROP_HINTS" not in features or "IMAGE_PROPERTIES" in features
+            bills[kind] = sum(_LIST_PRICES.get(name, 1.50) for name in features)
+    assert bills == {"profile_image": 5.25, "header_image": 3.75, "logo_image": 1.50}
+    units = gateway.rows("select units from paid_calls where provider = 'google_vision' order by created_at")
+    assert [1.5 * float(row.units) for row in units] == list(bills.values())
 
 
 def test_a_corrupt_image_fails_alone_with_its_reason_and_can_be_requeued(gateway: Gateway) -> None:

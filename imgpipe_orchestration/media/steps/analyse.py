@@ -69,7 +69,7 @@ def analyse(services: Services, media: MediaFile) -> Analysis:
     found = Analysis(_measured(seen.measurements, media))
     found.values["version"] = prompts.VERSION
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
-    _ask(found, "google_vision", lambda: _google(services, seen, buyer, found))
+    _ask(found, "google_vision", lambda: _google(services, media, seen, buyer, found))
     _ask(found, "openai_vision", lambda: _openai(services, media, seen, buyer, found))
     _ask(found, "openai_embedding", lambda: _embedding(services, buyer, found))
     found.values["providers"] = _bounded(found.providers)
@@ -141,11 +141,11 @@ def _brand_colours(colours: list[dict[str, Any]]) -> list[str]:
     return [colour["hex"] for colour in colours[:5]]
 
 
-def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bool:
+def _google(services: Services, media: MediaFile, seen: Look, buyer: Buyer, found: Analysis) -> bool:
     client = services.google_vision
     if client is None:
         return False
-    from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL
+    from imgpipe_orchestration.partners.google_vision import MODEL, features_for
 
     def bought(features: Sequence[str]) -> dict[str, Any]:
         def purchase() -> Purchase:
@@ -160,7 +160,7 @@ def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
         answer: dict[str, Any] = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
         return answer
 
-    value = bought(FEATURES)
+    value = bought(features_for(media.kind, services.settings))
     found.take(_of_google(value))
     while missing := value.get("missing"):  # not in answers of earlier versions; each answer brings something
         more = bought(missing)
@@ -251,7 +251,8 @@ def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
     client = services.openai
     v = found.values
     parts = [v.get("alt_text"), v.get("subject_matter"), v.get("style_classification"), v.get("medium_detected")]
-    parts += [", ".join(v.get("mood_keywords") or []), ", ".join(label["name"] for label in v.get("labels") or [])]
+    things = [thing["name"] for name in ("labels", "detected_objects") for thing in v.get(name) or []]
+    parts += [", ".join(v.get("mood_keywords") or []), ", ".join(dict.fromkeys(things))]
     text = "\n".join(part for part in parts if part)
     if client is None or not text:
         return False
