@@ -1,5 +1,6 @@
 """What every pipeline's sensors share: how many runs at a time, and claims that come back when a run ends badly."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -41,11 +42,22 @@ def owner_of(services: "Services", run: dg.DagsterRun) -> str:
 
 
 def unfinished_run(
-    instance: dg.DagsterInstance, job_name: str, tags: dict[str, str] | None = None, *, at_most: int = 1
+    instance: dg.DagsterInstance,
+    job_name: str,
+    tags: dict[str, str] | None = None,
+    *,
+    at_most: int = 1,
+    seconds: float = math.inf,
 ) -> str | None:
-    """The id of one of the unfinished runs of `job_name` when there are `at_most` of them or more, else None."""
+    """The id of one of the unfinished runs of `job_name` when there are `at_most` of them or more, else None.
+
+    Args:
+        seconds: the runs' time budget. A run that began earlier takes nothing on, and only waits for what is slow, so
+            it does not count.
+    """
     wanted = dg.RunsFilter(job_name=job_name, statuses=UNFINISHED, tags=tags or {})
-    found = instance.get_run_records(filters=wanted, limit=at_most)
+    records = instance.get_run_records(filters=wanted, limit=at_most)
+    found = [one for one in records if one.start_time is None or time.time() - one.start_time < seconds]
     return found[0].dagster_run.run_id if len(found) == at_most else None
 
 

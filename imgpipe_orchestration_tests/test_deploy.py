@@ -98,7 +98,7 @@ def test_several_machines_differ_from_one_in_launcher_logs_waiting_and_the_numbe
     assert theirs["concurrency"]["runs"].pop("max_concurrent_runs") == 32
     assert ours["concurrency"]["runs"].pop("max_concurrent_runs") == 4
     assert [one.pop("limit") for one in theirs["concurrency"]["runs"]["tag_concurrency_limits"]] == [4, 4]
-    assert [one.pop("limit") for one in ours["concurrency"]["runs"]["tag_concurrency_limits"]] == [1, 2]
+    assert [one.pop("limit") for one in ours["concurrency"]["runs"]["tag_concurrency_limits"]] == [2, 2]
     assert theirs["concurrency"]["pools"].pop("default_limit") == 4
     assert ours["concurrency"]["pools"].pop("default_limit") == 2
     assert theirs["run_monitoring"].pop("start_timeout_seconds") > ours["run_monitoring"].pop("start_timeout_seconds")

@@ -15,6 +15,7 @@ from imgpipe_orchestration.sensors import (
     failed_just_now,
     owner_of,
     run_if_due,
+    unfinished_run,
 )
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
@@ -184,3 +185,12 @@ def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagst
             assert len(claims.claim(QUEUE, run_id, 1)) == 1
         tick(cursor)
     assert len(claims.claim(QUEUE, "next", 10)) == 3
+
+
+def test_a_run_whose_time_is_over_does_not_keep_the_next_from_beginning() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTING)
+        assert unfinished_run(instance, "working", seconds=0) == run.run_id, "it has not begun"
+        instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", "working"), run.run_id)
+        assert unfinished_run(instance, "working", seconds=60) == run.run_id
+        assert unfinished_run(instance, "working", seconds=0) is None

@@ -3,10 +3,11 @@
 They are one Dagster op, so that images in different stages are worked on at the same time. Each stage is still an asset
 that can be selected alone: images then go only as far as the selected stages lead.
 
-Materialising a day processes what is due of it. When a person or a backfill asks for it (and not the sensor), it also
-makes again what an older recipe or older questions made.
+Materialising a day processes what is due of it, and of other days what is due while it works. When a person or a
+backfill asks for it (and not the sensor), it also makes again what an older recipe or older questions made.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,12 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
             context.log.info(
                 f"{name}: {stage.not_ready} images wait for an earlier stage, which this run does not have"
             )
+        others = Counter(claim.partition for claim in stage.outcome.done if claim.partition not in {"", day})
+        if others:
+            of_day["of_other_days"] = others.total()
+        for other, images in others.items():
+            told: dict[str, Any] = {"images": images, "made by the run of": day}
+            context.log_event(dg.AssetMaterialization(name, partition=other, metadata=told))
         yield _result(backends, name, stage, **of_day)
 
 

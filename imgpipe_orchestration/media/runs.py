@@ -1,8 +1,9 @@
 """A run over a day's images: each goes through the chosen stages by itself, and none waits for the others.
 
-While one image's file comes slowly, others are analysed and rendered, and uploads that came meanwhile join. A stage
-finds its work in the database and gets nothing from the stage before, so each can be run alone and a re-execution
-resumes: an image goes through a step only when the checklist says that the earlier steps are settled.
+While one image's file comes slowly, others are analysed and rendered, and what becomes due meanwhile joins. That of
+other days joins too, because the next run waits for this one. A stage finds its work in the database and gets nothing
+from the stage before, so each can be run alone and a re-execution resumes: an image goes through a step only when the
+checklist says that the earlier steps are settled.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def take_through(
     services: Services, owner: str, day: str, chosen: Collection[str], *, anew: bool = False
 ) -> dict[str, Stage]:
     """Take what is due of `day` through the chosen stages, then make again what is ordered for the day. What the run
-    has claimed and not finished is given back at its end.
+    has claimed and not finished is given back at its end. With all stages, what is due of other days joins.
 
     Args:
         chosen: names of stages; the others are left to other runs.
@@ -126,7 +127,7 @@ class _Run:
             self._registered += intake.take_in(services)
         batch = claims.owned(store.MEDIA, self._owner)
         self._begin(batch)
-        batch += self._take(_THREADS - len(batch))
+        batch += self._take(self._day, _THREADS - len(batch))
         _close(services)
         if batch:
             services.workshop.start()  # needed soon
@@ -146,12 +147,21 @@ class _Run:
         if Step.AI_VISUAL_ANALYSIS in self._steps:
             self._heal()
 
-    def _take(self, most: int, *, joining: bool = False, but: Collection[str] = ()) -> list[Claim]:
-        """Claim what is due of the day: only as many as can begin at once, for then users take turns."""
-        room = min(most, self._services.settings.media_batch_size - len(self._taken))
+    def _take(self, day: str, most: int, *, joining: bool = False, but: Collection[str] = ()) -> list[Claim]:
+        """Claim what is due of a day: only as many as can begin at once, for then users take turns. A run that has its
+        batch only takes on users of whom it has nothing: they do not wait for its slow files."""
+        room = self._services.settings.media_batch_size - len(self._taken)
+        if room <= 0:
+            but, room = {*but, *(claim.tenant for claim in self._taken)}, most
         retries = max(0, _AGAIN_AT_ONCE - sum(claim.failures > 0 for claim in self._taken))
         taken = self._services.claims.claim(
-            store.MEDIA, self._owner, room, partition=self._day, retries=retries, suspects=not joining, but=but
+            store.MEDIA,
+            self._owner,
+            min(most, room),
+            partition=day,
+            retries=retries,
+            suspects=not joining,
+            but=but,
         )
         self._begin(taken)
         return taken
@@ -162,13 +172,18 @@ class _Run:
             _reopen(self._services, taken)
 
     def _further(self, free: int, full: Collection[str]) -> list[Claim]:
-        if time.monotonic() - self._looked >= _LOOK:
+        looking = time.monotonic() - self._looked >= _LOOK
+        if looking:
             if self._replacing:
                 self._replace_urls()
             if Step.RETRIEVE_FILE in self._steps and intake.first_new(self._services):
                 self._registered += intake.take_in(self._services)
             self._looked = time.monotonic()
-        return self._take(free, joining=True, but=full)
+        taken = self._take(self._day, free, joining=True, but=full)
+        if looking and len(self._steps) == len(Step):
+            for day in reversed(self._services.claims.due_partitions(store.MEDIA)):
+                taken += self._take(day, free - len(taken), joining=True, but=full)
+        return taken
 
     def _through(self, claim: Claim) -> None:
         """Take one image through its pending steps, as far as the chosen ones lead."""

@@ -19,8 +19,10 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     from imgpipe_orchestration.storage import heartbeats
 
     heartbeats.beat_at_times(sensor_backends.services.engine, heartbeats.DAEMON, seconds=20)
-    most = sensor_backends.services.settings.runs_per_pipeline
-    if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}, at_most=most):
+    settings = sensor_backends.services.settings
+    most, budget = settings.runs_per_pipeline, settings.media_run_seconds
+    tags = {DUE_ONLY: "true"}
+    if run_id := unfinished_run(context.instance, media_pipeline.name, tags, at_most=most, seconds=budget):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     if reason := failed_just_now(context.instance, media_pipeline.name):
         return dg.SensorResult(skip_reason=reason)

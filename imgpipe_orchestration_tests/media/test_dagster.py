@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import dagster as dg
 import pytest
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.media import assets, store
+from imgpipe_orchestration.media import assets, runs, store
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.definitions import definitions
 from imgpipe_orchestration.media.model import temp_key
@@ -107,6 +109,20 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
     again = run()["resize_optimize"]
     assert again.items() >= {**of_day, "ordered again": 1, "again done": 1}.items()
     assert "images" not in again and "contact sheet" in again
+
+
+def test_what_a_run_did_for_another_day_is_told_of_that_day(
+    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_LOOK", 0.0)  # else only of one that works for a second
+    gateway.upload(456, profile_image=picture(40, 30))
+    job = repository.resolve_job_def("media_pipeline")
+    yesterday = (date.fromisoformat(today()) - timedelta(days=1)).isoformat()
+    result = job.execute_in_process(instance=instance, partition_key=yesterday)
+    events = [one.step_materialization_data.materialization for one in result.get_asset_materialization_events()]
+    told = {(one.asset_key.path[-1], one.partition): one.metadata for one in events}
+    for name in (*STEPS, "update_callback"):
+        assert told[name, today()]["images"].value == told[name, yesterday]["of other days"].value == 1
 
 
 def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
