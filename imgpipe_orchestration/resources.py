@@ -1,9 +1,9 @@
 """The outside world as Dagster resources, injected through `Definitions`.
 
-Each has the settings of one system. An empty field means the environment's setting (see `settings`), so a test, another
-deployment or a single run can use another system. Dagster stores a run's configuration, so give keys as
-`{"env": "OTHER_KEY"}`. `backends` makes of them the `Services` that the features' code takes. Imports and connections
-are made at the first use.
+Each has the settings of one system, and a client of its own library for an asset of yours. An empty field means the
+environment's setting (see `settings`), so a test, another deployment or a single run can use another system. Dagster
+stores a run's configuration, so give keys as `{"env": "OTHER_KEY"}`. `backends` makes of them the `Services` that the
+features' code takes. Imports and connections are made at the first use.
 """
 
 import logging
@@ -16,26 +16,63 @@ from pydantic import Field
 from imgpipe_orchestration import logs
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+    from pymongo.database import Database
+    from sqlalchemy import Engine
+
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.settings import Settings
 
 
-class DatabaseResource(dg.ConfigurableResource[Any]):
+class SystemResource(dg.ConfigurableResource[Any]):
+    """One outside system."""
+
+    def overrides(self) -> dict[str, str]:
+        """The settings that this resource's fields stand for, by their names; empty where the environment's apply."""
+        raise NotImplementedError
+
+    def _settings(self) -> "Settings":
+        return _pointed(self)
+
+
+class DatabaseResource(SystemResource):
     """PostgreSQL with the project's tables and queues."""
 
     url: str = Field(default="", description="postgresql://...; empty: taken from DATABASE_URL")
+
+    def get_engine(self) -> "Engine":
+        """A new SQLAlchemy engine; its caller disposes of it."""
+        from imgpipe_orchestration.storage.rows import connect
+
+        return connect(self._settings().database_url)
 
     def overrides(self) -> dict[str, str]:
         return {"database_url": self.url}
 
 
-class S3Resource(dg.ConfigurableResource[Any]):
-    """The object store: uploads, originals, variants, listings, avatars."""
+class S3Resource(SystemResource):
+    """The object store: uploads, originals, variants, listings, avatars.
+
+    Used like dagster-aws's resource of this name. That one is not the base class because importing it takes a second,
+    which every process that loads the definitions would pay.
+    """
 
     endpoint: str = Field(default="", description="Empty: taken from S3_ENDPOINT")
     access_key: str = Field(default="", description="Empty: taken from S3_ACCESS_KEY")
     secret_key: str = Field(default="", description="Empty: taken from S3_SECRET_KEY")
     region: str = Field(default="", description="Empty: taken from S3_REGION")
+
+    def get_client(self) -> Any:
+        """A new boto3 client for S3, made by dagster-aws."""
+        from dagster_aws.s3 import S3Resource as AwsS3Resource
+
+        s = self._settings()
+        return AwsS3Resource(
+            endpoint_url=s.s3_endpoint or None,
+            aws_access_key_id=s.s3_access_key,
+            aws_secret_access_key=s.s3_secret_key,
+            region_name=s.s3_region,
+        ).get_client()
 
     def overrides(self) -> dict[str, str]:
         return {
@@ -46,21 +83,36 @@ class S3Resource(dg.ConfigurableResource[Any]):
         }
 
 
-class MongoResource(dg.ConfigurableResource[Any]):
+class MongoResource(SystemResource):
     """MongoDB with the news documents, by pymongo: one pool a process, timeouts, retryable writes."""
 
     url: str = Field(default="", description="mongodb://...; empty: taken from MONGODB_URL")
     database: str = Field(default="", description="when the URL names none; empty: taken from MONGODB_DATABASE")
 
+    def get_database(self) -> "Database[dict[str, Any]]":
+        """pymongo's database, over a new client; its caller closes that (`get_database().client`)."""
+        from imgpipe_orchestration.storage.documents import Documents
+
+        s = self._settings()
+        return Documents(s.mongodb_url, database=s.mongodb_database).database
+
     def overrides(self) -> dict[str, str]:
         return {"mongodb_url": self.url, "mongodb_database": self.database}
 
 
-class OpenAIResource(dg.ConfigurableResource[Any]):
-    """OpenAI: looking at images, embeddings, drawing avatars. Every call goes through the ledger."""
+class OpenAIResource(SystemResource):
+    """OpenAI: looking at images, embeddings, drawing avatars. The project's own calls go through the ledger."""
 
     api_key: str = Field(default="", description="Empty: taken from OPENAI_API_KEY")
     base_url: str = Field(default="", description="Empty: taken from OPENAI_BASE_URL")
+
+    def get_client(self) -> "OpenAI":
+        """A new client of OpenAI's library; its caller closes it. What is asked with it is not in the ledger, and no
+        budget counts it."""
+        from openai import OpenAI
+
+        s = self._settings()
+        return OpenAI(api_key=s.openai_api_key, base_url=s.openai_base_url)
 
     def overrides(self) -> dict[str, str]:
         return {"openai_api_key": self.api_key, "openai_base_url": self.base_url}
@@ -82,12 +134,7 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         Raises:
             SettingsError: a variable is missing or wrong; the message names it.
         """
-        from imgpipe_orchestration.settings import load
-
-        overrides: dict[str, str] = {}
-        for part in (self.database, self.s3, self.mongo, self.openai):
-            overrides |= {name: value for name, value in part.overrides().items() if value}
-        return _services_of(load().pointed(overrides))
+        return _services_of(_pointed(self.database, self.s3, self.mongo, self.openai))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """In a run that our launcher did not fork (in a pod of its own, or of the `dagster` command), configure the
@@ -105,6 +152,14 @@ class BackendsResource(dg.ConfigurableResource[Any]):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """End the worker processes of a run; connections stay for the next one."""
         self.services.close_workers()
+
+
+def _pointed(*parts: SystemResource) -> "Settings":
+    """The environment's settings, with those that the resources have of their own."""
+    from imgpipe_orchestration.settings import load
+
+    overrides = {name: value for part in parts for name, value in part.overrides().items() if value}
+    return load().pointed(overrides)
 
 
 _KEPT: "dict[Settings, Services]" = {}
