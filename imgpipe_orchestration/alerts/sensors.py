@@ -8,12 +8,15 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.resources import BackendsResource
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.billing.budgets import Budget
 
 ALERTS_A_TICK = 5
 """A tick has a minute, and each alert may take `webhook.TIMEOUT_SECONDS`."""
@@ -67,6 +70,46 @@ def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends:
     latest = [(run, one) for run, one in found if isinstance(one, dg.AssetCheckEvaluation)]
     alerts = islice(_failed_checks(latest, _names(context.cursor), settings.dagster_url), ALERTS_A_TICK)
     return _tell(context, settings.alert_webhook_url, alerts, "failed checks")
+
+
+@dg.sensor(
+    description="Tells ALERT_WEBHOOK_URL when a budget reaches one of its `alert_at`, each once in a period.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+)
+def alert_on_budgets(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
+    from imgpipe_orchestration.billing import budgets
+    from imgpipe_orchestration.storage.rows import transaction
+
+    settings = sensor_backends.services.settings
+    if not settings.alert_webhook_url:
+        return NO_WEBHOOK
+    with transaction(sensor_backends.services.engine) as connection:
+        now = budgets.standings(connection, settings.daily_budget_usd)
+    link = f"{settings.public_base_url}/spending"
+    alerts = islice(_reached(now, _names(context.cursor), link), ALERTS_A_TICK)
+    return _tell(context, settings.alert_webhook_url, alerts, "budgets")
+
+
+def _reached(now: Iterable["Budget"], told: set[str], link: str) -> Iterator[Alert]:
+    """
+    Args:
+        told: what was told of in earlier ticks; what belongs to a period that is over is forgotten.
+    """
+    from imgpipe_orchestration.alerts import webhook
+
+    reached = {
+        f"{one.scope} {one.period} {one.began:%Y-%m-%d} {share:g}": (one, share)
+        for one in now
+        for share in one.alert_at
+        if one.share >= share
+    }
+    told &= set(reached)
+    for key, (one, share) in reached.items():
+        if key not in told:
+            told |= {key}
+            message = webhook.budget_reached(one.title, share, one.spent_usd, one.limit_usd, one.used_up, link)
+            yield Alert(message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told)))
 
 
 def _tell(context: dg.SensorEvaluationContext, url: str, alerts: Iterable[Alert], what: str) -> dg.SkipReason:
@@ -161,4 +204,4 @@ def _names(cursor: str | None) -> set[str]:
     return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
-SENSORS = [alert_on_failed_runs, alert_on_failed_checks]
+SENSORS = [alert_on_failed_runs, alert_on_failed_checks, alert_on_budgets]

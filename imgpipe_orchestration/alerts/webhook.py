@@ -6,6 +6,7 @@ Slack, Mattermost, Rocket.Chat, Discord (with `/slack` at the end of its URL) an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 import requests
 
@@ -37,6 +38,15 @@ def check_failed(*, check: str, asset: str, link: str, details: Mapping[str, obj
     found = _plain(redact(", ".join(f"{label}: {value}" for label, value in details.items())))[:LONGEST]
     head = f":warning: The check *{_plain(check)}* of {_plain(asset)} fails"
     return {"text": f"{head}\n>{found}\n<{link}|its evaluations>"}
+
+
+def budget_reached(
+    title: str, share: float, spent: Decimal, limit: Decimal, used_up: bool, link: str
+) -> dict[str, str]:
+    """The message about a budget of which a share is spent."""
+    waits = "; paid work waits" if used_up else ""
+    told = f":moneybag: {share:.0%} of the *{_plain(title)}* is spent: {spent:.2f} of {limit:.2f} USD{waits}"
+    return {"text": f"{told}\n<{link}|spending>"}
 
 
 def send(url: str, message: dict[str, str], key: str) -> None:

@@ -25,9 +25,10 @@ from typing import Any, Self
 from uuid import uuid4
 
 import tenacity
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Connection, Engine, Row
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.billing import budgets
 from imgpipe_orchestration.billing import ledger_sql as sql
 from imgpipe_orchestration.billing.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.errors import (
@@ -47,9 +48,6 @@ from imgpipe_orchestration.storage.leases import Keeper
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 
 log = logger(__name__)
-
-_BUDGET_LOCK = 0x1B0D6E7
-"""Advisory lock under which the budget is checked, so that two calls cannot both take the last dollar."""
 
 _FOR_ALL = {*range(300, 400), 401, 402, 403, 404}
 """Statuses that would be the same for any item: a redirect (to https, to a login), a wrong key, an account without
@@ -144,7 +142,7 @@ class LedgerPolicy:
     patience: float = 180.0
     """How long to wait for another buyer of the same answer."""
     daily_budget_usd: float = 0.0
-    """US dollars per UTC day; 0 for no limit."""
+    """The budget of a day that DAILY_BUDGET_USD sets; 0 for none. Others are rows (see `budgets`)."""
     pause: float = 300.0
     """How long to wait when the provider's quota or the budget is used up."""
     away: float = 3600.0
@@ -181,6 +179,8 @@ class Ledger:
             start = self._start(call, token, buyer)
             if start.answer is not None:
                 return start.answer
+            if start.refused is not None:
+                raise start.refused
             if start.ours:
                 return self._purchase(call, token, purchase, buyer)
             if time.monotonic() >= give_up:
@@ -195,20 +195,25 @@ class Ledger:
 
     def _start(self, call: PaidCall, token: str, buyer: Buyer) -> _Start:
         with autocommit(self.engine) as connection:
-            row = connection.execute(sql.FIND, {"key": call.key}).one_or_none()
-            if row is not None and row.state == "committed":
-                connection.execute(sql.RECORD, _use(call, buyer, UseOutcome.REUSED, usage=_usage(row)))
+            row = connection.execute(sql.FIND, {"key": call.key}).one()
+            if row.state == "committed":
+                saved = _use(call, buyer, UseOutcome.REUSED, usage=_usage(row), saved=row.cost_usd)
+                connection.execute(sql.RECORD, saved)
                 return _Start(answer=_answer(row, bought=False))
-        if row is not None and row.state == "started" and not row.expired:
+        vanished = row.state == "started"
+        if vanished and not row.expired:
             return _Start()
-        vanished = row is not None and row.state == "started"
+        budgeted = row.budgeted or self.policy.daily_budget_usd
         # Usually START is the only statement and needs no transaction.
-        alone = not vanished and not self.policy.daily_budget_usd
-        with (autocommit if alone else transaction)(self.engine) as connection:
-            reserved = self._set_aside(connection, call)
+        with (transaction if vanished or budgeted else autocommit)(self.engine) as connection:
+            reserved = self._set_aside(connection, call, buyer) if budgeted else Decimal(0)
             if reserved is None:
                 return _Start()
+            if isinstance(reserved, SpendingPaused):
+                return _Start(refused=reserved)
             values = {
+                "pipeline": buyer.pipeline,
+                "tenant": buyer.tenant,
                 "key": call.key,
                 "provider": call.provider,
                 "operation": call.operation,
@@ -230,25 +235,12 @@ class Ledger:
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
             return _Start(ours=ours)
 
-    def _set_aside(self, connection: Connection, call: PaidCall) -> Decimal | None:
-        """US dollars of the budget to reserve for this call; None to wait for the first call of its kind.
-
-        Raises:
-            SpendingPaused: the budget is used up; says until when.
-        """
-        budget = Decimal(str(self.policy.daily_budget_usd))
-        if not budget:
-            return Decimal(0)
-        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _BUDGET_LOCK})
-        names = {"provider": call.provider, "operation": call.operation, "model": call.model}
-        today = connection.execute(sql.BUDGET, names).one()
-        if today.spent + today.reserved + today.estimate > budget or today.spent >= budget:
-            raise SpendingPaused(
-                f"The daily budget of {budget} USD is used up ({today.spent:.4f} spent); paid work goes on tomorrow, "
-                "or when DAILY_BUDGET_USD is raised",
-                retry_after=min(float(today.seconds_left), self.policy.pause),  # the budget may be raised today
-            )
-        return None if today.scouts and not today.known else Decimal(today.estimate)
+    def _set_aside(self, connection: Connection, call: PaidCall, buyer: Buyer) -> Decimal | SpendingPaused | None:
+        scopes = ["total", f"pipeline:{buyer.pipeline}", f"provider:{call.provider}"]
+        if buyer.tenant:
+            scopes.append(f"tenant:{buyer.tenant}")
+        kind = {"provider": call.provider, "operation": call.operation, "model": call.model}
+        return budgets.set_aside(connection, scopes, kind, self.policy.daily_budget_usd, self.policy.pause)
 
     def _purchase(self, call: PaidCall, token: str, purchase: Callable[[], Purchase], buyer: Buyer) -> Answer:
         began = time.monotonic()
@@ -304,7 +296,7 @@ class Ledger:
                 return first or connection.execute(sql.FIND, {"key": call.key}).one()
 
         if cost is None and self.policy.daily_budget_usd:
-            log.warning("the daily budget does not see a call of unknown cost", extra={"model": values["answered_by"]})
+            log.warning("budgets do not see a call of unknown cost", extra={"model": values["answered_by"]})
         return _answer(patiently(write), bought=True)
 
     def _reopen(
@@ -336,10 +328,12 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The result of trying to start: an answer, the right to buy, or neither because somebody else is buying."""
+    """The result of trying to start: an answer, the right to buy, a budget's refusal, or none of these because somebody
+    else is buying."""
 
     answer: Answer | None = None
     ours: bool = False
+    refused: SpendingPaused | None = None
 
 
 def _whose(buyer: Buyer) -> dict[str, str]:
@@ -374,6 +368,7 @@ def _use(
     cost: Decimal | None = None,
     seconds: float = 0.0,
     error: str | None = None,
+    saved: Decimal | None = None,
 ) -> dict[str, Any]:
     """The values of `ledger_sql.RECORD`."""
     usage = usage or Usage()
@@ -392,6 +387,7 @@ def _use(
         "cost": cost,
         "seconds": seconds,
         "error": error,
+        "saved": saved,
     }
 
 

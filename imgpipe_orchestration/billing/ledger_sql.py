@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import text
 
 FIND = text("""
-    select *, lease_until < clock_timestamp() as expired from paid_calls where key = :key
+    select c.*, c.lease_until < clock_timestamp() as expired, exists (select from budgets) as budgeted
+    from (select) as one left join paid_calls c on c.key = :key
 """)
 
 _IS_PAUSED = """
@@ -23,14 +24,16 @@ PAUSED = text(f"""
 # The conflict branch takes over an open call or one whose lease ended; of two that try, one wins.
 START = text(f"""
     insert into paid_calls as c
-        (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd)
+        (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd,
+         pipeline, tenant)
     select
         :key, :provider, :operation, :model, :input_hash, :parameter_hash, 'started', :owner,
-        clock_timestamp() + make_interval(secs => :lease), :reserved
+        clock_timestamp() + make_interval(secs => :lease), :reserved, :pipeline, :tenant
     where not exists (select {_IS_PAUSED}) and not exists (select {_IS_DELETED})
     on conflict (key) do update set
         state = 'started', owner = excluded.owner, lease_until = excluded.lease_until,
-        reserved_usd = excluded.reserved_usd, attempts = c.attempts + 1, started_at = clock_timestamp()
+        reserved_usd = excluded.reserved_usd, pipeline = excluded.pipeline, tenant = excluded.tenant,
+        attempts = c.attempts + 1, started_at = clock_timestamp()
     where c.state = 'open' or (c.state = 'started' and c.lease_until < clock_timestamp())
     returning attempts
 """)
@@ -43,10 +46,10 @@ RENEW = text("""
 _USE = """
     insert into paid_call_uses
         (key, outcome, pipeline, item, tenant, provider, operation, model, standin, input_tokens, output_tokens,
-         cost_usd, seconds, error)
+         cost_usd, seconds, error, saved_usd)
     values
         (:key, :outcome, :pipeline, :item, :tenant, :provider, :operation, :model, :standin, :input_tokens,
-         :output_tokens, :cost, :seconds, :error)
+         :output_tokens, :cost, :seconds, :error, :saved)
 """
 RECORD = text(_USE)
 
@@ -56,13 +59,14 @@ COMMIT = text(f"""
         state = 'committed', value = cast(:value as jsonb), object_key = :object_key, answered_by = :answered_by,
         input_tokens = :input_tokens, output_tokens = :output_tokens, input_image_tokens = :input_image_tokens,
         cached_tokens = :cached_tokens, units = :units, cost_usd = :cost, seconds = :seconds,
-        committed_at = clock_timestamp(), owner = null, lease_until = null, reserved_usd = 0, error = null
+        committed_at = clock_timestamp(), owner = null, lease_until = null, reserved_usd = 0, tenant = '', error = null
     where key = :key and state <> 'committed'
     returning *
 """)
 
 REOPEN = text("""
-    update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0, error = :error
+    update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0, tenant = '',
+        error = :error
     where key = :key and owner = :owner and state = 'started'
 """)
 
@@ -73,23 +77,3 @@ PAUSE = text("""
 """)
 
 RESUME = text("delete from spending_pauses")
-
-# The estimate is the highest cost of the last twenty calls of this kind. The first call of a kind has none, so others
-# wait for it to learn the cost (`scouts` counts pending calls).
-BUDGET = text("""
-    with kind as (
-        select cost_usd from paid_call_uses
-        where outcome = 'bought' and provider = :provider and operation = :operation and model = :model
-        order by id desc limit 20
-    )
-    select
-        coalesce((select sum(cost_usd) from spending_days where day = (now() at time zone 'UTC')::date), 0) as spent,
-        coalesce((select sum(reserved_usd) from paid_calls
-                  where state = 'started' and lease_until > clock_timestamp()), 0) as reserved,
-        coalesce((select max(cost_usd) from kind), 0) as estimate,
-        (select count(*) from kind) as known,
-        (select count(*) from paid_calls
-         where state = 'started' and lease_until > clock_timestamp()
-           and provider = :provider and operation = :operation and model = :model) as scouts,
-        extract(epoch from date_trunc('day', now(), 'UTC') + interval '1 day' - now()) as seconds_left
-""")

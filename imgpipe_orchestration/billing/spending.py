@@ -68,6 +68,13 @@ def today(connection: Connection, *, by: Sequence[_Group]) -> list[Spent]:
     return [Spent(*row) for row in connection.execute(text(statement))]
 
 
+def this_month(connection: Connection) -> Decimal:
+    """US dollars since the first of the month (UTC)."""
+    first = "date_trunc('month', now() at time zone 'UTC')::date"
+    spent = connection.scalar(text(f"select sum(cost_usd) from spending_days where day >= {first}"))
+    return Decimal(spent or 0)
+
+
 def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, int]:
     """US dollars spent on an item (named as in `Buyer.item`), and how many bought calls have no known price."""
     statement = """

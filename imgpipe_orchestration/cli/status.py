@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
     """Show every queue: waiting, in work, done, failed, the age of the oldest, stuck over an hour, average time."""
+    from imgpipe_orchestration.billing import budgets
     from imgpipe_orchestration.listings import store as listings
     from imgpipe_orchestration.media import pending
     from imgpipe_orchestration.media.intake import with_unseen
@@ -38,6 +39,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
         marker, marker_held_up, marker_failures = _marker(services, shown)
         with transaction(services.engine) as connection:
             stopped = listings.held_up(connection)
+            limits = budgets.standings(connection, services.settings.daily_budget_usd)
         held_up = [*stopped, *services.claims.held_up(limit=shown), *marker_held_up] if shown else []
         try:
             with transaction(services.pending_engine) as connection:
@@ -51,6 +53,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
             "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
             "pending_images": images,
             "held_up": [asdict(reason) for reason in held_up],
+            "used_up": [{"budget": one.title, "ends": one.ends} for one in limits if one.used_up],
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
             "job_failures": marker_failures,
         }
@@ -110,6 +113,9 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
         again = f", again at {reason['due_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if reason["due_at"] else ""
         why = f"{escape(one_line(reason['error']))} ({how_many}{again})"
         console.print(f"[yellow]waiting[/yellow] {reason['queue']}: {why}", soft_wrap=True)
+    for one in report["used_up"]:
+        until = f"its paid work waits until {one['ends'].astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        console.print(f"[yellow]used up[/yellow] the {escape(one_line(one['budget']))}: {until}", soft_wrap=True)
     for one in report["job_failures"]:
         who = f" for {escape(one_line(one['customer_id']))}" if one["customer_id"] else ""
         console.print(f"[red]failed[/red] {one['job']}{who}: {escape(one_line(str(one['error'])))}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -38,15 +38,15 @@ def openai(services: Services) -> str:
 
 
 def paid_calls(services: Services) -> str:
-    budget = services.settings.daily_budget_usd
     with transaction(services.engine) as connection:
         pauses = spending.pauses(connection)
+        stands = budgets.standings(connection, services.settings.daily_budget_usd)
         spent = sum(line.cost_usd for line in spending.today(connection, by=[]))
     if pauses:
         waits = [f"{one.provider} is not asked until {one.until:%H:%M} UTC: {one.reason}" for one in pauses]
         raise Note("; ".join(waits), "Once that is fixed, `imgpipe requeue PIPELINE` ends the pauses.")
-    if budget and spent >= budget:
-        raise Note(f"DAILY_BUDGET_USD, {budget}, is spent", "Raise it, or wait for tomorrow (UTC).")
+    if used_up := [f"{one.title}, {one.limit_usd:.2f} USD" for one in stands if one.used_up]:
+        raise Note(f"used up: the {'; the '.join(used_up)}", "Raise it, or wait for its next period (UTC).")
     return f"{spent:.2f} USD today, and no provider is paused"
 
 

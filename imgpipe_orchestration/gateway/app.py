@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import health, identity_routes, metrics, openapi, slashes
+from imgpipe_orchestration.gateway import billing_routes, health, identity_routes, metrics, openapi, slashes
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.audited import Audited
 from imgpipe_orchestration.gateway.components import routes as components
@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     features = [
         auto_marker,
         avatars,
+        billing_routes,
         components,
         health,
         identity_routes,

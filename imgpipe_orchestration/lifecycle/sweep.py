@@ -89,6 +89,7 @@ def of_user(services: Services, user_id: int) -> Swept:
         pipelines = sorted({kind.pipeline for kind in KINDS if kind.queues})
         uses = {"user": str(user_id), "pipelines": pipelines}
         swept.found("paid_call_uses", connection.scalar(_USES, uses) or 0)
+        swept.found("spending_tenants", connection.scalar(_SPENDING, uses) or 0)
     if services.pending_engine is not services.engine:
         with transaction(services.pending_engine) as connection:
             query = text("select count(*) from pending_images where user_id = :user")
@@ -163,3 +164,4 @@ _ANSWERS = text("""
 """)
 
 _USES = text("select count(*) from paid_call_uses where tenant = :user and pipeline = any(:pipelines)")
+_SPENDING = text("select count(*) from spending_tenants where tenant = :user")

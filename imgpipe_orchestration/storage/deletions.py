@@ -275,4 +275,14 @@ _FORGET_PERSON = (
     text("""
         update paid_call_uses set tenant = '', error = null where tenant = :user and pipeline = any(:pipelines)
     """),
+    # Whose spending and budget these are cannot be told apart by pipeline; users and others have other names.
+    text("""
+        with gone as (delete from spending_tenants where tenant = :user returning *)
+        insert into spending_tenants as t select '', day, bought, reused, cost_usd, saved_usd from gone
+        on conflict (tenant, day) do update set bought = t.bought + excluded.bought,
+            reused = t.reused + excluded.reused, cost_usd = t.cost_usd + excluded.cost_usd,
+            saved_usd = t.saved_usd + excluded.saved_usd
+    """),
+    text("delete from budgets where scope = 'tenant:' || :user"),
+    text("delete from budget_stops where scope = 'tenant:' || :user"),
 )

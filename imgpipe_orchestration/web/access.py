@@ -122,6 +122,7 @@ RULES: dict[Rule, str] = {
         GET /api/avatars/figures
         GET /api/avatars/cleanup
         GET /api/customers/{customer_id:any_text}/image-config
+        GET /api/budgets
         GET /api/jobs
         GET /api/jobs/{job_id}
         GET /cron-jobs
@@ -186,6 +187,8 @@ RULES: dict[Rule, str] = {
     ADMIN: """
         GET /api/users/{user_id}/export
         DELETE /api/users/{user_id}: erase user
+        PUT /api/budgets: change budget
+        DELETE /api/budgets: delete budget
         GET /api/keys
         POST /api/keys: create key
         DELETE /api/keys/{name}: revoke key

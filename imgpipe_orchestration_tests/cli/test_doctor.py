@@ -295,7 +295,7 @@ def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, 
         connection.exec_driver_sql("""
             insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model, cost_usd)
             values ('k', 'bought', 'media', 'media/1', 'openai', 'vision', 'm', 0.06)""")
-    assert found(DAILY_BUDGET_USD="0.05")["seen"] == "DAILY_BUDGET_USD, 0.05, is spent"
+    assert found(DAILY_BUDGET_USD="0.05")["seen"] == "used up: the daily budget, 0.05 USD"
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "insert into spending_pauses values ('openai', now() + interval '5 minutes', 'no quota is left')"

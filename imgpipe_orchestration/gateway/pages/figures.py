@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
-from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.billing import budgets, spending
+from imgpipe_orchestration.billing.budgets import Budget
 from imgpipe_orchestration.billing.spending import Pause, Spent
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
@@ -67,6 +68,10 @@ class Glance:
     at: datetime
     pipelines: list[Pipeline]
     spent: list[Spent]
+    month: Decimal
+    """US dollars since the first of the month (UTC)."""
+    budgets: list[Budget]
+    """Those that are used up."""
     pauses: list[Pause]
     latest: list[DeadLetter]
     subjects: Subjects
@@ -137,6 +142,8 @@ class Watch:
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
             hours = self._throughput.hours(connection, now)
             spent = spending.today(connection, by=("provider",))
+            month = spending.this_month(connection)
+            limits = budgets.standings(connection, services.settings.daily_budget_usd)
             pauses = spending.pauses(connection)
             counts[MARKER] = job_instances.counts(connection, MARKER)
             stopped = listings.held_up(connection)
@@ -155,7 +162,8 @@ class Watch:
             _add_hours(one, names, hours, midnight)
             pipelines.append(one)
         pictures = [image for image in newest if not image.private]
-        return Glance(now, pipelines, spent, pauses, latest, named, pictures)
+        used_up = [one for one in limits if one.used_up]
+        return Glance(now, pipelines, spent, month, used_up, pauses, latest, named, pictures)
 
 
 def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:

@@ -129,7 +129,7 @@ def test_a_model_without_a_price_is_bought_under_a_budget_and_said_so(
     shop = Shop(usage=Usage(model="made-up", input_tokens=5))
     call = PaidCall.of("openai", "vision", "made-up", inputs=["x"])
     assert ledger.buy(call, shop, buyer=ANNA).cost_usd is None
-    assert "does not see a call of unknown cost" in caplog.text
+    assert "do not see a call of unknown cost" in caplog.text
 
 
 def test_of_two_buyers_the_first_to_commit_is_believed_by_both(engine: Engine) -> None:

@@ -1,0 +1,150 @@
+"""Budgets hold back exactly the paid work of their scope, are told of, and can be seen where people look."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+import dagster as dg
+import pytest
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.alerts.sensors import alert_on_budgets
+from imgpipe_orchestration.billing import budgets
+from imgpipe_orchestration.billing.budgets import Period
+from imgpipe_orchestration.billing.ledger import Ledger, PaidCall, Purchase
+from imgpipe_orchestration.errors import SpendingPaused
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION_COST, Shop, a_call
+from imgpipe_orchestration_tests.cli.conftest import Run, run
+from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture, seeing_gateway
+from imgpipe_orchestration_tests.test_alerts import Webhook, webhook
+
+__all__ = ["make_gateway", "run", "seeing_gateway", "webhook"]
+
+
+def limit(engine: Engine, scope: str, usd: Decimal | float | str, period: Period = "day") -> None:
+    with transaction(engine) as connection:
+        budgets.put(connection, scope, period, Decimal(str(usd)), budgets.ALERT_AT)
+
+
+def test_eight_that_call_at_once_do_not_overshoot_a_dollar_by_more_than_a_call_each(engine: Engine) -> None:
+    """Each call costs more than those before, which are all that the estimate knows."""
+    limit(engine, "pipeline:media", 1)
+    ledger, lock, sold = Ledger(engine), threading.Lock(), 0
+
+    def purchase() -> Purchase:
+        nonlocal sold
+        with lock:
+            sold += 1
+            return Purchase(Usage(model="gpt-6-luna", output_tokens=80_000 + 4_000 * sold), value="seen")
+
+    def want(name: int) -> None:
+        for number in range(50):
+            try:
+                ledger.buy(a_call(b"%d/%d" % (name, number)), purchase, buyer=ANNA)
+            except SpendingPaused:
+                return
+
+    threads = [threading.Thread(target=want, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    with engine.connect() as connection:
+        (budget,) = budgets.standings(connection, 0)
+    dearest = (80_000 + 4_000 * sold) * Decimal("0.5") / 1_000_000
+    assert 1 - 2 * dearest < budget.spent_usd <= 1 + 8 * dearest
+    assert (budget.used_up, budget.reserved_usd) == (True, 0)
+
+
+@pytest.mark.parametrize("scope", ["tenant:user 1", "pipeline:media", "provider:openai"])
+def test_only_the_calls_of_its_scope_wait_for_a_budget(engine: Engine, scope: str) -> None:
+    limit(engine, scope, VISION_COST)
+    ledger, shop = Ledger(engine), Shop()
+    ledger.buy(a_call(b"first"), shop, buyer=ANNA)
+    with pytest.raises(SpendingPaused, match=f"daily budget of {scope.replace(':', ' ')} .* is used up") as caught:
+        ledger.buy(a_call(b"second"), shop, buyer=ANNA)
+    assert not caught.value.spends_attempt
+    other = PaidCall.of("google_vision", "annotate", "vision-v1", inputs=[b"x"])
+    assert ledger.buy(other, shop, buyer=replace(BERT, pipeline="avatars")).bought
+    limit(engine, scope, VISION_COST * 2)
+    assert ledger.buy(a_call(b"second"), shop, buyer=ANNA).bought, "it was raised"
+
+
+def test_a_budget_of_a_month_remembers_its_first_day(engine: Engine) -> None:
+    limit(engine, "total", VISION_COST, "month")
+    ledger = Ledger(engine)
+    ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
+    with engine.begin() as connection:
+        connection.execute(text("update spending_days set day = date_trunc('month', now() at time zone 'UTC')"))
+    with pytest.raises(SpendingPaused, match=r"monthly budget .* goes on next month"):
+        ledger.buy(a_call(b"second"), Shop(), buyer=ANNA)
+    with engine.begin() as connection:
+        connection.execute(text("update spending_days set day = day - 1"))
+    assert ledger.buy(a_call(b"second"), Shop(), buyer=ANNA).bought
+
+
+def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_when_it_is_raised(
+    seeing_gateway: Gateway, run: Run
+) -> None:
+    gateway, url = seeing_gateway, f"{seeing_gateway.url}/api/budgets"
+    body = {"scope": "provider:openai", "period": "day", "limit_usd": 0}
+    assert gateway.session.put(url, json={**body, "scope": "of all"}, timeout=30).status_code == 422
+    put = gateway.session.put(url, json=body, timeout=30).json()
+    assert (put["alert_at"], put["used_up"]) == ([0.5, 0.8, 1.0], True)
+    gateway.upload(profile_image=picture())
+    gateway.run_due()
+    query = "select status, providers from media_files f join media_ai_analysis a on a.media_id = f.id"
+    ((status, providers),) = gateway.rows(query)
+    assert status == "completed"
+    assert providers["google_vision"] == "ok"
+    assert "daily budget of provider openai of 0 USD is used up" in providers["openai_vision"]
+    told = run("status", DATABASE_URL=gateway.settings.database_url).stdout
+    assert "used up the daily budget of provider openai: its paid work waits until" in told
+    assert "The daily budget of provider openai" in gateway.get("/").text
+    mine = {"scope": "provider:openai", "period": "day"}
+    assert [gateway.session.delete(url, params=mine, timeout=30).status_code for _ in range(2)] == [204, 404]
+    assert gateway.get("/api/budgets").json() == {"budgets": []}
+
+
+def test_the_daily_budget_of_the_settings_is_the_first_until_another_takes_its_place(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    gateway = make_gateway(daily_budget_usd=2)
+    url, mine = f"{gateway.url}/api/budgets", {"scope": "total", "period": "day"}
+    (first,) = gateway.get("/api/budgets").json()["budgets"]
+    assert (first["scope"], first["limit_usd"], first["by_setting"]) == ("total", 2, True)
+    assert gateway.session.delete(url, params=mine, timeout=30).status_code == 409
+    gateway.session.put(url, json={**mine, "limit_usd": 3}, timeout=30)
+    (first,) = gateway.get("/api/budgets").json()["budgets"]
+    assert (first["limit_usd"], first["by_setting"]) == (3, False)
+
+
+def test_the_webhook_is_told_of_each_share_of_a_budget_once(
+    engine: Engine, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(engine, "tenant:user 1", VISION_COST * 4)
+    monkeypatch.setenv("DATABASE_URL", engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", webhook.url)
+    backends, cursor = build_backends(), None
+
+    def tick() -> list[str]:
+        nonlocal cursor
+        before = len(webhook.messages)
+        with dg.build_sensor_context(cursor=cursor, resources={"sensor_backends": backends}) as context:
+            cursor = alert_on_budgets.evaluate_tick(context).cursor
+        return [message["text"].partition(" of the *")[0].partition(": ")[2] for message in webhook.messages[before:]]
+
+    told = []
+    for number in range(4):
+        Ledger(engine).buy(a_call(b"%d" % number), Shop(), buyer=ANNA)
+        told.append(tick())
+    told.append(tick())
+    assert told == [[], ["50%"], [], ["80%", "100%"], []]
+    assert "daily budget of tenant user 1* is spent: 0.00 of 0.00 USD; paid work waits" in webhook.messages[-1]["text"]
+    backends.services.close()
