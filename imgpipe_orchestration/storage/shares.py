@@ -27,7 +27,11 @@ class Shares:
     def place(self, tenant: str) -> Iterator[None]:
         """Wait for a place and hold it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._taken[tenant] < self.each and self._taken.total() < self._places)
+            self._waiting[tenant] += 1
+            try:
+                self._changed.wait_for(lambda: self._may(tenant) and self._taken.total() < self._places)
+            finally:
+                self._waiting[tenant] -= 1
             self._taken[tenant] += 1
         try:
             yield
