@@ -49,8 +49,11 @@ _allowed = {"pixels": 100_000_000}
 
 
 def allow(*, megapixels: float) -> None:
-    """Set the pixels of one image that this process takes: IMAGE_MAX_MEGAPIXELS."""
-    _allowed["pixels"] = round(megapixels * 1e6)
+    """Set the pixels of one image that this process takes: IMAGE_MAX_MEGAPIXELS. Pillow's own limit follows: it warns
+    from 89 megapixels and refuses from 179."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = _allowed["pixels"] = round(megapixels * 1e6)
 
 
 def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
