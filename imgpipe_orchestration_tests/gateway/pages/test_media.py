@@ -254,6 +254,7 @@ def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visito
     page = guest.go("/upload")
     asked: list[str] = []
     page.on("request", lambda request: "/upload?" in request.url and asked.append(request.url.rpartition("=")[2]))
+    page.get_by_text("For the test user.").click()
     page.locator("#user").fill("1")
     # After the page's own listener: two are on their way by then, the third one waits.
     change = "document.querySelector('#user').value = '2'"
