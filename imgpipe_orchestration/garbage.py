@@ -15,6 +15,9 @@ from imgpipe_orchestration.storage.rows import time_of, transaction
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
+GRACE_HOURS = 24.0
+"""Age at which an object without a row is garbage."""
+
 HOLDINGS: dict[str, Callable[[Services], Holding]] = {
     kind.pipeline: kind.holding for kind in sorted(KINDS, key=lambda kind: kind.pipeline) if kind.holding
 }

@@ -128,11 +128,10 @@ class Collection(dg.Config):
 @dg.op(description="Finds objects that no row names, and rows whose objects are missing, in every bucket.")
 def collect(context: dg.OpExecutionContext, config: Collection, backends: BackendsResource) -> None:
     from imgpipe_orchestration.errors import NotFound
-    from imgpipe_orchestration.garbage import collect_garbage
+    from imgpipe_orchestration.garbage import GRACE_HOURS, collect_garbage
 
-    hours = backends.services.settings.gc_grace_hours
     try:
-        found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=hours)
+        found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=GRACE_HOURS)
     except NotFound as unknown:
         raise dg.Failure(unknown.public, allow_retries=False) from None
     for one in found:
@@ -156,7 +155,7 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 
 @dg.job(
     tags={"pipeline": "garbage", **NETWORK, **NIGHTLY},
-    description="Collects garbage in the object store, older than GC_GRACE_HOURS. Launched by hand it only tells.",
+    description="Collects garbage in the object store, older than a day. Launched by hand it only tells.",
 )
 def garbage_collection() -> None:
     collect()

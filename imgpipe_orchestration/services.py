@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.storage.documents import Documents
 
+IMAGE_SECONDS = 180.0
+"""Time limit for one drawn picture; a run that is stopped waits for it."""
+
 
 class Services:
     """Connections and clients for one `Settings`, opened at their first use; `close` closes them."""
@@ -195,8 +198,7 @@ class Services:
         """OpenAI with the longer timeout of image generation; None when no key is configured."""
         from imgpipe_orchestration.partners.openai import OpenAIClient
 
-        seconds = self.settings.avatar_image_timeout_seconds
-        return OpenAIClient.from_settings(self.settings, timeout=seconds, fetcher=self.fetcher)
+        return OpenAIClient.from_settings(self.settings, timeout=IMAGE_SECONDS, fetcher=self.fetcher)
 
     @made_once
     def flowise(self) -> Flowise | None:

@@ -147,9 +147,6 @@ class Settings(BaseModel):
     )
 
     # --- limits ------------------------------------------------------------------------------------------------
-    request_max_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body without files.")
-    request_seconds: float = Field(300, gt=0, description="Time limit for a request body.")
-    request_idle_seconds: float = Field(30, gt=0, description="Longest pause within a request body.")
     auth_failures_per_minute: int = Field(
         300, ge=0, description="Wrong keys allowed per minute and address, in production. 0: no limit."
     )
@@ -162,12 +159,6 @@ class Settings(BaseModel):
     alert_webhook_url: str = Field("", description="Webhook for failed runs, in Slack's format. Empty: none.")
     otel_exporter_otlp_endpoint: BaseUrl = Field(
         "", description="OpenTelemetry collector (OTLP over HTTP). Empty: no spans."
-    )
-    gc_grace_hours: float = Field(
-        24,
-        gt=0,
-        le=24 * CENTURY_DAYS,
-        description="Age at which an object without a row is garbage.",
     )
 
     trash_days: float = Field(
@@ -265,8 +256,6 @@ class Settings(BaseModel):
         description="First daily partition of media and listings. `imgpipe up` sets it for its own database.",
     )
     media_batch_size: int = Field(200, ge=1, description="Most images in one media run.")
-    media_run_seconds: float = Field(300, gt=0, description="Time budget for a media run, and for what it makes again.")
-    media_max_attempts: int = Field(3, ge=1, description="Tries for each step of an image.")
 
     background_model: str = Field(
         "",
@@ -306,18 +295,8 @@ class Settings(BaseModel):
     backend_api_key: str = Field("", description="Bearer key for BACKEND_API_URL; ours accepts it too.")
     vision_bucket_name: str = Field("vision-reports", description="Bucket for submitted images and reports.")
     vision_page_size: int = Field(50, ge=1, le=1000, description="Page size when listing analyses.")
-    vision_parallel_analyses: int = Field(
-        16, ge=1, description="Analyses processed at once in one run, a quarter of them for one organization."
-    )
-    vision_run_seconds: float = Field(
-        600, gt=0, description="Time budget for one run; after it nothing is begun, and slow downloads are put off."
-    )
     vision_parallel_calls: int = Field(8, ge=1, description="Parallel calls to the vision model in one run.")
     vision_timeout_seconds: float = Field(3600, gt=0, description="Time limit for a batch.")
-    vision_patience_seconds: float = Field(
-        60, ge=0, description="How long a run waits for batches before leaving them to a later run."
-    )
-    vision_image_max_bytes: int = Field(25 * 1024 * 1024, ge=1, description="Largest image to download.")
 
     # --- auto-marker -------------------------------------------------------------------------------------------
     job_interval_minutes: float = Field(5, gt=0, description="Minutes between rounds.")
@@ -327,12 +306,6 @@ class Settings(BaseModel):
     worker_interval: float = Field(30, gt=0, description="Least seconds between two runs of the same kind.")
     multithread_flowise: int = Field(5, ge=1, description="Parallel Flowise requests.")
     avatar_parallel_images: int = Field(5, ge=1, description="Parallel OpenAI images.")
-    avatar_image_timeout_seconds: float = Field(
-        180,
-        gt=0,
-        le=180,
-        description="Time limit for one image, at most 180; a stopping run waits for it.",
-    )
     avatar_base_size: str = Field(
         "1024x1024", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Size of the selfie."
     )
@@ -342,7 +315,6 @@ class Settings(BaseModel):
     avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
         "medium", description="OpenAI's image quality."
     )
-    avatar_batch_size: int = Field(100, ge=1, description="Most people in one run.")
     c2pa_certificate: str = Field("", description="PEM chain for signing C2PA manifests. Empty: none.")
     c2pa_private_key: str = Field("", description="PEM key of C2PA_CERTIFICATE.")
     c2pa_timestamp_url: str = Field("", description="RFC 3161 timestamp server. Empty: none.")

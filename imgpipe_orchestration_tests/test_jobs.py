@@ -364,7 +364,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
     young |= {"missing": 1, "lost": 0, "repaired": 0}
     assert told == young
     assert collected(delete) == {**young, "repaired": 1}  # what is being uploaded at this moment looks like this
-    monkeypatch.setenv("GC_GRACE_HOURS", "0.0000001")
+    monkeypatch.setattr("imgpipe_orchestration.garbage.GRACE_HOURS", 0.0000001)
     old = {**young, "garbage": 2, "young": 0, "garbage_bytes": 200}
     assert collected({}) == old
     assert collected(delete) == {**old, "deleted": 2, "repaired": 1}

@@ -23,6 +23,8 @@ from imgpipe_orchestration.storage.work import Outcome, work_through
 
 RUN_SECONDS = 1800.0
 """Time budget of one image run."""
+MOST_PEOPLE = 100
+"""Most people of one image run."""
 TASKS_AT_ONCE = 4
 """Tasks of one data run. Several, so that the next task's questions are asked while the first one's last round runs."""
 
@@ -90,7 +92,7 @@ def run_images(
     def take(free: int, *, joining: bool = True, but: Collection[str] = ()) -> list[Claim]:
         """Claim as many due people as can begin at once and no more: then tasks take turns, and a new task need not
         wait for a hundred people of an earlier one."""
-        free = min(free, settings.avatar_batch_size - len(people))
+        free = min(free, MOST_PEOPLE - len(people))
         taken = claims.claim(store.IMAGES, owner, free, suspects=not joining, but=but)
         begin(taken)
         return taken

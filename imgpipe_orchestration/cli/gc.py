@@ -19,7 +19,7 @@ from imgpipe_orchestration.cli.typed import retyped
 @json_option
 @click.option("--delete", "act", is_flag=True, help="Delete garbage and have what is missing made again.")
 @click.option("--even-most", is_flag=True, help="With --delete: also where most of a bucket is garbage.")
-@click.option("--grace-hours", type=click.FloatRange(min=0), help="Younger objects stay. Default: GC_GRACE_HOURS.")
+@click.option("--grace-hours", type=click.FloatRange(min=0), help="Younger objects stay. Default: a day.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -37,12 +37,12 @@ def command(
     deleted: that one is left as it is.
     """
     from imgpipe_orchestration.errors import NotFound
-    from imgpipe_orchestration.garbage import collect_garbage
+    from imgpipe_orchestration.garbage import GRACE_HOURS, collect_garbage
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.settings import CENTURY_DAYS
 
     settings = settings_of(data_dir)
-    hours = settings.gc_grace_hours if grace_hours is None else grace_hours
+    hours = GRACE_HOURS if grace_hours is None else grace_hours
     if not hours <= 24 * CENTURY_DAYS:  # nor NaN, which is neither more nor less
         raise click.BadParameter("an object is no older than a hundred years", param_hint="--grace-hours")
     with closing(Services(settings)) as services:

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
     from starlette.types import Message, Receive, Send
 
-    from imgpipe_orchestration.settings import Settings
 
+BODY_SECONDS = 300.0
+"""Time limit for a request body."""
+IDLE_SECONDS = 30.0
+"""Longest pause within a request body."""
 LINGER_SECONDS = 5.0
 """How long a refused body is still read, and thrown away. A client that sends the whole body before it reads would
 otherwise see a reset connection instead of the reason (RFC 9112, section 9.6)."""
@@ -53,7 +56,6 @@ class Body:
         send: Send,
         headers: Headers,
         most: int,
-        settings: Settings,
         page: str = "",
         turns: Turns | None = None,
     ) -> None:
@@ -73,8 +75,8 @@ class Body:
         self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
         self._headers = headers
         self._form: FormRewriter | None = None
-        self._idle = settings.request_idle_seconds
-        self._deadline = time.monotonic() + settings.request_seconds
+        self._idle = IDLE_SECONDS
+        self._deadline = time.monotonic() + BODY_SECONDS
         self._bytes = 0
         self._started = False
         self._refused: ImgpipeError | None = None

@@ -27,6 +27,7 @@ from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
+from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web.auth import of_environment, user_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+REQUEST_BYTES = 4 * 1024 * 1024
+"""Largest request body without files."""
 STRANGERS_BYTES = 64 * 1024
 """Largest body of somebody without a key or a session, in production. A route reads it before it asks who sent it, and
 four megabytes of empty lists take a second."""
@@ -93,7 +96,7 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
         ("PATCH", "/users/me"): (len(FIELDS) + 1) * settings.upload_max_bytes + form,
         ("POST", "/api/media/uploads"): form,
         ("POST", "/api/upload/listing_image"): listing,
-        ("POST", "/batch-analysis/images"): FILES_AT_ONCE * settings.vision_image_max_bytes + form,
+        ("POST", "/batch-analysis/images"): FILES_AT_ONCE * IMAGE_BYTES + form,
         ("POST", "/upload"): settings.upload_max_bytes + form,
         ("POST", "/listings"): listing,
     }
@@ -130,11 +133,11 @@ class LimitRequests:
         cookie = HTTPConnection(scope).cookies.get(COOKIE, "")
         address = scope["client"][0] if scope.get("client") else ""
         caller = await self._caller(credential)
-        most = self._uploads.get(route, self._settings.request_max_bytes)
+        most = self._uploads.get(route, REQUEST_BYTES)
         if self._settings.production and not caller and not signed_in(self._settings, cookie):
             most = min(most, STRANGERS_BYTES)
         page = scope["path"] if route in _PAGES and "text/html" in headers.get("accept", "") else ""
-        body = Body(receive, send, headers, most, self._settings, page, self._turns if upload else None)
+        body = Body(receive, send, headers, most, page, self._turns if upload else None)
         try:
             if route in _PAGES:
                 self._admit_to_page(cookie)

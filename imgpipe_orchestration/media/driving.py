@@ -13,6 +13,8 @@ from imgpipe_orchestration.storage.work import Outcome, work_through
 
 Result = TypeVar("Result")
 
+RUN_SECONDS = 300.0
+"""Time budget of a run, and of what it makes again."""
 WAITING_THREADS = 16
 """Threads of stages that mostly wait for a partner or the object store."""
 BATCH = 200
@@ -39,7 +41,7 @@ def drive(
         batch,
         lambda claim: results.append(work(services, claim)),
         threads=WAITING_THREADS,
-        deadline=deadline or time.monotonic() + services.settings.media_run_seconds,
+        deadline=deadline or time.monotonic() + RUN_SECONDS,
     )
     return outcome, results
 
@@ -62,7 +64,7 @@ def drain(
     """
     claims = services.claims
     total, results = Outcome(), list[Result]()
-    over = time.monotonic() + (services.settings.media_run_seconds if seconds is None else seconds)
+    over = time.monotonic() + (RUN_SECONDS if seconds is None else seconds)
     while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
         outcome, part = drive(services, queue, batch, work, deadline=over)
         total.add(outcome)

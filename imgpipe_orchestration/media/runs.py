@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from sqlalchemy import Connection
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, TooLarge
 from imgpipe_orchestration.media import intake, pending, remake, store
-from imgpipe_orchestration.media.driving import drain, drive, spends
+from imgpipe_orchestration.media.driving import RUN_SECONDS, drain, drive, spends
 from imgpipe_orchestration.media.model import REPLACE_URLS, PendingStatus, Step, StepState
 from imgpipe_orchestration.media.stages import Stage, analyse_again, analyse_anyway, analysed, resized, retrieved
 from imgpipe_orchestration.media.steps.analyse import Analysis
@@ -85,7 +84,7 @@ def take_through(
                 if step in stages:
                     if anew:
                         stages[step].figures["ordered_again"] = remake.order(services, day, step)
-                    seconds = services.settings.media_run_seconds if anew else _SOON
+                    seconds = RUN_SECONDS if anew else _SOON
                     stages[step].again = make(services, owner, day, seconds=seconds)
             if REPLACE_URLS in chosen:
                 stages[REPLACE_URLS] = run.urls()
@@ -116,7 +115,7 @@ class _Run:
         self._not_ready: list[Claim] = []
         self._looked = time.monotonic()
         self._lock = threading.Lock()
-        self._deadline = time.monotonic() + services.settings.media_run_seconds
+        self._deadline = time.monotonic() + RUN_SECONDS
 
     def work(self) -> None:
         """Take what is due, and what becomes due meanwhile, through the steps."""
@@ -133,7 +132,7 @@ class _Run:
             services.workshop.start()  # needed soon
         outcome = work_through(
             claims,
-            replace(store.MEDIA, max_attempts=services.settings.media_max_attempts),
+            store.MEDIA,
             batch,
             self._through,
             threads=_THREADS,

@@ -15,14 +15,14 @@ from imgpipe_orchestration.sensors import PRIORITY, failed_just_now, unfinished_
     description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
 )
 def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.media.driving import RUN_SECONDS
     from imgpipe_orchestration.media.due import due_days
     from imgpipe_orchestration.storage import heartbeats
 
     heartbeats.beat_at_times(sensor_backends.services.engine, heartbeats.DAEMON, seconds=20)
-    settings = sensor_backends.services.settings
-    most, budget = settings.runs_per_pipeline, settings.media_run_seconds
+    most = sensor_backends.services.settings.runs_per_pipeline
     tags = {DUE_ONLY: "true"}
-    if run_id := unfinished_run(context.instance, media_pipeline.name, tags, at_most=most, seconds=budget):
+    if run_id := unfinished_run(context.instance, media_pipeline.name, tags, at_most=most, seconds=RUN_SECONDS):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     if reason := failed_just_now(context.instance, media_pipeline.name):
         return dg.SensorResult(skip_reason=reason)

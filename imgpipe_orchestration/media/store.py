@@ -89,7 +89,7 @@ _RESTART = text("""
 _GIVE_UP = text("update media_files set status = 'failed', error = :error where id = any(:ids)")
 
 MEDIA = Queue("media", mirror=_follow)
-"""Images in the steps; item ids are media ids. Each step is tried MEDIA_MAX_ATTEMPTS times."""
+"""Images in the steps; item ids are media ids. Each step is tried three times."""
 
 HEALING = Queue("media_healing", max_attempts=8)
 """Finished images whose AI analysis failed and is retried for some ten minutes; item ids are media ids."""

@@ -33,8 +33,8 @@ PROCESS_TAG = "dagster/forked_process"
 Dagster's own prefix it does not clutter the UI's list of runs."""
 
 KILLED_AFTER_SECONDS = 200.0
-"""Time from an interrupt until the run is killed: longer than the longest paid call (AVATAR_IMAGE_TIMEOUT_SECONDS, 180
-at most), whose answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
+"""Time from an interrupt until the run is killed: longer than the longest paid call (an avatar's picture, 180 s), whose
+answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
 _TAGGING_SECONDS = 30.0
 
 ANSWER_SECONDS = 60.0

@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from imgpipe_orchestration.errors import BadInput, Permanent
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.model import (
+    IMAGE_BYTES,
     BatchOrder,
     BatchState,
     ImageFile,
@@ -119,7 +120,7 @@ def available_models(services: ServicesDep) -> Models:
 )
 async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
     """Upload images, up to 20 at once. A file whose content is no usable image is rejected, the others are stored."""
-    largest = services.settings.vision_image_max_bytes
+    largest = IMAGE_BYTES
     async with form_in(request, files=FILES_AT_ONCE, fields=10) as form:
         organization = form.get("organization_id")
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]

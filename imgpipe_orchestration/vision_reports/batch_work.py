@@ -34,7 +34,7 @@ from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import batches, inspection
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
-from imgpipe_orchestration.vision_reports.model import share_of
+from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -208,8 +208,8 @@ class BatchWorker:
 
 
 def work_on_all(services: Services, owner: str) -> int:
-    """Work on all due batches, VISION_PARALLEL_ANALYSES at once, until none is due. Returns how many."""
-    claims, threads = services.claims, services.settings.vision_parallel_analyses
+    """Work on all due batches, PARALLEL_ANALYSES at once, until none is due. Returns how many."""
+    claims, threads = services.claims, PARALLEL_ANALYSES
 
     def further(free: int, full: Collection[str]) -> list[Claim]:
         return claims.claim(batches.QUEUE, owner, free, but=full)

@@ -1,6 +1,6 @@
 """Works on the analyses of one run.
 
-Each analysis has a thread, in which it also waits for its batch. At most VISION_PARALLEL_ANALYSES of them work at once
+Each analysis has a thread, in which it also waits for its batch. At most PARALLEL_ANALYSES of them work at once
 (download, submit, poll, upload), a quarter of them for one organization, while hundreds may wait. When no analysis has
 made progress for `patience` seconds, those that wait are put back into the queue with the time of their next poll, and
 a later run goes on with them.
@@ -27,12 +27,23 @@ from imgpipe_orchestration.storage.work import Further, Outcome, Watch, work_thr
 from imgpipe_orchestration.vision_reports import analyses
 from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 from imgpipe_orchestration.vision_reports.lists import Lists
-from imgpipe_orchestration.vision_reports.model import AT_ONCE, NoReport, OutOfTime, StillWaiting, share_of
+from imgpipe_orchestration.vision_reports.model import (
+    AT_ONCE,
+    PARALLEL_ANALYSES,
+    NoReport,
+    OutOfTime,
+    StillWaiting,
+    share_of,
+)
 from imgpipe_orchestration.vision_reports.steps import AnalysisWorker
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
+PATIENCE_SECONDS = 60.0
+"""How long a run waits for batches before it leaves them to a later run."""
+RUN_SECONDS = 600.0
+"""Time budget of a run; after it nothing is begun, and slow downloads are put off."""
 _HELD = 20.0
 """Seconds for which a download keeps its place while other organizations wait for one."""
 _LOOK = 1.0
@@ -50,8 +61,7 @@ class Crew:
     def __init__(self, services: Services, owner: str, *, patience: float, seconds: float = math.inf) -> None:
         self._claims = services.claims
         self._patience = patience
-        places = services.settings.vision_parallel_analyses
-        self._places = Shares(places, share_of(places))
+        self._places = Shares(PARALLEL_ANALYSES, share_of(PARALLEL_ANALYSES))
         self._deadline = time.monotonic() + seconds
         self._last_progress = time.monotonic()
         self.waiting: set[int] = set()

@@ -13,6 +13,12 @@ from imgpipe_orchestration.errors import PartnerUnavailable, Permanent, Retryabl
 AT_ONCE = 200
 """Most analyses of one run, each with a thread; a limit that keeps the run's page in the UI readable."""
 
+PARALLEL_ANALYSES = 16
+"""Analyses processed at once in one run, a quarter of them for one organization."""
+
+IMAGE_BYTES = 25 * 1024 * 1024
+"""Largest image of an analysis."""
+
 FIRST_DAY = "2025-01-01"
 """First partition of the reports; older analyses count as created on that day."""
 

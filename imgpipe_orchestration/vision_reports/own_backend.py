@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
 from imgpipe_orchestration.vision_reports import batches
 from imgpipe_orchestration.vision_reports.batches import Upload
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, ImageFile
+from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES, BatchOrder, BatchState, BatchStatus, ImageFile
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class OwnBackend:
         from imgpipe_orchestration.imaging.limits import Limits
         from imgpipe_orchestration.imaging.reading.sniff import sniff
 
-        found = sniff(picture.data, Limits(max_bytes=self._services.settings.vision_image_max_bytes))
+        found = sniff(picture.data, Limits(max_bytes=IMAGE_BYTES))
         image_id = uuid4()
         upload = Upload(
             image_id=image_id,

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
-from imgpipe_orchestration.vision_reports import analyses, executions
+from imgpipe_orchestration.vision_reports import analyses, crew, executions
 from imgpipe_orchestration.vision_reports.crew import Crew
 from imgpipe_orchestration.web.names import plain_text
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 def crew_of(services: Services, owner: str) -> Crew:
     """What works on the analyses of a run; to be closed."""
-    settings = services.settings
-    return Crew(services, owner, patience=settings.vision_patience_seconds, seconds=settings.vision_run_seconds)
+    return Crew(services, owner, patience=crew.PATIENCE_SECONDS, seconds=crew.RUN_SECONDS)
 
 
 def take(services: Services, run_id: str, most: int, *, but: Collection[str] = ()) -> list[Claim]:

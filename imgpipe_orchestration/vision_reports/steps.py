@@ -32,6 +32,7 @@ from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backe
 from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import (
+    IMAGE_BYTES,
     Analysis,
     ApiAccess,
     BatchOrder,
@@ -147,12 +148,11 @@ class AnalysisWorker:
         stopped: Callable[[], ImgpipeError | None],
     ) -> str:
         """Hand the images to the backend and start their batch; returns the batch's id."""
-        settings = self._services.settings
         organization = analysis.organization_id
         gathered = gather(
             analysis.documents,
             fetcher=self._services.fetcher,
-            limits=FetchLimits(max_bytes=settings.vision_image_max_bytes, stopped=stopped),
+            limits=FetchLimits(max_bytes=IMAGE_BYTES, stopped=stopped),
             max_images=MOST_IMAGES,
             patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
             hand_over=lambda picture: backend.upload(picture, organization),

@@ -25,7 +25,8 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 
 
 @pytest.fixture
-def avatar_settings(settings: Settings, standins: StandInAccess) -> Settings:
+def avatar_settings(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr("imgpipe_orchestration.services.IMAGE_SECONDS", 10.0)
     return settings.model_copy(
         update={
             # Rate limits are learnt by key: what one test is told must not hold back the next.
@@ -34,7 +35,6 @@ def avatar_settings(settings: Settings, standins: StandInAccess) -> Settings:
             "flowise_base_url": standins.flowise_url,
             "avatar_base_size": "384x384",
             "avatar_grid_size": "768x768",
-            "avatar_image_timeout_seconds": 10.0,
             "partner_timeout_seconds": 10.0,
             "lease_seconds": 2.0,
         }

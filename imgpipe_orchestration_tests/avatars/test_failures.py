@@ -55,10 +55,10 @@ def test_a_provider_that_asks_for_longer_than_a_call_may_take_makes_the_person_w
     assert "slow down" in (desk.task(task).waiting_for or "")
 
 
-def test_a_provider_that_is_too_slow_is_asked_again(desk: Desk) -> None:
+def test_a_provider_that_is_too_slow_is_asked_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.import_module("openai.resources.images")  # which a run has done; here it would take the call's time
     desk.services.close()
-    desk.services.settings = desk.services.settings.model_copy(update={"avatar_image_timeout_seconds": 2})
+    monkeypatch.setattr("imgpipe_orchestration.services.IMAGE_SECONDS", 2.0)
     desk.standins.fault("openai", "slow", operation="images", seconds=5)
     task = desk.ask(1)
     desk.data()

@@ -122,11 +122,11 @@ def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(d
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 2)
 
 
-def test_two_workers_share_the_people_and_buy_each_picture_once(desk: Desk) -> None:
+def test_two_workers_share_the_people_and_buy_each_picture_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     task = desk.ask(6)
     desk.data()
-    settings = desk.services.settings.model_copy(update={"avatar_batch_size": 3})
-    two = [Services(settings), Services(settings)]
+    monkeypatch.setattr(work, "MOST_PEOPLE", 3)
+    two = [Services(desk.services.settings), Services(desk.services.settings)]
     reports: list[work.Report] = []
     threads = [
         threading.Thread(target=lambda s=s, n=n: reports.append(work.run_images(s, f"worker-{n}")))

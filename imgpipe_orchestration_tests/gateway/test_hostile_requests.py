@@ -13,6 +13,7 @@ import psutil
 import pytest
 import requests
 
+from imgpipe_orchestration.gateway import bodies
 from imgpipe_orchestration.gateway.connections import HEAD_BYTES, ImpatientProtocol
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.headers import HEADERS
@@ -25,8 +26,10 @@ Address = tuple[str, int]
 
 
 @pytest.fixture
-def hasty(settings: Settings) -> Settings:
-    return settings.model_copy(update={"request_idle_seconds": 0.5, "request_seconds": 1.5, "uploads_per_minute": 0})
+def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 1.5)
+    return settings.model_copy(update={"uploads_per_minute": 0})
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import requests
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.gateway import bodies, limits
 from imgpipe_orchestration.gateway.__main__ import _listen, host_of
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
@@ -66,9 +67,12 @@ def spoken(url: str, *pieces: bytes, pause: float = 0.0) -> bytes:
         return answer
 
 
-def test_bodies_are_held_to_size_and_time_with_or_without_a_length(settings: Settings) -> None:
-    tight = settings.model_copy(update={"request_max_bytes": 2048, "request_idle_seconds": 0.3})
-    with live(tight, http=Hasty) as url:
+def test_bodies_are_held_to_size_and_time_with_or_without_a_length(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "REQUEST_BYTES", 2048)
+    monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.3)
+    with live(settings, http=Hasty) as url:
         announced = requests.post(f"{url}/api/jobs", data=b"x" * 3_000_000, timeout=10)
         assert (announced.status_code, announced.json()["code"]) == (413, "too-large")
         assert announced.headers["Connection"] == "close"
@@ -178,8 +182,11 @@ def test_the_pages_of_production_take_files_from_who_is_signed_in(settings: Sett
     assert "form is out of date" in operators[1].text  # it was read, and looked at: the form's own token is missing
 
 
-def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(settings: Settings) -> None:
-    tight = settings.model_copy(update={"upload_max_bytes": 1000, "request_idle_seconds": 0.3})
+def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.3)
+    tight = settings.model_copy(update={"upload_max_bytes": 1000})
     with live(tight, http=Hasty) as url:
         answer = requests.post(
             f"{url}/listings",

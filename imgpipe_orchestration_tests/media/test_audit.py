@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.media import audit, checks
+from imgpipe_orchestration.media import audit, checks, store
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.resources import (
     BackendsResource,
@@ -92,8 +93,11 @@ def test_a_processed_upload_that_nobody_enqueued_is_taken_up(gateway: Gateway) -
     assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
 
 
-def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(make_gateway: Callable[..., Gateway]) -> None:
-    gateway = make_gateway(media_max_attempts=1)
+def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(
+    make_gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MEDIA", replace(store.MEDIA, max_attempts=1))
+    gateway = make_gateway()
     path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
     bucket = gateway.services.media_bucket
     bucket.delete(path.lstrip("/"))

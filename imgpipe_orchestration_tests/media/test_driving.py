@@ -16,8 +16,11 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
 
-def test_draining_a_queue_ends_with_the_time_budget_of_the_run(settings: Settings) -> None:
-    services = Services(settings.model_copy(update={"media_run_seconds": 0.5}))
+def test_draining_a_queue_ends_with_the_time_budget_of_the_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "RUN_SECONDS", 0.5)
+    services = Services(settings)
     claims = services.claims
 
     def work(services: Services, claim: Claim) -> None:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration.media import audit, pending, store
+from imgpipe_orchestration.media import audit, pending, runs, store
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.media.runs import SHARE
 from imgpipe_orchestration.storage.rows import transaction
@@ -89,7 +89,7 @@ def test_an_answer_that_does_not_say_success_is_no_acknowledgement(
 
 
 def test_a_main_api_that_takes_its_time_does_not_hold_a_run_for_longer_than_its_budget(
-    make_gateway: Callable[..., Gateway], main_api: MainApi
+    make_gateway: Callable[..., Gateway], main_api: MainApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody reported yet is no failure: the next run reports it, and takes on what was uploaded meanwhile."""
     gateway = make_gateway(main_api_url=main_api.url)
@@ -98,7 +98,7 @@ def test_a_main_api_that_takes_its_time_does_not_hold_a_run_for_longer_than_its_
         gateway.upload(1, profile_image=picture(40, 30, seed=number))
     worker.run(services, "run-1", worker.today(), *worker.STAGES[:3])
     main_api.answer, main_api.seconds = (200, {"success": True}), 0.5
-    services.settings = services.settings.model_copy(update={"media_run_seconds": 0.2})
+    monkeypatch.setattr(runs, "RUN_SECONDS", 0.2)
     done = worker.run(services, "run-1", worker.today(), "update_callback", "replace_urls")
     assert len(done["update_callback"].outcome.done) == SHARE
     left = "select failures, losses from work_items where queue = 'media' and state = 'waiting'"

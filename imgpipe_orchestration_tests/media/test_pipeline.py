@@ -400,12 +400,9 @@ def test_an_upload_that_is_gone_has_failed_after_as_many_tries_as_any_other(gate
     assert row.status == "failed" and "is gone; ask for the upload again" in row.error
 
 
-@pytest.mark.parametrize("tries", [3, 1])
-def test_a_callback_that_fails_is_tried_as_often_as_the_setting_says_and_then_shown(
-    make_gateway: Callable[..., Gateway], tries: int
-) -> None:
-    changes = {"media_max_attempts": tries} if tries != 3 else {}  # three is the default
-    gateway = make_gateway(main_api_url="http://127.0.0.1:9", partner_timeout_seconds=0.2, **changes)
+def test_a_callback_that_fails_is_tried_three_times_and_then_shown(make_gateway: Callable[..., Gateway]) -> None:
+    tries = 3
+    gateway = make_gateway(main_api_url="http://127.0.0.1:9", partner_timeout_seconds=0.2)
     path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
     for attempt in range(tries):
         make_due(gateway, "media")

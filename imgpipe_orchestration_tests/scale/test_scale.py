@@ -160,9 +160,7 @@ def rates() -> dict[tuple[str, int], float]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_throughput_by_workers(open_folder: Path, workers: int, rates: dict[tuple[str, int], float]) -> None:
     """CPU-bound: listings. Network-bound: avatars, whose partner takes two seconds a picture."""
-    with machines(
-        open_folder, workers=workers, concurrency=1, WORKER_INTERVAL="1", AVATAR_BATCH_SIZE=str(PEOPLE)
-    ) as stack:
+    with machines(open_folder, workers=workers, concurrency=1, WORKER_INTERVAL="1") as stack:
         upload_listings(stack, IMAGES * workers)
         done = "select count(*) from image_queue where status = 'processed'"
         wait_for(lambda: number(stack, done) == IMAGES * workers, "the listings", 240)

@@ -17,6 +17,7 @@ from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration.vision_reports.definitions import definitions
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -144,11 +145,11 @@ def desk(settings: Settings, standins: StandInAccess, monkeypatch: pytest.Monkey
             "openai_base_url": standins.openai_url,
             "allowed_private_hosts": standins.url.removeprefix("http://"),
             "partner_timeout_seconds": 5.0,
-            "vision_patience_seconds": 2.0,
         }
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 2.0)
     with dg.DagsterInstance.ephemeral() as instance, backend_serving() as backend:
         desk = Desk(settings, standins, instance, backend)
         with desk.api:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration_tests.partners.wire import serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk, listed_as
 
@@ -15,7 +16,7 @@ from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, De
 def test_what_a_deleted_job_had_in_flight_is_left_to_another_job_and_is_nobodys_failure(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.job()

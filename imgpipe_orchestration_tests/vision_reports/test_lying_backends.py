@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration.vision_reports import analyses, crew
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 
@@ -57,7 +57,7 @@ def test_a_batch_that_two_executions_waited_for_in_vain_is_ordered_anew(
 def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.5")
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.5)
     desk.seed(images=1)
     backend = desk.backend
     backend.status = {"status": "running"}

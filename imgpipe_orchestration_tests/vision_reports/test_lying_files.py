@@ -12,6 +12,7 @@ import pytest
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
+from imgpipe_orchestration.vision_reports import steps
 from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.model import Document, ImageFile
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -37,7 +38,7 @@ def test_what_is_no_image_is_listed_with_its_reason_and_the_others_are_analysed(
 def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISION_IMAGE_MAX_BYTES", "1000000")
+    monkeypatch.setattr(steps, "IMAGE_BYTES", 1_000_000)
     lies: list[tuple[str, dict[str, Any], str]] = [
         ("html_file", {}, "not an image but a web page"),
         ("huge_file", {"size": 200 * 1024 * 1024}, "more than the 1,000,000 allowed"),

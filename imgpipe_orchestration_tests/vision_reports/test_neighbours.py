@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import Server, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
@@ -100,7 +101,7 @@ def test_slow_documents_go_back_to_the_queue_when_the_runs_time_is_over(
     desk: Desk, dripping: Dripping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.1")
-    monkeypatch.setenv("VISION_RUN_SECONDS", "4")
+    monkeypatch.setattr(crew, "RUN_SECONDS", 4.0)
     with serving(listed_as(*[entry(number, dripping.server.url) for number in range(8)])) as api:
         slow = desk.job(external_api_get_url=api.url, external_api_post_url=api.url, organization_id=SLOW)
         desk.ask(slow)

@@ -24,9 +24,9 @@ from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, batches, executions, garbage, retention, sensors
+from imgpipe_orchestration.vision_reports import analyses, batches, crew, executions, garbage, retention, sensors
 from imgpipe_orchestration.vision_reports.assets import REPORTS
-from imgpipe_orchestration.vision_reports.model import share_of
+from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.locks import waiters
@@ -68,7 +68,7 @@ def test_a_tick_asks_for_a_run_when_a_jobs_time_has_come_or_somebody_asked(desk:
 
 
 def test_a_run_that_waits_for_a_backend_holds_no_cpu(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "60")
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 60.0)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     desk.ask(desk.job())
@@ -91,7 +91,6 @@ def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_t
     desk: Desk, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
     monkeypatch.setenv("LEASE_SECONDS", "2")
-    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "60")
     desk.seed(images=2)
     desk.backend.status = {"status": "running"}
     job = desk.job()
@@ -290,7 +289,7 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "")
-    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1)
     job = desk.job(backend_api_url=desk.settings.gateway_url)
     desk.ask(job)
@@ -323,7 +322,7 @@ def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk
         run = desk.run()
     finally:
         desk.standins.admin("POST", "delays", {"files": 0})
-    places = share_of(desk.settings.vision_parallel_analyses)
+    places = share_of(PARALLEL_ANALYSES)
     assert desk.standins.admin("GET", "calls")["most_in_flight"]["files"] == places
     summaries = [e for e in run.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
     assert len(summaries) == 1

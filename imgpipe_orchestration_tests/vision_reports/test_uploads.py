@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration.vision_reports import analyses, crew
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
@@ -84,7 +84,7 @@ def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:
 def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.job()
