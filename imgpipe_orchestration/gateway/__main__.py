@@ -11,7 +11,6 @@ from imgpipe_orchestration import logs
 from imgpipe_orchestration.diagnosis.configuration import check_settings
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.gateway.connections import ImpatientProtocol
 from imgpipe_orchestration.settings import Settings, load
 
 KEEP_ALIVE_SECONDS = 130
@@ -29,7 +28,7 @@ def main() -> None:
     _ = app.state.services.engine  # a wrong DATABASE_URL ends the process here with one line, not with a traceback
     config = uvicorn.Config(
         app,
-        http=ImpatientProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

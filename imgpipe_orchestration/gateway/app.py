@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import billing_routes, health, identity_routes, metrics, openapi, slashes
+from imgpipe_orchestration.gateway import billing_routes, health, identity_routes, metrics, openapi
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.audited import Audited
 from imgpipe_orchestration.gateway.components import routes as components
@@ -61,7 +61,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = Services(settings)
     app.state.health = AsyncLruCache(1)
     problems.install(app)
-    slashes.install(app)
     # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.
     app.add_middleware(Audited, engine=lambda: app.state.services.engine)
     app.add_middleware(Heads)

@@ -28,9 +28,6 @@ BODY_SECONDS = 300.0
 """Time limit for a request body."""
 IDLE_SECONDS = 30.0
 """Longest pause within a request body."""
-LINGER_SECONDS = 5.0
-"""How long a refused body is still read, and thrown away. A client that sends the whole body before it reads would
-otherwise see a reset connection instead of the reason (RFC 9112, section 9.6)."""
 
 
 class TooSlow(Permanent):
@@ -145,16 +142,12 @@ class Body:
         """Pass the answer on. Once the body was refused, drop the application's answer: `end` sends the refusal. Only
         a page about a form that cannot be read is as good as ours.
 
-        An answer that is sent before the end of the body closes the connection, because uvicorn would otherwise go on
-        reading the body for as long as the client sends.
+        What is left of the body is then read and thrown away by uvicorn, so that a client that sends all of it before
+        it reads sees the reason.
         """
         if self._refused is not None and not self._started and not (self._unreadable and _is_page(message)):
             return
         self._started = True
-        if self._expected and message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-        if self._expected and message["type"] == "http.response.body" and not message.get("more_body"):
-            await self._discard()
         await self._send(message)
 
     async def end(self) -> None:
@@ -163,15 +156,12 @@ class Body:
             await self.refuse(self._refused)
 
     async def refuse(self, error: ImgpipeError) -> None:
-        """Answer with the error, then close the connection if the body has not ended."""
+        """Answer with the error, and close the connection of a client that is too slow."""
         answer = self._to_page(error) if self._page else problems.of_error(error)
-        if self._expected:
+        if isinstance(error, TooSlow):
             answer.headers["Connection"] = "close"
         await self._send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
-        await self._send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        if self._expected:
-            await self._discard()
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._send({"type": "http.response.body", "body": answer.body})
 
     def _to_page(self, error: ImgpipeError) -> Response:
         """A redirect to the page of the form, through the login when the session has ended."""
@@ -180,14 +170,6 @@ class Body:
         if ended:
             target = f"/login?next={quote(target, safe='/')}"
         return RedirectResponse(target, 303, {"Cache-Control": "no-store"})
-
-    async def _discard(self) -> None:
-        try:
-            async with asyncio.timeout(LINGER_SECONDS):
-                while (await self._receive()).get("more_body"):
-                    pass
-        except (TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
-            return
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The request is larger than {size_text(self._most)}.")

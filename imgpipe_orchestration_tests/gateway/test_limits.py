@@ -25,7 +25,6 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway import bodies, limits
 from imgpipe_orchestration.gateway.__main__ import _listen, host_of
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.gateway.connections import ImpatientProtocol
 from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.gateway.turns import AT_ONCE, SHARE_BYTES, Turns
@@ -50,11 +49,6 @@ def produced(settings: Settings, **more: object) -> Settings:
     return settings.model_copy(update={"imgpipe_env": "production", **KEYS, **more})
 
 
-class Hasty(ImpatientProtocol):
-    head_seconds = 0.3
-    unread_seconds = 1.0
-
-
 def spoken(url: str, *pieces: bytes, pause: float = 0.0) -> bytes:
     """All that the gateway says to these bytes, until it closes."""
     with socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection:
@@ -72,10 +66,9 @@ def test_bodies_are_held_to_size_and_time_with_or_without_a_length(
 ) -> None:
     monkeypatch.setattr(limits, "REQUEST_BYTES", 2048)
     monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.3)
-    with live(settings, http=Hasty) as url:
+    with live(settings) as url:
         announced = requests.post(f"{url}/api/jobs", data=b"x" * 3_000_000, timeout=10)
         assert (announced.status_code, announced.json()["code"]) == (413, "too-large")
-        assert announced.headers["Connection"] == "close"
         assert announced.headers["X-Content-Type-Options"] == "nosniff"
 
         chunked = requests.post(f"{url}/api/jobs", data=iter([b"x" * 1000] * 3000), timeout=10)
@@ -93,11 +86,6 @@ def test_bodies_are_held_to_size_and_time_with_or_without_a_length(
 
         head = b"POST /api/jobs HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         assert spoken(url, head, b'{"id":').startswith(b"HTTP/1.1 408 ")
-
-        started = time.monotonic()
-        assert spoken(url, b"GET / HT") == b""
-        assert spoken(url) == b""
-        assert time.monotonic() - started < 5
 
         small = requests.post(f"{url}/api/jobs", json={"id": "nothing"}, timeout=10)
         assert small.status_code == 422
@@ -187,7 +175,7 @@ def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(
 ) -> None:
     monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.3)
     tight = settings.model_copy(update={"upload_max_bytes": 1000})
-    with live(tight, http=Hasty) as url:
+    with live(tight) as url:
         answer = requests.post(
             f"{url}/listings",
             files={"images": ("a.jpg", b"x" * 3_000_000)},
