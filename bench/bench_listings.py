@@ -160,8 +160,8 @@ def fill(made: Services, originals: list[bytes], count: int) -> None:
         name = f"bench-{one.hex}.webp"
         names.append(store.NewImage(one, one, None, "Bench", name, "a.jpg", key, "image/jpeg", len(data), 1280, 960))
     with transaction(made.engine) as connection:
-        items = store.add(connection, names, max_retries=3)
-        made.claims.enqueue(connection, store.queue_of(made.settings), list(items.values()))
+        items = store.add(connection, names)
+        made.claims.enqueue(connection, store.QUEUE, list(items.values()))
 
 
 if __name__ == "__main__":

@@ -9,35 +9,34 @@ from imgpipe_orchestration.errors import NotFound
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.settings import Settings
     from imgpipe_orchestration.storage.claims import Queue
 
 
-def _media(_: Settings) -> list[Queue]:
+def _media() -> list[Queue]:
     from imgpipe_orchestration.media.store import CLEANUPS, HEALING, MEDIA, REMAKE_ANALYSIS, REMAKE_VARIANTS, URLS
 
     return [MEDIA, URLS, CLEANUPS, HEALING, REMAKE_VARIANTS, REMAKE_ANALYSIS]
 
 
-def _avatars(_: Settings) -> list[Queue]:
+def _avatars() -> list[Queue]:
     from imgpipe_orchestration.avatars.store import DATA, IMAGES
 
     return [IMAGES, DATA]
 
 
-def _listings(settings: Settings) -> list[Queue]:
-    from imgpipe_orchestration.listings.store import queue_of
+def _listings() -> list[Queue]:
+    from imgpipe_orchestration.listings.store import QUEUE
 
-    return [queue_of(settings)]
+    return [QUEUE]
 
 
-def _vision_reports(_: Settings) -> list[Queue]:
+def _vision_reports() -> list[Queue]:
     from imgpipe_orchestration.vision_reports import analyses, batches, executions
 
     return [analyses.QUEUE, executions.QUEUE, batches.QUEUE]
 
 
-def _lifecycle(_: Settings) -> list[Queue]:
+def _lifecycle() -> list[Queue]:
     from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
     from imgpipe_orchestration.lifecycle.erasure import ERASURES
     from imgpipe_orchestration.storage.deletions import PURGES
@@ -45,7 +44,7 @@ def _lifecycle(_: Settings) -> list[Queue]:
     return [PURGES, ERASURES, CDN_PURGES]
 
 
-PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
+PIPELINES: dict[str, Callable[[], list[Queue]]] = {
     "avatars": _avatars,
     "media": _media,
     "listings": _listings,
@@ -66,12 +65,12 @@ def end_pauses(services: Services, queues: Sequence[Queue], ids: Sequence[int] |
     return {queue.name: services.claims.hasten(queue, ids) for queue in queues}
 
 
-def every_queue(settings: Settings) -> list[Queue]:
+def every_queue() -> list[Queue]:
     """The queues of all pipelines."""
-    return [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline(settings)]
+    return [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline()]
 
 
-def queues(name: str, settings: Settings) -> list[Queue]:
+def queues(name: str) -> list[Queue]:
     """The queues of a pipeline, or the one queue of that name; dashes may stand for underscores.
 
     Raises:
@@ -79,8 +78,8 @@ def queues(name: str, settings: Settings) -> list[Queue]:
     """
     name = name.replace("-", "_")
     if name in PIPELINES:
-        return PIPELINES[name](settings)
-    every = every_queue(settings)
+        return PIPELINES[name]()
+    every = every_queue()
     found = [queue for queue in every if queue.name == name]
     if not found:
         if name == "auto_marker":

@@ -280,10 +280,8 @@ class Settings(BaseModel):
         description="Steps in order; `watermark` goes before encode.",
     )
     listings_max_height: int = Field(640, ge=1, le=16383, description="Largest height in pixels.")
-    listings_webp_quality: int = Field(80, ge=1, le=100, description="WebP quality.")
     listings_watermark_text: str = Field("imgpipe", description="The watermark's text.")
     listings_max_images: int = Field(100, ge=1, description="Most images in one upload.")
-    listings_max_retries: int = Field(3, ge=1, description="Tries for one image.")
     debug_image_dir: str = Field("", description="Folder that POST /debug/upload-test-image may read. Empty: none.")
 
     # --- vision reports ----------------------------------------------------------------------------------------
@@ -306,12 +304,6 @@ class Settings(BaseModel):
     worker_interval: float = Field(30, gt=0, description="Least seconds between two runs of the same kind.")
     multithread_flowise: int = Field(5, ge=1, description="Parallel Flowise requests.")
     avatar_parallel_images: int = Field(5, ge=1, description="Parallel OpenAI images.")
-    avatar_base_size: str = Field(
-        "1024x1024", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Size of the selfie."
-    )
-    avatar_grid_size: str = Field(
-        "2048x2048", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Size of the 2x2 grid."
-    )
     avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
         "medium", description="OpenAI's image quality."
     )

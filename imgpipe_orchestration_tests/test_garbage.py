@@ -17,7 +17,7 @@ from imgpipe_orchestration import cli
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import BadImage, NotFound
 from imgpipe_orchestration.garbage import collect_garbage
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.reports import clean_up
 from imgpipe_orchestration.media.store import MEDIA, REMAKE_VARIANTS
 from imgpipe_orchestration.services import Services
@@ -227,7 +227,7 @@ def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> N
         assert keys(bucket) == of_rows, name
         assert found[name].deleted == len(lost[name]), name
     assert (found["listings"].missing_keys, found["listings"].repaired) == (["a-1.webp", "c-3.webp"], 2)
-    assert services.claims.counts()[queue_of(services.settings).name].waiting == 2
+    assert services.claims.counts()[QUEUE.name].waiting == 2
     assert (found["avatars"].missing_keys, found["avatars"].lost) == (["avatars/lost.png"], 1)
     assert found["vision_reports"].missing == 0
 

@@ -25,6 +25,9 @@ from imgpipe_orchestration.services import Services
 
 log = logger(__name__)
 
+BASE_SIZE, GRID_SIZE = "1024x1024", "2048x2048"
+"""Pixels of the selfie, and of the grid of four."""
+
 GRID_PROMPT = (
     "A 2x2 grid of four separate square photographs of the very same person as in the reference picture: same face,"
     " same hair, same age. Four different poses and expressions, places and clothes that suit this person. Each cell"
@@ -51,7 +54,7 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, a
         PartnerUnavailable, RateLimited, BackendUnavailable: it may work later.
     """
     client, settings, prompt = _client(services), services.settings, persona.image_prompt or ""
-    model, options = settings.openai_image_model, _options(services, settings.avatar_base_size)
+    model, options = settings.openai_image_model, _options(services, BASE_SIZE)
     call = PaidCall.of(
         "openai", "images", model, inputs=[prompt], parameters={**options, **_identity(persona, persona.base_tries)}
     )
@@ -70,7 +73,7 @@ def draw_grid(
     """Buy the grid of the person on the selfie `base` (PNG); otherwise as `draw_base`."""
     client, settings = _client(services), services.settings
     model = settings.openai_image_model
-    options = _options(services, settings.avatar_grid_size)
+    options = _options(services, GRID_SIZE)
     prompt = GRID_PROMPT.format(style=persona.style, prompt=persona.image_prompt)
     call = PaidCall.of(
         "openai",

@@ -32,7 +32,7 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
 
     with closing(Services(settings_of(data_dir))) as services:
         try:
-            wanted = queues(pipeline, services.settings)
+            wanted = queues(pipeline)
         except NotFound as unknown:
             raise click.BadParameter(unknown.public, param_hint="PIPELINE") from unknown
         chosen = list(ids) or None

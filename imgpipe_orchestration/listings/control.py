@@ -42,7 +42,7 @@ def make_again(services: Services, owner: str, day: str) -> tuple[int, Drained]:
         SettingsError, BackendUnavailable: see `drain`.
     """
     with transaction(services.engine) as connection:
-        count = store.again(connection, services.claims, store.queue_of(services.settings), day)
+        count = store.again(connection, services.claims, store.QUEUE, day)
     return count, drain(services, owner, only_day=day)
 
 
@@ -64,5 +64,5 @@ def reason_to_wait(services: Services, running: str | None, *, another: bool = F
         if job is not None and job.last_run_id and job.last_finished_at is None and running is None:
             # The run was killed before it could write its end.
             job_definitions.finished(connection, model.JOB_ID, job.last_run_id, {"ended": "the run stopped unfinished"})
-    due = bool(services.claims.due_partitions(store.queue_of(services.settings), limit=1))
+    due = bool(services.claims.due_partitions(store.QUEUE, limit=1))
     return timing.reason_to_wait(job, due=due, running=None if another else running)

@@ -80,7 +80,7 @@ class Processor:
 
     def __init__(self, services: Services, options: steps.Options, total: Drained) -> None:
         self.services = services
-        self.queue: Queue = store.queue_of(services.settings)
+        self.queue: Queue = store.QUEUE
         self.options = options
         self.away = ""
         """The message of the backend that did not answer; empty while all do. The run then ends."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.listings.store import item_of, queue_of
+from imgpipe_orchestration.listings.store import QUEUE, item_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import Holding, Promise, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
@@ -31,7 +31,7 @@ def _make_again(services: Services, missing: Sequence[Promise]) -> int:
     ids = sorted({promise.row for promise in missing})
     with transaction(services.engine) as connection:
         items = [item_of(row, row.day) for row in connection.execute(_ITEMS, {"ids": ids})]
-        services.claims.enqueue(connection, queue_of(services.settings), items, again=True)
+        services.claims.enqueue(connection, QUEUE, items, again=True)
     return len(items)  # also those that were queued already
 
 

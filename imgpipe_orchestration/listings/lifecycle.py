@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
 from imgpipe_orchestration.listings import garbage
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Item
@@ -41,15 +41,14 @@ def names(services: Services, ids: Sequence[int]) -> dict[int, str]:
 
 def _stop(services: Services, connection: Connection, ids: Sequence[int]) -> list[Thing]:
     rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
-    queue = queue_of(services.settings)
-    withdrawn = services.claims.withdraw(connection, queue, [row.id for row in rows], DELETED, failed=True)
+    withdrawn = services.claims.withdraw(connection, QUEUE, [row.id for row in rows], DELETED, failed=True)
     return [
         Thing(
             what(row.id),
             row.id,
             row.user_id,
             [row.file_name, row.original_key, str(row.public_id)],
-            [queue.name] if row.id in withdrawn else [],
+            [QUEUE.name] if row.id in withdrawn else [],
         )
         for row in rows
     ]
@@ -59,7 +58,7 @@ def _resume(services: Services, connection: Connection, deletion: Deletion) -> N
     if deletion.queues:
         row = connection.execute(_DAY, {"id": deletion.item}).one()
         tenant = "" if row.user_id is None else str(row.user_id)
-        services.claims.enqueue(connection, queue_of(services.settings), [Item(row.id, tenant, row.day)], again=True)
+        services.claims.enqueue(connection, QUEUE, [Item(row.id, tenant, row.day)], again=True)
 
 
 def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CACHE_SECONDS = 31_536_000
 """How long clients may keep a finished WebP: a year."""
+WEBP_QUALITY = 80
 MOST_FRAMES = 100
 """Most frames that an animation keeps; a longer one is thinned."""
 MAX_WIDTH = 16383
@@ -215,7 +216,7 @@ def options_of(settings: Settings) -> Options:
     return Options(
         steps=names,
         max_height=settings.listings_max_height,
-        quality=settings.listings_webp_quality,
+        quality=WEBP_QUALITY,
         max_frames=MOST_FRAMES,
         watermark_text=settings.listings_watermark_text,
     )

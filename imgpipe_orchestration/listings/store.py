@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.model import JOB_ID, Status
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
@@ -26,9 +25,7 @@ def _follow(connection: Connection, ids: Sequence[int], state: State, error: str
     connection.execute(_FOLLOW, {"ids": list(ids), "status": status.value, "error": error})
 
 
-def queue_of(settings: Settings) -> Queue:
-    """The listings' queue, with as many tries as LISTINGS_MAX_RETRIES says."""
-    return Queue("listings", max_attempts=settings.listings_max_retries, mirror=_follow)
+QUEUE = Queue("listings", mirror=_follow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +71,14 @@ class Served:
     webp_bytes: int | None
 
 
-def add(connection: Connection, images: Sequence[NewImage], *, max_retries: int) -> dict[UUID, Item]:
+def add(connection: Connection, images: Sequence[NewImage]) -> dict[UUID, Item]:
     """Rows for `images`, which the caller enqueues in the same transaction.
 
     Returns:
         the queue items by public id. An image whose file name is taken is missing; the caller gives it another id.
     """
     columns = {name: [getattr(image, name) for image in images] for name in NewImage.__slots__}
-    rows = connection.execute(_ADD, {**columns, "max_retries": max_retries})
+    rows = connection.execute(_ADD, {**columns, "max_retries": QUEUE.max_attempts})
     return {row.public_id: item_of(row, row.day) for row in rows}
 
 

@@ -185,7 +185,7 @@ def _write(
     items: list[Item] = []
     while missing:
         tried = [written[index] for index in missing]
-        added = store.add(connection, tried, max_retries=services.settings.listings_max_retries)
+        added = store.add(connection, tried)
         taken = []
         for index in missing:
             image = written[index]
@@ -198,7 +198,7 @@ def _write(
                 taken.append(index)
         missing = taken
     # Last, because other uploads of the same users wait from here to the commit.
-    services.claims.enqueue(connection, store.queue_of(services.settings), items)
+    services.claims.enqueue(connection, store.QUEUE, items)
     return _answer(services.settings.listings_public_url, written, rejected)
 
 

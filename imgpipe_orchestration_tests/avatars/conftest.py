@@ -27,14 +27,14 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 @pytest.fixture
 def avatar_settings(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr("imgpipe_orchestration.services.IMAGE_SECONDS", 10.0)
+    monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.BASE_SIZE", "384x384")
+    monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.GRID_SIZE", "768x768")
     return settings.model_copy(
         update={
             # Rate limits are learnt by key: what one test is told must not hold back the next.
             "openai_api_key": f"test-key-{uuid4().hex}",
             "openai_base_url": standins.openai_url,
             "flowise_base_url": standins.flowise_url,
-            "avatar_base_size": "384x384",
-            "avatar_grid_size": "768x768",
             "partner_timeout_seconds": 10.0,
             "lease_seconds": 2.0,
         }

@@ -132,7 +132,7 @@ def test_status_tells_of_listings_that_wait_for_a_stopped_job(run: Run, claims: 
     assert told() == []
     image = NewImage(uuid4(), uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
     with transaction(claims.engine) as connection:
-        add(connection, [image], max_retries=3)
+        add(connection, [image])
     (line,) = told()
     assert "The job process-image-queue is stopped" in line and "(1 item)" in line
     with transaction(claims.engine) as connection:

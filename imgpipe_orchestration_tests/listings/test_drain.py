@@ -65,7 +65,7 @@ def test_the_latest_day_has_its_turn_behind_any_number_of_days(client: Client, s
         connection.exec_driver_sql(
             "update work_items set partition = (date '2026-01-01' + item_id::int)::text where item_id < 20"
         )
-    latest = max(services.claims.due_partitions(store.queue_of(services.settings)))
+    latest = max(services.claims.due_partitions(store.QUEUE))
     assert drain(services, "run-1").processed == 20
     begun = rows(
         services,
@@ -96,7 +96,7 @@ def test_what_an_earlier_try_of_a_run_held_when_it_died_is_begun_again_as_suspec
     client: Client, services: Services
 ) -> None:
     queued(client, photo())
-    queue = store.queue_of(services.settings)
+    queue = store.QUEUE
     (held,) = services.claims.claim_these(queue, "run-1", [1])
     assert drain(services, "run-1").processed == 1
     assert [attempt.outcome for attempt in services.claims.history(queue, held.item_id)] == ["lost", "done"]
@@ -205,7 +205,7 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     assert shown == [{**{k: image[k] for k in ("id", "file_name")}, "item": item, **kept}]
 
     monkeypatch.undo()
-    assert services.claims.requeue(store.queue_of(services.settings), [item]) == [item]
+    assert services.claims.requeue(store.QUEUE, [item]) == [item]
     assert rows(services, "select status, retries, error from image_queue") == [("pending", 0, None)]
     assert client.get(path_of(image)).headers["cache-control"] == "no-store"
     assert drain(services, "run-4").processed == 1
@@ -326,8 +326,8 @@ def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: C
     before = client.get(path_of(image))
     day = rows(services, "select to_char(created_at, 'YYYY-MM-DD') from image_queue")[0][0]
     with services.engine.begin() as connection:
-        assert store.again(connection, services.claims, store.queue_of(settings), "2020-01-01") == 0
-        assert store.again(connection, services.claims, store.queue_of(settings), day) == 1
+        assert store.again(connection, services.claims, store.QUEUE, "2020-01-01") == 0
+        assert store.again(connection, services.claims, store.QUEUE, day) == 1
     assert client.get(path_of(image)).content == before.content
     smaller = Services(settings.model_copy(update={"listings_max_height": 320}))
     again, done = control.make_again(smaller, "run-2", day)

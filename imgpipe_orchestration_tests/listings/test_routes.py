@@ -18,7 +18,7 @@ from PIL import Image
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.listings.model import MOST_TITLE
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.objects import Bucket
@@ -289,7 +289,7 @@ def test_an_image_that_failed_for_good_is_404_with_the_reason(client: Client, se
     kept = ("failed", "the jpeg is cut short", 1)
     assert rows(services, "select status, error, retries from image_queue")[0] == kept
     (failed,) = rows(services, "select id from image_queue")
-    services.claims.ignore(queue_of(services.settings), [failed.id])
+    services.claims.ignore(QUEUE, [failed.id])
     assert rows(services, "select status, error, retries from image_queue")[0] == kept
     assert client.get(path_of(image)).json()["detail"] == answer.json()["detail"]
 

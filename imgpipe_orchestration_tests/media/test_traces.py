@@ -91,7 +91,7 @@ def test_the_trace_of_an_upload_reaches_providers_the_callback_and_the_log(
 
 
 def test_a_listing_goes_on_with_its_trace(gateway: Gateway) -> None:
-    from imgpipe_orchestration.listings.store import queue_of
+    from imgpipe_orchestration.listings.store import QUEUE
 
     sent = {"files": {"images": ("a.jpg", picture())}, "data": {"listing_title": "Bike"}}
     answer = gateway.session.post(
@@ -100,7 +100,7 @@ def test_a_listing_goes_on_with_its_trace(gateway: Gateway) -> None:
     assert answer.status_code == 200
     ((item, trace),) = gateway.rows("select item_id, trace from work_items")
     assert trace.split("-")[1] == OURS
-    (claim,) = gateway.services.claims.claim(queue_of(gateway.settings), "run-1", 5, partition=today())
+    (claim,) = gateway.services.claims.claim(QUEUE, "run-1", 5, partition=today())
     assert (claim.item_id, claim.trace) == (item, trace)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import JOB_ID
-from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions
@@ -107,7 +107,7 @@ def test_a_workers_clock_that_jumps_costs_nothing(settings: Settings, tmp_path: 
 def test_a_daemons_clock_that_is_wrong_keeps_no_listing_waiting(settings: Settings, clock: str) -> None:
     services = Services(settings)
     with transaction(services.engine) as connection:
-        services.claims.enqueue(connection, queue_of(settings), [Item(1)])
+        services.claims.enqueue(connection, store.QUEUE, [Item(1)])
         job_definitions.started(connection, JOB_ID, "an earlier run")
         job_definitions.finished(connection, JOB_ID, "an earlier run", {})
     environ = {**os.environ, **settings.environment(), "LD_PRELOAD": str(FAKETIME), "FAKETIME": clock}

@@ -19,7 +19,6 @@ from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.pipelines import every_queue, queues
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.job_instances import failed_of_late
@@ -41,7 +40,7 @@ def failures(
     after: str = "",
 ) -> Response:
     """Failed or ignored items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
-    one = _queue(services, queue) if queue else None
+    one = _queue(queue) if queue else None
     found = services.claims.failures(one, limit=PER_PAGE + 1, before=_cursor(after), ignored=ignored)
     counts = {name: c.failed for name, c in services.claims.counts().items() if c.failed}
     more = _written(found[PER_PAGE - 1]) if len(found) > PER_PAGE else ""
@@ -61,7 +60,7 @@ def failures(
         days=services.settings.retention_days,
         more=more,
         first=not after,
-        abouts={letter.queue: about_queue(letter.queue, services.settings) for letter in found[:PER_PAGE]},
+        abouts={letter.queue: about_queue(letter.queue) for letter in found[:PER_PAGE]},
         subjects=named,
         jobs_failed=jobs_failed,
         paused=paused,
@@ -72,7 +71,7 @@ def failures(
 @router.get("/failures/{queue}/{item_id}", response_class=Response)
 def failure(request: Request, services: ServicesDep, session: Operator, queue: str, item_id: int) -> Response:
     """Every attempt at one item."""
-    known = _queue(services, queue)
+    known = _queue(queue)
     attempts = services.claims.history(known, item_id)
     item = services.claims.find(known, item_id)
     trace = tracing.parse(item.trace)
@@ -84,7 +83,7 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
         request,
         "attempts.html",
         session,
-        about=about_queue(known.name, services.settings),
+        about=about_queue(known.name),
         queue=known.name,
         item_id=item_id,
         attempts=attempts,
@@ -105,10 +104,10 @@ def requeue(
 ) -> Response:
     """Requeue one item, all failed ones of a queue, or all failed ones of all queues."""
     if item:
-        done = len(services.claims.requeue(_queue(services, queue), [_number(item)]))
+        done = len(services.claims.requeue(_queue(queue), [_number(item)]))
         back = sent_from(request)
     else:
-        wanted = [_queue(services, queue)] if queue else every_queue(services.settings)
+        wanted = [_queue(queue)] if queue else every_queue()
         done = sum(len(services.claims.requeue(one)) for one in wanted)
         back = f"/failures?{urlencode({'queue': queue})}" if queue else ""
     return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", back)
@@ -117,7 +116,7 @@ def requeue(
 @router.post("/failures/end_pauses", response_class=Response)
 def end_pauses(request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = "") -> Response:
     """Try again what waits in a queue or in all of them, now, and ask paused providers again."""
-    wanted = [_queue(services, queue)] if queue else every_queue(services.settings)
+    wanted = [_queue(queue)] if queue else every_queue()
     due = sum(len(ids) for ids in pipelines.end_pauses(services, wanted).values())
     what = {0: "No item waited for it", 1: "1 item is tried again"}.get(due, f"{due} items are tried again")
     return back_to(sent_from(request) or "/failures", notice=f"The pauses are over. {what}.")
@@ -128,7 +127,7 @@ def ignore(
     request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
 ) -> Response:
     """Keep the item as it is, no longer counted as a failure."""
-    done = len(services.claims.ignore(_queue(services, queue), [_number(item)]))
+    done = len(services.claims.ignore(_queue(queue), [_number(item)]))
     return _said(done, "is left as it is", "are left as they are", sent_from(request))
 
 
@@ -137,7 +136,7 @@ def unignore(
     request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
 ) -> Response:
     """Count an ignored item as a failure again."""
-    done = len(services.claims.unignore(_queue(services, queue), [_number(item)]))
+    done = len(services.claims.unignore(_queue(queue), [_number(item)]))
     return _said(done, "counts as failed again", "count as failed again", sent_from(request), among="ignored")
 
 
@@ -147,9 +146,9 @@ def _said(done: int, one: str, many: str, back: str, *, among: str = "failed") -
     return back_to(back or "/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.")
 
 
-def _queue(services: Services, name: str) -> Queue:
+def _queue(name: str) -> Queue:
     """The queue of this name; of a pipeline's name, the pipeline's main queue, which is its first."""
-    found = queues(name, services.settings)
+    found = queues(name)
     return next((queue for queue in found if queue.name == name), found[0])
 
 

@@ -153,10 +153,7 @@ class Watch:
         held = [*stopped, *services.claims.held_up(), *marker]
         pipelines = []
         for about in ABOUT:
-            if about.name == MARKER:
-                names = [MARKER]
-            else:
-                names = [queue.name for queue in PIPELINES[about.name](services.settings)]
+            names = [MARKER] if about.name == MARKER else [queue.name for queue in PIPELINES[about.name]()]
             one = _summed(about, [counts[name] for name in names if name in counts], names[0])
             one.held = next((reason for reason in held if reason.queue in names), None)
             _add_hours(one, names, hours, midnight)

@@ -14,7 +14,7 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.listings import browse, uploads
 from imgpipe_orchestration.listings.model import JOB_ID, MOST_TITLE
 from imgpipe_orchestration.listings.routes import sent
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -69,7 +69,7 @@ def upload(
 def requeue(request: Request, services: ServicesDep, _: Acting, image_id: int) -> Response:
     """A failed image is tried again."""
     back = sent_from(request) or "/listings"
-    if services.claims.requeue(queue_of(services.settings), [image_id]):
+    if services.claims.requeue(QUEUE, [image_id]):
         return back_to(back, notice="The image waits again, with fresh attempts.")
     return back_to(back, trouble="Nothing was changed: the image is not among the failed.")
 

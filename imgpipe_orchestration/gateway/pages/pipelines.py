@@ -9,7 +9,7 @@ from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.pipelines import PIPELINES
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.settings import Settings
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ def about(name: str) -> About:
     return next(one for one in ABOUT if one.name == name)
 
 
-def about_queue(queue: str, settings: Settings) -> About | None:
+def about_queue(queue: str) -> About | None:
     """The pipeline that a queue belongs to; None when no pipeline of a page has the queue (any more)."""
-    return next((one for one in ABOUT if queue in _queues(one.name, settings)), None)
+    return next((one for one in ABOUT if queue in _queues(one.name)), None)
 
 
-def _queues(name: str, settings: Settings) -> set[str]:
-    return {queue.name for queue in PIPELINES[name](settings)} if name in PIPELINES else set()
+def _queues(name: str) -> set[str]:
+    return {queue.name for queue in PIPELINES[name]()} if name in PIPELINES else set()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 from sqlalchemy import text
 
@@ -23,14 +24,18 @@ from imgpipe_orchestration_tests.partners.wire import reply, serving
 MakeGateway = Callable[..., Gateway]
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.BASE_SIZE", "384x384")
+    monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.GRID_SIZE", "768x768")
+
+
 def drawing(make_gateway: MakeGateway, standins: StandInAccess) -> Gateway:
     """A gateway whose people are invented and drawn by the stand-ins, in small."""
     return make_gateway(
         openai_api_key=f"key-{uuid.uuid4()}",
         openai_base_url=standins.openai_url,
         flowise_base_url=standins.flowise_url,
-        avatar_base_size="384x384",
-        avatar_grid_size="768x768",
     )
 
 

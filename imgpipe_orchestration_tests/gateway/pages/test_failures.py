@@ -9,7 +9,7 @@ import requests
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.errors import BadImage, RateLimited
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -25,7 +25,7 @@ def failed(gateway: Gateway) -> dict[str, int]:
 
 def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(guest: Visitor, gateway: Gateway) -> None:
     failed_media(gateway.services, 3)
-    fail(gateway.services, queue_of(gateway.settings), [11], "The image is truncated.")
+    fail(gateway.services, QUEUE, [11], "The image is truncated.")
     page = guest.go("/failures")
     expect(page.locator(".letter", has_text="The image is truncated.")).to_contain_text("Retry once")
     assert guest.axe() == []
@@ -59,7 +59,7 @@ def test_who_looks_at_one_queue_stays_there_also_with_a_page_from_before_a_resta
     guest: Visitor, gateway: Gateway
 ) -> None:
     failed_media(gateway.services, 3)
-    fail(gateway.services, queue_of(gateway.settings), [11], "The image is truncated.")
+    fail(gateway.services, QUEUE, [11], "The image is truncated.")
     page = guest.go("/failures?queue=media")
     page.evaluate("document.querySelectorAll('[name=form_token]').forEach(one => one.value = 'of another process')")
     page.get_by_role("button", name="Requeue media 2").click()
@@ -146,7 +146,7 @@ def test_long_lists_come_in_pages(guest: Visitor, gateway: Gateway) -> None:
 
 def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gateway, visit: Visit) -> None:
     reason = "<img src=x onerror=alert(1)> " + "x" * 400
-    fail(gateway.services, queue_of(gateway.settings), [11], reason)
+    fail(gateway.services, QUEUE, [11], reason)
     narrow = {"width": 360, "height": 740}
     with visit(gateway.url, viewport=narrow, color_scheme="dark") as guest:
         page = guest.go("/failures")

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.listings.model import MOST_TITLE
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
@@ -68,14 +68,14 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     guest: Visitor, gateway: Gateway
 ) -> None:
     with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
     guest.allowed = ["ERR_INTERNET_DISCONNECTED"]
     guest.page.clock.install()
     page = guest.go("/listings")
     waiting = page.locator(".figures dd").first
     expect(waiting).to_have_text("1")
     with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(501)])
+        gateway.services.claims.enqueue(connection, QUEUE, [Item(501)])
     title = page.get_by_label("Title of the listing")
     title.fill("Blue bowl")
     page.get_by_role("heading", level=1).click()
@@ -84,7 +84,7 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     expect(title).to_have_value("Blue bowl")
     page.context.set_offline(True)
     with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(502)])
+        gateway.services.claims.enqueue(connection, QUEUE, [Item(502)])
     page.clock.run_for(9000)
     expect(waiting).to_have_text("2")
     page.context.set_offline(False)
@@ -96,7 +96,7 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
 
 def test_a_part_with_a_filled_in_field_stays_until_the_field_is_empty(guest: Visitor, gateway: Gateway) -> None:
     with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
     guest.page.clock.install()
     page = guest.go("/listings")
     title, none_yet = page.get_by_label("Title of the listing"), page.get_by_role("heading", name="No listing has")
@@ -117,7 +117,7 @@ def test_a_page_that_follows_its_work_gives_way_to_a_proxy_that_asks_to_sign_in(
     guest: Visitor, gateway: Gateway
 ) -> None:
     with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
     guest.page.clock.install()
     page = guest.go("/listings")
     page.route("**/listings", lambda route: route.fulfill(content_type="text/html", body="<h1>Sign in</h1>"))

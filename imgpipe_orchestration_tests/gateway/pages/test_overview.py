@@ -11,7 +11,7 @@ from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.gateway.pages import figures
 from imgpipe_orchestration.listings.model import JOB_ID
-from imgpipe_orchestration.listings.store import NewImage, add, queue_of
+from imgpipe_orchestration.listings.store import QUEUE, NewImage, add
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Item
@@ -31,7 +31,7 @@ def listings(page: Page, figure: str) -> Locator:
 
 
 def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor, gateway: Gateway) -> None:
-    queue = queue_of(gateway.settings)
+    queue = QUEUE
     finish(gateway.services, queue, list(range(1, 25)))
     fail(gateway.services, queue, [100, 101], "The image is truncated: it ends after 1200 of 48213 bytes.")
     page = guest.go("/")
@@ -50,7 +50,7 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
 
 
 def test_all_that_the_overview_shows_follows(guest: Visitor, gateway: Gateway) -> None:
-    queue = queue_of(gateway.settings)
+    queue = QUEUE
     page = guest.go("/")
     page.evaluate("window.loaded = 'once'")
     expect(page.get_by_text("Nothing has failed")).to_be_visible()
@@ -70,7 +70,7 @@ def test_all_that_the_overview_shows_follows(guest: Visitor, gateway: Gateway) -
 
 
 def test_what_somebody_is_about_to_follow_stays_where_it_is(guest: Visitor, gateway: Gateway) -> None:
-    queue = queue_of(gateway.settings)
+    queue = QUEUE
     fail(gateway.services, queue, [1], "the first")
     page = guest.go("/")
     heading = card(page, "Listings").get_by_role("link", name="Listings", exact=True)
@@ -137,7 +137,7 @@ def test_what_is_away_is_told_beside_the_dot(visit: Visit, gateway: Gateway, wid
 
 
 def test_what_strangers_wrote_runs_in_its_own_direction(guest: Visitor, gateway: Gateway) -> None:
-    fail(gateway.services, queue_of(gateway.settings), [1], "الملف (2) مكسور")
+    fail(gateway.services, QUEUE, [1], "الملف (2) مكسور")
     for path in ("/", "/failures"):
         guest.go(path)
         assert guest.page.locator(".why").evaluate("why => getComputedStyle(why).direction") == "rtl"
@@ -153,7 +153,7 @@ def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Vis
         expect(tab.get_by_text("Live, as of")).to_be_visible()
         tab.evaluate("window.away = true; document.dispatchEvent(new Event('visibilitychange'))")
     with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
     tabs[0].evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
     expect(listings(tabs[0], "waiting")).to_have_text("1")
 
@@ -211,7 +211,7 @@ def test_words_are_as_large_as_the_browser_is_set_to_show_them(guest: Visitor) -
 
 
 def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gateway) -> None:
-    claims, queue = gateway.services.claims, queue_of(gateway.settings)
+    claims, queue = gateway.services.claims, QUEUE
     shown = card(guest.go("/"), "Listings")
     expect(shown.locator(".notice").first).to_be_hidden()
     with transaction(gateway.services.engine) as connection:
@@ -226,7 +226,7 @@ def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gat
 def test_the_overview_tells_of_listings_that_wait_for_a_stopped_job(guest: Visitor, gateway: Gateway) -> None:
     image = NewImage(uuid4(), uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
     with transaction(gateway.services.engine) as connection:
-        add(connection, [image], max_retries=3)
+        add(connection, [image])
         job_definitions.switch(connection, JOB_ID, on=False)
     expect(guest.go("/").get_by_text("1 waiting: The job process-image-queue is stopped")).to_be_visible()
 
