@@ -1,189 +1,187 @@
 """One trace id that follows an image from its upload to the callback (W3C Trace Context, `traceparent`).
 
-A request brings a trace or begins one. What it enqueues keeps it (`work_items.trace`), the run that takes an item up
-goes on with it, and partners are sent it. Log lines carry its id. Where OTEL_EXPORTER_OTLP_ENDPOINT is set, spans are
-exported as well (`tracing_export`); without it a span costs a random number and nothing is imported.
+A request brings a trace or begins one. What it enqueues keeps its `traceparent` (`work_items.trace`), the run that
+takes an item up goes on with it, and partners are sent it. Log lines carry its id. Where OTEL_EXPORTER_OTLP_ENDPOINT is
+set, OpenTelemetry's SDK records the spans and exports them. It reads its own variables beside that one:
+OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES and the rest.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
-from typing import Literal, ParamSpec, Protocol, TypeVar
+from contextvars import copy_context
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from opentelemetry import context, trace
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.redaction import redact
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+__all__ = ["Span"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-Kind = Literal["server", "internal", "client"]
-Attribute = str | int | float | bool
-
 HEADER = "traceparent"
-_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """A position in a trace: the ids of the trace and of the current span. `str` gives the header's value."""
-
-    trace_id: str
-    span_id: str
-    sampled: bool = True
-    """False when the caller's trace is not recorded; then ours is not, either."""
-
-    def __str__(self) -> str:
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
-
-
-def begin(*, sampled: bool = True) -> Trace:
-    """A new trace."""
-    return Trace(os.urandom(16).hex(), os.urandom(8).hex(), sampled)
-
-
-class Span(Protocol):
-    """A piece of work in a trace."""
-
-    @property
-    def trace(self) -> Trace: ...
-
-    def name_it(self, name: str) -> None:
-        """Rename it, e.g. to the route, which is known only at its end."""
-
-    def note(self, **attributes: Attribute) -> None:
-        """Add attributes; no secrets."""
-
-    def failed(self, reason: str) -> None:
-        """Mark it as failed, although nothing was raised."""
-
-
-class Exporter(Protocol):
-    """Exports spans."""
-
-    def span(
-        self, name: str, kind: Kind, parent: Trace | None, attributes: dict[str, Attribute]
-    ) -> AbstractContextManager[Span]: ...
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+TIMEOUT_SECONDS = 5.0
+"""How long a collector that is away may delay the end of a run."""
+_W3C = TraceContextTextMapPropagator()
 
 
 class _Export:
-    """This process's exporter, set by `configure`."""
+    """Where this process's spans go, set by `configure`. No provider without a collector: in a child of a process with
+    threads it would wait for ever, for the SDK begins threads after a fork."""
 
     endpoint = ""
-    exporter: Exporter | None = None
+    provider: TracerProvider | None = None
 
 
 def configure(endpoint: str) -> None:
-    """Export this process's spans to the OTLP collector at `endpoint`, or nowhere when it is empty.
+    """Export this process's spans to the OTLP collector at `endpoint`, or nowhere when it is empty. Spans that the
+    collector does not accept are logged and lost.
 
     Raises:
         SettingsError: the extra `otel` is not installed.
     """
     if endpoint == _Export.endpoint:
         return
-    if _Export.exporter is not None:
-        _Export.exporter.close()
-    _Export.endpoint, _Export.exporter = "", None
+    if _Export.provider is not None:
+        _Export.provider.shutdown()
+    _Export.endpoint, _Export.provider = "", None
     if endpoint:
-        from imgpipe_orchestration.tracing_export import OtlpExporter
+        _Export.endpoint, _Export.provider = endpoint, _provider(endpoint)
 
-        _Export.endpoint, _Export.exporter = endpoint, OtlpExporter(endpoint)
+
+def _provider(endpoint: str) -> TracerProvider:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry's SDK is not installed;"
+            " in the project's folder: pip install -c constraints.txt '.[otel]'",
+            field="OTEL_EXPORTER_OTLP_ENDPOINT",
+        ) from error
+    name = os.environ.get("OTEL_SERVICE_NAME") or "imgpipe"
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
+    sender = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=TIMEOUT_SECONDS)
+    provider.add_span_processor(BatchSpanProcessor(sender))
+    return provider
 
 
 def flush() -> None:
     """Send the buffered spans; call it before the process ends."""
-    if _Export.exporter is not None:
-        _Export.exporter.flush()
+    if _Export.provider is not None:
+        _Export.provider.force_flush(int(1000 * TIMEOUT_SECONDS))
 
 
-def parse(header: str | None) -> Trace | None:
-    """The trace of a `traceparent` header, or None if it is missing or invalid (w3.org/TR/trace-context, 3.2)."""
-    found = _FORM.fullmatch(header.strip()) if header else None
-    if found is None:
-        return None
-    version, trace_id, span_id, flags, more = found.groups()
-    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
-        return None
-    return Trace(trace_id, span_id, sampled=bool(int(flags, 16) & 1))
+def begin(*, sampled: bool = True) -> str:
+    """The `traceparent` of a new trace."""
+    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-{'01' if sampled else '00'}"
 
 
-def current() -> Trace | None:
-    """The trace of this thread or task; None outside of any."""
-    return _current.get()
+def parse(header: str | None) -> str:
+    """A `traceparent` as we write it, or an empty string if it is missing or invalid."""
+    return _written(_context(header or ""))
+
+
+def id_of(traceparent: str) -> str:
+    """The id of the trace; empty for an invalid `traceparent`."""
+    return parse(traceparent)[3:35]
+
+
+def current() -> str:
+    """The `traceparent` of this thread or task; empty outside of any."""
+    return _written(context.get_current())
 
 
 def current_id() -> str:
     """The trace's id, or an empty string outside of any."""
-    trace = _current.get()
-    return trace.trace_id if trace is not None else ""
+    found = trace.get_current_span().get_span_context()
+    return f"{found.trace_id:032x}" if found.is_valid else ""
 
 
 def headers() -> dict[str, str]:
     """The trace's headers for a call to a partner."""
-    trace = _current.get()
-    return {} if trace is None else {HEADER: str(trace)}
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier)
+    return carrier
 
 
 @contextmanager
-def resumed(trace: Trace | None) -> Iterator[None]:
-    """Continue a trace within the block; with None, the first span in it begins one."""
-    token = _current.set(trace)
+def resumed(traceparent: str) -> Iterator[None]:
+    """Continue a trace within the block; with an empty one, the first span in it begins one."""
+    token = context.attach(_context(traceparent))
     try:
         yield
     finally:
-        _current.reset(token)
+        context.detach(token)
 
 
 @contextmanager
-def span(name: str, kind: Kind = "internal", /, **attributes: Attribute) -> Iterator[Span]:
+def span(name: str, kind: str = "internal", /, **attributes: str | int | float | bool) -> Iterator[Span]:
     """A piece of work: a child of the current span, or the beginning of a trace.
 
     An exception passes through and marks the span as failed, with its type only, because its text may contain secrets.
+
+    Args:
+        kind: server, internal or client.
     """
-    parent = _current.get()
-    if _Export.exporter is None:
-        trace = begin() if parent is None else Trace(parent.trace_id, os.urandom(8).hex(), parent.sampled)
-        token = _current.set(trace)
+    with _begun(name, SpanKind[kind.upper()]) as begun:
+        note(begun, **attributes)
         try:
-            yield _Unexported(trace)
-        finally:
-            _current.reset(token)
-        return
-    with _Export.exporter.span(name, kind, parent, attributes) as exported:
-        token = _current.set(exported.trace)
-        try:
-            yield exported
-        finally:
-            _current.reset(token)
+            yield begun
+        except BaseException as error:
+            failed(begun, type(error).__name__)
+            raise
+
+
+def _begun(name: str, kind: SpanKind) -> AbstractContextManager[Span]:
+    if _Export.provider is not None:
+        tracer = _Export.provider.get_tracer("imgpipe")
+        return tracer.start_as_current_span(name, kind=kind, record_exception=False, set_status_on_exception=False)
+    parent = trace.get_current_span().get_span_context()
+    flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
+    trace_id = parent.trace_id or random.getrandbits(128)
+    place = SpanContext(trace_id, random.getrandbits(64), is_remote=False, trace_flags=flags)
+    return trace.use_span(NonRecordingSpan(place), record_exception=False, set_status_on_exception=False)
+
+
+def note(begun: Span, **attributes: str | int | float | bool) -> None:
+    """Add attributes to a span; no secrets."""
+    begun.set_attributes({f"imgpipe.{name}": value for name, value in attributes.items()})
+
+
+def failed(begun: Span, reason: str) -> None:
+    """Mark a span as failed, although nothing was raised."""
+    begun.set_status(StatusCode.ERROR, redact(reason))
 
 
 def carried(work: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """`work` for other threads, also several at once: it runs with this thread's trace and bound log fields."""
-    context = copy_context()
+    here = copy_context()
 
     def carrying(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        return context.copy().run(work, *args, **kwargs)
+        return here.copy().run(work, *args, **kwargs)
 
     return carrying
 
 
-@dataclass(frozen=True, slots=True)
-class _Unexported:
-    trace: Trace
+def _context(traceparent: str) -> context.Context:
+    return _W3C.extract({HEADER: traceparent}, context.Context())
 
-    def name_it(self, name: str) -> None:
-        """Nobody is told."""
 
-    def note(self, **attributes: Attribute) -> None:
-        """Nobody is told."""
-
-    def failed(self, reason: str) -> None:
-        """Nobody is told."""
+def _written(of: context.Context) -> str:
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, of)
+    return carrier.get(HEADER, "")

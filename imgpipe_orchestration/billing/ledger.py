@@ -246,9 +246,9 @@ class Ledger:
         began = time.monotonic()
         try:
             with self._leases.holding(token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
-                span.note(model=call.model, item=buyer.item, pipeline=buyer.pipeline)
+                tracing.note(span, model=call.model, item=buyer.item, pipeline=buyer.pipeline)
                 bought = purchase()
-                span.note(input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
+                tracing.note(span, input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
         except BaseException as error:
             seconds = time.monotonic() - began
             if not (isinstance(error, PartnerRefused) and error.partner_status in _FOR_ALL):

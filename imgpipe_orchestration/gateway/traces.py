@@ -27,22 +27,24 @@ class Traces:
             await self.app(scope, receive, send)
             return
         given = [value for name, value in scope["headers"] if name == _NAME]
-        parent = tracing.parse(given[0].decode("latin-1")) if given else None
-        if parent is None and scope["method"] in _READS:
+        parent = tracing.parse(given[0].decode("latin-1")) if given else ""
+        if not parent and scope["method"] in _READS:
             parent = tracing.begin(sampled=False)
         with tracing.resumed(parent), tracing.span(scope["method"], "server") as span:
             await self._answer(scope, receive, send, span)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, span: tracing.Span) -> None:
+        ours = tracing.current().encode()
+
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (_NAME, str(span.trace).encode())]
-                span.note(status=message["status"])
+                message["headers"] = [*message.get("headers", ()), (_NAME, ours)]
+                tracing.note(span, status=message["status"])
                 if message["status"] >= 500:
-                    span.failed(f"HTTP {message['status']}")
+                    tracing.failed(span, f"HTTP {message['status']}")
             await send(message)
 
         try:
             await self.app(scope, receive, telling)
         finally:
-            span.name_it(f"{scope['method']} {getattr(scope.get('route'), 'path', 'other')}")
+            span.update_name(f"{scope['method']} {getattr(scope.get('route'), 'path', 'other')}")

@@ -179,7 +179,7 @@ def _write(
     An image whose file name is taken (same title, same first 8 digits of the id) gets another id; its original stays
     under the old one.
     """
-    trace = str(tracing.current() or "")
+    trace = tracing.current()
     written = list(images)
     missing = list(range(len(written)))
     items: list[Item] = []

@@ -45,11 +45,9 @@ def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
             raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
         standins = standins_of(connection, media.id)
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
-    trace = tracing.parse(media.trace)
+    trace = tracing.id_of(media.trace)
     return (
-        {"analysis": analysis}
-        | ({"standins": standins} if standins else {})
-        | ({"trace_id": trace.trace_id} if trace else {})
+        {"analysis": analysis} | ({"standins": standins} if standins else {}) | ({"trace_id": trace} if trace else {})
     )
 
 

@@ -20,7 +20,7 @@ def note_upload_trace(connection: Connection, pending_id: int) -> None:
     """Store the current trace with an upload until it is registered."""
     if trace := tracing.current():
         query = text("insert into upload_traces (pending_id, trace) values (:id, :trace) on conflict do nothing")
-        connection.execute(query, {"id": pending_id, "trace": str(trace)})
+        connection.execute(query, {"id": pending_id, "trace": trace})
 
 
 def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> dict[int, str]:

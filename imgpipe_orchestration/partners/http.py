@@ -103,7 +103,7 @@ class JsonApi:
             with tracing.span(f"{method} {self.partner}", "client") as span:
                 sent = {**self._headers, **(headers or {}), **tracing.headers()}
                 reply = self._send(method, path, body, sent, limit, seconds)
-                span.note(status=reply.status)
+                tracing.note(span, status=reply.status)
             rate.learn(reply.status, reply.headers)
             refuse_bad_status(self.partner, reply, paid=self._paid)
             return reply

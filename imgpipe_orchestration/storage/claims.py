@@ -99,7 +99,7 @@ class Claims:
         Returns:
             how many items were new or restarted.
         """
-        trace = str(tracing.current() or tracing.begin())
+        trace = tracing.current() or tracing.begin()
         values: dict[str, Any] = {
             "queue": queue.name,
             "ids": [item.id for item in items],

@@ -109,7 +109,7 @@ def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: 
             if user_id and not row.user_id:
                 row = connection.execute(sql.ASKED_BY, {"id": row.id, "user": escaped(user_id)}).one()
             return _read(row), True
-        trace = str(tracing.current() or "")
+        trace = tracing.current()
         values = {"job": job, "customer": escaped(customer_id), "user": escaped(user_id), "trace": trace}
         return _read(connection.execute(sql.CREATE, values).one()), False
 

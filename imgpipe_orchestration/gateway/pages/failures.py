@@ -74,7 +74,7 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
     known = _queue(queue)
     attempts = services.claims.history(known, item_id)
     item = services.claims.find(known, item_id)
-    trace = tracing.parse(item.trace)
+    trace = tracing.id_of(item.trace)
     with transaction(services.engine) as connection:
         subject = subjects(connection, [(known.name, item_id)]).get((known.name, item_id))
     if not (attempts or item.state or subject):

@@ -105,7 +105,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         "image.html",
         session,
         media=media,
-        trace=tracing.parse(media.trace),
+        trace=tracing.id_of(media.trace),
         made=_made(variants),
         crops=[size.name for size in MEDIA_SIZES if size.fit == "crop" and size.name in info.sizes],
         remaking=_remaking(services, media_id),
