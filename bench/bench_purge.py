@@ -1,4 +1,4 @@
-"""Purging many images of one user, against bare batch deletes of as many objects: `bench_purge.py [IMAGES]`.
+"""Purging many images, against bare batch deletes of as many objects: `bench_purge.py [IMAGES] [USERS]`.
 
 The bar is 200 images/s, or 0.7 of what the object store reaches by itself.
 """
@@ -28,35 +28,37 @@ VARIANTS = 9
 """Objects of an image beside its original."""
 
 
-def main(images: int) -> None:
+def main(images: int, users: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "pg", free_port()) as database:
         store = S3(Path(folder) / "s3", free_port(), access_key="bench", secret_key="bench-secret")
+        settings = Settings(
+            database_url=database.ensure_database("bench"),
+            s3_endpoint=store.url,
+            s3_access_key="bench",
+            s3_secret_key="bench-secret",
+        )
+        services = Services(settings)
+        upgrade(services.engine)
+        ids, keys = fill(services, images, users)
+        bare = [f"bare/{key}" for key in keys]
+        for key in (*keys, *bare):  # the bucket is a folder
+            file = Path(folder) / "s3" / settings.media_bucket_name / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
         with store:
-            settings = Settings(
-                database_url=database.ensure_database("bench"),
-                s3_endpoint=store.url,
-                s3_access_key="bench",
-                s3_secret_key="bench-secret",
-            )
-            services = Services(settings)
-            upgrade(services.engine)
-            services.media_bucket.ensure()
-            measure(services, images)
-            services.close()
+            measure(services, ids, bare)
+        services.close()
 
 
-def measure(services: Services, images: int) -> None:
+def measure(services: Services, ids: list[int], bare: list[str]) -> None:
     """Purge images, then delete as many other objects without any rows."""
-    ids = fill(services, images)
-    began = time.perf_counter()
+    images, began = len(ids), time.perf_counter()
     for start in range(0, images, purge.BATCH):
         with transaction(services.engine) as connection:
             trash.put(services, connection, MEDIA, ids[start : start + purge.BATCH], who="bench", why="bench", days=0)
     trashed = time.perf_counter()
     done = purge.run(services, "bench")
     seconds = time.perf_counter() - trashed
-    bare = [f"library/user_8/product/img/{n}-{v}" for n in range(images) for v in range(VARIANTS + 1)]
-    put(services, bare)
     began_bare = time.perf_counter()
     with ThreadPoolExecutor(4) as pool:
         purge.remove(services.media_bucket, bare, pool)
@@ -68,32 +70,27 @@ def measure(services: Services, images: int) -> None:
     print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
 
 
-def fill(services: Services, images: int) -> list[int]:
-    """Finished images of one user with their objects; their ids."""
+def fill(services: Services, images: int, users: int) -> tuple[list[int], list[str]]:
+    """Finished images; their ids and the keys of their objects."""
     with transaction(services.engine) as connection:
-        ids = list(connection.scalars(_FILES, {"n": images}))
+        ids = list(connection.scalars(_FILES, {"n": images, "users": users}))
         connection.execute(_VARIANTS, {"n": VARIANTS})
         keys = list(connection.scalars(text("select object_key from media_variants")))
         keys += connection.scalars(text("select bulk_path from media_files"))
-    put(services, keys)
-    return ids
-
-
-def put(services: Services, keys: list[str]) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda key: services.media_bucket.put(key, b"x", content_type="image/avif"), keys))
+    return ids, keys
 
 
 _FILES = text("""
     insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, status, bulk_path)
-    select n, 7, 'product', 'product', '/temp_images/products/7-product-1-' || n || '.jpg', current_date, 'completed',
-        'bulk/2026-01-01/' || n || '.jpg' from generate_series(1, :n) n returning id
+    select n, n % :users, 'product', 'product', '/temp_images/products/7-product-1-' || n || '.jpg', current_date,
+        'completed', 'bulk/2026-01-01/' || n || '.jpg' from generate_series(1, :n) n returning id
 """)
 _VARIANTS = text("""
     insert into media_variants (media_id, size, format, background, width, height, bytes, sha256, object_key, recipe)
-    select f.id, 's' || n, 'avif', 'original', 1, 1, 1, 'x', 'library/user_7/product/img/' || f.id || '-' || n, 'r'
+    select f.id, 's' || n, 'avif', 'original', 1, 1, 1, 'x',
+        'library/user_' || f.user_id || '/product/img/' || f.id || '-' || n, 'r'
     from media_files f, generate_series(1, :n) n
 """)
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    main(*map(int, (*sys.argv[1:], *("10000", "100")[len(sys.argv) - 1 :])))

@@ -83,6 +83,12 @@ def page(connection: Connection, *, status: TaskStatus | None, before: int | Non
     return [task_of(row) for row in connection.execute(_PAGE, values)]
 
 
+def numbers(connection: Connection, task_ids: Sequence[str]) -> list[int]:
+    """The row numbers of tasks; those that do not exist are left out."""
+    query = text("select id from generation_tasks where task_id = any(:ids) order by id")
+    return list(connection.scalars(query, {"ids": list(task_ids)}))
+
+
 def progress(connection: Connection, tasks: Sequence[int]) -> dict[int, Progress]:
     """The progress of some tasks, by row number."""
     return {row.id: Progress(*row[1:]) for row in connection.execute(_PROGRESS, {"ids": list(tasks)})}
@@ -101,6 +107,7 @@ def removable(connection: Connection, days: float) -> list[Task]:
 _PAGE = text(f"""
     select {COLUMNS} from generation_tasks
     where (cast(:status as text) is null or status = :status) and (cast(:before as bigint) is null or id < :before)
+    and not exists (select from deletions d where d.kind = 'avatars' and d.item = generation_tasks.id)
     order by id desc limit :limit
 """)
 

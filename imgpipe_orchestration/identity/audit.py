@@ -75,11 +75,17 @@ def by_command(engine: Engine, action: str, subject: str = "") -> Iterator[Entry
         yield entry
 
 
-def note(*, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None, subject: str = "") -> None:
+def note(
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    subject: str = "",
+    action: str = "",
+) -> None:
     """Say in the request's row what was before the change and what is after it. No secrets."""
     if (entry := _of_this_request()) is not None:
         entry.before, entry.after = before, after
-        entry.subject = subject or entry.subject
+        entry.subject, entry.action = subject or entry.subject, action or entry.action
 
 
 def record(entry: Entry) -> None:

@@ -99,6 +99,11 @@ def latest(connection: Connection, *, limit: int = 50) -> list[Erasure]:
     return [Erasure(*row) for row in connection.execute(query, {"limit": limit})]
 
 
+def counted(connection: Connection, user_id: int) -> dict[str, int]:
+    """How many things of a user are not in the trash, by kind."""
+    return {kind.name: len(kind.of_user(connection, user_id, 1_000_000)) for kind in KINDS if kind.live}
+
+
 def run_due(services: Services, owner: str) -> Outcome:
     """Work on the erasures that are due."""
     claims, total = services.claims, Outcome()

@@ -94,6 +94,15 @@ def latest(connection: Connection, filters: Filters, *, before: int | None = Non
     return [_found(row) for row in connection.execute(query, {**values, "before": before, "limit": limit})]
 
 
+def ids(connection: Connection, filters: Filters, *, limit: int) -> list[int]:
+    """All ids that the filters let through, the newest first."""
+    conditions, values = _conditions(filters)
+    query = text(
+        f"select f.id from live_media f where {' and '.join(conditions) or 'true'} order by f.id desc limit :n"
+    )
+    return list(connection.scalars(query, {**values, "n": limit}))
+
+
 def by_text(
     connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int
 ) -> list[Found]:

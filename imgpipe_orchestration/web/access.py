@@ -146,7 +146,6 @@ RULES: dict[Rule, str] = {
         GET /avatars/{task_id}
         GET /avatars/{task_id}/export
         GET /avatars/{task_id}/{person_id}/{name}
-        GET /trash
         GET /components
         GET /docs
         GET /docs/{name}
@@ -171,9 +170,8 @@ RULES: dict[Rule, str] = {
         POST /media/{media_id}/requeue: requeue
         POST /media/{media_id}/focus: set focus
         POST /media/{media_id}/focus/forget: forget focus
-        POST /trash/delete: delete
-        POST /trash/restore: restore
-        POST /trash/purge: purge
+        POST /selected: change many
+        GET /trash
         POST /upload: upload
         POST /listings: upload
         POST /listings/{image_id}/requeue: requeue

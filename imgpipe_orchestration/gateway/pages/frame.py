@@ -63,7 +63,7 @@ NAVIGATION = (
     ("/vision-reports", "Vision reports", "viewer"),
     ("/avatars", "Avatars", "viewer"),
     ("/failures", "Failures", "viewer"),
-    ("/trash", "Trash", "viewer"),
+    ("/trash", "Trash", "operator"),
     ("/erasures", "Erasures", "admin"),
     ("/keys", "Keys", "admin"),
     ("/audit", "Audit", "admin"),
@@ -88,8 +88,8 @@ def _templates() -> Environment:
 
 
 def page(request: Request, template: str, session: Session | None, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before. Only
-    where one of our pages led here, or any link could put words into our mouth."""
+    """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before, with the
+    moment of a deletion in `undo`. Only where one of our pages led here, or any link could put words into our mouth."""
     settings = request.app.state.services.settings
     said = request.query_params if is_led_here_by_us(request) else {}
     shown = {
@@ -100,6 +100,7 @@ def page(request: Request, template: str, session: Session | None, *, status: in
         "production": settings.production,
         "notice": said.get("notice", "")[:500],
         "trouble": said.get("trouble", "")[:500],
+        "undo": said.get("undo", "")[:40],
         **values,
     }
     return HTMLResponse(_templates().get_template(template).render(shown), status, HEADERS)
@@ -125,7 +126,7 @@ def sent_from(request: Request) -> str:
         return ""
     if parts.netloc != request.url.netloc:
         return ""
-    return safe_target(_saying(parts.path, **dict(parse_qsl(parts.query)) | {"notice": "", "trouble": ""}))
+    return safe_target(_saying(parts.path, **dict(parse_qsl(parts.query)) | {"notice": "", "trouble": "", "undo": ""}))
 
 
 def _saying(path: str, /, **query: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -54,19 +55,19 @@ def gallery(
     before: Number = "",
 ) -> Response:
     """The newest images, or those that a search finds, best first."""
-    filters = Filters(_one_of(MediaStatus, status), _one_of(DataType, type), int(user) if user else None)
+    wanted = filters(status, type, user)
     words, note, vector = q.replace("\0", "").strip(), "", None
     if words:
         vector, note = embedding.vector_of(services, words)
     with transaction(services.engine) as connection:
         if words:
-            found = search.by_text(connection, words, vector, filters, limit=PER_PAGE)
+            found = search.by_text(connection, words, vector, wanted, limit=PER_PAGE)
         elif color:
-            found = search.by_colour(connection, "#" + color.lstrip("#"), filters, limit=PER_PAGE)
+            found = search.by_colour(connection, "#" + color.lstrip("#"), wanted, limit=PER_PAGE)
         elif like:
-            found = search.like(connection, int(like), filters, limit=PER_PAGE)
+            found = search.like(connection, int(like), wanted, limit=PER_PAGE)
         else:
-            found = search.latest(connection, filters, before=int(before) if before else None, limit=PER_PAGE + 1)
+            found = search.latest(connection, wanted, before=int(before) if before else None, limit=PER_PAGE + 1)
     searched = bool(words or color or like)
     more = str(found[PER_PAGE - 1].id) if not searched and len(found) > PER_PAGE else ""
     asked = {"q": words, "color": color, "like": like, "status": status, "type": type, "user": user}
@@ -81,6 +82,7 @@ def gallery(
         searched=searched,
         most=PER_PAGE,
         filtered=any((status, type, user)),
+        filter=urlencode({name: asked[name] for name in ("status", "type", "user") if asked[name]}),
         more=urlencode({**{k: v for k, v in asked.items() if v}, "before": more}) if more else "",
         statuses=list(MediaStatus),
         types=list(DataType),
@@ -253,6 +255,16 @@ def _distance(found: Found) -> str:
 def signature(services: Services, media_id: int, *, private: bool) -> str:
     """The signature with which the operator's page shows a private image; empty for other images."""
     return signing.sign(services.settings, media_id, seconds=signing.VALID_SECONDS, fixed={})[0] if private else ""
+
+
+def filters(status: str, type: str, user: str) -> Filters:
+    """
+    Raises:
+        BadInput: there is no such state or kind, or the user is no number.
+    """
+    if user and not re.fullmatch("[0-9]{1,18}", user):
+        raise BadInput("A user id is a number, such as 456.", field="user")
+    return Filters(_one_of(MediaStatus, status), _one_of(DataType, type), int(user) if user else None)
 
 
 def _one_of(kind: Any, value: str) -> Any:

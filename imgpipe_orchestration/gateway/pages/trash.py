@@ -1,4 +1,4 @@
-"""The trash and people's erasures: what was deleted, by whom and why; restore it, purge it now, erase a person."""
+"""The trash and people's erasures: what was deleted, by whom and why; erase a person."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from fastapi import APIRouter, Form, Request, Response
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.kinds import kind_of
-from imgpipe_orchestration.lifecycle import erasure, trash
+from imgpipe_orchestration.lifecycle import erasure
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -37,37 +36,6 @@ def show_trash(
     return page(request, "trash.html", session, **shown)
 
 
-@router.post("/trash/delete", response_class=Response)
-def delete(request: Request, services: ServicesDep, session: Acting, what: Annotated[str, Form()]) -> Response:
-    """Put one thing into the trash."""
-    kind, item = _named(what)
-    found = trash.delete(services, kind_of(kind), what, [item], user=None, who=session.caller.name)
-    if kind == "media":
-        request.app.state.hot.forget(item)
-    until = f"{found.purge_after:%d %B %Y}"
-    return back_to("/trash", kind=kind, notice=f"{kind} {item} is deleted. It can be restored until {until}.")
-
-
-@router.post("/trash/restore", response_class=Response)
-def restore(request: Request, services: ServicesDep, _: Acting, what: Annotated[str, Form()]) -> Response:
-    """Take one thing out of the trash."""
-    kind, item = _named(what)
-    if not trash.restore(services, kind_of(kind), what, user=None):
-        return back_to("/trash", kind=kind, trouble=f"{kind} {item} is not in the trash any more.")
-    if kind == "media":
-        request.app.state.hot.forget(item)
-    return back_to("/trash", kind=kind, notice=f"{kind} {item} is restored, as it was.")
-
-
-@router.post("/trash/purge", response_class=Response)
-def purge(services: ServicesDep, _: Acting, what: Annotated[str, Form()]) -> Response:
-    """Remove one thing for good, within seconds."""
-    kind, item = _named(what)
-    with transaction(services.engine) as connection:
-        deletions.hasten(connection, services.claims, [what])
-    return back_to("/trash", kind=kind, notice=f"{kind} {item} is being removed for good.")
-
-
 @router.get("/erasures", response_class=Response)
 def erasures(request: Request, services: ServicesDep, session: Operator) -> Response:
     """Whose erasure was asked for, and how far it is."""
@@ -78,18 +46,24 @@ def erasures(request: Request, services: ServicesDep, session: Operator) -> Resp
 
 
 @router.post("/erasures", response_class=Response)
-def erase(services: ServicesDep, session: Acting, user: Annotated[str, Form()]) -> Response:
-    """Erase a person."""
+def erase(
+    request: Request,
+    services: ServicesDep,
+    session: Acting,
+    user: Annotated[str, Form()],
+    confirmed: Annotated[bool, Form()] = False,
+) -> Response:
+    """Erase a person, once it was asked whether to, with how much there is of them."""
     number = _number(user)
+    if not confirmed:
+        with transaction(services.engine) as connection:
+            counts = erasure.counted(connection, number)
+        has = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "nothing that is shown"
+        words = f"In every pipeline, for good. There is of this user: {has}. Nobody can undo this."
+        shown: dict[str, Any] = {"to": "/erasures", "fields": [("user", number)], "words": words, "back": "/erasures"}
+        return page(request, "confirm.html", session, verb=f"Erase everything of user {number}", **shown)
     erasure.ask(services, number, who=session.caller.name)
     return back_to("/erasures", notice=f"Everything of user {number} is hidden, and is being removed for good.")
-
-
-def _named(what: str) -> tuple[str, int]:
-    kind, _, item = what.partition("/")
-    if kind not in KINDS:
-        raise BadInput(f"{what!r:.40} is in no trash.", field="what")
-    return kind, _number(item)
 
 
 def _number(written: str) -> int:

@@ -35,7 +35,7 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     expect(page.get_by_text("processed", exact=True)).to_be_visible()
     expect(page.locator(".tile", has_text="failed")).to_contain_text("Have it saved anew and uploaded again.")
     assert guest.axe() == []
-    page.get_by_role("button", name="Requeue").click()
+    page.get_by_role("button", name="Requeue image").click()
     expect(page.get_by_role("status")).to_contain_text("waits again")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()

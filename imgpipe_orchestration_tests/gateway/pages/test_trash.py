@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
+
+import pytest
+import requests
 from playwright.sync_api import expect
 
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.lifecycle import work
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import fail
+from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -15,28 +22,136 @@ def test_an_image_is_deleted_restored_and_removed_for_good(guest: Visitor, gatew
     gateway.upload(456, product_image=picture())
     gateway.run_due()
     page = guest.go("/media/1")
-    page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete", exact=True).click()
-    expect(page.get_by_role("status")).to_contain_text("can be restored until")
+    expect(page.get_by_text("can be restored from the trash for 30 days")).to_be_visible()
     assert guest.axe() == []
-    assert gateway.get("/serve/1").status_code == 410
-    page.get_by_role("button", name="Restore media 1").click()
-    expect(page.get_by_role("status")).to_contain_text("is restored")
     assert gateway.get("/serve/1").status_code == 200
-    guest.go("/media/1")
-    page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Purge now media 1").click()
-    expect(page.get_by_role("status")).to_contain_text("is being removed for good")
+    page.get_by_role("button", name="Delete 1 image").click()
+    expect(page.get_by_role("status")).to_have_text("1 image is deleted.")
+    assert gateway.get("/serve/1").status_code == 410
+    guest.go("/trash")
+    assert guest.axe() == []
+    page.get_by_role("button", name="Restore media 1").click()
+    expect(page.get_by_role("status")).to_have_text("1 item is restored.")
+    assert gateway.get("/serve/1").status_code == 200
+    requests.delete(f"{gateway.url}/api/media/1", headers=gateway.as_user(456), timeout=30)
+    guest.go("/trash")
+    page.get_by_label("Select media 1").check()
+    page.get_by_role("button", name="Remove for good").click()
+    expect(page.get_by_text("Nobody can undo this.")).to_be_visible()
+    page.get_by_role("button", name="Remove 1 item for good").click()
+    expect(page.get_by_role("status")).to_have_text("1 item is being removed for good.")
     assert work.run(gateway.services, "run")["purged"] == 1
+
+
+def test_many_are_picked_with_shift_deleted_and_the_deletion_undone(guest: Visitor, gateway: Gateway) -> None:
+    for seed in range(1, 6):
+        gateway.upload(456, product_image=picture(seed=seed))
+    gateway.run_due()
+    page = guest.go("/media")
+    expect(page.locator("#picked")).to_have_text("0 selected")
+    expect(page.get_by_role("button", name="Delete")).to_be_disabled()
+    boxes = page.get_by_role("list", name="Images").get_by_role("checkbox")
+    boxes.nth(1).click()
+    boxes.nth(3).click(modifiers=["Shift"])
+    expect(page.locator("#picked")).to_have_text("3 selected")
+    assert guest.axe() == []
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete 3 images").click()
+    expect(page.get_by_role("status")).to_have_text("3 images are deleted.")
+    expect(page.locator(".gallery > li")).to_have_count(2)
+    assert [gateway.get(f"/serve/{n}").status_code for n in range(1, 6)] == [200, 410, 410, 410, 200]
+    row = audit.page(gateway.services.engine, limit=1)[0]
+    assert (row["action"], row["subject"], row["after"]) == ("delete", "3 images", {"media": ["4", "3", "2"]})
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("status")).to_have_text("3 items are restored.")
+    assert [gateway.get(f"/serve/{n}").status_code for n in range(1, 6)] == [200] * 5
+    page.get_by_label("All on this page").check()
+    expect(page.locator("#picked")).to_have_text("5 selected")
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Download").click()
+    with zipfile.ZipFile(told.value.path()) as archive:
+        assert sorted(archive.namelist()) == [f"{n}.jpg" for n in range(1, 6)]
+    page.get_by_role("button", name="Make private").click()  # the page is not blocked by the download
+    expect(page.get_by_role("status")).to_have_text("5 images are private now.")
+    assert gateway.get("/serve/3").status_code == 403
+
+
+def test_all_of_a_filter_is_asked_about_with_how_many_it_is(guest: Visitor, gateway: Gateway) -> None:
+    for seed, user in enumerate((456, 456, 7)):
+        gateway.upload(user, product_image=picture(seed=seed))
+    gateway.run_due()
+    page = guest.go("/media?user=456")
+    page.get_by_label("All of this filter").check()
+    page.get_by_role("button", name="Make private").click()
+    expect(page.get_by_role("heading", name="Make 2 images private?")).to_be_visible()
+    page.get_by_role("button", name="Make 2 images private").click()
+    expect(page.get_by_role("status")).to_have_text("2 images are private now.")
+    assert [gateway.get(f"/serve/{n}").status_code for n in range(1, 4)] == [403, 403, 200]
+    guest.go("/media?q=nothing+at+all")
+    assert page.get_by_label("All of this filter").count() == 0
+
+
+def test_listings_avatars_and_failures_are_picked_too(guest: Visitor, gateway: Gateway) -> None:
+    image, _ = (listing(gateway, title=title)["images"][0] for title in ("Old bowl", "New bowl"))
+    tasks = [requests.post(f"{gateway.url}/api/avatars/tasks", json={"count": 1}, timeout=30).json() for _ in "ab"]
+    for seed in (1, 2):
+        upload = gateway.upload(456, product_image=picture(seed=seed)).json()["images"][0]
+        gateway.services.media_bucket.put(upload["image_path"][1:], b"not a picture", content_type="image/jpeg")
+    gateway.run_due()
+    page = guest.go("/failures")
+    page.get_by_role("list").get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Requeue", exact=True).first.click()
+    expect(page.get_by_role("status")).to_have_text("1 item is waiting again, with fresh attempts.")
+    expect(page.locator(".letter")).to_have_count(1)
+    page.get_by_label("All of all queues").check()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete 1 item").click()
+    expect(page.get_by_role("status")).to_have_text("1 item is deleted.")
+    guest.go("/listings")
+    with page.expect_download() as told:
+        page.get_by_label("All on this page").check()
+        page.get_by_role("button", name="Download").click()
+    with zipfile.ZipFile(told.value.path()) as archive:
+        assert sorted(archive.namelist()) == ["1 my bowl.jpg", "2 my bowl.jpg"]
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete 2 images of listings").click()
+    expect(page.get_by_text("No listing has images yet")).to_be_visible()
+    assert gateway.get("/" + image["url"].split("/", 3)[3]).status_code == 410
+    guest.go("/avatars")
+    assert guest.axe() == []
+    page.get_by_label("Select Anybody").first.check()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Remove 1 request for people for good").click()
+    expect(page.locator(".letter")).to_have_count(1)
+    work.run(gateway.services, "run")
+    left = requests.get(f"{gateway.url}/api/avatars/tasks", timeout=30).json()["tasks"]
+    assert [one["task_id"] for one in left] == [tasks[0]["task_id"]]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"action": "purge", "what": "media/1; drop"},
+        {"action": "delete", "of": "media", "every": "true", "filter": "user=4_2"},
+        {"action": "explode", "what": "media/1"},
+    ],
+)
+def test_what_is_typed_into_the_form_is_refused(gateway: Gateway, sent: dict[str, str]) -> None:
+    with requests.Session() as browser:
+        token = browser.get(f"{gateway.url}/listings", timeout=30).text
+        given = {"form_token": re.findall('name="form_token" value="([^"]+)"', token)[0], "confirmed": "true", **sent}
+        assert browser.post(f"{gateway.url}/selected", data=given, timeout=30).status_code in {400, 422}
 
 
 def test_a_person_is_erased_and_the_page_follows_it(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(456, product_image=picture())
     gateway.run_due()
     page = guest.go("/erasures")
-    page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_label("User id").fill("456")
     page.get_by_role("button", name="Erase everything of this user").click()
+    expect(page.get_by_text("There is of this user: media 1.")).to_be_visible()
+    page.get_by_role("button", name="Erase everything of user 456").click()
     expect(page.get_by_role("status")).to_contain_text("is being removed for good")
     assert guest.axe() == []
     assert gateway.get("/serve/1").status_code == 410

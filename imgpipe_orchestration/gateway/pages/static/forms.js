@@ -26,7 +26,7 @@ document.addEventListener("submit", (event) => {
   }
   if (form.method === "post" && !event.defaultPrevented) {
     if (form.dataset.sent) event.preventDefault();
-    form.dataset.sent = "yes";
+    if (event.submitter?.value !== "download") form.dataset.sent = "yes"; // after one the page stays
     const values = typed(form);
     const kept = { page: location.pathname, action: form.getAttribute("action"), values };
     if (values.length) sessionStorage.setItem("typed", JSON.stringify(kept));
@@ -44,7 +44,7 @@ window.navigation?.addEventListener("navigate", ({ signal }) => signal.addEventL
 // What happened is told once, and not again where the page is loaded anew or come back to.
 function once() {
   const url = new URL(location.href);
-  const said = ["notice", "trouble"].filter((name) => url.searchParams.has(name));
+  const said = ["notice", "trouble", "undo"].filter((name) => url.searchParams.has(name));
   if (!said.length || document.getElementById("error")) return;
   if (!history.state?.told) {
     history.replaceState({ told: true }, "");
@@ -52,7 +52,7 @@ function once() {
   }
   for (const name of said) url.searchParams.delete(name);
   history.replaceState(null, "", url);
-  for (const one of document.querySelectorAll("#said .notice")) one.remove();
+  for (const one of document.querySelectorAll("#said > *")) one.remove();
 }
 
 give();

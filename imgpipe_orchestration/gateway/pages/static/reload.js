@@ -18,7 +18,7 @@ function busy() {
 // Without what was said of the form before: it is told once.
 function place() {
   const url = new URL(location.href);
-  for (const name of ["notice", "trouble"]) url.searchParams.delete(name);
+  for (const name of ["notice", "trouble", "undo"]) url.searchParams.delete(name);
   return url;
 }
 

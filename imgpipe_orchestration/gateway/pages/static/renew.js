@@ -3,7 +3,7 @@
 // field that somebody has filled in. Items of a list with `data-key` are told apart by it, so that those that stay are
 // not drawn again when one comes or goes.
 function renew(before, after) {
-  if (before.isEqualNode(after)) return true;
+  if (before.isEqualNode(after) || before.dataset?.own === "") return true; // or a script of the page keeps it
   const [parts, anew] = [[...before.childNodes], [...after.childNodes]];
   const same = before.cloneNode().isEqualNode(after.cloneNode());
   if (same && keyed(before) && keyed(after)) return renewList(before, after);
@@ -41,5 +41,5 @@ function inUse(part) {
 
 function filledIn(part) {
   const fields = [part, ...(part.querySelectorAll?.("input, textarea") ?? [])];
-  return fields.some((field) => "defaultValue" in field && field.value !== field.defaultValue);
+  return fields.some((one) => "defaultValue" in one && (one.value !== one.defaultValue || one.checked !== one.defaultChecked));
 }

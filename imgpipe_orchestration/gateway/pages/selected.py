@@ -1,0 +1,228 @@
+"""What is done with many things at once: those that were picked on a page, or all of the page's filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy import text
+
+from imgpipe_orchestration.avatars import records
+from imgpipe_orchestration.avatars import routes as avatars
+from imgpipe_orchestration.avatars.model import task_prefix
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
+from imgpipe_orchestration.gateway.pages.media import filters
+from imgpipe_orchestration.gateway.session import Acting, safe_target
+from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.identity.model import Caller
+from imgpipe_orchestration.kinds import kind_of
+from imgpipe_orchestration.lifecycle import purge, trash
+from imgpipe_orchestration.lifecycle.zips import pictures
+from imgpipe_orchestration.media import search, trash_routes
+from imgpipe_orchestration.pipelines import queues
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.deletions import Purged
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+MOST = 10_000
+"""Things of one action. They are deleted in one transaction."""
+
+Picked = dict[str, list[str]]
+"""Ids by kind, or by queue on the page of failures. Those of avatars are public task ids."""
+
+Action = Literal["delete", "purge", "restore", "requeue", "ignore", "private", "public", "download"]
+
+SAID = {
+    "delete": "deleted",
+    "purge": "being removed for good",
+    "restore": "restored",
+    "requeue": "waiting again, with fresh attempts",
+    "ignore": "ignored",
+    "private": "private now",
+    "public": "public now",
+}
+LOSES = {
+    "delete": "Nobody is shown what is deleted. It can be restored from the trash for {days:g} days.",
+    "purge": "All files of it are removed for good. Nobody can undo this.",
+}
+_VERBS = {"purge": "Remove {} for good", "private": "Make {} private", "public": "Make {} public"}
+_NOUNS = {
+    "media": ("image", "images"),
+    "listings": ("image of a listing", "images of listings"),
+    "avatars": ("request for people", "requests for people"),
+}
+
+
+@router.post("/selected", response_class=Response)
+def act(
+    request: Request,
+    services: ServicesDep,
+    session: Acting,
+    action: Annotated[Action, Form()],
+    of: Annotated[Literal["media", "listings", "avatars", "failures", "trash"], Form()] = "trash",
+    what: Annotated[list[str] | None, Form()] = None,
+    every: Annotated[bool, Form()] = False,
+    filter: Annotated[str, Form(max_length=2000)] = "",
+    at: Annotated[datetime | None, Form()] = None,
+    back: Annotated[str, Form(max_length=2000)] = "",
+    confirmed: Annotated[bool, Form()] = False,
+) -> Response:
+    """Do one thing with many: with what was picked, with all that the page's filter finds, or with what was deleted
+    together at a moment, to undo it. What loses something, and whatever is done with all of a filter, is asked about
+    first, with how many things it touches."""
+    back = safe_target(back or sent_from(request) or f"/{of}")
+    picked = _together(services, at) if at else _all(services, of, filter) if every else _read(what or [])
+    count = sum(map(len, picked.values()))
+    if not count:
+        return back_to(back, trouble="Nothing was selected, so nothing was done.")
+    if action == "download":
+        return _zip(services, session.caller, *next(iter(picked.items())))
+    if not confirmed and (every or action in LOSES):
+        verb = _VERBS.get(action, action.capitalize() + " {}").format(_counted(count, of))
+        fields = [("of", of), ("action", action), ("filter", filter), ("back", back)]
+        fields += [("every", "true")] if every else [("what", one) for one in what or []]
+        words = LOSES.get(action, "").format(days=services.settings.trash_days)
+        shown: dict[str, Any] = {"to": "/selected", "fields": fields, "verb": verb, "words": words, "back": back}
+        return page(request, "confirm.html", session, **shown)
+    audit.note(action=action, subject=_counted(count, of), after={"all of": filter} if every else picked)
+    undo = ""
+    if action in LOSES:
+        days = services.settings.trash_days if action == "delete" else 0
+        done, undo = _delete(services, session.caller, picked, days=days)
+    else:
+        done = sum(_do(services, session.caller, action, name, ids) for name, ids in picked.items())
+    for media_id in picked.get("media", []):
+        request.app.state.hot.forget(int(media_id))
+    said = f"{_counted(done, of)} {'is' if done == 1 else 'are'} {SAID[action]}." if done else ""
+    left = f"Nothing was done with {_counted(count - done, of)}: there was nothing to do." if done < count else ""
+    return back_to(back, notice=said, trouble=left, undo=undo)
+
+
+def _counted(count: int, of: str) -> str:
+    return f"{count:,} {_NOUNS.get(of, ('item', 'items'))[count != 1]}"
+
+
+def _read(whats: list[str]) -> Picked:
+    """
+    Raises:
+        BadInput: one of them names nothing of ours.
+    """
+    picked: Picked = {}
+    for what in whats[:MOST]:
+        name, _, item = what.partition("/")
+        if name != "avatars" and not (item.isascii() and item.isdecimal() and len(item) <= 18):
+            raise BadInput(f"{what!r:.60} is nothing that can be selected.", field="what")
+        picked.setdefault(name, []).append(item)
+    return picked
+
+
+def _together(services: Services, at: datetime) -> Picked:
+    picked: Picked = {}
+    with transaction(services.engine) as connection:
+        for row in connection.execute(_DELETED_AT, {"at": at, "limit": MOST}):
+            picked.setdefault(row.kind, []).append(row.id)
+    return picked
+
+
+def _all(services: Services, of: str, query: str) -> Picked:
+    """What the filter of a page finds, which is the page's query.
+
+    Raises:
+        BadInput: the page has no such filter.
+    """
+    asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    picked: Picked = {}
+    if of == "failures":
+        queue = queues(asked["queue"], services.settings)[0] if "queue" in asked else None
+        for letter in services.claims.failures(queue, limit=MOST):
+            picked.setdefault(letter.queue, []).append(str(letter.item_id))
+        return picked
+    with transaction(services.engine) as connection:
+        if of == "media":
+            wanted = filters(asked.get("status", ""), asked.get("type", ""), asked.get("user", ""))
+            return {of: [str(one) for one in search.ids(connection, wanted, limit=MOST)]}
+        if of == "trash":
+            of = asked.get("kind", "media")
+            return {of: [str(one.item) for one in deletions.page(connection, of, limit=MOST)]}
+        return {of: list(connection.scalars(_EVERY[of], {"limit": MOST}))}
+
+
+def _delete(services: Services, caller: Caller, picked: Picked, *, days: float) -> tuple[int, str]:
+    """How many things were deleted, and the moment of it, by which it can be undone."""
+    done = 0
+    with transaction(services.engine) as connection:
+        for name, ids in picked.items():
+            if name not in _NOUNS:
+                continue  # an item of another queue is a step of something
+            numbers = records.numbers(connection, ids) if name == "avatars" else [int(one) for one in ids]
+            for start in range(0, len(numbers), purge.BATCH):
+                some, who = numbers[start : start + purge.BATCH], caller.name
+                done += len(trash.put(services, connection, kind_of(name), some, who=who, why="asked for", days=days))
+        moment = connection.scalar(text("select now()"))
+    return done, moment.isoformat() if moment and days and done else ""
+
+
+def _do(services: Services, caller: Caller, action: str, name: str, ids: list[str]) -> int:
+    """With how many of some things it was done."""
+    done = 0
+    if action == "restore":
+        for item in ids if name in _NOUNS else []:
+            with suppress(Purged):  # its purge began in the meantime
+                done += trash.restore(services, kind_of(name), f"{name}/{item}", user=None)
+    elif name == "avatars":
+        done = sum(avatars.retry_failed(item, services).retried > 0 for item in ids)
+    elif action in {"private", "public"}:
+        results = trash_routes.act_on_all(services, [int(item) for item in ids if name == "media"], action, caller)
+        done = sum(one.success for one in results)
+    else:
+        change = services.claims.requeue if action == "requeue" else services.claims.ignore
+        done = len(change(queues(name, services.settings)[0], [int(item) for item in ids]))
+    return done
+
+
+def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Response:
+    """The originals of images; all pictures of avatars.
+
+    Raises:
+        NotFound: there are none.
+    """
+    if name not in _NOUNS:
+        raise NotFound("These have no pictures.")
+    bucket = kind_of(name).bucket(services)
+    named: Iterator[tuple[str, str, int | None]]
+    if name == "media":
+        named = trash_routes.originals(services, [int(one) for one in ids], caller)
+    elif name == "listings":
+        with transaction(services.engine) as connection:
+            rows = connection.execute(_ORIGINALS, {"ids": [int(one) for one in ids]}).all()
+        named = iter([(f"{row.id} {row.original_name}".replace("/", " "), row.original_key, row.bytes) for row in rows])
+    else:
+        with transaction(services.engine) as connection:
+            prefixes = [task_prefix(number) for number in records.numbers(connection, ids)]
+        named = ((key.partition("/")[2], key, None) for prefix in prefixes for key in purge.under(bucket, [prefix]))
+    headers = {"Content-Disposition": f'attachment; filename="{name}.zip"', "Cache-Control": "no-store"}
+    return StreamingResponse(pictures(bucket, named), media_type="application/zip", headers=headers)
+
+
+_DELETED_AT = text("""
+    select kind, cast(item as text) as id from deletions where trashed_at = :at and purging_at is null limit :limit
+""")
+_EVERY = {
+    "listings": text("select cast(id as text) from live_image_queue order by id desc limit :limit"),
+    "avatars": text("""
+        select task_id from generation_tasks t
+        where not exists (select from deletions d where d.kind = 'avatars' and d.item = t.id)
+        order by id desc limit :limit
+    """),
+}
+_ORIGINALS = text("select id, original_name, original_key, bytes from live_image_queue where id = any(:ids)")
