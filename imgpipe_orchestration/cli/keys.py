@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,16 +73,15 @@ def list_(data_dir: Path, as_json: bool) -> None:
     from imgpipe_orchestration.identity import keys
 
     with _connected(data_dir) as engine:
-        found = [key.shown() for key in keys.every(engine)]
+        found = keys.every(engine)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps([asdict(key) for key in found], indent=2, default=datetime.isoformat))
         return
     for key in found:
-        if key["revoked_at"]:
-            until = f"ended {key['revoked_at']}"
-        else:
-            until = f"until {key['expires_at']}" if key["expires_at"] else "without an end"
-        click.echo(f"{key['name']}: {key['role']}, made {key['created_at']} by {key['created_by']}, {until}")
+        ended = f"ended {key.revoked_at.isoformat()}" if key.revoked_at else ""
+        ends = f"until {key.expires_at.isoformat()}" if key.expires_at else "without an end"
+        made = f"made {key.created_at.isoformat()} by {key.created_by}"
+        click.echo(f"{key.name}: {key.role}, {made}, {ended or ends}")
 
 
 @command.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.identity import audit, keys
+from imgpipe_orchestration.identity.keys import NamedKey
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
@@ -30,30 +32,21 @@ class NewKey(BaseModel):
     expires_days: float | None = Field(None, gt=0, description="Days until the key ends; without it, it does not")
 
 
-class KeyAnswer(BaseModel):
-    """A key as lists show it."""
+@dataclass(frozen=True, slots=True)
+class CreatedKey(NamedKey):
+    """The key itself is shown this once."""
 
-    id: int
-    name: str
-    role: Role
-    created_at: datetime
-    created_by: str
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-
-class CreatedKey(KeyAnswer):
-    key: str = Field(description="The key itself. It is shown this once.")
+    key: str
 
 
 class Keys(BaseModel):
-    keys: list[KeyAnswer]
+    keys: list[NamedKey]
 
 
 @router.get("/keys", dependencies=KNOWN_ONLY)
 def list_keys(services: ServicesDep) -> Keys:
     """All named keys, the newest first; never the keys themselves."""
-    return Keys(keys=[KeyAnswer(**key.shown()) for key in keys.every(services.engine)])
+    return Keys(keys=keys.every(services.engine))
 
 
 @router.post("/keys", status_code=201)
@@ -61,13 +54,13 @@ def create_key(services: ServicesDep, caller: Allowed, body: NewKey) -> CreatedK
     """A new key for a machine. The answer is the only place where it can be read."""
     audit.note(after={"role": body.role, "expires_days": body.expires_days}, subject=body.name)
     made, key = keys.create(services.engine, body.name, body.role, by=caller.name, days=body.expires_days)
-    return CreatedKey(**made.shown(), key=key)
+    return CreatedKey(**asdict(made), key=key)
 
 
 @router.delete("/keys/{name}")
-def revoke_key(services: ServicesDep, name: str) -> KeyAnswer:
+def revoke_key(services: ServicesDep, name: str) -> NamedKey:
     """End a key. Every gateway refuses it within 6 s."""
-    return KeyAnswer(**keys.revoke(services.engine, name).shown())
+    return keys.revoke(services.engine, name)
 
 
 @router.get("/audit", dependencies=KNOWN_ONLY, response_model=None)

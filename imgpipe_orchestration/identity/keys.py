@@ -43,18 +43,6 @@ class NamedKey:
     expires_at: datetime | None
     revoked_at: datetime | None
 
-    def shown(self) -> dict[str, Any]:
-        """The API's answer."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "role": self.role.value,
-            "created_at": self.created_at.isoformat(),
-            "created_by": self.created_by,
-            "expires_at": self.expires_at.isoformat() if self.expires_at else None,
-            "revoked_at": self.revoked_at.isoformat() if self.revoked_at else None,
-        }
-
 
 def create(engine: Engine, name: str, role: Role, *, by: str, days: float | None = None) -> tuple[NamedKey, str]:
     """A new key: its row, and the key itself, which is nowhere to be found afterwards.

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -188,21 +187,6 @@ def _remove_strays(services: Services, user: int) -> None:
             for prefix in kind.prefixes_of(user):
                 for page in bucket.key_pages(prefix):
                     purge.remove(bucket, page, pool)
-
-
-def shown(erasure: Erasure) -> dict[str, Any]:
-    """The contract's JSON."""
-    return {
-        "erasure_id": str(erasure.erasure_id),
-        "user_id": erasure.user_id,
-        "state": erasure.state,
-        "counts": erasure.counts,
-        "verified": erasure.verified,
-        "error": erasure.error,
-        "asked_by": erasure.asked_by,
-        "asked_at": erasure.created_at,
-        "finished_at": erasure.finished_at,
-    }
 
 
 _OPEN = text(f"select {_COLUMNS} from erasures where user_id = :user and state <> 'done' for update")

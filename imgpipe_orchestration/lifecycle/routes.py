@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle import erasure, export
@@ -34,6 +34,8 @@ class Left(BaseModel):
 
 
 class ErasureAnswer(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     erasure_id: UUID
     user_id: int
     state: Literal["running", "done", "failed"]
@@ -41,7 +43,7 @@ class ErasureAnswer(BaseModel):
     verified: Left | None = Field(description="Null until the sweep has looked.")
     error: str | None
     asked_by: str
-    asked_at: datetime
+    asked_at: datetime = Field(validation_alias="created_at")
     finished_at: datetime | None
 
 
@@ -81,7 +83,7 @@ def erasure_of(erasure_id: UUID, services: ServicesDep, who: Allowed) -> Erasure
         found = erasure.find(connection, erasure_id)
     if who.user not in {None, found.user_id}:
         raise NotFound(f"There is no erasure {erasure_id}.")
-    return ErasureAnswer(**erasure.shown(found))
+    return ErasureAnswer.model_validate(found)
 
 
 def _export(services: Services, user_id: int) -> StreamingResponse:

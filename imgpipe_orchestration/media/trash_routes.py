@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, NotFound
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import cdn, trash
 from imgpipe_orchestration.lifecycle.zips import pictures
@@ -139,6 +140,7 @@ async def bulk(request: Request, services: ServicesDep, caller: Allowed, wanted:
         headers = {"Content-Disposition": 'attachment; filename="images.zip"', "Cache-Control": "no-store"}
         body = pictures(services.media_bucket, named)
         return StreamingResponse(body, media_type="application/zip", headers=headers)
+    audit.note(action=wanted.action, after={"media": ids})
     results = await run_in_threadpool(act_on_all, services, ids, wanted.action, caller)
     for media_id in ids:
         request.app.state.hot.forget(media_id)

@@ -103,6 +103,27 @@ def test_doctor_names_a_sensor_that_somebody_switched_off(stack: Stack) -> None:
     assert automation(stack)[0] == "ok"
 
 
+def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_left(stack: Stack) -> None:
+    user = stack.new_user()
+    stack.upload(user, product_image=picture(600, 400, seed=user))
+    wait_for(lambda: finished(stack, user), "the image to be complete", 60)
+    ((media_id,),) = stack.rows("select id from media_files where user_id = %s", user)
+    url = f"{stack.gateway}/api/media/{media_id}?purge=true"
+    assert stack.session.delete(url, headers=stack.as_user(user), timeout=30).status_code == 202
+    purged = "select 1 from deletions where kind = 'media' and item = %s and purged_at is not null"
+    wait_for(lambda: stack.rows(purged, media_id), "the purge", 90)
+    launched = stack.dagster("job", "launch", "-w", "workspace.yaml", "-j", "purge")
+    assert launched.returncode == 0, launched.stderr
+    query = """{ assetNodes(assetKeys: [{path: ["purge"]}]) { assetChecksOrError { ... on AssetChecks {
+        checks { name executionForLatestMaterialization { status evaluation { success } } } } } } }"""
+
+    def checked() -> Any:
+        (check,) = stack.graphql(query)["assetNodes"][0]["assetChecksOrError"]["checks"]
+        return check["name"] == "nothing_left" and (check["executionForLatestMaterialization"] or {}).get("evaluation")
+
+    assert wait_for(checked, "the check", 120) == {"success": True}
+
+
 def test_nothing_due_launches_nothing(stack: Stack) -> None:
     query = """
         query Ticks { sensorOrError(sensorSelector: {sensorName: "pending_images_sensor",

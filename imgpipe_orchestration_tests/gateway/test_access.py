@@ -11,8 +11,11 @@ from typing import Any
 import jwt
 import pytest
 
+from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.pages import routes as pages
+from imgpipe_orchestration.identity import keys
+from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.access import ACCESS, ANALYSIS_CLIENT, ANYBODY, USER
 from imgpipe_orchestration.web.headers import HEADERS
@@ -174,6 +177,54 @@ def test_the_right_key_is_not_refused(client: Client) -> None:
         for key in credentials(who):
             assert asked(client, method, path, f"Bearer {key}") not in {401, 403}, f"{method} {path}"
     assert len(seen) == 11
+
+
+def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings) -> None:
+    """By a named key on the API and by a session on the pages, whose forms need a token of their own as well."""
+    production = produced(settings, auth_failures_per_minute=0, uploads_per_minute=0)
+    shown = routes_of_pages()
+    app = create_app(production)
+    with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
+        for role in Role:
+            key = keys.create(app.state.services.engine, f"a {role}", role, by="a test")[1]
+            by_key = {"Authorization": f"Bearer {key}"}
+            by_session = {"Cookie": f"{session.COOKIE}={session.cookie_of(production, 'somebody', role)}"}
+            for (method, path), (rule, _) in ACCESS.items():
+                if rule.everybody or path == "/events":  # which has no end
+                    continue
+                filled = re.sub(r"\{[^}]+\}", "1", path)
+                headers = by_session if (method, path) in shown else by_key
+                status = client.request(method, filled, headers=headers).status_code
+                said = f"{method} {path} as {role}: {status}"
+                if rule.role is None:
+                    assert status == 401, said
+                elif not role.covers(rule.role):
+                    assert status == 403, said
+                else:
+                    assert status not in ({401} if (method, path) in shown else {401, 403}), said
+
+
+@pytest.mark.parametrize("path", ["/api/keys/", "//api/keys", "/api/./keys", "/api/%6beys", "/API/keys"])
+def test_no_other_spelling_of_a_path_lets_a_viewer_in(settings: Settings, path: str) -> None:
+    app = create_app(produced(settings))
+    with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
+        key = keys.create(app.state.services.engine, "viewer", Role.VIEWER, by="a test")[1]
+        for more in (
+            {},
+            {"X-Original-URL": "/api/keys"},
+            {"X-HTTP-Method-Override": "GET"},
+            {"X-Imgpipe-Role": "admin"},
+        ):
+            answer = client.request("GET", path, headers={"Authorization": f"Bearer {key}", **more})
+            assert answer.status_code in {307, 403, 404}, f"{path} {more}"
+
+
+@pytest.mark.parametrize("forged", [{"algorithm": "none", "key": ""}, {"algorithm": "HS256", "key": "x" * 32}])
+def test_a_cookie_that_somebody_wrote_opens_nothing(client: Client, forged: dict[str, str]) -> None:
+    claims = {"sid": "x", "name": "eve", "role": "admin", "exp": time.time() + 60}
+    cookie = jwt.encode(claims, forged["key"] or None, forged["algorithm"])  # type: ignore[arg-type]
+    answer = client.request("GET", "/keys", headers={"Cookie": f"{session.COOKIE}={cookie}", "Accept": "text/html"})
+    assert answer.status_code == 303 and answer.headers["Location"].startswith("/login")
 
 
 def test_a_route_with_a_session_shows_nothing_without_one(client: Client) -> None:
