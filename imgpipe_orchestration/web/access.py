@@ -165,16 +165,12 @@ RULES: dict[Rule, str] = {
         POST /cron-jobs/{job_id}/run: run cron job
         POST /failures/requeue: requeue
         POST /failures/end_pauses: end pauses
-        POST /failures/ignore: ignore failure
-        POST /failures/unignore: unignore failure
-        POST /media/{media_id}/requeue: requeue
         POST /media/{media_id}/focus: set focus
         POST /media/{media_id}/focus/forget: forget focus
         POST /selected: change many
         GET /trash
         POST /upload: upload
         POST /listings: upload
-        POST /listings/{image_id}/requeue: requeue
         POST /listings/job: switch job
         POST /processing/run: run auto-marker
         POST /vision-reports/{job_id}/run: run cron job

@@ -61,8 +61,8 @@ def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gate
         browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
         page = browser.get(f"{production.url}/failures", timeout=30).text
         token = page.partition('name="form_token" value="')[2].partition('"')[0]
-        sent = {"form_token": token, "queue": "media", "item": "1"}
-        browser.post(f"{production.url}/media/1/requeue", data=sent, timeout=30)
+        sent = {"form_token": token, "action": "requeue", "what": "media/1"}
+        browser.post(f"{production.url}/selected", data=sent, timeout=30)
         requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30)
         browser.post(f"{production.url}/logout", data={"form_token": token}, timeout=30)
     written = rows(production)

@@ -95,22 +95,15 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
 
 
 @router.post("/failures/requeue", response_class=Response)
-def requeue(
-    request: Request,
-    services: ServicesDep,
-    _: Acting,
-    queue: Annotated[str, Form()] = "",
-    item: Annotated[str, Form()] = "",
-) -> Response:
-    """Requeue one item, all failed ones of a queue, or all failed ones of all queues."""
-    if item:
-        done = len(services.claims.requeue(_queue(queue), [_number(item)]))
-        back = sent_from(request)
-    else:
-        wanted = [_queue(queue)] if queue else every_queue()
-        done = sum(len(services.claims.requeue(one)) for one in wanted)
-        back = f"/failures?{urlencode({'queue': queue})}" if queue else ""
-    return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", back)
+def requeue(services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = "") -> Response:
+    """Requeue all failed items of a queue, or of all queues."""
+    wanted = [_queue(queue)] if queue else every_queue()
+    done = sum(len(services.claims.requeue(one)) for one in wanted)
+    back = f"/failures?{urlencode({'queue': queue})}" if queue else "/failures"
+    if not done:
+        return back_to(back, trouble="Nothing was changed: none of them is among the failed any more.")
+    said = "1 item waits" if done == 1 else f"{done} items wait"
+    return back_to(back, notice=f"{said} again, with fresh attempts.")
 
 
 @router.post("/failures/end_pauses", response_class=Response)
@@ -122,40 +115,10 @@ def end_pauses(request: Request, services: ServicesDep, _: Acting, queue: Annota
     return back_to(sent_from(request) or "/failures", notice=f"The pauses are over. {what}.")
 
 
-@router.post("/failures/ignore", response_class=Response)
-def ignore(
-    request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
-) -> Response:
-    """Keep the item as it is, no longer counted as a failure."""
-    done = len(services.claims.ignore(_queue(queue), [_number(item)]))
-    return _said(done, "is left as it is", "are left as they are", sent_from(request))
-
-
-@router.post("/failures/unignore", response_class=Response)
-def unignore(
-    request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
-) -> Response:
-    """Count an ignored item as a failure again."""
-    done = len(services.claims.unignore(_queue(queue), [_number(item)]))
-    return _said(done, "counts as failed again", "count as failed again", sent_from(request), among="ignored")
-
-
-def _said(done: int, one: str, many: str, back: str, *, among: str = "failed") -> Response:
-    if not done:
-        return back_to(back or "/failures", trouble=f"Nothing was changed: it is no longer among the {among}.")
-    return back_to(back or "/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.")
-
-
 def _queue(name: str) -> Queue:
     """The queue of this name; of a pipeline's name, the pipeline's main queue, which is its first."""
     found = queues(name)
     return next((queue for queue in found if queue.name == name), found[0])
-
-
-def _number(item: str) -> int:
-    if not item.isdecimal() or len(item) > 18:
-        raise BadInput(f"{item!r} is not an item's number.", field="item")
-    return int(item)
 
 
 def _written(letter: DeadLetter) -> str:

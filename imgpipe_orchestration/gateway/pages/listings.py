@@ -9,12 +9,11 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats
-from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page, sent_from
+from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.listings import browse, uploads
 from imgpipe_orchestration.listings.model import JOB_ID, MOST_TITLE
 from imgpipe_orchestration.listings.routes import sent
-from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -63,15 +62,6 @@ def upload(
         return back_to("/listings", trouble=formats.sentence(error.public))
     refused = "; ".join(f"{one['file_name']}: {one['error']}" for one in data.get("rejected", []))
     return back_to("/listings", notice=data["message"], trouble=formats.sentence(refused))
-
-
-@router.post("/listings/{image_id}/requeue", response_class=Response)
-def requeue(request: Request, services: ServicesDep, _: Acting, image_id: int) -> Response:
-    """A failed image is tried again."""
-    back = sent_from(request) or "/listings"
-    if services.claims.requeue(QUEUE, [image_id]):
-        return back_to(back, notice="The image waits again, with fresh attempts.")
-    return back_to(back, trouble="Nothing was changed: the image is not among the failed.")
 
 
 @router.post("/listings/job", response_class=Response)

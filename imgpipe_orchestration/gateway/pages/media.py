@@ -129,14 +129,6 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
     )
 
 
-@router.post("/media/{media_id}/requeue", response_class=Response)
-def requeue(services: ServicesDep, _: Acting, media_id: int) -> Response:
-    """A failed image is tried again."""
-    if services.claims.requeue(store.MEDIA, [media_id]):
-        return back_to(f"/media/{media_id}", notice="The image waits again, with fresh attempts.")
-    return back_to(f"/media/{media_id}", trouble="Nothing was changed: the image is not among the failed.")
-
-
 @router.post("/media/{media_id}/focus", response_class=Response)
 def set_focus(
     services: ServicesDep,

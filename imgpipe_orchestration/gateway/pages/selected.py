@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -28,6 +28,7 @@ from imgpipe_orchestration.media import search, trash_routes
 from imgpipe_orchestration.pipelines import queues
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -40,16 +41,17 @@ MOST = 10_000
 Picked = dict[str, list[str]]
 """Ids by kind, or by queue on the page of failures. Those of avatars are public task ids."""
 
-Action = Literal["delete", "purge", "restore", "requeue", "ignore", "private", "public", "download"]
+Action = Literal["delete", "purge", "restore", "requeue", "ignore", "unignore", "private", "public", "download"]
 
 SAID = {
-    "delete": "deleted",
-    "purge": "being removed for good",
-    "restore": "restored",
-    "requeue": "waiting again, with fresh attempts",
-    "ignore": "ignored",
-    "private": "private now",
-    "public": "public now",
+    "delete": ("is deleted", "are deleted"),
+    "purge": ("is being removed for good", "are being removed for good"),
+    "restore": ("is restored", "are restored"),
+    "requeue": ("waits again, with fresh attempts", "wait again, with fresh attempts"),
+    "ignore": ("is left as it is", "are left as they are"),
+    "unignore": ("counts as failed again", "count as failed again"),
+    "private": ("is private now", "are private now"),
+    "public": ("is public now", "are public now"),
 }
 LOSES = {
     "delete": "Nobody is shown what is deleted. It can be restored from the trash for {days:g} days.",
@@ -103,7 +105,7 @@ def act(
         done = sum(_do(services, session.caller, action, name, ids) for name, ids in picked.items())
     for media_id in picked.get("media", []):
         request.app.state.hot.forget(int(media_id))
-    said = f"{_counted(done, of)} {'is' if done == 1 else 'are'} {SAID[action]}." if done else ""
+    said = f"{_counted(done, of)} {SAID[action][done != 1]}." if done else ""
     left = f"Nothing was done with {_counted(count - done, of)}: there was nothing to do." if done < count else ""
     return back_to(back, notice=said, trouble=left, undo=undo)
 
@@ -143,7 +145,7 @@ def _all(services: Services, of: str, query: str) -> Picked:
     asked = {name: values[-1] for name, values in parse_qs(query).items()}
     picked: Picked = {}
     if of == "failures":
-        queue = queues(asked["queue"], services.settings)[0] if "queue" in asked else None
+        queue = queues(asked["queue"])[0] if "queue" in asked else None
         for letter in services.claims.failures(queue, limit=MOST):
             picked.setdefault(letter.queue, []).append(str(letter.item_id))
         return picked
@@ -179,14 +181,14 @@ def _do(services: Services, caller: Caller, action: str, name: str, ids: list[st
         for item in ids if name in _NOUNS else []:
             with suppress(Purged):  # its purge began in the meantime
                 done += trash.restore(services, kind_of(name), f"{name}/{item}", user=None)
-    elif name == "avatars":
+    elif name == "avatars" and action == "requeue":
         done = sum(avatars.retry_failed(item, services).retried > 0 for item in ids)
     elif action in {"private", "public"}:
         results = trash_routes.act_on_all(services, [int(item) for item in ids if name == "media"], action, caller)
         done = sum(one.success for one in results)
-    else:
-        change = services.claims.requeue if action == "requeue" else services.claims.ignore
-        done = len(change(queues(name, services.settings)[0], [int(item) for item in ids]))
+    elif name != "avatars":
+        change: Callable[[Queue, list[int]], list[int]] = getattr(services.claims, action)
+        done = len(change(queues(name)[0], [int(item) for item in ids]))
     return done
 
 
