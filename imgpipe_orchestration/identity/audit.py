@@ -48,8 +48,7 @@ class Entry:
         """
         if self.caller is None or not self.action or self.written or connection.engine is not self.engine:
             return
-        if connection.scalar(_HAS_CHANGED):
-            _insert(connection, self)
+        _insert(connection, self, always=False)
 
 
 @contextmanager
@@ -95,7 +94,7 @@ def record(entry: Entry) -> None:
         BackendUnavailable: the row cannot be written.
     """
     with transaction(entry.engine) as connection:
-        _insert(connection, entry)
+        _insert(connection, entry, always=True)
 
 
 def record_change_elsewhere() -> None:
@@ -148,20 +147,22 @@ def _of_this_request() -> Entry | None:
     return entry if isinstance(entry, Entry) else None
 
 
-def _insert(connection: Connection, entry: Entry) -> None:
-    """Write the row. Once a month and process this looks first whether the partitions of this month and the next are
-    there, in a transaction of its own: a new one waits for all that write."""
+def _insert(connection: Connection, entry: Entry, *, always: bool) -> None:
+    """Write the row, unless the transaction has changed nothing and it is not `always` wanted.
+
+    Once a month and process this looks first whether the partitions of this month and the next are there, in a
+    transaction of its own: a new one waits for all that write.
+    """
     month = (str(entry.engine.url), datetime.now(UTC).strftime("%Y-%m"))
     try:
         if month not in _ready:
             with entry.engine.begin() as other:
                 other.execute(_MONTHS)
-        connection.execute(_INSERT, _values(entry))
+        entry.written = connection.execute(_INSERT, {**_values(entry), "always": always}).rowcount > 0
     except ProgrammingError as error:
         words = "The change was not made, because the audit could not be written. Its operator finds why in the log."
         raise BackendUnavailable(words, detail=str(error.orig)) from error
     _ready.add(month)
-    entry.written = True
 
 
 _ready: set[tuple[str, str]] = set()
@@ -190,12 +191,12 @@ def _short(value: Mapping[str, Any] | None) -> str | None:
     return written if len(written) <= MOST_LETTERS else json.dumps({"cut": written[:MOST_LETTERS]})
 
 
-# A transaction has an id once it has written or locked something.
-_HAS_CHANGED = text("select pg_current_xact_id_if_assigned() is not null")
 _MONTHS = text("select audit_month(now()), audit_month(now() + interval '1 month')")
+# A transaction has an id once it has written or locked something.
 _INSERT = text("""
-    insert into audit (who, role, kind, address, action, subject, before, after) values (
-        :who, :role, :kind, :address, :action, :subject, cast(:before as jsonb), cast(:after as jsonb))
+    insert into audit (who, role, kind, address, action, subject, before, after)
+    select :who, :role, :kind, :address, :action, :subject, cast(:before as jsonb), cast(:after as jsonb)
+    where :always or pg_current_xact_id_if_assigned() is not null
 """)
 _PAGE = text("""
     select id, at, who, role, kind, address, action, subject, before, after from audit

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, NotFound
 from imgpipe_orchestration.identity import audit
@@ -89,10 +89,15 @@ def restore(services: Services, media_id: int, caller: Caller) -> str:
 
 def _state(services: Services, media_id: int, caller: Caller) -> str:
     with transaction(services.engine) as connection:
-        media = store.media_file(connection, media_id)
+        media = _owned(connection, media_id, caller)
+    return "ready" if media.recipe is not None else media.status.value
+
+
+def _owned(connection: Connection, media_id: int, caller: Caller) -> store.MediaFile:
+    media = store.media_file(connection, media_id)
     if caller.user not in {None, media.user_id}:
         raise NotFound(f"There is no media {media_id}.")
-    return "ready" if media.recipe is not None else media.status.value
+    return media
 
 
 @router.get("", dependencies=[Depends(allowed), *KNOWN_ONLY])
@@ -184,8 +189,8 @@ def originals(services: Services, ids: list[int], caller: Caller) -> Iterator[tu
 
 
 def _set_private(services: Services, media_id: int, caller: Caller, *, private: bool) -> str:
-    _state(services, media_id, caller)
     with transaction(services.engine) as connection:
+        _owned(connection, media_id, caller)
         store.set_private(connection, media_id, private=private)
         cdn.order(services, connection, [f"{MEDIA.tag}{media_id}"])
     return "private" if private else "public"

@@ -204,7 +204,7 @@ def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings
                     assert status not in ({401} if (method, path) in shown else {401, 403}), said
 
 
-@pytest.mark.parametrize("path", ["/api/keys/", "//api/keys", "/api/./keys", "/api/%6beys", "/API/keys"])
+@pytest.mark.parametrize("path", ["/api/keys/", "/api/./keys", "/api/%6beys", "/API/keys"])
 def test_no_other_spelling_of_a_path_lets_a_viewer_in(settings: Settings, path: str) -> None:
     app = create_app(produced(settings))
     with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
