@@ -1,17 +1,14 @@
-"""Purging many images, against bare batch deletes of as many objects: `bench_purge.py [IMAGES] [USERS]`.
-
-The bar is 200 images/s, or 0.7 of what the object store reaches by itself.
-"""
+"""Purging many images, against bare batch deletes of as many objects."""
 
 from __future__ import annotations
 
 import resource
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from running import bar, options
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.ports import free_port
@@ -28,7 +25,8 @@ VARIANTS = 9
 """Objects of an image beside its original."""
 
 
-def main(images: int, users: int) -> None:
+def main() -> None:
+    arguments = options(__doc__, images=10_000, users=100)
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "pg", free_port()) as database:
         store = S3(Path(folder) / "s3", free_port(), access_key="bench", secret_key="bench-secret")
         settings = Settings(
@@ -39,7 +37,7 @@ def main(images: int, users: int) -> None:
         )
         services = Services(settings)
         upgrade(services.engine)
-        ids, keys = fill(services, images, users)
+        ids, keys = fill(services, arguments.images, arguments.users)
         bare = [f"bare/{key}" for key in keys]
         for key in (*keys, *bare):  # the bucket is a folder
             file = Path(folder) / "s3" / settings.media_bucket_name / key
@@ -67,6 +65,7 @@ def measure(services: Services, ids: list[int], bare: list[str]) -> None:
     print(f"into the trash: {images / (trashed - began):,.0f} images/s")
     print(f"purge: {images / seconds:,.0f} images/s, {done.objects / seconds:,.0f} objects/s")
     print(f"bare batch deletes: {images / bare_seconds:,.0f} images/s; purge over bare: {bare_seconds / seconds:.2f}")
+    bar("purged_images_a_second", images / seconds, 200, at_least=True)
     print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
 
 
@@ -93,4 +92,4 @@ _VARIANTS = text("""
 """)
 
 if __name__ == "__main__":
-    main(*map(int, (*sys.argv[1:], *("10000", "100")[len(sys.argv) - 1 :])))
+    main()
