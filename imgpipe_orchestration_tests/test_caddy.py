@@ -1,0 +1,94 @@
+"""`deploy/caddy/Caddyfile` in a real Caddy: Dagster's UI asks who it is, and viewers get one that changes nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import requests
+
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
+from imgpipe_orchestration_tests.devstack.running import wait_for
+
+pytestmark = pytest.mark.slow
+
+CADDYFILE = (Path(__file__).parents[1] / "deploy" / "caddy" / "Caddyfile").read_text()
+SIGN_IN = "https://images.example/login?next=%2Fdagster"
+
+
+@contextmanager
+def serving(name: str) -> Iterator[int]:
+    """A server that says its name and the role that it was told; as the gateway it also knows who `role=...` is."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            role = (self.headers["Cookie"] or "").partition("role=")[2]
+            verifying = name == "gateway" and self.path.startswith("/auth/verify")
+            body = b"" if verifying else f"{name} {self.path} {self.headers['X-Imgpipe-Role']}".encode()
+            self.send_response((204 if role else 401) if verifying else 200)
+            if verifying:
+                self.send_header(*(("X-Imgpipe-Role", role) if role else ("X-Imgpipe-Sign-In", SIGN_IN)))
+            else:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.fixture
+def caddy(tmp_path: Path) -> Iterator[str]:
+    found = Path(sysconfig.get_path("scripts")) / "caddy"
+    own, objects = free_port(), free_port()
+    with ExitStack() as stack:
+        written = CADDYFILE.replace("\n:8000 {", f"\nhttp://{LOOPBACK}:{own} {{")
+        written = written.replace("\n:9000 {", f"\nhttp://{LOOPBACK}:{objects} {{")
+        for theirs in ("gateway:8000", "webserver-read-only:3000", "webserver:3000"):
+            assert theirs in written
+            port = stack.enter_context(serving(theirs.partition(":")[0]))
+            written = written.replace(theirs, f"{LOOPBACK}:{port}")
+        conf = tmp_path / "Caddyfile"
+        conf.write_text(written.replace("auto_https off", "auto_https off\n\tadmin off"))
+        home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+        command = [found, "run", "--config", str(conf), "--adapter", "caddyfile"]
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(command, env={**os.environ, **home}, stdout=log, stderr=log)
+        try:
+            wait_for(lambda: listening(own) or process.poll() is not None, "Caddy", 60)
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            yield f"http://{LOOPBACK}:{own}"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def ask(caddy: str, path: str, role: str = "", **headers: str) -> requests.Response:
+    cookie = {"Cookie": f"role={role}"} if role else {}
+    return requests.get(caddy + path, headers={**cookie, **headers}, allow_redirects=False, timeout=30)
+
+
+def test_dagsters_ui_asks_who_it_is_and_gives_viewers_the_webserver_that_changes_nothing(caddy: str) -> None:
+    stranger = ask(caddy, "/dagster/runs")
+    assert (stranger.status_code, stranger.headers["Location"]) == (302, SIGN_IN)
+    assert ask(caddy, "/dagster/runs", "viewer").text == "webserver-read-only /dagster/runs viewer"
+    assert ask(caddy, "/dagster/runs", "operator").text == "webserver /dagster/runs operator"
+    assert ask(caddy, "/serve/1").text == "gateway /serve/1 None"
+
+
+def test_a_role_that_a_client_writes_itself_is_not_believed(caddy: str) -> None:
+    claimed = {"X-Imgpipe-Role": "admin"}
+    assert ask(caddy, "/dagster/graphql", **claimed).status_code == 302
+    assert ask(caddy, "/dagster/graphql", "viewer", **claimed).text == "webserver-read-only /dagster/graphql viewer"
