@@ -27,7 +27,7 @@ from running import bar, interleaved, options, servers, services, wait_for
 from imgpipe_orchestration.devstack.photos import jpeg
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.listings import steps, store
-from imgpipe_orchestration.listings.drain import drain, lower_priority
+from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 from imgpipe_orchestration.storage.rows import transaction
@@ -146,8 +146,7 @@ def drained(made: Services, originals: list[bytes], images: int, rounds: int) ->
 
 def bare(work: tuple[bytes, steps.Options]) -> int:
     """The engine and nothing else, as polite to other processes as the queue's workers are."""
-    lower_priority()
-    return len(steps.make(*work).data)
+    return len(steps.make_aside(*work).data)
 
 
 def fill(made: Services, originals: list[bytes], count: int) -> None:

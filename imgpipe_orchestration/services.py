@@ -157,9 +157,11 @@ class Services:
         return Workshop(1, memory_bytes=512 * 1024**2, cpu_seconds=8, wall_seconds=15, prepare=prepare)
 
     def _prepare_worker(self) -> Callable[[], object]:
+        from imgpipe_orchestration.imaging.workshop import prepared
+
         s = self.settings
         log = partial(configure, style=s.log_format, level=s.log_level, file=s.log_file)
-        return partial(_prepared, log, s.image_max_megapixels)
+        return partial(prepared, log, s.image_max_megapixels)
 
     @made_once
     def rendering(self) -> Shares:
@@ -237,9 +239,3 @@ class Services:
             engine = self.__dict__.pop(name, None)
             if engine is not None:
                 engine.dispose()
-
-
-def _prepared(log: Callable[[], object], megapixels: float) -> None:
-    """Set up an image worker: its log and its limit."""
-    log()
-    limits.allow(megapixels=megapixels)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 
 from imgpipe_orchestration import oom
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, Retryable, TooLarge
+from imgpipe_orchestration.imaging import limits
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -218,6 +219,13 @@ def _end(begun: set[Future[object]]) -> None:
 
 def _nothing() -> None:
     """A task that only makes the pool start its workers."""
+
+
+def prepared(log: Callable[[], object], megapixels: float) -> None:
+    """Set up a worker: its log and its limit of pixels. In this module, which a worker has anyway: the imports of
+    another one would cost each worker up to a second."""
+    log()
+    limits.allow(megapixels=megapixels)
 
 
 def _begin(memory_bytes: int, prepare: Callable[[], object] | None) -> None:

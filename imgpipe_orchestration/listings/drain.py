@@ -7,7 +7,6 @@ uploader's giant animations leave a process to the images of others.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections import defaultdict
@@ -35,7 +34,6 @@ log = logger(__name__)
 RUN_SECONDS = 300.0
 """Time budget of one run over the queue."""
 _EXAMPLES, _ERRORS = 6, 5
-_NICENESS = 10
 
 
 @dataclass
@@ -106,7 +104,7 @@ class Processor:
                 work = store.work(connection, claim.item_id)
             original = _original(bucket, work)
             with self.services.rendering.place(claim.tenant):
-                file = self.services.workshop.call(_make, original, self.options)
+                file = self.services.workshop.call(steps.make_aside, original, self.options)
             steps.deliver(file, work.file_name, bucket, self.options)
         except BackendUnavailable as error:
             self.away = error.public
@@ -161,18 +159,6 @@ def _original(bucket: Bucket, work: store.Work) -> bytes:
         return bucket.get(work.original_key, size=work.bytes)
     except NotFound as error:
         raise Retryable("The original is not in the object store.") from error
-
-
-def _make(original: bytes, options: steps.Options) -> steps.File:
-    """Runs in a worker process."""
-    lower_priority()
-    return steps.make(original, options)
-
-
-def lower_priority() -> None:
-    """Give this process a lower priority than the gateway on the same machine."""
-    if os.getpriority(os.PRIO_PROCESS, 0) < _NICENESS:
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
 
 def drain(

@@ -10,22 +10,24 @@ after the resize.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from imgpipe_orchestration.listings.animation import Frame
+    from imgpipe_orchestration.settings import Settings
     from imgpipe_orchestration.storage.objects import Bucket
 
 CACHE_SECONDS = 31_536_000
 """How long clients may keep a finished WebP: a year."""
 WEBP_QUALITY = 80
+_NICENESS = 10
 MOST_FRAMES = 100
 """Most frames that an animation keeps; a longer one is thinned."""
 MAX_WIDTH = 16383
@@ -234,6 +236,13 @@ def make(original: bytes, options: Options) -> File:
             picture = STEPS[name](picture, options)
     assert picture.file is not None  # noqa: S101 - `options_of` admits no list of steps without encode
     return picture.file
+
+
+def make_aside(original: bytes, options: Options) -> File:
+    """As `make`, with a lower priority than the gateway on the same machine."""
+    if os.getpriority(os.PRIO_PROCESS, 0) < _NICENESS:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    return make(original, options)
 
 
 def deliver(file: File, name: str, bucket: Bucket, options: Options) -> None:

@@ -23,6 +23,8 @@ from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
 
@@ -159,6 +161,14 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_worker_imports_nothing_that_its_work_does_not_need() -> None:
+    """The database's libraries cost each worker most of a second: three workers a run, and many runs in the tests."""
+    services = Services(Settings())
+    code = "import sys, imgpipe_orchestration.listings.steps\nassert not {'sqlalchemy', 'pydantic'} & {*sys.modules}"
+    services.workshop.call(exec, code)
+    services.close()
 
 
 @pytest.mark.slow

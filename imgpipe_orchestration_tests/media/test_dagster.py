@@ -36,14 +36,13 @@ def made(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetMaterialization
     return {one.asset_key.path[-1]: one for one in found}
 
 
-@pytest.mark.parametrize("many", [1, 2, 3])
 def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_a_stain(
-    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance, many: int
+    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     gateway.upload(456, profile_image=picture())
     job = repository.resolve_job_def("media_pipeline")
     day = today()
-    chosen = [dg.AssetKey(name) for name in STEPS[:many]]
+    chosen = [dg.AssetKey(name) for name in STEPS[:2]]
     result = job.execute_in_process(instance=instance, partition_key=day, asset_selection=chosen)
     first = made(result)["retrieve_file"]
     assert first.metadata["claimed"].value == 1
