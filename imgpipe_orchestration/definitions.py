@@ -11,6 +11,7 @@ from imgpipe_orchestration.avatars import definitions as avatars
 from imgpipe_orchestration.lifecycle import definitions as lifecycle
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
+from imgpipe_orchestration.moderation import definitions as moderation
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
 # Dagster itself passes `owners`, and would warn of that in each run and each command.
@@ -23,6 +24,7 @@ defs = dg.Definitions.merge(
     lifecycle.definitions,
     listings.definitions,
     media.definitions,
+    moderation.definitions,
     vision_reports.definitions,
     dg.Definitions(
         resources=resources.build(),

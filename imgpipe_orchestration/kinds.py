@@ -1,11 +1,16 @@
-"""Everything that can be deleted, of all features: what `lifecycle`, retention and garbage collection work on."""
+"""Everything that can be deleted, of all features: what `lifecycle`, retention and garbage collection work on; and what
+is judged, which `moderation` works on."""
 
 from __future__ import annotations
 
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
+from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.listings.lifecycle import LISTINGS
+from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.media.lifecycle import MEDIA
+from imgpipe_orchestration.media.moderation import UPLOADED
+from imgpipe_orchestration.moderation.subjects import Subject
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
 
 KINDS: tuple[Kind, ...] = (MEDIA, LISTINGS, TASKS, PERSONAS, BATCHES)
@@ -15,3 +20,11 @@ _BY_NAME = {kind.name: kind for kind in KINDS}
 def kind_of(name: str) -> Kind:
     """The kind of this name, which a row of `deletions` has."""
     return _BY_NAME[name]
+
+
+SUBJECTS: tuple[Subject, ...] = (UPLOADED, LISTED, BRIEFS, PORTRAITS)
+
+
+def subject_of(name: str) -> Subject:
+    """The subject of this name, which a row of `verdicts` has."""
+    return next(subject for subject in SUBJECTS if subject.name == name)

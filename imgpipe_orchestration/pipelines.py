@@ -44,12 +44,19 @@ def _lifecycle() -> list[Queue]:
     return [PURGES, ERASURES, CDN_PURGES]
 
 
+def _moderation() -> list[Queue]:
+    from imgpipe_orchestration.moderation.verdicts import JUDGE
+
+    return [JUDGE]
+
+
 PIPELINES: dict[str, Callable[[], list[Queue]]] = {
     "avatars": _avatars,
     "media": _media,
     "listings": _listings,
     "vision_reports": _vision_reports,
     "lifecycle": _lifecycle,
+    "moderation": _moderation,
 }
 """Name of the pipeline: its queues, the one with its items first."""
 

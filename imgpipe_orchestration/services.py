@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.partners.google_vision import GoogleVision
     from imgpipe_orchestration.partners.main_api import MainApi
     from imgpipe_orchestration.partners.openai import OpenAIClient
+    from imgpipe_orchestration.partners.openai_moderation import Moderator
     from imgpipe_orchestration.storage.documents import Documents
 
 IMAGE_SECONDS = 180.0
@@ -196,6 +197,13 @@ class Services:
         return OpenAIClient.from_settings(self.settings)
 
     @made_once
+    def moderator(self) -> Moderator | None:
+        """OpenAI's moderation endpoint, or None when no key is configured."""
+        from imgpipe_orchestration.partners.openai_moderation import Moderator
+
+        return Moderator.from_settings(self.settings, timeout=min(10.0, self.settings.partner_timeout_seconds))
+
+    @made_once
     def openai_images(self) -> OpenAIClient | None:
         """OpenAI with the longer timeout of image generation; None when no key is configured."""
         from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -231,7 +239,8 @@ class Services:
     def close(self) -> None:
         """End the connections and processes that were opened."""
         self.close_workers()
-        for name in ("openai", "openai_images", "flowise", "google_vision", "main_api", "fetcher", "cdn", "documents"):
+        partners = ("openai", "openai_images", "moderator", "flowise", "google_vision", "main_api", "fetcher", "cdn")
+        for name in (*partners, "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

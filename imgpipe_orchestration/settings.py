@@ -75,6 +75,18 @@ def _roles(written: str) -> str:
     return written
 
 
+def _thresholds(written: str) -> str:
+    """MODERATION_THRESHOLDS, which must be JSON that gives each category a score or null."""
+    try:
+        found = json.loads(written or "{}")
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    limits = found.values() if isinstance(found, dict) else ["no object"]
+    if not all(limit is None or (isinstance(limit, int | float) and 0 <= limit <= 1) for limit in limits):
+        raise ValueError("must be an object whose values are from 0 to 1, or null")
+    return written
+
+
 def holds_secret(name: str, value: str) -> bool:
     """Whether a setting is, or holds, a credential: never printed or written down in production."""
     return bool(_SECRET_NAME.search(name) or _SECRET_URL.search(name) or _URL_WITH_PASSWORD.search(value))
@@ -237,6 +249,25 @@ class Settings(BaseModel):
     )
     model_prices: str = Field(
         "", description='Prices to add or correct, as JSON: {"gpt-6-luna": {"input": 0.1, "output": 0.5}}.'
+    )
+
+    # --- moderation --------------------------------------------------------------------------------------------
+    moderation: Literal["off", "flag", "hold"] = Field(
+        "flag",
+        description="`flag`: what is doubtful is shown, and listed for review. `hold`: nothing is shown before its "
+        "verdict, and nothing doubtful before a person approves it. `off`: nothing is judged.",
+    )
+    moderation_provider: Literal["", "openai", "google", "none"] = Field(
+        "", description="Who judges. Empty: the one that has a key, OpenAI first, as its endpoint costs nothing."
+    )
+    moderation_thresholds: Annotated[str, AfterValidator(_thresholds)] = Field(
+        "",
+        description="Scores from which something is doubtful, by the provider's categories: "
+        '`{"sexual": 0.3, "racy": null}`. Null: never. Others: 0.5; of Google\'s 0.75.',
+    )
+    reports_to_hold: int = Field(3, ge=1, description="Reports after which an image is held back.")
+    review_hours: float = Field(
+        24, gt=0, le=24 * CENTURY_DAYS, description="Age of the oldest in the review list that raises an alert."
     )
 
     # --- media -------------------------------------------------------------------------------------------------

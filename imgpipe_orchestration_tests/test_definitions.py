@@ -18,13 +18,14 @@ from imgpipe_orchestration.sensors import PRIORITY
 ROOT = Path(__file__).parents[1]
 GRAPH = defs.resolve_asset_graph()
 FEATURES = {"auto_marker", "avatars", "listings", "media", "vision_reports"}
-GROUPS = {*FEATURES, "lifecycle"}
+GROUPS = {*FEATURES, "lifecycle", "moderation"}
 SOURCES = {
     "deletions": "lifecycle",
     "generation_tasks": "avatars",
     "image_queue": "listings",
     "news_document": "auto_marker",
     "pending_images": "media",
+    "submissions": "moderation",
     "vision_reports/analyses": "vision_reports",
 }
 

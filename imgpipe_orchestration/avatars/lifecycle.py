@@ -10,6 +10,7 @@ from imgpipe_orchestration.avatars import garbage, store
 from imgpipe_orchestration.avatars.model import persona_prefix, task_prefix
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Objects
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
@@ -48,6 +49,8 @@ def _erase_tasks(_: Services, connection: Connection, ids: Sequence[int]) -> Non
     deletions.forget_answers(connection, "avatars", bought)
     deletions.forget_work(connection, [store.DATA.name], ids)
     deletions.forget_work(connection, [store.IMAGES.name], [row.id for row in people])
+    verdicts.forget(connection, "briefs", ids)
+    verdicts.forget(connection, "avatars", list(connection.scalars(_PICTURES, {"people": [row.id for row in people]})))
     connection.execute(text("delete from generation_tasks where id = any(:ids)"), {"ids": list(ids)})
 
 
@@ -70,8 +73,11 @@ def _erase_people(_: Services, connection: Connection, ids: Sequence[int]) -> No
     people = connection.execute(_PEOPLE, {"tasks": [], "ids": sorted(ids)}).all()
     deletions.forget_answers(connection, "avatars", [f"task_{row.task_id}/persona_{row.id}" for row in people])
     deletions.forget_work(connection, [store.IMAGES.name], ids)
+    verdicts.forget(connection, "avatars", list(connection.scalars(_PICTURES, {"people": list(ids)})))
     connection.execute(text("delete from generation_results where id = any(:ids)"), {"ids": list(ids)})
 
+
+_PICTURES = text("select item from verdicts where kind = 'avatars' and item >> 10 = any(cast(:people as bigint[]))")
 
 _TASKS = text("select id from generation_tasks where id = any(cast(:ids as bigint[])) order by id for update")
 

@@ -10,11 +10,13 @@ from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
+from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS, picture_number
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.billing.ledger import PaidCall, Purchase
 from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Retryable, SpendingPaused, TooLarge
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -153,6 +155,10 @@ def _prompt(place: _Place, persona: Persona) -> None:
 
 
 def _base(place: _Place, persona: Persona) -> None:
+    services = place.services
+    with transaction(services.engine) as connection:
+        brief = store.brief_of(connection, persona.task_id)
+    admit(services, place.claim.owner, BRIEFS, persona.task_id, brief)
     with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
         answer = draw_base(place.services, persona, place.bought, answered=leave)
     place.commit(
@@ -170,6 +176,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
     found = _looked_at(place, persona, finishing.selfie, "base_object")
     if reasons := found.judgement.reasons:
         _buy_again(place, persona, "base_object", reasons)
+    _admit(place, persona, "base_object")
     described = publish(place.services, persona, "base", found.files[0], parent=None)
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
@@ -187,9 +194,16 @@ def _split(place: _Place, persona: Persona) -> None:
     found = _looked_at(place, persona, finishing.four, "grid_object")
     if reasons := found.judgement.reasons:
         _buy_again(place, persona, "grid_object", reasons)
+    _admit(place, persona, "grid_object")
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
+
+
+def _admit(place: _Place, persona: Persona, name: str) -> None:
+    """Let a bought picture be published, once it has been judged."""
+    number = picture_number(persona, name)
+    admit(place.services, place.claim.owner, PORTRAITS, number, place.data(persona, name))
 
 
 def _looked_at(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:

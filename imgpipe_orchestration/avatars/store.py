@@ -78,6 +78,11 @@ def close_data(connection: Connection, task: int, error: str) -> None:
     settle(connection, task)
 
 
+def brief_of(connection: Connection, task_id: int) -> str:
+    """What a task asked for."""
+    return str(connection.scalar(text("select brief from generation_tasks where id = :id"), {"id": task_id}))
+
+
 def settle(connection: Connection, task: int) -> None:
     """End the task if all its people have ended; its error log names those who failed."""
     connection.execute(_LOCK, {"id": task})

@@ -57,6 +57,7 @@ PRICES: Mapping[str, Price] = {
     "gpt-image-2.5-flare": _price(input="5", image_input="8", output="30"),
     "gpt-image-2.5-sunburst": _price(input="5", image_input="8", output="30"),
     "vision-v1": _price(unit="0.0015"),
+    "omni-moderation-latest": _price(),
 }
 
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "doctor": "is every dependency reached and every setting valid?",
     "requeue": "try failed items again, and now those that pause",
     "vision-reports": "one execution of vision reports, here and now",
+    "moderate": "verdicts on what was there before anybody judged",
     "gc": "objects that no row names, rows that name no object",
     "migrate": "bring the database's schema up to date",
 }

@@ -17,7 +17,7 @@ from imgpipe_orchestration.gateway.audited import Audited
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.cors import Cors
 from imgpipe_orchestration.gateway.heads import Heads
-from imgpipe_orchestration.gateway.limits import LimitRequests
+from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.gateway.traces import Traces
 from imgpipe_orchestration.lifecycle import routes as people
@@ -29,6 +29,7 @@ from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving import routes as serving
 from imgpipe_orchestration.media.serving.images import Images
+from imgpipe_orchestration.moderation import routes as moderation
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = Services(settings)
     app.state.health = AsyncLruCache(1)
+    app.state.report_rate = Rate(moderation.REPORTS_A_MINUTE)
     problems.install(app)
     # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.
     app.add_middleware(Audited, engine=lambda: app.state.services.engine)
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         listings,
         media,
+        moderation,
         people,
         search_routes,
         owner_routes,

@@ -28,6 +28,7 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media.intake import with_unseen
+from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import backlog, heartbeats, stage_times
@@ -230,7 +231,22 @@ def _chosen(settings: Settings) -> list[Metric]:
     budget = GaugeMetricFamily("imgpipe_daily_budget_usd", "DAILY_BUDGET_USD; missing where there is no limit.")
     if settings.daily_budget_usd:
         budget.add_metric([], settings.daily_budget_usd)
-    return [intervals, budget]
+    hours = GaugeMetricFamily("imgpipe_review_hours", "REVIEW_HOURS.", value=settings.review_hours)
+    return [intervals, budget, hours]
 
 
-_READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_attempts, _stages, _paid_calls, _ticks)
+def _moderation(connection: Connection) -> list[Metric]:
+    made = CounterMetricFamily(
+        "imgpipe_moderation_verdicts", "Verdicts since midnight UTC, by what they are now.", labels=["state"]
+    )
+    figures = review.figures(connection)
+    for state, number in figures.verdicts.items():
+        made.add_metric([state], number)
+    waiting = GaugeMetricFamily("imgpipe_review_waiting", "In the review list.", value=figures.waiting)
+    oldest = GaugeMetricFamily(
+        "imgpipe_review_oldest_seconds", "Age of the oldest in the review list.", value=figures.oldest_seconds
+    )
+    return [made, waiting, oldest]
+
+
+_READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_moderation, _attempts, _stages, _paid_calls, _ticks)

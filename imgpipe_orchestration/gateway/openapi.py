@@ -64,6 +64,7 @@ TAGS = {
     "billing": "Budgets of paid calls, and what was spent.",
     "identity": "Keys of machines, and who did what.",
     "people": "What a person has here, and its erasure.",
+    "moderation": "What waits for a person, decisions, and reports of the public.",
     "health": "Does everything work?",
     "metrics": "For Prometheus.",
     "debug": "In development only.",

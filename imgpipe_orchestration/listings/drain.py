@@ -20,7 +20,9 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, Retryable
 from imgpipe_orchestration.lifecycle.dropping import dropping
 from imgpipe_orchestration.listings import model, steps, store
+from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Claim, Queue, State
@@ -76,8 +78,9 @@ class Drained:
 class Processor:
     """The work of one image, with what all images of a run share."""
 
-    def __init__(self, services: Services, options: steps.Options, total: Drained) -> None:
+    def __init__(self, services: Services, options: steps.Options, total: Drained, judges: Judges) -> None:
         self.services = services
+        self.judges = judges
         self.queue: Queue = store.QUEUE
         self.options = options
         self.away = ""
@@ -103,6 +106,8 @@ class Processor:
             with autocommit(self.services.engine) as connection:
                 work = store.work(connection, claim.item_id)
             original = _original(bucket, work)
+            user = int(claim.tenant) if claim.tenant else None
+            self.judges.begin(claim.item_id, user_id=user, sha256=hashlib.sha256(original).hexdigest())
             with self.services.rendering.place(claim.tenant):
                 file = self.services.workshop.call(steps.make_aside, original, self.options)
             steps.deliver(file, work.file_name, bucket, self.options)
@@ -184,8 +189,8 @@ def drain(
     deadline = started + RUN_SECONDS
     total = total or Drained()
     services.claims.release(owner, died=True)
-    with services.claims.hold(owner):
-        processor = Processor(services, options, total)
+    with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
+        processor = Processor(services, options, total, judges)
 
         turn = 0
 
@@ -226,8 +231,9 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
     """
-    processor = Processor(services, steps.options_of(services.settings), Drained())
-    with services.claims.hold(owner):
+    options = steps.options_of(services.settings)
+    with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
+        processor = Processor(services, options, Drained(), judges)
         try:
             batch = services.claims.claim_these(processor.queue, owner, [image_id])
             work_through(services.claims, processor.queue, batch, processor.process, threads=1)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, text
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
 from imgpipe_orchestration.listings import garbage
 from imgpipe_orchestration.listings.store import QUEUE
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Item
@@ -67,6 +68,7 @@ def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
 
 
 def _erase(_: Services, connection: Connection, ids: Sequence[int]) -> None:
+    verdicts.forget(connection, "listings", ids)
     deletions.forget_work(connection, ["listings"], ids)
     connection.execute(_FORGET_ANSWERS, {"ids": list(ids)})
     connection.execute(text("delete from image_queue where id = any(:ids)"), {"ids": list(ids)})

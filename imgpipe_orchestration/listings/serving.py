@@ -12,6 +12,7 @@ from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.listings.steps import CACHE_SECONDS
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
@@ -47,6 +48,7 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
 
     Raises:
         Deleted: it was deleted.
+        Held: it is held back.
         NotFound: the name was never handed out, or its image failed for good (with the reason).
     """
     unknown = NotFound(f"There is no listing image {name!r}.")
@@ -62,6 +64,8 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
         return _without_database(services, name, away)
     if image is None:
         raise unknown
+    if image.held:
+        raise Held(HELD)
     if image.webp_sha256 is None and image.status is Status.FAILED:
         raise NotFound(f"This image could not be processed: {image.error}")
     try:
@@ -76,8 +80,11 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
 
 
 def _without_database(services: Services, name: str, away: BackendUnavailable) -> Reply:
-    """The WebP, whose key is the file name, or the placeholder: without the row nothing else is known."""
+    """The WebP, whose key is the file name, or the placeholder: without the row nothing else is known, also not whether
+    it is held."""
     try:
+        if services.settings.moderation == "hold":
+            raise away
         return Reply(200, services.listings_bucket.get(name), "image/webp", _NO_STORE)
     except (NotFound, BackendUnavailable):
         return _stand_in(name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)

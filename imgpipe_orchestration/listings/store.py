@@ -69,16 +69,17 @@ class Served:
     height: int
     webp_sha256: str | None
     webp_bytes: int | None
+    held: bool
 
 
-def add(connection: Connection, images: Sequence[NewImage]) -> dict[UUID, Item]:
+def add(connection: Connection, images: Sequence[NewImage], *, held: bool) -> dict[UUID, Item]:
     """Rows for `images`, which the caller enqueues in the same transaction.
 
     Returns:
         the queue items by public id. An image whose file name is taken is missing; the caller gives it another id.
     """
     columns = {name: [getattr(image, name) for image in images] for name in NewImage.__slots__}
-    rows = connection.execute(_ADD, {**columns, "max_retries": QUEUE.max_attempts})
+    rows = connection.execute(_ADD, {**columns, "max_retries": QUEUE.max_attempts, "held": held})
     return {row.public_id: item_of(row, row.day) for row in rows}
 
 
@@ -179,9 +180,10 @@ _FOLLOW = text("""
 """)
 
 _ADD = text("""
-    insert into image_queue (max_retries, public_id, listing_id, user_id, listing_title, file_name, original_name,
+    insert into image_queue (max_retries, held, public_id, listing_id, user_id, listing_title, file_name, original_name,
         original_key, content_type, bytes, width, height)
-    select cast(:max_retries as integer), n.* from unnest(cast(:public_id as uuid[]), cast(:listing_id as uuid[]),
+    select cast(:max_retries as integer), cast(:held as boolean), n.*
+    from unnest(cast(:public_id as uuid[]), cast(:listing_id as uuid[]),
         cast(:user_id as bigint[]), cast(:listing_title as text[]), cast(:file_name as text[]),
         cast(:original_name as text[]), cast(:original_key as text[]), cast(:content_type as text[]),
         cast(:bytes as integer[]), cast(:width as integer[]), cast(:height as integer[])) as n
@@ -196,7 +198,8 @@ _RENDERED = text("""
 """)
 
 _SERVED = text("""
-    select id, file_name, status, error, original_key, content_type, bytes, width, height, webp_sha256, webp_bytes
+    select id, file_name, status, error, original_key, content_type, bytes, width, height, webp_sha256, webp_bytes,
+        held
     from live_image_queue where file_name = :name
 """)
 

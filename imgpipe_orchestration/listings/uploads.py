@@ -185,7 +185,7 @@ def _write(
     items: list[Item] = []
     while missing:
         tried = [written[index] for index in missing]
-        added = store.add(connection, tried)
+        added = store.add(connection, tried, held=services.settings.moderation == "hold")
         taken = []
         for index in missing:
             image = written[index]

@@ -12,6 +12,7 @@ from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.rows import transaction
@@ -27,7 +28,8 @@ _DEEPEST = 64
 
 
 def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
-    """The `analysis` of a media id, the `standins` that made parts of it up if there are any, and the `trace_id` of its
+    """The `analysis` of a media id, its `moderation` once it has a verdict, the `standins`
+    that made parts of it up if there are any, and the `trace_id` of its
     upload if it has one.
 
     Our own media take precedence, because another worker's ids may be the same numbers.
@@ -44,10 +46,14 @@ def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
         if found is None:
             raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
         standins = standins_of(connection, media.id)
+        verdict = verdicts.shown(connection, "media", media.id)
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
     trace = tracing.id_of(media.trace)
     return (
-        {"analysis": analysis} | ({"standins": standins} if standins else {}) | ({"trace_id": trace} if trace else {})
+        {"analysis": analysis}
+        | ({"moderation": verdict} if verdict else {})
+        | ({"standins": standins} if standins else {})
+        | ({"trace_id": trace} if trace else {})
     )
 
 

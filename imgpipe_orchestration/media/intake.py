@@ -114,7 +114,7 @@ def _register(services: Services, page: list[PendingImage]) -> int:
         traces = registering.take_upload_traces(connection, [image.id for image in new])
         for image in new:
             trace = tracing.parse(traces.get(image.id)) or tracing.begin()
-            media_id = registering.register(connection, image, trace)
+            media_id = registering.register(connection, image, trace, held=services.settings.moderation == "hold")
             if media_id is not None:
                 items.append(Item(media_id, tenant=str(image.user_id), partition=image.day, trace=trace))
         registering.move_intake_mark(connection, page[-1].id)

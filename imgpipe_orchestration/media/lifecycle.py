@@ -13,6 +13,7 @@ from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
 from imgpipe_orchestration.media import direct_uploads, garbage, model, pending, registering, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.steps.urls import COLUMNS
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Item, State
@@ -72,6 +73,7 @@ def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
 
 
 def _erase(services: Services, connection: Connection, ids: Sequence[int]) -> None:
+    verdicts.forget(connection, "media", ids)
     rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
     uploads = [row.main_api_id for row in rows if row.main_api_id > 0]
     urls = [f"{model.smart_url(services.settings.smart_media_base_url, id_)}" for id_ in ids]
@@ -103,7 +105,7 @@ def _adopt(services: Services, user_id: int) -> None:
             for upload in uploads:
                 if upload.id not in known:
                     with suppress(BadInput):  # of no kind: no path serves it
-                        registering.register(connection, upload, "")
+                        registering.register(connection, upload, "", held=services.settings.moderation == "hold")
         if not uploads:
             return
         after = uploads[-1].id
@@ -146,7 +148,7 @@ def register_now(services: Services, pending_id: int, *, user: int | None) -> in
     if not found or user not in {None, found[0].user_id}:
         return None
     with transaction(services.engine) as connection:
-        registering.register(connection, found[0], "")
+        registering.register(connection, found[0], "", held=services.settings.moderation == "hold")
         media = store.media_of_pending(connection, pending_id)
     return None if media is None else media.id
 

@@ -51,8 +51,12 @@ def registered(connection: Connection, images: Sequence[PendingImage]) -> set[in
     return paths.keys() - set(reused)
 
 
-def register(connection: Connection, image: PendingImage, trace: str) -> int | None:
-    """Create the media file of a pending image and its checklist. Returns its id; None if it was already registered."""
+def register(connection: Connection, image: PendingImage, trace: str, *, held: bool) -> int | None:
+    """Create the media file of a pending image and its checklist. Returns its id; None if it was already registered.
+
+    Args:
+        held: nobody is shown it until it has a verdict.
+    """
     field = field_of(image.image_path)
     values = {
         "main_api_id": image.id,
@@ -65,6 +69,7 @@ def register(connection: Connection, image: PendingImage, trace: str) -> int | N
         "uploaded": image.created_at,
         "upload_day": image.day,
         "trace": trace,
+        "held": held,
     }
     media_id: int | None = connection.scalar(_REGISTER, values)
     if media_id is not None:
@@ -75,9 +80,9 @@ def register(connection: Connection, image: PendingImage, trace: str) -> int | N
 _REGISTER = text("""
     insert into media_files
         (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, created_at, upload_day, trace,
-            private)
+            held, private)
     values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type,
-        least(:uploaded, now()), :upload_day, :trace,
+        least(:uploaded, now()), :upload_day, :trace, :held,
         exists (select from media_uploads u where u.image_path = :image_path and u.private))
     on conflict (main_api_id) do nothing returning id
 """)

@@ -13,6 +13,7 @@ from imgpipe_orchestration.media import focus, model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
+from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage import deletions
@@ -120,7 +121,9 @@ def temp_image(request: Request, folder: str, name: str, services: ServicesDep, 
     with transaction(services.engine) as connection:
         if deletions.was_at(connection, deletions.digest(services.settings.secret_key, path)):
             raise Deleted("This image was deleted.")
-        private = store.is_private_path(connection, path)
+        private, held = store.path_access(connection, path)
+    if held or (held is None and services.settings.moderation == "hold"):
+        raise Held(HELD)
     if private:
         given = credentials.credentials if credentials else None
         if caller_of(request, given, services, MEDIA_READER) is None:

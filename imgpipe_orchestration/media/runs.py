@@ -24,12 +24,14 @@ from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, TooL
 from imgpipe_orchestration.media import intake, pending, remake, store
 from imgpipe_orchestration.media.driving import RUN_SECONDS, drain, drive, spends
 from imgpipe_orchestration.media.model import REPLACE_URLS, PendingStatus, Step, StepState
+from imgpipe_orchestration.media.moderation import UPLOADED
 from imgpipe_orchestration.media.stages import Stage, analyse_again, analyse_anyway, analysed, resized, retrieved
 from imgpipe_orchestration.media.steps.analyse import Analysis
 from imgpipe_orchestration.media.steps.callback import callback
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
+from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Item, State
 from imgpipe_orchestration.storage.rows import time_of, transaction
@@ -78,7 +80,8 @@ def take_through(
     run = _Run(services, owner, day, chosen)
     try:
         with services.claims.hold(owner):
-            run.work()
+            with run.judges:
+                run.work()
             stages = run.stages()
             for step, make in _REMAKE.items():
                 if step in stages:
@@ -102,6 +105,7 @@ class _Run:
         self._day = day
         self._steps = [step for step in Step if step in chosen]
         self._replacing = REPLACE_URLS in chosen
+        self.judges = Judges(services, owner, UPLOADED)
         self._replaced, self._changed = Outcome(), 0
         self._healing, self._healed = Outcome(), list[Analysis]()
         self._taken: list[Claim] = []
@@ -188,6 +192,8 @@ class _Run:
         """Take one image through its pending steps, as far as the chosen ones lead."""
         with transaction(self._services.engine) as connection:
             states = store.checklists(connection, [claim.item_id]).get(claim.item_id, {})
+        if states.get(Step.RETRIEVE_FILE) is StepState.COMPLETED:
+            self._judge(claim.item_id)
         for step in states:
             if _settled(step, states[step]):
                 continue
@@ -204,6 +210,15 @@ class _Run:
             with self._lock:
                 self._results[step].append(result)
                 self._outcomes[step].done.append(claim)
+            if step is Step.RETRIEVE_FILE:
+                self._judge(claim.item_id)
+
+    def _judge(self, media_id: int) -> None:
+        """Begin to judge an image whose original is there, unless it has a verdict."""
+        with transaction(self._services.engine) as connection:
+            media = store.media_file(connection, media_id)
+        if media.sha256:
+            self.judges.begin(media_id, user_id=media.user_id, sha256=media.sha256)
 
     @contextmanager
     def _timed(self, step: Step, claim: Claim) -> Iterator[None]:

@@ -46,6 +46,7 @@ class MediaFile:
     upload_day: date
     trace: str
     private: bool
+    held: bool
 
 
 _FILE_COLUMNS = ", ".join(f"f.{name}" for name in MediaFile.__slots__)
@@ -131,26 +132,38 @@ def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | Non
     return None if row is None else _file(row)
 
 
-def last_completed(connection: Connection, user_id: int, kind: str) -> int | None:
-    """The media id of a user's latest finished image of a kind (`Field.kind`)."""
+def last_completed(connection: Connection, user_id: int, kind: str, *, but: int = 0) -> int | None:
+    """The media id of a user's latest finished image of a kind (`Field.kind`) that is not held, and is not `but`."""
     query = text("""
-        select id from live_media where user_id = :user_id and kind = :kind and status = 'completed'
-        order by id desc limit 1
+        select id from live_media where user_id = :user_id and kind = :kind and status = 'completed' and not held
+        and id <> :but order by id desc limit 1
     """)
-    found: int | None = connection.scalar(query, {"user_id": user_id, "kind": kind})
+    found: int | None = connection.scalar(query, {"user_id": user_id, "kind": kind, "but": but})
     return found
 
 
-def is_private_path(connection: Connection, path: str) -> bool:
-    """Whether the upload at a temp path is private."""
-    return bool(connection.scalar(IS_PRIVATE, {"path": path}))
+def shows_one_of(connection: Connection, user_id: int, urls: Sequence[str]) -> bool:
+    """Whether a user's profile image, header or logo has one of these URLs."""
+    query = text("""
+        select exists (select from user_profiles where user_id = :user
+                and (profile_image_path = any(:urls) or header_image_path = any(:urls)))
+            or exists (select from artist_profiles where user_id = :user and logo_path = any(:urls))
+            or exists (select from promoter_profiles where user_id = :user and logo_path = any(:urls))
+    """)
+    return bool(connection.scalar(query, {"user": user_id, "urls": list(urls)}))
 
 
-# Only private images are indexed by path, and anybody may ask; so registered uploads are looked up by id.
-IS_PRIVATE = text("""
-    select exists (select from media_files where image_path = :path and private)
-        or exists (select from media_uploads u where u.image_path = :path and u.private
-            and not exists (select from media_files f where f.main_api_id = u.pending_id))
+def path_access(connection: Connection, path: str) -> tuple[bool, bool | None]:
+    """Whether the upload at a temp path is private, and whether it is held; None where no intake has read it yet."""
+    row = connection.execute(PATH_ACCESS, {"path": path}).one()
+    return bool(row.private), row.held
+
+
+PATH_ACCESS = text("""
+    select coalesce(bool_or(f.private), exists (select from media_uploads u where u.image_path = :path and u.private
+        and not exists (select from media_files f where f.main_api_id = u.pending_id))) as private,
+        bool_or(f.held) as held
+    from media_files f where f.image_path = :path
 """)
 
 

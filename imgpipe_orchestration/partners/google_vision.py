@@ -145,7 +145,7 @@ class GoogleVision:
             "image": {"content": base64.b64encode(image).decode()},
             "features": [{"type": feature, "maxResults": 20} for feature in features],
         }
-        usage = Usage(model=MODEL, units=_units(features))
+        usage = Usage(model=MODEL, units=units_of(features))
         try:
             answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
         except PartnerRefused as error:
@@ -176,7 +176,7 @@ def features_for(kind: str, settings: Settings) -> tuple[str, ...]:
     return (*wanted, "SAFE_SEARCH_DETECTION") if judged else wanted
 
 
-def _units(features: Sequence[str]) -> float:
+def units_of(features: Sequence[str]) -> float:
     paid = [feature for feature in features if _FREE_WITH.get(feature) not in features]
     return sum(_OBJECTS if feature == "OBJECT_LOCALIZATION" else 1.0 for feature in paid)
 
@@ -209,7 +209,7 @@ def _parse(answer: Any, size: tuple[int, int], features: Sequence[str]) -> Annot
         crop_hints=_boxes(_some(raw.get("cropHintsAnnotation", {}), "cropHints"), size),
         missing=missing,
         raw=raw,
-        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=_units(features)),
+        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=units_of(features)),
     )
 
 

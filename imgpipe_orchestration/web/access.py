@@ -64,6 +64,7 @@ RULES: dict[Rule, str] = {
         GET /components/{name}
         GET /storage/v1/object/public/listing-images/{file_name}
         GET /temp_images/{folder}/{name}
+        POST /api/media/{media_id}/report: report image
         GET /auth/sign-in
         GET /auth/callback
         GET /auth/verify
@@ -153,6 +154,14 @@ RULES: dict[Rule, str] = {
     """,
     OPERATOR: """
         GET /api/media
+        GET /api/moderation/queue
+        POST /api/moderation/{media_id}: moderate
+        POST /api/moderation/listings/{image_id}: moderate
+        POST /api/moderation/{kind}/{item}: moderate
+        GET /review
+        GET /review/{kind}/{item}/picture
+        POST /review/decide: moderate
+        POST /review/existing: judge existing
         POST /api/avatars/tasks: ask for avatars
         POST /api/avatars/tasks/{task_id}/cancel: cancel avatars
         POST /api/avatars/tasks/{task_id}/retry-failed: requeue

@@ -37,6 +37,7 @@ def avatar_settings(settings: Settings, standins: StandInAccess, monkeypatch: py
             "flowise_base_url": standins.flowise_url,
             "partner_timeout_seconds": 10.0,
             "lease_seconds": 2.0,
+            "moderation": "off",  # judging has tests of its own, and counts as calls to OpenAI
         }
     )
 

@@ -198,6 +198,6 @@ def test_whether_a_temp_file_is_private_is_told_by_indexes(engine: Engine) -> No
     """Anybody may ask for a temp file: none may cost a look at every image there is."""
     with transaction(engine) as connection:
         connection.execute(text("set local enable_seqscan = off"))  # else a table this small is read whole
-        explained = connection.execute(text(f"explain {store.IS_PRIVATE}"), {"path": "/temp_images/products/1.jpg"})
+        explained = connection.execute(text(f"explain {store.PATH_ACCESS}"), {"path": "/temp_images/products/1.jpg"})
         plan = "\n".join(explained.scalars())
     assert "Seq Scan" not in plan, plan

@@ -5,6 +5,7 @@ from requests: colours are measured, JSON follows the requested schema, people a
 marked: `"standin": true`, a model name that ends in `-standin`, a caption in pictures.
 
     /openai/v1/...         responses, embeddings, images/generations, images/edits, models      openai_api
+    /openai/v1/moderations                                                                      moderation
     /google-vision/v1/...  images:annotate                                                      google_api
     /flowise/api/v1/...    prediction/{flow}: persona-data and image-prompt                      flowise_api
     /vision-analysis/...   the external Vision Analysis API with its document files             vision_analysis_api

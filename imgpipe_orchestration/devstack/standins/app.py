@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from imgpipe_orchestration.devstack.standins import flowise_api, google_api, openai_api, vision_analysis_api
+from imgpipe_orchestration.devstack.standins import flowise_api, google_api, moderation, openai_api, vision_analysis_api
 from imgpipe_orchestration.devstack.standins.addresses import (
     FILES,
     FLOWISE,
@@ -40,6 +40,7 @@ def create_app(folder: Path | None) -> Starlette:
             route(f"{OPENAI}/embeddings", openai, "embeddings", openai_api.embeddings),
             route(f"{OPENAI}/images/generations", openai, "images", openai_api.generations),
             route(f"{OPENAI}/images/edits", openai, "edits", openai_api.edits),
+            route(f"{OPENAI}/moderations", openai, "moderations", moderation.openai),
             route(f"{OPENAI}/models", openai, "models", openai_api.models, "GET"),
             route(f"{GOOGLE}/v1/images:annotate", google_api.PROVIDER, "annotate", google_api.annotate),
             route(f"{FLOWISE}/api/v1/prediction/{{flow}}", flowise, "prediction", flowise_api.predict),

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from imgpipe_orchestration.devstack.standins.control import Kind
 from imgpipe_orchestration.devstack.standins.fill import Facts
 from imgpipe_orchestration.devstack.standins.measure import Measured, measure
+from imgpipe_orchestration.devstack.standins.moderation import likelihoods
 from imgpipe_orchestration.devstack.standins.wire import Asked, Provider
 
 _STATUS = {
@@ -69,6 +70,8 @@ def _annotated(request: dict[str, Any]) -> dict[str, Any]:
         make = _FEATURES.get(feature.get("type", ""))
         if make is not None:
             answer |= make(measured, facts)
+        elif feature.get("type") == "SAFE_SEARCH_DETECTION":
+            answer["safeSearchAnnotation"] = likelihoods(image)
     return answer
 
 
@@ -105,11 +108,6 @@ def _properties(measured: Measured, _: Facts) -> dict[str, Any]:
     return {"imagePropertiesAnnotation": {"dominantColors": {"colors": colours}}}
 
 
-def _safe(_: Measured, __: Facts) -> dict[str, Any]:
-    words = ("adult", "spoof", "medical", "violence", "racy")
-    return {"safeSearchAnnotation": dict.fromkeys(words, "VERY_UNLIKELY")}
-
-
 def _nothing(_: Measured, __: Facts) -> dict[str, Any]:
     """Text, logos, faces and the crops that keep them would need a model: the real API leaves out what it did not find,
     and so do we. A made-up crop hint would have heads cut off that the image engine finds by itself."""
@@ -125,7 +123,6 @@ _FEATURES: dict[str, Callable[[Measured, Facts], dict[str, Any]]] = {
     "LABEL_DETECTION": _labels,
     "OBJECT_LOCALIZATION": _objects,
     "IMAGE_PROPERTIES": _properties,
-    "SAFE_SEARCH_DETECTION": _safe,
     "CROP_HINTS": _nothing,
     "TEXT_DETECTION": _nothing,
     "LOGO_DETECTION": _nothing,

@@ -62,7 +62,7 @@ PROVIDER = Provider("openai", error, rate_headers)
 
 async def responses(asked: Asked) -> Response:
     """POST /responses."""
-    wanted = _authorised_json(asked)
+    wanted = authorised_json(asked)
     if isinstance(wanted, Response):
         return wanted
     model = str(wanted.get("model", ""))
@@ -114,7 +114,7 @@ async def responses(asked: Asked) -> Response:
 
 async def embeddings(asked: Asked) -> Response:
     """POST /embeddings: texts that share words get vectors that are near each other."""
-    wanted = _authorised_json(asked)
+    wanted = authorised_json(asked)
     if isinstance(wanted, Response):
         return wanted
     model = str(wanted.get("model", ""))
@@ -134,7 +134,7 @@ async def embeddings(asked: Asked) -> Response:
 
 async def generations(asked: Asked) -> Response:
     """POST /images/generations: a portrait of the person that the prompt describes."""
-    wanted = _authorised_json(asked)
+    wanted = authorised_json(asked)
     if isinstance(wanted, Response):
         return wanted
     prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
@@ -194,7 +194,8 @@ def _authorise(asked: Asked) -> Response | None:
     return None
 
 
-def _authorised_json(asked: Asked) -> dict[str, Any] | Response:
+def authorised_json(asked: Asked) -> dict[str, Any] | Response:
+    """The body's object, or the refusal of a request without a key or without one."""
     if (refused := _authorise(asked)) is not None:
         return refused
     try:

@@ -18,6 +18,7 @@ from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
 from imgpipe_orchestration.media.variants import manifest_of, version_of
+from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
@@ -111,19 +112,30 @@ def admit(services: Services, media_id: int, signature: str | None) -> dict[str,
 
     Raises:
         NotFound: there is no such image.
+        Held: nobody is shown it.
         PrivateImage, LinkExpired, LinkInvalid: it is private, and the signature does not open it.
     """
     return signing.claims_of(services.settings, media_id, signature) if _is_private(services, media_id) else None
 
 
 def _is_private(services: Services, media_id: int) -> bool:
+    """
+    Raises:
+        Held: nobody is shown it.
+    """
     with transaction(services.engine) as connection:
-        return store.media_file(connection, media_id).private
+        media = store.media_file(connection, media_id)
+    if media.held:
+        raise Held(HELD)
+    return media.private
 
 
 @router.get(
     "/api/images/{media_id}/info",
-    responses={403: {"description": "Private, and not signed for"}, 404: {"description": "There is no such image"}},
+    responses={
+        403: {"description": "Private and not signed for, or held back (`held`)"},
+        404: {"description": "There is no such image"},
+    },
 )
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are. Of one that is signed for one
@@ -140,7 +152,7 @@ def image_info(media_id: RowId, services: ServicesDep, response: Response, signa
     "/api/images/{media_id}/analysis",
     responses={
         401: {"description": "Nothing is public, or the token is wrong"},
-        403: {"description": "Private, and not signed for"},
+        403: {"description": "Private and not signed for, or held back (`held`)"},
         404: {"description": "Not there"},
     },
 )
@@ -153,6 +165,7 @@ def image_analysis(
     if credentials is not None:
         if not same_key(credentials.credentials, settings.media_api_key):
             tokens.check(settings, media_id, credentials.credentials)
+            _is_private(services, media_id)  # which refuses one that is held: a browser has the token
     elif not public:
         raise Unauthenticated("Analyses are not public here; ask your server for a token for this image.")
     elif _is_private(services, media_id):

@@ -192,6 +192,7 @@ export class SmartImage extends Base {
       const address = `${this.#base}/api/images/${encodeURIComponent(this.#id)}/info${this.#signed("?")}`;
       const answer = await fetch(address, { signal: this.#asked.signal });
       if (answer.ok) this.#take(await answer.json());
+      else if (answer.status === 403 && (await answer.json()).code === "held") this.#later("This image is not shown yet.");
       else if (answer.status >= 500 || answer.status === 429) this.#later("This image cannot be reached at the moment.");
       else this.#failed(answer.status === 403 ? "This image may not be shown here." : "This image is not there.");
     } catch (error) {

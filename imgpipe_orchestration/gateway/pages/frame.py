@@ -63,6 +63,7 @@ NAVIGATION = (
     ("/vision-reports", "Vision reports", "viewer"),
     ("/avatars", "Avatars", "viewer"),
     ("/failures", "Failures", "viewer"),
+    ("/review", "Review", "operator"),
     ("/trash", "Trash", "operator"),
     ("/erasures", "Erasures", "admin"),
     ("/keys", "Keys", "admin"),

@@ -22,6 +22,7 @@ from imgpipe_orchestration.gateway.pages import (
     media,
     overview,
     processing,
+    review,
     selected,
     static,
     trash,
@@ -36,7 +37,7 @@ _PAGES = (overview, media, upload, listings, processing, vision_reports, avatars
 _DOORS = (login, sign_in, static, events)
 
 router = APIRouter()
-for _page in (*_PAGES, identity, trash, selected, *_DOORS):
+for _page in (*_PAGES, identity, review, trash, selected, *_DOORS):
     router.include_router(_page.router)
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from imgpipe_orchestration.imaging.colour.alpha import flattened
 from imgpipe_orchestration.imaging.measuring.measure import Measurements, decoded, measured
+from imgpipe_orchestration.imaging.reading.metadata import exif_block, ownership
 
 _QUALITY = 85
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Measurements of an original, and its preview (JPEG, sRGB, upright; transparency laid over a plain ground)."""
+    """Measurements of an original, and its preview (JPEG, sRGB, upright; transparency laid over a plain ground; of its
+    metadata only author and copyright)."""
 
     measurements: Measurements
     preview: bytes
@@ -29,5 +31,6 @@ def look(data: bytes) -> Look:
     image = decoded(data)
     preview = flattened(image.small)
     out = io.BytesIO()
-    preview.save(out, "JPEG", quality=_QUALITY)
+    owner = exif_block(ownership(image.original.image))
+    preview.save(out, "JPEG", quality=_QUALITY, exif=owner)
     return Look(measured(image), out.getvalue(), preview.size)

@@ -3,7 +3,7 @@
 Triggers on the media tables send notifications at commit, so none are missed while the connection is alive. When it is
 lost, cached manifests are not trusted until it is back. A connection can be lost silently (by a firewall, or a pooler
 in between), so the gateway notifies itself every few seconds and checks that the notification arrives. What was deleted
-is asked for as well, because nobody may be shown that for any reason.
+or held back is asked for as well, because nobody may be shown that for any reason.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ CALL_SECONDS = 2.0
 """Interval of our own notifications, and the longest that one may take; a change can be missed for the sum of both."""
 _DELETED_OF_LATE = """
     select item from deletions where kind = 'media' and trashed_at > now() - interval '60 seconds'
+    union select item from verdicts where kind = 'media' and moved_at > now() - interval '60 seconds'
 """
 
 

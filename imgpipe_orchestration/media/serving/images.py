@@ -27,6 +27,7 @@ from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.media.variants import StoredVariant
+from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
@@ -143,8 +144,8 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
 async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again: bool = False) -> Response:
     """
     Raises:
-        UnknownOption, NotFound, NotWhole, PreconditionFailed, BackendUnavailable, Unsatisfiable; of a private image
-        PrivateImage, LinkExpired, LinkInvalid.
+        UnknownOption, Held, NotFound, NotWhole, PreconditionFailed, BackendUnavailable, Unsatisfiable; of a private
+        image PrivateImage, LinkExpired, LinkInvalid.
     """
     state = scope["app"].state
     hot: HotImages = state.hot
@@ -152,6 +153,8 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     asked = _asked(scope)
     accept = asked.get(b"accept")
     manifest = hot.manifests.peek(media_id) or await hot.manifest(media_id)
+    if manifest.held:
+        raise Held(HELD)
     if manifest.private:
         seconds = signing.check(state.services.settings, media_id, wish.signature, wish.parameters)
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
@@ -268,10 +271,13 @@ def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None
 
     Raises:
         NotFound: the image failed (says why), or was just deleted.
+        Held: it was just held back.
         BackendUnavailable: the database or the object store is away.
     """
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
+    if media.held:  # since its manifest was read
+        raise Held(HELD)
     if media.status is MediaStatus.FAILED:
         raise NotFound(f"Media {media_id} could not be processed: {media.error}")
     showable = media.mime_type in SHOWN_BY_BROWSERS

@@ -22,21 +22,22 @@ from imgpipe_orchestration.storage.rows import connect_async, not_migrated
 _READ_SECONDS = 5.0
 """How long a request waits for the database."""
 _MANIFEST = f"""
-    select f.private, {COLUMNS}
+    select f.private, f.held, {COLUMNS}
     from live_media f left join media_variants v on v.media_id = f.id where f.id = %s
 """
-"""Whether a media file is private, and its variants, as a statement for psycopg. It gives a row for each variant, one
-row without a variant if there are none, and no row if there is no such file. Every uncached image waits for this, so it
-reads nothing else: the file's other columns, ordering and JSON would double its time."""
+"""Whether a media file is private or held, and its variants, as a statement for psycopg. It gives a row for each
+variant, one row without a variant if there are none, and no row if there is no such file. Every uncached image waits
+for this, so it reads nothing else: the file's other columns, ordering and JSON would double its time."""
 _DELETED = "select 1 from deletions where what = %s"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Manifest:
-    """An image's variants (none before it is ready), and whether it is private. Equal only to itself, so that it is
-    hashed at once."""
+    """An image's variants (none before it is ready), and whether it is private or held. Equal only to itself, so that
+    it is hashed at once."""
 
     private: bool
+    held: bool
     variants: Shelves
 
     def decide(self, wish: Wish, accept: str | None) -> Decision:
@@ -98,8 +99,8 @@ class ManifestReader:
             raise Deleted(f"Media {media_id} was deleted.")
         if not rows:
             raise NotFound(f"There is no media {media_id}.")
-        variants = [StoredVariant._make(row[1:]) for row in rows if row[1] is not None]
-        return Manifest(rows[0][0], shelved(variants))
+        variants = [StoredVariant._make(row[2:]) for row in rows if row[2] is not None]
+        return Manifest(rows[0][0], rows[0][1], shelved(variants))
 
     async def _rows(self, statement: LiteralString, parameter: int | str) -> list[tuple[Any, ...]]:
         async with self._connecting:

@@ -20,6 +20,7 @@ from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.images import ADDRESSES, asked_for, respond
 from imgpipe_orchestration.media.serving.picture import picture, waiting
 from imgpipe_orchestration.media.variants import manifest_of, version_of
+from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
@@ -38,7 +39,7 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
     206: {"description": "The part of it that Range asks for", "content": {mime: {} for mime in MIME_OF.values()}},
     304: {"description": "The client has it already"},
     400: {"description": "No such size, format or background", "content": {problems.MEDIA_TYPE: {}}},
-    403: {"description": "Private, and not signed for", "content": {problems.MEDIA_TYPE: {}}},
+    403: {"description": "Private and not signed for, or held back (`held`)", "content": {problems.MEDIA_TYPE: {}}},
     404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
     412: {"description": "If-Match names other bytes", "content": {problems.MEDIA_TYPE: {}}},
     416: {"description": "The range lies outside of the image", "content": {problems.MEDIA_TYPE: {}}},
@@ -80,7 +81,7 @@ async def serving(app: FastAPI, services: Services) -> AsyncIterator[None]:
     responses={
         200: {"description": "The element", "content": {"text/html": {}}},
         400: {"description": "No such size or background", "content": {problems.MEDIA_TYPE: {}}},
-        403: {"description": "Private, and not signed for", "content": {problems.MEDIA_TYPE: {}}},
+        403: {"description": "Private and not signed for, or held back (`held`)", "content": {problems.MEDIA_TYPE: {}}},
         404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
     },
     openapi_extra={"parameters": [*_PARAMETERS[:1], _PARAMETERS[2], _SIGNATURE]},
@@ -99,6 +100,8 @@ def picture_of(
         media = store.media_file(connection, media_id)
         manifest = manifest_of(connection, media_id)
         analysis = store.analysis(connection, media_id) or {}
+    if media.held:
+        raise Held(HELD)
     if media.private:  # a signature for one size or format would not open the element's other ones
         asked = {"size": None, "format": None, "bg": wish.background}
         signing.check(services.settings, media_id, wish.signature, asked)

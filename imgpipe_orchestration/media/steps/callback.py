@@ -15,6 +15,7 @@ from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import manifest_of
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backoff import backoff
 from imgpipe_orchestration.storage.claims import Claim, Item
@@ -82,6 +83,7 @@ def payload(connection: Connection, media: MediaFile, base: str) -> dict[str, An
     """The rich body of `POST /api/media/complete/{id}`; `base` is the beginning of the image's URL."""
     made = {variant.format for variant in manifest_of(connection, media.id)}
     analysis = store.analysis(connection, media.id) or {}
+    verdict = verdicts.shown(connection, "media", media.id)
     return {
         "media_id": str(media.id),
         "permanent_url": f"{base}/serve/{media.id}",
@@ -89,5 +91,6 @@ def payload(connection: Connection, media: MediaFile, base: str) -> dict[str, An
         "ai_enhanced": analysis.get("style_classification") is not None,
         "formats_available": [name for name in MIME_OF if name in made],
         **({"private": True} if media.private else {}),
+        **({"moderation": verdict} if verdict else {}),
         "ai_analysis": public_analysis(analysis, background_removed=bool(media.background_removed)),
     }

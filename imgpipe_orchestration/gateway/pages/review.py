@@ -1,0 +1,111 @@
+"""The review list, worked by keyboard: pictures that wait for a person, blurred, a few at a time."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.kinds import SUBJECTS, subject_of
+from imgpipe_orchestration.moderation import existing, review
+from imgpipe_orchestration.moderation.verdicts import Verdict
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.values import RowId
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+AT_ONCE = 10
+"""Things that one reviewer has on the page."""
+ORDERED = 5000
+"""Verdicts that one press of the button orders."""
+OTHERS = 6
+"""Further things of the same user that are shown beside."""
+
+Desk = Annotated[str, Query(pattern=r"^[0-9a-f]{8}$")]
+"""Tells apart the tabs of one person, and people who share a key: each has things of its own to look at."""
+
+
+@router.get("/review", response_class=Response)
+def show(request: Request, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
+    """The next things that nobody else is looking at."""
+    if desk is None:
+        return back_to("/review", desk=secrets.token_hex(4))
+    found = review.take(services, f"{session.id} {desk}", limit=AT_ONCE)
+    with transaction(services.engine) as connection:
+        entries: list[dict[str, Any]] = [
+            {
+                "one": one,
+                "what": subject_of(one.kind).what(one.item),
+                "said": one.shown() or {},
+                "scores": sorted(one.scores.items(), key=lambda pair: -pair[1])[:4],
+                "text": _text_of(services, one),
+                "others": review.others(connection, one, limit=OTHERS),
+            }
+            for one in found
+        ]
+        count = review.count(connection)
+    mode, unjudged = services.settings.moderation, existing.look(services)
+    shown: dict[str, Any] = {"entries": entries, "count": count, "desk": desk, "mode": mode, "unjudged": unjudged}
+    return page(request, "review.html", session, **shown)
+
+
+@router.post("/review/existing", response_class=Response)
+def order(services: ServicesDep, _: Acting, action: Annotated[Literal["judge", "hide", "release"], Form()]) -> Response:
+    """What is to become of things that were there before anybody judged."""
+    if action == "release":
+        return back_to("/review", notice=f"{existing.release(services):,} are shown again.")
+    done = existing.judge(services, hide=action == "hide", most=ORDERED)
+    return back_to("/review", notice=f"{done:,} wait for their verdict.")
+
+
+def _text_of(services: Services, one: Verdict) -> str:
+    """The text to review; empty for a picture."""
+    if subject_of(one.kind).table or one.kind == "avatars":
+        return ""
+    content = subject_of(one.kind).content(services, one.item)
+    return content if isinstance(content, str) else ""
+
+
+@router.get("/review/{kind}/{item}/picture", response_class=Response)
+def picture(services: ServicesDep, _: Operator, kind: str, item: RowId) -> Response:
+    """A small picture of a thing, also of one that is held back."""
+    from imgpipe_orchestration.imaging.measuring.preview import look
+
+    if kind not in {subject.name for subject in SUBJECTS}:
+        raise NotFound(f"Nothing of {kind!r:.40} is reviewed.")
+    content = subject_of(kind).content(services, item)
+    if isinstance(content, str):
+        raise NotFound("It is a text.")
+    seen = services.workshop.call(look, content)
+    return Response(seen.preview, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+@router.post("/review/decide", response_class=Response)
+def decide(
+    request: Request,
+    services: ServicesDep,
+    session: Acting,
+    kind: Annotated[str, Form()],
+    item: Annotated[int, Form(ge=1)],
+    decision: Annotated[Literal["approve", "reject"], Form()],
+    desk: Annotated[str, Form(pattern=r"^[0-9a-f]{8}$")],
+    reason: Annotated[str, Form(max_length=500)] = "",
+) -> Response:
+    """Approve or reject one thing."""
+    if kind not in {subject.name for subject in SUBJECTS}:
+        raise NotFound(f"Nothing of {kind!r:.40} is reviewed.")
+    found = review.decide(
+        services, subject_of(kind), item, approve=decision == "approve", why=reason, who=session.caller.name
+    )
+    if kind == "media":
+        request.app.state.hot.forget(item)
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"state": found.state.value})
+    return back_to("/review", desk=desk, notice=f"{kind} {item} is {found.state.value}.")

@@ -1,0 +1,142 @@
+"""What was there before anybody judged: how many things, what judging them costs, and the order to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.billing.prices import cost_of
+from imgpipe_orchestration.errors import BadInput, ImgpipeError
+from imgpipe_orchestration.kinds import SUBJECTS
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.moderation import model, verdicts
+from imgpipe_orchestration.moderation.subjects import Subject, digest_of
+from imgpipe_orchestration.moderation.verdicts import JUDGE
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+MOST = 100_000
+"""Things are counted up to this number."""
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What has no verdict. `usd` is the most that judging costs; None where nobody judges. `unshown` are things that
+    are held only because no verdict came."""
+
+    unjudged: int
+    usd: Decimal | None
+    provider: str
+    unshown: int
+
+
+def look(services: Services) -> Existing:
+    """Count what has no verdict, and price it."""
+    provider = model.provider_of(services.settings)
+    with transaction(services.engine) as connection:
+        unjudged = sum(
+            connection.scalar(text(f"select count(*) from ({_unjudged(one)}) t"), {"after": 0, "limit": MOST}) or 0
+            for one in SUBJECTS
+            if one.table
+        )
+        unshown = connection.scalar(_UNSHOWN) or 0
+    each: Decimal | None = Decimal(0) if provider == "openai" else None
+    if provider == "google":
+        from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL, units_of
+
+        each = cost_of(MODEL, Usage(model=MODEL, units=units_of(FEATURES)), services.ledger.prices)
+    return Existing(unjudged, None if each is None else each * unjudged, provider, unshown)
+
+
+def judge(services: Services, *, hide: bool, most: int = MOST) -> int:
+    """Order verdicts on things that have none; returns on how many.
+
+    Args:
+        hide: hold each back until its verdict, whatever MODERATION says. Otherwise they stay shown meanwhile.
+
+    Raises:
+        BadInput: MODERATION is off.
+    """
+    if services.settings.moderation == "off":
+        raise BadInput("MODERATION is off: nothing is judged. Set it to flag or hold first.")
+    ordered = 0
+    for subject in SUBJECTS:
+        for item in _of(services, subject) if subject.table else ():
+            if ordered == most:
+                return ordered
+            ordered += _ask(services, subject, item, hide=hide)
+    services.claims.hasten(JUDGE)
+    return ordered
+
+
+def _ask(services: Services, subject: Subject, item: int, *, hide: bool) -> bool:
+    try:
+        with transaction(services.engine) as connection:
+            user_id, sha256 = subject.facts(connection, item)
+        sha256 = sha256 or digest_of(subject.content(services, item))
+        with transaction(services.engine) as connection:
+            verdicts.ask(services, connection, subject, item, user_id=user_id, sha256=sha256, holding=hide)
+    except ImgpipeError as error:
+        if error.report:  # a store is away
+            raise
+        log.warning("not to be judged", extra={"item": subject.what(item), "error": error.public})
+        return False
+    return True
+
+
+def release(services: Services) -> int:
+    """Show what is held only because no verdict came; returns how much. What a person, a model or reports hold back
+    stays so.
+
+    Raises:
+        BadInput: MODERATION is hold.
+    """
+    if services.settings.moderation == "hold":
+        raise BadInput("MODERATION is hold: nothing is shown before its verdict.")
+    shown = 0
+    with transaction(services.engine) as connection:
+        for subject in SUBJECTS:
+            for item in connection.scalars(_RELEASE, {"kind": subject.name}).all():
+                verdicts.hold(services, connection, subject, item, held=False)
+                shown += 1
+            if not subject.table:
+                continue
+            query = text(f"update {subject.table} t set held = false where held and {_NO_VERDICT}")
+            shown += connection.execute(query, {"kind": subject.name}).rowcount
+    return shown
+
+
+def _of(services: Services, subject: Subject) -> Iterator[int]:
+    after = 0
+    while True:
+        with transaction(services.engine) as connection:
+            ids = list(connection.scalars(text(_unjudged(subject)), {"after": after, "limit": _PAGE}))
+        yield from ids
+        if len(ids) < _PAGE:
+            return
+        after = ids[-1]
+
+
+def _unjudged(subject: Subject) -> str:
+    return f"""
+        select t.id from live_{subject.table.removesuffix("_files")} t
+        where t.id > :after and not exists (select from verdicts v where v.kind = '{subject.name}' and v.item = t.id)
+        order by t.id limit :limit
+    """
+
+
+_NO_VERDICT = "not exists (select from verdicts v where v.kind = :kind and v.item = t.id)"
+
+_UNSHOWN = text("select count(*) from verdicts where holding and decided_by is null")
+
+_RELEASE = text("""
+    update verdicts set holding = false, state = 'waiting', review_since = null, moved_at = now()
+    where kind = :kind and holding and decided_by is null returning item
+""")

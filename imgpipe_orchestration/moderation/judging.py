@@ -1,0 +1,218 @@
+"""Asking a provider about things: in the queue's own runs, and beside the work of the run that took a thing in."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.errors import NotFound, Permanent, Retryable, SettingsError
+from imgpipe_orchestration.kinds import subject_of
+from imgpipe_orchestration.moderation import model, verdicts
+from imgpipe_orchestration.moderation.subjects import Subject, digest_of
+from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.deletions import DELETED, Deleted, is_deleted
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, work_through
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+THREADS = 8
+"""Things that one run asks about at once. The provider's own headers bound the rate."""
+RUN_SECONDS = 300.0
+
+
+class Judges:
+    """Judges beside a run's other work, so that neither waits for the other. What it cannot judge is left to the queue.
+
+    To be used within the run's `Claims.hold`.
+    """
+
+    def __init__(self, services: Services, owner: str, subject: Subject) -> None:
+        self._services = services
+        self._owner = owner
+        self._subject = subject
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="judge")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=error is not None)
+
+    def begin(self, item: int, *, user_id: int | None, sha256: str) -> None:
+        """Ask for the verdict on a thing if there is none yet, and begin to judge it."""
+        with transaction(self._services.engine) as connection:
+            number = verdicts.ask(self._services, connection, self._subject, item, user_id=user_id, sha256=sha256)
+        if number is not None:
+            self._pool.submit(self._judge, number)
+
+    def _judge(self, number: int) -> None:
+        claims = self._services.claims
+        batch = claims.claim_these(JUDGE, self._owner, [number])
+        work_through(claims, JUDGE, batch, lambda claim: judge(self._services, claim), threads=1)
+
+
+class NoJudge(Permanent):
+    """The provider cannot judge such a thing."""
+
+
+class AwaitsReview(Retryable):
+    """It is held until a person has decided, or a provider that was away has."""
+
+    title = "Awaits review"
+    spends_attempt = False
+
+
+class Rejected(Permanent):
+    """A person rejected it."""
+
+
+def admit(services: Services, owner: str, subject: Subject, item: int, content: bytes | str) -> None:
+    """Judge what the caller is about to use or to publish, unless it has its verdict.
+
+    Args:
+        owner: of the caller's claims, whose lease is kept meanwhile.
+
+    Raises:
+        AwaitsReview: it may not be used yet.
+        Rejected: it may not be used at all.
+    """
+    if services.settings.moderation == "off":
+        return
+    with Judges(services, owner, subject) as judges:
+        judges.begin(item, user_id=None, sha256=digest_of(content))
+    with transaction(services.engine) as connection:
+        found = verdicts.find(connection, subject.name, item)
+    if found is None:
+        return
+    if found.state is model.State.REJECTED:
+        raise Rejected(f"Rejected in review: {found.reason or 'without a reason'}")
+    if found.holding:
+        raise AwaitsReview(f"Held for review: {found.reason or 'not judged yet'}", retry_after=60)
+
+
+def run(services: Services, owner: str) -> Outcome:
+    """Judge what is due."""
+    total, claims, over = Outcome(), services.claims, time.monotonic() + RUN_SECONDS
+    try:
+        with claims.hold(owner):
+            while batch := claims.owned(JUDGE, owner) + claims.claim(JUDGE, owner, 100):
+                done = work_through(
+                    claims, JUDGE, batch, lambda claim: judge(services, claim), threads=THREADS, deadline=over
+                )
+                total.add(done)
+                if not done.done or time.monotonic() >= over:
+                    break
+    finally:
+        claims.release(owner)
+    return total
+
+
+def due(services: Services) -> bool:
+    """Whether there is anything to judge now."""
+    return services.settings.moderation != "off" and bool(services.claims.due_partitions(JUDGE, limit=1))
+
+
+def judge(services: Services, claim: Claim) -> None:
+    """Judge one thing. Repeated, it takes the answer that was bought.
+
+    Raises:
+        SettingsError: MODERATION_PROVIDER has no key.
+        PartnerUnavailable, RateLimited, PartnerRefused: the provider gives no verdict now, or at all.
+        BadImage, TooLarge, NotFound: it is no picture that can be judged.
+    """
+    query = text(f"select {verdicts.COLUMNS} from verdicts v where id = :id")
+    with transaction(services.engine) as connection:
+        row = connection.execute(query, {"id": claim.item_id}).one_or_none()
+    if row is None or services.settings.moderation == "off":
+        _finish(services, claim)
+        return
+    found = verdicts.verdict(row)
+    subject = subject_of(found.kind)
+    provider = model.provider_of(services.settings)
+    answered_by, scores = _asked(services, subject, found, provider)
+    with services.claims.fenced(claim) as connection:
+        verdicts.judged(services, connection, subject, found, provider=provider, answered_by=answered_by, scores=scores)
+        services.claims.finish(connection, JUDGE, claim)
+
+
+def _finish(services: Services, claim: Claim) -> None:
+    with services.claims.fenced(claim) as connection:
+        services.claims.finish(connection, JUDGE, claim)
+
+
+def _asked(services: Services, subject: Subject, found: Verdict, provider: str) -> tuple[str, dict[str, float]]:
+    """The name of the model that answered, and its scores."""
+    from imgpipe_orchestration.imaging.measuring.preview import look
+
+    buyer = _buyer(services, subject, found)
+    try:
+        data = subject.content(services, found.item)
+    except (Deleted, NotFound) as gone:
+        with transaction(services.engine) as connection:
+            if not is_deleted(connection, subject.what(found.item)):
+                raise
+        raise Retryable(DELETED, retry_after=3600) from gone  # it may be restored
+    if isinstance(data, str):
+        if provider != "openai":
+            raise NoJudge(f"{provider.capitalize()} judges no texts: a person decides.")
+        return _openai(services, data, buyer)
+    seen = services.workshop.call(look, data)
+    if provider == "google":
+        return _google(services, seen.preview, seen.preview_size, buyer)
+    if provider == "openai":
+        return _openai(services, seen.preview, buyer)
+    raise SettingsError("MODERATION_PROVIDER is none: nobody judges", field="MODERATION_PROVIDER")
+
+
+def _buyer(services: Services, subject: Subject, found: Verdict) -> Buyer:
+    name = subject.what(found.item)
+    if subject.named is not None:
+        with transaction(services.engine) as connection:
+            name = subject.named(connection, found.item)
+    return Buyer(subject.kind.pipeline, name, "" if found.user_id is None else str(found.user_id))
+
+
+def _openai(services: Services, what: bytes | str, buyer: Buyer) -> tuple[str, dict[str, float]]:
+    client = services.moderator
+    if client is None:
+        raise SettingsError("MODERATION_PROVIDER is openai, which needs OPENAI_API_KEY", field="OPENAI_API_KEY")
+    from imgpipe_orchestration.partners.openai_moderation import MODEL
+
+    def purchase() -> Purchase:
+        answer = client.judge(what)
+        return Purchase(answer.usage, {"scores": answer.scores})
+
+    call = PaidCall.of("openai", "moderation", MODEL, inputs=[what])
+    bought = services.ledger.buy(call, purchase, buyer=buyer)
+    return bought.usage.model or MODEL, bought.value["scores"]
+
+
+def _google(services: Services, preview: bytes, size: tuple[int, int], buyer: Buyer) -> tuple[str, dict[str, float]]:
+    """Google's safe search, in the same call as the analysis of the picture, which is bought once for both."""
+    client = services.google_vision
+    if client is None:
+        name = "GOOGLE_VISION_API_KEY"
+        raise SettingsError(f"MODERATION_PROVIDER is google, which needs {name}", field=name)
+    from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL
+
+    def purchase() -> Purchase:
+        answer = client.annotate(preview, size=size, features=FEATURES)
+        value = asdict(answer)
+        del value["usage"]
+        return Purchase(answer.usage, value)
+
+    call = PaidCall.of("google_vision", "annotate", MODEL, inputs=[preview], parameters={"features": list(FEATURES)})
+    said = services.ledger.buy(call, purchase, buyer=buyer).value["safe_search"]
+    scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
+    if not scores:
+        raise Retryable("Google Vision answered without safe search")
+    return MODEL, scores

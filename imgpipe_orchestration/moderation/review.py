@@ -1,0 +1,176 @@
+"""What waits for a person, who looks at which of it, and what people decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.kinds import subject_of
+from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.moderation.model import State
+from imgpipe_orchestration.moderation.subjects import Subject, digest_of
+from imgpipe_orchestration.moderation.verdicts import COLUMNS, Verdict, verdict
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.rows import transaction
+
+CLAIM_SECONDS = 600
+"""How long nobody else is shown what somebody is looking at."""
+
+
+def waiting(connection: Connection, *, after: int = 0, limit: int) -> list[Verdict]:
+    """The review list in the order in which things came to it, without what others are looking at.
+
+    Args:
+        after: the id of the last one of the page before.
+    """
+    return [verdict(row) for row in connection.execute(_WAITING, {"after": after, "limit": limit})]
+
+
+def take(services: Services, reviewer: str, *, limit: int) -> list[Verdict]:
+    """Those that `reviewer` looks at, and the next that nobody does: two reviewers never get the same."""
+    values = {"reviewer": reviewer, "limit": limit, "seconds": CLAIM_SECONDS}
+    with transaction(services.engine) as connection:
+        connection.execute(_TAKE, values)
+        return [verdict(row) for row in connection.execute(_TAKEN, values)]
+
+
+def count(connection: Connection) -> int:
+    """How many wait."""
+    return connection.scalar(text("select count(*) from verdicts where review_since is not null")) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Verdicts since midnight UTC by state, how many things wait for a person, and how long the oldest has."""
+
+    verdicts: dict[str, int]
+    waiting: int
+    oldest_seconds: float
+
+
+def figures(connection: Connection) -> Figures:
+    """For metrics and the alert."""
+    made = {state.value: 0 for state in State if state is not State.WAITING}
+    made |= {row.state: row.n for row in connection.execute(_MADE)}
+    row = connection.execute(_OLDEST).one()
+    return Figures(made, row.waiting, float(row.seconds or 0))
+
+
+def others(connection: Connection, one: Verdict, *, limit: int) -> list[Verdict]:
+    """Further things of the same user, the newest first."""
+    values = {"user": one.user_id, "id": one.id, "limit": limit}
+    return [verdict(row) for row in connection.execute(_OTHERS, values)] if one.user_id is not None else []
+
+
+def ensure(services: Services, subject: Subject, item: int) -> None:
+    """Give a thing that nobody asked about a row, so that it can be decided on or reported.
+
+    Raises:
+        NotFound, Deleted: it is not there.
+    """
+    with transaction(services.engine) as connection:
+        if verdicts.find(connection, subject.name, item) is not None:
+            return
+        user_id, sha256 = subject.facts(connection, item)
+    sha256 = sha256 or digest_of(subject.content(services, item))
+    with transaction(services.engine) as connection:
+        verdicts.add(services, connection, subject, item, user_id=user_id, sha256=sha256)
+
+
+def decide(services: Services, subject: Subject, item: int, *, approve: bool, why: str, who: str) -> Verdict:
+    """Approve or reject a thing, and with it all things of the same bytes that nobody decided on. The same decision
+    twice is one; another one later counts.
+
+    Raises:
+        NotFound, Deleted: it is not there.
+        Purged: it was rejected, and is gone for good.
+    """
+    ensure(services, subject, item)
+    with transaction(services.engine) as connection:
+        found = verdicts.find(connection, subject.name, item, lock=True)
+        assert found is not None  # noqa: S101 - as ensured
+        wanted = State.APPROVED if approve else State.REJECTED
+        if found.by_person and found.state is wanted:
+            return found
+        if approve and found.state is State.REJECTED:
+            _restore(services, connection, subject, item)
+        verdicts.decide_row(connection, found.id, approved=approve, who=who, why=why)
+        verdicts.settle(services, connection, subject, item, approved=approve, who=who, why=why)
+        values = {"id": found.id, "approved": approve, "what": subject.what(item), "why": why, "who": who}
+        connection.execute(_REMEMBER, values)
+        audit.note(
+            before={"state": found.state.value},
+            after={"state": wanted.value, "reason": why},
+            subject=subject.what(item),
+        )
+        same = [verdict(row) for row in connection.execute(_SAME, {"id": found.id})]
+        for one in same:
+            other, words = subject_of(one.kind), f"Its bytes are those of {subject.what(item)}. {why}".strip()
+            verdicts.decide_row(connection, one.id, approved=approve, who=who, why=words)
+            verdicts.settle(services, connection, other, one.item, approved=approve, who=who, why=words)
+        decided = verdicts.find(connection, subject.name, item)
+        assert decided is not None  # noqa: S101 - its row is locked
+        return decided
+
+
+def _restore(services: Services, connection: Connection, subject: Subject, item: int) -> None:
+    """Take what was rejected out of the trash. What its owner deleted as well stays deleted."""
+    deletion = deletions.find(connection, subject.what(item), lock=True)
+    if deletion is None or not deletion.why.startswith(verdicts.REJECTED):
+        return
+    deletions.remove(connection, services.claims, subject.what(item))
+    if subject.kind.resume is not None:
+        subject.kind.resume(services, connection, deletion)
+
+
+_WAITING = text(f"""
+    select {COLUMNS} from verdicts v where review_since is not null and id > :after
+    and (claimed_until is null or claimed_until < now()) order by id limit :limit
+""")
+
+_TAKE = text("""
+    with room as (
+        select :limit - count(*) as free from verdicts
+        where claimed_by = :reviewer and claimed_until > now() and review_since is not null
+    ), next as (
+        select id from verdicts where review_since is not null and (claimed_until is null or claimed_until < now())
+        order by review_since, id limit (select greatest(free, 0) from room) for update skip locked
+    )
+    update verdicts v set claimed_by = :reviewer, claimed_until = now() + make_interval(secs => :seconds)
+    from next where v.id = next.id
+""")
+
+_TAKEN = text(f"""
+    select {COLUMNS} from verdicts v where claimed_by = :reviewer and claimed_until > now()
+    and review_since is not null order by review_since, id
+""")
+
+_MADE = text("""
+    select state, count(*) as n from verdicts
+    where decided_at >= date_trunc('day', now(), 'UTC') and state <> 'waiting' group by state
+""")
+
+_OLDEST = text("""
+    select count(*) as waiting, extract(epoch from now() - min(review_since)) as seconds
+    from verdicts where review_since is not null
+""")
+
+_OTHERS = text(f"""
+    select {COLUMNS} from verdicts v where user_id = :user and id <> :id
+    and not exists (select from deletions d where d.kind = v.kind and d.item = v.item) order by id desc limit :limit
+""")
+
+_REMEMBER = text("""
+    insert into decisions (digest, approved, what, reason, decided_by)
+    select digest, :approved, :what, :why, :who from verdicts where id = :id
+    on conflict (digest) do update set approved = excluded.approved, what = excluded.what, reason = excluded.reason,
+        decided_by = excluded.decided_by, decided_at = now()
+""")
+
+_SAME = text(f"""
+    select {COLUMNS} from verdicts v where digest = (select digest from verdicts where id = :id) and id <> :id
+    and not by_person order by id for update
+""")

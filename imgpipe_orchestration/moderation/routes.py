@@ -1,0 +1,172 @@
+"""HTTP routes of moderation: the review list, decisions, and reports of the public."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
+from sqlalchemy import text
+
+from imgpipe_orchestration.errors import NotFound, Retryable
+from imgpipe_orchestration.kinds import subject_of
+from imgpipe_orchestration.moderation import reports, review
+from imgpipe_orchestration.moderation.verdicts import Verdict
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed, user_id
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import RowId
+
+router = APIRouter(tags=["moderation"])
+
+REPORTS_A_MINUTE = 20
+"""Reports that one address may send in a minute."""
+
+
+class TooManyReports(Retryable):
+    """This address reports more than anybody looks at."""
+
+    status = 429
+    title = "Too many requests"
+    report = False
+
+
+class VerdictAnswer(BaseModel):
+    """What a model or a person said of one image."""
+
+    state: Literal["clear", "flagged", "held", "approved", "rejected"]
+    provider: str | None
+    model: str | None
+    scores: dict[str, float]
+    categories: list[str] = Field(description="Those whose score reaches its threshold.")
+    decided_by: str | None
+    decided_at: datetime | None
+    reason: str | None
+
+
+class Waiting(BaseModel):
+    """One entry of the review list. `id` is the media id, or the id of a listing's image."""
+
+    kind: str
+    id: str
+    user_id: int | None
+    reports: int
+    waiting_since: datetime
+    verdict: VerdictAnswer
+
+
+class ReviewList(BaseModel):
+    items: list[Waiting]
+    next: int | None = Field(description="Pass it as `cursor` to get the page that follows.")
+
+
+class Decision(BaseModel):
+    decision: Literal["approve", "reject"]
+    reason: str = Field("", max_length=500)
+
+
+class DecisionAnswer(BaseModel):
+    kind: str
+    id: str
+    verdict: VerdictAnswer
+
+
+class Report(BaseModel):
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class ReportAnswer(BaseModel):
+    success: bool = True
+    counted: bool = Field(description="False: you, or somebody at your address, reported it before.")
+
+
+@router.get("/api/moderation/queue", dependencies=[Depends(allowed), *KNOWN_ONLY])
+def queue(
+    services: ServicesDep, cursor: RowId | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> ReviewList:
+    """What waits for a person, without what others are looking at on the page."""
+    with transaction(services.engine) as connection:
+        found = review.waiting(connection, after=cursor or 0, limit=limit)
+    items = [
+        Waiting(
+            kind=one.kind,
+            id=_name(services, one.kind, one.item),
+            user_id=one.user_id,
+            reports=one.reports,
+            waiting_since=one.review_since or datetime.min,
+            verdict=_answer(one),
+        )
+        for one in found
+    ]
+    return ReviewList(items=items, next=found[-1].id if len(found) == limit else None)
+
+
+@router.post("/api/moderation/{media_id}")
+async def decide(
+    media_id: RowId, wanted: Decision, request: Request, services: ServicesDep, caller: Allowed
+) -> DecisionAnswer:
+    """Approve an image, or reject it into the trash. A decision made twice is one."""
+    found = await run_in_threadpool(_decide, services, "media", media_id, wanted, caller.name)
+    request.app.state.hot.forget(media_id)  # before the answer, so that the next request sees it
+    return DecisionAnswer(kind="media", id=str(media_id), verdict=_answer(found))
+
+
+@router.post("/api/moderation/listings/{image_id}")
+def decide_listing(image_id: UUID, wanted: Decision, services: ServicesDep, caller: Allowed) -> DecisionAnswer:
+    """The same for a listing's image, by the `id` of the upload's answer."""
+    with transaction(services.engine) as connection:
+        number = connection.scalar(text("select id from image_queue where public_id = :id"), {"id": image_id})
+    if number is None:
+        raise NotFound(f"There is no listing image {image_id}.")
+    found = _decide(services, "listings", number, wanted, caller.name)
+    return DecisionAnswer(kind="listings", id=str(image_id), verdict=_answer(found))
+
+
+@router.post("/api/moderation/{kind}/{item}")
+def decide_other(
+    kind: Literal["briefs", "avatars"], item: RowId, wanted: Decision, services: ServicesDep, caller: Allowed
+) -> DecisionAnswer:
+    """The same for a brief or a picture of the avatars, by its `id` in the review list."""
+    found = _decide(services, kind, item, wanted, caller.name)
+    return DecisionAnswer(kind=kind, id=str(item), verdict=_answer(found))
+
+
+@router.post("/api/media/{media_id}/report", status_code=202)
+async def report(
+    media_id: RowId, body: Report, request: Request, services: ServicesDep, credentials: Credentials
+) -> ReportAnswer:
+    """Report an image. Anybody may, once for each user or address; after REPORTS_TO_HOLD it is held back."""
+    user = user_id(request, credentials, services) if credentials else None
+    address = request.client.host if request.client else ""
+    rate = request.app.state.report_rate
+    if seconds := rate.wait(address):
+        raise TooManyReports("Your address reports too many images; wait.", retry_after=seconds)
+    rate.count(address)
+    reporter = f"address {address}" if user is None else f"user {user}"
+    found = await run_in_threadpool(
+        reports.report, services, subject_of("media"), media_id, reporter=reporter, why=body.reason
+    )
+    if found.held:
+        request.app.state.hot.forget(media_id)
+    return ReportAnswer(counted=found.counted)
+
+
+def _decide(services: Services, kind: str, item: int, wanted: Decision, who: str) -> Verdict:
+    approve = wanted.decision == "approve"
+    return review.decide(services, subject_of(kind), item, approve=approve, why=wanted.reason, who=who)
+
+
+def _answer(found: Verdict) -> VerdictAnswer:
+    values: dict[str, Any] = found.shown() or {}
+    return VerdictAnswer(**values)
+
+
+def _name(services: Services, kind: str, item: int) -> str:
+    if kind != "listings":
+        return str(item)
+    with transaction(services.engine) as connection:
+        return str(connection.scalar(text("select public_id from image_queue where id = :id"), {"id": item}))

@@ -1,0 +1,262 @@
+"""The rows of verdicts: asking for one, writing it down, and holding the thing back meanwhile.
+
+(none) ──ask──► waiting ──judged──► clear | flagged | held ──a person──► approved | rejected
+                   └── the same bytes were decided on before ──────────────────▲
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.lifecycle import cdn, trash
+from imgpipe_orchestration.moderation import model
+from imgpipe_orchestration.moderation.model import State
+from imgpipe_orchestration.moderation.subjects import Subject
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage import queues as types
+from imgpipe_orchestration.storage.claims import Item, Queue
+
+REPORTS = "reports"
+"""Who decided that something is held that people reported."""
+REJECTED = "rejected"
+"""How the reason begins for which something rejected is in the trash."""
+SOON = 20.0
+"""Seconds before the queue's own run takes up what the run that asked is judging at that moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One row of `verdicts`."""
+
+    id: int
+    kind: str
+    item: int
+    user_id: int | None
+    state: State
+    holding: bool
+    by_person: bool
+    provider: str | None
+    model: str | None
+    scores: dict[str, float]
+    categories: list[str]
+    decided_by: str | None
+    decided_at: datetime | None
+    reason: str | None
+    reports: int
+    review_since: datetime | None
+
+    def shown(self) -> dict[str, Any] | None:
+        """The verdict for callbacks and analyses; None while there is none."""
+        if self.state is State.WAITING and not self.holding:
+            return None
+        return {
+            "state": "held" if self.state is State.WAITING else self.state.value,
+            "provider": self.provider,
+            "model": self.model,
+            "scores": self.scores,
+            "categories": self.categories,
+            "decided_by": self.decided_by,
+            "decided_at": self.decided_at.isoformat() if self.decided_at else None,
+            "reason": self.reason or ("It has not been judged yet." if self.state is State.WAITING else None),
+        }
+
+
+COLUMNS = ", ".join(f"v.{name}" for name in Verdict.__slots__)
+
+
+def verdict(row: Sequence[Any]) -> Verdict:
+    """A row of COLUMNS."""
+    values = dict(zip(Verdict.__slots__, row, strict=True))
+    return Verdict(**{**values, "state": State(values["state"])})
+
+
+def _follow(connection: Connection, ids: Sequence[int], state: types.State, error: str | None) -> None:
+    """What cannot be judged stays as it is: what is held waits for a person, and is asked for again."""
+    if error is not None:
+        connection.execute(_NOT_JUDGED, {"ids": list(ids), "error": error})
+
+
+JUDGE = Queue("moderation", max_attempts=1000, mirror=_follow)
+"""What is to be judged; item ids are those of `verdicts`. A provider may be away for days."""
+
+
+def find(connection: Connection, kind: str, item: int, *, lock: bool = False) -> Verdict | None:
+    """The verdict on a thing; with `lock` it stays as it is until the transaction ends."""
+    query = f"select {COLUMNS} from verdicts v where kind = :kind and item = :item {'for update' if lock else ''}"
+    row = connection.execute(text(query), {"kind": kind, "item": item}).one_or_none()
+    return None if row is None else verdict(row)
+
+
+def shown(connection: Connection, kind: str, item: int) -> dict[str, Any] | None:
+    """The verdict on a thing for callbacks and analyses."""
+    found = find(connection, kind, item)
+    return None if found is None else found.shown()
+
+
+def ask(
+    services: Services,
+    connection: Connection,
+    subject: Subject,
+    item: int,
+    *,
+    user_id: int | None,
+    sha256: str,
+    holding: bool | None = None,
+) -> int | None:
+    """Ask for a verdict, once; takes over what a person decided of the same bytes. Do this last in a transaction.
+
+    Args:
+        holding: whether it is held back until its verdict; by default as MODERATION says.
+
+    Returns:
+        the id of the verdict that is to be judged now, or None.
+    """
+    mode = services.settings.moderation
+    if mode == "off":
+        return None
+    holding = mode == "hold" if holding is None else holding
+    number = add(services, connection, subject, item, user_id=user_id, sha256=sha256, holding=holding)
+    if number is None:
+        waiting: int | None = connection.scalar(_WAITING, {"kind": subject.name, "item": item})
+        return waiting
+    decided = connection.execute(_DECIDED, {"id": number}).one_or_none()
+    if decided is not None:
+        _take_over(services, connection, subject, item, number, decided)
+        return None
+    if holding:
+        hold(services, connection, subject, item, held=True)
+    if model.provider_of(services.settings) == "none":
+        if holding:
+            connection.execute(_NOT_JUDGED, {"ids": [number], "error": "Nobody judges here: a person decides."})
+        return None
+    services.claims.enqueue(connection, JUDGE, [Item(number, "" if user_id is None else str(user_id))], delay=SOON)
+    return number
+
+
+def add(
+    services: Services,
+    connection: Connection,
+    subject: Subject,
+    item: int,
+    *,
+    user_id: int | None,
+    sha256: str,
+    holding: bool = False,
+) -> int | None:
+    """The row of a thing that has none; returns its id, or None where it has one."""
+    digest = deletions.digest(services.settings.secret_key, f"bytes {sha256}")
+    values = {"kind": subject.name, "item": item, "user_id": user_id, "digest": digest, "holding": holding}
+    number: int | None = connection.scalar(_ASK, values)
+    return number
+
+
+def _take_over(
+    services: Services, connection: Connection, subject: Subject, item: int, number: int, decided: Any
+) -> None:
+    words = f"Its bytes are those of {decided.what}. {decided.reason}".strip()
+    decide_row(connection, number, approved=decided.approved, who=decided.decided_by, why=words)
+    settle(services, connection, subject, item, approved=decided.approved, who=decided.decided_by, why=words)
+
+
+def decide_row(connection: Connection, number: int, *, approved: bool, who: str, why: str) -> None:
+    """Write down what a person decided."""
+    state = State.APPROVED if approved else State.REJECTED
+    connection.execute(_DECIDE, {"id": number, "state": state.value, "who": who, "why": why or None})
+
+
+def settle(
+    services: Services, connection: Connection, subject: Subject, item: int, *, approved: bool, who: str, why: str
+) -> None:
+    """Show a thing that was approved. Hold back and trash one that was rejected: taken out of the trash by its owner,
+    it is still held."""
+    hold(services, connection, subject, item, held=not approved)
+    if not approved and subject.table and not deletions.is_deleted(connection, subject.what(item)):
+        subject.rejected(services, connection, item)
+        days, words = services.settings.trash_days, f"{REJECTED}: {why}" if why else REJECTED
+        trash.put(services, connection, subject.kind, [item], who=who, why=words, days=days)
+
+
+def hold(services: Services, connection: Connection, subject: Subject, item: int, *, held: bool) -> None:
+    """Hold a thing back, or show it; gateways learn of it as they do of a deletion."""
+    if not subject.table:
+        return
+    query = text(f"update {subject.table} set held = :held where id = :id and held <> :held")
+    if connection.execute(query, {"id": item, "held": held}).rowcount and held and subject.kind.tag:
+        cdn.order(services, connection, [f"{subject.kind.tag}{item}"])
+
+
+def judged(
+    services: Services,
+    connection: Connection,
+    subject: Subject,
+    found: Verdict,
+    *,
+    provider: str,
+    answered_by: str,
+    scores: Mapping[str, float],
+) -> State:
+    """Write down what a model found. What a person decided, or reports hold, it only adds its scores to."""
+    categories = model.over(services.settings, scores)
+    values = {"id": found.id, "provider": provider, "model": answered_by, "scores": json.dumps(dict(scores))}
+    row = connection.execute(_SCORED, {**values, "categories": categories}).one_or_none()
+    if row is None or row.by_person or row.decided_by == REPORTS:
+        return found.state
+    holding = services.settings.moderation == "hold" and bool(categories)
+    state = State.CLEAR if not categories else State.HELD if holding else State.FLAGGED
+    why = ", ".join(f"{name} {scores[name]:.2f}" for name in categories) or None
+    connection.execute(_JUDGED, {"id": found.id, "state": state.value, "holding": holding, "who": provider, "why": why})
+    hold(services, connection, subject, found.item, held=holding)
+    return state
+
+
+def forget(connection: Connection, kind: str, ids: Sequence[int]) -> None:
+    """Remove the verdicts on purged things, and the reports. What people decided of the bytes stays."""
+    values = {"kind": kind, "ids": list(ids)}
+    numbers = list(connection.scalars(_FORGET, values))
+    deletions.forget_work(connection, [JUDGE.name], numbers)
+    connection.execute(text("delete from reports where kind = :kind and item = any(:ids)"), values)
+
+
+_ASK = text("""
+    insert into verdicts (kind, item, user_id, digest, holding) values (:kind, :item, :user_id, :digest, :holding)
+    on conflict (kind, item) do nothing returning id
+""")
+
+_WAITING = text("select id from verdicts where kind = :kind and item = :item and state = 'waiting'")
+
+_DECIDED = text("""
+    select d.approved, d.what, d.reason, d.decided_by from decisions d join verdicts v using (digest) where v.id = :id
+""")
+
+_NOT_JUDGED = text("""
+    update verdicts set reason = :error, state = case when holding then 'held' else state end,
+        review_since = case when holding then coalesce(review_since, now()) end, moved_at = now()
+    where id = any(:ids) and not by_person and decided_by is null
+""")
+
+_DECIDE = text("""
+    update verdicts set state = :state, by_person = true, holding = :state = 'rejected', decided_by = :who,
+        decided_at = now(), reason = :why, review_since = null, claimed_by = null, claimed_until = null,
+        moved_at = now()
+    where id = :id
+""")
+
+_SCORED = text("""
+    update verdicts set provider = :provider, model = :model, scores = cast(:scores as jsonb), categories = :categories
+    where id = :id returning by_person, decided_by
+""")
+
+_JUDGED = text("""
+    update verdicts set state = :state, holding = :holding, decided_by = :who, decided_at = now(), reason = :why,
+        review_since = case when :state <> 'clear' then coalesce(review_since, now()) end, moved_at = now()
+    where id = :id
+""")
+
+_FORGET = text("delete from verdicts where kind = :kind and item = any(:ids) returning id")

@@ -1,0 +1,138 @@
+"""With MODERATION=hold nothing of an image leaves before its verdict, by no way and after no crash."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from imgpipe_orchestration.kinds import subject_of
+from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict
+
+DOUBTFUL = "sexual=0.91,violence=0.1"
+
+
+def test_a_clear_image_is_shown_with_its_verdict_and_a_doubtful_one_waits_for_a_person(holding: Gateway) -> None:
+    clear, doubtful = send(holding, picture(seed=1)), send(holding, saying(DOUBTFUL, seed=2), user=OTHER)
+    assert clear.shown() == {}
+    process(holding)
+    assert len(clear.shown()) > 4
+    assert clear.shown()[clear.listing] == 200
+    assert doubtful.shown() == {}
+    found = verdict(holding, clear.media_id)
+    assert (found["state"], found["provider"], found["model"]) == ("clear", "openai", "omni-moderation-latest-standin")
+    found = verdict(holding, doubtful.media_id)
+    assert (found["state"], found["categories"], found["scores"]["sexual"]) == ("held", ["sexual"], 0.91)
+    with transaction(holding.services.engine) as connection:
+        row = verdicts.find(connection, "media", doubtful.media_id)
+    assert row is not None
+    assert row.review_since is not None
+
+
+def test_google_judges_with_the_answer_that_the_analysis_bought(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    gateway = make_gateway(**standins.seeing, moderation="hold", moderation_provider="google")
+    sent = send(gateway, saying("adult=1", seed=3))
+    process(gateway)
+    found = verdict(gateway, sent.media_id)
+    assert (found["state"], found["provider"], found["categories"]) == ("held", "google", ["adult"])
+    assert sent.shown() == {}
+    assert len(standins.calls("google", "annotate")) == 1
+    assert standins.calls("openai", "moderations") == []
+
+
+def test_flag_shows_what_is_doubtful_and_off_asks_nobody(
+    flagging: Gateway, make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    sent = send(flagging, saying(DOUBTFUL, seed=4))
+    process(flagging)
+    assert verdict(flagging, sent.media_id)["state"] == "flagged"
+    assert sent.shown()[f"/serve/{sent.media_id}"] == 200
+    asked = len(standins.calls("openai", "moderations"))
+    off = make_gateway(**standins.seeing, moderation="off")
+    sent = send(off, saying(DOUBTFUL, seed=5))
+    process(off)
+    assert verdict(off, sent.media_id) is None
+    assert len(standins.calls("openai", "moderations")) == asked
+    assert sent.shown()[f"/serve/{sent.media_id}"] == 200
+
+
+def test_while_the_provider_is_away_the_image_is_held_with_the_reason_and_asked_for_again(
+    holding: Gateway, standins: StandInAccess
+) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    sent = send(holding, picture(seed=6))
+    process(holding)
+    assert sent.shown() == {}
+    found = verdict(holding, sent.media_id)
+    assert found["state"] == "held"
+    assert "OpenAI" in found["reason"]
+    standins.admin("DELETE", "faults")
+    process(holding, "run-2")
+    assert verdict(holding, sent.media_id)["state"] == "clear"
+    assert f"/serve/{sent.media_id}" in sent.shown()
+
+
+def test_a_held_image_leaves_the_cache_of_every_gateway(holding: Gateway, make_gateway: Callable[..., Gateway]) -> None:
+    sent = send(holding, picture(seed=7))
+    process(holding)
+    other, path = make_gateway(moderation="hold"), f"/serve/{sent.media_id}"
+    assert [gateway.get(path).status_code for gateway in (holding, other, other)] == [200, 200, 200]
+    with transaction(holding.services.engine) as connection:
+        verdicts.hold(holding.services, connection, subject_of("media"), sent.media_id, held=True)
+    end = time.monotonic() + 6
+    while {gateway.get(path).status_code for gateway in (holding, other)} != {403}:
+        assert time.monotonic() < end, "still shown after six seconds"
+
+
+def test_a_presigned_upload_cannot_be_read_back(holding: Gateway) -> None:
+    data = picture(seed=8)
+    wanted = {"kind": "product_image", "content_type": "image/jpeg", "size": len(data), "name": "a.jpg"}
+    headers = holding.as_user(USER)
+    url = f"{holding.url}/api/media/uploads"
+    presigned = holding.session.post(url, json=wanted, headers=headers, timeout=30).json()
+    requests.put(presigned["url"], data=data, headers=presigned["headers"], timeout=30).raise_for_status()
+    assert requests.get(presigned["url"], timeout=30).status_code in {400, 403, 405}
+    path = f"/api/media/uploads/{presigned['upload_id']}/commit"
+    accepted = holding.session.post(holding.url + path, headers=headers, timeout=30).json()
+    assert holding.get(accepted["image_path"]).status_code == 403
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_killed_between_any_two_steps_nothing_is_shown_before_its_verdict(
+    holding: Gateway, standins: StandInAccess
+) -> None:
+    """Nobody answers until the end, so whatever a worker left behind must be held; then everything is shown."""
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    sent = send(holding, picture(seed=9))
+    values = holding.settings.model_dump(mode="json")
+    environment = {name.upper(): str(value) for name, value in values.items() if isinstance(value, str | int | float)}
+    step = 0
+    while True:
+        step += 1
+        command = [sys.executable, "-m", "imgpipe_orchestration_tests.moderation.worker", f"killed-{step}", str(step)]
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert sent.shown() == {}, f"after a kill before commit {step}"
+        if done.returncode != -signal.SIGKILL:
+            assert done.stdout.strip().endswith("done"), done.stderr[-2000:]
+            break
+        holding.services.claims.release(f"killed-{step}")
+    assert step > 10
+    standins.admin("DELETE", "faults")
+    holding.services.ledger.resume()
+    process(holding)
+    assert len(sent.shown()) > 4
