@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Annotated
 from urllib.parse import quote
 
@@ -43,7 +44,7 @@ def sign_in(request: Request, services: ServicesDep, next: str = "/") -> Respons
     """Sends the browser to the provider."""
     url, started = provider(request, services).begin(sessions.safe_target(next))
     answer = RedirectResponse(url, 303, {"Cache-Control": "no-store"})
-    claims = {**started.kept(), "exp": int(time.time()) + STARTED_SECONDS}
+    claims = {**asdict(started), "exp": int(time.time()) + STARTED_SECONDS}
     answer.set_cookie(
         sessions.STARTED_COOKIE,
         jwt.encode(claims, sessions.key_for(services.settings, "sign-in"), algorithm="HS256"),

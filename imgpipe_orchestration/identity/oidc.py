@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -46,10 +46,6 @@ class Started:
     nonce: str
     verifier: str
     target: str
-
-    def kept(self) -> dict[str, str]:
-        """As the cookie's claims."""
-        return asdict(self)
 
 
 class Provider:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imgpipe_orchestration.errors import BadInput, Conflict
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
@@ -29,6 +30,7 @@ def set_focus(services: Services, media_id: int, box: Sequence[float] | None) ->
         media = store.media_file(connection, media_id)
         if media.recipe is None:
             raise Conflict(f"Media {media_id} has no variants yet; it is {media.status}.")
+        audit.note(before={"focus": media.focus}, after={"focus": box})
         store.set_focus(connection, media_id, box)
         item = Item(media_id, str(media.user_id), media.upload_day.isoformat())
         services.claims.enqueue(connection, store.REMAKE_VARIANTS, [item], again=True)

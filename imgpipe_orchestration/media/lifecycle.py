@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.identity.model import Caller
+from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
 from imgpipe_orchestration.media import direct_uploads, garbage, model, pending, registering, store
 from imgpipe_orchestration.media.analyses import public_analysis
@@ -138,6 +140,27 @@ def _exported(connection: Connection, row: RowMapping) -> Exported:
     }
     name = row["original_name"] or f"{row['id']}.{row['image_path'].rpartition('.')[2]}"
     return Exported(record, name, row["bulk_path"] or row["image_path"].lstrip("/"))
+
+
+def owned(connection: Connection, media_id: int, caller: Caller) -> store.MediaFile:
+    """An image that belongs to the caller, or any where the caller is no user.
+
+    Raises:
+        NotFound: there is no such image, or it is somebody else's.
+    """
+    media = store.media_file(connection, media_id)
+    if caller.user not in {None, media.user_id}:
+        raise NotFound(f"There is no media {media_id}.")
+    return media
+
+
+def set_private(services: Services, media_id: int, caller: Caller, *, private: bool) -> str:
+    """Keep an image private, or show it to everybody; returns which. A CDN is told."""
+    with transaction(services.engine) as connection:
+        owned(connection, media_id, caller)
+        store.set_private(connection, media_id, private=private)
+        cdn.order(services, connection, [f"{MEDIA.tag}{media_id}"])
+    return "private" if private else "public"
 
 
 def register_now(services: Services, pending_id: int, *, user: int | None) -> int | None:

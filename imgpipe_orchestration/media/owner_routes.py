@@ -9,10 +9,9 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, Field
 
-from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import Format
-from imgpipe_orchestration.lifecycle import cdn
-from imgpipe_orchestration.media import direct_uploads, store
+from imgpipe_orchestration.media import direct_uploads, lifecycle
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
@@ -40,16 +39,9 @@ WEEK = 7 * 24 * 3600
 
 
 def owned(media_id: RowId, caller: Allowed, services: ServicesDep) -> MediaFile:
-    """The image, for its owner's token, MEDIA_API_KEY or an operator.
-
-    Raises:
-        NotFound: there is no such image, or it is somebody else's.
-    """
+    """The image, for its owner's token, MEDIA_API_KEY or an operator."""
     with transaction(services.engine) as connection:
-        media = store.media_file(connection, media_id)
-    if caller.user not in {None, media.user_id}:
-        raise NotFound(f"There is no media {media_id}.")
-    return media
+        return lifecycle.owned(connection, media_id, caller)
 
 
 Owned = Annotated[MediaFile, Depends(owned)]
@@ -65,18 +57,15 @@ class PrivacyAnswer(Privacy):
 
 
 @router.put("/{media_id}/privacy")
-async def set_privacy(request: Request, media: Owned, wish: Privacy, services: ServicesDep) -> PrivacyAnswer:
+async def set_privacy(
+    request: Request, media_id: RowId, wish: Privacy, services: ServicesDep, caller: Allowed
+) -> PrivacyAnswer:
     """Keep an image private, or show it to everybody. At once here, and in other gateways as soon as the database has
     told them; what browsers and CDNs have kept of a public image they keep for as long as they were told."""
-
-    def decide() -> None:
-        with transaction(services.engine) as connection:
-            store.set_private(connection, media.id, private=wish.private)
-            cdn.order(services, connection, [f"media-{media.id}"])
-
-    await run_in_threadpool(decide)
-    request.app.state.hot.forget(media.id)  # before the answer, so that the next request sees the change
-    return PrivacyAnswer(media_id=str(media.id), private=wish.private)
+    audit.note(after={"private": wish.private})
+    await run_in_threadpool(lifecycle.set_private, services, media_id, caller, private=wish.private)
+    request.app.state.hot.forget(media_id)  # before the answer, so that the next request sees the change
+    return PrivacyAnswer(media_id=str(media_id), private=wish.private)
 
 
 class Signing(BaseModel):

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from imgpipe_orchestration.errors import BadInput, ImgpipeError, NotFound
+from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller
-from imgpipe_orchestration.lifecycle import cdn, trash
+from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.media import lifecycle, store
 from imgpipe_orchestration.media.lifecycle import MEDIA
@@ -89,15 +89,8 @@ def restore(services: Services, media_id: int, caller: Caller) -> str:
 
 def _state(services: Services, media_id: int, caller: Caller) -> str:
     with transaction(services.engine) as connection:
-        media = _owned(connection, media_id, caller)
+        media = lifecycle.owned(connection, media_id, caller)
     return "ready" if media.recipe is not None else media.status.value
-
-
-def _owned(connection: Connection, media_id: int, caller: Caller) -> store.MediaFile:
-    media = store.media_file(connection, media_id)
-    if caller.user not in {None, media.user_id}:
-        raise NotFound(f"There is no media {media_id}.")
-    return media
 
 
 @router.get("", dependencies=[Depends(allowed), *KNOWN_ONLY])
@@ -188,16 +181,9 @@ def originals(services: Services, ids: list[int], caller: Caller) -> Iterator[tu
     return iter(found)
 
 
-def _set_private(services: Services, media_id: int, caller: Caller, *, private: bool) -> str:
-    with transaction(services.engine) as connection:
-        _owned(connection, media_id, caller)
-        store.set_private(connection, media_id, private=private)
-        cdn.order(services, connection, [f"{MEDIA.tag}{media_id}"])
-    return "private" if private else "public"
-
-
 def _requeue(services: Services, media_id: int, caller: Caller) -> str:
-    _state(services, media_id, caller)
+    if caller.user is not None:
+        raise Forbidden("This needs the role operator.")
     if not services.claims.requeue(store.MEDIA, [media_id]):
         raise BadInput(f"Media {media_id} has not failed; there is nothing to requeue.")
     return "waiting"
@@ -208,8 +194,8 @@ _ACTIONS: dict[str, Callable[[Services, int, Caller], str]] = {
     "purge": lambda services, media_id, caller: delete(services, media_id, caller, purge=True).state,
     "restore": restore,
     "requeue": _requeue,
-    "private": lambda services, media_id, caller: _set_private(services, media_id, caller, private=True),
-    "public": lambda services, media_id, caller: _set_private(services, media_id, caller, private=False),
+    "private": lambda services, media_id, caller: lifecycle.set_private(services, media_id, caller, private=True),
+    "public": lambda services, media_id, caller: lifecycle.set_private(services, media_id, caller, private=False),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from imgpipe_orchestration.errors import LeaseLost
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.lifecycle import sweep
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.storage.deletions import PURGES
@@ -253,6 +254,12 @@ def test_many_are_dealt_with_one_by_one(gateway: Gateway) -> None:
     assert gateway.get(f"/serve/{mine}").status_code == 403
     zipped = call(gateway, "POST", "/api/media/bulk", json={**ids, "action": "download"})
     assert zipped.headers["Content-Type"] == "application/zip" and zipped.content[:2] == b"PK"
+    refused = call(gateway, "POST", "/api/media/bulk", USER, json={"ids": [mine], "action": "requeue"}).json()[
+        "results"
+    ]
+    assert [one["code"] for one in refused] == ["forbidden"]
+    row = audit.page(gateway.services.engine, limit=1, action="private")[0]
+    assert (row["who"], row["after"]) == ("ADMIN_API_KEY", {"media": ids["ids"]})
     too_many = call(gateway, "POST", "/api/media/bulk", json={"ids": list(range(1, 1002)), "action": "delete"})
     assert too_many.status_code == 422
 

@@ -11,6 +11,7 @@ from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.listings import browse, uploads
 from imgpipe_orchestration.listings.model import JOB_ID, MOST_TITLE
 from imgpipe_orchestration.listings.routes import sent
@@ -67,6 +68,7 @@ def upload(
 @router.post("/listings/job", response_class=Response)
 def switch(services: ServicesDep, _: Acting, on: Annotated[bool, Form()]) -> Response:
     """Start or stop the work on the queue."""
+    audit.note(after={"on": on})
     with transaction(services.engine) as connection:
         job_definitions.switch(connection, JOB_ID, on=on)
     if on:
