@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.imaging.workshop import Workshop
     from imgpipe_orchestration.partners.cdn import Cdn
+    from imgpipe_orchestration.partners.clients import Clients
     from imgpipe_orchestration.partners.fetch import Fetcher
     from imgpipe_orchestration.partners.flowise import Flowise
     from imgpipe_orchestration.partners.google_vision import GoogleVision
     from imgpipe_orchestration.partners.main_api import MainApi
+    from imgpipe_orchestration.partners.models import Models
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.partners.openai_moderation import Moderator
     from imgpipe_orchestration.storage.documents import Documents
@@ -190,39 +192,44 @@ class Services:
         return Cdn.from_settings(self.settings)
 
     @made_once
-    def openai(self) -> OpenAIClient | None:
-        """OpenAI, or None when no key is configured."""
-        from imgpipe_orchestration.partners.openai import OpenAIClient
+    def models(self) -> Models:
+        """The providers and models that answer each task."""
+        from imgpipe_orchestration.partners.models import Models
 
-        return OpenAIClient.from_settings(self.settings)
+        found = Models(self.settings)
+        know([found.key(name) for name in found.providers])
+        return found
 
     @made_once
     def moderator(self) -> Moderator | None:
         """OpenAI's moderation endpoint, or None when no key is configured."""
         from imgpipe_orchestration.partners.openai_moderation import Moderator
 
-        return Moderator.from_settings(self.settings, timeout=min(10.0, self.settings.partner_timeout_seconds))
+        s = self.settings
+        if not s.openai_api_key:
+            return None
+        seconds = min(10.0, s.partner_timeout_seconds)
+        return Moderator(s.openai_api_key, base_url=s.openai_base_url, timeout=seconds)
 
     @made_once
-    def openai_images(self) -> OpenAIClient | None:
-        """OpenAI with the longer timeout of image generation; None when no key is configured."""
-        from imgpipe_orchestration.partners.openai import OpenAIClient
+    def _clients(self) -> Clients:
+        from imgpipe_orchestration.partners.clients import Clients
 
-        return OpenAIClient.from_settings(self.settings, timeout=IMAGE_SECONDS, fetcher=self.fetcher)
+        return Clients(self.models, self.settings)
 
-    @made_once
-    def flowise(self) -> Flowise | None:
-        """Flowise, or None when no address is configured."""
-        from imgpipe_orchestration.partners.flowise import Flowise
+    def openai(self, provider: str) -> OpenAIClient:
+        """The client of a provider with one of OpenAI's protocols."""
+        return self._clients.openai(provider)
 
-        return Flowise.from_settings(self.settings)
+    def openai_images(self, provider: str) -> OpenAIClient:
+        """The same, with the longer timeout of image generation."""
+        return self._clients.openai(provider, seconds=IMAGE_SECONDS, fetcher=self.fetcher)
 
-    @made_once
-    def google_vision(self) -> GoogleVision | None:
-        """Google Vision, or None when no key is configured."""
-        from imgpipe_orchestration.partners.google_vision import GoogleVision
+    def flowise(self, provider: str) -> Flowise:
+        return self._clients.flowise(provider)
 
-        return GoogleVision.from_settings(self.settings)
+    def google_vision(self, provider: str) -> GoogleVision:
+        return self._clients.google_vision(provider)
 
     @property
     def foreign_main_api(self) -> bool:
@@ -239,8 +246,7 @@ class Services:
     def close(self) -> None:
         """End the connections and processes that were opened."""
         self.close_workers()
-        partners = ("openai", "openai_images", "moderator", "flowise", "google_vision", "main_api", "fetcher", "cdn")
-        for name in (*partners, "documents"):
+        for name in ("_clients", "moderator", "main_api", "fetcher", "cdn", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, SpendingPaused, UnreadableAnswer
+from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading import png_chunks
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.partners.openai import Drawn, OpenAIClient
+from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.partners.openai import Drawn
 from imgpipe_orchestration.partners.usage import Usage, charged
 from imgpipe_orchestration.services import Services
 
@@ -53,48 +55,39 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, a
         SpendingPaused: no quota, no budget, or a key or model that OpenAI does not accept.
         PartnerUnavailable, RateLimited, BackendUnavailable: it may work later.
     """
-    client, settings, prompt = _client(services), services.settings, persona.image_prompt or ""
-    model, options = settings.openai_image_model, _options(services, BASE_SIZE)
-    call = PaidCall.of(
-        "openai", "images", model, inputs=[prompt], parameters={**options, **_identity(persona, persona.base_tries)}
-    )
+    prompt, options = persona.image_prompt or "", _options(services, BASE_SIZE)
+    parameters = {**options, **_identity(persona, persona.base_tries)}
 
-    def ask() -> Drawn:
-        drawn = client.generate_image(prompt, model=model, **options)
-        answered()
-        return drawn
+    def buy(choice: Choice) -> Answer:
+        def ask() -> Drawn:
+            drawn = services.openai_images(choice.provider).generate_image(prompt, model=choice.model, **options)
+            answered()
+            return drawn
 
-    return _buy(services, persona, call, "base", hand, ask)
+        call = PaidCall.of(choice.provider, "images", choice.model, inputs=[prompt], parameters=parameters)
+        return _buy(services, persona, call, "base", hand, ask)
+
+    return first_answer(services.models.choices("draw"), buy, task="draw")[1]
 
 
 def draw_grid(
     services: Services, persona: Persona, base: bytes, hand: dict[str, bytes], *, answered: Callable[[], None]
 ) -> Answer:
     """Buy the grid of the person on the selfie `base` (PNG); otherwise as `draw_base`."""
-    client, settings = _client(services), services.settings
-    model = settings.openai_image_model
     options = _options(services, GRID_SIZE)
+    parameters = {**options, **_identity(persona, persona.grid_tries)}
     prompt = GRID_PROMPT.format(style=persona.style, prompt=persona.image_prompt)
-    call = PaidCall.of(
-        "openai",
-        "edits",
-        model,
-        inputs=[prompt, base],
-        parameters={**options, **_identity(persona, persona.grid_tries)},
-    )
 
-    def ask() -> Drawn:
-        drawn = client.edit_image(base, prompt, model=model, **options)
-        answered()
-        return drawn
+    def buy(choice: Choice) -> Answer:
+        def ask() -> Drawn:
+            drawn = services.openai_images(choice.provider).edit_image(base, prompt, model=choice.model, **options)
+            answered()
+            return drawn
 
-    return _buy(services, persona, call, "grid", hand, ask)
+        call = PaidCall.of(choice.provider, "edits", choice.model, inputs=[prompt, base], parameters=parameters)
+        return _buy(services, persona, call, "grid", hand, ask)
 
-
-def _client(services: Services) -> OpenAIClient:
-    if services.openai_images is None:
-        raise SpendingPaused("OPENAI_API_KEY is not set, and nobody else draws: the pictures wait until it is")
-    return services.openai_images
+    return first_answer(services.models.choices("edit"), buy, task="edit")[1]
 
 
 def _options(services: Services, size: str) -> dict[str, str]:

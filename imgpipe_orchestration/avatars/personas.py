@@ -21,6 +21,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Question
+from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
     ImgpipeError,
@@ -29,11 +30,11 @@ from imgpipe_orchestration.errors import (
     PartnerStumbled,
     PartnerUnavailable,
     RateLimited,
-    SpendingPaused,
     TooLarge,
 )
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.flowise import Prediction
+from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -198,20 +199,21 @@ def _are_at_fault(services: Services, task: Task, errors: Sequence[tuple[Questio
 
 
 def _buy(services: Services, task: Task, question: Question) -> Answer:
-    flowise, flow = services.flowise, services.settings.flowise_persona_flow_id
-    if flowise is None:
-        raise SpendingPaused("FLOWISE_BASE_URL is not set, and nobody else invents people: the task waits until it is")
     # With sorted keys: jsonb does not keep the order, and the text is part of the call's key in the ledger.
     asked = json.dumps(question.asked, ensure_ascii=False, sort_keys=True)
-    call = PaidCall.of(
-        "flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": question.number}
-    )
+    buyer = Buyer("avatars", f"task_{task.id}", f"task_{task.id}")
+    parameters = {"task": task.id, "batch": question.number}
 
-    def purchase() -> Purchase:
-        prediction: Prediction[list[Any]] = flowise.predict(flow, asked, _Entries, rather=_People)
-        return Purchase(prediction.usage, value=prediction.answer)
+    def ask(choice: Choice) -> Answer:
+        def purchase() -> Purchase:
+            flowise = services.flowise(choice.provider)
+            prediction: Prediction[list[Any]] = flowise.predict(choice.model, asked, _Entries, rather=_People)
+            return Purchase(prediction.usage, value=prediction.answer)
 
-    return services.ledger.buy(call, purchase, buyer=Buyer("avatars", f"task_{task.id}", f"task_{task.id}"))
+        call = PaidCall.of(choice.provider, "personas", choice.model, inputs=[asked], parameters=parameters)
+        return services.ledger.buy(call, purchase, buyer=buyer)
+
+    return first_answer(services.models.choices("persona"), ask, task="persona")[1]
 
 
 def _keep(services: Services, claim: Claim, task: Task, question: Question, answer: Answer) -> int:

@@ -13,10 +13,12 @@ from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, p
 from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS, picture_number
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.billing.ledger import PaidCall, Purchase
-from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Retryable, SpendingPaused, TooLarge
+from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.ledger import Answer, PaidCall, Purchase
+from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Retryable, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation.judging import admit
+from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -132,25 +134,25 @@ def _load(services: Services, claim: Claim) -> Persona:
 
 def _prompt(place: _Place, persona: Persona) -> None:
     services = place.services
-    flowise, flow = services.flowise, services.settings.flowise_prompt_flow_id
-    if flowise is None:
-        raise SpendingPaused("FLOWISE_BASE_URL is not set, and nobody else writes prompts: they wait until it is")
     names = ("firstname", "lastname", "gender", "age", "nationality", "occupation", "bio", "appearance", "style")
     asked = {name: getattr(persona, name) for name in names}
-    call = PaidCall.of(
-        "flowise",
-        "prompt",
-        flow,
-        inputs=[f"{name}: {value}" for name, value in asked.items()],
-        parameters={"persona": persona.id},
-    )
 
-    def purchase() -> Purchase:
-        prediction = flowise.predict_text(flow, asked)
-        return Purchase(prediction.usage, value=prediction.answer)
+    def ask(choice: Choice) -> Answer:
+        def purchase() -> Purchase:
+            prediction = services.flowise(choice.provider).predict_text(choice.model, asked)
+            return Purchase(prediction.usage, value=prediction.answer)
+
+        call = PaidCall.of(
+            choice.provider,
+            "prompt",
+            choice.model,
+            inputs=[f"{name}: {value}" for name, value in asked.items()],
+            parameters={"persona": persona.id},
+        )
+        return services.ledger.buy(call, purchase, buyer=buyer_of(persona))
 
     with turn(place.lanes, place.lanes.flowise, services, place.claim):
-        answer = place.services.ledger.buy(call, purchase, buyer=buyer_of(persona))
+        _, answer = first_answer(services.models.choices("prompt"), ask, task="prompt")
     place.commit(Step.PROMPT, cost=answer.cost_usd, image_prompt=answer.value)
 
 

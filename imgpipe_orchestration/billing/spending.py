@@ -87,12 +87,12 @@ def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, 
 
 
 def standins(connection: Connection, pipeline: str, item: str) -> set[str]:
-    """The calls whose last answer for an item came from a stand-in, each as `provider operation`."""
+    """The operations whose last answer for an item came from a stand-in."""
     statement = """
-        select provider || ' ' || operation from (
-            select distinct on (provider, operation) provider, operation, standin from paid_call_uses
+        select operation from (
+            select distinct on (operation) operation, standin from paid_call_uses
             where pipeline = :pipeline and item = :item and outcome in ('bought', 'reused') and error is null
-            order by provider, operation, id desc
+            order by operation, id desc
         ) as last where standin
     """
     return set(connection.scalars(text(statement), {"pipeline": pipeline, "item": item}))

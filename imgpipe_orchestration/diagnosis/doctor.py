@@ -46,7 +46,7 @@ def _prepare(services: Services) -> None:
         import pymongo  # noqa: F401
     if services.settings.celery_broker_url:
         from celery import Celery  # noqa: F401 - two checks import it at once, of which one finds half a module
-    if services.settings.openai_api_key:
+    if services.settings.openai_api_key or services.settings.models_file:
         from imgpipe_orchestration.partners.openai_warmup import warm_up
 
         warm_up()
@@ -97,7 +97,7 @@ def _checks(settings: Settings) -> list[Check]:
         Check("Dagster runs starting", start("dagster-webserver"), servers.beginning),
         Check("Dagster runs in progress", f"Check DATABASE_URL{ours}", servers.at_work),
         Check("paid calls", "", partners.paid_calls),
-        Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", partners.openai),
+        Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", partners.openai),
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),
         Check("Flowise", "Check FLOWISE_BASE_URL.", partners.flowise),
     ]

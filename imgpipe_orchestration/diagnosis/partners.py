@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import requests
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
+from imgpipe_orchestration.partners.models import Provider, TaskName
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
 
 def openai(services: Services) -> str:
-    settings = services.settings
-    if not settings.openai_api_key:
+    asked = _speaking(services, "openai-responses", "openai-chat")
+    if not asked:
         raise Note("not configured: images get measured fields only, avatars cannot be made")
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.partners.retry import RetryPolicy
 
-    # The same client as in the runs: a proxy or certificate that fails there fails here too.
-    client = OpenAIClient(
-        settings.openai_api_key,
-        base_url=settings.openai_base_url,
-        timeout=TIMEOUT_SECONDS,
-        policy=RetryPolicy(attempts=1),
-    )
-    try:
-        there = client.models()
-    finally:
-        client.close()
-    for name in ("openai_vision_model", "openai_embedding_model", "openai_image_model"):
-        model = getattr(settings, name)
-        if there.get(model):
-            raise Note(f"model {model} ends on {there[model]}", f"Set another one: {name.upper()}.")
-        if there and model not in there:
-            raise Note(f"model {model} is not among those on offer", f"Set another one: {name.upper()}.")
-    return f"{settings.openai_base_url} accepts the key"
+    used = {choice for task in get_args(TaskName) for choice in services.models.choices(task)}
+    for name, provider in asked.items():
+        # The same client as in the runs: a proxy or certificate that fails there fails here too.
+        client = OpenAIClient(
+            services.models.key(name) or "none",
+            base_url=provider.base_url,
+            timeout=TIMEOUT_SECONDS,
+            policy=RetryPolicy(attempts=1),
+        )
+        try:
+            there = client.models()
+        finally:
+            client.close()
+        for model in sorted(choice.model for choice in used if choice.provider == name):
+            if there.get(model):
+                raise Note(f"model {model} ends on {there[model]}", f"Set another one: {_where(services, model)}.")
+            if there and model not in there:
+                lacking = f"model {model} is not among those on offer"
+                raise Note(lacking, f"Set another one: {_where(services, model)}.")
+    return _said(asked, "accepts the key")
+
+
+def _speaking(services: Services, *dialects: str) -> dict[str, Provider]:
+    return {name: one for name, one in services.models.providers.items() if one.dialect in dialects}
+
+
+def _where(services: Services, model: str) -> str:
+    """The setting that names a model."""
+    names = ("openai_vision_model", "openai_embedding_model", "openai_image_model")
+    named = (name.upper() for name in names if getattr(services.settings, name) == model)
+    return "MODELS_FILE" if services.settings.models_file else next(named)
+
+
+def _said(providers: dict[str, Provider], what: str) -> str:
+    return "; ".join(f"{provider.base_url} {what}" for provider in providers.values())
 
 
 def paid_calls(services: Services) -> str:
@@ -51,26 +71,27 @@ def paid_calls(services: Services) -> str:
 
 
 def google_vision(services: Services) -> str:
-    settings = services.settings
-    if not settings.google_vision_api_key:
-        raise Note("not configured: images get no labels, objects, text or faces")
-    # An empty batch is refused as invalid (400) when the key is good, and costs nothing.
-    url = f"{settings.google_vision_endpoint}/v1/images:annotate"
-    headers = {"X-Goog-Api-Key": settings.google_vision_api_key}
-    answer = requests.post(url, json={"requests": []}, headers=headers, timeout=TIMEOUT_SECONDS)
-    if answer.status_code not in {200, 400} or "API_KEY_INVALID" in answer.text:
-        raise Bad(f"{settings.google_vision_endpoint} answered {answer.status_code}")
-    return f"{settings.google_vision_endpoint} accepts the key"
+    asked = _speaking(services, "google-vision")
+    if not asked:
+        raise Note("not configured: images get no objects and no text")
+    for name, provider in asked.items():
+        # An empty batch is refused as invalid (400) when the key is good, and costs nothing.
+        url, headers = f"{provider.base_url}/v1/images:annotate", {"X-Goog-Api-Key": services.models.key(name)}
+        answer = requests.post(url, json={"requests": []}, headers=headers, timeout=TIMEOUT_SECONDS)
+        if answer.status_code not in {200, 400} or "API_KEY_INVALID" in answer.text:
+            raise Bad(f"{provider.base_url} answered {answer.status_code}")
+    return _said(asked, "accepts the key")
 
 
 def flowise(services: Services) -> str:
-    settings = services.settings
-    if not settings.flowise_base_url:
+    asked = _speaking(services, "flowise")
+    if not asked:
         raise Note("not configured: avatars cannot be made")
-    with requests.get(settings.flowise_base_url, timeout=TIMEOUT_SECONDS, stream=True) as answer:
-        if answer.status_code >= 500:
-            raise Bad(f"{settings.flowise_base_url} answered {answer.status_code}")
-    return f"{settings.flowise_base_url} answers"
+    for provider in asked.values():
+        with requests.get(provider.base_url, timeout=TIMEOUT_SECONDS, stream=True) as answer:
+            if answer.status_code >= 500:
+                raise Bad(f"{provider.base_url} answered {answer.status_code}")
+    return _said(asked, "answers")
 
 
 def background_model(services: Services) -> str:

@@ -17,12 +17,8 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.rows import transaction
 
-_CALLS = {
-    "google_vision": "google_vision annotate",
-    "openai_vision": "openai vision",
-    "openai_embedding": "openai embedding",
-}
-"""The providers of an analysis: `provider operation` of their calls in the ledger."""
+_CALLS = {"google_vision": "annotate", "openai_vision": "vision", "openai_embedding": "embedding"}
+"""The parts of an analysis: the operation of their calls in the ledger."""
 _DEEPEST = 64
 """Most levels of nesting in a reported analysis. Parsing could take more, but cleaning and serialising is recursive."""
 
@@ -119,5 +115,6 @@ def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> di
         "detected_text": analysis.get("detected_text") or None,
         "confidence_score": analysis.get("confidence_score"),
         "providers": analysis.get("providers"),
+        "answered_by": analysis.get("answered_by") or None,
     }
     return {name: value for name, value in fields.items() if value is not None}

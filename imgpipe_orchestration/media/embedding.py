@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING
 
+from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.partners.openai import OpenAIClient
 
 log = logger(__name__)
 
@@ -23,17 +21,17 @@ _LONGEST = 4_000
 character."""
 
 
-def embed(services: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
+def embed(services: Services, choice: Choice, text: str, buyer: Buyer) -> Answer:
     """The vector of the beginning of a text; only vectors of one model and one length can be compared.
 
     Raises:
         UnreadableAnswer: a vector that the column cannot hold, as some servers ignore `dimensions`.
         ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
     """
-    model, text = services.settings.openai_embedding_model, text[:_LONGEST]
+    model, text = choice.model, text[:_LONGEST]
 
     def purchase() -> Purchase:
-        answer = client.embed(text, model=model, dimensions=DIMENSIONS)
+        answer = services.openai(choice.provider).embed(text, model=model, dimensions=DIMENSIONS)
         if len(answer.vector) != DIMENSIONS or not all(map(math.isfinite, array("f", answer.vector))):
             unusable = UnreadableAnswer(
                 f"{model} answered with {len(answer.vector)} numbers instead of {DIMENSIONS} that can be stored"
@@ -42,17 +40,17 @@ def embed(services: Services, client: OpenAIClient, text: str, buyer: Buyer) -> 
             raise unusable
         return Purchase(answer.usage, answer.vector)
 
-    call = PaidCall.of("openai", "embedding", model, inputs=[text], parameters={"dimensions": DIMENSIONS})
+    call = PaidCall.of(choice.provider, "embedding", model, inputs=[text], parameters={"dimensions": DIMENSIONS})
     return services.ledger.buy(call, purchase, buyer=buyer)
 
 
 def vector_of(services: Services, question: str) -> tuple[list[float] | None, str]:
     """The question's vector and an empty text; or None and the reason why the search uses words only."""
-    client = services.openai
-    if client is None:
-        return None, "No OpenAI key is set, so the search goes by words only."
+    choices, buyer = services.models.choices("embed"), Buyer("media", "search")
+    if not choices:
+        return None, "No model makes embeddings, so the search goes by words only."
     try:
-        vector = embed(services, client, question, Buyer("media", "search")).value
+        vector = first_answer(choices, lambda one: embed(services, one, question, buyer), task="embed")[1].value
     except ImgpipeError as error:
         # Searching by words is better than an error page.
         log.warning("search without meaning", extra={"error": error.public, "detail": error.detail})

@@ -45,8 +45,9 @@ def _outdated(services: Services, connection: Connection, day: str, step: Step) 
     if step is Step.RESIZE_OPTIMIZE:
         return store.made_by_other_recipe(connection, day, services.media_recipe.version)
     if step is Step.AI_VISUAL_ANALYSIS:
-        clients = {"google_vision": services.google_vision, "openai_vision": services.openai}
-        configured = [name for name, client in clients.items() if client]
+        choices = services.models.choices
+        asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
+        configured = [name for name, models in asked.items() if models]
         return store.analysed_otherwise(connection, day, prompts.VERSION, configured)
     return []
 

@@ -292,6 +292,7 @@ _JSON_COLUMNS = {
     "measured",
     "boxes",
     "providers",
+    "answered_by",
 }
 
 

@@ -49,9 +49,9 @@ def look(services: Services) -> Existing:
         unshown = connection.scalar(_UNSHOWN) or 0
     each: Decimal | None = Decimal(0) if provider == "openai" else None
     if provider == "google":
-        from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL, units_of
+        from imgpipe_orchestration.partners.google_vision import MODEL, units_of
 
-        each = cost_of(MODEL, Usage(model=MODEL, units=units_of(FEATURES)), services.ledger.prices)
+        each = cost_of(MODEL, Usage(model=MODEL, units=units_of(services.models.features(""))), services.ledger.prices)
     return Existing(unjudged, None if each is None else each * unjudged, provider, unshown)
 
 

@@ -198,19 +198,21 @@ def _openai(services: Services, what: bytes | str, buyer: Buyer) -> tuple[str, d
 
 def _google(services: Services, preview: bytes, size: tuple[int, int], buyer: Buyer) -> tuple[str, dict[str, float]]:
     """Google's safe search, in the same call as the analysis of the picture, which is bought once for both."""
-    client = services.google_vision
-    if client is None:
+    choices = services.models.choices("labels")
+    if not choices:
         name = "GOOGLE_VISION_API_KEY"
         raise SettingsError(f"MODERATION_PROVIDER is google, which needs {name}", field=name)
-    from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL
+    from imgpipe_orchestration.partners.google_vision import MODEL
+
+    provider, features = choices[0].provider, services.models.features("")
 
     def purchase() -> Purchase:
-        answer = client.annotate(preview, size=size, features=FEATURES)
+        answer = services.google_vision(provider).annotate(preview, size=size, features=features)
         value = asdict(answer)
         del value["usage"]
         return Purchase(answer.usage, value)
 
-    call = PaidCall.of("google_vision", "annotate", MODEL, inputs=[preview], parameters={"features": list(FEATURES)})
+    call = PaidCall.of(provider, "annotate", MODEL, inputs=[preview], parameters={"features": list(features)})
     said = services.ledger.buy(call, purchase, buyer=buyer).value["safe_search"]
     scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
     if not scores:

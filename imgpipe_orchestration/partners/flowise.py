@@ -11,19 +11,16 @@ import json
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import quote
 
 import pydantic
 
 from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
-from imgpipe_orchestration.partners.json_text import decoded, fitting, values_in
+from imgpipe_orchestration.partners.json_text import decoded, fitting, problem_in, values_in
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage, charged
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.settings import Settings
 
 Schema = TypeVar("Schema")
 
@@ -51,13 +48,6 @@ class Flowise:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._api = JsonApi(_NAME, base_url, headers=headers, timeout=timeout, policy=policy, paid=True)
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self | None:
-        """The client, or None when no address is configured."""
-        if not settings.flowise_base_url:
-            return None
-        return cls(settings.flowise_base_url, settings.flowise_api_key, timeout=settings.partner_timeout_seconds)
-
     def predict(
         self, flow_id: str, question: Any, schema: type[Schema] | Any, *, rather: type[Schema] | Any = None
     ) -> Prediction[Schema]:
@@ -83,7 +73,7 @@ class Flowise:
                 values = [_prose(answer)] if schema is _Prose else _payloads(answer)
                 parsed = fitting(values, *(adapter.validate_python for adapter in adapters))
             except ValueError as error:
-                problem = _problem(error)
+                problem = problem_in(error)
                 text = _again(question, asked, problem)
                 continue
             standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
@@ -161,11 +151,3 @@ def _again(question: Any, asked: str, problem: str) -> str:
     if isinstance(question, dict):
         return json.dumps({**question, "previous_problem": problem}, ensure_ascii=False)
     return f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."
-
-
-def _problem(error: Exception) -> str:
-    """The first few validation errors, short enough for a prompt and a log line."""
-    if not isinstance(error, pydantic.ValidationError):
-        return str(error)
-    faults = error.errors(include_url=False, include_input=False, include_context=False)[:5]
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'answer'}: {fault['msg']}" for fault in faults)

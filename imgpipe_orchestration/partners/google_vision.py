@@ -10,7 +10,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from imgpipe_orchestration.errors import (
     BadImage,
@@ -26,9 +26,6 @@ from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage, charged
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.settings import Settings
 
 log = logger(__name__)
 
@@ -46,10 +43,6 @@ _ANSWERED_IN = {
     "CROP_HINTS": "cropHintsAnnotation",
 }
 FEATURES = tuple(_ANSWERED_IN)
-_PHOTOGRAPH = ("OBJECT_LOCALIZATION", "IMAGE_PROPERTIES", "CROP_HINTS", "TEXT_DETECTION")
-"""5.25 USD per 1,000 images at list prices: crop hints are free with the colours. Faces are found and colours measured
-by ourselves, and the describing model names brands and subjects."""
-_FEWER = {"logo": ("TEXT_DETECTION",), "header": ("OBJECT_LOCALIZATION", "TEXT_DETECTION")}
 IMAGE_LIMIT = 7_000_000
 """Bytes of one image: a request may have 10 MB of JSON, and base64 adds a third."""
 
@@ -109,17 +102,6 @@ class GoogleVision:
         headers = {"X-Goog-Api-Key": api_key}
         self._api = JsonApi(_NAME, endpoint, headers=headers, timeout=timeout, policy=policy, paid=True)
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self | None:
-        """The client, or None when no key is configured."""
-        if not settings.google_vision_api_key:
-            return None
-        return cls(
-            settings.google_vision_endpoint,
-            settings.google_vision_api_key,
-            timeout=settings.partner_timeout_seconds,
-        )
-
     def annotate(self, image: bytes, *, size: tuple[int, int], features: Sequence[str] = FEATURES) -> Annotations:
         """Look at one image.
 
@@ -166,14 +148,6 @@ class GoogleVision:
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
-
-
-def features_for(kind: str, settings: Settings) -> tuple[str, ...]:
-    """What is asked about an image of a kind ("logo", "header", "product", ...): only what is read, as each feature is
-    paid for."""
-    wanted = _FEWER.get(kind, _PHOTOGRAPH)
-    judged = getattr(settings, "moderation_provider", "") == "google"
-    return (*wanted, "SAFE_SEARCH_DETECTION") if judged else wanted
 
 
 def units_of(features: Sequence[str]) -> float:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from itertools import accumulate, islice
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 Fitted = TypeVar("Fitted")
 
 DEEPEST = 200
@@ -86,6 +88,14 @@ def fitting(values: Iterable[Any], *fits: Callable[[Any], Fitted]) -> Fitted:
             except ValueError as error:
                 first = first or error
     raise first or ValueError("the text holds no JSON")
+
+
+def problem_in(error: ValueError) -> str:
+    """What did not fit, each field named: the first few, short enough for a prompt and a log line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = error.errors(include_url=False, include_input=False, include_context=False)[:5]
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'answer'}: {fault['msg']}" for fault in faults)
 
 
 def refuse_deep(text: str) -> None:

@@ -13,7 +13,7 @@ import weakref
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import openai
 
     from imgpipe_orchestration.partners.openai_transport import WatchedTransport
-    from imgpipe_orchestration.settings import Settings
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
@@ -94,31 +93,17 @@ class OpenAIClient:
         self._opened: tuple[openai.OpenAI, WatchedTransport] | None = None
         self._lock = threading.Lock()
 
-    @classmethod
-    def from_settings(
-        cls, settings: Settings, *, timeout: float | None = None, fetcher: Fetcher | None = None
-    ) -> Self | None:
-        """The client, or None when no key is configured.
-
-        Args:
-            timeout: seconds for one try; by default PARTNER_TIMEOUT_SECONDS.
-        """
-        if not settings.openai_api_key:
-            return None
-        timeout = timeout or settings.partner_timeout_seconds
-        return cls(settings.openai_api_key, base_url=settings.openai_base_url, timeout=timeout, fetcher=fetcher)
-
-    def analyse_image(
+    def answer(
         self,
-        image: bytes,
         prompt: str,
         schema: type[Schema],
         *,
         model: str,
+        image: bytes | None = None,
         detail: str = "low",
         instructions: str | None = None,
     ) -> Seen[Schema]:
-        """Ask a vision model about one image; the answer follows `schema`.
+        """Ask a model, about an image if one is given; the answer follows `schema`.
 
         Args:
             image: a JPEG, sent as a data URL.
@@ -129,11 +114,9 @@ class OpenAIClient:
             PartnerRefused: the model refused, or 4xx.
             PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
         """
-        url = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
-        content: list[Any] = [
-            {"type": "input_text", "text": prompt},
-            {"type": "input_image", "image_url": url, "detail": detail},
-        ]
+        content: list[Any] = [{"type": "input_text", "text": prompt}]
+        if image is not None:
+            content.append({"type": "input_image", "image_url": data_url(image), "detail": detail})
         # Unless told not to, the provider stores requests with users' pictures for 30 days.
         arguments: dict[str, Any] = {"store": False, "input": [{"role": "user", "content": content}]}
         if instructions:
@@ -142,10 +125,10 @@ class OpenAIClient:
         def send(sdk: openai.OpenAI) -> Any:
             return sdk.responses.parse(model=model, text_format=_fenced_too(schema), **arguments)
 
-        response = self._call(model, send)
-        usage = _usage(response, model)
+        response = self.call(model, send)
+        usage = usage_of(response, model)
         with charged(usage):
-            _expect(response, "output", list)
+            expect(response, "output", list)
             answer = response.output_parsed
             if answer is None:
                 raise _no_answer(response)
@@ -162,11 +145,11 @@ class OpenAIClient:
         def send(sdk: openai.OpenAI) -> Any:
             return sdk.embeddings.create(model=model, input=text, **arguments)
 
-        response = self._call(model, send)
-        usage = _usage(response, model)
+        response = self.call(model, send)
+        usage = usage_of(response, model)
         with charged(usage):
-            data = _expect(response, "data", list)
-            vector = _get(data[0], "embedding") if data else None
+            data = expect(response, "data", list)
+            vector = attribute(data[0], "embedding") if data else None
             try:
                 numbers = array("d", vector if isinstance(vector, list) else [])
             except (TypeError, OverflowError):
@@ -205,10 +188,10 @@ class OpenAIClient:
 
     def models(self) -> dict[str, str | None]:
         """Model names of this account, each with its shutdown date (ISO) or None."""
-        page = self._call("", lambda sdk: sdk.models.list())
+        page = self.call("", lambda sdk: sdk.models.list())
         return {
-            str(_get(model, "id")): date if isinstance(date := _get(model, "shutdown_date"), str) else None
-            for model in _expect(page, "data", list)
+            str(attribute(model, "id")): date if isinstance(date := attribute(model, "shutdown_date"), str) else None
+            for model in expect(page, "data", list)
         }
 
     def close(self) -> None:
@@ -217,12 +200,12 @@ class OpenAIClient:
             self._opened[0].close()
 
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
-        response = self._call(model, send)
-        usage = _usage(response, model)
+        response = self.call(model, send)
+        usage = usage_of(response, model)
         with charged(usage):
-            data = _expect(response, "data", list)
+            data = expect(response, "data", list)
             first = data[0] if data else None
-            image = self._decoded(_get(first, "b64_json")) or self._fetched(_get(first, "url"))
+            image = self._decoded(attribute(first, "b64_json")) or self._fetched(attribute(first, "url"))
             if image is None:
                 # Permanent, because such an answer was paid for and the next one would be the same.
                 raise PartnerRefused(f"{_NAME} answered with neither an image nor the address of one")
@@ -260,7 +243,8 @@ class OpenAIClient:
             raise PartnerRefused(f"{_NAME} gave the address of an image that is cut off, or none that we know")
         return image
 
-    def _call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
+    def call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
+        """Send one request with the SDK, retried within the time limit; `model` is whose rate limit it counts for."""
         rate = gate(_NAME, self._base_url, self._api_key, model)
 
         def attempt(deadline: Deadline) -> Result:
@@ -287,9 +271,14 @@ class OpenAIClient:
             return self._opened
 
 
+def data_url(image: bytes) -> str:
+    """A JPEG as OpenAI's protocol takes it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
+
+
 @functools.cache
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema that `analyse_image` asks for, part of a call's identity. Pydantic takes 2 ms to make it."""
+    """The JSON schema that `answer` asks for, part of a call's identity. Pydantic takes 2 ms to make it."""
     return schema.model_json_schema()
 
 
@@ -323,9 +312,9 @@ def _whole(image: bytes) -> bool:
     return False
 
 
-def _expect(response: Any, name: str, kind: type[Result]) -> Result:
+def expect(response: Any, name: str, kind: type[Result]) -> Result:
     """The attribute, with its type checked: the SDK builds its objects from any JSON, without validation."""
-    value = _get(response, name)
+    value = attribute(response, name)
     if not isinstance(value, kind):
         raise UnreadableAnswer(f"{_NAME} answered in a shape we do not know", detail=str(response)[:500])
     return value
@@ -333,35 +322,37 @@ def _expect(response: Any, name: str, kind: type[Result]) -> Result:
 
 def _no_answer(response: Any) -> ImgpipeError:
     """The error for a response without a structured answer."""
-    if (error := _get(response, "error")) is not None:
+    if (error := attribute(response, "error")) is not None:
         return from_answer(error)
     for item in response.output:
-        for part in _get(item, "content") or []:
-            if _get(part, "type") == "refusal":
-                return PartnerRefused(f"{_NAME}'s model refused to answer", detail=str(_get(part, "refusal"))[:500])
-    reason = word_of(_get(_get(response, "incomplete_details"), "reason"))
+        for part in attribute(item, "content") or []:
+            if attribute(part, "type") == "refusal":
+                return PartnerRefused(
+                    f"{_NAME}'s model refused to answer", detail=str(attribute(part, "refusal"))[:500]
+                )
+    reason = word_of(attribute(attribute(response, "incomplete_details"), "reason"))
     if reason == "content_filter":
         return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
     return UnreadableAnswer(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
 
 
-def _get(thing: Any, name: str) -> Any:
+def attribute(thing: Any, name: str) -> Any:
     """An attribute of an SDK object; None where the JSON did not have it."""
     return getattr(thing, name, None)
 
 
-def _usage(response: Any, model: str) -> Usage:
+def usage_of(response: Any, model: str) -> Usage:
     """Token counts of any of the APIs; 0 for missing or invalid ones."""
-    usage = _get(response, "usage")
-    details = _get(usage, "input_tokens_details")
-    named = _get(response, "model")
+    usage = attribute(response, "usage")
+    details = attribute(usage, "input_tokens_details") or attribute(usage, "prompt_tokens_details")
+    named = attribute(response, "model")
     return Usage(
         # The name is stored in rows and in the metadata of objects, whose size is limited.
         model=named if isinstance(named, str) and 0 < len(named) <= _LONGEST_NAME and named.isprintable() else model,
-        input_tokens=_count(_get(usage, "input_tokens") or _get(usage, "prompt_tokens")),
-        output_tokens=_count(_get(usage, "output_tokens")),
-        input_image_tokens=_count(_get(details, "image_tokens")),
-        cached_tokens=_count(_get(details, "cached_tokens")),
+        input_tokens=_count(attribute(usage, "input_tokens") or attribute(usage, "prompt_tokens")),
+        output_tokens=_count(attribute(usage, "output_tokens") or attribute(usage, "completion_tokens")),
+        input_image_tokens=_count(attribute(details, "image_tokens")),
+        cached_tokens=_count(attribute(details, "cached_tokens")),
     )
 
 

@@ -39,7 +39,7 @@ class Moderator(OpenAIClient):
         if isinstance(what, bytes):
             url = f"data:image/jpeg;base64,{base64.b64encode(what).decode()}"
             asked = [{"type": "image_url", "image_url": {"url": url}}]
-        answer = self._call(MODEL, lambda sdk: sdk.moderations.create(model=MODEL, input=asked)).to_dict()
+        answer = self.call(MODEL, lambda sdk: sdk.moderations.create(model=MODEL, input=asked)).to_dict()
         results = answer.get("results")
         given = results[0].get("category_scores") if isinstance(results, list) and results else None
         scores = {

@@ -16,7 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,
@@ -24,9 +25,9 @@ from imgpipe_orchestration.errors import (
     NotFound,
     Permanent,
     Retryable,
-    SpendingPaused,
 )
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
@@ -37,7 +38,6 @@ from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.services import Services
 
 log = logger(__name__)
@@ -141,31 +141,34 @@ class BatchWorker:
     def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
         if self.interrupted.is_set():
             raise BackendUnavailable("The run was stopped.")
-        client = self._client()
         view = self._services.workshop.call(inspection.view, self._stored(image.object_key, image.bytes))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
         asked = inspection.question(batch.user_query, image.name, image.description, view.measured)
-        call = PaidCall.of(
-            "openai",
-            "responses",
-            batch.model,
-            inputs=[view.jpeg, inspection.INSTRUCTIONS, asked],
-            parameters={"detail": _DETAIL, "schema": json_schema(inspection.Inspection)},
-        )
-
-        def purchase() -> Purchase:
-            seen = client.analyse_image(
-                view.jpeg,
-                asked,
-                inspection.Inspection,
-                model=batch.model,
-                detail=_DETAIL,
-                instructions=inspection.INSTRUCTIONS,
-            )
-            return Purchase(seen.usage, inspection.accepted(seen.answer))
-
         buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
-        answer = self._services.ledger.buy(call, purchase, buyer=buyer)
+
+        def ask(choice: Choice) -> Answer:
+            def purchase() -> Purchase:
+                seen = self._services.openai(choice.provider).answer(
+                    asked,
+                    inspection.Inspection,
+                    model=choice.model,
+                    image=view.jpeg,
+                    detail=_DETAIL,
+                    instructions=inspection.INSTRUCTIONS,
+                )
+                return Purchase(seen.usage, inspection.accepted(seen.answer))
+
+            call = PaidCall.of(
+                choice.provider,
+                "responses",
+                choice.model,
+                inputs=[view.jpeg, inspection.INSTRUCTIONS, asked],
+                parameters={"detail": _DETAIL, "schema": json_schema(inspection.Inspection)},
+            )
+            return self._services.ledger.buy(call, purchase, buyer=buyer)
+
+        choices = sorted(self._services.models.choices("report"), key=lambda one: one.model != batch.model)
+        _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
             batches.seen(rows, batch.id, image.position, view, _labelled(answer.value, answer.usage))
 
@@ -199,12 +202,6 @@ class BatchWorker:
             return self._bucket.get(key, size=size)
         except NotFound as gone:
             raise Retryable(gone.public, detail=gone.detail) from gone
-
-    def _client(self) -> OpenAIClient:
-        client = self._services.openai
-        if client is None:
-            raise SpendingPaused("OPENAI_API_KEY is not set, and nobody else looks at images: they wait until it is")
-        return client
 
 
 def work_on_all(services: Services, owner: str) -> int:

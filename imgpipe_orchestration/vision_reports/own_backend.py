@@ -26,7 +26,8 @@ class OwnBackend:
             worker.warm_up()
 
     def available_models(self) -> list[str]:
-        return [self._services.settings.openai_vision_model]
+        models = dict.fromkeys(choice.model for choice in self._services.models.choices("report"))
+        return list(models) or [self._services.settings.openai_vision_model]  # batches wait until there is one
 
     def upload(self, picture: ImageFile, organization_id: str) -> str:
         return str(self.store(picture, organization_id).image_id)

@@ -120,17 +120,18 @@ def test_a_key_or_model_that_is_not_accepted_holds_the_task_says_so_and_work_goe
     assert desk.calls("openai", "images") == 4
 
 
-@pytest.mark.parametrize(("setting", "client"), [("openai_api_key", "openai_images"), ("flowise_base_url", "flowise")])
-def test_a_provider_that_is_not_configured_is_waited_for(desk: Desk, setting: str, client: str) -> None:
+@pytest.mark.parametrize(("setting", "what"), [("openai_api_key", "draw"), ("flowise_base_url", "persona")])
+def test_a_provider_that_is_not_configured_is_waited_for(desk: Desk, setting: str, what: str) -> None:
     configured = desk.services.settings
     desk.services.settings = configured.model_copy(update={setting: ""})
     task = desk.ask(1)
     desk.data()
     desk.images()
-    assert f"{setting.upper()} is not set" in (desk.task(task).waiting_for or "")
+    assert f"No model answers the task {what}" in (desk.task(task).waiting_for or "")
 
     desk.services.settings = configured
-    desk.services.__dict__.pop(client)
+    for made in ("models", "_clients"):
+        desk.services.__dict__.pop(made, None)
     desk.now()
     desk.data()
     desk.images()

@@ -50,7 +50,7 @@ def _openai(use: Callable[[OpenAIClient, bytes], Any]) -> Callable[..., Callable
 
 
 CALLS = {
-    "openai vision": Call("openai", _openai(lambda c, photo: c.analyse_image(photo, "?", Look, model="gpt-6-luna"))),
+    "openai vision": Call("openai", _openai(lambda c, photo: c.answer("?", Look, image=photo, model="gpt-6-luna"))),
     "openai embedding": Call("openai", _openai(lambda c, _: c.embed("red", model="text-embedding-3-small"))),
     "openai image": Call("openai", _openai(lambda c, _: c.generate_image("a face", model="gpt-image-2", size="64x64"))),
     "openai edit": Call(

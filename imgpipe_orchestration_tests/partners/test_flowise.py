@@ -12,7 +12,6 @@ from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, Unreadable
 from imgpipe_orchestration.partners.flowise import Flowise, Prediction
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -158,7 +157,3 @@ def test_the_stand_in_writes_as_many_personas_as_asked_and_none_that_is_excluded
 def test_an_invalid_answer_of_the_stand_in_is_mended_by_asking_again(flowise: Flowise, standins: StandInAccess) -> None:
     standins.fault("flowise", "invalid_answer")
     assert flowise.predict("persona-data", {"count": 1}, list[Persona]).usage.units == 2
-
-
-def test_without_an_address_there_is_no_client() -> None:
-    assert Flowise.from_settings(Settings()) is None

@@ -19,7 +19,6 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.partners.google_vision import FEATURES, IMAGE_LIMIT, Annotations, GoogleVision
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -178,7 +177,3 @@ def test_billing_that_is_off_pauses_spending() -> None:
     body = json.dumps({"error": {"code": 403, "status": "PERMISSION_DENIED", "details": [reason]}}).encode()
     with serving(lambda h, _: reply(h, body, 403)) as server, pytest.raises(SpendingPaused):
         GoogleVision(server.url, "k").annotate(JPEG, size=(1, 1))
-
-
-def test_without_a_key_there_is_no_client() -> None:
-    assert GoogleVision.from_settings(Settings()) is None

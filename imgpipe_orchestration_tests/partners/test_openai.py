@@ -28,7 +28,6 @@ from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.redaction import redact
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -51,7 +50,7 @@ class Look(BaseModel):
 
 
 def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, photo: bytes) -> None:
-    seen = openai.analyse_image(photo, "what is it?", Look, model="gpt-6-luna")
+    seen = openai.answer("what is it?", Look, image=photo, model="gpt-6-luna")
     assert isinstance(seen.answer, Look)
     assert seen.answer.dominant_colors[0].startswith("#c"), "measured: the photo is red"
     assert seen.usage.model == "gpt-6-luna-standin"
@@ -65,8 +64,8 @@ def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, pho
 def test_the_same_question_has_the_same_answer_and_another_image_another(openai: OpenAIClient, photo: bytes) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (10, 200, 10)).save(buffer, "JPEG")
-    first, again = (openai.analyse_image(photo, "?", Look, model="gpt-6-luna").answer for _ in range(2))
-    other = openai.analyse_image(buffer.getvalue(), "?", Look, model="gpt-6-luna").answer
+    first, again = (openai.answer("?", Look, image=photo, model="gpt-6-luna").answer for _ in range(2))
+    other = openai.answer("?", Look, image=buffer.getvalue(), model="gpt-6-luna").answer
     assert first == again
     assert first != other
 
@@ -76,7 +75,7 @@ def test_an_answer_outside_the_schema_is_unreadable(
 ) -> None:
     standins.fault("openai", "invalid_answer")
     with pytest.raises(UnreadableAnswer):
-        openai.analyse_image(photo, "?", Look, model="gpt-6-luna")
+        openai.answer("?", Look, image=photo, model="gpt-6-luna")
 
 
 @pytest.mark.parametrize("wrapped", ["{}", "```json\n{}\n```", "Here it is [1]:\n{}\nAnything else?"])
@@ -88,7 +87,7 @@ def test_a_paid_answer_is_read_however_its_json_is_wrapped(wrapped: str, photo: 
     body = json.dumps({**answer, "output": [message]}).encode()
     with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
         client = OpenAIClient("k", base_url=server.url)
-        seen = client.analyse_image(photo, "?", Box, model="m")
+        seen = client.answer("?", Box, image=photo, model="m")
         client.close()
     assert seen.answer == Box(**said)
     asked = json.loads(server.requests[0][2])["text"]["format"]
@@ -98,7 +97,7 @@ def test_a_paid_answer_is_read_however_its_json_is_wrapped(wrapped: str, photo: 
 def test_a_refusal_is_permanent(openai: OpenAIClient, photo: bytes, standins: StandInAccess) -> None:
     standins.fault("openai", "content_policy")
     with pytest.raises(PartnerRefused, match="refused to answer") as caught:
-        openai.analyse_image(photo, "?", Look, model="gpt-6-luna")
+        openai.answer("?", Look, image=photo, model="gpt-6-luna")
     assert caught.value.detail is not None
 
 
@@ -126,7 +125,7 @@ def test_an_incomplete_answer_says_why(reason: Any, error: type[ImgpipeError], p
     with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
         client = OpenAIClient(f"{reason!r:.20}", base_url=server.url, policy=RetryPolicy(attempts=1))
         with pytest.raises(error, match=r"incomplete|policy") as caught:
-            client.analyse_image(photo, "?", Look, model="m")
+            client.answer("?", Look, image=photo, model="m")
         client.close()
     assert_can_be_kept(caught.value)
 
@@ -155,7 +154,7 @@ def test_a_failure_told_inside_a_200_is_one(code: str | int | None, error: type[
     with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
         client = OpenAIClient(f"key of {code!r:.20}", base_url=server.url, policy=RetryPolicy(attempts=1))
         with pytest.raises(error) as caught:
-            client.analyse_image(photo, "?", Look, model="m")
+            client.answer("?", Look, image=photo, model="m")
         client.close()
     assert_can_be_kept(caught.value)
 
@@ -204,7 +203,7 @@ def test_pictures_are_not_kept_at_the_provider(photo: bytes) -> None:
     with serving(lambda h, _: reply(h, b"{}", Content_Type="application/json")) as server:
         client = OpenAIClient("store", base_url=server.url, policy=RetryPolicy(attempts=1))
         with pytest.raises(UnreadableAnswer):
-            client.analyse_image(photo, "?", Look, model="m")
+            client.answer("?", Look, image=photo, model="m")
         client.close()
         sent = json.loads(server.requests[0][2])
     assert sent["store"] is False
@@ -398,8 +397,3 @@ def test_a_packed_answer_is_unpacked_and_one_that_grows_too_large_refused() -> N
         with pytest.raises(UnreadableAnswer, match="bytes"):
             client.models()
         client.close()
-
-
-def test_without_a_key_there_is_no_client() -> None:
-    assert OpenAIClient.from_settings(Settings()) is None
-    assert OpenAIClient.from_settings(Settings(openai_api_key="k")) is not None

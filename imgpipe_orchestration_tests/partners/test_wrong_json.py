@@ -19,6 +19,7 @@ from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.flowise import Flowise
 from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
 from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
@@ -53,7 +54,16 @@ ANALYSIS = {"vision_analysis_id": "a", "organization_id": "o", "documents": [{"d
 CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
     "openai vision": (
         RESPONSE,
-        lambda at: lambda: _openai(at).analyse_image(b"\xff\xd8\xff", "?", Look, model="m"),
+        lambda at: lambda: _openai(at).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
+    ),
+    "openai chat": (
+        {
+            "id": "c",
+            "model": "m",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": '{"style": "x"}'}}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 0}},
+        },
+        lambda at: lambda: _openai(at, OpenAIChatClient).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
     ),
     "openai embedding": (
         {"object": "list", "model": "m", "data": [{"embedding": [0.5, 1], "index": 0}], "usage": {"prompt_tokens": 1}},
@@ -93,8 +103,8 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
 _clients: dict[str, OpenAIClient] = {}
 
 
-def _openai(at: Server) -> OpenAIClient:
-    return _clients.setdefault(at.url, OpenAIClient("k", base_url=at.url, policy=ONCE))
+def _openai(at: Server, kind: type[OpenAIClient] = OpenAIClient) -> OpenAIClient:
+    return _clients.setdefault(at.url, kind("k", base_url=at.url, policy=ONCE))
 
 
 @pytest.fixture(autouse=True)

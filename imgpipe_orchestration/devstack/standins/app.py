@@ -37,6 +37,7 @@ def create_app(folder: Path | None) -> Starlette:
     return Starlette(
         routes=[
             route(f"{OPENAI}/responses", openai, "responses", openai_api.responses),
+            route(f"{OPENAI}/chat/completions", openai, "chat", openai_api.chat),
             route(f"{OPENAI}/embeddings", openai, "embeddings", openai_api.embeddings),
             route(f"{OPENAI}/images/generations", openai, "images", openai_api.generations),
             route(f"{OPENAI}/images/edits", openai, "edits", openai_api.edits),

@@ -112,6 +112,39 @@ async def responses(asked: Asked) -> Response:
     )
 
 
+async def chat(asked: Asked) -> Response:
+    """POST /chat/completions."""
+    wanted = authorised_json(asked)
+    if isinstance(wanted, Response):
+        return wanted
+    asked.call.model = str(wanted.get("model", ""))
+    text, images = _parts(wanted.get("messages"))
+    image = next((bytes_ for url in images if (bytes_ := from_data_url(url)) is not None), None)
+    seed = hashlib.sha256(text.encode() + (image or "".join(images).encode())).digest()
+    form: dict[str, Any] = wanted.get("response_format") or {}
+    facts = Facts(seed, measure(image) if image is not None else None)
+    answer = f"Stand-in answer {facts.number():.6f}"
+    if form.get("type") == "json_schema":
+        answer = json.dumps(fill(form["json_schema"]["schema"], facts))
+    if asked.spoils(Kind.INVALID_ANSWER):
+        answer = '{"not": "what the schema asks for"}'
+    refused = "I'm sorry, I can't help with that (seeded fault)." if asked.spoils(Kind.CONTENT_POLICY) else None
+    message = {"role": "assistant", "content": None if refused else answer, "refusal": refused}
+    tokens_in, tokens_out = len(text) // 4 + 85 * len(images), len(answer) // 4
+    usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+    return JSONResponse(
+        {
+            "id": f"chatcmpl-{seed.hex()[:24]}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": f"{asked.call.model}-standin",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": usage,
+            "standin": True,
+        }
+    )
+
+
 async def embeddings(asked: Asked) -> Response:
     """POST /embeddings: texts that share words get vectors that are near each other."""
     wanted = authorised_json(asked)
@@ -217,6 +250,9 @@ def _parts(wanted: Any) -> tuple[str, list[str]]:
         for part in [{"type": "input_text", "text": content}] if isinstance(content, str) else content:
             if part.get("type") == "input_image":
                 images.append(str(part.get("image_url", "")))
+            elif part.get("type") == "image_url":
+                link: Any = part["image_url"]  # an object in chat completions
+                images.append(str(link["url"]))
             else:
                 texts.append(str(part.get("text", "")))
     return "\n".join(texts), images

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
@@ -19,6 +20,7 @@ from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.steps.retrieve import needed
 from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -43,6 +45,8 @@ class Analysis:
     values: dict[str, Any]
     providers: dict[str, str] = field(default_factory=dict)
     errors: dict[str, ImgpipeError] = field(default_factory=dict)
+    answered_by: dict[str, str] = field(default_factory=dict)
+    """The model that answered each task, as in MODELS_FILE."""
     bought: int = 0
     reused: int = 0
 
@@ -73,6 +77,7 @@ def analyse(services: Services, media: MediaFile) -> Analysis:
     _ask(found, "openai_vision", lambda: _openai(services, media, seen, buyer, found))
     _ask(found, "openai_embedding", lambda: _embedding(services, buyer, found))
     found.values["providers"] = _bounded(found.providers)
+    found.values["answered_by"] = found.answered_by
     return found
 
 
@@ -142,25 +147,30 @@ def _brand_colours(colours: list[dict[str, Any]]) -> list[str]:
 
 
 def _google(services: Services, media: MediaFile, seen: Look, buyer: Buyer, found: Analysis) -> bool:
-    client = services.google_vision
-    if client is None:
+    choices = services.models.choices("labels")
+    if not choices:
         return False
-    from imgpipe_orchestration.partners.google_vision import MODEL, features_for
+    from imgpipe_orchestration.partners.google_vision import MODEL
 
-    def bought(features: Sequence[str]) -> dict[str, Any]:
+    def ask(choice: Choice, features: Sequence[str]) -> Answer:
         def purchase() -> Purchase:
-            answer = client.annotate(seen.preview, size=seen.preview_size, features=features)
+            answer = services.google_vision(choice.provider).annotate(
+                seen.preview, size=seen.preview_size, features=features
+            )
             value = asdict(answer)
             del value["usage"]  # stored in columns of its own
             return Purchase(answer.usage, value)
 
         call = PaidCall.of(
-            "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(features)}
+            choice.provider, "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(features)}
         )
-        answer: dict[str, Any] = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
+        return services.ledger.buy(call, purchase, buyer=buyer)
+
+    def bought(features: Sequence[str]) -> dict[str, Any]:
+        answer: dict[str, Any] = _first(found, "labels", choices, lambda choice: ask(choice, features)).value
         return answer
 
-    value = bought(features_for(media.kind, services.settings))
+    value = bought(services.models.features(media.kind))
     found.take(_of_google(value))
     while missing := value.get("missing"):  # not in answers of earlier versions; each answer brings something
         more = bought(missing)
@@ -198,8 +208,8 @@ def _sides(box: dict[str, float]) -> list[float]:
 
 
 def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, found: Analysis) -> bool:
-    client = services.openai
-    if client is None:
+    choices = services.models.choices("describe")
+    if not choices:
         return False
     from imgpipe_orchestration.partners.openai import json_schema
 
@@ -209,22 +219,29 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
             owner = store.owner_context(connection, media.user_id)
     question = prompts.question(media.data_type, media.kind, owner)
     schema = prompts.schema_of(media.data_type)
-    model = services.settings.openai_vision_model
 
-    def purchase() -> Purchase:
-        answer = client.analyse_image(
-            seen.preview, question, schema, model=model, detail="low", instructions=prompts.INSTRUCTIONS
+    def ask(choice: Choice) -> Answer:
+        def purchase() -> Purchase:
+            answer = services.openai(choice.provider).answer(
+                question,
+                schema,
+                model=choice.model,
+                image=seen.preview,
+                detail="low",
+                instructions=prompts.INSTRUCTIONS,
+            )
+            return Purchase(answer.usage, {"answer": answer.answer.model_dump(), "raw": answer.raw})
+
+        call = PaidCall.of(
+            choice.provider,
+            "vision",
+            choice.model,
+            inputs=[seen.preview, question],
+            parameters={"schema": json_schema(schema), "instructions": prompts.INSTRUCTIONS, "detail": "low"},
         )
-        return Purchase(answer.usage, {"answer": answer.answer.model_dump(), "raw": answer.raw})
+        return services.ledger.buy(call, purchase, buyer=buyer)
 
-    call = PaidCall.of(
-        "openai",
-        "vision",
-        model,
-        inputs=[seen.preview, question],
-        parameters={"schema": json_schema(schema), "instructions": prompts.INSTRUCTIONS, "detail": "low"},
-    )
-    value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
+    value = _first(found, "describe", choices, ask).value
     answer = value["answer"]
     confidence = answer["confidence"]  # null where the model wrote NaN, which the journal cannot store
     values = {
@@ -248,19 +265,23 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
 
 def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
     """Embed what was seen, for search by text; False if nothing was seen, which is not another failure."""
-    client = services.openai
+    choices = services.models.choices("embed")
     v = found.values
     parts = [v.get("alt_text"), v.get("subject_matter"), v.get("style_classification"), v.get("medium_detected")]
     things = [thing["name"] for name in ("labels", "detected_objects") for thing in v.get(name) or []]
     parts += [", ".join(v.get("mood_keywords") or []), ", ".join(dict.fromkeys(things))]
     text = "\n".join(part for part in parts if part)
-    if client is None or not text:
+    if not choices or not text:
         return False
-    found.values["embedding"] = str(_counted(embed(services, client, text, buyer), found).value)
+    answer = _first(found, "embed", choices, lambda choice: embed(services, choice, text, buyer))
+    found.values["embedding"] = str(answer.value)
     return True
 
 
-def _counted(answer: Answer, found: Analysis) -> Answer:
+def _first(found: Analysis, task: str, choices: Sequence[Choice], ask: Callable[[Choice], Answer]) -> Answer:
+    """The first model's answer, counted, with who gave it."""
+    choice, answer = first_answer(choices, ask, task=task)
+    found.answered_by[task] = str(choice)
     found.bought += answer.bought
     found.reused += not answer.bought
     return answer

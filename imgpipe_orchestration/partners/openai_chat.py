@@ -1,0 +1,142 @@
+"""Chat completions, OpenAI's older protocol, which Ollama, vLLM, LiteLLM, Azure and OpenRouter speak as well.
+
+Many such servers, or the models behind them, know no JSON schema. What they refuse is asked for in the next simpler
+form, and the form that worked is remembered for the model.
+https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
+from imgpipe_orchestration.partners.openai import (
+    OpenAIClient,
+    Schema,
+    Seen,
+    attribute,
+    data_url,
+    expect,
+    json_schema,
+    usage_of,
+)
+from imgpipe_orchestration.partners.openai_errors import from_answer
+from imgpipe_orchestration.partners.usage import Usage, charged
+
+if TYPE_CHECKING:
+    import openai
+
+_FORMS = ("json_schema", "json_object", "text")
+"""Forms of an answer, from the strictest on."""
+_UNKNOWN_FORM = {400, 404, 422, 501}
+"""Statuses with which servers refuse a form of answer that they do not know."""
+
+
+class OpenAIChatClient(OpenAIClient):
+    """As `OpenAIClient`, but questions go to `/chat/completions`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._forms: dict[str, int] = {}
+
+    def answer(
+        self,
+        prompt: str,
+        schema: type[Schema],
+        *,
+        model: str,
+        image: bytes | None = None,
+        detail: str = "low",
+        instructions: str | None = None,
+    ) -> Seen[Schema]:
+        """As `OpenAIClient.answer`. An answer that does not fit is asked for once more, with what was wrong.
+
+        Raises:
+            UnreadableAnswer: two answers did not fit; names the field.
+        """
+        content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
+        if image is not None:
+            content.append({"type": "image_url", "image_url": {"url": data_url(image), "detail": detail}})
+        messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
+        messages.append({"role": "user", "content": content})
+        text, usage, raw = self._ask(model, messages, schema)
+        try:
+            return Seen(_fit(text, schema), usage, raw)
+        except ValueError as error:
+            problem = problem_in(error)
+        messages += [{"role": "assistant", "content": text}]
+        again = f"That answer was invalid: {problem}\nAnswer again, with JSON only, which follows the schema."
+        messages += [{"role": "user", "content": f"{again}\n{json.dumps(json_schema(schema))}"}]
+        with charged(usage):
+            text, more, raw = self._ask(model, messages, schema)
+        usage = Usage(more.model, *(a + b for a, b in zip(astuple(usage)[1:], astuple(more)[1:], strict=True)))
+        try:
+            return Seen(_fit(text, schema), usage, raw)
+        except ValueError as error:
+            with charged(usage):
+                raise UnreadableAnswer(f"{model} gave no valid answer twice: {problem_in(error)}") from error
+
+    def _ask(self, model: str, messages: list[dict[str, Any]], schema: type[Schema]) -> tuple[str, Usage, Any]:
+        """The text of an answer, in the strictest form that the server knows."""
+        refused: PartnerRefused | None = None
+        for number in range(self._forms.get(model, 0), len(_FORMS)):
+            try:
+                found = self._complete(model, _in_form(_FORMS[number], messages, schema))
+            except PartnerRefused as error:
+                if error.partner_status not in _UNKNOWN_FORM:
+                    raise
+                refused = refused or error
+                continue
+            self._forms[model] = number
+            return found
+        assert refused is not None  # noqa: S101 - every form was refused
+        raise refused
+
+    def _complete(self, model: str, arguments: dict[str, Any]) -> tuple[str, Usage, Any]:
+        def send(sdk: openai.OpenAI) -> Any:
+            return sdk.chat.completions.create(model=model, **arguments)
+
+        response = self.call(model, send)
+        usage = usage_of(response, model)
+        with charged(usage):
+            if not attribute(response, "choices") and (error := attribute(response, "error")) is not None:
+                raise from_answer(SimpleNamespace(**error) if isinstance(error, dict) else error)
+            choices = expect(response, "choices", list)
+            message = attribute(choices[0], "message") if choices else None
+            ended = attribute(choices[0], "finish_reason") if choices else None
+            if attribute(message, "refusal") or ended == "content_filter":
+                said = str(attribute(message, "refusal"))[:500]
+                raise PartnerRefused(f"{model} refused to answer (content policy)", detail=said)
+            text = attribute(message, "content")
+            if not isinstance(text, str) or ended == "length":
+                raise UnreadableAnswer(f"{model}'s answer is {'cut off' if ended == 'length' else 'without text'}")
+        return text, usage, response.to_dict(mode="json", warnings=False)
+
+
+def _in_form(form: str, messages: list[dict[str, Any]], schema: type[Schema]) -> dict[str, Any]:
+    if form == "json_schema":
+        wanted = {"name": schema.__name__, "strict": True, "schema": _strict(json_schema(schema))}
+        return {"messages": messages, "response_format": {"type": form, form: wanted}}
+    told = (
+        f"Answer with one JSON object and nothing else. It follows this JSON schema: {json.dumps(json_schema(schema))}"
+    )
+    arguments: dict[str, Any] = {"messages": [{"role": "system", "content": told}, *messages]}
+    return arguments | ({"response_format": {"type": form}} if form == "json_object" else {})
+
+
+def _strict(schema: Any) -> Any:
+    """The schema as the strict mode wants it: objects with these properties only."""
+    if isinstance(schema, list):
+        return [_strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _strict(value) for name, value in schema.items()}
+    return closed | ({"additionalProperties": False} if schema.get("type") == "object" else {})
+
+
+def _fit(text: str, schema: type[Schema]) -> Schema:
+    return fitting(values_in(text), schema.model_validate)

@@ -1,0 +1,118 @@
+"""Several models for a task: who is asked after whom, what the row says, and a task that is off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+
+def models_file(folder: Path, standins: StandInAccess, first: str, *, describe: str = "") -> str:
+    """A file with a provider `first` at an address, and `second`, which is the stand-in and speaks chat."""
+    path = folder / "models.toml"
+    use = describe or '["first:gpt-6-luna", "second:llava"]'
+    path.write_text(f"""
+[providers.first]
+dialect = "openai-responses"
+base_url = "{first}"
+[providers.second]
+dialect = "openai-chat"
+base_url = "{standins.openai_url}"
+[tasks.describe]
+use = {use}
+[tasks.embed]
+use = ["second:text-embedding-3-small"]
+""")
+    return str(path)
+
+
+def row_of(gateway: Gateway) -> tuple[dict[str, str], dict[str, str]]:
+    """The states of the providers, and who answered, of an image that is finished."""
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    assert gateway.rows("select status from media_files") == [("completed",)]
+    ((providers, answered),) = gateway.rows("select providers, answered_by from media_ai_analysis")
+    return providers, answered
+
+
+def error(status: int, code: str, message: str = "no") -> tuple[int, bytes]:
+    return status, json.dumps({"error": {"message": message, "type": code, "code": code}}).encode()
+
+
+PASSED_ON = {
+    "away": error(503, "server_error"),
+    "out of quota": error(429, "insufficient_quota"),
+    "an unknown model": error(404, "model_not_found"),
+    "a wrong key": error(401, "invalid_api_key"),
+}
+
+
+@pytest.mark.parametrize("trouble", PASSED_ON)
+def test_what_the_first_model_cannot_do_the_second_does(
+    trouble: str, make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
+) -> None:
+    status, body = PASSED_ON[trouble]
+
+    def refuse(handler: BaseHTTPRequestHandler, _: int) -> None:
+        reply(handler, body, status, Content_Type="application/json")
+
+    with serving(refuse) as server:
+        gateway = make_gateway(models_file=models_file(tmp_path, standins, server.url))
+        providers, answered = row_of(gateway)
+        assert len(server.requests) >= 1
+    assert providers["openai_vision"] == providers["openai_embedding"] == "ok"
+    assert answered == {"describe": "second:llava", "embed": "second:text-embedding-3-small"}
+    analysis = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()
+    assert analysis["analysis"]["answered_by"] == answered
+    assert analysis["standins"] == ["openai_vision", "openai_embedding"]
+
+
+REFUSALS = {
+    "the content": error(400, "content_policy_violation"),
+    "nonsense": (200, b'{"output": [{"type": "message", "content": [{"type": "output_text", "text": "eh?"}]}]}'),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSALS)
+def test_a_refusal_for_the_content_is_final(
+    refused: str, make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
+) -> None:
+    status, body = REFUSALS[refused]
+    with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
+        providers, answered = row_of(make_gateway(models_file=models_file(tmp_path, standins, server.url)))
+    assert providers["openai_vision"].startswith("failed: ") and "describe" not in answered
+    assert standins.calls("openai", "chat") == []
+
+
+def test_a_task_that_is_off_is_not_asked(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
+) -> None:
+    path = models_file(tmp_path, standins, standins.openai_url, describe="[]")
+    providers, answered = row_of(make_gateway(models_file=path))
+    assert providers["openai_vision"] == "absent" and answered == {}
+    assert standins.calls("openai") == []
+
+
+def test_the_check_says_what_each_model_can_do(
+    settings: Settings, standins: StandInAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("MODELS_FILE", models_file(tmp_path, standins, "http://127.0.0.1:9/v1"))
+    outcome = CliRunner().invoke(imgpipe, ["models", "check", "--json", "--data", str(tmp_path)])
+    assert outcome.exit_code == 1, outcome.output
+    found = {one["model"]: one for one in json.loads(outcome.output)}
+    assert found["first:gpt-6-luna"]["reached"] == "no" and "reached" in found["first:gpt-6-luna"]["problem"]
+    embedding = found["second:text-embedding-3-small"]
+    assert [embedding[name] for name in ("reached", "known", "schema", "price")] == ["yes"] * 4
+    seen = found["second:llava"]
+    assert (seen["tasks"], seen["reached"], seen["schema"], seen["price"]) == ("describe", "yes", "yes", "no")
