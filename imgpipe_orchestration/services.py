@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.partners.models import Models
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.partners.openai_moderation import Moderator
+    from imgpipe_orchestration.prompts.library import Library
     from imgpipe_orchestration.storage.documents import Documents
 
 IMAGE_SECONDS = 180.0
@@ -210,6 +211,13 @@ class Services:
             return None
         seconds = min(10.0, s.partner_timeout_seconds)
         return Moderator(s.openai_api_key, base_url=s.openai_base_url, timeout=seconds)
+
+    @made_once
+    def prompts(self) -> Library:
+        """What the models are asked."""
+        from imgpipe_orchestration.prompts.library import Library
+
+        return Library(self.settings)
 
     @made_once
     def _clients(self) -> Clients:

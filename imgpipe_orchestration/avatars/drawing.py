@@ -30,13 +30,6 @@ log = logger(__name__)
 BASE_SIZE, GRID_SIZE = "1024x1024", "2048x2048"
 """Pixels of the selfie, and of the grid of four."""
 
-GRID_PROMPT = (
-    "A 2x2 grid of four separate square photographs of the very same person as in the reference picture: same face,"
-    " same hair, same age. Four different poses and expressions, places and clothes that suit this person. Each cell"
-    " shows head and shoulders, fills its quarter and is divided from the others by a thin straight white line."
-    " No text, no frame around the grid. Style: {style}. The person: {prompt}"
-)
-
 
 def buyer_of(persona: Persona) -> Buyer:
     """The buyer of a persona's calls, for the ledger."""
@@ -76,7 +69,7 @@ def draw_grid(
     """Buy the grid of the person on the selfie `base` (PNG); otherwise as `draw_base`."""
     options = _options(services, GRID_SIZE)
     parameters = {**options, **_identity(persona, persona.grid_tries)}
-    prompt = GRID_PROMPT.format(style=persona.style, prompt=persona.image_prompt)
+    prompt = services.prompts["avatar"].question(style=persona.style, prompt=persona.image_prompt)
 
     def buy(choice: Choice) -> Answer:
         def ask() -> Drawn:

@@ -87,6 +87,12 @@ class PersonaData(BaseModel):
         return f"{self.firstname} {self.lastname}"
 
 
+class ImagePrompt(BaseModel):
+    """The words of a picture, from a model that is no flow."""
+
+    prompt: _Text
+
+
 class TaskRequest(BaseModel):
     """What a client asks for."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import pydantic
+from pydantic import BaseModel, create_model
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.avatars import records, results, store
@@ -35,6 +36,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.flowise import Prediction
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -206,6 +208,15 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
 
     def ask(choice: Choice) -> Answer:
         def purchase() -> Purchase:
+            if services.models.speaks_openai(choice.provider):
+                prompt = services.prompts["persona"]
+                invented = services.openai(choice.provider).answer(
+                    prompt.question(asked=asked),
+                    _people(prompt),
+                    model=choice.model,
+                    instructions=prompt.instructions(),
+                )
+                return Purchase(invented.usage, invented.answer.model_dump()["people"])
             flowise = services.flowise(choice.provider)
             prediction: Prediction[list[Any]] = flowise.predict(choice.model, asked, _Entries, rather=_People)
             return Purchase(prediction.usage, value=prediction.answer)
@@ -214,6 +225,12 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
         return services.ledger.buy(call, purchase, buyer=buyer)
 
     return first_answer(services.models.choices("persona"), ask, task="persona")[1]
+
+
+def _people(prompt: Prompt) -> type[BaseModel]:
+    """The form of an answer by a model that is no flow."""
+    person: Any = prompt.shaped(PersonaData)
+    return create_model("People", people=(list[person], ...))
 
 
 def _keep(services: Services, claim: Claim, task: Task, question: Question, answer: Answer) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
-from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
+from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS, picture_number
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
@@ -139,6 +140,15 @@ def _prompt(place: _Place, persona: Persona) -> None:
 
     def ask(choice: Choice) -> Answer:
         def purchase() -> Purchase:
+            if services.models.speaks_openai(choice.provider):
+                prompt = services.prompts["image_prompt"]
+                written = services.openai(choice.provider).answer(
+                    prompt.question(asked=json.dumps(asked, ensure_ascii=False)),
+                    prompt.shaped(ImagePrompt),
+                    model=choice.model,
+                    instructions=prompt.instructions(),
+                )
+                return Purchase(written.usage, value=written.answer.prompt)
             prediction = services.flowise(choice.provider).predict_text(choice.model, asked)
             return Purchase(prediction.usage, value=prediction.answer)
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from imgpipe_orchestration.diagnosis.check import Bad, Note
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.partners.models import Models
+from imgpipe_orchestration.prompts.library import Library
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
 from imgpipe_orchestration.web.origins import is_loopback
@@ -23,7 +24,7 @@ def check_settings(settings: Settings) -> None:
         SettingsError: some cannot be used; names them all.
     """
     faults = []
-    for check in (_steps, _prices, Models, _hosts, _files):
+    for check in (_steps, _prices, Models, Library, _hosts, _files):
         try:
             check(settings)
         except SettingsError as fault:

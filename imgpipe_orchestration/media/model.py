@@ -86,7 +86,7 @@ FIELDS = {
 }
 """The upload form's file fields (MEDIA_TYPE_MAPPING of the specification)."""
 
-_BY_KIND = {field.kind: field for field in FIELDS.values()} | {"sites": FIELDS["site_image"]}
+BY_KIND = {field.kind: field for field in FIELDS.values()} | {"sites": FIELDS["site_image"]}
 _BY_FOLDER = {"profiles": "profile", "sites": "site", "products": "product", "events": "event"}
 
 _TEMP_PATH = re.compile(r"/temp_images/(?P<folder>[a-z]+)/(?P<name>[\w.~-]+)")
@@ -124,9 +124,9 @@ def field_of(path: str) -> Field:
     match = _TEMP_PATH.fullmatch(path)
     if match:
         named = _TEMP_NAME.match(match["name"])
-        kind = named["kind"] if named and named["kind"] in _BY_KIND else _BY_FOLDER.get(match["folder"], "")
-        if kind in _BY_KIND:
-            return _BY_KIND[kind]
+        kind = named["kind"] if named and named["kind"] in BY_KIND else _BY_FOLDER.get(match["folder"], "")
+        if kind in BY_KIND:
+            return BY_KIND[kind]
     raise BadInput(f"{path!r} does not say what kind of image it is", field="image_path")
 
 

@@ -48,7 +48,7 @@ def _outdated(services: Services, connection: Connection, day: str, step: Step) 
         choices = services.models.choices
         asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
         configured = [name for name, models in asked.items() if models]
-        return store.analysed_otherwise(connection, day, prompts.VERSION, configured)
+        return store.analysed_otherwise(connection, day, prompts.versions(services.prompts["describe"]), configured)
     return []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -234,18 +234,20 @@ def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[
     return [Item(row.id, str(row.user_id), day) for row in rows]
 
 
-def analysed_otherwise(connection: Connection, day: str, version: str, providers: Sequence[str]) -> list[Item]:
-    """Finished images of a day whose analysis failed, has another version of the questions, or lacks an answer of one
-    of `providers`."""
+def analysed_otherwise(
+    connection: Connection, day: str, versions: Mapping[str, str], providers: Sequence[str]
+) -> list[Item]:
+    """Finished images of a day whose analysis failed, has another version of the question than `versions` has for their
+    kind, or lacks an answer of one of `providers`."""
     query = text("""
         select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
         left join media_ai_analysis a on a.media_id = f.id
         where f.upload_day = :day and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
-            or a.version is distinct from :version or exists (
+            or a.version is distinct from cast(:versions as jsonb) ->> f.kind or exists (
                 select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
         order by f.id
     """)
-    rows = connection.execute(query, {"day": day, "version": version, "providers": list(providers)})
+    rows = connection.execute(query, {"day": day, "versions": json.dumps(versions), "providers": list(providers)})
     return [Item(row.id, str(row.user_id), day) for row in rows]
 
 

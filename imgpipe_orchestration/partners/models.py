@@ -30,8 +30,8 @@ _DIALECTS: dict[TaskName, tuple[Dialect, ...]] = {
     "draw": _OPENAI,
     "edit": _OPENAI,
     "report": _OPENAI,
-    "persona": ("flowise",),
-    "prompt": ("flowise",),
+    "persona": ("flowise", *_OPENAI),
+    "prompt": ("flowise", *_OPENAI),
 }
 """Who can be asked for what."""
 _PHOTOGRAPH = ("OBJECT_LOCALIZATION", "IMAGE_PROPERTIES", "CROP_HINTS", "TEXT_DETECTION")
@@ -123,6 +123,9 @@ class Models:
         """The provider's key, empty if it needs none. A setting of ours is taken with its default."""
         name = self.providers[provider].api_key_env
         return str(getattr(self._settings, name.lower(), "") or os.environ.get(name, ""))
+
+    def speaks_openai(self, provider: str) -> bool:
+        return self.providers[provider].dialect in _OPENAI
 
     def features(self, kind: str) -> tuple[str, ...]:
         """What Google Vision is asked about an image of a kind ("logo", "header", "product", ...)."""

@@ -143,18 +143,20 @@ class BatchWorker:
             raise BackendUnavailable("The run was stopped.")
         view = self._services.workshop.call(inspection.view, self._stored(image.object_key, image.bytes))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
-        asked = inspection.question(batch.user_query, image.name, image.description, view.measured)
+        prompt = self._services.prompts["report"]
+        shape, instructions = inspection.shape(prompt), prompt.instructions()
+        asked = inspection.question(prompt, batch.user_query, image.name, image.description, view.measured)
         buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
 
         def ask(choice: Choice) -> Answer:
             def purchase() -> Purchase:
                 seen = self._services.openai(choice.provider).answer(
                     asked,
-                    inspection.Inspection,
+                    shape,
                     model=choice.model,
                     image=view.jpeg,
                     detail=_DETAIL,
-                    instructions=inspection.INSTRUCTIONS,
+                    instructions=instructions,
                 )
                 return Purchase(seen.usage, inspection.accepted(seen.answer))
 
@@ -162,8 +164,8 @@ class BatchWorker:
                 choice.provider,
                 "responses",
                 choice.model,
-                inputs=[view.jpeg, inspection.INSTRUCTIONS, asked],
-                parameters={"detail": _DETAIL, "schema": json_schema(inspection.Inspection)},
+                inputs=[view.jpeg, instructions, asked],
+                parameters={"detail": _DETAIL, "schema": json_schema(shape)},
             )
             return self._services.ledger.buy(call, purchase, buyer=buyer)
 

@@ -11,9 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media.remake import make_analyses, order, up_to_date
+from imgpipe_orchestration.prompts import library
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
@@ -116,3 +121,22 @@ def test_the_check_says_what_each_model_can_do(
     assert [embedding[name] for name in ("reached", "known", "schema", "price")] == ["yes"] * 4
     seen = found["second:llava"]
     assert (seen["tasks"], seen["reached"], seen["schema"], seen["price"]) == ("describe", "yes", "yes", "no")
+
+
+def test_a_backfill_after_a_change_of_the_prompt_asks_again_only_about_what_it_concerns(
+    seeing_gateway: Gateway, standins: StandInAccess, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    gateway.upload(1, profile_image=picture(seed=81), logo_image=picture(seed=82))
+    gateway.run_due()
+    assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 0
+    ours = Path(library.__file__).parent / "describe.md"
+    (tmp_path / "describe.md").write_text(ours.read_text().replace("This is a business logo.", "This is a logo."))
+    values = {**gateway.settings.model_dump(), "prompts_dir": str(tmp_path)}
+    services = Services(Settings(**values))
+    asked = len(standins.calls("openai", "responses"))
+    assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 1
+    make_analyses(services, "run-2", today())
+    assert up_to_date(services, today(), Step.AI_VISUAL_ANALYSIS) == {"images_of_day": 2, "up_to_date": 2}
+    services.close()
+    assert len(standins.calls("openai", "responses")) == asked + 1

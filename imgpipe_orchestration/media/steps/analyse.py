@@ -71,7 +71,7 @@ def analyse(services: Services, media: MediaFile) -> Analysis:
 
     seen = services.workshop.call(look, needed(services, media))
     found = Analysis(_measured(seen.measurements, media))
-    found.values["version"] = prompts.VERSION
+    found.values["version"] = prompts.versions(services.prompts["describe"]).get(media.kind)
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
     _ask(found, "google_vision", lambda: _google(services, media, seen, buyer, found))
     _ask(found, "openai_vision", lambda: _openai(services, media, seen, buyer, found))
@@ -217,8 +217,9 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     if media.data_type is DataType.SITES:
         with transaction(services.engine) as connection:
             owner = store.owner_context(connection, media.user_id)
-    question = prompts.question(media.data_type, media.kind, owner)
-    schema = prompts.schema_of(media.data_type)
+    prompt = services.prompts["describe"]
+    question, instructions = prompts.question(prompt, media.kind, owner), prompt.instructions()
+    schema = prompt.shaped(prompts.schema_of(media.data_type))
 
     def ask(choice: Choice) -> Answer:
         def purchase() -> Purchase:
@@ -228,7 +229,7 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
                 model=choice.model,
                 image=seen.preview,
                 detail="low",
-                instructions=prompts.INSTRUCTIONS,
+                instructions=instructions,
             )
             return Purchase(answer.usage, {"answer": answer.answer.model_dump(), "raw": answer.raw})
 
@@ -237,7 +238,7 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
             "vision",
             choice.model,
             inputs=[seen.preview, question],
-            parameters={"schema": json_schema(schema), "instructions": prompts.INSTRUCTIONS, "detail": "low"},
+            parameters={"schema": json_schema(schema), "instructions": instructions, "detail": "low"},
         )
         return services.ledger.buy(call, purchase, buyer=buyer)
 
