@@ -27,6 +27,7 @@ _COMMANDS = {
     "keys": "let machines in by keys with a name and a role",
     "status": "queues, ages, failures, times",
     "doctor": "is every dependency reached and every setting valid?",
+    "embeddings": "the search's vectors by another model",
     "models": "do the models that the tasks use answer?",
     "requeue": "try failed items again, and now those that pause",
     "vision-reports": "one execution of vision reports, here and now",

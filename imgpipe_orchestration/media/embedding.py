@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
@@ -11,46 +16,95 @@ from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
 
-DIMENSIONS = 1536
-"""Dimensions of the column `embedding`, whose numbers have 32 bits."""
 _LONGEST = 4_000
 """Characters of a text that are embedded: OpenAI refuses more than 8,192 tokens, and no common script takes over two a
 character."""
 
 
-def embed(services: Services, choice: Choice, text: str, buyer: Buyer) -> Answer:
-    """The vector of the beginning of a text; only vectors of one model and one length can be compared.
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Whose vectors can be compared: the `provider:model` that made them (empty before the first), and their length."""
+
+    model: str
+    dimensions: int
+
+    def choices(self, services: Services) -> list[Choice]:
+        """Who makes such vectors: the models of the task, or until a rebuild the one that was it before."""
+        wanted = services.models.choices("embed")
+        if self.made_by(wanted) and services.models.task("embed").dimensions == self.dimensions:
+            return wanted
+        before = Choice.of(self.model)
+        return [before] if wanted and before.provider in services.models.providers else []
+
+    def made_by(self, choices: Sequence[Choice]) -> bool:
+        """Whether the vectors are of these models, which are one at several providers."""
+        return not self.model or Choice.of(self.model).model in {choice.model for choice in choices}
+
+
+def words_of(analysis: Mapping[str, Any]) -> str:
+    """What is embedded of an analysis, by its columns; empty if nothing was seen."""
+    names = ("alt_text", "subject_matter", "style_classification", "medium_detected")
+    things = [thing["name"] for name in ("labels", "detected_objects") for thing in analysis.get(name) or []]
+    parts = [analysis.get(name) for name in names]
+    parts += [", ".join(analysis.get("mood_keywords") or []), ", ".join(dict.fromkeys(things))]
+    return "\n".join(part for part in parts if part)
+
+
+def space_of(connection: Connection) -> Space:
+    """The space of the column `embedding`."""
+    return Space(*connection.execute(text("select model, dimensions from embedding_space")).one())
+
+
+def holds(connection: Connection, model: str, vector: str) -> bool:
+    """Whether the column takes this vector (as text) of a model, which then is the column's if it is the first. The
+    answer is true until the transaction ends."""
+    connection.execute(text("lock table media_ai_analysis in row exclusive mode"))  # as a rebuild's end locks it
+    query = text("update embedding_space set model = :model where model = '' and dimensions = :dimensions")
+    connection.execute(query, {"model": model, "dimensions": vector.count(",") + 1})
+    space = space_of(connection)
+    return space.made_by([Choice.of(model)]) and vector.count(",") + 1 == space.dimensions
+
+
+def embed(services: Services, choice: Choice, words: str, dimensions: int, buyer: Buyer) -> Answer:
+    """The vector of the beginning of a text.
 
     Raises:
         UnreadableAnswer: a vector that the column cannot hold, as some servers ignore `dimensions`.
         ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
     """
-    model, text = choice.model, text[:_LONGEST]
+    model, words = choice.model, words[:_LONGEST]
 
     def purchase() -> Purchase:
-        answer = services.openai(choice.provider).embed(text, model=model, dimensions=DIMENSIONS)
-        if len(answer.vector) != DIMENSIONS or not all(map(math.isfinite, array("f", answer.vector))):
+        answer = services.openai(choice.provider).embed(words, model=model, dimensions=dimensions)
+        if len(answer.vector) != dimensions or not all(map(math.isfinite, array("f", answer.vector))):
             unusable = UnreadableAnswer(
-                f"{model} answered with {len(answer.vector)} numbers instead of {DIMENSIONS} that can be stored"
+                f"{model} answered with {len(answer.vector)} numbers instead of {dimensions} that can be stored"
             )
             unusable.usage = answer.usage
             raise unusable
         return Purchase(answer.usage, answer.vector)
 
-    call = PaidCall.of(choice.provider, "embedding", model, inputs=[text], parameters={"dimensions": DIMENSIONS})
+    call = PaidCall.of(choice.provider, "embedding", model, inputs=[words], parameters={"dimensions": dimensions})
     return services.ledger.buy(call, purchase, buyer=buyer)
 
 
 def vector_of(services: Services, question: str) -> tuple[list[float] | None, str]:
     """The question's vector and an empty text; or None and the reason why the search uses words only."""
-    choices, buyer = services.models.choices("embed"), Buyer("media", "search")
+    with transaction(services.engine) as connection:
+        space = space_of(connection)
+    choices, buyer = space.choices(services), Buyer("media", "search")
     if not choices:
         return None, "No model makes embeddings, so the search goes by words only."
+
+    def ask(choice: Choice) -> Answer:
+        return embed(services, choice, question, space.dimensions, buyer)
+
     try:
-        vector = first_answer(choices, lambda one: embed(services, one, question, buyer), task="embed")[1].value
+        vector = first_answer(choices, ask, task="embed")[1].value
     except ImgpipeError as error:
         # Searching by words is better than an error page.
         log.warning("search without meaning", extra={"error": error.public, "detail": error.detail})

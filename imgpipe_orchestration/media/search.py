@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.media.embedding import space_of
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 
 ALIKE_BITS = 10
@@ -114,7 +115,8 @@ def by_text(
     """
     words = re.sub(r"(?<!\S)-+(?!\S)", " ", words)
     rankings = [_by_words(connection, words, filters, limit)]
-    if vector is not None:
+    # The words' query holds the table until the end: no rebuild of the embeddings can end in between.
+    if vector is not None and space_of(connection).dimensions == len(vector):
         rankings.append(_by_meaning(connection, vector, filters, limit))
     rankings.insert(1, _by_name(connection, words, filters, limit))  # last, for it limits the planner
     scores: dict[int, float] = {}

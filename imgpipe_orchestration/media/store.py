@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.media.embedding import holds
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
@@ -194,7 +195,7 @@ def analysis(connection: Connection, media_id: int) -> dict[str, Any] | None:
     """The row of `media_ai_analysis` without the embedding; None where there is none."""
     query = text("select * from media_ai_analysis where media_id = :id")
     row = connection.execute(query, {"id": media_id}).mappings().one_or_none()
-    return None if row is None else {key: value for key, value in row.items() if key != "embedding"}
+    return None if row is None else {key: value for key, value in row.items() if not key.startswith("embedding")}
 
 
 def owner_context(connection: Connection, user_id: int) -> dict[str, Any]:
@@ -299,8 +300,11 @@ _JSON_COLUMNS = {
 
 
 def save_analysis(connection: Connection, media_id: int, values: dict[str, Any]) -> None:
-    """Store the values of an analysis; columns that are not in `values` keep those of an earlier one."""
+    """Store the values of an analysis; columns that are not in `values` keep those of an earlier one. So does that of
+    the embedding if it takes vectors of another model by now."""
     row = {name: json.dumps(value) if name in _JSON_COLUMNS else value for name, value in values.items()}
+    if "embedding" in row and not holds(connection, values["answered_by"]["embed"], row["embedding"]):
+        del row["embedding"]  # a rebuild has ended meanwhile, which embeds what lacks it
     casts = dict.fromkeys(_JSON_COLUMNS, "jsonb") | {"embedding": "vector"}
     columns = ", ".join(row)
     slots = ", ".join(f"cast(:{n} as {casts[n]})" if n in casts else f":{n}" for n in row)

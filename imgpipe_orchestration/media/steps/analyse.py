@@ -15,7 +15,7 @@ from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purcha
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import prompts, store
-from imgpipe_orchestration.media.embedding import embed
+from imgpipe_orchestration.media.embedding import embed, space_of, words_of
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.steps.retrieve import needed
@@ -266,15 +266,12 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
 
 def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
     """Embed what was seen, for search by text; False if nothing was seen, which is not another failure."""
-    choices = services.models.choices("embed")
-    v = found.values
-    parts = [v.get("alt_text"), v.get("subject_matter"), v.get("style_classification"), v.get("medium_detected")]
-    things = [thing["name"] for name in ("labels", "detected_objects") for thing in v.get(name) or []]
-    parts += [", ".join(v.get("mood_keywords") or []), ", ".join(dict.fromkeys(things))]
-    text = "\n".join(part for part in parts if part)
-    if not choices or not text:
+    with transaction(services.engine) as connection:
+        space = space_of(connection)
+    choices, words = space.choices(services), words_of(found.values)
+    if not choices or not words:
         return False
-    answer = _first(found, "embed", choices, lambda choice: embed(services, choice, text, buyer))
+    answer = _first(found, "embed", choices, lambda choice: embed(services, choice, words, space.dimensions, buyer))
     found.values["embedding"] = str(answer.value)
     return True
 

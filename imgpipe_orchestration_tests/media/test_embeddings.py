@@ -1,0 +1,117 @@
+"""Vectors of another model: made beside the old ones, which the search uses until all are there."""
+
+from __future__ import annotations
+
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration.errors import BadInput, Conflict, Retryable
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.embedding import vector_of
+from imgpipe_orchestration.media.embedding_rebuild import _LOCK, rebuild
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+
+
+def with_models(gateway: Gateway, folder: Path, embed: str, other: str = "") -> Services:
+    """The gateway's services after MODELS_FILE has changed."""
+    path = folder / "models.toml"
+    path.write_text(f'''
+[providers.other]
+dialect = "openai-chat"
+base_url = "{other or "http://127.0.0.1:9"}"
+[tasks.embed]
+{embed}
+''')
+    return Services(Settings(**{**gateway.settings.model_dump(), "models_file": str(path)}))
+
+
+def found_by_meaning(gateway: Gateway, words: str) -> list[str]:
+    answer = gateway.get(f"/api/media/search?text={words}", **gateway.as_worker).json()
+    assert answer["note"] == ""
+    return [hit["media_id"] for hit in answer["images"] if "meaning" in hit["why"]]
+
+
+def test_the_search_goes_on_while_the_vectors_are_made_anew_and_a_rebuild_that_stops_goes_on(
+    seeing_gateway: Gateway, standins: StandInAccess, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    for seed in range(3):
+        gateway.upload(seed + 1, profile_image=picture(seed=90 + seed))
+    gateway.run_due()
+    (alt,) = gateway.rows("select alt_text from media_ai_analysis order by media_id limit 1")
+    before = found_by_meaning(gateway, alt.alt_text)
+    assert before
+    bought: list[int] = []
+    breaks = [True]
+
+    def other(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if breaks[0] and number >= 1:
+            reply(handler, b'{"error": {"message": "no", "code": "insufficient_quota"}}', 429)
+            return
+        bought.append(number)
+        pass_on(handler, standins.openai_url)
+
+    with serving(other) as server:
+        use = 'use = ["other:text-embedding-3-large"]\ndimensions = 256'
+        services = with_models(gateway, tmp_path, use, server.url)
+        with pytest.raises(Retryable, match="quota"):
+            rebuild(services)
+        assert found_by_meaning(gateway, alt.alt_text) == before, "with the old vectors, of a gateway as it was"
+        vector, note = vector_of(services, alt.alt_text)
+        assert vector is not None and len(vector) == 1536 and note == "", "and of one that knows of the new model"
+        gateway.upload(4, profile_image=picture(seed=94))
+        gateway.run_due("run-2")  # an image that comes meanwhile
+        breaks[0] = False
+        services.ledger.resume()
+        told: list[tuple[int, int]] = []
+        assert rebuild(services, told=lambda done, of: told.append((done, of))) >= 3
+        assert told[-1] == (4, 4)
+        assert len(bought) == 4, "each vector was bought once"
+        dimensions = gateway.rows("select distinct vector_dims(embedding) from media_ai_analysis")
+        assert [row[0] for row in dimensions] == [256]
+        assert rebuild(services) == 0
+        vector, _ = vector_of(services, alt.alt_text)
+        assert vector is not None and len(vector) == 256
+        services.close()
+    indexes = gateway.rows("select indexdef from pg_indexes where indexname like 'media_ai_analysis_meaning%'")
+    assert len(indexes) == 1 and "hnsw (embedding " in indexes[0].indexdef
+
+
+def test_an_analysis_that_ends_after_the_rebuild_keeps_the_new_vector(
+    seeing_gateway: Gateway, standins: StandInAccess, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    gateway.upload(1, profile_image=picture(seed=95))
+    gateway.run_due()
+    (old,) = gateway.rows("select embedding::text as vector, answered_by from media_ai_analysis")
+    services = with_models(
+        gateway, tmp_path, 'use = ["other:text-embedding-3-large"]\ndimensions = 512', standins.openai_url
+    )
+    assert rebuild(services) == 1
+    (new,) = gateway.rows("select embedding::text as vector from media_ai_analysis")
+    with services.engine.begin() as connection:
+        store.save_analysis(connection, 1, {"embedding": old.vector, "answered_by": old.answered_by})
+    assert gateway.rows("select embedding::text from media_ai_analysis") == [(new.vector,)]
+    services.close()
+
+
+def test_a_task_that_is_off_and_a_second_rebuild_are_refused(
+    seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess
+) -> None:
+    off = with_models(seeing_gateway, tmp_path, "use = []")
+    with pytest.raises(BadInput, match="MODELS_FILE"):
+        rebuild(off)
+    off.close()
+    services = with_models(seeing_gateway, tmp_path, 'use = ["other:m"]', standins.openai_url)
+    with seeing_gateway.services.engine.begin() as connection:
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        with pytest.raises(Conflict):
+            rebuild(services)
+    services.close()
