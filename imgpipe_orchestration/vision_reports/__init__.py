@@ -6,7 +6,7 @@ for all unprocessed analyses of that organization (`listing`) and commits each w
 them through their `steps` side by side: the images (`inputs`) go to an analysis backend, the batch is awaited, the
 report is uploaded. Progress is committed before each next action, so a later run can continue from there.
 
-Two backends implement one interface (`backends`): a remote one over HTTP, and our own (`own_backend`), which the
-gateway also serves to others at the same routes (`backend_routes`). Our own shows each image to a vision model
-(`batch_work`, `inspection`) and writes the report (`report`).
+Analysis backends are reached over HTTP (`backends`). One is our own (`own_backend`), which the gateway serves
+(`backend_routes`): a run of `vision_batches` shows each image to a vision model (`batch_work`, `inspection`) and writes
+the report (`report`).
 """

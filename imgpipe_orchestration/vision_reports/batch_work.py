@@ -6,8 +6,6 @@ answers from being bought twice.
 
 from __future__ import annotations
 
-import importlib
-import os
 import threading
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,7 +54,6 @@ class BatchWorker:
         self._bucket = services.vision_bucket
         self._looks = ThreadPoolExecutor(self._settings.vision_parallel_calls, thread_name_prefix="vision-look")
         self._turns = Shares(self._settings.vision_parallel_calls)
-        self._warm = False
         self.interrupted = threading.Event()
         """The run is cancelled or its worker stops, or a thread ended with an error: nothing more is begun."""
 
@@ -66,24 +63,6 @@ class BatchWorker:
     def __exit__(self, *_: object) -> None:
         """End the threads. Committed answers are kept."""
         self._looks.shutdown(wait=True, cancel_futures=True)
-
-    def warm_up(self) -> None:
-        """Begin the imports that the first image would wait for (two seconds here and in the worker processes)."""
-        if not self._warm:
-            self._warm = True
-            self._looks.submit(importlib.import_module, "openai")
-            self._services.workshop.submit(os.getpid)
-
-    def work_on(self, owner: str, batch: int) -> None:
-        """Work on a batch if it is due and nobody else does.
-
-        The caller holds the leases of `owner` (`Claims.hold`).
-        """
-        if self.interrupted.is_set():
-            return
-        taken = self._services.claims.claim_these(batches.QUEUE, owner, [batch], paused=False)
-        if taken:
-            work_through(self._services.claims, batches.QUEUE, taken, self.work, threads=1)
 
     # --- one batch -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ place.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -25,7 +26,6 @@ from imgpipe_orchestration.storage.claims import Claim, State
 from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.storage.work import Further, Outcome, Watch, work_through
 from imgpipe_orchestration.vision_reports import analyses
-from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 from imgpipe_orchestration.vision_reports.lists import Lists
 from imgpipe_orchestration.vision_reports.model import (
     AT_ONCE,
@@ -64,14 +64,13 @@ class Crew:
         self._places = Shares(PARALLEL_ANALYSES, share_of(PARALLEL_ANALYSES))
         self._deadline = time.monotonic() + seconds
         self._last_progress = time.monotonic()
+        self._stop = threading.Event()
         self.waiting: set[int] = set()
         """Analyses whose batch was not finished when `patience` was over."""
         with ExitStack() as opened:
             opened.enter_context(services.claims.hold(owner))
             self.lists = opened.enter_context(Lists(services, owner, self._deadline))
-            batches = opened.enter_context(BatchWorker(services))
-            self._stop = batches.interrupted
-            self._worker = opened.enter_context(AnalysisWorker(services, batches))
+            self._worker = opened.enter_context(AnalysisWorker(services))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:

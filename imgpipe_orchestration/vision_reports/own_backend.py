@@ -1,4 +1,4 @@
-"""Our own analysis backend, over this project's tables, bucket and vision model. The gateway serves it to others."""
+"""Our own analysis backend, over this project's tables, bucket and vision model. The gateway serves it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 
 
 class OwnBackend:
-    """`AnalysisBackend` over this project's tables and bucket."""
+    """What the routes of the analysis backend do. Runs of `vision_batches` work on the batches."""
 
-    def __init__(self, services: Services, worker: BatchWorker | None = None) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._worker = worker
-        if worker is not None:
-            worker.warm_up()
 
     def available_models(self) -> list[str]:
         models = dict.fromkeys(choice.model for choice in self._services.models.choices("report"))
         return list(models) or [self._services.settings.openai_vision_model]  # batches wait until there is one
-
-    def upload(self, picture: ImageFile, organization_id: str) -> str:
-        return str(self.store(picture, organization_id).image_id)
 
     def store(self, picture: ImageFile, organization_id: str) -> Upload:
         """Store an image: its bytes first, then its row.
@@ -57,11 +50,9 @@ class OwnBackend:
         batches.add_upload(self._services.engine, upload)
         return upload
 
-    def start(self, order: BatchOrder) -> str:
-        return str(self.open(order)[0])
-
     def open(self, order: BatchOrder, model: str = "") -> tuple[UUID, BatchState]:
-        """As `start`, with one of `available_models` (default: the first); returns the batch's state too.
+        """Start a batch with one of `available_models` (default: the first); returns its id and state. The same order
+        twice gives the same batch.
 
         Raises:
             BadInput, NotFound: as `batches.start`, or the model is not available.
@@ -74,23 +65,11 @@ class OwnBackend:
     def status(self, batch_id: str) -> BatchStatus:
         return batches.status(self._services.engine, _id(batch_id))
 
-    def advance(self, batch_id: str, owner: str) -> BatchStatus:
-        """Works on the batch, unless another run does or its next try is not due."""
-        status = self.status(batch_id)
-        open_ = status.state in {BatchState.QUEUED, BatchState.RUNNING}
-        if self._worker is not None and open_:
-            self._worker.work_on(owner, batches.head(self._services.engine, _id(batch_id)).id)
-            return self.status(batch_id)
-        return status
-
     def report(self, batch_id: str) -> bytes:
         batch = batches.head(self._services.engine, _id(batch_id))
         if batch.status != BatchState.COMPLETED:
             raise Conflict(f"Batch {batch_id} has no report: it is {batch.status}")
         return self._services.vision_bucket.get(batch.report_key, size=batch.report_bytes)
-
-    def close(self) -> None:
-        """Nothing to do: `Services` closes the connections."""
 
 
 def _id(batch_id: str) -> UUID:

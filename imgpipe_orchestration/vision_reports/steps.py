@@ -46,7 +46,6 @@ from imgpipe_orchestration.vision_reports.model import (
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 
 log = logger(__name__)
 
@@ -59,9 +58,8 @@ _Value = TypeVar("_Value")
 class AnalysisWorker:
     """Works on analyses; thread-safe, one for each run."""
 
-    def __init__(self, services: Services, worker: BatchWorker) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._worker = worker
         self._lock = threading.Lock()
         self._apis: dict[ApiAccess, VisionAnalysisApi] = {}
         self._backends: dict[str, AnalysisBackend] = {}
@@ -129,7 +127,7 @@ class AnalysisWorker:
     def _backend(self, url: str) -> AnalysisBackend:
         with self._lock:
             if url not in self._backends:
-                self._backends[url] = backend_at(self._services, url, self._worker)
+                self._backends[url] = backend_at(self._services, url)
             return self._backends[url]
 
     def _api(self, connection: ApiAccess) -> VisionAnalysisApi:
@@ -186,7 +184,7 @@ class AnalysisWorker:
     def _wait(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> Pause | None:
         """The pause to the next poll, or None when the batch is completed."""
         try:
-            status = backend.advance(batch_id, claim.owner)
+            status = backend.status(batch_id)
         except NotFound:
             self._fenced(claim, analyses.forget_batch)
             raise

@@ -81,9 +81,9 @@ def test_an_analysis_is_reported_by_itself_and_again_by_a_backfill_of_its_day(st
     def reported() -> bool:
         """The execution's row is written from within the step, so Dagster hears of its success a moment later."""
         found = stack.graphql(steps, id=run_id)["runOrError"]["stepStats"]
-        return [s["status"] for s in found if s["stepKey"].startswith("report[")] == ["SUCCESS"]
+        return [(s["stepKey"], s["status"]) for s in found] == [("due_reports", "SUCCESS")]
 
-    wait_for(reported, "the step of the analysis to succeed", 30)
+    wait_for(reported, "the run's step to succeed", 30)
 
     today = datetime.now(UTC).date()
     days = ("--from", str(today - timedelta(days=1)), "--to", str(today))

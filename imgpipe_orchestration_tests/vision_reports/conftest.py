@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import dagster as dg
 import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import crew
+from imgpipe_orchestration.vision_reports import batch_work, crew
 from imgpipe_orchestration.vision_reports.definitions import definitions
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.backend import Backend, backend_serving
 
@@ -114,6 +121,29 @@ class Desk:
         self.hurry()
         return dg.execute_job(runnable(job), instance=self.instance, **options)
 
+    @contextmanager
+    def serving(self, patience: float = 30.0) -> Iterator[str]:
+        """Our gateway, at the address that the settings name, with a run for its batches whenever one is due; runs of
+        reports wait for them for so many seconds."""
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.wait(0.2):
+                batch_work.work_on_all(resources.build_backends().services, "a run of vision_batches")
+
+        port = urlsplit(self.settings.gateway_url).port or 0
+        worker = threading.Thread(target=work)
+        with (
+            patch.object(crew, "PATIENCE_SECONDS", patience),
+            live(self.settings, socket.create_server(("127.0.0.1", port))) as url,
+        ):
+            worker.start()
+            try:
+                yield url
+            finally:
+                over.set()
+                worker.join(60)
+
     def execute(self, job_id: str | None = None, **values: Any) -> dict[str, Any]:
         """A job's execution from asking to its end, in as many runs as it takes (at most five)."""
         job_id = job_id or self.job(**values)
@@ -139,8 +169,10 @@ class Desk:
 
 @pytest.fixture
 def desk(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    gateway = f"http://127.0.0.1:{free_port()}"
     settings = settings.model_copy(
         update={
+            **dict.fromkeys(("gateway_url", "public_base_url"), gateway),
             "openai_api_key": f"key-{uuid.uuid4()}",
             "openai_base_url": standins.openai_url,
             "allowed_private_hosts": standins.url.removeprefix("http://"),

@@ -1,4 +1,4 @@
-"""One contract for analysis backends: our own in this process, and an imgpipe's over HTTP."""
+"""Our analysis backend, over HTTP, and who gets our key."""
 
 from __future__ import annotations
 
@@ -16,26 +16,16 @@ from sqlalchemy import text
 from imgpipe_orchestration.errors import Forbidden, NotFound, NotWhole, Permanent
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import batch_work, batches, retention
+from imgpipe_orchestration.vision_reports import batch_work, retention
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageFile, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
-from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.partners.wire import half_of, serving
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
-
-
-def test_our_gateways_own_address_means_our_tables(desk: Desk) -> None:
-    for url in ("http://127.0.0.1:8000", "http://localhost:8000/"):
-        assert isinstance(backend_at(desk.services, url), OwnBackend)
-    for url in ("http://127.0.0.1:8001", "https://localhost:8000", "http://localhost:8000/other"):
-        other = backend_at(desk.services, url)
-        assert isinstance(other, RemoteBackend)
-        other.close()
 
 
 def test_our_key_goes_to_the_backend_that_the_operator_configured_and_to_no_other(desk: Desk) -> None:
@@ -69,16 +59,10 @@ def test_in_production_a_jobs_backend_is_no_way_into_the_private_network(desk: D
     services.close()
 
 
-@pytest.fixture(params=["own", "over HTTP"])
-def backend(request: pytest.FixtureRequest, desk: Desk) -> Iterator[AnalysisBackend]:
-    if request.param == "own":
-        found = backend_at(desk.services, desk.settings.gateway_url)
-        assert isinstance(found, OwnBackend)
-        yield found
-        return
+@pytest.fixture
+def backend(desk: Desk) -> Iterator[AnalysisBackend]:
     with live(desk.settings) as url:
         found = backend_at(desk.services, url)
-        assert isinstance(found, RemoteBackend)
         yield found
         found.close()
 
@@ -87,6 +71,16 @@ def picture(name: str = "hull.jpg", colour: str = "navy") -> ImageFile:
     file = io.BytesIO()
     Image.new("RGB", (640, 400), colour).save(file, "JPEG")
     return ImageFile(name, file.getvalue(), "image/jpeg")
+
+
+class Own(OwnBackend):
+    """Ours without HTTP."""
+
+    def upload(self, picture: ImageFile, organization_id: str) -> str:
+        return str(self.store(picture, organization_id).image_id)
+
+    def start(self, order: BatchOrder) -> str:
+        return str(self.open(order)[0])
 
 
 def order(*image_ids: str, reference: str = "order-1", organization: str = ORGANIZATION) -> BatchOrder:
@@ -150,7 +144,7 @@ def test_an_unknown_batch_is_not_found(backend: AnalysisBackend) -> None:
 
 
 def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk: Desk) -> None:
-    own = OwnBackend(desk.services)
+    own = Own(desk.services)
     images = [own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal", "olive")]
     desk.standins.fault("openai", "content_policy", operation="responses", count=1)
     batch = own.start(order(*images))
@@ -166,7 +160,7 @@ def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk:
 
 
 def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
-    own = OwnBackend(desk.services)
+    own = Own(desk.services)
     images = [own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal", "olive")]
     desk.standins.fault("openai", "invalid_answer", operation="responses", count=1)
     batch = own.start(order(*images))
@@ -179,7 +173,7 @@ def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
 
 
 def test_what_a_failover_of_the_store_hides_for_a_while_is_waited_for(desk: Desk) -> None:
-    own, bucket = OwnBackend(desk.services), desk.services.vision_bucket
+    own, bucket = Own(desk.services), desk.services.vision_bucket
     batch = own.start(order(*(own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal"))))
 
     def run_without(prefix: str) -> BatchState:
@@ -201,7 +195,7 @@ def test_what_a_failover_of_the_store_hides_for_a_while_is_waited_for(desk: Desk
 
 
 def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) -> None:
-    own = OwnBackend(desk.services)
+    own = Own(desk.services)
     batch = own.start(order(own.upload(picture(), ORGANIZATION)))
 
     def run_over_halves(folder: str) -> BatchState:
@@ -222,24 +216,25 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
     assert len(desk.standins.calls("openai")) == 1
 
 
-def test_half_a_report_is_delivered_to_nobody(desk: Desk, s3: S3Access, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_report_is_delivered_to_nobody(desk: Desk, s3: S3Access) -> None:
     desk.seed(images=1, descriptions=False)
-    job = desk.job(backend_api_url="http://127.0.0.1:8000")
+    job = desk.job(backend_api_url=desk.settings.gateway_url)
     desk.ask(job)
     with serving(half_of("/reports/", s3.endpoint)) as store:
-        monkeypatch.setenv("S3_ENDPOINT", store.url)
-        desk.run()
+        broken = desk.settings.model_copy(update={"s3_endpoint": store.url})
+        with Desk(broken, desk.standins, desk.instance, desk.backend).serving():
+            desk.run()
     ((waiting, reason),) = [(one["status"], one["error"]) for one in desk.executions(job)[0]["analyses"]]
     assert (waiting, desk.reports) == ("running", [])
-    assert "bytes where" in reason
-    monkeypatch.setenv("S3_ENDPOINT", s3.endpoint)
-    desk.run()
+    assert "HTTP 503" in reason
+    with desk.serving():
+        desk.run()
     assert desk.executions(job)[0]["status"] == "success"
     assert len(desk.reports) == 1
 
 
 def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
-    own = OwnBackend(desk.services)
+    own = Own(desk.services)
     images = [own.upload(picture(colour=f"#{6 * n:02x}{250 - 6 * n:02x}00"), ORGANIZATION) for n in range(40)]
     batches_ordered = [own.start(order(*images[n : n + 10], reference=f"order-{n}")) for n in range(0, 40, 10)]
     desk.standins.admin("POST", "delays", {"openai": 0.3})
@@ -257,17 +252,3 @@ def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk
     batch_work.work_on_all(desk.services, "another run")
     assert {own.status(batch).state for batch in batches_ordered} == {BatchState.COMPLETED}
     assert len(desk.standins.calls("openai")) == 40
-
-
-def test_whoever_waits_for_a_batch_takes_it_up_when_its_worker_is_dead(desk: Desk) -> None:
-    own = OwnBackend(desk.services)
-    batch = own.start(order(own.upload(picture(), ORGANIZATION)))
-    claims = desk.services.claims
-    (claim,) = claims.claim(batches.QUEUE, "killed", 1)
-    with claims.fenced(claim) as connection:
-        batches.running(connection, claim.item_id)
-    with batch_work.BatchWorker(desk.services) as worker:
-        waiting = OwnBackend(desk.services, worker)
-        assert waiting.advance(batch, "next").state is BatchState.RUNNING
-        claims.release("killed", died=True)
-        assert waiting.advance(batch, "next").state is BatchState.COMPLETED

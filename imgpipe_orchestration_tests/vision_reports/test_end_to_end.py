@@ -11,7 +11,8 @@ from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk) -> None:
     analysis = desk.seed(images=3, dead_link=True, expired_sas=True, sas=True, user_query="Find <rust> & dents")
 
-    execution = desk.execute(backend_api_url=desk.settings.gateway_url)
+    with desk.serving() as gateway:
+        execution = desk.execute(backend_api_url=gateway)
 
     assert (execution["status"], execution["total"], execution["successful"], execution["failed"]) == (
         "success", 1, 1, 0,

@@ -289,12 +289,12 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "")
-    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1)
     job = desk.job(backend_api_url=desk.settings.gateway_url)
     desk.ask(job)
-    for _ in range(batches.QUEUE.max_attempts + 1):
-        assert desk.run().success
+    with desk.serving(patience=0.2):
+        for _ in range(batches.QUEUE.max_attempts + 1):
+            assert desk.run().success
     waiting = desk.executions(job)[0]
     assert waiting["status"] == "running"
     assert "No model answers the task report" in waiting["analyses"][0]["error"]
@@ -302,7 +302,8 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
     with transaction(desk.services.engine) as rows:
         assert "No model answers the task report" in str(rows.scalar(text("select error from vision_batches")))
     monkeypatch.setenv("OPENAI_API_KEY", desk.settings.openai_api_key)
-    desk.run()
+    with desk.serving():
+        desk.run()
     assert desk.executions(job)[0]["status"] == "success"
     assert len(desk.reports) == 1
 
@@ -360,8 +361,9 @@ def _grow_old(desk: Desk) -> None:
 def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job(backend_api_url=desk.settings.gateway_url)
-    assert desk.execute(job)["status"] == "success"
-    assert desk.execute(job)["total"] == 0
+    with desk.serving():
+        assert desk.execute(job)["status"] == "success"
+        assert desk.execute(job)["total"] == 0
     _grow_old(desk)
     assert retention.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
@@ -370,7 +372,8 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
 
 def test_history_goes_though_the_object_store_is_away_and_its_objects_are_garbage_then(desk: Desk) -> None:
     desk.seed(images=1)
-    assert desk.execute(backend_api_url=desk.settings.gateway_url)["status"] == "success"
+    with desk.serving() as gateway:
+        assert desk.execute(backend_api_url=gateway)["status"] == "success"
     _grow_old(desk)
     without_store = Services(desk.settings.model_copy(update={"s3_endpoint": AWAY}))
     assert retention.tidy(without_store, 30) == 3  # an upload's object, a batch, an upload's row
