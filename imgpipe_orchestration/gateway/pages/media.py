@@ -27,6 +27,7 @@ from imgpipe_orchestration.media.serving import callers, signing
 from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage.claims import State
@@ -100,6 +101,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         asking_for = callers.of_image(connection, media_id)
         cost, unpriced = spending.of_item(connection, "media", f"media/{media_id}")
         standins = standins_of(connection, media_id)
+        verdict = verdicts.shown(connection, "media", media_id)
     history = services.claims.history(store.MEDIA, media_id)
     steps, info = _steps(services, media), info_of(services, media_id)
     return page(
@@ -120,6 +122,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         history=history,
         advice=advice_after(history),
         standins=standins,
+        verdict=verdict,
         cost=cost,
         unpriced=unpriced,
         info=info,

@@ -1,0 +1,38 @@
+"""Briefs and pictures of avatars: nothing is paid for or published of what is held."""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.kinds import subject_of
+from imgpipe_orchestration.moderation import review
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.avatars.conftest import Desk, avatar_settings, desk
+
+__all__ = ["avatar_settings", "desk"]
+
+
+def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_when_approved(desk: Desk) -> None:
+    desk.services.settings = desk.services.settings.model_copy(update={"moderation": "hold"})
+    task = desk.ask(brief="People of moderation(violence=0.9)")
+    desk.data()
+    desk.images()
+    assert desk.calls("openai", "images") == 0
+    with transaction(desk.services.engine) as connection:
+        (one,) = review.waiting(connection, limit=10)
+    assert (one.kind, one.item, one.categories) == ("briefs", task.id, ["violence"])
+    review.decide(desk.services, subject_of("briefs"), one.item, approve=True, why="", who="eve")
+    desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "completed")
+    assert desk.calls("openai", "images") == 1
+    with transaction(desk.services.engine) as connection:
+        assert review.count(connection) == 0
+    assert len(desk.standins.calls("openai", "moderations")) == 3, "the brief, the selfie and the grid"
+
+
+def test_a_rejected_brief_fails_with_the_reason(desk: Desk) -> None:
+    desk.services.settings = desk.services.settings.model_copy(update={"moderation": "hold"})
+    task = desk.ask(brief="People of moderation(violence=0.9)")
+    desk.data()
+    desk.images()
+    review.decide(desk.services, subject_of("briefs"), task.id, approve=False, why="No weapons", who="eve")
+    desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "failed")
+    assert "No weapons" in (desk.people(task)[0].error or "")
+    assert desk.calls("openai", "images") == 0

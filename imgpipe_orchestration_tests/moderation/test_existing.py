@@ -1,0 +1,74 @@
+"""What was there before anybody judged: nothing happens to it until somebody says what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner
+
+from imgpipe_orchestration.cli.moderate import command
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.moderation import existing
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.lifecycle.conftest import finished
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.moderation.conftest import process, saying, send
+
+LIBRARY = 1000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_library_of_a_thousand_stays_shown_until_it_is_judged_and_comes_back(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = make_gateway(**standins.seeing, moderation="off")
+    clear, doubtful = send(off, picture(seed=1)), send(off, saying("sexual=0.9", seed=2))
+    process(off)
+    off.rows(
+        """
+        insert into media_files (main_api_id, user_id, data_type, kind, image_path, sha256, mime_type, bulk_path,
+            status, upload_day)
+        select -n, 456, f.data_type, f.kind, f.image_path || n, f.sha256, f.mime_type, f.bulk_path, 'completed',
+            f.upload_day
+        from media_files f, generate_series(1, :n) n where f.id = :id returning 1
+        """,
+        n=LIBRARY - 2,
+        id=clear.media_id,
+    )
+    with pytest.raises(BadInput, match="MODERATION is off"):
+        existing.judge(off.services, hide=False)
+    hold = make_gateway(**standins.seeing, moderation="hold")
+    found = existing.look(hold.services)
+    assert (found.unjudged, found.usd, found.provider) == (LIBRARY + 2, 0, "openai")
+    assert hold.get(f"/serve/{doubtful.media_id}").status_code == 200
+    for name, value in hold.settings.environment().items():
+        monkeypatch.setenv(name, value)
+    said = CliRunner().invoke(command, ["--existing", "--yes"])
+    assert said.exit_code == 0, said.output
+    assert "1,002 without a verdict (openai costs at most 0.00 USD)" in said.output
+    assert hold.get(f"/serve/{doubtful.media_id}").status_code == 200
+    for turn in range(20):
+        process(hold, f"run-{turn}")
+        if not hold.rows("select 1 from verdicts where state = 'waiting' limit 1"):
+            break
+    states = {row.state: row.n for row in hold.rows("select state, count(*) as n from verdicts group by state")}
+    assert states == {"clear": LIBRARY, "held": 2}
+    assert hold.get(f"/serve/{doubtful.media_id}").status_code == 403
+    assert hold.get(f"/serve/{clear.media_id}").status_code == 200
+    assert len(standins.calls("openai", "moderations")) <= 3, "the same bytes are asked about once"
+
+
+def test_what_waits_when_the_mode_is_changed_stays_held_until_somebody_shows_it(
+    holding: Gateway, make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    media_id = finished(holding, seed=3)
+    with pytest.raises(BadInput, match="MODERATION is hold"):
+        existing.release(holding.services)
+    off = make_gateway(moderation="off")
+    assert off.get(f"/serve/{media_id}").status_code == 403
+    assert existing.look(off.services).unshown == 1
+    assert existing.release(off.services) == 1
+    assert off.get(f"/serve/{media_id}").status_code == 200
