@@ -232,6 +232,7 @@ class Settings(BaseModel):
     models_file: str = Field("", description="TOML file of providers and tasks (docs/ai.md). Empty: the names below.")
     prompts_dir: str = Field("", description="Folder of prompts that replace our own (docs/ai.md).")
     brand_context: str = Field("", description="What the company is, for prompts: `a museum of design`.")
+    evaluation_least: float = Field(0.9, ge=0, le=1, description="Least share of right fields in `model_evaluation`.")
     openai_api_key: str = Field("", description="OpenAI key. Empty: a stand-in under `imgpipe up`, otherwise off.")
     openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="OpenAI base URL.")
     openai_vision_model: str = Field("gpt-6-luna", description="Model that analyses images.")

@@ -25,6 +25,7 @@ SOURCES = {
     "image_queue": "listings",
     "news_document": "auto_marker",
     "pending_images": "media",
+    "evaluation_set": "media",
     "submissions": "moderation",
     "vision_reports/analyses": "vision_reports",
 }

@@ -28,6 +28,7 @@ _COMMANDS = {
     "status": "queues, ages, failures, times",
     "doctor": "is every dependency reached and every setting valid?",
     "embeddings": "the search's vectors by another model",
+    "evaluate": "what models and prompts get right over a set",
     "models": "do the models that the tasks use answer?",
     "requeue": "try failed items again, and now those that pause",
     "vision-reports": "one execution of vision reports, here and now",

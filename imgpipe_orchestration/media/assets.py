@@ -136,3 +136,43 @@ def _result(backends: BackendsResource, name: str, stage: "Stage", **of_day: Any
         pictures = contact_sheet.markdown([data for _, data in sheet], f"media {links}")
         metadata["contact_sheet"] = dg.MetadataValue.md(pictures)
     return dg.MaterializeResult(asset_key=name, metadata=shown(metadata))
+
+
+evaluation_set = dg.AssetSpec(
+    "evaluation_set",
+    group_name=GROUP,
+    owners=OWNERS,
+    description="Nine photographs and three logos of which is known what a description must say.",
+)
+
+
+@dg.asset(
+    deps=["evaluation_set"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"openai"},
+    description="What the models of the task describe get right over twelve pictures, with the prompt in force.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "fields_are_right",
+            asset="model_evaluation",
+            description="The first model gets at least EVALUATION_LEAST of the expected fields right.",
+        )
+    ],
+)
+def model_evaluation(backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
+    from imgpipe_orchestration.media import evaluation
+
+    services = backends.services
+    prompt = services.prompts["describe"]
+    results = evaluation.evaluate(services, evaluation.OWN_SET, services.models.choices("describe"), prompt)
+    wrong = [
+        f"{one.picture.image.rpartition('/')[2]}: {', '.join(one.wrong)}" for one in results[0].answers if one.wrong
+    ]
+    figures = {
+        one.model: f"{one.fields_right:.0%} of fields right, schema kept {one.schema_kept:.0%}" for one in results
+    }
+    share, least = results[0].fields_right, services.settings.evaluation_least
+    told: dict[str, Any] = {"fields_right": share, "least": least, "wrong": "; ".join(wrong)}
+    check = dg.AssetCheckResult(check_name="fields_are_right", passed=share >= least, metadata=told)
+    yield dg.MaterializeResult(metadata={**figures, "a stand-in answered": results[0].standin}, check_results=[check])

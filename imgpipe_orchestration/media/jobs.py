@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.media.assets import media_images
+from imgpipe_orchestration.media.assets import media_images, model_evaluation
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.worker_queues import CPU, NETWORK
 
@@ -21,6 +21,13 @@ media_checks = dg.define_asset_job(
     selection=dg.AssetSelection.checks_for_assets(media_images),
     tags={"pipeline": "media_checks", "group": "media", **NETWORK},
     description="The asset checks of the media pipeline.",
+)
+
+media_evaluation = dg.define_asset_job(
+    "media_evaluation",
+    selection=dg.AssetSelection.assets(model_evaluation),
+    tags={"pipeline": "media_evaluation", "group": "media", **NETWORK},
+    description="What the models get right over a set of pictures.",
 )
 
 

@@ -15,6 +15,7 @@ from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purcha
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import prompts, store
+from imgpipe_orchestration.media.describing import described_by
 from imgpipe_orchestration.media.embedding import embed, space_of, words_of
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
@@ -211,36 +212,14 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     choices = services.models.choices("describe")
     if not choices:
         return False
-    from imgpipe_orchestration.partners.openai import json_schema
-
     owner: dict[str, Any] = {}
     if media.data_type is DataType.SITES:
         with transaction(services.engine) as connection:
             owner = store.owner_context(connection, media.user_id)
     prompt = services.prompts["describe"]
-    question, instructions = prompts.question(prompt, media.kind, owner), prompt.instructions()
-    schema = prompt.shaped(prompts.schema_of(media.data_type))
 
     def ask(choice: Choice) -> Answer:
-        def purchase() -> Purchase:
-            answer = services.openai(choice.provider).answer(
-                question,
-                schema,
-                model=choice.model,
-                image=seen.preview,
-                detail="low",
-                instructions=instructions,
-            )
-            return Purchase(answer.usage, {"answer": answer.answer.model_dump(), "raw": answer.raw})
-
-        call = PaidCall.of(
-            choice.provider,
-            "vision",
-            choice.model,
-            inputs=[seen.preview, question],
-            parameters={"schema": json_schema(schema), "instructions": instructions, "detail": "low"},
-        )
-        return services.ledger.buy(call, purchase, buyer=buyer)
+        return described_by(services, choice, prompt, seen.preview, media.kind, owner, buyer)
 
     value = _first(found, "describe", choices, ask).value
     answer = value["answer"]

@@ -1,0 +1,127 @@
+"""Models over a set of pictures: what holds is counted, what cannot be read is refused, the check is red or green."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.media.assets import model_evaluation
+from imgpipe_orchestration.media.evaluation import OWN_SET, Expected, evaluate, page
+from imgpipe_orchestration.resources import (
+    BackendsResource,
+    DatabaseResource,
+    MongoResource,
+    OpenAIResource,
+    S3Resource,
+)
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
+
+
+def saying(**fields: Any) -> Behaviour:
+    """A model that says the same of each picture."""
+    told = {"style": "oil", "medium": "oil", "subject": "a cat", "quality_score": 60, "mood_keywords": ["calm"]}
+    told |= {"alt_text": "A <b>Cat</b>", "confidence": 0.5, "brand_name": None, "trademark_hint": None, **fields}
+    content = {"type": "output_text", "text": json.dumps(told), "annotations": []}
+    message = {"type": "message", "content": [content]}
+    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
+    body = {"id": "r", "object": "response", "model": "gpt-6-luna", "status": "completed", "output": [message]}
+
+    def behave(handler: BaseHTTPRequestHandler, _: int) -> None:
+        reply(handler, json.dumps(body | {"usage": usage}).encode(), Content_Type="application/json")
+
+    return behave
+
+
+def a_set(folder: Path, *lines: dict[str, Any]) -> Path:
+    (folder / "cat.jpg").write_bytes(picture(seed=71))
+    (folder / "expected.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return folder
+
+
+LINE = {"image": "cat.jpg", "kind": "product", "expect": {"alt_text": {"contains": ["kitten", "cat"]}}}
+
+
+def test_what_holds_is_counted_and_priced_and_an_answer_is_bought_once(make_gateway: Any, tmp_path: Path) -> None:
+    expect = {
+        "alt_text": {"contains": ["cat"]},
+        "quality_score": {"within": [70, 100]},
+        "mood_keywords": {"in": ["Calm"]},
+    }
+    with serving(saying()) as server:
+        services = make_gateway(openai_api_key="evaluation", openai_base_url=server.url).services
+        folder = a_set(tmp_path, {**LINE, "expect": expect})
+        for again in (False, True):
+            (found,) = evaluate(services, folder, services.models.choices("describe"), services.prompts["describe"])
+            assert (found.schema_kept, found.answers[0].wrong) == (1.0, ["quality_score"])
+            assert found.fields_right == pytest.approx(2 / 3)
+            # 1,000 tokens in at 0.10 and 100 out at 0.50 USD a million, a thousand times.
+            assert float(found.usd_per_thousand or 0) == pytest.approx(0.15)
+            assert (found.seconds(0.5) is None) is again
+        assert len(server.requests) == 1
+    html = page([found])
+    assert "quality_score (wrong)" in html and "0.15" in html
+    assert "&lt;b&gt;Cat" in html, "what a model writes is text"
+
+
+def test_a_model_that_fails_has_nothing_right(make_gateway: Any, tmp_path: Path) -> None:
+    with serving(lambda h, _: reply(h, b"{}", 400, Content_Type="application/json")) as server:
+        services = make_gateway(openai_api_key="failing", openai_base_url=server.url).services
+        choices = services.models.choices("describe")
+        (found,) = evaluate(services, a_set(tmp_path, LINE), choices, services.prompts["describe"])
+    assert (found.schema_kept, found.fields_right, found.usd_per_thousand) == (0.0, 0.0, None)
+    assert "refused" in page([found])
+
+
+WRONG = {
+    "an unknown field": ({**LINE, "expect": {"price": {"contains": ["1"]}}}, "no field 'price'"),
+    "an unknown kind": ({**LINE, "kind": "poster"}, "unknown kind 'poster'"),
+    "no such picture": ({**LINE, "image": "dog.jpg"}, "no picture dog.jpg"),
+    "an unknown rule": ({**LINE, "expect": {"alt_text": {"near": "cat"}}}, "expect.alt_text.near"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_set_that_cannot_be_used_is_refused_with_its_place(
+    wrong: str, seeing_gateway: Gateway, tmp_path: Path
+) -> None:
+    line, told = WRONG[wrong]
+    services = seeing_gateway.services
+    with pytest.raises(BadInput, match=r"expected\.jsonl") as caught:
+        evaluate(services, a_set(tmp_path, line), services.models.choices("describe"), services.prompts["describe"])
+    assert told in caught.value.public
+
+
+def test_a_number_is_within_only_as_a_number() -> None:
+    assert Expected(within=(0, 1)).holds(0.5) and not Expected(within=(0, 1)).holds("0.5")
+
+
+def test_the_assets_check_is_red_below_the_least_and_green_above(
+    make_gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len((OWN_SET / "expected.jsonl").read_text().splitlines()) == 12
+    right = "a cat kitten coffee astronaut galaxy retina camera brick grass gravel logo nordlicht ember tideline"
+    for brand, passed in ((right, True), ("nobody", False)):
+        monkeypatch.setenv("OPENAI_VISION_MODEL", f"model-{passed}")  # what one said is in the ledger
+        said = saying(
+            alt_text=right if passed else "x", subject=right if passed else "x", brand_name=brand, style="photo"
+        )
+        with serving(said) as server:
+            gateway = make_gateway(openai_api_key=f"asset-{passed}", openai_base_url=server.url)
+            s = gateway.settings
+            backends = BackendsResource(
+                database=DatabaseResource(url=s.database_url),
+                s3=S3Resource(endpoint=s.s3_endpoint),
+                mongo=MongoResource(url=s.mongodb_url),
+                openai=OpenAIResource(api_key=s.openai_api_key, base_url=server.url),
+            )
+            with dg.DagsterInstance.ephemeral() as instance:
+                outcome = dg.materialize([model_evaluation], resources={"backends": backends}, instance=instance)
+            (check,) = outcome.get_asset_check_evaluations()
+        assert check.passed is passed
