@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Self
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 THREADS = 8
 """Things that one run asks about at once. The provider's own headers bound the rate."""
 RUN_SECONDS = 300.0
+PATIENCE_SECONDS = 10.0
+"""How long a run waits at its end for verdicts that are still to come: a provider may hang."""
 
 
 class Judges:
@@ -40,19 +42,22 @@ class Judges:
         self._owner = owner
         self._subject = subject
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="judge")
+        self._begun: list[Future[None]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._pool.shutdown(cancel_futures=error is not None)
+        if error is None:
+            wait(self._begun, timeout=PATIENCE_SECONDS)
+        self._pool.shutdown(cancel_futures=True)
 
     def begin(self, item: int, *, user_id: int | None, sha256: str) -> None:
         """Ask for the verdict on a thing if there is none yet, and begin to judge it."""
         with transaction(self._services.engine) as connection:
             number = verdicts.ask(self._services, connection, self._subject, item, user_id=user_id, sha256=sha256)
         if number is not None:
-            self._pool.submit(self._judge, number)
+            self._begun.append(self._pool.submit(self._judge, number))
 
     def _judge(self, number: int) -> None:
         claims = self._services.claims

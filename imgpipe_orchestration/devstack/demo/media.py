@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ class MediaScenario(Scenario):
         super().__init__(stack)
         self._originals: dict[tuple[int, str], tuple[str, bytes]] = {}
         self._users: dict[int, dict[str, str]] = {}
+        self._doubtful = 0
+        """The user whose images are flagged, held and reported."""
         self._arrived: dict[tuple[int, str], str] = {}
 
     def feed(self) -> None:
@@ -48,6 +51,15 @@ class MediaScenario(Scenario):
         }
         # Users of this moment: a second demo on the same data must not find the first one's images.
         now = int(time.time())
+        self._doubtful = now + 2_000_000_000
+        # First, so that they are done when the others are. The stand-in reads a verdict in a copyright.
+        doubtful = {
+            "product_image": ("flagged.jpg", _saying(photos.jpeg("coffee"), "sexual=0.7")),
+            "site_image": ("held.jpg", photos.jpeg("hubble")),
+            "event_image": ("reported.jpg", photos.jpeg("chelsea")),
+        }
+        headers = self.stack.user_headers(self._doubtful)
+        self.stack.accepted("PATCH", "/users/me", headers=headers, files=doubtful, data={"first_name": "Doubtful"})
         for user_id, files in ((now, first), (now + 1_000_000_000, second)):
             answer = self.stack.accepted(
                 "PATCH", "/users/me", headers=self.stack.user_headers(user_id), files=files, data={"first_name": "Demo"}
@@ -74,7 +86,21 @@ class MediaScenario(Scenario):
                 return False
         return True
 
+    def _report(self) -> None:
+        """Report two images of `_doubtful`, one of them so often that it is held back."""
+        headers = self.stack.user_headers(self._doubtful)
+        profile = self.stack.accepted("GET", "/users/me", headers=headers).json()
+        for field, times in (("site_image", 3), ("event_image", 1)):
+            url = _shown(profile, field)
+            if "/temp_images/" in url:  # not ready yet
+                continue
+            media_id = urlsplit(url).path.rpartition("/")[2]
+            for number in range(times):
+                reporter, body = self.stack.user_headers(self._doubtful + 1 + number), {"reason": "It is mine."}
+                self.stack.accepted("POST", f"/api/media/{media_id}/report", headers=reporter, json=body)
+
     def exhibits(self) -> list[Exhibit]:
+        self._report()
         return [self._exhibit(url, *self._originals[key]) for key, url in self._arrived.items()]
 
     def _exhibit(self, url: str, name: str, original: bytes) -> Exhibit:
@@ -97,7 +123,22 @@ class MediaScenario(Scenario):
         return Exhibit(name, [picture(original, "in"), picture(after.content, f"out, {kind}")], facts)
 
     def links(self) -> list[str]:
-        return [*list(self._arrived.values())[:1], self.stack.dagster("/locations/imgpipe/jobs/media_pipeline/runs")]
+        review = f"{self.stack.environment['GATEWAY_URL']}/review"
+        return [
+            *list(self._arrived.values())[:1],
+            review,
+            self.stack.dagster("/locations/imgpipe/jobs/media_pipeline/runs"),
+        ]
+
+
+def _saying(data: bytes, words: str) -> bytes:
+    """A JPEG in whose copyright the stand-in reads what it finds."""
+    from PIL import ExifTags, Image
+
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Copyright] = f"moderation({words})"
+    Image.open(io.BytesIO(data)).save(out, "JPEG", quality=90, exif=exif)
+    return out.getvalue()
 
 
 def _shown(profile: dict[str, Any], field: str) -> str:
