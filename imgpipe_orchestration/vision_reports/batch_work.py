@@ -31,7 +31,7 @@ from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.storage.work import work_through
-from imgpipe_orchestration.vision_reports import batches, inspection
+from imgpipe_orchestration.vision_reports import batches, inspection, views
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 
@@ -120,7 +120,7 @@ class BatchWorker:
     def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
         if self.interrupted.is_set():
             raise BackendUnavailable("The run was stopped.")
-        view = self._services.workshop.call(inspection.view, self._stored(image.object_key, image.bytes))
+        view = self._services.workshop.call(views.view, self._stored(image.object_key, image.bytes))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
         prompt = self._services.prompts["report"]
         shape, instructions = inspection.shape(prompt), prompt.instructions()

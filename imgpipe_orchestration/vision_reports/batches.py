@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Engine, Row, text
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports.inspection import View
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus
+from imgpipe_orchestration.vision_reports.views import View
 
 
 def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:

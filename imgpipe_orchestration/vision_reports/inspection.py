@@ -1,22 +1,14 @@
-"""The view of an image that the model is shown, the question, and the form of the answer.
-
-`view` runs in a worker process (`imaging.workshop`), because the image may be hostile.
-"""
+"""What the model is asked about an image, and the form of the answer."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.web.names import plain_text
-
-VIEW_SIDE = 1280
-"""Longest side of the view for the model and the report, pixels; small defects are still visible at this size."""
-VIEW_QUALITY = 85
 
 
 class Box(BaseModel):
@@ -43,45 +35,6 @@ class Inspection(BaseModel):
 
     summary: str
     findings: list[Finding]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """An upright sRGB JPEG, and figures: the original's size and what was measured."""
-
-    jpeg: bytes
-    measured: dict[str, Any]
-
-
-def view(data: bytes) -> View:
-    """Decode an image, shrink it to `VIEW_SIDE` and measure it.
-
-    Raises:
-        BadImage, TooLarge: as `imaging.render.render`.
-    """
-    from imgpipe_orchestration.imaging.colour.alpha import flattened
-    from imgpipe_orchestration.imaging.encoding.encode import encode
-    from imgpipe_orchestration.imaging.measuring.exposure import exposure
-    from imgpipe_orchestration.imaging.measuring.palette import dominant_colours
-    from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
-    from imgpipe_orchestration.imaging.recipe import Recipe, Size
-    from imgpipe_orchestration.imaging.render import prepare
-    from imgpipe_orchestration.imaging.resize import shrink_within
-
-    recipe = Recipe(sizes=(Size("view", VIEW_SIDE, VIEW_SIDE, "within"),), formats=("jpeg",))
-    prepared = prepare(data, recipe)
-    picture = flattened(prepared.image)
-    small = shrink_within(picture, 512, 512)
-    measured = {
-        "width": prepared.source.width,
-        "height": prepared.source.height,
-        "format": prepared.source.format,
-        "sharpness": round(sharpness(small), 3),
-        **{name: round(value, 3) for name, value in asdict(exposure(small)).items()},
-        "colours": [colour.hex for colour in dominant_colours(small, most=4)],
-        "notes": list(prepared.notes),
-    }
-    return View(encode(picture, "jpeg", VIEW_QUALITY, recipe), measured)
 
 
 def question(prompt: Prompt, user_query: str, name: str, description: str, measured: dict[str, Any]) -> str:

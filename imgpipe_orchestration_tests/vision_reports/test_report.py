@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.vision_reports import inspection, report
+from imgpipe_orchestration.vision_reports import inspection, report, views
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
@@ -54,7 +54,7 @@ def accepted(summary: str, findings: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 
 def image(position: int, *findings: dict[str, Any], text: str = "") -> BatchImage:
-    view = inspection.view(photo(position % 3))
+    view = views.view(photo(position % 3))
     analysis = accepted(f"An image. {text}", findings)
     analysis |= {"model": "gpt-5-mini", "standin": False}
     name = f"hull_{position}.jpg{text}"

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.vision_reports import inspection, report
+from imgpipe_orchestration.vision_reports import report, views
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration_tests.gateway.browser import chromium, visitor
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -27,9 +27,9 @@ def sample() -> bytes:
         {"left": 0.55, "top": 0.5, "right": 0.95, "bottom": 0.85},
     ]
     severities = [("critical", "low"), ("high", "medium"), ("none",), ()]
-    views = [inspection.view(photos.jpeg(photo.name)) for photo in _SHOWN]
+    seen = [views.view(photos.jpeg(photo.name)) for photo in _SHOWN]
     images = []
-    for number, (photo, view, found) in enumerate(zip(_SHOWN, views, severities, strict=True)):
+    for number, (photo, view, found) in enumerate(zip(_SHOWN, seen, severities, strict=True)):
         findings = [
             finding(severity, "Corrosion at the joint", explanation=texts, evidence=boxes[n], confidence=0.9 - n / 4)
             for n, severity in enumerate(found)
@@ -43,13 +43,13 @@ def sample() -> bytes:
         )
     missing = [{"name": "oceanix_07.jpg", "reason": "the link has expired (its signature ended 2026-11-01)"}]
     batch = Batch(1, BATCH, "LexCorp", "Analyze these images for defects", "gpt-6-luna", missing, ["A note."], images)
-    return report.write(batch, picture=lambda image: views[image.position].jpeg, limit=8_000_000)
+    return report.write(batch, picture=lambda image: seen[image.position].jpeg, limit=8_000_000)
 
 
 def of_one_word() -> bytes:
     """A report in which every text is one word that is longer than a line."""
     word = "W" * 160
-    view = inspection.view(photos.jpeg("coffee"))
+    view = views.view(photos.jpeg("coffee"))
     analysis = accepted(word, [finding("critical", word, explanation=word)]) | {"model": "gpt-6-luna", "standin": False}
     image = BatchImage(0, word, "", word, "done", view.measured, analysis, None)
     batch = Batch(1, BATCH, word, word, "gpt-6-luna", [{"name": word, "reason": word}], [word], [image])
