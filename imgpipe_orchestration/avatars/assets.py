@@ -34,6 +34,8 @@ STAGES = {
     Step.URLS: ("avatar_results", "the five URLs of each person; tasks completed, manifests.", "postgres"),
 }
 """Of each step its asset's name, what the asset is, and its kind."""
+PAID_BY = {Step.PROMPT: "prompt", Step.BASE: "images", Step.GRID: "edits"}
+"""The operation of the paid calls of a step."""
 
 
 @dg.asset(
@@ -46,9 +48,11 @@ STAGES = {
 )
 def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.avatars.work import run_data
+    from imgpipe_orchestration.billing.tally import tallied
 
-    report = run_data(backends.services, owner_of(backends.services, context.run))
-    return dg.MaterializeResult(metadata=shown({"tasks": report.tasks, **figures_of(report.outcome)}))
+    with tallied() as paid:
+        report = run_data(backends.services, owner_of(backends.services, context.run))
+    return dg.MaterializeResult(metadata=shown({"tasks": report.tasks, **figures_of(report.outcome), **paid.figures()}))
 
 
 def _specs() -> list[dg.AssetSpec]:
@@ -73,11 +77,15 @@ def avatar_pictures(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.avatars.work import run_images
+    from imgpipe_orchestration.billing.tally import tallied
 
     chosen = {step for step, (name, _, _) in STAGES.items() if dg.AssetKey(name) in context.selected_asset_keys}
-    report = run_images(backends.services, owner_of(backends.services, context.run), steps=chosen)
+    with tallied() as paid:
+        report = run_images(backends.services, owner_of(backends.services, context.run), steps=chosen)
     for step in sorted(chosen):
         metadata: dict[str, Any] = {"people_past_this_step": report.steps.get(step, 0)}
+        if step in PAID_BY:
+            metadata |= paid.figures([PAID_BY[step]])
         if step is max(chosen):
             metadata |= {**figures_of(report.outcome), "manifests": report.manifests}
         yield dg.MaterializeResult(asset_key=STAGES[step][0], metadata=shown(metadata))

@@ -28,7 +28,7 @@ import tenacity
 from sqlalchemy import Connection, Engine, Row
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.billing import budgets
+from imgpipe_orchestration.billing import budgets, tally
 from imgpipe_orchestration.billing import ledger_sql as sql
 from imgpipe_orchestration.billing.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.errors import (
@@ -178,6 +178,7 @@ class Ledger:
             token = uuid4().hex
             start = self._start(call, token, buyer)
             if start.answer is not None:
+                tally.note(call.operation, start.answer.cost_usd, bought=False)
                 return start.answer
             if start.refused is not None:
                 raise start.refused
@@ -297,6 +298,7 @@ class Ledger:
 
         if cost is None and self.policy.daily_budget_usd:
             log.warning("budgets do not see a call of unknown cost", extra={"model": values["answered_by"]})
+        tally.note(call.operation, cost, bought=True)
         return _answer(patiently(write), bought=True)
 
     def _reopen(
@@ -313,6 +315,8 @@ class Ledger:
             usage = usage or Usage()  # an answer came, so it was charged; how much is unknown
         cost = cost_of(usage.model or call.model, usage, self.prices) if usage else None
         outcome = UseOutcome.BOUGHT if usage else UseOutcome.FAILED
+        if usage:
+            tally.note(call.operation, cost, bought=True)
         use = _use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason)
         try:
             with transaction(self.engine) as connection:

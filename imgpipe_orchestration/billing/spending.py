@@ -6,9 +6,10 @@ answers cost what the real provider would have charged; `standin` counts them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import calendar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, get_args
 
@@ -73,6 +74,79 @@ def this_month(connection: Connection) -> Decimal:
     first = "date_trunc('month', now() at time zone 'UTC')::date"
     spent = connection.scalar(text(f"select sum(cost_usd) from spending_days where day >= {first}"))
     return Decimal(spent or 0)
+
+
+By = Literal["day", "pipeline", "tenant", "model", "task"]
+
+_TASKS = {
+    ("media", "vision"): "describe",
+    ("media", "annotate"): "labels",
+    ("media", "embedding"): "embed",
+    ("vision_reports", "responses"): "report",
+    ("avatars", "personas"): "persona",
+    ("avatars", "prompt"): "prompt",
+    ("avatars", "images"): "draw",
+    ("avatars", "edits"): "edit",
+}
+"""What the calls of (pipeline, operation) are for; others go by the name of their operation."""
+
+_TASK = "case "
+_TASK += " ".join(f"when (pipeline, operation) = {key} then '{task}'" for key, task in _TASKS.items())
+_TASK += " when operation = 'moderation' then 'moderate' else operation end"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was spent on one day, pipeline, tenant, model or task. `saved_usd` is what reused answers had cost."""
+
+    name: str
+    bought: int
+    reused: int
+    unknown_cost: int
+    cost_usd: Decimal
+    saved_usd: Decimal
+
+
+def between(connection: Connection, first: date, last: date, by: By) -> list[Line]:
+    """What was spent from the first to the last day (UTC, both included): days in order, else the dearest first. Calls
+    of unknown cost are not counted by tenant."""
+    table, unknown = ("spending_tenants", "0") if by == "tenant" else ("spending_days", "sum(unknown_cost)")
+    name = {"day": "day::text", "task": _TASK}.get(by, by)
+    statement = f"""
+        select {name} as name, sum(bought)::bigint, sum(reused)::bigint, {unknown}::bigint, sum(cost_usd) as cost,
+            sum(saved_usd)
+        from {table} where day between :first and :last group by 1
+        order by {"1" if by == "day" else "cost desc, 1"}
+    """
+    return [Line(*row) for row in connection.execute(text(statement), {"first": first, "last": last})]
+
+
+def forecast(days: Mapping[date, Decimal], today: date) -> Decimal:
+    """What the month of `today` will have cost at the pace of the seven days before it, or of today if that is more
+    or nothing came before.
+
+    Args:
+        days: US dollars by day, of the month and of the seven days.
+    """
+    last = calendar.monthrange(today.year, today.month)[1]
+    week = [days.get(today - timedelta(days=n), Decimal(0)) for n in range(1, 8)]
+    now = days.get(today, Decimal(0))
+    pace = sum(week, Decimal(0)) / 7 or now
+    past = sum((usd for day, usd in days.items() if day < today and day.month == today.month), Decimal(0))
+    return past + max(now, pace) + pace * (last - today.day)
+
+
+def usual_costs(connection: Connection, pipeline: str) -> dict[str, Decimal]:
+    """US dollars of a call by operation: the mean of this pipeline's last thousand that were bought."""
+    statement = """
+        select operation, avg(cost_usd) as cost from (
+            select operation, cost_usd from paid_call_uses
+            where pipeline = :pipeline and outcome = 'bought' and error is null and cost_usd is not null
+            order by id desc limit 1000
+        ) as latest group by operation
+    """
+    rows = connection.execute(text(statement), {"pipeline": pipeline})
+    return {row.operation: row.cost for row in rows}
 
 
 def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, int]:

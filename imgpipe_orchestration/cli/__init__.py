@@ -33,6 +33,7 @@ _COMMANDS = {
     "requeue": "try failed items again, and now those that pause",
     "vision-reports": "one execution of vision reports, here and now",
     "moderate": "verdicts on what was there before anybody judged",
+    "estimate": "what a backfill would cost, before it is started",
     "gc": "objects that no row names, rows that name no object",
     "migrate": "bring the database's schema up to date",
 }

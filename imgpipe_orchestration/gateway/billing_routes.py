@@ -1,22 +1,27 @@
-"""HTTP routes of budgets."""
+"""HTTP routes of budgets and of what was spent."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import csv
+import io
+from dataclasses import asdict
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from imgpipe_orchestration.billing import budgets
+from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Budget, Period
+from imgpipe_orchestration.billing.spending import By
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import Written
 
-router = APIRouter(prefix="/api/budgets", tags=["billing"], dependencies=[Depends(allowed)])
+router = APIRouter(prefix="/api", tags=["billing"], dependencies=[Depends(allowed)])
 
 Scope = Annotated[
     str,
@@ -60,7 +65,7 @@ def _shown(budget: Budget) -> BudgetAnswer:
     return BudgetAnswer(**{name: getattr(budget, name) for name in BudgetAnswer.model_fields})
 
 
-@router.get("")
+@router.get("/budgets")
 def list_budgets(services: ServicesDep) -> Budgets:
     """All budgets with what is spent in their present period."""
     with transaction(services.engine) as connection:
@@ -68,7 +73,7 @@ def list_budgets(services: ServicesDep) -> Budgets:
     return Budgets(budgets=[_shown(budget) for budget in found])
 
 
-@router.put("")
+@router.put("/budgets")
 def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
     """Set a budget, or change it. Work that waits for it tries again within SPENDING_PAUSE_SECONDS."""
     audit.note(after=body.model_dump(mode="json"), subject=f"{body.scope} {body.period}")
@@ -78,9 +83,59 @@ def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
     return _shown(mine)
 
 
-@router.delete("", status_code=204)
+@router.delete("/budgets", status_code=204)
 def delete_budget(services: ServicesDep, scope: Annotated[Scope, Query()], period: Annotated[Period, Query()]) -> None:
     """Take a budget away."""
     audit.note(subject=f"{scope} {period}")
     with transaction(services.engine) as connection:
         budgets.remove(connection, scope, period, services.settings.daily_budget_usd)
+
+
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
+class SpendingLine(BaseModel):
+    name: str
+    bought: int
+    reused: int
+    unknown_cost: int = Field(description="bought calls whose price is not known; not counted by tenant")
+    cost_usd: float
+    saved_usd: float = Field(description="what the reused answers had cost")
+
+
+class Spending(BaseModel):
+    first: date = Field(serialization_alias="from")
+    to: date
+    by: By
+    cost_usd: float
+    lines: list[SpendingLine]
+
+
+def _cell(value: object) -> object:
+    """Not a formula, which spreadsheets would run: a tenant's name may come from outside."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+
+
+@router.get("/spending", dependencies=KNOWN_ONLY, response_model=Spending, responses=CSV)
+def read_spending(
+    services: ServicesDep,
+    first: Annotated[date | None, Query(alias="from", description="by default the first of the month")] = None,
+    to: Annotated[date | None, Query(description="the last day, by default today (UTC)")] = None,
+    by: By = "day",
+    form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+) -> Spending | Response:
+    """What paid calls cost, by day, pipeline, tenant, model or task."""
+    last = to or datetime.now(UTC).date()
+    first = first or last.replace(day=1)
+    with transaction(services.engine) as connection:
+        lines = [SpendingLine(**asdict(line)) for line in spending.between(connection, first, last, by)]
+    if form == "json":
+        total = round(sum(line.cost_usd for line in lines), 6)
+        return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
+    written = io.StringIO()
+    table = csv.writer(written)
+    table.writerow([by, *list(SpendingLine.model_fields)[1:]])
+    table.writerows([_cell(value) for value in line.model_dump().values()] for line in lines)
+    name = f"spending-{first}-{last}-{by}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(written.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)

@@ -45,6 +45,7 @@ ALSO: dict[str, tuple[int, ...]] = {
     "GET /api/keys": (400,),
     "POST /api/keys": (409,),
     "GET /api/audit": (400,),
+    "GET /api/spending": (400,),
     "GET /api/media": (400,),
     "POST /api/media/bulk": (404,),
 }

@@ -88,6 +88,7 @@ SPECS = [
     description="Takes a day's images through the five stages, or through the chosen ones, each image by itself.",
 )
 def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
+    from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.media.remake import up_to_date
     from imgpipe_orchestration.media.runs import take_through
 
@@ -95,7 +96,11 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     chosen = [spec.key.path[-1] for spec in SPECS if spec.key in context.selected_asset_keys]
     # The sensor's runs do not look for what is outdated, for that reads the whole day.
     asked = context.run.tags.get(DUE_ONLY) != "true"
-    for name, stage in take_through(services, owner_of(services, context.run), day, chosen, anew=asked).items():
+    with tallied() as paid:
+        stages = take_through(services, owner_of(services, context.run), day, chosen, anew=asked)
+    for name, stage in stages.items():
+        if name == Step.AI_VISUAL_ANALYSIS:
+            stage.figures.update(paid.figures())
         of_day = up_to_date(services, day, Step(name)) if asked and name in set(Step) else {}
         if stage.not_ready:
             context.log.info(
@@ -115,7 +120,8 @@ def _result(backends: BackendsResource, name: str, stage: "Stage", **of_day: Any
     pages of the images, as metadata. Figures of what it made again begin with `again_`."""
     outcome = stage.outcome
     if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
-        figures: dict[str, Any] = {name: n for name, n in stage.figures.items() if n or name == "ordered_again"}
+        kept = {"ordered_again", "cost_usd", "calls", "saved_by_ledger_usd"}
+        figures: dict[str, Any] = {name: n for name, n in stage.figures.items() if n or name in kept}
     else:
         figures = {**figures_of(outcome, done="images"), **stage.figures}
     if stage.not_ready:

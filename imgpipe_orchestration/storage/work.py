@@ -114,6 +114,7 @@ def work_through(
         finally:
             spent[claim.item_id] = time.monotonic() - begun
 
+    carried = tracing.carried(timed)
     waiting = list(batch)
     running: dict[Future[None], Claim] = {}
     with (
@@ -123,7 +124,7 @@ def work_through(
         while True:
             while len(running) < threads and not _past(deadline) and (claim := _next(waiting, running, share)):
                 waiting.remove(claim)
-                running[pool.submit(timed, claim)] = claim
+                running[pool.submit(carried, claim)] = claim
             if further and len(running) < threads and not _past(deadline):
                 free = threads - len(running)
                 if joining := _joining(further, free, _full([*waiting, *running.values()], share)):

@@ -13,6 +13,7 @@ from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.vision_reports.assets import ANALYSES, DAYS, REPORTS
 
 if TYPE_CHECKING:
+    from imgpipe_orchestration.billing.tally import Tally
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.storage.claims import Claim
     from imgpipe_orchestration.storage.work import Outcome
@@ -30,12 +31,13 @@ CHECK = "If it stays so, look whether that host is up and lets this machine in, 
     ),
 )
 def due_reports(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.vision_reports import analyses, runs
 
     services = backends.services
     owner = owner_of(services, context.run)
     given_up: list[str] = []
-    with runs.crew_of(services, owner) as crew:
+    with tallied() as paid, runs.crew_of(services, owner) as crew:
 
         def take(most: int, but: Collection[str] = ()) -> "list[Claim]":
             given_up.extend(_not_listed(context, crew))
@@ -43,11 +45,12 @@ def due_reports(context: dg.OpExecutionContext, backends: BackendsResource) -> N
 
         outcome = crew.deliver(services.claims.owned(analyses.QUEUE, owner), take)
         given_up += _not_listed(context, crew)
-    _end(context, services, crew, outcome, given_up)
+    _end(context, services, crew, outcome, given_up, paid)
 
 
 @dg.op(pool=POOL, description="Delivers a new report for every analysis that was created on the partition's day.")
 def reports_of_day(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.vision_reports import analyses, runs
 
     services = backends.services
@@ -58,9 +61,9 @@ def reports_of_day(context: dg.OpExecutionContext, backends: BackendsResource) -
     held = services.claims.owned(analyses.QUEUE, owner)
     held += services.claims.claim_these(analyses.QUEUE, owner, opened)
     runs.note(services, owner, held)
-    with runs.crew_of(services, owner) as crew:
+    with tallied() as paid, runs.crew_of(services, owner) as crew:
         outcome = crew.deliver(held)
-    _end(context, services, crew, outcome, [])
+    _end(context, services, crew, outcome, [], paid)
 
 
 def _not_listed(context: dg.OpExecutionContext, crew: "Crew") -> list[str]:
@@ -77,10 +80,15 @@ def _not_listed(context: dg.OpExecutionContext, crew: "Crew") -> list[str]:
 
 
 def _end(
-    context: dg.OpExecutionContext, services: "Services", crew: "Crew", outcome: "Outcome", not_listed: list[str]
+    context: dg.OpExecutionContext,
+    services: "Services",
+    crew: "Crew",
+    outcome: "Outcome",
+    not_listed: list[str],
+    paid: "Tally",
 ) -> None:
     """Tell how each analysis ended, and the run's totals by day: a materialization, or an observation where no report
-    came. They lead to the page of the reports.
+    came. They lead to the page of the reports, and have what the whole run paid.
 
     Raises:
         Failure: a list or an analysis was given up.
@@ -96,11 +104,14 @@ def _end(
         words = ", ".join(f"{number} {name}" for name, number in totals.items())
         context.log.info(f"Summary of {day}: {words}")
         event = dg.AssetMaterialization if totals["successful"] else dg.AssetObservation
-        context.log_event(event(asset_key=REPORTS, partition=day, metadata={**totals, "reports": page}))
-    metadata: dict[str, int | dg.MetadataValue] = {
+        context.log_event(
+            event(asset_key=REPORTS, partition=day, metadata={**totals, **paid.figures(), "reports": page})
+        )
+    metadata: dict[str, float | dg.MetadataValue] = {
         "delivered": len(outcome.done),
         "waiting": len(outcome.retried),
         "failed": len(outcome.failed),
+        **paid.figures(),
         "problems": dg.MetadataValue.md("\n".join(f"- {problem}" for problem in problems) or "none"),
     }
     given_up = [*not_listed, *(f"{names[item]}: {reason}" for item, reason in outcome.failed.items())]
@@ -129,10 +140,12 @@ def vision_reports_backfill() -> None:
 
 @dg.op(description="Shows the images of every due batch to the vision model and writes the reports.")
 def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.vision_reports.batch_work import work_on_all
 
-    count = work_on_all(backends.services, owner_of(backends.services, context.run))
-    context.add_output_metadata({"batches": count})
+    with tallied() as paid:
+        count = work_on_all(backends.services, owner_of(backends.services, context.run))
+    context.add_output_metadata({"batches": count, **paid.figures()})
     context.log.info(f"{count} batches worked on")
 
 

@@ -124,6 +124,8 @@ RULES: dict[Rule, str] = {
         GET /api/avatars/cleanup
         GET /api/customers/{customer_id:any_text}/image-config
         GET /api/budgets
+        GET /api/spending
+        GET /spending
         GET /api/jobs
         GET /api/jobs/{job_id}
         GET /cron-jobs
@@ -200,6 +202,8 @@ RULES: dict[Rule, str] = {
         POST /keys: create key
         POST /keys/{name}/revoke: revoke key
         GET /audit
+        POST /spending/budgets: change budget
+        POST /spending/budgets/remove: delete budget
         GET /erasures
         POST /erasures: erase user
         PUT /api/customers/{customer_id:any_text}/image-config: switch auto-marker

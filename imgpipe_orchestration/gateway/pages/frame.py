@@ -64,6 +64,7 @@ NAVIGATION = (
     ("/avatars", "Avatars", "viewer"),
     ("/failures", "Failures", "viewer"),
     ("/review", "Review", "operator"),
+    ("/spending", "Spending", "viewer"),
     ("/trash", "Trash", "operator"),
     ("/erasures", "Erasures", "admin"),
     ("/keys", "Keys", "admin"),

@@ -24,6 +24,7 @@ from imgpipe_orchestration.gateway.pages import (
     processing,
     review,
     selected,
+    spending,
     static,
     trash,
     upload,
@@ -37,7 +38,7 @@ _PAGES = (overview, media, upload, listings, processing, vision_reports, avatars
 _DOORS = (login, sign_in, static, events)
 
 router = APIRouter()
-for _page in (*_PAGES, identity, review, trash, selected, *_DOORS):
+for _page in (*_PAGES, identity, spending, review, trash, selected, *_DOORS):
     router.include_router(_page.router)
 
 

@@ -1,0 +1,102 @@
+"""What was spent can be read by many things, over HTTP and on a page; each asset says it, an estimate beforehand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from playwright.sync_api import Browser
+
+from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.media.assets import media_images
+from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration_tests.cli.conftest import Run, run
+from imgpipe_orchestration_tests.gateway.browser import visitor
+from imgpipe_orchestration_tests.gateway.conftest import browser
+from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture, seeing_gateway
+from imgpipe_orchestration_tests.media.worker import today
+
+__all__ = ["browser", "make_gateway", "run", "seeing_gateway"]
+
+
+def test_the_forecast_goes_on_at_the_pace_of_the_last_week() -> None:
+    days = {date(2026, 11, day): Decimal(1) for day in range(1, 21)}
+    assert spending.forecast(days, date(2026, 11, 20)) == 30
+    assert spending.forecast({}, date(2026, 11, 20)) == 0
+    assert spending.forecast({date(2026, 11, 1): Decimal(2)}, date(2026, 11, 1)) == 60
+    assert spending.forecast({date(2026, 10, 31): Decimal(7)}, date(2026, 11, 1)) == 30, "October's seven are no part"
+
+
+def test_the_bill_adds_up_whichever_way_it_is_read(seeing_gateway: Gateway, browser: Browser, tmp_path: Path) -> None:
+    gateway = seeing_gateway
+    gateway.upload(7, profile_image=picture())
+    gateway.upload(8, profile_image=picture())
+    gateway.run_due()
+    of_journal = sum(
+        row.cost_usd for row in gateway.rows("select cost_usd from paid_call_uses where outcome = 'bought'")
+    )
+    for by, names in {
+        "day": {today()},
+        "pipeline": {"media"},
+        "tenant": {"7", "8"},
+        "task": {"describe", "labels", "embed", "moderate"},
+        "model": {"gpt-6-luna", "vision-v1", "text-embedding-3-small"},
+    }.items():
+        bill = gateway.get(f"/api/spending?by={by}").json()
+        assert {line["name"] for line in bill["lines"]} >= names, by
+        assert bill["cost_usd"] == pytest.approx(float(of_journal)), by
+        assert sum(line["saved_usd"] for line in bill["lines"]) > 0, "the same picture was asked about once"
+        written = list(csv.DictReader(gateway.get(f"/api/spending?by={by}&format=csv").text.splitlines()))
+        assert [line[by] for line in written] == [line["name"] for line in bill["lines"]]
+    assert gateway.get("/api/spending?by=colour").status_code == 422
+    assert gateway.get("/api/spending?since=2026-11-01").status_code == 400
+    for name, width in {"wide": 1280, "narrow": 390}.items():
+        with visitor(browser, gateway.url, viewport={"width": width, "height": 900}) as guest:
+            guest.page.goto(f"{gateway.url}/spending")
+            assert guest.page.evaluate("document.documentElement.scrollWidth") <= width
+            if name == "wide":
+                guest.page.fill("#scope", "pipeline:media")
+                guest.page.fill("#limit", "0.000001")
+                guest.page.click("text=Set the budget")
+                guest.page.wait_for_selector("text=used up")
+            guest.page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+
+
+def test_a_materialization_says_what_it_paid_and_an_estimate_what_the_next_would(
+    seeing_gateway: Gateway, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = seeing_gateway
+    for name in (
+        "DATABASE_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "GOOGLE_VISION_API_KEY",
+        "GOOGLE_VISION_ENDPOINT",
+    ):
+        monkeypatch.setenv(name, getattr(gateway.settings, name.lower()))
+    gateway.upload(7, profile_image=picture())
+    backends = build_backends()
+    backends.services.settings = gateway.settings  # the same servers
+    with dg.DagsterInstance.ephemeral() as instance:
+        ended = dg.materialize(
+            [media_images], instance=instance, partition_key=today(), resources={"backends": backends}
+        )
+    backends.services.close()
+    (made,) = ended.asset_materializations_for_node("media_images")[1:2]
+    told = {name: value.value for name, value in made.metadata.items()}
+    (spent,) = gateway.rows(
+        "select sum(cost_usd) as usd, count(*) as calls from paid_call_uses where outcome = 'bought'"
+    )
+    assert (told["cost usd"], told["calls"]) == (pytest.approx(float(spent.usd), abs=2e-6), spent.calls)
+    assert told["saved by ledger usd"] == 0
+    gateway.rows("update media_ai_analysis set version = 'older' returning 1")
+    days = ("--from", today(), "--to", today())
+    found = json.loads(run("estimate", "media", *days, "--json").stdout)
+    assert (found["images"], found["calls"]) == (1, {"vision": 1, "embedding": 1})
+    assert 0 < found["cost_usd"] < float(spent.usd)
+    assert "1 images have an outdated analysis" in run("estimate", "media", *days).stdout
