@@ -49,3 +49,15 @@ def describe(data_dir: Path, folder: Path | None, models: str | None, file: Path
         )
     html.write_text(evaluation.page(found))
     click.echo(f"The answers side by side: {html}")
+
+
+@command.command("export-corrections")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@data_option
+def export_corrections(folder: Path, data_dir: Path) -> None:
+    """Write every image that people corrected into FOLDER, and `expected.jsonl` with what they want it to say."""
+    from imgpipe_orchestration.media.corrections import export
+    from imgpipe_orchestration.services import Services
+
+    with closing(Services(settings_of(data_dir))) as services:
+        click.echo(f"{export(services, folder)} corrected images are in {folder}.")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import corrections, store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
@@ -116,5 +116,6 @@ def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> di
         "confidence_score": analysis.get("confidence_score"),
         "providers": analysis.get("providers"),
         "answered_by": analysis.get("answered_by") or None,
+        "corrected": corrections.shown(analysis.get("corrected") or {}) or None,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, Field
 
+from imgpipe_orchestration.errors import Forbidden
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import Format
-from imgpipe_orchestration.media import direct_uploads, lifecycle
+from imgpipe_orchestration.media import corrections, direct_uploads, lifecycle
+from imgpipe_orchestration.media.analyses import analysis_of
+from imgpipe_orchestration.media.corrections import Correction
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
@@ -66,6 +69,24 @@ async def set_privacy(
     await run_in_threadpool(lifecycle.set_private, services, media_id, caller, private=wish.private)
     request.app.state.hot.forget(media_id)  # before the answer, so that the next request sees the change
     return PrivacyAnswer(media_id=str(media_id), private=wish.private)
+
+
+class CorrectionAnswer(BaseModel):
+    success: bool = True
+    media_id: str
+    analysis: dict[str, Any]
+
+
+@router.patch("/analysis/{media_id}")
+def correct_analysis(media: Owned, caller: Allowed, wish: Correction, services: ServicesDep) -> CorrectionAnswer:
+    """Correct the analysis: what people write wins over the models, is searched and reported, and stays through
+    backfills. Null gives a field back. Owners may correct the alternative text."""
+    fields = wish.model_dump(exclude_unset=True)
+    if caller.user is not None and set(fields) - {"alt_text"}:
+        raise Forbidden("Owners may correct alt_text; the other fields are for operators.")
+    audit.note(after=fields, subject=str(media.id))
+    corrections.correct(services, media, fields, by=caller.name)
+    return CorrectionAnswer(media_id=str(media.id), analysis=analysis_of(services, str(media.id))["analysis"])
 
 
 class Signing(BaseModel):

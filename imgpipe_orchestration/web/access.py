@@ -83,6 +83,7 @@ RULES: dict[Rule, str] = {
         DELETE /users/me: erase user
     """,
     OWNER: """
+        PATCH /api/media/analysis/{media_id}: correct analysis
         PUT /api/media/{media_id}/privacy: change privacy
         POST /api/media/{media_id}/signed-url
         DELETE /api/media/{media_id}: delete
@@ -176,6 +177,7 @@ RULES: dict[Rule, str] = {
         POST /cron-jobs/{job_id}/run: run cron job
         POST /failures/requeue: requeue
         POST /failures/end_pauses: end pauses
+        POST /media/{media_id}/correct: correct analysis
         POST /media/{media_id}/focus: set focus
         POST /media/{media_id}/focus/forget: forget focus
         POST /selected: change many

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -17,10 +17,12 @@ from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.advice import advice_after
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
-from imgpipe_orchestration.media import embedding, focus, pending, search, store
+from imgpipe_orchestration.media import corrections, embedding, focus, pending, search, store
 from imgpipe_orchestration.media.analyses import public_analysis, standins_of
+from imgpipe_orchestration.media.corrections import Correction
 from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving import callers, signing
@@ -130,6 +132,28 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         failed=media.status is MediaStatus.FAILED,
         signature=signature(services, media_id, private=media.private),
     )
+
+
+@router.post("/media/{media_id}/correct", response_class=Response)
+def correct(
+    services: ServicesDep,
+    session: Acting,
+    media_id: int,
+    field: Annotated[Literal["alt_text", "subject", "style", "medium", "brand_name", "detected_text"], Form()],
+    value: Annotated[str, Form(max_length=50_000)] = "",
+    model: Annotated[bool, Form()] = False,
+) -> Response:
+    """A field as a person wants it, or as the model has it."""
+    try:
+        fields = Correction.model_validate({field: None if model else value}).model_dump(exclude_unset=True)
+    except ValueError:
+        return back_to(f"/media/{media_id}", trouble="Nothing was changed: that is too long.", at="analysis")
+    audit.note(after=fields, subject=str(media_id))
+    with transaction(services.engine) as connection:
+        media = store.media_file(connection, media_id)
+    corrections.correct(services, media, fields, by=session.caller.name)
+    told = "The model's words are back." if model else "Corrected. Models do not change it any more."
+    return back_to(f"/media/{media_id}", notice=told, at="analysis")
 
 
 @router.post("/media/{media_id}/focus", response_class=Response)

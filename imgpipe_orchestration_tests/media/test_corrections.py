@@ -1,0 +1,90 @@
+"""What people correct wins over the models, until they give it back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from playwright.sync_api import Browser
+
+from imgpipe_orchestration.media.evaluation import Picture
+from imgpipe_orchestration.media.steps.callback import payload
+from imgpipe_orchestration.media.store import media_file, save_analysis
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.cli.conftest import Run, run
+from imgpipe_orchestration_tests.gateway.browser import visitor
+from imgpipe_orchestration_tests.gateway.conftest import browser
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+__all__ = ["browser", "run"]
+
+ALT = "A zeppelin over Friedrichshafen"
+
+
+def patch(gateway: Gateway, headers: dict[str, str], **fields: object) -> tuple[int, dict[str, object]]:
+    answer = gateway.session.patch(f"{gateway.url}/api/media/analysis/1", json=fields, headers=headers, timeout=30)
+    return answer.status_code, answer.json()
+
+
+def test_a_correction_wins_over_the_model_until_it_is_given_back(
+    seeing_gateway: Gateway, run: Run, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    gateway.upload(7, profile_image=picture())
+    assert patch(gateway, gateway.as_user(7), alt_text=ALT)[0] == 404, "nothing is known of it yet"
+    gateway.run_due()
+
+    def analysis() -> dict[str, object]:
+        found: dict[str, object] = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
+        return found
+
+    of_model = analysis()
+    assert patch(gateway, gateway.as_user(8), alt_text=ALT)[0] == 404, "it is another's"
+    assert patch(gateway, gateway.as_user(7), style="baroque")[0] == 403
+    assert patch(gateway, gateway.as_worker, colour="red")[0] == 422
+    assert patch(gateway, gateway.as_worker, quality_score=101)[0] == 422
+    status, answer = patch(gateway, gateway.as_user(7), alt_text=ALT)
+    assert (status, answer["analysis"]["alt_text"]) == (200, ALT)  # type: ignore[index]
+    assert patch(gateway, gateway.as_worker, mood_keywords=["airy"], style="baroque")[0] == 200
+
+    with transaction(gateway.services.engine) as connection:  # as a backfill does it
+        save_analysis(connection, 1, {"alt_text": "what a newer model says", "version": "newer"})
+    now = analysis()
+    assert (now["alt_text"], now["style"], now["mood_keywords"]) == (ALT, "baroque", ["airy"])
+    corrected = now["corrected"]
+    assert isinstance(corrected, dict) and set(corrected) == {"alt_text", "style", "mood_keywords"}
+    assert corrected["alt_text"]["by"] == "user 7"
+    assert corrected["style"]["by"].endswith("_API_KEY")
+    found = gateway.get("/api/media/search?text=zeppelin", **gateway.as_worker).json()
+    assert [(one["media_id"], one["why"].split(",")[0]) for one in found["images"]] == [("1", "words")]
+    with transaction(gateway.services.engine) as connection:
+        reported = payload(connection, media_file(connection, 1), gateway.url)["ai_analysis"]
+    assert reported["alt_text"] == ALT
+    run("evaluate", "export-corrections", str(tmp_path / "set"), S3_ENDPOINT=gateway.settings.s3_endpoint)
+    (line,) = map(json.loads, (tmp_path / "set" / "expected.jsonl").read_text().splitlines())
+    wanted = {"alt_text": {"contains": [ALT]}, "style": {"contains": ["baroque"]}, "mood_keywords": {"in": ["airy"]}}
+    assert Picture.model_validate(line).model_dump(by_alias=True, exclude_none=True)["expect"] == wanted
+    assert (tmp_path / "set" / line["image"]).read_bytes() == picture()
+
+    assert patch(gateway, gateway.as_worker, alt_text=None, style=None, mood_keywords=None)[0] == 200
+    assert analysis() == {**of_model, "alt_text": "what a newer model says"}
+
+
+def test_a_field_is_corrected_in_place_on_the_images_page(
+    seeing_gateway: Gateway, browser: Browser, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    gateway.upload(7, profile_image=picture())
+    gateway.run_due()
+    with visitor(browser, gateway.url, viewport={"width": 390, "height": 900}) as guest:
+        guest.page.goto(f"{gateway.url}/media/1")
+        guest.page.click("dt:text('Alternative text') + dd summary")
+        guest.page.fill("dt:text('Alternative text') + dd textarea", ALT)
+        guest.page.click("dt:text('Alternative text') + dd button")
+        guest.page.wait_for_selector("text=corrected by this machine")
+        guest.page.screenshot(path=tmp_path / "corrected.png", full_page=True)
+        assert gateway.rows("select alt_text from media_ai_analysis") == [(ALT,)]
+        guest.page.click("dt:text('Alternative text') + dd summary")
+        guest.page.click("text=Back to the model's")
+        guest.page.wait_for_selector("text=The model's words are back")
+    assert gateway.rows("select alt_text from media_ai_analysis") != [(ALT,)]
