@@ -47,8 +47,7 @@ def ask_all(services: Services) -> list[Asked]:
     fraction of a cent. Pictures, which cost more, are not drawn: the list of models is asked for instead."""
     uses: dict[Choice, list[TaskName]] = {}
     for task in get_args(TaskName):
-        canary = services.models.task(task).canary
-        for choice in (*services.models.choices(task), *map(Choice.of, canary.use if canary else ())):
+        for choice in services.models.choices(task):
             uses.setdefault(choice, []).append(task)
     return [_ask(services, choice, tasks) for choice, tasks in uses.items()]
 

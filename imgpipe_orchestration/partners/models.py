@@ -53,13 +53,6 @@ class Provider(_Strict):
     api_key_env: str = ""
 
 
-class Canary(_Strict):
-    """Models that a share of new images is shown to as well; their answers are kept and not used."""
-
-    use: list[str] = Field(min_length=1)
-    share: float = Field(gt=0, le=1)
-
-
 class _Kind(_Strict):
     features: list[str]
 
@@ -71,7 +64,6 @@ class Task(_Strict):
     dimensions: int = Field(1536, ge=1, le=2000)
     features: list[str] | None = None
     kinds: dict[str, _Kind] = Field(default_factory=dict)
-    canary: Canary | None = None
 
 
 class _File(_Strict):
@@ -145,8 +137,7 @@ class Models:
             if provider.api_key_env and not self.key(name):
                 yield f"providers.{name}", f"its key is to be in {provider.api_key_env}, which is not set"
         for name, task in self._file.tasks.items():
-            canary = task.canary.use if task.canary else []
-            for written in (*task.use, *canary):
+            for written in task.use:
                 if wrong := self._wrong(name, Choice.of(written)):
                     yield f"tasks.{name}", f"{written!r} {wrong}"
             for feature in {*(task.features or ()), *(f for kind in task.kinds.values() for f in kind.features)}:

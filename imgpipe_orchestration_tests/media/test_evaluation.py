@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
+from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media.assets import model_evaluation
 from imgpipe_orchestration.media.evaluation import OWN_SET, Expected, evaluate, page
@@ -20,6 +22,7 @@ from imgpipe_orchestration.resources import (
     OpenAIResource,
     S3Resource,
 )
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 
@@ -77,6 +80,23 @@ def test_a_model_that_fails_has_nothing_right(make_gateway: Any, tmp_path: Path)
         (found,) = evaluate(services, a_set(tmp_path, LINE), choices, services.prompts["describe"])
     assert (found.schema_kept, found.fields_right, found.usd_per_thousand) == (0.0, 0.0, None)
     assert "refused" in page([found])
+
+
+def test_the_command_prints_the_figures_and_writes_the_page(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html = tmp_path / "page.html"
+    words = ["evaluate", "describe", "--data", str(tmp_path), "--set", str(a_set(tmp_path, LINE)), "--html", str(html)]
+    with serving(saying()) as server:
+        values = {"DATABASE_URL": settings.database_url, "OPENAI_API_KEY": "cli-key", "OPENAI_BASE_URL": server.url}
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        outcome = CliRunner().invoke(imgpipe, [*words, "--models", "openai:gpt-6-sol"])
+        assert outcome.exit_code == 0, outcome.output
+        assert "openai:gpt-6-sol: schema kept 100%, fields right 100%" in outcome.output
+        assert "Cat" in html.read_text()
+        refused = CliRunner().invoke(imgpipe, [*words, "--models", "cloud:x"])
+    assert isinstance(refused.exception, BadInput)
 
 
 WRONG = {

@@ -77,10 +77,6 @@ WRONG = {
     "an unknown feature": ('[tasks.labels]\nuse = []\nfeatures = ["SMELL"]', "'SMELL' is no feature"),
     "two models of embeddings": (LOCAL + '[tasks.embed]\nuse = ["local:x", "local:y"]', "one model can be compared"),
     "too many dimensions": (LOCAL + '[tasks.embed]\nuse = ["local:x"]\ndimensions = 3072', "tasks.embed.dimensions"),
-    "an unknown model in the canary": (
-        LOCAL + '[tasks.describe]\nuse = ["local:x"]\ncanary = {use = ["y:z"], share = 0.1}',
-        "'y:z' names no provider",
-    ),
 }
 
 

@@ -1,0 +1,55 @@
+"""People invented by a chat model in Flowise's place."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+from imgpipe_orchestration.avatars.model import TaskStatus
+from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+PERSON = {
+    "firstname": "Ada",
+    "lastname": "Brook",
+    "gender": "female",
+    "age": 41,
+    "nationality": "Irish",
+    "occupation": "baker",
+    "bio": "Bakes bread in Cork.",
+    "appearance": "Short grey hair, round glasses.",
+}
+
+
+def test_a_chat_model_invents_people_and_writes_the_words_of_their_pictures(desk: Desk, tmp_path: Path) -> None:
+    asked: list[dict[str, object]] = []
+
+    def chat(handler: BaseHTTPRequestHandler, _: int) -> None:
+        sent: bytes = handler.sent  # type: ignore[attr-defined]  # by `serving`
+        asked.append(json.loads(sent))
+        wanted = asked[-1]["response_format"]["json_schema"]["schema"]["properties"]  # type: ignore[index]
+        answer = {"people": [PERSON]} if "people" in wanted else {"prompt": "A portrait of Ada Brook, baker."}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"content": json.dumps(answer)}}
+        reply(handler, json.dumps({"model": "m", "choices": [choice]}).encode(), Content_Type="application/json")
+
+    with serving(chat) as server:
+        path = tmp_path / "models.toml"
+        path.write_text(f"""
+[providers.local]
+dialect = "openai-chat"
+base_url = "{server.url}"
+[tasks.persona]
+use = ["local:people"]
+[tasks.prompt]
+use = ["local:words"]
+""")
+        desk.services.settings = desk.services.settings.model_copy(update={"models_file": str(path)})
+        task = desk.ask(1)
+        desk.data()
+        desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    (person,) = desk.people(task)
+    assert (person.name, person.image_prompt) == ("Ada Brook", "A portrait of Ada Brook, baker.")
+    assert desk.standins.calls("flowise") == []
+    assert [each["model"] for each in asked] == ["people", "words"]
