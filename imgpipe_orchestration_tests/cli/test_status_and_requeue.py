@@ -14,7 +14,7 @@ from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing.ledger import Ledger, Purchase
 from imgpipe_orchestration.errors import BadImage, RateLimited, SpendingPaused
 from imgpipe_orchestration.listings.model import JOB_ID
-from imgpipe_orchestration.listings.store import NewImage, add
+from imgpipe_orchestration.listings.store import QUEUE, NewImage, add
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
@@ -132,7 +132,7 @@ def test_status_tells_of_listings_that_wait_for_a_stopped_job(run: Run, claims: 
     assert told() == []
     image = NewImage(uuid4(), uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
     with transaction(claims.engine) as connection:
-        add(connection, [image])
+        claims.enqueue(connection, QUEUE, list(add(connection, [image], held=False).values()))
     (line,) = told()
     assert "The job process-image-queue is stopped" in line and "(1 item)" in line
     with transaction(claims.engine) as connection:

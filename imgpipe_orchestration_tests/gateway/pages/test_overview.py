@@ -226,7 +226,7 @@ def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gat
 def test_the_overview_tells_of_listings_that_wait_for_a_stopped_job(guest: Visitor, gateway: Gateway) -> None:
     image = NewImage(uuid4(), uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
     with transaction(gateway.services.engine) as connection:
-        add(connection, [image])
+        gateway.services.claims.enqueue(connection, QUEUE, list(add(connection, [image], held=False).values()))
         job_definitions.switch(connection, JOB_ID, on=False)
     expect(guest.go("/").get_by_text("1 waiting: The job process-image-queue is stopped")).to_be_visible()
 
