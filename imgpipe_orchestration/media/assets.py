@@ -120,8 +120,7 @@ def _result(backends: BackendsResource, name: str, stage: "Stage", **of_day: Any
     pages of the images, as metadata. Figures of what it made again begin with `again_`."""
     outcome = stage.outcome
     if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
-        kept = {"ordered_again", "cost_usd", "calls", "saved_by_ledger_usd"}
-        figures: dict[str, Any] = {name: n for name, n in stage.figures.items() if n or name in kept}
+        figures: dict[str, Any] = {name: n for name, n in stage.figures.items() if n or name == "ordered_again"}
     else:
         figures = {**figures_of(outcome, done="images"), **stage.figures}
     if stage.not_ready:
