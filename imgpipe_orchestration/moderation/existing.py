@@ -13,6 +13,7 @@ from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.kinds import SUBJECTS
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation import model, verdicts
+from imgpipe_orchestration.moderation.judging import SAFE_SEARCH
 from imgpipe_orchestration.moderation.subjects import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.partners.usage import Usage
@@ -51,7 +52,7 @@ def look(services: Services) -> Existing:
     if provider == "google":
         from imgpipe_orchestration.partners.google_vision import MODEL, units_of
 
-        each = cost_of(MODEL, Usage(model=MODEL, units=units_of(services.models.features(""))), services.ledger.prices)
+        each = cost_of(MODEL, Usage(model=MODEL, units=units_of(SAFE_SEARCH)), services.ledger.prices)
     return Existing(unjudged, None if each is None else each * unjudged, provider, unshown)
 
 

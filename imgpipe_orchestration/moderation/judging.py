@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 THREADS = 8
 """Things that one run asks about at once. The provider's own headers bound the rate."""
 RUN_SECONDS = 300.0
+SAFE_SEARCH = ("SAFE_SEARCH_DETECTION",)
 PATIENCE_SECONDS = 10.0
 """How long a run waits at its end for verdicts that are still to come: a provider may hang."""
 
@@ -202,14 +203,14 @@ def _openai(services: Services, what: bytes | str, buyer: Buyer) -> tuple[str, d
 
 
 def _google(services: Services, preview: bytes, size: tuple[int, int], buyer: Buyer) -> tuple[str, dict[str, float]]:
-    """Google's safe search, in the same call as the analysis of the picture, which is bought once for both."""
+    """Google's safe search alone: which other features the analysis asks for depends on the picture's kind."""
     choices = services.models.choices("labels")
     if not choices:
         name = "GOOGLE_VISION_API_KEY"
         raise SettingsError(f"MODERATION_PROVIDER is google, which needs {name}", field=name)
     from imgpipe_orchestration.partners.google_vision import MODEL
 
-    provider, features = choices[0].provider, services.models.features("")
+    provider, features = choices[0].provider, SAFE_SEARCH
 
     def purchase() -> Purchase:
         answer = services.google_vision(provider).annotate(preview, size=size, features=features)

@@ -39,7 +39,7 @@ def test_a_clear_image_is_shown_with_its_verdict_and_a_doubtful_one_waits_for_a_
     assert row.review_since is not None
 
 
-def test_google_judges_with_the_answer_that_the_analysis_bought(
+def test_google_judges_once_for_media_and_listings(
     make_gateway: Callable[..., Gateway], standins: StandInAccess
 ) -> None:
     gateway = make_gateway(**standins.seeing, moderation="hold", moderation_provider="google")
@@ -48,7 +48,7 @@ def test_google_judges_with_the_answer_that_the_analysis_bought(
     found = verdict(gateway, sent.media_id)
     assert (found["state"], found["provider"], found["categories"]) == ("held", "google", ["adult"])
     assert sent.shown() == {}
-    assert len(standins.calls("google", "annotate")) == 1
+    assert len(standins.calls("google", "annotate")) == 2, "one for both, and one of the analysis"
     assert standins.calls("openai", "moderations") == []
 
 
