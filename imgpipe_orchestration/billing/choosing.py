@@ -14,6 +14,11 @@ log = logger(__name__)
 Answered = TypeVar("Answered")
 
 
+def nobody(task: str) -> SpendingPaused:
+    """The error where a task has no model."""
+    return SpendingPaused(f"No model answers the task {task}: it waits until MODELS_FILE names one, or a key is set")
+
+
 def first_answer(choices: Sequence[Choice], ask: Callable[[Choice], Answered], *, task: str) -> tuple[Choice, Answered]:
     """The first model that answers, and its answer.
 
@@ -25,9 +30,7 @@ def first_answer(choices: Sequence[Choice], ask: Callable[[Choice], Answered], *
         ImgpipeError: of the first model, if all of them passed it on; else of the one that failed.
     """
     if not choices:
-        raise SpendingPaused(
-            f"No model answers the task {task}: what needs it waits until MODELS_FILE or a key names one"
-        )
+        raise nobody(task)
     first: PartnerUnavailable | RateLimited | SpendingPaused | None = None
     for choice in choices:
         try:

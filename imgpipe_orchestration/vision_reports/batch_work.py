@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.choosing import first_answer, nobody
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
@@ -120,6 +120,9 @@ class BatchWorker:
     def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
         if self.interrupted.is_set():
             raise BackendUnavailable("The run was stopped.")
+        choices = sorted(self._services.models.choices("report"), key=lambda one: one.model != batch.model)
+        if not choices:  # before anything is decoded
+            raise nobody("report")
         view = self._services.workshop.call(views.view, self._stored(image.object_key, image.bytes))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
         prompt = self._services.prompts["report"]
@@ -148,7 +151,6 @@ class BatchWorker:
             )
             return self._services.ledger.buy(call, purchase, buyer=buyer)
 
-        choices = sorted(self._services.models.choices("report"), key=lambda one: one.model != batch.model)
         _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
             batches.seen(rows, batch.id, image.position, view, _labelled(answer.value, answer.usage))
