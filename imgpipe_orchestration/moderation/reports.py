@@ -25,7 +25,7 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
     """Count a report, once from each reporter. What a person approved is not held back by further ones.
 
     Args:
-        reporter: a user, or an address. Only a digest of it is kept.
+        reporter: tells users apart. Only a digest of it is kept.
 
     Raises:
         NotFound, Deleted: it is not there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -81,7 +81,7 @@ class Report(BaseModel):
 
 class ReportAnswer(BaseModel):
     success: bool = True
-    counted: bool = Field(description="False: you, or somebody at your address, reported it before.")
+    counted: bool = Field(description="False: you reported it before.")
 
 
 @router.get("/api/moderation/queue", dependencies=[Depends(allowed), *KNOWN_ONLY])
@@ -139,14 +139,15 @@ def decide_other(
 async def report(
     media_id: RowId, body: Report, request: Request, services: ServicesDep, credentials: Credentials
 ) -> ReportAnswer:
-    """Report an image. Anybody may, once for each user or address; after REPORTS_TO_HOLD it is held back."""
+    """Report an image: with a user's token once, without one at the rate of an address, which many people may share.
+    After REPORTS_TO_HOLD the image is held back."""
     user = user_id(request, credentials, services) if credentials else None
     address = request.client.host if request.client else ""
     rate = request.app.state.report_rate
     if seconds := rate.wait(address):
         raise TooManyReports("Your address reports too many images; wait.", retry_after=seconds)
     rate.count(address)
-    reporter = f"address {address}" if user is None else f"user {user}"
+    reporter = f"nobody {uuid4()}" if user is None else f"user {user}"
     found = await run_in_threadpool(
         reports.report, services, subject_of("media"), media_id, reporter=reporter, why=body.reason
     )

@@ -86,7 +86,7 @@ def test_a_model_never_undoes_what_a_person_decided(flagging: Gateway) -> None:
     assert [row.state for row in states] == ["rejected"]
 
 
-def test_three_reports_hold_an_image_once_from_each_and_none_after_a_person_approved_it(flagging: Gateway) -> None:
+def test_three_reports_hold_an_image_once_from_each_user_and_none_after_a_person_approved_it(flagging: Gateway) -> None:
     media_id = finished(flagging, seed=6)
     path = f"/api/media/{media_id}/report"
 
@@ -94,10 +94,10 @@ def test_three_reports_hold_an_image_once_from_each_and_none_after_a_person_appr
         headers = flagging.as_user(user) if user else {}
         return flagging.session.post(flagging.url + path, json={"reason": "Mine"}, headers=headers, timeout=30)
 
-    answers = [reports(user).json()["counted"] for user in (1, 1, None, None)]
-    assert answers == [True, False, True, False]
+    answers = [reports(user).json()["counted"] for user in (1, 1, 2)]
+    assert answers == [True, False, True]
     assert flagging.get(f"/serve/{media_id}").status_code == 200
-    assert reports(2).status_code == 202
+    assert reports(None).status_code == 202
     refused = flagging.get(f"/serve/{media_id}")
     assert (refused.status_code, refused.json()["code"]) == (403, "held")
     entry = listed(flagging)["media", str(media_id)]
@@ -107,8 +107,6 @@ def test_three_reports_hold_an_image_once_from_each_and_none_after_a_person_appr
     assert flagging.get(f"/serve/{media_id}").status_code == 200
     codes = {reports(None).status_code for _ in range(30)}
     assert codes == {202, 429}
-    kept = flagging.rows("select cast(reporter as text) as reporter from reports")
-    assert not any("127" in row.reporter[:4] for row in kept)
     unknown = flagging.session.post(
         f"{flagging.url}/api/media/999/report", json={"reason": "x"}, headers=flagging.as_user(9), timeout=30
     )
