@@ -202,17 +202,6 @@ class Services:
         return found
 
     @made_once
-    def moderator(self) -> Moderator | None:
-        """OpenAI's moderation endpoint, or None when no key is configured."""
-        from imgpipe_orchestration.partners.openai_moderation import Moderator
-
-        s = self.settings
-        if not s.openai_api_key:
-            return None
-        seconds = min(10.0, s.partner_timeout_seconds)
-        return Moderator(s.openai_api_key, base_url=s.openai_base_url, timeout=seconds)
-
-    @made_once
     def prompts(self) -> Library:
         """What the models are asked."""
         from imgpipe_orchestration.prompts.library import Library
@@ -232,6 +221,10 @@ class Services:
     def openai_images(self, provider: str) -> OpenAIClient:
         """The same, with the longer timeout of image generation."""
         return self._clients.openai(provider, seconds=IMAGE_SECONDS, fetcher=self.fetcher)
+
+    def moderator(self, provider: str) -> Moderator:
+        """The client of a provider's moderation endpoint."""
+        return self._clients.moderator(provider)
 
     def flowise(self, provider: str) -> Flowise:
         return self._clients.flowise(provider)
@@ -254,7 +247,7 @@ class Services:
     def close(self) -> None:
         """End the connections and processes that were opened."""
         self.close_workers()
-        for name in ("_clients", "moderator", "main_api", "fetcher", "cdn", "documents"):
+        for name in ("_clients", "main_api", "fetcher", "cdn", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

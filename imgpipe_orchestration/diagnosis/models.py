@@ -56,7 +56,10 @@ def _ask(services: Services, choice: Choice, tasks: list[TaskName]) -> Asked:
     found = Asked(str(choice), ", ".join(tasks))
     drawing = set(tasks) <= {"draw", "edit"}
     question: Callable[[Services, Choice, Asked], None] = _listed if drawing else _seen
-    question = _embedded if tasks == ["embed"] else question
+    if tasks == ["embed"]:
+        question = _embedded
+    elif tasks == ["moderate"]:
+        question = _judged
     by_dialect = {"google-vision": _google, "flowise": _flowise}
     try:
         by_dialect.get(services.models.providers[choice.provider].dialect, question)(services, choice, found)
@@ -89,6 +92,12 @@ def _embedded(services: Services, choice: Choice, found: Asked) -> None:
     found.reached = found.known = YES
     found.schema = YES if len(answer.vector) == wanted else NO
     found.problem = "" if found.schema == YES else f"{len(answer.vector)} dimensions instead of {wanted}"
+    _price(services, choice.model, answer.usage, found)
+
+
+def _judged(services: Services, choice: Choice, found: Asked) -> None:
+    answer = services.moderator(choice.provider).judge(_red(), model=choice.model)
+    found.reached = found.known = found.vision = found.schema = YES
     _price(services, choice.model, answer.usage, found)
 
 

@@ -12,7 +12,7 @@ from imgpipe_orchestration.billing.prices import cost_of
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.kinds import SUBJECTS
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.moderation import model, verdicts
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.judging import SAFE_SEARCH
 from imgpipe_orchestration.moderation.subjects import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE
@@ -40,7 +40,7 @@ class Existing:
 
 def look(services: Services) -> Existing:
     """Count what has no verdict, and price it."""
-    provider = model.provider_of(services.settings)
+    judge = next(iter(services.models.choices("moderate")), None)
     with transaction(services.engine) as connection:
         unjudged = sum(
             connection.scalar(text(f"select count(*) from ({_unjudged(one)}) t"), {"after": 0, "limit": MOST}) or 0
@@ -48,12 +48,12 @@ def look(services: Services) -> Existing:
             if one.table
         )
         unshown = connection.scalar(_UNSHOWN) or 0
-    each: Decimal | None = Decimal(0) if provider == "openai" else None
-    if provider == "google":
+    each: Decimal | None = Decimal(0) if judge else None
+    if judge and services.models.providers[judge.provider].dialect == "google-vision":
         from imgpipe_orchestration.partners.google_vision import MODEL, units_of
 
         each = cost_of(MODEL, Usage(model=MODEL, units=units_of(SAFE_SEARCH)), services.ledger.prices)
-    return Existing(unjudged, None if each is None else each * unjudged, provider, unshown)
+    return Existing(unjudged, None if each is None else each * unjudged, judge.provider if judge else "", unshown)
 
 
 def judge(services: Services, *, hide: bool, most: int = MOST) -> int:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import text
 
+from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import NotFound, Permanent, Retryable, SettingsError
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.subjects import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
+from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import DELETED, Deleted, is_deleted
@@ -131,7 +133,7 @@ def judge(services: Services, claim: Claim) -> None:
     """Judge one thing. Repeated, it takes the answer that was bought.
 
     Raises:
-        SettingsError: MODERATION_PROVIDER has no key.
+        SettingsError: nobody judges.
         PartnerUnavailable, RateLimited, PartnerRefused: the provider gives no verdict now, or at all.
         BadImage, TooLarge, NotFound: it is no picture that can be judged.
     """
@@ -143,8 +145,7 @@ def judge(services: Services, claim: Claim) -> None:
         return
     found = verdicts.verdict(row)
     subject = subject_of(found.kind)
-    provider = model.provider_of(services.settings)
-    answered_by, scores = _asked(services, subject, found, provider)
+    provider, answered_by, scores = _asked(services, subject, found)
     with services.claims.fenced(claim) as connection:
         verdicts.judged(services, connection, subject, found, provider=provider, answered_by=answered_by, scores=scores)
         services.claims.finish(connection, JUDGE, claim)
@@ -155,8 +156,8 @@ def _finish(services: Services, claim: Claim) -> None:
         services.claims.finish(connection, JUDGE, claim)
 
 
-def _asked(services: Services, subject: Subject, found: Verdict, provider: str) -> tuple[str, dict[str, float]]:
-    """The name of the model that answered, and its scores."""
+def _asked(services: Services, subject: Subject, found: Verdict) -> tuple[str, str, dict[str, float]]:
+    """The provider and the model that answered, and the scores."""
     from imgpipe_orchestration.imaging.measuring.preview import look
 
     buyer = _buyer(services, subject, found)
@@ -167,16 +168,26 @@ def _asked(services: Services, subject: Subject, found: Verdict, provider: str) 
             if not is_deleted(connection, subject.what(found.item)):
                 raise
         raise Retryable(DELETED, retry_after=3600) from gone  # it may be restored
+    choices = services.models.choices("moderate")
+    if not choices:
+        raise SettingsError("Nobody judges: MODERATION_PROVIDER is none or has no key", field="MODERATION_PROVIDER")
     if isinstance(data, str):
-        if provider != "openai":
-            raise NoJudge(f"{provider.capitalize()} judges no texts: a person decides.")
-        return _openai(services, data, buyer)
+        choices = [one for one in choices if services.models.speaks_openai(one.provider)]
+        if not choices:
+            raise NoJudge("Google judges no texts: a person decides.")
+        by, (answered_by, scores) = first_answer(
+            choices, lambda one: _openai(services, one, data, buyer), task="moderate"
+        )
+        return by.provider, answered_by, scores
     seen = services.workshop.call(look, data)
-    if provider == "google":
-        return _google(services, seen.preview, seen.preview_size, buyer)
-    if provider == "openai":
-        return _openai(services, seen.preview, buyer)
-    raise SettingsError("MODERATION_PROVIDER is none: nobody judges", field="MODERATION_PROVIDER")
+
+    def ask(one: Choice) -> tuple[str, dict[str, float]]:
+        if services.models.speaks_openai(one.provider):
+            return _openai(services, one, seen.preview, buyer)
+        return _google(services, one, seen.preview, seen.preview_size, buyer)
+
+    by, (answered_by, scores) = first_answer(choices, ask, task="moderate")
+    return by.provider, answered_by, scores
 
 
 def _buyer(services: Services, subject: Subject, found: Verdict) -> Buyer:
@@ -187,38 +198,31 @@ def _buyer(services: Services, subject: Subject, found: Verdict) -> Buyer:
     return Buyer(subject.kind.pipeline, name, "" if found.user_id is None else str(found.user_id))
 
 
-def _openai(services: Services, what: bytes | str, buyer: Buyer) -> tuple[str, dict[str, float]]:
-    client = services.moderator
-    if client is None:
-        raise SettingsError("MODERATION_PROVIDER is openai, which needs OPENAI_API_KEY", field="OPENAI_API_KEY")
-    from imgpipe_orchestration.partners.openai_moderation import MODEL
-
+def _openai(services: Services, by: Choice, what: bytes | str, buyer: Buyer) -> tuple[str, dict[str, float]]:
     def purchase() -> Purchase:
-        answer = client.judge(what)
+        answer = services.moderator(by.provider).judge(what, model=by.model)
         return Purchase(answer.usage, {"scores": answer.scores})
 
-    call = PaidCall.of("openai", "moderation", MODEL, inputs=[what])
+    call = PaidCall.of(by.provider, "moderation", by.model, inputs=[what])
     bought = services.ledger.buy(call, purchase, buyer=buyer)
-    return bought.usage.model or MODEL, bought.value["scores"]
+    return bought.usage.model or by.model, bought.value["scores"]
 
 
-def _google(services: Services, preview: bytes, size: tuple[int, int], buyer: Buyer) -> tuple[str, dict[str, float]]:
+def _google(
+    services: Services, by: Choice, preview: bytes, size: tuple[int, int], buyer: Buyer
+) -> tuple[str, dict[str, float]]:
     """Google's safe search alone: which other features the analysis asks for depends on the picture's kind."""
-    choices = services.models.choices("labels")
-    if not choices:
-        name = "GOOGLE_VISION_API_KEY"
-        raise SettingsError(f"MODERATION_PROVIDER is google, which needs {name}", field=name)
     from imgpipe_orchestration.partners.google_vision import MODEL
 
-    provider, features = choices[0].provider, SAFE_SEARCH
+    features = SAFE_SEARCH
 
     def purchase() -> Purchase:
-        answer = services.google_vision(provider).annotate(preview, size=size, features=features)
+        answer = services.google_vision(by.provider).annotate(preview, size=size, features=features)
         value = asdict(answer)
         del value["usage"]
         return Purchase(answer.usage, value)
 
-    call = PaidCall.of(provider, "annotate", MODEL, inputs=[preview], parameters={"features": list(features)})
+    call = PaidCall.of(by.provider, "annotate", MODEL, inputs=[preview], parameters={"features": list(features)})
     said = services.ledger.buy(call, purchase, buyer=buyer).value["safe_search"]
     scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
     if not scores:

@@ -45,11 +45,3 @@ def over(settings: Settings, scores: Mapping[str, float]) -> list[str]:
         if limit is not None and score >= limit:
             found[name] = score
     return sorted(found, key=lambda name: -found[name])
-
-
-def provider_of(settings: Settings) -> str:
-    """Who judges: MODERATION_PROVIDER, else the one that has a key, OpenAI first, as its endpoint costs nothing."""
-    if settings.moderation_provider:
-        return settings.moderation_provider
-    keys = {"openai": settings.openai_api_key, "google": settings.google_vision_api_key}
-    return next((name for name, key in keys.items() if key), "none")

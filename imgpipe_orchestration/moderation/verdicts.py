@@ -132,7 +132,7 @@ def ask(
         return None
     if holding:
         hold(services, connection, subject, item, held=True)
-    if model.provider_of(services.settings) == "none":
+    if not services.models.choices("moderate"):
         if holding:
             connection.execute(_NOT_JUDGED, {"ids": [number], "error": "Nobody judges here: a person decides."})
         return None

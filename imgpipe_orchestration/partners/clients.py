@@ -12,6 +12,7 @@ from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.models import Models
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
+from imgpipe_orchestration.partners.openai_moderation import Moderator
 from imgpipe_orchestration.settings import Settings
 
 Client = TypeVar("Client")
@@ -34,6 +35,12 @@ class Clients:
         # The SDK refuses to work without a key, which a server of one's own may not want.
         key, url = key or "none", about.base_url
         return self._once(provider, limit, lambda: make(key, base_url=url, timeout=limit, fetcher=fetcher))
+
+    def moderator(self, provider: str) -> Moderator:
+        """Uploads wait for it, so a try may take ten seconds at most."""
+        url, key = self._models.providers[provider].base_url, self._models.key(provider)
+        seconds = min(10.0, self._seconds)
+        return self._once(f"{provider} moderation", seconds, lambda: Moderator(key, base_url=url, timeout=seconds))
 
     def flowise(self, provider: str) -> Flowise:
         url, key = self._models.providers[provider].base_url, self._models.key(provider)

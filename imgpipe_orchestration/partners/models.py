@@ -19,7 +19,7 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.partners.google_vision import FEATURES
 from imgpipe_orchestration.settings import BaseUrl, Settings
 
-TaskName = Literal["describe", "labels", "embed", "draw", "edit", "report", "persona", "prompt"]
+TaskName = Literal["describe", "labels", "embed", "moderate", "draw", "edit", "report", "persona", "prompt"]
 Dialect = Literal["openai-responses", "openai-chat", "google-vision", "flowise"]
 
 _OPENAI: tuple[Dialect, ...] = ("openai-responses", "openai-chat")
@@ -27,6 +27,7 @@ _DIALECTS: dict[TaskName, tuple[Dialect, ...]] = {
     "describe": _OPENAI,
     "labels": ("google-vision",),
     "embed": _OPENAI,
+    "moderate": ("google-vision", *_OPENAI),
     "draw": _OPENAI,
     "edit": _OPENAI,
     "report": _OPENAI,
@@ -38,6 +39,8 @@ _PHOTOGRAPH = ("OBJECT_LOCALIZATION", "IMAGE_PROPERTIES", "CROP_HINTS", "TEXT_DE
 """What Google is asked about an image: only what is read, as each feature is paid for. 5.25 USD per 1,000 images at
 list prices: crop hints are free with the colours. Faces are found and colours measured by ourselves, and the describing
 model names brands and subjects."""
+MODERATION_MODEL = "omni-moderation-latest"
+"""OpenAI's, which costs nothing and so comes first."""
 _FEWER = {"logo": ("TEXT_DETECTION",), "header": ("OBJECT_LOCALIZATION", "TEXT_DETECTION")}
 
 
@@ -127,10 +130,7 @@ class Models:
             wanted: Sequence[str] = of_kind.features
         else:
             wanted = task.features or _FEWER.get(kind, _PHOTOGRAPH)
-        s = self._settings
-        by_google = s.moderation_provider == "google" or not (s.moderation_provider or s.openai_api_key)
-        judged = s.moderation != "off" and by_google
-        return tuple(dict.fromkeys((*wanted, "SAFE_SEARCH_DETECTION") if judged else wanted))
+        return tuple(wanted)
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         for name, provider in self._file.providers.items():
@@ -174,7 +174,7 @@ def _read(path: str) -> _File:
 def _from_environment(settings: Settings) -> dict[str, Provider]:
     known: dict[str, tuple[str, Any]] = {
         "openai": (settings.openai_api_key, ("openai-responses", settings.openai_base_url, "OPENAI_API_KEY")),
-        "google_vision": (
+        "google": (
             settings.google_vision_api_key,
             ("google-vision", settings.google_vision_endpoint, "GOOGLE_VISION_API_KEY"),
         ),
@@ -188,14 +188,17 @@ def _from_environment(settings: Settings) -> dict[str, Provider]:
 
 
 def _tasks_of(settings: Settings) -> dict[TaskName, Task]:
-    found: dict[TaskName, Task] = {}
+    judges = {"openai": (settings.openai_api_key, MODERATION_MODEL), "google": (settings.google_vision_api_key, "")}
+    wanted = [settings.moderation_provider] if settings.moderation_provider else [*judges]
+    using = [str(Choice(name, judges[name][1])) for name in wanted if name in judges and judges[name][0]]
+    found: dict[TaskName, Task] = {"moderate": Task(use=using[:1])}
     if settings.openai_api_key:
         vision, image = f"openai:{settings.openai_vision_model}", f"openai:{settings.openai_image_model}"
         found |= {"describe": Task(use=[vision]), "report": Task(use=[vision])}
         found |= {"draw": Task(use=[image]), "edit": Task(use=[image])}
         found |= {"embed": Task(use=[f"openai:{settings.openai_embedding_model}"])}
     if settings.google_vision_api_key:
-        found |= {"labels": Task(use=["google_vision"])}
+        found |= {"labels": Task(use=["google"])}
     if settings.flowise_base_url:
         found |= {"persona": Task(use=[f"flowise:{settings.flowise_persona_flow_id}"])}
         found |= {"prompt": Task(use=[f"flowise:{settings.flowise_prompt_flow_id}"])}

@@ -14,8 +14,6 @@ from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.usage import Usage
 
-MODEL = "omni-moderation-latest"
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -28,7 +26,7 @@ class Judged:
 class Moderator(OpenAIClient):
     """Client of the moderation endpoint; thread-safe."""
 
-    def judge(self, what: bytes | str) -> Judged:
+    def judge(self, what: bytes | str, *, model: str) -> Judged:
         """Judge a JPEG, or a text.
 
         Raises:
@@ -39,7 +37,7 @@ class Moderator(OpenAIClient):
         if isinstance(what, bytes):
             url = f"data:image/jpeg;base64,{base64.b64encode(what).decode()}"
             asked = [{"type": "image_url", "image_url": {"url": url}}]
-        answer = self.call(MODEL, lambda sdk: sdk.moderations.create(model=MODEL, input=asked)).to_dict()
+        answer = self.call(model, lambda sdk: sdk.moderations.create(model=model, input=asked)).to_dict()
         results = answer.get("results")
         given = results[0].get("category_scores") if isinstance(results, list) and results else None
         scores = {
@@ -50,4 +48,4 @@ class Moderator(OpenAIClient):
         if not scores:
             raise UnreadableAnswer("OpenAI answered without scores", detail=str(answer)[:500])
         named = answer.get("model")
-        return Judged(scores, Usage(model=named if isinstance(named, str) and len(named) <= 200 else MODEL, units=1))
+        return Judged(scores, Usage(model=named if isinstance(named, str) and len(named) <= 200 else model, units=1))

@@ -70,7 +70,7 @@ def test_only_the_calls_of_its_scope_wait_for_a_budget(engine: Engine, scope: st
     with pytest.raises(SpendingPaused, match=f"daily budget of {scope.replace(':', ' ')} .* is used up") as caught:
         ledger.buy(a_call(b"second"), shop, buyer=ANNA)
     assert not caught.value.spends_attempt
-    other = PaidCall.of("google_vision", "annotate", "vision-v1", inputs=[b"x"])
+    other = PaidCall.of("google", "annotate", "vision-v1", inputs=[b"x"])
     assert ledger.buy(other, shop, buyer=replace(BERT, pipeline="avatars")).bought
     limit(engine, scope, VISION_COST * 2)
     assert ledger.buy(a_call(b"second"), shop, buyer=ANNA).bought, "it was raised"

@@ -210,7 +210,7 @@ def test_googles_bill_at_list_prices(make_gateway: Callable[..., Gateway], stand
             assert "CROP_HINTS" not in features or "IMAGE_PROPERTIES" in features
             bills[kind] = sum(_LIST_PRICES.get(name, 1.50) for name in features)
     assert bills == {"profile_image": 5.25, "header_image": 3.75, "logo_image": 1.50}
-    units = gateway.rows("select units from paid_calls where provider = 'google_vision' order by created_at")
+    units = gateway.rows("select units from paid_calls where provider = 'google' order by created_at")
     assert [1.5 * float(row.units) for row in units] == list(bills.values())
 
 

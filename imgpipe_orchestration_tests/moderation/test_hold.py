@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
@@ -50,6 +51,19 @@ def test_google_judges_once_for_media_and_listings(
     assert sent.shown() == {}
     assert len(standins.calls("google", "annotate")) == 2, "one for both, and one of the analysis"
     assert standins.calls("openai", "moderations") == []
+
+
+def test_a_provider_that_is_away_passes_the_picture_on_to_the_next_one(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[tasks.moderate]\nuse = ["openai:omni-moderation-latest", "google"]')
+    gateway = make_gateway(**standins.seeing, moderation="hold", models_file=str(file))
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    sent = send(gateway, saying("adult=1", seed=3))
+    process(gateway)
+    found = verdict(gateway, sent.media_id)
+    assert (found["state"], found["provider"], found["categories"]) == ("held", "google", ["adult"])
 
 
 def test_flag_shows_what_is_doubtful_and_off_asks_nobody(

@@ -31,6 +31,9 @@ def test_without_a_file_the_environments_names_are_taken() -> None:
     assert models.choices("describe") == models.choices("report") == [Choice("openai", "v")]
     assert models.choices("persona") == [Choice("flowise", "persona-data")]
     assert models.choices("labels") == []
+    assert models.choices("moderate") == [Choice("openai", "omni-moderation-latest")]
+    assert Models(Settings(openai_api_key="k-12345678", moderation_provider="none")).choices("moderate") == []
+    assert Models(Settings(google_vision_api_key="g")).choices("moderate") == [Choice("google", "")]
     assert models.key("openai") == "k-12345678" and models.key("flowise") == ""
 
 
@@ -45,7 +48,7 @@ use = []
 [tasks.labels.kinds.logo]
 features = ["LOGO_DETECTION"]
 [tasks.labels]
-use = ["google_vision"]
+use = ["google"]
 features = ["OBJECT_LOCALIZATION"]
 """
     )
