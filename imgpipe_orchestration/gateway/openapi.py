@@ -25,6 +25,7 @@ ALSO: dict[str, tuple[int, ...]] = {
     "GET /api/avatars/tasks": (400,),
     "GET /api/avatars/tasks/{task_id}/export": (400,),
     "GET /api/jobs": (400,),
+    "GET /api/moderation/queue": (400,),
     "GET /api/media/pending/all": (400,),
     "GET /api/media/search": (400, 404),
     "GET /batch-analysis/batches/{batch_id}/report": (409,),

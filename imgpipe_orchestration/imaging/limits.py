@@ -49,11 +49,12 @@ _allowed = {"pixels": 100_000_000}
 
 
 def allow(*, megapixels: float) -> None:
-    """Set the pixels of one image that this process takes: IMAGE_MAX_MEGAPIXELS. Pillow's own limit follows: it warns
-    from 89 megapixels and refuses from 179."""
+    """Set the pixels of one image that this process takes: IMAGE_MAX_MEGAPIXELS. Pillow's own limit, from 89 megapixels,
+    follows at twice as many: `check_pixels` refuses before it, and names the setting."""
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = _allowed["pixels"] = round(megapixels * 1e6)
+    _allowed["pixels"] = round(megapixels * 1e6)
+    Image.MAX_IMAGE_PIXELS = 2 * _allowed["pixels"]
 
 
 def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:

@@ -148,7 +148,7 @@ def test_a_healed_analysis_that_shows_the_subject_elsewhere_has_the_crops_made_a
             reply(handler, seen, Content_Type="application/json")
 
     with serving(google) as server:
-        gateway = make_gateway(google_vision_api_key="k", google_vision_endpoint=server.url)
+        gateway = make_gateway(google_vision_api_key="k", google_vision_endpoint=server.url, moderation="off")
         gateway.upload(1, profile_image=picture(1200, 400))
         gateway.run_due()
         made = gateway.rows(query)
@@ -176,7 +176,7 @@ def test_text_beside_an_error_are_kept_and_only_the_rest_is_asked_for_again(
         reply(handler, body, Content_Type="application/json")
 
     with serving(google) as server:
-        gateway = make_gateway(google_vision_api_key="k", google_vision_endpoint=server.url)
+        gateway = make_gateway(google_vision_api_key="k", google_vision_endpoint=server.url, moderation="off")
         gateway.upload(1, profile_image=picture())
         gateway.run_due()
         (row,) = gateway.rows("select detected_text, providers ->> 'google_vision' as google from media_ai_analysis")

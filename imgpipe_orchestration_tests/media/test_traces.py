@@ -108,7 +108,10 @@ def test_spans_of_the_whole_way_reach_a_collector(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, recorder: Server
 ) -> None:
     gateway = make_gateway(
-        openai_api_key="test-key", openai_base_url=standins.openai_url, otel_exporter_otlp_endpoint=recorder.url
+        openai_api_key="test-key",
+        openai_base_url=standins.openai_url,
+        otel_exporter_otlp_endpoint=recorder.url,
+        moderation="off",
     )
     try:
         gateway.session.headers["traceparent"] = GIVEN

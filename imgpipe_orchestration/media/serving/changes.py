@@ -29,7 +29,7 @@ CALL_SECONDS = 2.0
 """Interval of our own notifications, and the longest that one may take; a change can be missed for the sum of both."""
 _DELETED_OF_LATE = """
     select item from deletions where kind = 'media' and trashed_at > now() - interval '60 seconds'
-    union select item from verdicts where kind = 'media' and moved_at > now() - interval '60 seconds'
+    union select item from verdicts where kind = 'media' and holding and moved_at > now() - interval '60 seconds'
 """
 
 

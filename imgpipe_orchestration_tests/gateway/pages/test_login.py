@@ -108,6 +108,7 @@ def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
         page.get_by_label("Key").fill(ADMIN)
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Upload")).to_be_visible()
+        page.get_by_label("User id").fill("1")
         page.context.clear_cookies()
         page.locator("#files").set_input_files(files)
         expect(page.locator("#tally")).to_contain_text("3 on the way. Your session has ended. Sign in again")

@@ -12,9 +12,13 @@ function write() {
   written.textContent = element.outerHTML;
 }
 
+function apply(choice) {
+  shown.setAttribute(choice.dataset.attribute, choice.value);
+  write();
+}
+
 for (const choice of document.querySelectorAll("[data-attribute]")) {
-  choice.addEventListener("change", () => {
-    shown.setAttribute(choice.dataset.attribute, choice.value);
-    write();
-  });
+  const first = [...choice.options].find((option) => option.defaultSelected) ?? choice.options[0];
+  if (choice.value !== first.value) apply(choice); // chosen before this ran, or kept by the browser
+  choice.addEventListener("change", () => apply(choice));
 }
