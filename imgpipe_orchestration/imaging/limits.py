@@ -49,8 +49,8 @@ _allowed = {"pixels": 100_000_000}
 
 
 def allow(*, megapixels: float) -> None:
-    """Set the pixels of one image that this process takes: IMAGE_MAX_MEGAPIXELS. Pillow's own limit, from 89 megapixels,
-    follows at twice as many: `check_pixels` refuses before it, and names the setting."""
+    """Set the pixels of one image that this process takes: IMAGE_MAX_MEGAPIXELS. Pillow's own limit follows at twice as
+    many: `check_pixels` refuses before it, and names the setting."""
     from PIL import Image
 
     _allowed["pixels"] = round(megapixels * 1e6)

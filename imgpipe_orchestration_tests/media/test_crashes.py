@@ -13,6 +13,8 @@ import pytest
 
 from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.media.audit import reopened
+from imgpipe_orchestration.moderation import judging
+from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.storage.claims import MAX_LOSSES
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -57,13 +59,14 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
     if stage in ("retrieve_file", "ai_visual_analysis", "resize_optimize"):
         assert gateway.rows("select count(*) from work_items where state = 'claimed'")[0][0] > 0
     settled = "select count(*) from pending_images where status <> 'complete'"
-    queues = (store.MEDIA, store.URLS)
+    queues = (store.MEDIA, store.URLS, JUDGE)
 
     def all_done() -> bool:
         if gateway.rows(settled)[0][0] == 0 and not gateway.rows("select 1 from work_items where state = 'claimed'"):
             return True
         if any(gateway.services.claims.due_partitions(queue) for queue in queues):
             gateway.run_due("heir")
+            judging.run(gateway.services, "heir")
         return False
 
     wait_for(all_done, "the heir to finish", 60)

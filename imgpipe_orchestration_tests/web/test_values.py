@@ -55,5 +55,6 @@ def test_an_id_beyond_all_ids_is_refused_by_the_name_of_its_field(client: Client
         query = {name: beyond} if where == "query" else {}
         body = {} if method == "get" else {"box": None, "private": True}
         options = {"json": body} if body else {}
-        answer = client.request(method, path.replace("{media_id}", beyond).replace("{kind}", "briefs"), params=query, headers=MEDIA_KEY, **options)
+        address = path.replace("{media_id}", beyond).replace("{kind}", "briefs")
+        answer = client.request(method, address, params=query, headers=MEDIA_KEY, **options)
         assert (answer.status_code, answer.json().get("field")) == (422, name), (path, answer.text)
