@@ -133,7 +133,7 @@ def site() -> Iterator[Site]:
         example = re.findall(r"^([A-Z0-9_]+)=(.*)$", (DEPLOY / "example.env").read_text(), re.MULTILINE)
         filled = {name: value or secrets.token_hex(32) for name, value in example} | {
             "DATABASE_URL": rows.database_url("imgpipe"),
-            "DAGSTER_PG_URL": rows.database_url("dagster"),
+            "DAGSTER_PG_URL": rows.database_url("dagster").replace("postgresql://", "postgresql+psycopg2://"),
             "S3_ENDPOINT": store.url,
             "S3_ACCESS_KEY": keys["access_key"],
             "S3_SECRET_KEY": keys["secret_key"],

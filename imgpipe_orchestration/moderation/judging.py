@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
-from imgpipe_orchestration.errors import NotFound, Permanent, Retryable, SettingsError
+from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Retryable, SettingsError, TooLarge
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.subjects import Subject, digest_of
@@ -135,7 +135,7 @@ def judge(services: Services, claim: Claim) -> None:
     Raises:
         SettingsError: nobody judges.
         PartnerUnavailable, RateLimited, PartnerRefused: the provider gives no verdict now, or at all.
-        BadImage, TooLarge, NotFound: it is no picture that can be judged.
+        NotFound: it is not there.
     """
     query = text(f"select {verdicts.COLUMNS} from verdicts v where id = :id")
     with transaction(services.engine) as connection:
@@ -145,7 +145,13 @@ def judge(services: Services, claim: Claim) -> None:
         return
     found = verdicts.verdict(row)
     subject = subject_of(found.kind)
-    provider, answered_by, scores = _asked(services, subject, found)
+    try:
+        provider, answered_by, scores = _asked(services, subject, found)
+    except (BadImage, TooLarge) as error:  # its own pipeline has it among the failures
+        with services.claims.fenced(claim) as connection:
+            verdicts.not_judged(connection, [found.id], error.public)
+            services.claims.finish(connection, JUDGE, claim)
+        return
     with services.claims.fenced(claim) as connection:
         verdicts.judged(services, connection, subject, found, provider=provider, answered_by=answered_by, scores=scores)
         services.claims.finish(connection, JUDGE, claim)

@@ -80,7 +80,12 @@ def verdict(row: Sequence[Any]) -> Verdict:
 def _follow(connection: Connection, ids: Sequence[int], state: types.State, error: str | None) -> None:
     """What cannot be judged stays as it is: what is held waits for a person, and is asked for again."""
     if error is not None:
-        connection.execute(_NOT_JUDGED, {"ids": list(ids), "error": error})
+        not_judged(connection, ids, error)
+
+
+def not_judged(connection: Connection, ids: Sequence[int], why: str) -> None:
+    """Note why there is no verdict yet."""
+    connection.execute(_NOT_JUDGED, {"ids": list(ids), "error": why})
 
 
 JUDGE = Queue("moderation", max_attempts=1000, mirror=_follow)
@@ -134,7 +139,7 @@ def ask(
         hold(services, connection, subject, item, held=True)
     if not services.models.choices("moderate"):
         if holding:
-            connection.execute(_NOT_JUDGED, {"ids": [number], "error": "Nobody judges here: a person decides."})
+            not_judged(connection, [number], "Nobody judges here: a person decides.")
         return None
     services.claims.enqueue(connection, JUDGE, [Item(number, "" if user_id is None else str(user_id))], delay=SOON)
     return number

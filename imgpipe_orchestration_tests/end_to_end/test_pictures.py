@@ -117,6 +117,7 @@ def _send(guest: Visitor, user: int, folder: Path) -> None:
         (folder / f"{name}.jpg").write_bytes(photos.jpeg(name))
     (folder / "notes.jpg").write_text("this is no photograph")
     page = guest.page
+    page.get_by_text("Choose another").click()
     page.get_by_label("User").fill(str(user))
     page.locator("#files").set_input_files([folder / f"{name}.jpg" for name in (*names, "notes")])
     expect(page.get_by_text("Ready", exact=True)).to_have_count(len(names), timeout=90_000)
