@@ -47,10 +47,10 @@ def _speaking(services: Services, *dialects: str) -> dict[str, Provider]:
 
 
 def _where(services: Services, model: str) -> str:
-    """The setting that names a model."""
+    """The setting that names a model; moderation's is named by the file only."""
     names = ("openai_vision_model", "openai_embedding_model", "openai_image_model")
     named = (name.upper() for name in names if getattr(services.settings, name) == model)
-    return "MODELS_FILE" if services.settings.models_file else next(named)
+    return "MODELS_FILE" if services.settings.models_file else next(named, "MODELS_FILE")
 
 
 def _said(providers: dict[str, Provider], what: str) -> str:

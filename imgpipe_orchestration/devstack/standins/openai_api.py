@@ -33,6 +33,7 @@ _SHUTDOWN_DATES: dict[str, str | None] = {
     "gpt-image-2": None,
     "gpt-image-2.5-flare": None,
     "gpt-image-2.5-sunburst": None,
+    "omni-moderation-latest": None,
 }
 _DIMENSIONS = {"text-embedding-3-large": 3072}
 
