@@ -4,6 +4,7 @@ and the grid of four) before it is published."""
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import NoResultFound
 
 from imgpipe_orchestration.avatars import results
 from imgpipe_orchestration.avatars.drawing import bought
@@ -31,8 +32,11 @@ def picture_number(persona: Persona, name: str) -> int:
 
 
 def _picture(services: Services, number: int) -> bytes:
-    with transaction(services.engine) as connection:
-        persona = results.get(connection, number >> 10)
+    try:
+        with transaction(services.engine) as connection:
+            persona = results.get(connection, number >> 10)
+    except NoResultFound:
+        raise NotFound(f"There is no such picture of a person: {number}.") from None
     key = persona.grid_object if number & 1 else persona.base_object
     if not key:
         raise NotFound(f"Person {persona.id} has no such picture any more.")

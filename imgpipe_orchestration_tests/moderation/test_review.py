@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
+import pytest
 import requests
 
 from imgpipe_orchestration.moderation import review
@@ -111,6 +113,11 @@ def test_three_reports_hold_an_image_once_from_each_user_and_none_after_a_person
         f"{flagging.url}/api/media/999/report", json={"reason": "x"}, headers=flagging.as_user(9), timeout=30
     )
     assert unknown.status_code in {404, 429}
+
+
+@pytest.mark.parametrize("unknown", ["999", "briefs/999", "avatars/1302994", f"listings/{UUID(int=1)}"])
+def test_nothing_can_be_decided_on_what_is_not_there(flagging: Gateway, unknown: str) -> None:
+    assert decide(flagging, unknown, "reject").status_code == 404
 
 
 def test_two_reviewers_never_get_the_same_image(flagging: Gateway) -> None:
