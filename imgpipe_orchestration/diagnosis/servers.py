@@ -82,6 +82,9 @@ def daemon(services: Services) -> str:
     return f"{len(required)} daemons are healthy"
 
 
+_NOT_LOADED = "DagsterCodeLocationNotFoundError"
+
+
 def automation(services: Services) -> str:
     query = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
         ... on PythonError { message }
@@ -98,7 +101,9 @@ def automation(services: Services) -> str:
             for one in (*repository["sensors"], *repository["schedules"]):
                 if one["state"]["status"] == "RUNNING":
                     started += 1
-                    if error := next((tick["error"] for tick in one["state"].get("ticks", ())), None):
+                    error = next((tick["error"] for tick in one["state"].get("ticks", ())), None)
+                    # A tick of the moment after a start, before the code was loaded, which it is by now.
+                    if error and _NOT_LOADED not in _reason(error):
                         failed[one["name"]] = _reason(error)
                 elif one["defaultStatus"] == "RUNNING":
                     off.append(one["name"])
