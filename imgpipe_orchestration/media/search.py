@@ -52,6 +52,7 @@ class Found:
     height: int | None
     created_at: datetime
     private: bool
+    held: bool
     has_variants: bool
     alt_text: str | None
     placeholder: str | None
@@ -80,7 +81,7 @@ class Duplicates:
 
 _COLUMNS = """
     f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at, f.private,
-    f.recipe is not null as has_variants, a.alt_text, a.placeholder
+    f.held, f.recipe is not null as has_variants, a.alt_text, a.placeholder
 """
 _TABLES = "live_media f left join media_ai_analysis a on a.media_id = f.id"
 

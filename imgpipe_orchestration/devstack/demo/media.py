@@ -42,7 +42,7 @@ class MediaScenario(Scenario):
             "profile_image": ("astronaut.jpg", photos.jpeg("astronaut")),
             "header_image": ("stars.jpg", photos.jpeg("hubble", width=2400)),
             "logo_image": ("logo.png", photos.drawn_logo()),
-            "product_image": ("coffee.jpg", photos.jpeg("coffee", width=2000)),
+            "product_image": ("coffee.jpg", _saying(photos.jpeg("coffee", width=2000), "object(0.29 0.04 0.68 0.71)")),
         }
         second = {
             "profile_image": ("cat.jpg", photos.jpeg("chelsea")),
@@ -54,7 +54,7 @@ class MediaScenario(Scenario):
         self._doubtful = now + 2_000_000_000
         # First, so that they are done when the others are. The stand-in reads a verdict in a copyright.
         doubtful = {
-            "product_image": ("flagged.jpg", _saying(photos.jpeg("coffee"), "sexual=0.7")),
+            "product_image": ("flagged.jpg", _saying(photos.jpeg("coffee"), "moderation(sexual=0.7)")),
             "site_image": ("held.jpg", photos.jpeg("hubble")),
             "event_image": ("reported.jpg", photos.jpeg("chelsea")),
         }
@@ -136,7 +136,7 @@ def _saying(data: bytes, words: str) -> bytes:
     from PIL import ExifTags, Image
 
     exif, out = Image.Exif(), io.BytesIO()
-    exif[ExifTags.Base.Copyright] = f"moderation({words})"
+    exif[ExifTags.Base.Copyright] = words
     Image.open(io.BytesIO(data)).save(out, "JPEG", quality=90, exif=exif)
     return out.getvalue()
 

@@ -87,8 +87,7 @@ def _labels(measured: Measured, facts: Facts) -> dict[str, Any]:
 
 
 def _objects(measured: Measured, facts: Facts) -> dict[str, Any]:
-    x, y = measured.busiest
-    left, top, right, bottom = max(0.0, x - 0.2), max(0.0, y - 0.2), min(1.0, x + 0.2), min(1.0, y + 0.2)
+    left, top, right, bottom = measured.object
     corners = ((left, top), (right, top), (right, bottom), (left, bottom))
     vertices = [_vertex(cx, cy) for cx, cy in corners]
     score = round(0.6 + 0.3 * facts.number("object"), 3)

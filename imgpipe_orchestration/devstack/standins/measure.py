@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import colorsys
 import hashlib
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+_OBJECT = re.compile(rb"object\(((?:[01]\.?[0-9]{0,3} ?){4})\)")
 _GREYS = {"black": 20, "dark grey": 70, "grey": 128, "light grey": 200, "white": 250}
 _HUES = {"red": 15, "orange": 42, "yellow": 70, "green": 160, "teal": 195, "blue": 260, "purple": 300, "pink": 345}
 """Where each hue ends on the wheel, degrees; after the last one comes red again."""
@@ -33,6 +35,9 @@ class Measured:
     sharpness: float
     busiest: tuple[float, float]
     """Centre of the quarter with the most detail, as shares of width and height."""
+    object: tuple[float, ...]
+    """Left, top, right and bottom of the object, in shares: what the picture's copyright says in `object(0.1 0 0.5 1)`,
+    else around the busiest part."""
     digest: bytes
 
     @property
@@ -62,6 +67,9 @@ def measure(image: bytes) -> Measured | None:
     detail = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1, :]
     blocks = detail[:30, :30].reshape(3, 10, 3, 10).sum(axis=(1, 3))
     row, column = divmod(int(blocks.argmax()), 3)
+    x, y = (column + 0.5) / 3, (row + 0.5) / 3
+    said = _OBJECT.search(image)
+    around = tuple(map(float, said[1].split())) if said else (max(0, x - 0.2), max(0, y - 0.2), x + 0.2, y + 0.2)
     return Measured(
         width=width,
         height=height,
@@ -69,7 +77,8 @@ def measure(image: bytes) -> Measured | None:
         colour_name=_most(small),
         brightness=float(grey.mean() / 255),
         sharpness=float(min(1.0, detail.mean() / 40)),
-        busiest=((column + 0.5) / 3, (row + 0.5) / 3),
+        busiest=(x, y),
+        object=around,
         digest=hashlib.sha256(image).digest(),
     )
 

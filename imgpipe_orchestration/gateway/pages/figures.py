@@ -158,7 +158,7 @@ class Watch:
             one.held = next((reason for reason in held if reason.queue in names), None)
             _add_hours(one, names, hours, midnight)
             pipelines.append(one)
-        pictures = [image for image in newest if not image.private]
+        pictures = [image for image in newest if not (image.private or image.held)]
         used_up = [one for one in limits if one.used_up]
         return Glance(now, pipelines, spent, month, used_up, pauses, latest, named, pictures)
 

@@ -13,10 +13,14 @@ from imgpipe_orchestration.imaging.subject.faces import SHORT_SIDE, find_faces
 from imgpipe_orchestration.imaging.subject.plain_background import box_on_plain_background
 from imgpipe_orchestration.imaging.subject.saliency import salient_box
 
-Reason = Literal["manual", "faces", "logo", "text", "crop hint", "local faces", "plain ground", "saliency", "centre"]
+Reason = Literal[
+    "manual", "faces", "logo", "text", "crop hint", "local faces", "objects", "plain ground", "saliency", "centre"
+]
 
 _MATTERS = 0.25
-"""A face smaller than this share of the largest one is in the background."""
+"""A face or an object smaller than this share of the largest one is in the background."""
+_AIR = 0.05
+"""Room above an object, as a share of its height, so that a crop does not touch its rim."""
 _LOOKED_AT = 512
 _WHOLE_SIDE = 0.98
 """Share of a side from which a crop hint takes it up whole: providers round to pixels, and trim a frame."""
@@ -32,6 +36,7 @@ class FocusHints:
     crop_hints: tuple[Box, ...] = ()
     text: tuple[Box, ...] = ()
     logos: tuple[Box, ...] = ()
+    objects: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ def find_focus(image: Image.Image, hints: FocusHints | None = None, mark: Box | 
     """Decide where the subject is, from the most reliable evidence there is.
 
     That is a person's choice; then a logo's mark; then faces, logos and text that an analysis found (a crop through any
-    of them is clearly wrong); then its crop hint, which is a guess. Without any hint the image is searched: for faces,
-    for an object on a plain background, and by saliency; also along a side that a crop hint takes up whole, of which it
-    says nothing.
+    of them is clearly wrong); then faces found here; then the objects of the analysis, or else its crop hint, which is
+    a guess. Without any hint the image is searched: for faces, for an object on a plain background, and by saliency;
+    also along a side that a crop hint takes up whole, of which it says nothing.
 
     Args:
         mark: all that a logo is drawn of.
@@ -63,9 +68,9 @@ def find_focus(image: Image.Image, hints: FocusHints | None = None, mark: Box | 
         return FocalBox(union(hints.logos), "logo", max(hints.logos, key=lambda box: box.area))
     if hints.text:
         return FocalBox(union(hints.text), "text", max(hints.text, key=lambda box: box.area))
-    if hints.crop_hints:
+    if hints.crop_hints and not hints.objects:
         return _hinted(image, hints.crop_hints[0])
-    return _found_here(image)
+    return _found_here(image, hints.objects)
 
 
 def _hinted(image: Image.Image, hint: Box) -> FocalBox:
@@ -89,12 +94,18 @@ def _around_faces(faces: tuple[Box, ...], reason: Reason) -> FocalBox:
     return FocalBox(union(f for f in faces if f.area >= _MATTERS * largest.area), reason, largest)
 
 
-def _found_here(image: Image.Image) -> FocalBox:
+def _found_here(image: Image.Image, objects: tuple[Box, ...] = ()) -> FocalBox:
     size = fit_within(*image.size, _LOOKED_AT, _LOOKED_AT)
     opaque = flattened(image)  # the colours of transparent pixels are any
     small = opaque.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
     if faces := find_faces(_tall_enough(opaque, small)):
         return _around_faces(faces, "local faces")
+    if objects:
+        largest = max(objects, key=lambda box: box.area)
+        shown = union(one for one in objects if one.area >= _MATTERS * largest.area)
+        air = _AIR * (largest.bottom - largest.top)
+        airy = Box(largest.left, largest.top - air, largest.right, largest.bottom)
+        return FocalBox(shown, "objects", _upper_half(airy))
     if box := box_on_plain_background(small):
         return FocalBox(box, "plain ground", _upper_half(box))
     if box := salient_box(small):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.subject.focus import FocusHints
     from imgpipe_orchestration.imaging.variants import Rendition, Variant
 
+_SURE = 0.5
+"""Score from which an object that a provider names is believed."""
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -104,7 +106,9 @@ def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
     manual = media.focus if media.focus and media.focus.get("reason") == "manual" else None
     seen = (analysis or {}).get("boxes") or {}
     boxes = {name: tuple(Box(*box) for box in seen.get(name, ())) for name in ("faces", "crop_hints", "text", "logos")}
-    return FocusHints(manual=Box(*manual["box"]) if manual else None, **boxes)
+    objects = (one["box"] for one in (analysis or {}).get("detected_objects") or () if one["score"] >= _SURE)
+    things = tuple(Box(*box) for box in objects if box)
+    return FocusHints(manual=Box(*manual["box"]) if manual else None, objects=things, **boxes)
 
 
 def render_in(services: Services, data: bytes, media: MediaFile, focus: FocusHints) -> Rendition:

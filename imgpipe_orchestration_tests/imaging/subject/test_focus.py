@@ -111,6 +111,17 @@ def test_the_surest_evidence_wins() -> None:
         assert (focal.reason, focal.box) == (reason, box)
 
 
+def test_a_flat_crop_of_a_tall_object_shows_its_upper_rim() -> None:
+    cup, spoon = Box(0.29, 0.04, 0.68, 0.71), Box(0.66, 0.17, 0.7, 0.3)
+    focal = find_focus(photo("coffee"), FocusHints(objects=(cup, spoon), crop_hints=(FACE,)))
+    assert (focal.reason, focal.box) == ("objects", cup)
+    assert crop_box(960, 640, 1600, 534, focal.box, core=focal.core)[1] < 0.04 * 640
+
+
+def test_a_face_goes_before_an_object() -> None:
+    assert find_focus(photo("astronaut"), FocusHints(objects=(Box(0.7, 0.7, 0.9, 0.9),))).reason == "local faces"
+
+
 def test_where_a_crop_hint_takes_up_a_whole_side_the_subject_is_looked_for_along_it() -> None:
     image = photo("astronaut")
     alone = find_focus(image)
