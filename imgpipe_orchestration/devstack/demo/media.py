@@ -38,11 +38,12 @@ class MediaScenario(Scenario):
         self._arrived: dict[tuple[int, str], str] = {}
 
     def feed(self) -> None:
+        cup = "object(0.29 0.04 0.68 0.71)"  # where the stand-in sees it
         first = {
             "profile_image": ("astronaut.jpg", photos.jpeg("astronaut")),
             "header_image": ("stars.jpg", photos.jpeg("hubble", width=2400)),
             "logo_image": ("logo.png", photos.drawn_logo()),
-            "product_image": ("coffee.jpg", _saying(photos.jpeg("coffee", width=2000), "object(0.29 0.04 0.68 0.71)")),
+            "product_image": ("coffee.jpg", _saying(photos.jpeg("coffee", width=2000), cup)),
         }
         second = {
             "profile_image": ("cat.jpg", photos.jpeg("chelsea")),
@@ -54,7 +55,7 @@ class MediaScenario(Scenario):
         self._doubtful = now + 2_000_000_000
         # First, so that they are done when the others are. The stand-in reads a verdict in a copyright.
         doubtful = {
-            "product_image": ("flagged.jpg", _saying(photos.jpeg("coffee"), "moderation(sexual=0.7)")),
+            "product_image": ("flagged.jpg", _saying(photos.jpeg("coffee"), f"moderation(sexual=0.7) {cup}")),
             "site_image": ("held.jpg", photos.jpeg("hubble")),
             "event_image": ("reported.jpg", photos.jpeg("chelsea")),
         }
