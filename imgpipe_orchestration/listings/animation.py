@@ -12,7 +12,6 @@ from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.limits import check_pixels
 from imgpipe_orchestration.imaging.reading.opening import Original
-from imgpipe_orchestration.imaging.reading.sniff import in_short
 
 METHOD = 4
 """libwebp's effort: 6 % fewer bytes than method 2, in twice the time."""
@@ -72,7 +71,7 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
     except MemoryError as error:
         raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
     except Exception as error:
-        raise BadImage(f"a frame of the {name} is broken: {in_short(error)}") from error
+        raise BadImage(f"a frame of the {name} is damaged or cut short", detail=str(error)) from error
     if kept is not None:
         yield Frame(kept, shown)
 

@@ -215,7 +215,7 @@ def test_a_broken_frame_is_a_bad_image() -> None:
     with pytest.raises(BadImage):
         steps.make(whole[: len(whole) * 2 // 3], OPTIONS)
     third = whole.index(b",", whole.index(b"!\xf9", whole.index(b"!\xf9", whole.index(b"!\xf9") + 9) + 9)) + 9
-    with pytest.raises(BadImage, match="a frame of the gif is broken: it is damaged or cut short"):
+    with pytest.raises(BadImage, match="a frame of the gif is damaged or cut short"):
         steps.make(whole[:third] + b"\xff" + whole[third + 1 :], OPTIONS)
 
 

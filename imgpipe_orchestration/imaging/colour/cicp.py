@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, matrix_to_srgb, srgb_light
+from imgpipe_orchestration.imaging.colour.srgb_light import Floats, srgb_light
 from imgpipe_orchestration.imaging.opencv import cv2
-from imgpipe_orchestration.imaging.reading.png_chunks import colour_space_chunks
+from imgpipe_orchestration.imaging.reading.png_chunks import content_of
 
-_C, _D65 = (0.310, 0.316), (0.3127, 0.3290)
-_PRIMARIES = {
-    4: (_C, (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
-    5: (_D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
-    6: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
-    7: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
-    8: (_C, (0.681, 0.319), (0.243, 0.692), (0.145, 0.049)),
-    9: (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    10: ((1 / 3, 1 / 3), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)),
-    11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-    12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-    22: (_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
+_MATRICES = {
+    9: ((1.660491, -0.587641, -0.07285), (-0.12455, 1.1329, -0.008349), (-0.018151, -0.100579, 1.11873)),
+    12: ((1.22494, -0.22494, 0.0), (-0.042057, 1.042057, 0.0), (-0.019638, -0.078636, 1.098274)),
 }
-"""White, red, green and blue as CIE 1931 x and y, by code point; 1 is sRGB."""
-_PQ, _HLG, _LINEAR, _GAMMA_28 = 16, 18, 8, 5
+"""Linear light of BT.2020 (ITU-R BT.2087) and of Display P3 (CSS Color 4) to that of sRGB, by the code point of the
+primaries. Others count as sRGB."""
+_PQ, _HLG = 16, 18
+_KNOWN = frozenset({1, 4, 6, 13, 14, 15, _PQ, _HLG})
+"""Transfer curves that outrank a profile; all but the two of HDR are shown as sRGB's, as in browsers."""
 _REFERENCE_WHITE = 203.0
 """Luminance of paper white, cd/m² (ITU-R BT.2408)."""
 _BRIGHTEST = 1000.0
@@ -59,30 +52,12 @@ class CodePoints:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether the picture can be shown as it is; unknown code points count as sRGB, as in browsers."""
-        return self.primaries not in _PRIMARIES and not self.is_hdr and self.transfer not in (_LINEAR, _GAMMA_28)
-
-    @property
-    def matrix(self) -> Matrix | None:
-        """Linear light to linear sRGB; None where the primaries are sRGB's."""
-        return _matrix(self.primaries)
-
-    def light(self) -> Floats:
-        """Linear light of each of 256 levels, 1 for white."""
-        return _to_light(self.transfer)
-
-
-_SRGB_LIKE = frozenset({1, 4, 6, 13, 14, 15})
-"""Transfer curves that browsers treat as sRGB's; 4 is a gamma of 2.2."""
-
-
-@lru_cache
-def _matrix(primaries: int) -> Matrix | None:
-    return matrix_to_srgb(np.array(_PRIMARIES[primaries])) if primaries in _PRIMARIES else None
+        """Whether the picture can be shown as it is."""
+        return self.primaries not in _MATRICES and not self.is_hdr
 
 
 def _is_known(found: CodePoints) -> bool:
-    return found.primaries in {1, *_PRIMARIES} and found.transfer in {_LINEAR, _GAMMA_28, _PQ, _HLG, *_SRGB_LIKE}
+    return found.primaries in {1, *_MATRICES} and found.transfer in _KNOWN
 
 
 def outranks_profile(data: bytes) -> bool:
@@ -92,7 +67,7 @@ def outranks_profile(data: bytes) -> bool:
 
 
 def _of_png(data: bytes) -> CodePoints | None:
-    chunk = colour_space_chunks(data).get(b"cICP", b"")
+    chunk = content_of(data, b"cICP")
     return CodePoints(chunk[0], chunk[1]) if len(chunk) == 4 and chunk[2:] == _FULL_RGB else None
 
 
@@ -115,11 +90,12 @@ def colour_space(image: Image.Image, data: bytes, name: str) -> CodePoints | Non
 
 def converted(image: Image.Image, space: CodePoints) -> Image.Image:
     """An RGB or RGBA picture in sRGB. Colours outside sRGB are clipped, HDR is tone mapped (Reinhard 2002)."""
-    pixels, light = np.asarray(image.convert("RGB")), space.light()
-    if space.matrix is None:
+    pixels, light = np.asarray(image.convert("RGB")), _light(space.transfer)
+    matrix = _MATRICES.get(space.primaries)
+    if matrix is None:
         result = Image.fromarray(np.asarray(cv2.LUT(pixels, _levels(light))))
     else:
-        linear = cv2.transform(cv2.LUT(pixels, light.astype(np.float32)), np.array(space.matrix, dtype=np.float32))
+        linear = cv2.transform(cv2.LUT(pixels, light.astype(np.float32)), np.array(matrix, dtype=np.float32))
         steps = np.round(np.clip(linear, 0, 1) * (_STEPS - 1)).astype(np.uint16)
         result = Image.fromarray(_levels(np.arange(_STEPS) / (_STEPS - 1))[steps])
     if image.mode == "RGBA":
@@ -133,13 +109,9 @@ def _levels(light: Floats) -> NDArray[np.uint8]:
     return np.round(255 * value).astype(np.uint8)
 
 
-def _to_light(transfer: int) -> Floats:
-    """As `CodePoints.light`."""
+def _light(transfer: int) -> Floats:
+    """Linear light of each of 256 levels, 1 for white."""
     value: Floats = np.arange(256) / 255
-    if transfer == _LINEAR:
-        return value
-    if transfer == _GAMMA_28:
-        return np.power(value, 2.8)
     if transfer == _PQ:
         root = value ** (1 / 78.84375)
         nits = 10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)

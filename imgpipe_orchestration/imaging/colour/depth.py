@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
-
-_SAMPLE_FORMAT = 339
-"""TIFF tag: 1 for unsigned, 2 for signed integers."""
+from PIL import Image
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
@@ -67,8 +64,4 @@ def _levels(image: Image.Image) -> NDArray[Any]:
     whole = np.asarray(image)
     if image.mode != "I":
         return whole
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        tags = image.tag_v2
-        if tags.get(ExifTags.Base.BitsPerSample) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
-            whole = whole.view(np.uint32)  # Pillow has no mode for unsigned 32 bits
     return whole if whole.min() >= 0 and whole.max() <= 0xFFFF else whole.astype(np.float32)

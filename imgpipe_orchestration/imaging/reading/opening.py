@@ -11,9 +11,8 @@ from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.colour.cicp import CodePoints, colour_space, outranks_profile
 from imgpipe_orchestration.imaging.hashing import pixel_sha256
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import gif_canvas, sniff
+from imgpipe_orchestration.imaging.reading import sniff
 from imgpipe_orchestration.imaging.reading.orientation import orientation_of, swaps_sides
-from imgpipe_orchestration.imaging.reading.png_rows import lacks_rows
 from imgpipe_orchestration.imaging.reading.streaming import streamed
 
 _END_OF_JPEG = b"\xff\xd9"
@@ -73,17 +72,11 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
         TooLarge: past a limit, or more memory than the worker may take.
     """
     image, name = original.image, original.sniffed.format
-    covered = gif_canvas.covered(image) if name == "gif" else None
     try:
         _draft(image, original, enough)
         if (quickly := _streamed(original, enough)) is not None:
             return quickly
-        header = dict(image.info)
         image.load()
-        if name == "png":
-            image.info = header  # chunks after the pixels do not count
-        if name == "png" and lacks_rows(image, original.data):
-            raise BadImage("the png is cut short")
     except ImgpipeError:
         raise
     except Exception as error:
@@ -91,12 +84,10 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
             return _without_end_marker(original, enough)
         if isinstance(error, MemoryError) or str(error).startswith(_NO_MEMORY):
             raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
-        raise BadImage(f"the {name} data is broken: {sniff.in_short(error)}") from error
+        raise BadImage(f"the {name} data is damaged or cut short", detail=str(error)) from error
     check_pixels(image.width, image.height, name, original.limits)
     if name == "bmp" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")  # Windows leaves the fourth byte 0, and browsers show such a picture as opaque
-    if covered:
-        return gif_canvas.only(image, covered)
     return image
 
 

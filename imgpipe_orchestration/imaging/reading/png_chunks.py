@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from imgpipe_orchestration.errors import BadImage
 
 END = b"IEND"
-CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
+_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
 """Chunks that hold pixels or are needed to decode them."""
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By the colour type in IHDR."""
 INDEXED = 3
 """The colour type of a PNG with a palette."""
-_COLOUR_SPACE = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -39,25 +38,6 @@ def content_of(data: bytes, wanted: bytes) -> bytes:
     return next((data[start:end] for kind, start, end in chunks(data) if kind == wanted), b"")
 
 
-def colour_space_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The content of the first chunk of each type that describes the colour space.
-
-    As in browsers, a chunk after the pixels or with a wrong checksum is ignored.
-    """
-    view, found = memoryview(data), {}
-    for kind, start, end in chunks(data):
-        if kind == b"IDAT":
-            break
-        if kind in _COLOUR_SPACE and kind not in found and is_intact(view, start, end):
-            found[kind] = data[start:end]
-    return found
-
-
-def is_intact(view: memoryview, start: int, end: int) -> bool:
-    """Whether the checksum of the chunk with this content is right."""
-    return zlib.crc32(view[start - 4 : end]) == int.from_bytes(view[end : end + 4])
-
-
 def check_sums(data: bytes) -> None:
     """Verify the checksums of the first frame's critical chunks. Pillow does not, and would show damage as colours.
 
@@ -69,7 +49,7 @@ def check_sums(data: bytes) -> None:
         frames += kind == b"fcTL"
         if frames > 1:
             return
-        if kind in CRITICAL and end + 4 > len(data):
+        if kind in _CRITICAL and end + 4 > len(data):
             raise BadImage("the png is cut short")
-        if kind in CRITICAL and not is_intact(view, start, end):
+        if kind in _CRITICAL and zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4]):
             raise BadImage(f"the png data is broken: the checksum of a chunk {kind.decode()} is wrong")

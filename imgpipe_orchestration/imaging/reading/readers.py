@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from PIL import AvifImagePlugin, ExifTags, Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
-from imgpipe_orchestration.imaging.reading import jpeg_extras, png_extras, tiff_directory, webp
+from imgpipe_orchestration.imaging.reading import tiff_directory
 
 PILLOW_NAME = {
     "jpeg": "JPEG",
@@ -23,12 +23,6 @@ PILLOW_NAME = {
 
 READ_HERE = "JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF or BMP"
 """What a message asks for in place of a file that is not read."""
-
-_READABLE = {"png": png_extras.up_to_pixels, "tiff": tiff_directory.readable, "webp": webp.readable}
-"""Rewrites a file into the form that its reader accepts."""
-
-_WITHOUT_EXTRAS = {"jpeg": jpeg_extras.without_extras, "png": png_extras.without_extras}
-"""Removes optional parts that may be broken from a file that Pillow refuses."""
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """Threads that decode one AVIF. Pillow's default is one for each core, but the other cores have images of their own."""
@@ -53,16 +47,7 @@ def lazily_opened(data: bytes, name: str) -> Image.Image:
     """
     if name == "heic":
         enable_heic()
-    source = _READABLE[name](data) if name in _READABLE else data
-    formats = [PILLOW_NAME[name]]
-    try:
-        image = Image.open(io.BytesIO(source), formats=formats)
-    except Image.DecompressionBombError:
-        raise
-    except Exception:
-        if name not in _WITHOUT_EXTRAS:
-            raise
-        image = Image.open(io.BytesIO(_WITHOUT_EXTRAS[name](source)), formats=formats)
+    image = Image.open(io.BytesIO(data), formats=[PILLOW_NAME[name]])
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         if tiff_directory.is_shown_wrong(image):
             raise UnidentifiedImageError

@@ -9,8 +9,8 @@ from PIL import ExifTags, TiffImagePlugin
 
 _BYTE_TYPES = frozenset({1, 2, 6, 7})
 """BYTE, ASCII, SBYTE and UNDEFINED, whose values Pillow keeps as one byte string."""
-_BYTE, _SHORT = 1, 3
-_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _ORIENTATION, _SUB_DIRECTORIES = 254, 262, 274, 330
+_SHORT = 3
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_DIRECTORIES = 254, 262, 330
 """Tags (TIFF 6.0, section 8, and technical note 1)."""
 _YCBCR, _WEBP = 6, 50_001
 _REDUCED = 1
@@ -19,18 +19,6 @@ _SENSOR_DATA = frozenset({32803, 34892})
 """Photometric interpretations of raw files: colour filter array and linear raw (DNG specification)."""
 _CANON = b"CR\2\0"
 """What a CR2 has after the TIFF header."""
-
-
-def readable(tiff: bytes) -> bytes:
-    """The TIFF with its orientation as SHORT, should it be a BYTE: libtiff reads either, Pillow only the former."""
-    kinds = [(tag, kind, count) for tag, kind, count, _ in _entries(tiff)]
-    if (_ORIENTATION, _BYTE, 1) not in kinds:
-        return tiff
-    order, big, at = _location(tiff)
-    entry = at + (8 if big else 2) + kinds.index((_ORIENTATION, _BYTE, 1)) * (20 if big else 12)
-    value = entry + (12 if big else 8)
-    kind, turn = _SHORT.to_bytes(2, order), tiff[value].to_bytes(2, order)
-    return tiff[: entry + 2] + kind + tiff[entry + 4 : value] + turn + tiff[value + 2 :]
 
 
 def entry_count(data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""WebP: its size, and what Pillow needs to show its transparency."""
+"""The parts of a WebP, and its size."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 from imgpipe_orchestration.errors import BadImage
 
-_ANIMATION, _ALPHA = 0x02, 0x10
-"""Flags of the chunk VP8X (RFC 9649, section 2.7.1)."""
-_LOSSLESS_ALPHA = 0x10
-"""The flag of a lossless picture in the last byte of its header (section 3.4)."""
+_ANIMATION = 0x02
+"""Flag of the chunk VP8X (RFC 9649, section 2.7.1)."""
 
 
 def is_animated(data: bytes) -> bool:
@@ -44,20 +42,3 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
         yield data[at : at + 4], at + 8
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         at += 8 + length + (length & 1)
-
-
-def readable(data: bytes) -> bytes:
-    """The WebP with its flag for transparency set, if it is an animation or without loss.
-
-    Pillow shows no transparency unless the flag is set. Browsers do: what an animation's frames do not cover is
-    transparent, and a lossless picture's flag is only a hint.
-    """
-    if data[12:16] == b"VP8X" and data[20] & _ANIMATION:
-        return _with(data, 20, _ALPHA)
-    lossless = next((start for kind, start in chunks(data) if kind == b"VP8L"), len(data))
-    flags = lossless + 4
-    return _with(data, flags, _LOSSLESS_ALPHA) if flags < len(data) else data
-
-
-def _with(data: bytes, at: int, flag: int) -> bytes:
-    return data[:at] + bytes([data[at] | flag]) + data[at + 1 :]

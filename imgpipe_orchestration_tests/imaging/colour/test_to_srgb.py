@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
 
 import numpy as np
@@ -32,13 +31,6 @@ def test_a_png_s_colour_numbers_count_more_than_its_profile() -> None:
     assert np.abs(unknown[0, 0].astype(int) - (200, 100, 50)).max() > 10
 
 
-@pytest.mark.parametrize(("transfer", "level"), [(4, 128), (5, 106)])
-def test_numbers_of_old_televisions_count_more_than_a_gamma_beside_them(transfer: int, level: int) -> None:
-    gamma = (b"gAMA", struct.pack(">I", 62_500))
-    shown = prepared_pixels(flat_png(8, 0, b"\x80" * 32, (b"cICP", bytes([1, transfer, 0, 1])), gamma))
-    assert np.abs(shown.astype(int) - level).max() <= 1
-
-
 def test_colour_numbers_are_read_from_their_own_chunk() -> None:
     row = bytes((200, 100, 50)) * 32
     assert (prepared_pixels(flat_png(8, 2, row, (b"tEXt", b"note\0cICP\x09\x10\0\1"))) == (200, 100, 50)).all()
@@ -62,11 +54,6 @@ def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
     result = prepared_pixels(encoded(image, "PNG", icc_profile=display_p3()))[4, 4::8].astype(float)
     assert np.abs(result - expected).max() < 3
     assert np.abs(result - colours).max() > 15
-
-
-def _offset(bmp: bytes) -> int:
-    """Where the pixels begin."""
-    return int.from_bytes(bmp[10:14], "little")
 
 
 def test_a_profile_s_list_of_steps_is_left_out_for_its_curves_and_primaries() -> None:
@@ -99,22 +86,6 @@ def test_a_wide_gamut_named_by_number_is_converted_as_well(colour: tuple[int, in
     heic = encoded(image, "HEIF", quality=100, color_primaries=12, save_nclx_profile=True)
     for file in (numbered, numbered_avif, heic):
         assert np.abs(prepared_pixels(file).mean(axis=(0, 1)) - _p3_as_srgb(colour)).max() < 3.5
-
-
-@pytest.mark.parametrize(("primaries", "matrix"), [
-    (5, [[1.0440, -0.0440, 0], [0, 1, 0], [0, 0.0118, 0.9882]]),
-    (6, [[0.9396, 0.0502, 0.0103], [0.0178, 0.9658, 0.0164], [-0.0016, -0.0044, 1.0060]]),
-    (9, [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]),
-    (12, [[1.2249, -0.2249, 0], [-0.0421, 1.0421, 0], [-0.0196, -0.0786, 1.0983]]),
-])  # fmt: skip
-def test_primaries_by_number_are_converted_by_their_published_matrix(primaries: int, matrix: list[list[float]]) -> None:
-    """Linear light to that of BT.709, as in EBU Tech. 3213, SMPTE RP 145, ITU-R BT.2087 and SMPTE RP 431-2."""
-    light = np.array((0.6, 0.4, 0.3))
-    row = bytes(round(255 * level) for level in light) * 32
-    linear = np.array(matrix) @ light
-    expected = (1.055 * linear ** (1 / 2.4) - 0.055) * 255
-    shown = prepared_pixels(flat_png(8, 2, row, (b"cICP", bytes([primaries, 8, 0, 1]))))[0, 0]
-    assert np.abs(shown.astype(float) - expected).max() <= 1
 
 
 def test_an_hdr_picture_is_neither_grey_nor_burnt_out() -> None:

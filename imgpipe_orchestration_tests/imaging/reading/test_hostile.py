@@ -30,11 +30,8 @@ from imgpipe_orchestration_tests.imaging import hostile
 from imgpipe_orchestration_tests.imaging.corpus import (
     difference,
     encoded,
-    flat_png,
     picture,
     pixels,
-    png_chunk,
-    prepared_pixels,
 )
 
 KINDS = {
@@ -246,34 +243,6 @@ def test_a_tiff_of_a_kind_that_is_not_read_says_what_to_send() -> None:
         sniff(hostile.tiff(t258=7))
 
 
-def test_a_reader_s_number_is_no_reason() -> None:
-    data = bytearray(encoded(picture(64, 64), "TIFF", compression="tiff_adobe_deflate"))
-    data[8:12] = b"\xff" * 4
-    with pytest.raises(BadImage, match="the tiff data is broken: its pixels cannot be decoded"):
-        prepare(bytes(data), MEDIA)
-
-
-def test_a_tiff_that_lacks_a_tag_is_not_told_of_by_the_tag_s_name() -> None:
-    data = encoded(picture(64, 64), "TIFF")
-    for kind in (3, 4):
-        data = data.replace(struct.pack("<HH", 257, kind), struct.pack("<HH", 700, kind))
-    with pytest.raises(BadImage, match=r"begins like tiff but its header is broken"):
-        sniff(data)
-
-
-def test_a_colour_profile_of_numbers_says_nothing() -> None:
-    data = encoded(picture(64, 64), "TIFF", icc_profile=bytes(16))
-    at = data.index(struct.pack("<H", 34675))
-    number = data[:at] + struct.pack("<HHII", 34675, 4, 1, 7) + data[at + 12 :]
-    assert (prepared_pixels(number) == prepared_pixels(encoded(picture(64, 64), "TIFF"))).all()
-
-
-def test_a_png_that_changes_its_kind_of_colours_is_no_puzzle() -> None:
-    grey, colours = (flat_png(depth, kind, bytes(64)) for depth, kind in ((16, 0), (16, 2)))
-    transparent = png_chunk(b"tRNS", b"\0\xff")
-    assert sniff(grey[:33] + transparent + colours[8:]).width == 32
-
-
 def test_a_bmp_of_a_kind_that_is_not_read_says_what_to_send() -> None:
     with pytest.raises(BadImage, match="the bmp is of a kind that is not read: send JPEG, PNG"):
         sniff(hostile.masked_bmp(8, 8, 16, (0, 0, 0, 0), encoded(picture(8, 8), "JPEG"), kind=4))
@@ -281,24 +250,8 @@ def test_a_bmp_of_a_kind_that_is_not_read_says_what_to_send() -> None:
 
 @pytest.mark.parametrize(("kind", "kept"), [("JPEG", 100), ("GIF", -40)])
 def test_how_many_bytes_a_reader_missed_is_no_reason(kind: str, kept: int) -> None:
-    with pytest.raises(BadImage, match=r"it is damaged or cut short$"):
+    with pytest.raises(BadImage, match=r"the \w+ data is damaged or cut short$"):
         prepare(encoded(picture(64, 64), kind)[:kept], MEDIA)
-
-
-def test_where_a_reader_gave_up_is_no_reason() -> None:
-    data = bytearray(encoded(picture(64, 64), "WEBP", lossless=True))
-    data[20] ^= 0xFF
-    with pytest.raises(BadImage, match="the webp header cannot be read: it is damaged or cut short"):
-        sniff(bytes(data))
-
-
-def test_a_reader_that_divides_by_nothing_is_not_quoted() -> None:
-    film = bytearray(encoded(picture(64, 48), "AVIF", save_all=True, append_images=[picture(64, 48).rotate(180)]))
-    for kind in (b"mvhd", b"mdhd"):
-        at = film.index(kind) + 24  # ticks a second, behind two times of eight bytes
-        film[at : at + 4] = bytes(4)
-    with pytest.raises(BadImage, match="the avif data is broken: its numbers make no sense"):
-        prepare(bytes(film), MEDIA)
 
 
 def test_each_limit_names_its_figure() -> None:
