@@ -250,7 +250,7 @@ def test_a_bmp_of_a_kind_that_is_not_read_says_what_to_send() -> None:
 
 @pytest.mark.parametrize(("kind", "kept"), [("JPEG", 100), ("GIF", -40)])
 def test_how_many_bytes_a_reader_missed_is_no_reason(kind: str, kept: int) -> None:
-    with pytest.raises(BadImage, match=r"the \w+ data is damaged or cut short$"):
+    with pytest.raises(BadImage, match=r"is damaged or cut short$"):
         prepare(encoded(picture(64, 64), kind)[:kept], MEDIA)
 
 
