@@ -78,16 +78,6 @@ def broken() -> None:
 
 
 @dg.op
-def breaks_at_length() -> None:
-    raise ValueError("word " * 2000)
-
-
-@dg.job
-def broken_at_length() -> None:
-    breaks_at_length()
-
-
-@dg.op
 def gives_up() -> None:
     raise dg.Failure("Given up: the host could not be reached", allow_retries=False)
 
@@ -198,30 +188,6 @@ def test_a_failure_that_nobody_took_for_a_day_keeps_later_ones_waiting_no_more(
     assert webhook.messages == []
 
 
-@pytest.mark.parametrize("cursor", ["99999999999", "²", "yesterday"])
-def test_a_cursor_that_somebody_set_to_nonsense_silences_nothing(
-    webhook: Webhook, over: Callable[[str], Alerts], cursor: str
-) -> None:
-    alerts = over(webhook.url)
-    alerts.cursor = cursor
-    assert alerts.tick() == "tells of runs that fail from now on"
-    run_id = alerts.fail()
-    assert alerts.tick() == "told of 1 failed runs"
-    assert told(webhook) == [run_id[:8]]
-
-
-def test_failures_that_were_deleted_since_are_no_reason_to_tell_others_again(
-    webhook: Webhook, over: Callable[[str], Alerts]
-) -> None:
-    alerts = over(webhook.url)
-    runs = [alerts.fail(), alerts.fail()]
-    alerts.tick()
-    alerts.instance.delete_run(runs[1])
-    alerts.tick()
-    assert alerts.tick() == "told of 0 failed runs"
-    assert told(webhook) == [run_id[:8] for run_id in runs]
-
-
 @dg.asset
 def images() -> None: ...
 
@@ -311,30 +277,6 @@ def test_a_run_that_gave_up_is_told_in_its_own_words(webhook: Webhook, over: Cal
     alerts.tick()
     (message,) = webhook.messages
     assert ">Given up: the host could not be reached\n" in message["text"]
-
-
-def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
-    alerts = over(webhook.url)
-    alerts.fail(broken_at_length)
-    alerts.tick()
-    (message,) = webhook.messages
-    assert 1500 < len(message["text"]) < 2000
-
-
-def test_of_a_webhooks_answer_only_the_head_is_read() -> None:
-    read = threading.Event()
-
-    def endless(handler: BaseHTTPRequestHandler, _: int) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        with contextlib.suppress(OSError):
-            while True:
-                handler.wfile.write(bytes(1 << 20))
-        read.set()
-
-    with serving(endless) as server:
-        chat.send(server.url, {"text": "x"}, "key")
-        assert read.wait(30), "the connection is closed"
 
 
 def test_a_webhook_that_drips_its_head_is_not_waited_for_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,15 +16,11 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from sqlalchemy import make_url, text
 
-from imgpipe_orchestration.avatars import work
 from imgpipe_orchestration.definitions import defs
-from imgpipe_orchestration.listings import drain
-from imgpipe_orchestration.media import driving
 from imgpipe_orchestration.runs.worker import GRACE_SECONDS, KILLED_AFTER_SECONDS
 from imgpipe_orchestration.runs.worker_queues import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect
-from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration_tests.lacking import lacking
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -157,12 +153,6 @@ def test_what_is_due_finds_a_place_beside_a_backfill_of_a_hundred_days(concurren
     assert len(begun) <= concurrency["runs"]["max_concurrent_runs"] / 2 + 1
 
 
-def test_a_run_may_wait_for_a_worker_longer_than_any_run_keeps_one_busy() -> None:
-    patience = loaded("dagster.yaml")["run_monitoring"]["start_timeout_seconds"]
-    budgets = [work_of_a_run.RUN_SECONDS for work_of_a_run in (driving, crew, work, drain)]
-    assert max(budgets) < patience
-
-
 def test_every_queue_of_a_job_has_workers() -> None:
     tagged = {job.tags.get(QUEUE_TAG) for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     assert tagged == set(QUEUES)
@@ -222,34 +212,6 @@ def test_prometheus_takes_its_configuration_and_alerts_fire_when_they_should_and
 def checked(command: list[str | Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_compose_names_nothing_that_it_does_not_have() -> None:
-    compose = loaded("compose.yaml")
-    services, volumes = compose["services"], set(compose["volumes"])
-    for name, service in services.items():
-        for other, wanted in (service.get("depends_on") or {}).items():
-            assert other in services, f"{name} waits for {other}"
-            if wanted["condition"] == "service_healthy":
-                assert "healthcheck" in services[other] or other == "gateway", f"{other} never tells {name} its health"
-        for mount in service.get("volumes", ()):
-            source = mount.split(":")[0]
-            if source.startswith("."):
-                assert (DEPLOY / source).exists() or source == "./metrics.key", f"{name} mounts {source}"
-            else:
-                assert source in volumes, f"{name} mounts {source}"
-    assert services["daemon"].get("deploy") is None
-
-
-def test_every_image_of_another_project_has_a_version() -> None:
-    images = {part["image"] for part in loaded("compose.yaml")["services"].values()} - {"imgpipe"}
-    assert [name for name in sorted(images) if ":" not in name or name.endswith(":latest")] == []
-    assert len(images) > 5
-
-
-def test_no_container_of_compose_writes_its_log_without_end() -> None:
-    for name, service in loaded("compose.yaml")["services"].items():
-        assert "max-size" in service["logging"]["options"], name
 
 
 def test_every_store_of_compose_asks_for_a_password() -> None:

@@ -25,7 +25,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import garbage
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.garbage import Collected, Holding, Promise, collect
-from imgpipe_orchestration.storage.objects import Bucket, StoredObject
+from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 
 VIEWED, REPORTED, UPLOADED = (f"0000000{n}-0000-4000-8000-000000000000" for n in (1, 2, 3))
@@ -244,31 +244,6 @@ def test_an_object_that_is_named_while_the_bucket_is_read_stays(services: Servic
     found = collect(holding, before=datetime.now(UTC) + timedelta(seconds=1), act=True)
     assert keys(bucket) == {"bulk/again"}
     assert (found.garbage, found.deleted) == (2, 1)
-
-
-def test_no_object_is_asked_about_that_the_listing_has_shown(services: Services) -> None:
-    asked: list[str] = []
-
-    class Watched(Bucket):
-        def head(self, key: str) -> StoredObject | None:
-            asked.append(key)
-            return super().head(key)
-
-    bucket = Watched(services.media_bucket.store, services.media_bucket.name)
-    stored = [f"bulk/{number}" for number in range(50)]
-    put(bucket, *stored, "elsewhere/thing")
-    promises = [Promise(row, key) for row, key in enumerate([*stored, "bulk/lost", "elsewhere/thing"], 1)]
-    holding = Holding(
-        "x",
-        bucket,
-        ("bulk/",),
-        named=lambda keys: keys,
-        promised=lambda after, limit: promises[after : after + limit],
-    )
-    found = collect(holding, before=datetime.now(UTC), act=True)
-    assert (found.objects, found.rows, found.garbage) == (50, 52, 0)
-    assert found.missing_keys == ["bulk/lost"]
-    assert set(asked) == {"bulk/lost", "elsewhere/thing"}
 
 
 def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(

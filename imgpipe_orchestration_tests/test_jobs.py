@@ -211,16 +211,6 @@ def test_the_last_figures_of_an_asset_without_partitions_stay(instance: dg.Dagst
     assert run_ids(instance) == {last}
 
 
-def test_what_was_wiped_in_the_ui_does_not_stop_a_prune(instance: dg.DagsterInstance) -> None:
-    """Dagster's wipe leaves the run and its events, and says that nothing was ever materialized."""
-    make(instance, "making_pictures", "one")
-    make(instance, "making_both", "one")
-    other = make(instance, "making_figures")
-    instance.wipe_assets([pictures.key, texts.key])
-    assert prune_runs(instance, days=0).deleted == 2
-    assert run_ids(instance) == {other}
-
-
 def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
     queued = instance.create_run_for_job(working)
     started = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTED)
@@ -241,15 +231,6 @@ def test_old_results_of_checks_go_but_for_the_newest_of_each(instance: dg.Dagste
     assert prune_checks(instance, days=0) == 3
     assert kept() == [("figures_are_new", both[1]), ("figures_add_up", one)]
     assert prune_checks(instance, days=0) == 0
-
-
-def test_a_prune_goes_through_many_pages(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgpipe_orchestration.jobs.PAGE_SIZE", 2)
-    kept = [mark(instance, str(n)) for n in range(3)]
-    for _ in range(4):
-        run(instance)
-    assert prune_runs(instance, days=0).deleted == 4
-    assert run_ids(instance) == set(kept)
 
 
 def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Settings) -> None:
@@ -315,17 +296,6 @@ def test_what_looks_through_everything_may_take_longer_than_other_runs() -> None
     ]
     for job in (retention, garbage_collection):
         assert float(job.tags["dagster/max_runtime"]) > limit, job.name
-
-
-def test_a_pipeline_that_the_launchpad_names_wrongly_fails_by_a_sentence_that_names_all(
-    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
-    config = {"ops": {"collect": {"config": {"pipelines": ["medai"]}}}}
-    resources = {"backends": build_backends()}
-    with pytest.raises(dg.Failure, match="No pipeline medai; there are avatars, listings, media"):
-        garbage_collection.execute_in_process(instance=instance, resources=resources, run_config=config)
 
 
 def test_garbage_is_told_by_hand_and_deleted_by_night(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -52,29 +50,3 @@ def test_every_make_target_exists(page: Path) -> None:
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_make_says_of_an_old_python_that_it_is_too_old(tmp_path: Path) -> None:
-    """As the README has it: 3.11 or newer. pip alone speaks of conflicting dependencies."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    old = tmp_path / "python3.10"
-    pretend = "import sys; sys.version_info = (3, 10, 0); exec(sys.argv.pop())"
-    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}" "$@"\n')
-    old.chmod(0o755)
-    command = ["make", "install", f"PYTHON={old}", "UV="]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert told.returncode == 2
-    assert f"{old} is too old" in told.stderr
-    assert not (tmp_path / ".venv").exists()
-
-
-def test_the_demo_installs_what_runs_and_the_tests_what_tests(tmp_path: Path) -> None:
-    """Half of the packages are the tests', and a demo waits for none of them."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    for target, extras in (("demo", "embedded"), ("up", "embedded"), ("test", "embedded,scale,dev")):
-        command = ["make", "--dry-run", target, "UV="]
-        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        assert f"-e '.[{extras}]'" in told, told
-        assert "--quiet" not in told, "an installation of a minute shows how far it is"

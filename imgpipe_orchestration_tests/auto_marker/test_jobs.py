@@ -15,14 +15,13 @@ from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
 from imgpipe_orchestration.auto_marker.definitions import definitions
 from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
-from imgpipe_orchestration.auto_marker.model import JOB, partition_key
+from imgpipe_orchestration.auto_marker.model import JOB
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.job_instances import JobStatus
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
@@ -132,23 +131,6 @@ def test_partitions_come_and_go_with_the_customers(
     instance.add_dynamic_partitions("customers", ["gone"])
     assert repository.resolve_job_def("clean_images_customers").execute_in_process(instance=instance).success
     assert instance.get_dynamic_partitions("customers") == ["here"]
-
-
-@pytest.mark.parametrize("customer", ["a,b", "a|b", "a\nb", "a...b", "ä 😀", "100%", " x ", "$x.y/z?'\""])
-def test_a_partition_of_an_odd_customer_is_backfilled_as_an_asset(
-    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, customer: str
-) -> None:
-    seed(services, customer, 60)
-    key = partition_key(customer)
-    instance.add_dynamic_partitions("customers", [key])
-    result = repository.resolve_job_def("clean_images_backfill").execute_in_process(
-        partition_key=key, instance=instance
-    )
-    assert result.success
-    assert marked(services, customer) == 60
-    metadata = events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)[key]
-    assert (metadata["customer"], metadata["marked"]) == (customer, 60)
-    assert result.get_asset_check_evaluations() == [], "the check is over all customers, and runs by its schedule"
 
 
 def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
@@ -286,27 +268,3 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
     run(repository, instance)
     assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
     assert not due(services).anything
-
-
-def test_images_that_a_cancelled_run_had_marked_are_told_of_once_by_the_next(
-    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    job_id = marked_and_not_told(services, "cancelled")
-    job_instances.interrupted(services.engine, "cancelled", again=False)
-    with services.engine.begin() as connection:
-        connection.execute(text("update heartbeats set beat_at = now() - interval '6 minutes'"))
-    assert due(services).anything
-    run(repository, instance)
-    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
-    (job,) = job_instances.recent(services.engine, JOB)
-    assert (job.status, job.result["note"]) == (JobStatus.FAILED, steps.GIVEN_UP)
-    assert list(steps.given_up(services)) == []
-
-
-def test_a_job_that_was_asked_for_and_finds_nothing_is_no_news_to_downstream(
-    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    job_instances.create_or_join(services.engine, JOB, customer_id="a")
-    run(repository, instance)
-    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION) == {}
-    assert set(events(instance, dg.DagsterEventType.ASSET_OBSERVATION)) == {"a"}

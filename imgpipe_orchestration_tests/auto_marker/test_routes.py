@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 import pytest
 
@@ -80,28 +79,6 @@ def test_a_limit_that_makes_no_sense_is_refused(client: Client, limit: str) -> N
     assert client.get(f"/api/jobs?limit={limit}").status_code == 422
 
 
-@pytest.mark.parametrize("customer", ["ä 😀", "a/b", "$x.y", 'it\'s "q"', "é", "100%", "a,b|c", "a\nb\n"])
-def test_an_odd_customer_id_goes_through_headers_and_paths(client: Client, services: Services, customer: str) -> None:
-    seed(services, customer, 2)
-    header = {"X-Customer-ID": f"UTF-8''{quote(customer)}" if "\n" in customer else customer.encode()}
-    asked = client.post("/api/jobs/trigger", headers=header).json()
-    assert asked["customer_id"] == customer
-    work(services)
-    assert client.get(f"/api/jobs/{asked['job_id']}", headers=header).json()["images_marked"] == 2
-    path = f"/api/customers/{quote(customer, safe='')}/image-config"
-    assert client.put(path, json={"auto_mark_cleaned": False}, headers=header).json()["customer_id"] == customer
-    assert ImageConfigs(services.documents).opted_out() == [customer]
-
-
-def test_what_a_header_cannot_hold_is_written_as_rfc_8187_has_it(client: Client) -> None:
-    asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''a%0Ab%00"}).json()
-    assert asked["customer_id"] == "a\nb\0"
-    for notation in ("utf-8''", "UTF-8'en'"):
-        asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": f"{notation}a%0Ab%00"}).json()
-        assert asked["customer_id"] == "a\nb\0"
-    assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''%FF"}).status_code == 422
-
-
 def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Client) -> None:
     path = "/api/customers/c1/image-config"
     fresh = client.get(path).json()
@@ -132,19 +109,6 @@ def test_a_stored_toggle_that_is_no_boolean_can_be_put_right(client: Client, ser
     assert client.get("/api/customers/c1/image-config").status_code >= 400
     answer = client.put("/api/customers/c1/image-config", json={"auto_mark_cleaned": False})
     assert (answer.status_code, answer.json()["auto_mark_cleaned"]) == (200, False)
-
-
-def test_the_page_of_a_customer_whose_stored_toggle_is_no_boolean_says_so_and_offers_it(
-    settings: Settings, services: Services
-) -> None:
-    seed(services, "c1")
-    services.documents.collection("image_config").insert_one({"customer_id": "c1", "auto_mark_cleaned": "false"})
-    app = create_app(settings)
-    with Client(app) as operator:
-        answer = operator.get("/processing?customer=c1")
-    assert answer.status_code == 200
-    assert "not true or false" in answer.text
-    assert "Automatic marking for c1" in answer.text
 
 
 @pytest.mark.parametrize(

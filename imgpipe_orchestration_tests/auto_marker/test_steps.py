@@ -149,15 +149,6 @@ def test_documents_that_cannot_be_marked_do_not_block_those_behind_them(services
     assert round_of(services)["c1"].marked == 10
 
 
-def test_a_customer_id_that_is_no_text_is_reported_and_stops_nobody(services: Services) -> None:
-    for customer in (None, 7, ""):
-        seed(services, customer)
-    seed(services, "fine")
-    todo = steps.plan(services, scheduled=True)
-    assert list(todo.customers) == ["fine"]
-    assert sum(todo.nobody.values()) == 3
-
-
 def test_a_backfill_has_no_batch_limit_and_covers_whom_it_names(services: Services) -> None:
     for customer in ("a", "b", "c"):
         seed(services, customer, 120)

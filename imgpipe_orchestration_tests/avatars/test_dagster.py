@@ -44,11 +44,6 @@ def test_runs_are_asked_for_once_an_interval() -> None:
     assert not too_early("970", 1000, 30)
 
 
-@pytest.mark.parametrize("cursor", ["4600", "", "now", "nan", "-inf"])
-def test_a_cursor_that_somebody_or_a_wrong_clock_has_set_holds_nobody(cursor: str) -> None:
-    assert not too_early(cursor, 1000, 30)
-
-
 def test_nothing_is_launched_when_nothing_is_due(environment: None, instance: dg.DagsterInstance) -> None:
     for sensor in (avatar_data_sensor, avatar_images_sensor):
         result = look(sensor, instance)

@@ -6,13 +6,12 @@ import base64
 import importlib
 import json
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import drawing, store
+from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -272,43 +271,6 @@ def test_a_picture_that_the_journal_has_not_is_not_bought_again_while_one_place_
     assert list(here.parent.iterdir()) == []
 
 
-def test_a_picture_that_is_damaged_on_this_machine_is_bought_again(desk: Desk) -> None:
-    task = desk.ask(1)
-    desk.data()
-    desk.images(steps={Step.PROMPT})
-    endpoint = desk.services.settings.s3_endpoint
-    with _refusing_uploads() as full:
-        _move_s3(desk, full.url)
-        desk.images(steps={Step.BASE})
-    (kept,) = (desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()
-    kept.write_bytes(b"")
-    _move_s3(desk, endpoint)
-    desk.images_now()
-    assert desk.task(task).status is TaskStatus.COMPLETED
-    assert desk.calls("openai", "images") == 2
-
-
-def test_a_grid_that_was_damaged_after_it_was_cut_is_bought_again(desk: Desk) -> None:
-    task = desk.ask(1)
-    desk.data()
-    desk.images(steps=set(Step) - {Step.UPLOAD, Step.URLS})
-    key = desk.people(task)[0].grid_object or ""
-    desk.services.avatars_bucket.put(key, b"no picture", content_type="image/png")
-    for _ in range(store.IMAGES.max_attempts):
-        desk.images_now()
-    assert desk.task(task).status is TaskStatus.COMPLETED
-    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 2)
-
-
-def test_a_machine_that_can_keep_nothing_does_not_cost_the_picture(desk: Desk) -> None:
-    (desk.services.settings.imgpipe_data_dir / "avatars-bought").touch()  # where a folder should be
-    task = desk.ask(1)
-    desk.data()
-    desk.images()
-    assert desk.task(task).status is TaskStatus.COMPLETED
-    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
-
-
 @pytest.mark.parametrize(("last", "kind"), [(Step.BASE, "base"), (Step.SPLIT, "grid")])
 def test_a_bought_picture_that_somebody_removed_is_bought_again_when_its_person_is_tried_again(
     desk: Desk, last: Step, kind: str
@@ -422,18 +384,6 @@ def _openai_with_addresses(desk: Desk) -> Relay:
     relay = Relay(desk.standins.openai_url, moved)
     relay.back()
     return relay
-
-
-@pytest.mark.parametrize("content", [b"", b"[1, 2]\npixels", b"null\npixels", b'{"a": 1}\npixels', None])
-def test_a_picture_kept_on_this_machine_that_cannot_be_read_is_bought_anew(
-    tmp_path: Path, content: bytes | None
-) -> None:
-    file = tmp_path / "kept.png"
-    if content is None:
-        file.mkdir()  # cannot be opened, as another user's file
-    else:
-        file.write_bytes(content)
-    assert drawing._kept(file) is None
 
 
 @pytest.mark.parametrize(

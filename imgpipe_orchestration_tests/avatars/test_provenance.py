@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.avatars.provenance import signed
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.imaging.portraits.files import TRAINED, as_png, decoded, labelled, statement
+from imgpipe_orchestration.imaging.portraits.files import TRAINED, as_png, labelled, statement
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of
@@ -52,12 +52,6 @@ def test_statements_that_were_there_give_way_and_everything_else_stays() -> None
         image.load()
         assert image.tobytes() == before.tobytes()
         assert (image.info["Software"], image.info["dpi"]) == ("a model", before.info["dpi"])
-
-
-def test_what_is_hidden_under_transparency_is_not_judged_nor_shown() -> None:
-    hidden = picture().convert("RGBA")
-    hidden.putalpha(0)
-    assert decoded(encoded(hidden, "PNG")).getextrema() == ((255, 255),) * 3
 
 
 def test_a_bought_jpeg_becomes_a_png_with_the_statement() -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 from sqlalchemy import text
 
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step
-from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
@@ -145,22 +144,6 @@ def test_an_export_whose_people_cannot_be_read_is_an_error_and_not_half_a_file(
     assert client.get(url).status_code == 503
 
 
-@pytest.mark.parametrize("format", ["csv", "jsonl", "zip"])
-def test_the_head_of_an_export_is_that_of_the_export(desk: Desk, client: Client, format: str) -> None:
-    url = f"/api/avatars/tasks/{desk.ask(1).task_id}/export?format={format}"
-    head, whole = client.head(url), client.get(url)
-    assert (head.status_code, head.content) == (200, b"")
-    assert {**head.headers, "traceparent": ""} == {**whole.headers, "traceparent": ""}
-    assert client.head("/api/avatars/tasks/nope/export").status_code == 404
-
-
-@pytest.mark.parametrize("person", [999_999, 10**30])
-def test_the_page_has_no_picture_of_a_person_who_is_not_there(desk: Desk, person: int) -> None:
-    app = create_app(desk.services.settings)
-    with Client(app) as operator:
-        assert operator.get(f"/avatars/{desk.ask(1).task_id}/{person}/base").status_code == 404
-
-
 def test_a_zip_of_pictures_that_are_gone_says_which(desk: Desk, client: Client) -> None:
     task_id = made(desk, client, 1)
     bucket = desk.services.avatars_bucket
@@ -259,23 +242,6 @@ def test_whoever_locks_a_task_has_its_items_first_as_a_requeue_does(desk: Desk, 
         assert other.result().status_code == 200
 
 
-def test_a_clean_up_that_may_remove_nothing_fails_instead_of_reporting_none(
-    desk: Desk, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.standins.fault("openai", "content_policy", operation="edits")
-    made(desk, client, 1)
-    with transaction(desk.services.engine) as connection:
-        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
-
-    def refused(*_: object) -> None:
-        raise BackendUnavailable("The object store refused (AccessDenied)")
-
-    monkeypatch.setattr(Bucket, "delete_all", refused)  # the embedded store has no rights to take away
-    assert client.post("/api/avatars/cleanup").status_code == 503
-    monkeypatch.undo()
-    assert len(client.post("/api/avatars/cleanup").json()) == 1
-
-
 def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:
     desk.standins.fault("openai", "content_policy", operation="edits")
     task_id = made(desk, client, 1)
@@ -293,21 +259,6 @@ def test_figures_count_people_and_costs_by_day(desk: Desk, client: Client) -> No
     (today,) = client.get("/api/avatars/figures").json()
     assert (today["completed"], today["failed"], today["standin"]) == (2, 0, True)
     assert float(today["cost_usd"]) > 0
-
-
-def test_figures_begin_with_a_whole_day(desk: Desk, client: Client) -> None:
-    made(desk, client, 2)
-    with transaction(desk.services.engine) as connection:
-        connection.execute(
-            text("""
-            update generation_results set finished_at = date_trunc('day', now(), 'UTC') - case
-                when id = (select min(id) from generation_results) then interval '24 hours'
-                else interval '24 hours 1 second'
-            end
-        """)
-        )
-    assert [day["completed"] for day in client.get("/api/avatars/figures?days=2").json()] == [0, 1]
-    assert [day["completed"] for day in client.get("/api/avatars/figures?days=3").json()] == [0, 1, 1]
 
 
 def test_production_asks_for_the_operators_key(desk: Desk) -> None:

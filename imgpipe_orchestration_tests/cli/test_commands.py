@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import jwt
 import pytest
 
 from imgpipe_orchestration.cli import up
-from imgpipe_orchestration.cli.proxies import exempt_loopback
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
@@ -47,11 +44,6 @@ def test_a_shell_with_the_settings_of_a_stack_is_not_used_for_another(run: Run, 
     refused = run(*words, IMGPIPE_EXPORTED="/srv/elsewhere")
     assert isinstance(refused.exception, SettingsError), refused.output
     assert "this shell has the settings of the stack on /srv/elsewhere" in refused.exception.public
-
-
-def test_the_version_is_that_of_the_project() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert imgpipe("--version").stdout == f"imgpipe {project['version']}\n"
 
 
 @pytest.mark.parametrize("words", [("token", "abc"), ("requeue", "media", "1", "abc")])
@@ -113,16 +105,6 @@ def test_what_a_killed_stack_left_behind_is_no_running_stack(command: str, tmp_p
     assert f"imgpipe up --data {tmp_path}" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["status", "down"])
-def test_a_stack_that_is_starting_is_not_said_to_be_missing(command: str, tmp_path: Path) -> None:
-    lock = StackLock(tmp_path)
-    lock.acquire()
-    result = imgpipe(command, "--data", str(tmp_path))
-    lock.release()
-    assert result.returncode == 3
-    assert "is starting or stopping" in result.stderr
-
-
 def test_a_second_up_says_who_runs_and_a_command_that_stops_it_as_it_stands(tmp_path: Path) -> None:
     folder = tmp_path / "our data"
     folder.mkdir()
@@ -146,13 +128,6 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_code_2(tmp_path: Path) ->
         assert "Traceback" not in result.stderr
 
 
-def test_what_the_machine_refuses_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    result = imgpipe("up", "--data", str(tmp_path / "file" / "data"))
-    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
-    assert result.stderr.startswith("imgpipe: [Errno 20] Not a directory")
-
-
 def test_a_stack_needs_nobody_who_reads_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(tmp_path, {})
     plan.ports.release()
@@ -171,15 +146,6 @@ def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(run: Run) -> None:
     result = run("doctor", "--json", **nobody, no_proxy="intranet.example", NO_PROXY="intranet.example")
     found = {finding["what"]: finding for finding in json.loads(result.stdout)}
     assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok"] * 4, result.stdout
-
-
-def test_what_either_variable_exempts_from_the_proxy_stays_exempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "intranet.example", "NO_PROXY": "s3.example"}
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    exempt_loopback()
-    assert os.environ["no_proxy"] == "intranet.example,127.0.0.1,localhost"
-    assert os.environ["NO_PROXY"] == "s3.example,127.0.0.1,localhost"
 
 
 def test_every_command_of_the_help_has_one_of_its_own_and_a_line_in_the_documents(run: Run) -> None:

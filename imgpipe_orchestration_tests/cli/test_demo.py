@@ -12,9 +12,7 @@ import select
 import signal
 import subprocess
 import time
-from collections import Counter
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -24,14 +22,12 @@ from rich.console import Console
 from imgpipe_orchestration.cli import demo as command
 from imgpipe_orchestration.devstack import photos, stackfile
 from imgpipe_orchestration.devstack.demo import report, scenario
-from imgpipe_orchestration.devstack.demo.media import MediaScenario
-from imgpipe_orchestration.devstack.demo.runner import Result, let_runs_end, run, scenarios
+from imgpipe_orchestration.devstack.demo.runner import Result, run, scenarios
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway
-from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 __all__ = ["gateway", "make_gateway"]
 
@@ -86,76 +82,6 @@ def test_demos_on_one_folder_share_the_cron_jobs_of_the_first(gateway: Gateway, 
         ("LexCorp", gateway.url),
         ("Oceanix", gateway.url),
     ]
-
-
-def test_what_the_gallery_suggests_to_search_for_is_found_among_the_demos_images(gateway: Gateway) -> None:
-    MediaScenario(Stack({**gateway.settings.environment(), "GATEWAY_URL": gateway.url})).feed()
-    gateway.run_due()
-    suggested = re.search('type="search".*?placeholder="([^"]+)"', gateway.get("/media").text)
-    assert suggested is not None
-    for words in suggested[1].split(", "):
-        assert "Nothing was found" not in gateway.get(f"/media?q={words}").text, words
-
-
-def test_a_server_that_is_away_while_the_demo_looks_is_waited_for() -> None:
-    """As a database that was killed is, until the stack has started it again."""
-    url, task = "/storage/flat.webp", "/api/avatars/tasks/1"
-    somebody = {"status": "completed", "firstname": "Ada", "lastname": "Li", "occupation": "baker", "bio": "Bakes."}
-    about = {"image_prompt": "Ada", "cost_usd": "0.1", "standin": False, "base_image_url": None, "image_2_url": None}
-    people = [{**somebody, **about, "image_1_url": "/1.webp"}] * 4
-    webp = photos.jpeg("chelsea", width=30)
-    done = {"status": "completed", "progress": {"percent": 100}, "waiting_for": None, "personas": people}
-    looks: Counter[str] = Counter()
-
-    def behave(handler: BaseHTTPRequestHandler, _: int) -> None:
-        looks[handler.path] += 1
-        if handler.path == "/api/upload/listing_image":
-            reply(handler, json.dumps({"data": {"images": [{"url": server.url + url}] * 4}}).encode())
-        elif handler.path == "/api/avatars/tasks":
-            reply(handler, b'{"task_id": "1"}')
-        elif handler.path == url and looks[url] <= 4:  # right after the upload
-            reply(handler, b"original", Content_Type="image/jpeg")
-        elif handler.path == "/1.webp":
-            reply(handler, webp)
-        elif looks[handler.path] <= 6:
-            reply(handler, b'{"status": 503}', 503, Content_Type="image/webp")
-        elif handler.path == url:
-            reply(handler, webp, Content_Type="image/webp")
-        else:
-            reply(handler, json.dumps(done).encode())
-
-    with serving(behave) as server:
-        secrets = {
-            "ADMIN_API_KEY": "key",
-            "USER_JWT_SECRET": "secret" * 6,
-            "OPENAI_BASE_URL": "https://api.openai.com/v1",
-        }
-        stack = Stack({"GATEWAY_URL": server.url, "DAGSTER_URL": server.url, **secrets})
-        results = run(stack, scenarios(["avatars", "listings"]), lambda _: None)
-    assert [(result.pipeline, result.ok, result.failures) for result in results] == [
-        ("avatars", True, []),
-        ("listings", True, []),
-    ]
-    assert looks[task] == 7
-
-
-def test_the_runs_behind_what_arrived_may_end_before_the_stack_is_stopped() -> None:
-    """Else they stand in the UI as failed when the stack is started to look at them."""
-    under_way = [[{"runId": "a"}], [{"runId": "a"}], []]
-
-    def behave(request: BaseHTTPRequestHandler, number: int) -> None:
-        body = json.dumps({"data": {"runsOrError": {"results": under_way[number]}}}).encode()
-        request.send_response(200)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    with serving(behave) as dagster:
-        stack = Stack({"DAGSTER_URL": dagster.url})
-        let_runs_end(stack)
-        assert dagster.paths == ["/graphql"] * 3
-        assert b"STARTED" in dagster.requests[0][2]
-    let_runs_end(stack)  # nobody answers any more, and nobody is waited for
 
 
 @pytest.mark.slow

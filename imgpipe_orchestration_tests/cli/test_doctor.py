@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
 from http.server import BaseHTTPRequestHandler
 from itertools import count
-from pathlib import Path
 
 import pytest
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.auto_marker.store import create_indexes
-from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.diagnosis import configuration
 from imgpipe_orchestration.diagnosis.check import Check, Verdict
@@ -31,7 +27,6 @@ from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
-from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 
 
@@ -79,19 +74,6 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
         assert found[asked]["seen"].startswith("not known: the Dagster UI")
 
 
-def test_doctor_asks_no_other_stack(postgres_server: Postgres, tmp_path: Path) -> None:
-    environ = {**clean_environment(), "DATABASE_URL": postgres_server.ensure_database("of_no_stack")}
-
-    def found(**more: str) -> dict[str, str]:
-        told = imgpipe("doctor", "--json", "--data", str(tmp_path), environ={**environ, **more})
-        return {finding["what"]: finding["seen"] for finding in json.loads(told.stdout)}
-
-    alone = found()
-    for what, setting in (("gateway", "GATEWAY_URL"), ("Dagster UI", "DAGSTER_URL"), ("Dagster daemon", "DAGSTER_URL")):
-        assert alone[what] == f"not asked: no stack of this folder runs, and {setting} is not set"
-    assert "no answer from http://127.0.0.1:9" in found(DAGSTER_URL="http://127.0.0.1:9")["Dagster UI"]
-
-
 def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
     def settings(**given: str) -> dict[str, str]:
         told = run("doctor", "--json", **given).stdout
@@ -134,16 +116,6 @@ def test_doctor_hears_a_gateway_out_that_has_a_frozen_server(run: Run) -> None:
     assert "/health answered 503" in found["seen"]
 
 
-def test_doctor_does_not_take_a_gateway_for_broken_that_tells_of_something_else(run: Run) -> None:
-    checks = {"database": "The database cannot be reached.", "mongodb": "not configured", "last_tick": "unknown"}
-    body = json.dumps({"status": "down", "checks": {**checks, "object_store": "ok"}}).encode()
-    with serving(lambda handler, _: reply(handler, body, status=503)) as server:
-        told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
-    found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
-    assert found["seen"].endswith("/health answers, and says database: The database cannot be reached.")
-    assert found["do"] == "The gateway itself works: fix what it names."
-
-
 @pytest.mark.parametrize(("silent", "verdict"), [(60, "ok"), (240, "bad"), (-30, "ok"), (-600, "bad")])
 def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_the_clock(
     run: Run, silent: int, verdict: str
@@ -160,57 +132,6 @@ def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_
         told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
     assert found["verdict"] == verdict, found
-
-
-def test_doctor_says_what_a_daemon_that_beats_complains_of(run: Run) -> None:
-    another = "another daemon works on the same Dagster database: end all but one"
-
-    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
-        beat = {"required": True, "healthy": False, "lastHeartbeatTime": time.time() - 5}
-        statuses = [
-            {"daemonType": kind, **beat, "lastHeartbeatErrors": [{"message": f"{another}\n"}]}
-            for kind in ("SENSOR", "BACKFILL")
-        ]
-        reply(handler, json.dumps({"data": {"instance": {"daemonHealth": {"allDaemonStatuses": statuses}}}}).encode())
-
-    with serving(answer) as server:
-        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
-    found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
-    assert (found["verdict"], found["seen"]) == ("bad", another)
-
-
-def test_doctor_does_not_blame_a_dagster_ui_alone_that_answers_without_its_database(run: Run) -> None:
-    def without_database(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, status=500 if handler.path == "/graphql" else 200)
-
-    with serving(without_database) as server:
-        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
-    found = {finding["what"]: finding for finding in json.loads(told)}
-    assert found["Dagster UI"]["verdict"] == "ok"
-    for what in ("Dagster daemon", "sensors and schedules", "Dagster runs starting"):
-        assert found[what]["verdict"] == "bad"
-        assert "Dagster's database" in found[what]["do"]
-
-
-def test_doctor_says_in_dagsters_words_that_the_code_server_is_away(run: Run) -> None:
-    unreachable = "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server."
-    dump = 'grpc._channel._InactiveRpcError: <_InactiveRpcError of RPC that terminated with: status = "..." >'
-
-    def seen(*messages: str) -> str:
-        error = {"message": messages[0], "causes": [{"message": f"{message}\n"} for message in messages[1:]]}
-        state = {"status": "RUNNING", "ticks": [{"error": error}]}
-        sensor = {"name": "pending_images_sensor", "defaultStatus": "RUNNING", "state": state}
-        loaded = {"repositories": [{"sensors": [sensor], "schedules": []}]}
-        entries = [{"name": "imgpipe", "locationOrLoadError": loaded}]
-        body = json.dumps({"data": {"workspaceOrError": {"locationEntries": entries}}}).encode()
-        with serving(lambda handler, _: reply(handler, body)) as server:
-            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
-        words: str = next(one["seen"] for one in json.loads(told) if one["what"] == "sensors and schedules")
-        return words
-
-    failed = "These failed at their last tick: pending_images_sensor. First error: "
-    assert seen(unreachable, dump) == failed + unreachable
-    assert seen("Error occurred during the execution", "The database cannot be reached.").endswith("be reached.")
 
 
 def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
@@ -264,25 +185,6 @@ def test_doctor_names_a_run_that_does_not_renew_its_leases(run: Run, settings: S
     engine.dispose()
 
 
-def test_doctor_tells_the_workers_broker_from_the_store_of_their_reports(run: Run, tmp_path: Path) -> None:
-    def found(store: str) -> dict[str, str]:
-        told = run("doctor", "--json", CELERY_BROKER_URL="memory://", CELERY_RESULT_BACKEND=store).stdout
-        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "workers' reports")
-        return one
-
-    away = found(f"redis://:pass-word@{LOOPBACK}:{free_port()}/0")
-    assert away["verdict"] == "bad" and "CELERY_RESULT_BACKEND" in away["do"]
-    assert "pass-word" not in str(away)
-    assert found(f"db+sqlite:///{tmp_path}/reports.sqlite")["seen"] == "their store (db+sqlite) answers"
-
-
-def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
-    told = run("doctor", "--json", LISTINGS_BUCKET_NAME="never-made").stdout
-    found = next(finding for finding in json.loads(told) if finding["what"] == "bucket never-made")
-    assert (found["verdict"], found["seen"]) == ("bad", "does not exist")
-    assert found["do"].startswith("Create it")
-
-
 def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, settings: Settings) -> None:
     def found(**given: str) -> dict[str, str]:
         told = run("doctor", "--json", **given).stdout
@@ -328,28 +230,6 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
     assert "S3_ENDPOINT" in bucket.do
 
 
-_AT_THE_CHECKS = """
-import sys
-from imgpipe_orchestration.diagnosis import doctor
-from imgpipe_orchestration.diagnosis.check import Check
-from imgpipe_orchestration.settings import Settings
-
-wanted = {"boto3", "openai.resources.responses", "pymongo"}
-look = lambda services: str(wanted - set(sys.modules))
-doctor._checks = lambda settings: [Check("modules", "", look)]
-away = "127.0.0.1:9"
-given = Settings(s3_endpoint=f"http://{away}", mongodb_url=f"mongodb://{away}", openai_api_key="key")
-print(doctor.diagnose(given)[0].seen)
-"""
-
-
-def test_doctor_does_not_take_its_own_imports_for_the_silence_of_servers() -> None:
-    """They take two seconds of CPU, which on a busy machine were the whole time of all checks."""
-    command = [sys.executable, "-c", _AT_THE_CHECKS]
-    told = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
-    assert told.stdout.strip() == "set()", told.stderr
-
-
 def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
     def mongo() -> dict[str, str]:
         found: dict[str, str] = next(f for f in json.loads(run("doctor", "--json").stdout) if f["what"] == "MongoDB")
@@ -378,13 +258,6 @@ def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: Stan
         found = openai(**{f"OPENAI_{setting}": model})
         assert (found["verdict"], found["seen"]) == ("note", f"model {seen}")
         assert found["do"] == f"Set another one: OPENAI_{setting}."
-
-
-def test_doctor_says_of_an_absent_database_what_the_driver_says_and_no_more(run: Run) -> None:
-    told = run("doctor", "--json", DATABASE_URL="postgresql://postgres@127.0.0.1:9/imgpipe").stdout
-    found = next(finding for finding in json.loads(told) if finding["what"] == "database")
-    assert found["verdict"] == "bad" and "Connection refused" in found["seen"]
-    assert "sqlalche.me" not in found["seen"] and "psycopg" not in found["seen"]
 
 
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:

@@ -83,13 +83,6 @@ def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -
     assert "failed auto_marker for c2: MongoDB is [away]." in run("status").stdout
 
 
-def test_what_partners_say_moves_no_cursor(run: Run, claims: Claims) -> None:
-    (one,) = job_instances.begin(claims.engine, MARKER, ["c\x1bc"], "run-1", lease_seconds=60)
-    job_instances.finish(claims.engine, [JobResult(one, error="It said: \x1b]0;x\x07\x9b2J\nall is well", failed=True)])
-    shown = run("status").stdout
-    assert "failed auto_marker for c\\x1bc: It said: \\x1b]0;x\\x07\\x9b2J\\nall is well\n" in shown
-
-
 def test_status_tells_why_the_auto_marker_waits(run: Run, claims: Claims) -> None:
     for customer in ("c1", "c2"):
         job_instances.create_or_join(claims.engine, MARKER, customer_id=customer)
@@ -147,12 +140,6 @@ def test_requeue_gives_the_failed_item_fresh_attempts(run: Run, claims: Claims) 
     assert {claim.item_id for claim in claims.claim(MEDIA, "next", 10)} == {2, 3}
 
 
-def test_requeue_of_an_item_that_did_not_fail_says_so(run: Run, claims: Claims) -> None:
-    result = run("requeue", "media", "2", "3")
-    assert result.exit_code == 1
-    assert "neither failed nor pausing: 3" in result.stderr
-
-
 def test_requeue_of_the_auto_marker_says_that_its_next_round_does_it(run: Run, claims: Claims) -> None:
     result = run("requeue", "auto-marker")
     assert result.exit_code == 2
@@ -180,10 +167,6 @@ def test_requeue_asks_a_paused_provider_again(run: Run, claims: Claims) -> None:
             ledger.buy(a_call(), purchase, buyer=ANNA)
     run("requeue", "media")
     assert ledger.buy(a_call(), shop, buyer=ANNA).bought
-
-
-def test_a_pipeline_may_be_written_as_its_command_is(run: Run, claims: Claims) -> None:
-    assert json.loads(run("requeue", "vision-reports", "--json").stdout)["requeued"].keys() >= {"vision_analyses"}
 
 
 @pytest.mark.parametrize("number", ["0", "9" * 30, "two"])

@@ -204,15 +204,6 @@ def test_settings_that_parts_could_not_use_are_named_together(tmp_path: Path) ->
         make_plan(tmp_path, {"LISTINGS_STEPS": "decode,foo", "MODEL_PRICES": "{x", "LOG_FILE": "/no/such/folder/log"})
 
 
-def test_the_second_port_of_the_gateway_is_called_by_what_answers_there(tmp_path: Path) -> None:
-    with socket.socket() as somebody:
-        somebody.bind(("127.0.0.1", 0))
-        somebody.listen()
-        taken = somebody.getsockname()[1]
-        plan = make_plan(tmp_path, {"GATEWAY_PORT": "0", "FLASK_PORT": str(taken), "DAGSTER_WEBSERVER_PORT": "0"})
-    assert any(note.startswith(f"port {taken} is taken; auto-marker API uses ") for note in plan.ports.notes)
-
-
 def test_the_code_servers_socket_fits_whatever_the_data_folder(tmp_path: Path) -> None:
     short, deep = Path("/srv/imgpipe"), tmp_path / ("deep" * 40)
     assert code_socket(short) == short / "code.sock"

@@ -58,14 +58,6 @@ def test_postgres_starts_again_beside_a_session_that_its_dead_postmaster_left(op
                 busy.kill()
 
 
-def test_postgres_has_pgvector(postgres_server: Postgres) -> None:
-    url = postgres_server.ensure_database("vectors")
-    with psycopg.connect(url) as connection:
-        connection.execute("CREATE EXTENSION vector")
-        distance = connection.execute("SELECT '[1,2]'::vector <-> '[1,5]'::vector").fetchone()
-    assert distance == (3.0,)
-
-
 def test_postgres_starts_over_when_its_first_start_was_cut_off(open_folder: Path) -> None:
     unfinished = open_folder / "data.new"
     unfinished.mkdir()
@@ -73,11 +65,6 @@ def test_postgres_starts_over_when_its_first_start_was_cut_off(open_folder: Path
     with Postgres(open_folder / "data", free_port(), durable=False) as server:
         assert server.answers()
     assert not unfinished.exists()
-
-
-def test_postgres_works_below_a_path_longer_than_a_unix_socket_may_have(open_folder: Path) -> None:
-    with Postgres(open_folder / ("deep" * 30) / "data", free_port(), durable=False) as server:
-        assert server.answers()
 
 
 def test_postgres_data_is_readable_by_its_user_only(open_folder: Path) -> None:
@@ -209,11 +196,3 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
-
-
-def test_fresh_databases_do_not_see_each_other(postgres_url: str, postgres_server: Postgres) -> None:
-    assert postgres_url != postgres_server.url
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute("CREATE TABLE mine (n int)")
-        tables = connection.execute("SELECT count(*) FROM pg_tables WHERE tablename = 'mine'").fetchone()
-    assert tables == (1,)

@@ -120,15 +120,6 @@ def test_a_whole_form_is_taken_in_pieces_of_any_size(gateway: Gateway, route: Ro
     assert kept(gateway) != []
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
-def test_quotation_marks_in_a_files_name_that_browsers_and_curl_write_as_22_are_kept_as_marks(
-    gateway: Gateway, route: Route
-) -> None:
-    body = form(route).replace(b'"a.jpg"', b'"the %22blue%22 bowl 50%.jpg"')
-    assert sent(gateway, route, body).status_code in {200, 202, 303}
-    assert names(gateway) == ['the "blue" bowl 50%.jpg']
-
-
 NAMES = {
     "filename*=UTF-8''caf%C3%A9.jpg": "café.jpg",
     "filename*=utf-8''%E6%88%BF%E9%97%B4.jpg; filename=\"room.jpg\"": "房间.jpg",

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
-import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.rows import connect
@@ -35,13 +30,6 @@ def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
     assert answer.json()["status"] == "ok"
     checks = {"database": "ok", "object_store": "ok", "mongodb": "ok", "last_tick": "never", "dagster_daemon": "never"}
     assert answer.json()["checks"] == checks
-
-
-def test_a_gateway_without_mongodb_lacks_nothing(settings: Settings) -> None:
-    with Client(create_app(settings.model_copy(update={"mongodb_url": ""}))) as client:
-        answer = client.get("/health")
-    assert answer.status_code == 200
-    assert answer.json()["checks"]["mongodb"] == "not configured"
 
 
 def test_a_gateway_whose_mongodb_is_away_says_so(settings: Settings) -> None:
@@ -68,22 +56,6 @@ def test_a_gateway_that_is_not_set_up_is_no_fault_of_its_callers(settings: Setti
         answer = client.post("/api/upload/listing_image", data={"listing_title": "t"}, files={"images": photo()})
     assert (answer.status_code, answer.json()["code"]) == (503, "settings-error")
     assert "S3_ENDPOINT" not in answer.text
-
-
-def test_who_asks_while_others_wait_costs_nothing_more(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = []
-
-    def slow(_: Services) -> str:
-        looks.append(time.sleep(0.5))
-        return health.OK
-
-    monkeypatch.setitem(health._PARTS, "object_store", slow)
-    with Client(create_app(settings)) as client, ThreadPoolExecutor(8) as askers:
-        answers = list(askers.map(client.get, ["/health"] * 8))
-        assert [answer.status_code for answer in answers] == [200] * 8
-        assert len(looks) < 4
-        assert client.get("/health").status_code == 200
-        assert len(looks) < 5
 
 
 def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gateways(settings: Settings) -> None:

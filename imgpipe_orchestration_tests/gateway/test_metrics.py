@@ -105,17 +105,6 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1
 
 
-def test_without_a_budget_there_is_none_to_be_spent(worked: Settings) -> None:
-    with Client(create_app(worked.model_copy(update={"daily_budget_usd": 0}))) as client:
-        assert not [name for name, _ in scraped(client) if name == "imgpipe_daily_budget_usd"]
-
-
-def test_no_label_is_one_that_prometheus_gives_what_it_scrapes(worked: Settings) -> None:
-    with Client(create_app(worked)) as client:
-        labels = {label for _, labels in scraped(client) for label, _ in labels}
-    assert labels.isdisjoint({"job", "instance"})  # ours would become exported_job, and rules see the scrape's name
-
-
 def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings) -> None:
     services = Services(settings)
     insert = text(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +75,6 @@ def test_a_form_that_takes_files_is_told_of_as_multipart_only() -> None:
     assert not [name for name in document["components"]["schemas"] if name.startswith("Body_")]
 
 
-def test_no_example_is_of_a_route_that_is_gone() -> None:
-    examples = json.loads((files("imgpipe_orchestration.gateway") / "openapi_examples.json").read_text())
-    assert set(examples) <= {name for name, _ in operations(described())}
-
-
 def test_every_route_says_in_words_what_it_does_and_names_its_errors() -> None:
     document = described()
     for name, operation in operations(document):
@@ -93,13 +86,6 @@ def test_every_route_says_in_words_what_it_does_and_names_its_errors() -> None:
         if "security" in operation:
             assert "401" in operation["responses"], name
         assert "default" not in operation["responses"], name
-
-
-def test_docs_groups_the_routes_from_the_media_to_what_watches_the_gateway() -> None:
-    document = described()
-    told = [tag["name"] for tag in document["tags"]]
-    assert told[0] == "media"
-    assert set(told) == {tag for _, operation in operations(document) for tag in operation["tags"]}
 
 
 def test_debug_routes_are_told_of_in_development_only() -> None:

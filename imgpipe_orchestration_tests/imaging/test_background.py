@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
 from imgpipe_orchestration.imaging.background_model import load_model, remove_background_with_model
-from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
+from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
 
@@ -82,23 +82,6 @@ def test_nothing_of_a_white_ground_is_seen_on_black(background: str, quality: in
     assert (brighter > 60).sum() <= 3
 
 
-@pytest.mark.parametrize("quality", [85, 75, 60])
-def test_a_jpeg_with_all_its_colours_is_no_worse_than_one_with_half_of_them(quality: int) -> None:
-    image = Image.new("RGB", (600, 400), "white")
-    draw = ImageDraw.Draw(image)
-    draw.ellipse([180, 60, 420, 300], fill=(20, 60, 160))
-    draw.ellipse([250, 130, 350, 230], fill="white")
-    draw.text((170, 310), "RBO logo 8", (20, 60, 160), ImageFont.load_default(52))
-    data = encoded(image, "JPEG", quality=quality, subsampling="4:4:4")
-    rendition = render(data, Recipe((Size("detail", 600, 600, "within"),), adaptive=False), is_logo=True)
-    removed = [v for v in rendition.variants if v.background == "removed" and v.format == "png"]
-    assert removed, rendition.notes
-    opacity = np.asarray(Image.open(io.BytesIO(removed[0].data)).convert("RGBA"))[..., 3]
-    ink = np.asarray(image.convert("L").filter(ImageFilter.MinFilter(9))) < 250
-    assert opacity[~ink].max() < 32  # nobody sees that
-    assert opacity[180, 300] == 0
-
-
 @pytest.mark.parametrize("quality", [90, 75, 60])
 def test_fine_print_is_whole_on_its_own_ground(quality: int) -> None:
     ground = (244, 241, 234)
@@ -125,14 +108,6 @@ def test_white_strokes_in_a_logo_on_cream_are_no_holes(ground: tuple[int, int, i
         opacity = np.asarray(remove_background(compressed.convert("RGB")).image)[..., 3]
     assert (opacity[64:176, 34:366] == 255).all()
     assert opacity[:50].max() == 0
-
-
-def test_noise_leaves_no_specks_either() -> None:
-    image, alpha, _ = _logo("white")
-    noise = np.random.default_rng(5).normal(0, 6, (*alpha.shape, 1))
-    noisy = Image.fromarray(np.clip(np.asarray(image) * 0.9 + noise, 0, 255).astype(np.uint8))
-    opacity = np.asarray(remove_background(noisy).image)[..., 3]
-    assert (opacity[alpha == 0] > 0).mean() < 0.001
 
 
 def test_a_gradient_straight_in_rgb_is_opened_inside_letters_as_well() -> None:

@@ -46,10 +46,6 @@ def test_one_run_drains_what_is_due_in_batches(client: Client, services: Service
     assert [key for key in keys if "/" not in key] == sorted(image["file_name"] for image in images)
 
 
-def test_the_rate_of_a_run_of_few_images_is_not_rounded_to_none() -> None:
-    assert Drained(processed=1, seconds=20.24).as_json()["images_per_second"] == 0.049
-
-
 def test_every_second_turn_is_the_latest_days_and_no_day_is_left_out() -> None:
     days = [f"2026-01-{day:02}" for day in range(1, 31)]
     first = [in_turn(days, turn)[0] for turn in range(60)]
@@ -90,16 +86,6 @@ def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(
     assert drain(patient, "run-2").processed == 12 - done.processed
     hurried.close()
     patient.close()
-
-
-def test_what_an_earlier_try_of_a_run_held_when_it_died_is_begun_again_as_suspect(
-    client: Client, services: Services
-) -> None:
-    queued(client, photo())
-    queue = store.QUEUE
-    (held,) = services.claims.claim_these(queue, "run-1", [1])
-    assert drain(services, "run-1").processed == 1
-    assert [attempt.outcome for attempt in services.claims.history(queue, held.item_id)] == ["lost", "done"]
 
 
 def test_with_the_object_store_stopped_an_upload_is_503_and_nothing_is_half_accepted(

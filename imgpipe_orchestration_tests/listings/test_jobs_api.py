@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control, model
@@ -61,13 +60,6 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
     queued(client, photo())
     assert control.reason_to_wait(services, None) == "the last run began less than 1h30m ago"
     assert control.reason_to_wait(services, "abc") == "run abc is under way"
-
-
-def test_a_database_whose_clock_was_set_back_keeps_no_listing_waiting(client: Client, services: Services) -> None:
-    queued(client, photo())
-    with transaction(services.engine) as connection:
-        connection.execute(text("update job_definitions set last_started_at = now() + interval '5 seconds'"))
-    assert control.reason_to_wait(services, None) is None
 
 
 def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> None:

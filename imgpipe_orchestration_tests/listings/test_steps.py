@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
-import struct
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +12,7 @@ from PIL import ExifTags, Image, ImageFont
 from imgpipe_orchestration.errors import BadImage, SettingsError
 from imgpipe_orchestration.listings import steps
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels, png_chunk
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
 
 OPTIONS = steps.options_of(Settings())
 
@@ -45,12 +43,6 @@ def test_the_picture_is_the_one_that_was_sent() -> None:
     original = picture(1280, 960)
     file = steps.make(encoded(original, "JPEG", quality=95), OPTIONS)
     assert difference(pixels(file.data), np.asarray(original.resize((853, 640), Image.Resampling.LANCZOS))) < 4
-
-
-def test_the_library_that_resizes_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        steps.make(encoded(picture(1280, 960), "JPEG"), OPTIONS)
-    assert caplog.records == []
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -143,25 +135,6 @@ def test_a_gif_plays_as_browsers_play_it(claimed: int, shown: int) -> None:
         assert image.info["duration"] == shown
 
 
-def test_a_broken_text_behind_the_first_frame_costs_no_frame() -> None:
-    data = moving(3, "PNG")
-    at = data.index(b"IDAT") - 4
-    behind = at + 12 + int.from_bytes(data[at : at + 4])
-    broken = png_chunk(b"zTXt", b"note\0\7")
-    assert steps.make(data[:behind] + broken + data[behind:-12] + broken + data[-12:], OPTIONS).frames == 3
-
-
-def test_a_frame_that_lies_partly_outside_of_a_gif_is_cut_to_it() -> None:
-    data = moving(3, "GIF", size=(60, 40))
-    last = data.rindex(b"\x2c\0\0\0\0" + struct.pack("<HH", 60, 40))
-    file = steps.make(data[: last + 1] + struct.pack("<HH", 20, 10) + data[last + 5 :], OPTIONS)
-    assert (file.width, file.height, file.frames) == (60, 40, 3)
-    with opened(file.data) as image:
-        image.seek(2)
-        levels = np.asarray(image.convert("RGB"))[..., 0].astype(int)
-    assert (levels[5, 10], levels[30, 50]) == (pytest.approx(48, abs=4), pytest.approx(56, abs=4))
-
-
 def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:
     file = steps.make(moving(25, "GIF", size=(60, 40), duration=80, loop=2), replace(OPTIONS, max_frames=10))
     assert file.frames <= 10
@@ -173,22 +146,6 @@ def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:
             image.load()
             total += image.info["duration"]
     assert total == 25 * 80
-
-
-@pytest.mark.parametrize(("kind", "loop", "plays"), [("GIF", 65535, 65535), ("GIF", None, 1), ("PNG", 2**20, 65535)])
-def test_more_repeats_than_a_webp_can_count_are_as_many_as_it_can(kind: str, loop: int | None, plays: int) -> None:
-    options = {} if loop is None else {"loop": loop}
-    file = steps.make(moving(3, kind, size=(60, 40), duration=100, **options), OPTIONS)
-    with opened(file.data) as image:
-        assert image.info["loop"] == plays
-
-
-def test_a_frame_that_stands_longer_than_a_webp_can_say_stands_as_long_as_it_can() -> None:
-    file = steps.make(moving(3, "PNG", size=(60, 40), duration=65_000_000), OPTIONS)
-    with opened(file.data) as image:
-        assert image.n_frames == 3
-        image.load()
-        assert image.info["duration"] == 2**24 - 1
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -204,12 +161,6 @@ def test_the_picture_for_readers_without_animations_is_no_frame(frames: int) -> 
         assert np.asarray(image.convert("RGB")).mean(axis=(0, 1)) == pytest.approx(colours[1], abs=4)
 
 
-def test_of_a_tiff_with_pages_the_first_is_the_picture() -> None:
-    pages = [picture(200, 150), picture(90, 300)]
-    file = steps.make(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), OPTIONS)
-    assert (file.width, file.height, file.frames) == (200, 150, 1)
-
-
 def test_a_broken_frame_is_a_bad_image() -> None:
     whole = moving(6, "GIF", duration=100)
     with pytest.raises(BadImage):
@@ -217,11 +168,6 @@ def test_a_broken_frame_is_a_bad_image() -> None:
     third = whole.index(b",", whole.index(b"!\xf9", whole.index(b"!\xf9", whole.index(b"!\xf9") + 9) + 9)) + 9
     with pytest.raises(BadImage, match="a frame of the gif is damaged or cut short"):
         steps.make(whole[:third] + b"\xff" + whole[third + 1 :], OPTIONS)
-
-
-def test_the_same_original_always_makes_the_same_bytes() -> None:
-    original = encoded(picture(), "JPEG")
-    assert steps.make(original, OPTIONS).data == steps.make(original, OPTIONS).data
 
 
 def test_the_watermark_is_off_by_default_and_marks_the_lower_right_corner() -> None:

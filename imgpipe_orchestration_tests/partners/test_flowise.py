@@ -12,7 +12,6 @@ from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, Unreadable
 from imgpipe_orchestration.partners.flowise import Flowise, Prediction
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
@@ -124,17 +123,6 @@ def test_prose_comes_as_text_or_as_json_with_one_string(answer: Any) -> None:
     assert answered(answer, schema=str)[0].answer == "a portrait"
 
 
-@pytest.mark.parametrize("words", ["a portrait [1] by a window", 'a {"a": "b", "c": "d"} portrait', "a {}"])
-def test_prose_may_have_brackets_in_it(words: str) -> None:
-    assert answered({"text": words}, schema=str)[0].answer == words
-
-
-@pytest.mark.parametrize("answer", [{"text": "null"}, {"text": "{}"}, {"text": "[1]"}, {"json": ["a"]}, {"text": 5}])
-def test_json_without_a_text_is_no_prose(answer: Any) -> None:
-    with pytest.raises(UnreadableAnswer, match="twice"):
-        answered(answer, schema=str)
-
-
 def test_the_key_is_sent_when_there_is_one_and_only_then() -> None:
     with serving(lambda h, _: reply(h, b'{"json": [1]}')) as server:
         Flowise(server.url, "secret").predict("a/../b", "?", list[int])
@@ -143,17 +131,3 @@ def test_the_key_is_sent_when_there_is_one_and_only_then() -> None:
     assert with_key["authorization"] == "Bearer secret"
     assert "authorization" not in without
     assert path == "/api/v1/prediction/a%2F..%2Fb"
-
-
-def test_the_stand_in_writes_as_many_personas_as_asked_and_none_that_is_excluded(flowise: Flowise) -> None:
-    question = {"count": 30, "brief": "sailors", "language": "en", "style": "plain", "exclude": []}
-    first = flowise.predict("persona-data", question, list[Persona]).answer
-    names = {f"{p.firstname} {p.lastname}" for p in first}
-    assert len(names) == 30
-    more = flowise.predict("persona-data", {**question, "exclude": sorted(names)}, list[Persona]).answer
-    assert names.isdisjoint(f"{p.firstname} {p.lastname}" for p in more)
-
-
-def test_an_invalid_answer_of_the_stand_in_is_mended_by_asking_again(flowise: Flowise, standins: StandInAccess) -> None:
-    standins.fault("flowise", "invalid_answer")
-    assert flowise.predict("persona-data", {"count": 1}, list[Persona]).usage.units == 2

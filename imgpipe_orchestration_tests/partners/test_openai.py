@@ -6,9 +6,7 @@ import base64
 import gzip
 import io
 import json
-import textwrap
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +25,6 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -177,28 +174,6 @@ def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int,
     assert caught.value.partner_status == status
 
 
-@pytest.mark.parametrize(("status", "error"), [(400, PartnerRefused), (429, RateLimited), (500, PartnerUnavailable)])
-def test_an_error_in_another_shape_means_what_its_status_says(status: int, error: type[Exception]) -> None:
-    body = json.dumps({"error": {"code": ["x"], "type": {"a": 1}, "message": 5}}).encode()
-    with serving(lambda h, _: reply(h, body, status=status)) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(error):
-            client.generate_image("a portrait", model="m")
-        client.close()
-
-
-def test_the_code_of_an_error_is_not_taken_for_a_key() -> None:
-    body = json.dumps({"error": {"code": "invalid_api_key", "message": "Incorrect API key provided: sk-abc12345."}})
-    with serving(lambda h, _: reply(h, body.encode(), status=401)) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(PartnerRefused) as caught:
-            client.generate_image("a portrait", model="m")
-        client.close()
-    assert caught.value.detail is not None
-    assert redact(caught.value.detail).startswith("401 (invalid_api_key): Error code: 401 - ")
-    assert "sk-abc12345" not in redact(caught.value.detail)
-
-
 def test_pictures_are_not_kept_at_the_provider(photo: bytes) -> None:
     with serving(lambda h, _: reply(h, b"{}", Content_Type="application/json")) as server:
         client = OpenAIClient("store", base_url=server.url, policy=RetryPolicy(attempts=1))
@@ -223,10 +198,6 @@ def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> Non
         return sum(x * y for x, y in zip(a, b, strict=True))
 
     assert near(boat, ship) > near(boat, soup) + 0.2
-
-
-def test_dimensions_can_be_asked_for(openai: OpenAIClient) -> None:
-    assert len(openai.embed("x", model="text-embedding-3-small", dimensions=256).vector) == 256
 
 
 def test_an_image_is_drawn_in_the_size_asked_for(openai: OpenAIClient) -> None:
@@ -276,70 +247,6 @@ def test_what_a_picture_of_no_use_cost_is_known(data: object) -> None:
             client.generate_image("a portrait", model="m")
         client.close()
     assert raised.value.usage == Usage("m", input_tokens=10, output_tokens=1056)
-
-
-@pytest.mark.parametrize(
-    "answered",
-    [
-        lambda encoded: {"b64_json": "data:image/jpeg;base64," + encoded},
-        lambda encoded: {"b64_json": "\r\n".join(textwrap.wrap(encoded, 76)) + "\n"},
-        lambda encoded: {"url": "data:image/jpeg;base64," + encoded},
-    ],
-    ids=["data URL", "lines", "data URL as the address"],
-)
-def test_a_paid_picture_is_taken_however_its_base64_is_wrapped(
-    answered: Callable[[str], dict[str, str]], photo: bytes
-) -> None:
-    body = json.dumps({"data": [answered(base64.b64encode(photo).decode())]}).encode()
-    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        assert client.generate_image("a portrait", model="m").image == photo
-        client.close()
-
-
-@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "text/html", "image/png", ""])
-def test_a_paid_answer_is_read_whatever_type_it_is_said_to_be(kind: str, photo: bytes) -> None:
-    body = json.dumps({"data": [{"b64_json": base64.b64encode(photo).decode()}]}).encode()
-    with serving(lambda h, _: reply(h, body, **({"Content_Type": kind} if kind else {}))) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        assert client.generate_image("a portrait", model="m").image == photo
-        client.close()
-
-
-@pytest.mark.parametrize("organization", ["Bücher", "Bücher".encode().decode("latin-1"), "\x81"])
-def test_a_paid_answer_is_read_whatever_characters_its_headers_have(organization: str, photo: bytes) -> None:
-    body = json.dumps({"data": [{"b64_json": base64.b64encode(photo).decode()}]}).encode()
-    with serving(lambda h, _: reply(h, body, OpenAI_Organization=organization)) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        assert client.generate_image("a portrait", model="m").image == photo
-        client.close()
-
-
-def test_a_refusal_is_one_whatever_characters_its_headers_have() -> None:
-    with serving(lambda h, _: reply(h, b"{}", 429, OpenAI_Organization="Bücher", Retry_After="90")) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(RateLimited) as caught:
-            client.generate_image("a portrait", model="m")
-        assert caught.value.retry_after == 90
-        client.close()
-
-
-@pytest.mark.parametrize("kind", ["text/html", "application/json"])
-def test_a_web_page_is_no_answer_whatever_type_it_is_said_to_be(kind: str) -> None:
-    with serving(lambda h, _: reply(h, b"<!doctype html><title>Sign in</title>", Content_Type=kind)) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(UnreadableAnswer, match="OpenAI answered a web page instead of JSON"):
-            client.generate_image("a portrait", model="m")
-        client.close()
-
-
-@pytest.mark.parametrize("named", ["m" * 5000, "m\0", "m\n", "", 5, ["m"], None])
-def test_a_model_whose_name_is_none_is_called_what_was_asked_for(named: object, photo: bytes) -> None:
-    body = {"model": named, "data": [{"b64_json": base64.b64encode(photo).decode()}]}
-    with serving(lambda h, _: reply(h, json.dumps(body).encode(), Content_Type="application/json")) as server:
-        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
-        assert client.generate_image("a portrait", model="asked-for").usage.model == "asked-for"
-        client.close()
 
 
 def test_models_tell_when_they_end(openai: OpenAIClient) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 
 from imgpipe_orchestration.errors import HeldBack
 from imgpipe_orchestration.partners.openai import OpenAIClient
-from imgpipe_orchestration.partners.rate_limit import RateGate, asked_wait, gate, parse_duration
+from imgpipe_orchestration.partners.rate_limit import RateGate, gate, parse_duration
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, parse_retry_after
 from imgpipe_orchestration_tests.conftest import StandInAccess
 
@@ -38,12 +36,6 @@ def test_durations_of_the_reset_headers(text: str | None, seconds: float | None)
     assert parse_duration(text) == (seconds if seconds is None else pytest.approx(seconds))
 
 
-def test_a_duration_as_long_as_a_header_takes_no_time() -> None:
-    started = time.monotonic()
-    assert parse_duration("1" * 20_000) is None
-    assert time.monotonic() - started < 2
-
-
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert parse_retry_after({"retry-after": "2.5"}) == 2.5
     assert parse_retry_after({"retry-after": "-1"}) == 0
@@ -51,19 +43,6 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert parse_retry_after({"retry-after": "86400"}) == 86400
     assert parse_retry_after({"retry-after": "whenever"}) is None
     assert parse_retry_after({}) is None
-
-
-@pytest.mark.parametrize("days", [-1, 0, 1])
-def test_a_date_to_retry_after_is_by_the_clock_of_whoever_asks(days: int) -> None:
-    theirs = datetime.now(UTC) + timedelta(days=days)
-    until = format_datetime(theirs + timedelta(seconds=30), usegmt=True)
-    asked = {"retry-after": until, "date": format_datetime(theirs, usegmt=True)}
-    assert parse_retry_after(asked) == 30
-
-
-def test_a_date_to_retry_after_is_by_our_clock_where_the_answer_has_none() -> None:
-    until = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
-    assert parse_retry_after({"retry-after": until, "date": "today"}) == pytest.approx(600, abs=30)
 
 
 ENDLESS_YEAR = f"Thu, 01 Jan {10**20} 00:00:00 GMT"
@@ -74,11 +53,6 @@ ENDLESS_YEAR = f"Thu, 01 Jan {10**20} 00:00:00 GMT"
 )
 def test_a_retry_after_that_nobody_means_is_ignored(text: str) -> None:
     assert parse_retry_after({"retry-after": text}) is None
-
-
-def test_an_answer_whose_own_date_makes_no_sense_is_read_by_our_clock() -> None:
-    until = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
-    assert parse_retry_after({"retry-after": until, "date": ENDLESS_YEAR}) == pytest.approx(600, abs=30)
 
 
 def test_the_gate_is_open_until_it_has_learnt_otherwise() -> None:
@@ -116,23 +90,6 @@ def test_a_wait_beyond_the_deadline_is_refused_at_once(status: int) -> None:
         busy.enter(Deadline(1), partner="X")
     assert time.monotonic() - began < 10
     assert caught.value.retry_after == pytest.approx(60, abs=1)
-
-
-def test_a_wait_in_milliseconds_is_understood() -> None:
-    assert asked_wait({"retry-after-ms": "250", "retry-after": "1"}) == 0.25
-    assert asked_wait({"retry-after-ms": "soon", "retry-after": "1"}) == 1
-    assert asked_wait({}) is None
-
-
-def test_unreadable_headers_are_ignored() -> None:
-    calm = RateGate()
-    calm.learn(200, {"x-ratelimit-remaining-requests": "none", "x-ratelimit-reset-requests": "never"})
-    calm.learn(200, {"x-ratelimit-remaining-requests": "\xb2", "x-ratelimit-reset-requests": "1s"})
-    calm.learn(200, {"x-ratelimit-remaining-requests": "9" * 5000, "x-ratelimit-reset-requests": "1s"})
-    calm.learn(200, {"x-ratelimit-remaining-requests": "-1", "x-ratelimit-reset-requests": "1h"})
-    calm.learn(429, {"retry-after": "later"})
-    calm.learn(503, {"retry-after": "Thu, 01 Jan 2126 00:00:00 GMT"})
-    calm.enter(Deadline(1), partner="X")
 
 
 def test_one_key_and_model_share_a_gate_in_this_process() -> None:

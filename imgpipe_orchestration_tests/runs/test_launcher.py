@@ -25,7 +25,7 @@ from imgpipe_orchestration.runs.launcher import _WARM, PROCESS_TAG, ForkedRunLau
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.runs import jobs
-from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of, told
+from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of
 
 pytestmark = pytest.mark.xdist_group("launcher")  # what forks their runs takes seconds of imports to start
 
@@ -72,15 +72,6 @@ def test_a_run_sends_its_spans_before_its_process_ends(instance: dg.DagsterInsta
         run_id = launch(instance, jobs.traced, **{jobs.COLLECTOR_TAG: collector.url})
         becomes(instance, run_id, SUCCESS)
         wait_for(lambda: any(b"left by a run" in body for _, _, body in collector.requests), "the span", 30)
-
-
-def test_a_run_with_image_workers_leaves_no_folder_behind(instance: dg.DagsterInstance) -> None:
-    """Python and Dagster make theirs in TMPDIR: after a month of runs there would be a hundred thousand."""
-    run_id = launch(instance, jobs.imaging)
-    becomes(instance, run_id, SUCCESS)
-    for name in ("folder", "left"):
-        (folder,) = told(instance, run_id, name)
-        wait_for(lambda folder=folder: not Path(folder).exists(), "the folder to go with its process", 30)
 
 
 def test_the_process_that_forks_has_one_thread(instance: dg.DagsterInstance) -> None:

@@ -25,7 +25,7 @@ from imgpipe_orchestration.logs import JsonFormatter, logger
 from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import work_through
 
 QUEUE = Queue("listings", max_attempts=2)
 
@@ -50,10 +50,6 @@ def test_every_item_is_done_and_accounted_for(claims: Claims) -> None:
     assert sorted(c.item_id for c in outcome.done) == list(range(1, 21))
     assert (outcome.retried, outcome.failed, outcome.lost, outcome.left) == ({}, {}, [], [])
     assert claims.counts()["listings"].done == 20
-
-
-def test_an_empty_batch_is_no_work(claims: Claims) -> None:
-    assert work_through(claims, QUEUE, [], finishing(claims), threads=4).done == []
 
 
 def test_items_are_begun_in_turn_and_as_many_at_once_as_there_are_threads(claims: Claims) -> None:
@@ -224,21 +220,6 @@ def test_an_interrupted_run_waits_for_what_it_has_begun(claims: Claims) -> None:
     with pytest.raises(KeyboardInterrupt):
         work_through(claims, QUEUE, taken(claims, 3), step, threads=1)
     assert ended.is_set()
-
-
-def test_batches_add_up() -> None:
-    claim = Claim("q", 1, "o", 1, 0, 0, "", "")
-    total = Outcome()
-    total.add(Outcome(done=[claim], retried={2: "x"}, seconds=1.0))
-    total.add(Outcome(failed={3: "y"}, lost=[4], left=[claim], seconds=0.5))
-    assert (len(total.done), total.retried, total.failed, total.lost, len(total.left), total.seconds) == (
-        1,
-        {2: "x"},
-        {3: "y"},
-        [4],
-        1,
-        1.5,
-    )
 
 
 def test_what_a_step_logs_says_whose_it_is(claims: Claims) -> None:

@@ -17,8 +17,6 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.cli.vision_reports import command
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import executions
-from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionTrigger
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.recovery.test_clock import FAKETIME
@@ -75,18 +73,6 @@ def test_the_log_file_has_each_step_and_the_summary_and_the_terminal_only_what_w
     assert re.search(r" - INFO - Execution \d+: partial .*total=2 successful=1 failed=1", lines)
     assert "The analysis names no image." in shown and "The analysis names no image." in lines
     assert " - INFO - " not in shown
-
-
-@pytest.mark.parametrize(("fault", "status"), [("unauthorized", 401), ("server_error", 500)])
-def test_the_log_file_sums_up_an_execution_whose_list_could_not_be_had(
-    desk: Desk, config: Path, tmp_path: Path, fault: str, status: int
-) -> None:
-    desk.standins.fault("vision_analysis", fault, count=None)
-    lines, _ = logged(config, tmp_path)
-    (summary,) = re.findall(r" - INFO - Execution \d+: failed .*", lines)
-    assert "total=0 successful=0 failed=0" in summary
-    assert f"(HTTP {status})" in summary
-    assert re.search(rf" - WARNING - API returned .*\(HTTP {status}\)", lines), "what operators look for"
 
 
 def logged(config: Path, folder: Path) -> tuple[str, str]:
@@ -208,20 +194,6 @@ def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
     assert ran.exit_code == 0, ran.output
     assert executions_of(desk) == [("failed", "The command ended before it had the list."), ("success", None)]
     assert len(desk.reports) == 1
-
-
-def test_an_execution_that_was_never_begun_is_ended_when_its_command_cannot_be_alive(desk: Desk, config: Path) -> None:
-    services = desk.services
-    connection = ApiAccess(desk.standins.analyses_url, desk.standins.analyses_url, KEY, desk.backend.url, ORGANIZATION)
-    with transaction(services.engine) as rows:
-        own = executions.sealed(connection, services.vault)
-        executions.start(rows, services.claims, ExecutionTrigger.COMMAND, connection=own, tenant=ORGANIZATION)
-    assert invoke(config).exit_code == 0
-    assert [state for state, _ in executions_of(desk)] == ["running", "success"], "it may be about to begin"
-    with transaction(services.engine) as rows:
-        rows.execute(text("update vision_executions set started_at = now() - interval '1 hour'"))
-    assert invoke(config).exit_code == 0
-    assert [state for state, _ in executions_of(desk)] == ["failed", "success", "success"]
 
 
 @pytest.mark.slow

@@ -102,18 +102,6 @@ def test_it_is_whole_without_javascript_and_asks_nobody(
         reader.picture(name)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_words_longer_than_a_line_stay_within_the_page_and_their_cards(site: str, browser: Browser, width: int) -> None:
-    with visitor(browser, site, viewport={"width": width, "height": 800}) as reader:
-        reader.allowed = ["favicon"]
-        page = reader.go("/word")
-        wide = page.evaluate(
-            "() => [...document.querySelectorAll('body *')].filter(e => e.scrollWidth > e.clientWidth + 1"
-            " && getComputedStyle(e).display !== 'inline').map(e => e.outerHTML.slice(0, 60))"
-        )
-        assert wide == []
-
-
 def test_a_reader_with_any_need_can_use_it(site: str, browser: Browser) -> None:
     for scheme in ("light", "dark"):
         with visitor(browser, site, color_scheme=scheme) as reader:

@@ -56,15 +56,6 @@ def test_the_documents_requests_are_answered_as_the_documents_say(desk: Desk) ->
     assert desk.api.get(job).status_code == 404
 
 
-@pytest.mark.parametrize("unknown", ["1d2e7a52-6d8c-4c39-a6b5-6f8a4a8f0a51", "17", "my-job", "%00"])
-def test_an_unknown_job_is_not_found_whatever_its_id_looks_like(desk: Desk, unknown: str) -> None:
-    job = f"/cron-jobs/{unknown}"
-    answers = [desk.api.get(job), desk.api.get(f"{job}/executions"), desk.api.delete(job)]
-    answers += [desk.api.patch(job, json={"name": "x"})]
-    answers += [desk.api.post(f"{job}/{verb}") for verb in ("activate", "deactivate", "run")]
-    assert {answer.status_code for answer in answers} == {404}
-
-
 def test_a_run_is_started_once_under_a_key(desk: Desk) -> None:
     one, other = desk.job(), desk.job()
 
@@ -91,21 +82,6 @@ def test_a_change_keeps_what_it_does_not_name(desk: Desk) -> None:
     assert (changed["schedule"], changed["timezone"], changed["name"]) == (
         "*/30 * * * *", "Europe/Berlin", "Test Vision Analysis Job",
     )  # fmt: skip
-
-
-def test_a_null_changes_nothing(desk: Desk) -> None:
-    job = desk.job(schedule="0 2 * * *", timezone="Europe/Berlin")
-
-    def row() -> dict[str, Any]:
-        with transaction(desk.services.engine) as rows:
-            found = rows.execute(text("select * from cron_jobs")).one()
-        return {name: value for name, value in found._mapping.items() if name != "updated_at"}
-
-    before = row()
-    for nulls in [dict.fromkeys([*DOCUMENTED, "timezone"]), *({name: None} for name in DOCUMENTED), {}]:
-        answer = desk.api.patch(f"/cron-jobs/{job}", json=nulls)
-        assert answer.status_code == 200, answer.text
-        assert row() == before
 
 
 def test_a_request_that_makes_no_sense_names_its_field(desk: Desk) -> None:
@@ -231,17 +207,6 @@ def test_a_tick_is_the_databases_and_not_that_of_a_machine_whose_clock_is_late(
     assert executions.start_due(desk.services.engine, desk.services.claims) == 1
     with transaction(desk.services.engine) as rows:
         assert not cron_jobs.any_due(rows), "the next one is yet to come"
-
-
-def test_the_last_run_of_a_job_is_the_one_that_somebody_asked_for_as_well(desk: Desk) -> None:
-    job = desk.job()
-    assert desk.api.get(f"/cron-jobs/{job}").json()["last_run_at"] is None
-    desk.ask(job)
-    asked = desk.api.get(f"/cron-jobs/{job}").json()["last_run_at"]
-    with transaction(desk.services.engine) as rows:
-        rows.execute(text("update cron_jobs set next_run_at = now() - interval '1 second'"))
-    executions.start_due(desk.services.engine, desk.services.claims)
-    assert desk.api.get(f"/cron-jobs/{job}").json()["last_run_at"] > asked
 
 
 def test_executions_are_those_of_the_job_newest_first(desk: Desk) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -12,22 +11,18 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration import logs, resources
-from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.sensors import PRIORITY
-from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, batches, crew, executions, garbage, retention, sensors
+from imgpipe_orchestration.vision_reports import analyses, batches, crew, executions, retention, sensors
 from imgpipe_orchestration.vision_reports.assets import REPORTS
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
-from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.locks import waiters
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
@@ -155,32 +150,6 @@ def test_a_backfill_has_the_items_of_a_day_before_its_analyses_as_a_requeue_does
         assert len(other.result()) == 1
 
 
-def test_so_has_who_lists_an_analysis_anew(desk: Desk) -> None:
-    desk.seed(images=1)
-    assert desk.execute()["successful"] == 1
-    engine, claims, vault = desk.services.engine, desk.services.claims, desk.services.vault
-    with transaction(engine) as rows:
-        rows.execute(text("update vision_analyses set status = 'failed'"))
-        known = rows.execute(text("select * from vision_analyses")).one()
-    found = analyses.Listed(known.vision_analysis_id.upper(), known.run_code, "", known.created_day, ())
-
-    def listing() -> int:
-        with transaction(engine) as rows:
-            whose = known.execution_id, known.source, known.organization_id
-            return analyses.register(rows, claims, *whose, [found, found], vault)
-
-    with ThreadPoolExecutor(1) as pool:
-        with transaction(engine) as requeue:
-            requeue.execute(
-                text("select 1 from work_items where queue = :queue for update"), {"queue": analyses.QUEUE.name}
-            )
-            other = pool.submit(listing)
-            wait_for(lambda: waiters(engine) == 1, "the listing to wait for the item")
-            requeue.execute(text("select 1 from vision_analyses for update nowait"))
-            requeue.execute(text("delete from vision_outcomes"))  # as of another execution
-        assert other.result() == 1
-
-
 def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organization(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job()
@@ -206,32 +175,6 @@ def test_an_execution_keeps_its_images_when_a_later_one_finds_fewer(desk: Desk) 
     assert (again["trigger"], again["status"], first["status"]) == ("backfill", "failed", "success")
     assert [one["analyses"][0]["images_usable"] for one in (again, first)] == [0, 2]
     assert [one["analyses"][0]["images_total"] for one in (again, first)] == [2, 2]
-
-
-def test_the_list_of_jobs_dates_the_execution_that_it_tells_of(desk: Desk) -> None:
-    desk.seed(images=1)
-    job = desk.job()
-    desk.execute(job)
-    today = datetime.now(UTC).date().isoformat()
-    assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
-    with transaction(desk.services.engine) as rows:
-        rows.execute(text("update cron_jobs set last_run_at = now() - interval '3 days'"))
-    app = create_app(desk.settings)
-    with Client(app) as operator:
-        page = operator.get("/vision-reports").text
-    assert re.search(r"last run (just now|an? \w+ ago) ", page)
-
-
-def test_the_log_sums_up_each_execution_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    for _ in range(2):
-        desk.seed(images=1)
-    desk.seed(images=0)
-    execution = desk.execute()
-    lines = [logs.TextFormatter().format(record) for record in caplog.records]
-    (line,) = (line for line in lines if " - Execution " in line)
-    assert re.search(r"INFO - Execution \d+: partial .*total=3 successful=2 failed=1$", line)
-    assert (execution["status"], execution["total"]) == ("partial", 3)
 
 
 def test_a_failed_analysis_is_tried_again_by_the_next_execution(desk: Desk) -> None:
@@ -368,19 +311,6 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
     assert retention.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
-
-
-def test_history_goes_though_the_object_store_is_away_and_its_objects_are_garbage_then(desk: Desk) -> None:
-    desk.seed(images=1)
-    with desk.serving() as gateway:
-        assert desk.execute(backend_api_url=gateway)["status"] == "success"
-    _grow_old(desk)
-    without_store = Services(desk.settings.model_copy(update={"s3_endpoint": AWAY}))
-    assert retention.tidy(without_store, 30) == 3  # an upload's object, a batch, an upload's row
-    without_store.close()
-    assert len(list(desk.services.vision_bucket.list())) == 2
-    collect(garbage.holding(desk.services), before=datetime.now(UTC) + timedelta(hours=1), act=True)
-    assert list(desk.services.vision_bucket.list()) == []
 
 
 def test_a_day_of_which_nothing_was_delivered_is_observed_and_not_materialized(desk: Desk) -> None:

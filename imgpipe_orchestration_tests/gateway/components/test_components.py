@@ -129,70 +129,6 @@ def test_no_variant_is_shown_larger_than_its_pixels(gateway: Gateway, visit: Vis
         assert sizes[2][:2] == [200, 150]
 
 
-def test_an_element_asks_once_however_many_attributes_it_has(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    body = '<smart-image media-id="1" size="grid" fit="cover" background-option="original" alt="A bowl"></smart-image>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        asked: list[str] = []
-        guest.page.on("request", lambda request: request.url.endswith("/info") and asked.append(request.url))
-        shown(guest.go("/"))
-        assert asked == [f"{gateway.url}/api/images/1/info"]
-
-
-def test_nothing_comes_of_what_another_picture_has_replaced(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(1, profile_image=picture(), header_image=picture(seed=2))
-    gateway.run_due()
-    body = '<smart-image media-id="1" size="grid" alt="A bowl"></smart-image>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        guest.allowed = ["ERR_FAILED"]
-        page, held = guest.page, list[Route]()
-        page.route("**/serve/1?*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
-        with page.expect_request("**/serve/1?*"):
-            image = guest.go("/").locator("smart-image")
-        fails = "img => { window.failed = new Promise((tell) => img.addEventListener('error', tell)); }"
-        image.locator("img").evaluate(fails)
-        image.evaluate("image => image.setAttribute('media-id', 2)")
-        assert "/serve/2?" in shown(page)
-        held.pop().abort()
-        page.evaluate("window.failed")
-        assert image.locator(".words").text_content() == ""
-
-        page.route("**/serve/2?*", lambda route: route.abort())
-        image.evaluate("image => image.setAttribute('size', 'small')")
-        expect(image.get_by_text("This image cannot be reached at the moment.")).to_be_visible()
-        page.unroute("**/serve/2?*")
-        image.evaluate("image => image.setAttribute('alt', 'Another bowl')")
-        shown(page)
-        once = image.locator("img").element_handle()
-        page.wait_for_timeout(1200)
-        assert once.evaluate("img => img.isConnected"), "it was drawn again"
-
-
-def test_paper_shows_pictures_that_were_never_in_sight(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    body = '<p style="height: 4000px">far</p><smart-image media-id="1" size="grid" alt="A bowl"></smart-image>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        page = guest.go("/")
-        image = page.locator("smart-image img")
-        expect(image).to_be_attached()
-        assert not image.evaluate("img => img.complete")
-        page.pdf()
-        assert image.evaluate("img => img.complete && img.naturalWidth > 0")
-
-
-def test_a_colour_that_is_hardly_there_has_a_share_nonetheless(gateway: Gateway, visit: Visit) -> None:
-    colours = [{"hex": "#ffffff", "share": 0.914}, {"hex": "#593b2f", "share": 0.0041}]
-    answer = {"analysis": {"dominant_colors": colours}, "complete": True}
-    body = '<ai-analysis-display open media-id="1"></ai-analysis-display>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        allow = {"Access-Control-Allow-Origin": "*"}
-        guest.page.route("**/analysis", lambda route: route.fulfill(json=answer, headers=allow))
-        page = guest.go("/")
-        expect(page.get_by_role("listitem")).to_have_text(["#ffffff 91 %", "#593b2f < 1 %"])
-
-
 def test_trying_again_keeps_the_keyboard_where_it_is_and_what_is_partial_is_asked_for_anew(
     gateway: Gateway, visit: Visit
 ) -> None:
@@ -234,37 +170,6 @@ def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Vis
         page = guest.go("/")
         expect(page.locator("ai-analysis-display details")).to_have_count(2)
         expect(page.locator("ai-analysis-display details[open]")).to_have_count(1)
-
-
-def test_an_open_analysis_is_asked_for_once_however_many_attributes_it_has(gateway: Gateway, visit: Visit) -> None:
-    body = f'<ai-analysis-display open media-id="1" base="{gateway.url}" show-mood="true"></ai-analysis-display>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        guest.allowed = ["404"]
-        asked: list[str] = []
-        guest.page.on("request", lambda request: request.url.endswith("/analysis") and asked.append(request.url))
-        expect(guest.go("/").get_by_text("This image has not been analysed yet.")).to_be_visible()
-        assert asked == [f"{gateway.url}/api/images/1/analysis"]
-
-
-def test_an_analysis_that_is_moved_while_it_loads_is_asked_for_again(gateway: Gateway, visit: Visit) -> None:
-    """As React does when it sorts a list."""
-    body = f'<ai-analysis-display open media-id="1" base="{gateway.url}"></ai-analysis-display>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        guest.allowed = ["404", "ERR_ABORTED"]
-        held: list[Route] = []
-
-        def hold(route: Route) -> None:
-            held.append(route)
-
-        guest.page.route("**/analysis", hold)
-        page = guest.go("/")
-        page.wait_for_function(
-            "document.querySelector('ai-analysis-display').shadowRoot.textContent.includes('Loading')"
-        )
-        page.evaluate("document.querySelector('main').append(document.querySelector('ai-analysis-display'))")
-        wait_for(lambda: page.wait_for_timeout(50) or len(held) == 2, "the second question")
-        held[1].continue_()
-        expect(page.get_by_text("This image has not been analysed yet.")).to_be_visible()
 
 
 def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, visit: Visit) -> None:

@@ -64,24 +64,6 @@ def test_a_toggle_that_is_neither_is_shown_as_such_and_can_be_switched(
     assert [document["auto_mark_cleaned"] for document in configs.of("acme")] == [True]
 
 
-@pytest.mark.parametrize("customer", ["a\nb", "x" * 2000], ids=["line break", "long"])
-def test_a_customer_with_an_odd_id_is_shown_beside_the_others_and_switched(
-    guest: Visitor, gateway: Gateway, customer: str
-) -> None:
-    seed(gateway.services, customer, 2)
-    page = guest.go("/processing")
-    expect(page.get_by_role("table").first.get_by_role("switch")).to_be_in_viewport()
-    page.get_by_role("table").first.get_by_role("link").click()
-    page.get_by_role("switch").first.click()
-    expect(page.get_by_role("status")).to_contain_text("marking is off")
-    assert ImageConfigs(gateway.services.documents).opted_out() == [customer]
-    expect(page.get_by_role("button", name="Run now")).to_have_count(0)
-    page.get_by_role("switch").first.click()
-    expect(page.get_by_role("status")).to_contain_text("marking is on")
-    page.get_by_role("button", name="Run now").first.click()
-    expect(page.get_by_role("status")).to_contain_text("starts within seconds")
-
-
 def test_a_run_is_refused_for_a_customer_who_was_switched_off_meanwhile(guest: Visitor, gateway: Gateway) -> None:
     seed(gateway.services, "acme", 1)
     page = guest.go("/processing?customer=acme")
@@ -89,21 +71,6 @@ def test_a_run_is_refused_for_a_customer_who_was_switched_off_meanwhile(guest: V
     page.get_by_role("button", name="Run now").first.click()
     expect(page.get_by_role("alert")).to_contain_text("off for this customer")
     expect(page.get_by_role("button", name="Run now")).to_have_count(0)
-
-
-def test_an_id_that_nobody_has_is_said_to_be_unknown_and_is_no_customer_after_a_run(
-    guest: Visitor, gateway: Gateway
-) -> None:
-    seed(gateway.services, "acme", 1)
-    page = guest.go("/processing?customer=acne")
-    expect(page.get_by_text("neither a news document nor a setting of this customer")).to_be_visible()
-    guest.go("/processing?customer=acme")
-    expect(page.get_by_text("Automatic marking is on: the default")).to_be_visible()
-    todo = plan(gateway.services, scheduled=False, customers=["acne"])
-    list(carry_out(gateway.services, todo, "run-1", batch_size=None))
-    guest.go("/processing")
-    expect(page.get_by_text("there is no document of this customer")).to_be_visible()
-    expect(page.get_by_role("switch")).to_have_text(["on"])
 
 
 def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:

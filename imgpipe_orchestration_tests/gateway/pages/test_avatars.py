@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import work
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.listings.conftest import database_away
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.media.conftest import Gateway
 
 MakeGateway = Callable[..., Gateway]
 
@@ -114,56 +110,3 @@ def test_what_happened_is_told_once_and_in_our_own_words_only(guest: Visitor) ->
     expect(page.get_by_role("heading", name="Ask for people")).to_be_visible()
     expect(page.get_by_text("555")).to_have_count(0)
     expect(page.get_by_text("expired")).to_have_count(0)
-
-
-def test_a_request_that_brought_nobody_is_shown_as_failed(make_gateway: MakeGateway, visit: Visit) -> None:
-    def nobody(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, b'{"json": [{}]}', Content_Type="application/json")
-
-    with serving(nobody) as flowise:
-        gateway = make_gateway(flowise_base_url=flowise.url)
-        with visit(gateway.url) as guest:
-            page = guest.go("/avatars")
-            page.get_by_role("button", name="Ask").click()
-            expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
-            work.run_data(gateway.services, "run-1")
-            for path in (page.url.removeprefix(gateway.url), "/avatars"):
-                guest.go(path)
-                expect(page.locator(".tag", has_text="failed").first).to_have_class("tag bad")
-                expect(page.locator("progress"), "nothing is on its way").not_to_be_attached()
-
-
-def test_a_form_that_was_stopped_on_its_way_can_be_sent_again(guest: Visitor, gateway: Gateway) -> None:
-    page = guest.go("/avatars")
-    browser = page.context.new_cdp_session(page)
-    ask = page.get_by_role("button", name="Ask")
-    with transaction(gateway.services.engine) as connection:
-        connection.execute(text("lock table generation_tasks"))  # so that no answer comes
-        with page.expect_request("**/avatars"):
-            ask.click(no_wait_after=True)
-        browser.send("Page.stopLoading")
-        with page.expect_request("**/avatars"):
-            ask.click(no_wait_after=True)
-    expect(page.get_by_role("status")).to_contain_text("Asked for")
-
-
-def test_long_words_stay_on_the_page_and_a_request_that_was_stopped_says_so(gateway: Gateway, visit: Visit) -> None:
-    brief = "b" * 4000
-    with visit(gateway.url, viewport={"width": 360, "height": 760}) as guest:
-        page = guest.go("/avatars")
-        page.get_by_label("Who they are").fill(brief)
-        page.get_by_label("Style of the pictures").fill("s" * 500)
-        page.get_by_role("button", name="Ask").click()
-        expect(page.get_by_text(brief)).to_be_visible()
-        assert len(page.get_by_role("heading", level=1).inner_text()) < 200
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.on("dialog", lambda dialog: dialog.accept())
-        page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_role("heading", name="Nobody was invented")).to_be_visible()
-        expect(guest.go("/avatars").get_by_text(brief)).not_to_be_attached()
-        gateway.upload(1, profile_image=picture()[:3000])
-        gateway.run_due()
-        gateway.rows("update media_files set original_name = repeat('n', 250) returning id")
-        for path in ("/avatars", "/media/1", "/failures", "/failures/media/1", "/"):
-            guest.go(path)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import requests
 from playwright.sync_api import expect
 
-from imgpipe_orchestration.errors import BadImage, RateLimited
+from imgpipe_orchestration.errors import RateLimited
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.storage.claims import Item
@@ -55,23 +53,6 @@ def test_what_is_requeued_elsewhere_goes_from_the_page_and_so_does_what_was_said
     expect(page.get_by_role("status")).to_have_count(0)
 
 
-def test_who_looks_at_one_queue_stays_there_also_with_a_page_from_before_a_restart(
-    guest: Visitor, gateway: Gateway
-) -> None:
-    failed_media(gateway.services, 3)
-    fail(gateway.services, QUEUE, [11], "The image is truncated.")
-    page = guest.go("/failures?queue=media")
-    page.evaluate("document.querySelectorAll('[name=form_token]').forEach(one => one.value = 'of another process')")
-    page.get_by_role("button", name="Requeue media 2").click()
-    expect(page.get_by_role("alert")).to_contain_text("nothing was done")
-    page.get_by_role("button", name="Requeue media 2").click()
-    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
-    page.get_by_role("button", name="Ignore media 1").click()
-    expect(page.get_by_role("status")).to_contain_text("1 item is left as it is")
-    expect(page.locator(".letter")).to_have_count(1)
-    assert failed(gateway) == {"media": 1, "listings": 1}
-
-
 def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> None:
     claims = gateway.services.claims
     with transaction(gateway.services.engine) as connection:
@@ -99,22 +80,6 @@ def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gatewa
     link = page.get_by_role("link", name="0f5a7c52").get_attribute("href")
     assert link == f"{gateway.settings.dagster_url}/runs/0f5a7c52-run"
     assert guest.axe() == []
-
-
-def test_an_item_is_offered_for_another_try_only_where_it_has_failed(guest: Visitor, gateway: Gateway) -> None:
-    fail(gateway.services, MEDIA, [1], BadImage("the jpeg is cut short"))
-    page = guest.go("/failures/media/1")
-    expect(page.locator(".notice.bad")).to_contain_text("The jpeg is cut short. The file itself is broken")
-    expect(page.get_by_role("button", name="Requeue")).to_have_class("button second")
-    page.get_by_role("button", name="Ignore").click()
-    expect(page.get_by_role("status")).to_contain_text("1 item is left as it is")
-    assert failed(gateway) == {}
-    guest.go("/failures/media/1")
-    expect(page.get_by_role("heading", name="Media 1 ignored")).to_be_visible()
-    expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
-    page.get_by_role("button", name="Stop ignoring").click()
-    expect(page.get_by_role("status")).to_contain_text("1 item counts as failed again")
-    expect(page.get_by_role("heading", name="Media 1 failed")).to_be_visible()
 
 
 def test_what_is_ignored_has_a_list_from_which_it_is_taken_back(guest: Visitor, gateway: Gateway) -> None:
@@ -155,25 +120,6 @@ def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gat
         assert guest.axe() == []
 
 
-def test_a_stale_form_leads_back_to_its_page_whatever_that_was_asked(gateway: Gateway) -> None:
-    page = f"{gateway.url}/failures?queue=media&path=x&notice=old"
-    headers = {"Referer": page, "Accept": "text/html"}
-    sent = {"data": {"form_token": "guessed"}, "headers": headers, "allow_redirects": False, "timeout": 10}
-    answer = requests.post(f"{gateway.url}/failures/requeue", **sent)
-    assert answer.status_code == 303
-    assert answer.headers["location"].startswith("/failures?queue=media&path=x&trouble=The+page+was+out+of+date")
-
-
-@pytest.mark.parametrize("form", ["end_pauses", "requeue"])
-def test_a_form_of_a_browser_that_names_no_page_leads_to_the_failures(gateway: Gateway, form: str) -> None:
-    failed_media(gateway.services, 1)
-    page = gateway.get("/failures", Accept="text/html").text
-    token, *_ = re.findall('name="form_token" value="([0-9a-f]+)"', page)
-    sent = {"data": {"form_token": token}, "allow_redirects": False, "timeout": 10}
-    answer = gateway.session.post(f"{gateway.url}/failures/{form}", **sent)
-    assert answer.headers["location"].startswith("/failures?")
-
-
 def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
     failed_media(gateway.services, 1)
     for headers, data in (
@@ -202,11 +148,3 @@ def test_nothing_failed_says_so(guest: Visitor) -> None:
     page = guest.go("/failures")
     expect(page.get_by_role("heading", name="Nothing here has failed")).to_be_visible()
     assert guest.axe() == []
-
-
-def test_an_unknown_queue_is_a_page_that_says_what_there_is(guest: Visitor) -> None:
-    guest.allowed = ["404"]
-    page = guest.go("/failures?queue=nonsense")
-    expect(page.get_by_text("There is no pipeline or queue")).to_be_visible()
-    assert guest.axe() == []
-    expect(guest.go("/failures/media/77").get_by_text("There is no item 77 in media.")).to_be_visible()

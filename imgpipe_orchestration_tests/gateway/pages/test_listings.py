@@ -9,7 +9,6 @@ from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.listings.drain import drain
-from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -43,27 +42,6 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     expect(page.get_by_text("working every 10 s")).to_be_visible()
 
 
-def test_a_listing_whose_title_is_blank_goes_by_its_file_name(guest: Visitor, tmp_path: Path) -> None:
-    (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))
-    page = guest.go("/listings")
-    page.get_by_label("Title of the listing").fill("   ")
-    page.get_by_label("Images", exact=True).set_input_files(tmp_path / "coffee.jpg")
-    page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("link", name="coffee.jpg")).to_be_visible()
-    assert guest.axe() == []
-
-
-def test_the_form_takes_a_title_as_long_as_the_api_does(guest: Visitor, tmp_path: Path) -> None:
-    (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))
-    page = guest.go("/listings")
-    title = page.get_by_label("Title of the listing")
-    expect(title).to_have_attribute("maxlength", str(MOST_TITLE))
-    title.fill("b" * MOST_TITLE)
-    page.get_by_label("Images", exact=True).set_input_files(tmp_path / "coffee.jpg")
-    page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("status")).to_contain_text("queued for processing")
-
-
 def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gateway_that_is_away(
     guest: Visitor, gateway: Gateway
 ) -> None:
@@ -92,37 +70,6 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     page.clock.run_for(5000)
     expect(waiting).to_have_text("3")
     assert page.evaluate("String(getSelection())") == "Listings", "what has not changed stays as it was"
-
-
-def test_a_part_with_a_filled_in_field_stays_until_the_field_is_empty(guest: Visitor, gateway: Gateway) -> None:
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
-    guest.page.clock.install()
-    page = guest.go("/listings")
-    title, none_yet = page.get_by_label("Title of the listing"), page.get_by_role("heading", name="No listing has")
-    title.fill("Blue bowl")
-    page.get_by_role("heading", level=1).click()
-    anew = '<main id="main"><p>Nothing is left.</p></main>'
-    page.route("**/listings", lambda route: route.fulfill(content_type="text/html", body=anew))
-    page.clock.run_for(5000)
-    expect(title).to_have_value("Blue bowl")
-    expect(none_yet).to_be_visible()
-    title.fill("")
-    page.get_by_role("heading", level=1).click()
-    page.clock.run_for(5000)
-    expect(page.locator("main")).to_have_text("Nothing is left.")
-
-
-def test_a_page_that_follows_its_work_gives_way_to_a_proxy_that_asks_to_sign_in(
-    guest: Visitor, gateway: Gateway
-) -> None:
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
-    guest.page.clock.install()
-    page = guest.go("/listings")
-    page.route("**/listings", lambda route: route.fulfill(content_type="text/html", body="<h1>Sign in</h1>"))
-    page.clock.run_for(5000)
-    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
 
 
 @pytest.mark.parametrize("width", [320, 640])

@@ -18,7 +18,6 @@ from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import events
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.conftest import Visit
-from imgpipe_orchestration_tests.gateway.pages.cron_jobs import fill_in
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -79,23 +78,6 @@ def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: V
         assert page.context.cookies() == []
 
 
-def test_a_browser_that_keeps_no_cookie_is_told_so(production: Gateway) -> None:
-    sent = {"key": ADMIN, "next": "/media?type=profile"}
-    answer = requests.post(f"{production.url}/login", data=sent, allow_redirects=False, timeout=30)
-    page = requests.get(production.url + answer.headers["Location"], timeout=30)
-    assert "did not keep the session" in page.text
-    assert 'name="next" value="/media?type=profile"' in page.text
-
-
-def test_the_session_is_found_among_the_cookies_of_others(production: Gateway) -> None:
-    signed = requests.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=30)
-    ours = signed.headers["Set-Cookie"].partition(";")[0]
-    asked = ((f'a="\\"; {ours};b=c', 200), (f"a=1;{ours}", 200), (f"a{ours}", 401), (f'a="{ours}"', 401))
-    for cookies, status in asked:
-        page = requests.get(f"{production.url}/", headers={"Cookie": cookies}, allow_redirects=False, timeout=30)
-        assert page.status_code == status, cookies
-
-
 def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
     production: Gateway, visit: Visit, tmp_path: Path
 ) -> None:
@@ -118,35 +100,6 @@ def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
         other.keyboard.press("Enter")
         expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
         expect(page.locator("#tally")).to_have_text("3 files: 3 on the way.")
-
-
-def test_what_was_typed_into_a_form_is_there_again_after_the_login_but_no_secret(
-    production: Gateway, visit: Visit
-) -> None:
-    with visit(production.url) as guest:
-        page = guest.go("/vision-reports/new")
-
-        def sign_in() -> None:
-            page.get_by_label("Key").fill(ADMIN)
-            page.keyboard.press("Enter")
-            expect(page.get_by_label("Organization")).to_be_visible()
-
-        sign_in()
-        address = "https://api.example/analyses"
-        fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
-        page.context.clear_cookies()
-        page.get_by_role("button", name="Create").click()
-        expect(page.get_by_label("Key")).to_be_visible()
-        assert "a-token" not in page.evaluate("JSON.stringify(sessionStorage)")
-        sign_in()
-        expect(page.get_by_role("alert")).to_contain_text("nothing was done")
-        expect(page.get_by_label("Organization")).to_have_value("acme")
-        expect(page.get_by_label("Address that takes reports")).to_have_value(address)
-        expect(page.get_by_label("Bearer token of both")).to_have_value("")
-        page.get_by_label("Bearer token of both").fill("a-token")
-        page.get_by_role("button", name="Create").click()
-        expect(page.get_by_role("status")).to_contain_text("created")
-        assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Gateway) -> None:
@@ -246,26 +199,6 @@ def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
     assert "cookie" not in signing_in.text, "the browser is not to blame"
 
 
-def test_what_is_remembered_of_a_session_that_ended_goes_when_its_cookie_has_expired(production: Gateway) -> None:
-    def sign_in_and_out() -> None:
-        browser = requests.Session()
-        browser.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
-        page = browser.get(f"{production.url}/failures", timeout=10).text
-        (token,) = set(re.findall('name="form_token" value="([0-9a-f]+)"', page))
-        left = browser.post(f"{production.url}/logout", data={"form_token": token}, allow_redirects=False, timeout=10)
-        assert left.status_code == 303
-
-    sign_in_and_out()
-    with transaction(production.services.engine) as connection:
-        kept = connection.scalar(text("select extract(epoch from expires_at - now()) from ended_sessions"))
-        assert 12 * 3600 - 60 < kept <= 12 * 3600
-        connection.execute(text("update ended_sessions set expires_at = now() - interval '1 second'"))
-    sign_in_and_out()
-    with transaction(production.services.engine) as connection:
-        assert connection.scalar(text("select count(*) from ended_sessions where expires_at < now()")) == 0
-        assert connection.scalar(text("select count(*) from ended_sessions")) == 1
-
-
 def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(production: Gateway) -> None:
     def guess(_: int) -> int:
         return requests.post(f"{production.url}/login", data={"key": "guess"}, timeout=30).status_code
@@ -285,22 +218,6 @@ def test_guesses_from_many_addresses_are_counted_together_and_lock_out_nobody_el
     attempts.count("192.0.2.1")
     with pytest.raises(session.TooManyAttempts):
         attempts.count("192.0.2.1")
-
-
-def test_signing_in_often_is_no_guessing(production: Gateway) -> None:
-    for _ in range(session.ATTEMPTS + 1):
-        answer = requests.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
-        assert answer.status_code == 303
-
-
-@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=b"])
-@pytest.mark.parametrize("accept", ["text/html", "application/json"])
-def test_a_form_that_cannot_be_read_is_refused_and_no_fault(gateway: Gateway, kind: str, accept: str) -> None:
-    headers = {"Content-Type": kind, "Accept": accept}
-    for path in ("/login", "/failures/requeue"):
-        answer = requests.post(gateway.url + path, data=b"--b\r\n:\r\n\r\n\r\n--b--\r\n", headers=headers, timeout=10)
-        assert answer.status_code == 400
-        assert answer.headers["Content-Type"].startswith("text/html") == (accept == "text/html")
 
 
 @pytest.mark.parametrize(

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import socket
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import media
 from imgpipe_orchestration.media.store import URLS
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
-from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.gateway.pages.rows import fail
 from imgpipe_orchestration_tests.listings.conftest import database_away
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-
-
-def test_an_image_that_is_opened_by_itself_is_shown_without_a_word_in_the_console(
-    guest: Visitor, gateway: Gateway
-) -> None:
-    temp = gateway.upload(1, profile_image=picture(400, 300)).json()["profile_image_path"]
-    sent = {"image": ("a.jpg", picture(400, 300))}
-    listed = gateway.session.post(f"{gateway.url}/api/upload/listing_image", files=sent, timeout=30).json()
-    listing = urlsplit(listed["data"]["images"][0]["url"]).path
-
-    def shown(path: str) -> bool:
-        return bool(guest.go(path).locator("img").evaluate("img => img.naturalWidth === 400"))
-
-    assert shown(temp)
-    assert shown(listing)
-    gateway.run_due()
-    assert shown("/serve/1")
 
 
 def test_photographs_are_uploaded_followed_found_and_looked_at(
@@ -151,16 +127,6 @@ def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, t
     expect(page.locator(".file .bad")).to_contain_text("Look among the media whether it arrived")
 
 
-def test_files_chosen_before_the_page_has_its_script_are_sent_once_it_has(guest: Visitor, tmp_path: Path) -> None:
-    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
-    held: list[Route] = []
-    guest.page.route("**/upload.js*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
-    guest.page.goto(f"{guest.base}/upload", wait_until="commit")
-    guest.page.locator("#files").set_input_files(tmp_path / "me.png")
-    held.pop().continue_()
-    expect(guest.page.locator(".file", has_text="Accepted")).to_have_count(1)
-
-
 def test_files_are_taken_wherever_they_are_dropped_and_so_is_what_is_in_a_folder(
     guest: Visitor, tmp_path: Path
 ) -> None:
@@ -180,43 +146,6 @@ def test_files_are_taken_wherever_they_are_dropped_and_so_is_what_is_in_a_folder
     assert len(page.context.pages) == 1, "nothing was opened"
 
 
-def test_files_that_wait_are_sent_by_the_next_gateway_where_one_went(
-    settings: Settings, visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = [tmp_path / f"{number}.png" for number in range(5)]
-    for file in files:
-        file.write_bytes(picture(40, 30, format="PNG"))
-    with ExitStack() as visiting:
-        with live(settings) as base:
-            guest = visiting.enter_context(visit(base))
-            page = guest.go("/upload")
-        guest.allowed = ["ERR_CONNECTION_REFUSED", "403"]
-        page.locator("#files").set_input_files(files)
-        expect(page.locator(".file .bad")).to_have_count(2)
-        expect(page.locator("#tally")).to_have_text(re.compile("5 files: 2 failed, 3 on the way. The gateway does not"))
-        expect(page.locator(".file .name")).to_have_text([file.name for file in files])
-        # Which has another key for its forms.
-        monkeypatch.setattr(session, "_PROCESS_KEY", b"another")
-        with live(settings, socket.create_server(("127.0.0.1", urlsplit(base).port or 0))):
-            expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
-            expect(page.get_by_role("status")).to_have_text("The gateway answers again.")
-            monkeypatch.setattr(session, "_PROCESS_KEY", b"a third one")
-            page.locator("#files").set_input_files(files[0])
-            expect(page.locator(".file", has_text="Accepted")).to_have_count(4)
-
-
-def test_a_page_that_was_not_to_be_had_comes_by_itself(
-    guest: Visitor, gateway: Gateway, postgres_server: Postgres
-) -> None:
-    guest.allowed = ["503"]
-    with database_away(gateway.settings, postgres_server):
-        page = guest.go("/media")
-        expect(page.get_by_role("heading", name="Backend unavailable")).to_be_visible()
-        assert guest.axe() == []
-    expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
-    expect(page.locator("script[src*='smart-image.js']")).to_have_count(1)
-
-
 def test_files_that_were_not_taken_are_sent_again(
     guest: Visitor, gateway: Gateway, postgres_server: Postgres, tmp_path: Path
 ) -> None:
@@ -229,22 +158,6 @@ def test_files_that_were_not_taken_are_sent_again(
         expect(page.locator("#tally")).to_have_text("1 file: 1 on the way.")
     expect(page.locator(".file", has_text="Accepted; waits")).to_have_count(1)
     assert gateway.rows("select count(*) from pending_images") == [(1,)]
-
-
-@pytest.mark.parametrize("address", ["**/upload{,?*}", "**/upload/state?*"])
-def test_the_upload_page_waits_until_a_proxy_lets_it_through_again(
-    guest: Visitor, gateway: Gateway, tmp_path: Path, address: str
-) -> None:
-    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
-    page = guest.go("/upload")
-    page.route(address, lambda route: route.fulfill(content_type="text/html", body="<h1>Sign in</h1>"))
-    page.locator("#files").set_input_files(tmp_path / "me.png")
-    expect(page.locator("#tally")).to_have_text(re.compile("1 file: 1 on the way. Your session has ended."))
-    page.unroute(address)
-    expect(page.locator("#tally")).to_have_text("1 file: 1 on the way.")
-    expect(page.locator(".file", has_text="Accepted")).to_have_count(1)
-    gateway.run_due()
-    expect(page.locator("#tally")).to_have_text("1 file: 1 ready.")
 
 
 def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visitor, tmp_path: Path) -> None:
@@ -265,21 +178,6 @@ def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visito
     expect(page.get_by_role("status")).to_have_text("3 files: 3 on the way.")
 
 
-def test_slow_answers_that_overlap_are_each_taken_for_what_is_still_followed(guest: Visitor, tmp_path: Path) -> None:
-    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
-    page = guest.go("/upload")
-    held: list[Route] = []
-    page.route("**/upload/state?*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
-    for number in (1, 2):
-        with page.expect_request("**/upload/state?*"):
-            page.locator("#files").set_input_files(tmp_path / "me.png")
-            expect(page.locator(".file", has_text="Accepted")).to_have_count(number)
-    for route in held:
-        ids = route.request.url.partition("=")[2].split(",")
-        route.fulfill(json={id_: {"status": "failed", "media_id": "1", "error": "It is broken."} for id_ in ids})
-    expect(page.locator("#tally")).to_have_text("2 files: 2 failed.")
-
-
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture()[:3000])
     gateway.run_due()
@@ -292,15 +190,6 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(page.get_by_role("button", name="Requeue")).to_be_visible()
     guest.allowed = ["404"]
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
-
-
-def test_a_very_tall_image_leaves_what_is_below_it_in_reach(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture(20, 4000, format="PNG"))
-    gateway.run_due()
-    page = guest.go("/media/1")
-    expect(page.locator("smart-image .box.there").first).to_be_visible()
-    box = page.locator("smart-image").first.bounding_box()
-    assert box and box["height"] <= 2 * box["width"] + 1
 
 
 def test_what_can_be_found_is_offered_and_a_search_that_was_cut_says_so(
@@ -354,20 +243,6 @@ def test_an_image_page_shows_and_follows_the_replacement_of_its_urls(guest: Visi
     expect(page.locator(".notice.bad")).to_contain_text("The main API has not stored our report.")
 
 
-def test_the_heading_of_an_image_on_its_way_follows_it(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    gateway.rows("update media_files set status = 'downloading' returning id")
-    heading = guest.go("/media/1").get_by_role("heading", level=1)
-    expect(heading).to_contain_text("downloading")
-    gateway.rows("update media_files set status = 'processing' returning id")
-    expect(heading).to_contain_text("processing")
-    guest.allowed = ["401"]
-    guest.page.route("**/media/1/state", lambda route: route.fulfill(status=401))
-    with guest.page.expect_navigation(url="**/media/1"):  # where somebody whose session has ended signs in
-        pass
-
-
 def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(7, profile_image=picture(900, 600), header_image=picture(1600, 534, seed=2))
     gateway.run_due()
@@ -384,42 +259,6 @@ def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) 
         assert page.locator(".picture img").bounding_box() == box
 
 
-def test_white_on_nothing_is_seen_against_its_ground(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(1, logo_image=picture(300, 100, format="PNG", mode="RGBA"))
-    gateway.upload(2, logo_image=picture(300, 100))
-    gateway.run_due()
-    guest.go("/media?user=1")
-    box = guest.page.locator("smart-image .box.there")
-    expect(box).to_have_css("background-image", re.compile("conic-gradient"))
-    guest.page.emulate_media(forced_colors="active")
-    expect(box).to_have_css("background-image", re.compile("conic-gradient"))
-    guest.go("/media?user=2")
-    expect(box).to_have_css("background-image", "none")
-
-
-def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    gateway.rows("update media_files set status = 'failed', error = 'The callback was refused.' returning id")
-    page = guest.go("/media")
-    expect(page.locator("smart-image .box.there")).to_have_count(1)
-    page.locator(".tile").click()
-    expect(page.get_by_text("The callback was refused.")).to_be_visible()
-    expect(page.locator("smart-image .box.there")).to_have_count(1)
-    expect(page.get_by_text("No picture could be made")).not_to_be_attached()
-    expect(page.get_by_role("button", name="Requeue")).to_be_visible()
-
-
-def test_the_search_takes_no_more_than_can_be_searched_for(guest: Visitor) -> None:
-    page = guest.go("/media")
-    words = page.get_by_label("Words, a file name or a number")
-    words.fill("w" * 499)
-    words.press_sequentially("ww")
-    expect(words).to_have_value("w" * 500)
-    words.press("Enter")
-    expect(page.get_by_role("heading", name="Nothing was found")).to_be_visible()
-
-
 def test_the_gallery_shows_what_is_on_an_image_and_its_files_name_by_which_it_is_found(
     guest: Visitor, gateway: Gateway
 ) -> None:
@@ -432,16 +271,6 @@ def test_the_gallery_shows_what_is_on_an_image_and_its_files_name_by_which_it_is
     guest.go("/media?q=profile_image.jpg")
     expect(tile).to_contain_text("my profile_image.jpg")
     expect(tile).to_contain_text("file name")
-
-
-def test_a_private_image_leads_to_those_of_its_owner_that_are_like_it(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(7, profile_image=picture(seed=1), header_image=picture(seed=1, format="PNG"))
-    gateway.run_due()
-    gateway.rows("update media_files set private = true where id = 1 returning id")
-    page = guest.go("/media/1")
-    page.get_by_role("link", name="Find similar").click()
-    expect(page.get_by_text("Images like image 1")).to_be_visible()
-    expect(page.locator(".tile")).to_contain_text("looks")
 
 
 def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it_is_signed(
@@ -476,20 +305,6 @@ def test_what_to_write_for_a_picture_is_markup_whatever_its_words_are(guest: Vis
         assert page.evaluate(f"{element}.getAttribute('alt')", written) == words
         assert "onload" not in page.evaluate(f"{element}.getAttributeNames()", written)
         page.get_by_label("size").select_option("thumbnail")
-
-
-def test_why_a_provider_failed_stands_within_its_card_as_it_was_told(gateway: Gateway, visit: Visit) -> None:
-    told = "The daily budget of 5.0 USD is used up; paid work goes on tomorrow, or when DAILY_BUDGET_USD is raised"
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    providers = json.dumps({"google_vision": f"failed: {told}", "openai_vision": "ok"})
-    gateway.rows("update media_ai_analysis set providers = cast(:providers as jsonb) returning 1", providers=providers)
-    for width in (1280, 390):
-        with visit(gateway.url, viewport={"width": width, "height": 860}) as guest:
-            page = guest.go("/media/1")
-            source = page.locator("dd div", has_text="Google Vision")
-            expect(source).to_contain_text(f"failed {told}.")
-            assert source.evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
 @pytest.mark.slow

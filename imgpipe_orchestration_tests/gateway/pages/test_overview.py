@@ -19,7 +19,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.conftest import Gateway
 
 
 def card(page: Page, heading: str) -> Locator:
@@ -69,28 +69,6 @@ def test_all_that_the_overview_shows_follows(guest: Visitor, gateway: Gateway) -
     assert page.evaluate("window.loaded") == "once"
 
 
-def test_what_somebody_is_about_to_follow_stays_where_it_is(guest: Visitor, gateway: Gateway) -> None:
-    queue = QUEUE
-    fail(gateway.services, queue, [1], "the first")
-    page = guest.go("/")
-    heading = card(page, "Listings").get_by_role("link", name="Listings", exact=True)
-    heading.focus()
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql("insert into spending_pauses values ('openai', now() + interval '1 h', 'poor')")
-    expect(page.get_by_text("OpenAI is paused until")).to_be_visible()
-    expect(heading).to_be_focused()
-    fail(gateway.services, queue, [2], "the second")
-    latest = page.get_by_role("region", name="Latest failures")
-    expect(latest.get_by_role("link", name="item")).to_have_text(["item 2", "item 1"])
-    expect(heading).to_be_focused()
-    latest.get_by_role("link", name="item 2").focus()
-    fail(gateway.services, queue, [3], "the third")
-    expect(listings(page, "failed")).to_have_text("3")
-    expect(latest.get_by_role("link", name="item")).to_have_text(["item 2", "item 1"])
-    heading.focus()
-    expect(latest.get_by_role("link", name="item")).to_have_text(["item 3", "item 2", "item 1"])
-
-
 def test_one_drawing_serves_everybody_who_watches(gateway: Gateway) -> None:
     drawn: list[figures.Glance] = []
     watch = figures.Watch(gateway.services, lambda glance: drawn.append(glance) or "")
@@ -105,18 +83,6 @@ def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor) 
     guest.go("/")
     expect(page.get_by_text("Not connected")).to_be_visible()
     page.unroute("**/events")
-    expect(page.get_by_text("Live, as of")).to_be_visible()
-
-
-def test_an_overview_that_hears_nothing_any_more_does_not_call_itself_live(guest: Visitor) -> None:
-    page = guest.page
-    page.clock.install()
-    page.route("**/events", lambda route: None)  # a gateway that hangs, a network that is gone
-    guest.go("/")
-    page.clock.run_for(31_000)
-    expect(page.get_by_text("Not connected; figures of")).to_be_visible()
-    page.unroute("**/events")
-    page.clock.run_for(4_000)
     expect(page.get_by_text("Live, as of")).to_be_visible()
 
 
@@ -136,13 +102,6 @@ def test_what_is_away_is_told_beside_the_dot(visit: Visit, gateway: Gateway, wid
         assert top < dot["y"]  # the line is higher than the dot in it; one below begins under the dot
 
 
-def test_what_strangers_wrote_runs_in_its_own_direction(guest: Visitor, gateway: Gateway) -> None:
-    fail(gateway.services, QUEUE, [1], "الملف (2) مكسور")
-    for path in ("/", "/failures"):
-        guest.go(path)
-        assert guest.page.locator(".why").evaluate("why => getComputedStyle(why).direction") == "rtl"
-
-
 @pytest.mark.slow
 def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Visitor, gateway: Gateway) -> None:
     """A browser has six connections to a host."""
@@ -156,15 +115,6 @@ def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Vis
         gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
     tabs[0].evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
     expect(listings(tabs[0], "waiting")).to_have_text("1")
-
-
-def test_uploads_that_nobody_takes_in_have_an_age(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(profile_image=picture())
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql("update pending_images set created_at = created_at - interval '3 hours'")
-    media = card(guest.go("/"), "Media")
-    expect(media.locator("dd").first).to_have_text("1")
-    expect(media.get_by_text("oldest waiting: 3.0 h")).to_be_visible()
 
 
 def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
@@ -188,28 +138,6 @@ def test_a_narrow_screen_has_one_button_for_the_menu(gateway: Gateway, visit: Vi
         expect(menu).to_be_hidden()
 
 
-def test_a_wide_screen_is_used(gateway: Gateway, visit: Visit) -> None:
-    with visit(gateway.url, viewport={"width": 2560, "height": 1300}) as guest:
-        page = guest.go("/")
-        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
-        assert page.locator(".pipelines").evaluate("all => all.getBoundingClientRect().width") > 2100
-
-
-def test_paper_shows_what_a_page_says_and_not_what_is_pressed(guest: Visitor) -> None:
-    page = guest.go("/listings")
-    page.emulate_media(media="print")
-    expect(page.get_by_role("heading", name="Listings")).to_be_visible()
-    for pressed in (page.locator("nav"), page.locator("form")):
-        expect(pressed.first).to_be_hidden()
-    # An own grid is a block that Firefox moves to the second sheet when it is longer than what is left of the first.
-    assert page.locator("body").evaluate("body => getComputedStyle(body).display") == "block"
-
-
-def test_words_are_as_large_as_the_browser_is_set_to_show_them(guest: Visitor) -> None:
-    guest.page.context.new_cdp_session(guest.page).send("Page.setFontSizes", {"fontSizes": {"standard": 24}})
-    assert guest.go("/").locator("body").evaluate("body => getComputedStyle(body).fontSize") == "22.5px"
-
-
 def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gateway) -> None:
     claims, queue = gateway.services.claims, QUEUE
     shown = card(guest.go("/"), "Listings")
@@ -229,34 +157,6 @@ def test_the_overview_tells_of_listings_that_wait_for_a_stopped_job(guest: Visit
         gateway.services.claims.enqueue(connection, QUEUE, list(add(connection, [image], held=False).values()))
         job_definitions.switch(connection, JOB_ID, on=False)
     expect(guest.go("/").get_by_text("1 waiting: The job process-image-queue is stopped")).to_be_visible()
-
-
-def test_charts_are_equally_tall_however_much_is_paid_for(guest: Visitor, gateway: Gateway) -> None:
-    for provider in ("openai", "google_vision", "flowise", "another"):
-        buyer = Buyer("media", "1")
-        call = PaidCall.of(provider, "vision", "m", inputs=["x"])
-        gateway.services.ledger.buy(call, lambda: Purchase(Usage(model="m-standin"), value="x"), buyer=buyer)
-    charts = guest.go("/").locator("svg.bars").all()
-    assert {round((chart.bounding_box() or {"height": 0})["height"]) for chart in charts} == {60}
-
-
-def test_calls_of_unknown_price_are_not_shown_as_free(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    call = PaidCall.of("flowise", "vision", "m", inputs=["x"])
-    purchase = Purchase(Usage(model="m"), value="x")
-    gateway.services.ledger.buy(call, lambda: purchase, buyer=Buyer("media", "media/1"))
-    expect(guest.go("/").locator(".bill li")).to_have_text("Flowise1 bought · price unknown–")
-    expect(guest.go("/media/1").get_by_text("$0.0000, and 1 of unknown price")).to_be_visible()
-
-
-def test_the_api_fits_a_narrow_screen_with_an_operation_open(gateway: Gateway, visit: Visit) -> None:
-    with visit(gateway.url, viewport={"width": 375, "height": 760}) as guest:
-        page = guest.go("/docs")
-        operation = page.locator(".opblock").filter(has_text="/api/media/search")
-        operation.locator(".opblock-summary").click()
-        expect(operation.get_by_text("Not authenticated", exact=False).first).to_be_attached()
-        assert page.evaluate("document.documentElement.scrollWidth") == 375
 
 
 def test_the_api_is_documented_without_another_host(guest: Visitor) -> None:

@@ -28,15 +28,6 @@ def test_a_jpeg_is_progressive_exactly_where_that_is_smaller() -> None:
             assert bool(result.info.get("progressive")) == (sizes[True] <= sizes[False])
 
 
-@pytest.mark.parametrize("quality", [78, 94, 96])
-def test_noise_of_more_bytes_than_pixels_becomes_a_jpeg_nevertheless(quality: int) -> None:
-    """Pillow writes what is progressive or optimised into a buffer of a byte for each pixel."""
-    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (300, 300, 3), dtype=np.uint8))
-    data = encode(noise, "jpeg", quality, dataclasses.replace(MEDIA, jpeg_subsampling="4:4:4"))
-    assert len(data) > 300 * 300
-    assert pixels(data).shape == (300, 300, 3)
-
-
 def test_one_picture_saved_by_many_threads_at_once_gives_the_same_bytes_each_time() -> None:
     """Pillow keeps a save's options on the image: shared, 71 of 120 files came out wrong."""
     image = picture(160, 120)

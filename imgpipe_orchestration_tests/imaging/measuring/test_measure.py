@@ -60,13 +60,6 @@ def test_the_dominant_colours_are_those_painted() -> None:
     assert [(c.hex, pytest.approx(c.share, abs=0.03)) for c in colours] == [("#ff5733", 0.7), ("#33a1ff", 0.3)]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)])
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
-def test_a_picture_of_few_pixels_is_measured_too(size: tuple[int, int], mode: str) -> None:
-    found = measure(encoded(Image.new("RGB", size, "white").convert(mode), "PNG"))
-    assert [colour.share for colour in found.colours] == [1.0]
-
-
 def test_transparent_pixels_have_no_colour() -> None:
     image = Image.new("RGBA", (100, 100), (255, 0, 0, 0))
     image.paste((0, 120, 60, 255), (40, 40, 60, 60))
@@ -112,11 +105,6 @@ def test_measurements_are_of_the_upright_picture() -> None:
     assert (turned.width, turned.height) == (90, 120)
     assert turned.pixel_sha256 == upright.pixel_sha256
     assert turned.perceptual_hash == upright.perceptual_hash
-
-
-def test_measuring_twice_gives_the_same() -> None:
-    data = encoded(photo("coffee"), "JPEG")
-    assert measure(data) == measure(data)
 
 
 def test_white_logos_are_seen_and_are_not_all_alike() -> None:

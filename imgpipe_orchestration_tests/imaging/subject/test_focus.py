@@ -60,36 +60,10 @@ def test_what_stands_before_a_plain_ground_is_kept_and_its_head_above_all() -> N
     assert top <= 66
 
 
-def test_dust_on_a_plain_ground_is_no_subject() -> None:
-    image = Image.new("RGB", (800, 600), "white")
-    image.paste((90, 90, 90), (20, 20, 28, 28))
-    image.paste((40, 30, 25), (420, 200, 700, 500))
-    box = find_focus(image).box
-    assert (round(box.left * 800, -1), round(box.top * 600, -1)) == (420, 200)
-
-
-def test_texture_that_one_cascade_takes_for_a_face_is_none() -> None:
-    assert find_faces(photo("gravel")) == ()
-    blotches = Image.effect_noise((64, 64), 90).resize((512, 512), Image.Resampling.BICUBIC).convert("RGB")
-    assert find_faces(blotches) == ()
-
-
 @pytest.mark.parametrize("angle", [-10, 8])
 def test_a_face_that_is_tilted_or_dark_is_found_all_the_same(angle: int) -> None:
     dark = photo("astronaut").rotate(angle, Image.Resampling.BICUBIC).point(lambda value: value * 0.4)
     assert len(find_faces(dark)) == 1
-
-
-@pytest.mark.parametrize("size", [(900, 1600), (1600, 900), (800, 1900), (3600, 500), (400, 2400)])
-def test_a_face_is_found_in_a_tall_or_wide_picture_as_well(size: tuple[int, int]) -> None:
-    whole = photo("coffee").resize(size)
-    person = photo("astronaut").crop((110, 20, 340, 300)).resize((345, 420))
-    whole.paste(person, (size[0] - 345, size[1] - 420))
-    found = find_focus(whole)
-    assert found.reason == "local faces"
-    across, down = found.box.centre
-    assert abs(across * size[0] - (size[0] - 345 + 170)) < 40
-    assert abs(down * size[1] - (size[1] - 420 + 145)) < 40
 
 
 def test_a_plain_picture_is_cropped_at_its_centre() -> None:
