@@ -7,7 +7,7 @@ from imgpipe_orchestration.auto_marker import assets, checks, jobs, schedules, s
 definitions = dg.Definitions(
     assets=[assets.news_document, assets.clean_images],
     asset_checks=[checks.marked_images_are_usable],
-    jobs=[jobs.auto_marker, jobs.clean_images_backfill, jobs.clean_images_checks, jobs.clean_images_customers],
-    schedules=[schedules.clean_images_checks_schedule, schedules.clean_images_customers_schedule],
+    jobs=[jobs.auto_marker, jobs.auto_marker_backfill, jobs.auto_marker_checks, jobs.auto_marker_customers],
+    schedules=[schedules.auto_marker_checks_schedule, schedules.auto_marker_customers_schedule],
     sensors=[sensors.auto_marker_sensor],
 )

@@ -108,22 +108,22 @@ def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource)
 
 @dg.job(
     description="Keeps the partitions of `clean_images` in step with MongoDB's collection `image_config`.",
-    tags={"pipeline": "clean_images_customers", **TAGS},
+    tags={"pipeline": "auto_marker_customers", **TAGS},
 )
-def clean_images_customers() -> None:
+def auto_marker_customers() -> None:
     follow_customers()
 
 
-clean_images_backfill = dg.define_asset_job(
-    "clean_images_backfill",
+auto_marker_backfill = dg.define_asset_job(
+    "auto_marker_backfill",
     selection=dg.AssetSelection.assets(clean_images).without_checks(),  # the check is over all customers
-    tags={"pipeline": "clean_images_backfill", **TAGS},
+    tags={"pipeline": "auto_marker_backfill", **TAGS},
     description="Marks everything pending of the customers whose partitions are chosen.",
 )
 
-clean_images_checks = dg.define_asset_job(
-    "clean_images_checks",
+auto_marker_checks = dg.define_asset_job(
+    "auto_marker_checks",
     selection=dg.AssetSelection.checks_for_assets(clean_images),
-    tags={"pipeline": "clean_images_checks", **TAGS},
+    tags={"pipeline": "auto_marker_checks", **TAGS},
     description="Checks that every marked document has what the voice generator needs.",
 )

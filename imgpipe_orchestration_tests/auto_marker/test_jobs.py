@@ -129,7 +129,7 @@ def test_partitions_come_and_go_with_the_customers(
     seed(services, "here", 1)
     assert run(repository, instance).success
     instance.add_dynamic_partitions("customers", ["gone"])
-    assert repository.resolve_job_def("clean_images_customers").execute_in_process(instance=instance).success
+    assert repository.resolve_job_def("auto_marker_customers").execute_in_process(instance=instance).success
     assert instance.get_dynamic_partitions("customers") == ["here"]
 
 
@@ -139,16 +139,14 @@ def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
     seed(services, "broken", 2, image=5)
     instance.add_dynamic_partitions("customers", ["broken"])
     with pytest.raises(dg.Failure, match="image is a number"):
-        repository.resolve_job_def("clean_images_backfill").execute_in_process(
-            partition_key="broken", instance=instance
-        )
+        repository.resolve_job_def("auto_marker_backfill").execute_in_process(partition_key="broken", instance=instance)
 
 
 def test_a_backfill_without_a_partition_says_that_it_needs_one(
     repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    with pytest.raises(dg.Failure, match="clean_images_backfill works on one partition at a time"):
-        repository.resolve_job_def("clean_images_backfill").execute_in_process(instance=instance)
+    with pytest.raises(dg.Failure, match="auto_marker_backfill works on one partition at a time"):
+        repository.resolve_job_def("auto_marker_backfill").execute_in_process(instance=instance)
 
 
 @pytest.mark.parametrize("partition", ["nonsense", "%FF"])
@@ -157,7 +155,7 @@ def test_a_partition_that_there_is_not_fails_and_makes_no_job_of_nobody(
 ) -> None:
     """Dagster takes any partition that is given as a tag, as over GraphQL."""
     with pytest.raises(dg.Failure, match=f"no partition '{partition}'; partitions appear after"):
-        repository.resolve_job_def("clean_images_backfill").execute_in_process(
+        repository.resolve_job_def("auto_marker_backfill").execute_in_process(
             instance=instance, tags={"dagster/partition": partition}
         )
     with transaction(services.engine) as connection:
@@ -212,7 +210,7 @@ def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_wait
         skipped: Any = auto_marker_sensor(context)
     assert "No MongoDB is configured" in skipped.skip_message
     assert job_instances.recent(services.engine, JOB)[0].error == skipped.skip_message
-    for schedule in (schedules.clean_images_checks_schedule, schedules.clean_images_customers_schedule):
+    for schedule in (schedules.auto_marker_checks_schedule, schedules.auto_marker_customers_schedule):
         with dg.build_schedule_context(instance=instance, resources={"sensor_backends": backends}) as night:
             assert schedule.evaluate_tick(night).run_requests == []
 

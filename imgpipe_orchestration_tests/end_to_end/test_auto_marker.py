@@ -148,7 +148,7 @@ def test_the_command_line_backfills_partitions(stack: Stack, ichat: Any) -> None
         "-w",
         "workspace.yaml",
         "-j",
-        "clean_images_backfill",
+        "auto_marker_backfill",
         "--partitions",
         "e2e-part",
         "--noprompt",
