@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-import requests
+import httpx2
 
 from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.partners.connections import answered_by
-from imgpipe_orchestration.partners.http import open_session
+from imgpipe_orchestration.partners.connections import FAILURES, Connections, why
 from imgpipe_orchestration.partners.retry import Deadline
 from imgpipe_orchestration.redaction import redact
 
@@ -60,20 +59,18 @@ def send(url: str, message: dict[str, str], key: str) -> None:
         PartnerRefused: it refuses the message (a wrong or revoked URL).
     """
     try:
-        headers = {"Idempotency-Key": key}
-        # Only the head of the answer is read: its body may be of any size, or never end.
-        with (
-            answered_by(Deadline(TIMEOUT_SECONDS)),
-            open_session(url) as session,
-            session.post(
-                url, json=message, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
-            ) as answer,
-        ):
-            status = answer.status_code
-    except requests.RequestException as error:
-        # Not `from error`, whose text contains the URL, which is a secret.
-        raise PartnerUnavailable(f"The alert webhook does not answer ({type(error).__name__}).") from None
-    if status >= 500 or status == requests.codes.too_many_requests:
+        request = httpx2.Request("POST", url, json=message, headers={"Idempotency-Key": key})
+        connections = Connections(url)
+        try:
+            # Only the head of the answer is read: its body may be of any size, or never end.
+            with connections.answering(request, Deadline(TIMEOUT_SECONDS)) as answer:
+                status = answer.status
+        finally:
+            connections.close()
+    except (*FAILURES, httpx2.InvalidURL) as error:
+        # Not `from error`, whose text may contain the URL, which is a secret.
+        raise PartnerUnavailable(f"The alert webhook does not answer ({why(error)}).") from None
+    if status >= 500 or status == 429:
         raise PartnerUnavailable(f"The alert webhook answered {status}.")
     if status >= 300:
         raise PartnerRefused(f"The alert webhook answered {status}.", partner_status=status)

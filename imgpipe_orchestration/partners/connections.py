@@ -1,70 +1,249 @@
-"""urllib3's connections with one time limit for a whole answer, including the DNS look-up.
+"""Connections to outside servers: requests of httpx over httpcore, with one time limit for a whole answer.
 
-A socket's timeout applies to each read: a server that drips its headers, chunk sizes or trailers, or sends
+A library's timeout applies to each read: a server that drips its headers, chunk sizes or trailers, or sends
 `100 Continue` again and again, could occupy a thread as long as it likes. A DNS look-up has no timeout at all. Here no
 wait goes beyond the deadline.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import os
-import queue
 import socket
 import ssl
-import threading
-from collections.abc import Iterator, Sequence
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError, SSLError
-from urllib3.util.connection import create_connection
+import httpcore2
+import httpx2
+from requests.utils import get_environ_proxies, select_proxy
 
+from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, SettingsError, UnreadableAnswer
+from imgpipe_orchestration.partners.reply import ANSWER_LIMIT, AnswerTooLong, Reply
 from imgpipe_orchestration.partners.retry import Deadline
+from imgpipe_orchestration.partners.ssrf import Guard, addresses_of
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+_CHUNK = 64 * 1024
+_deadline: ContextVar[Deadline] = ContextVar("deadline")
 
-_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
-
-
-@contextmanager
-def answered_by(deadline: Deadline) -> Iterator[None]:
-    """Requests made in the block must be answered in full by `deadline`, also if a body is read after the block."""
-    token = _deadline.set(deadline)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
+NEVER_SENT = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError, httpcore2.UnsupportedProtocol)
+"""Errors that mean that nothing was sent: no address or connection, a bad proxy or certificate."""
+FAILURES = (*NEVER_SENT, httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError)
+"""All errors of a request or of reading its answer."""
 
 
-def never_sent(error: object) -> bool:
-    """Whether urllib3's error means that nothing was sent: no address or connection, a bad proxy or certificate."""
-    return isinstance(error, ConnectTimeoutError | ProxyError | SSLError)
+class Connections:
+    """Connections that are kept between requests; thread-safe. Redirects, cookies and .netrc are ignored."""
+
+    def __init__(self, url: str = "", guard: Guard | None = None) -> None:
+        """
+        Args:
+            url: whose proxy in the environment is used.
+            guard: restricts addresses. Then no proxy is used, which would connect without the guard's check.
+
+        Raises:
+            SettingsError: the environment names a proxy of another kind than HTTP.
+        """
+        options: dict[str, Any] = {
+            "ssl_context": httpx2.create_ssl_context(),
+            "network_backend": _InTime(guard),
+            "max_connections": None,
+            "max_keepalive_connections": 32,
+        }
+        proxy = None if guard else select_proxy(url, get_environ_proxies(url))
+        self._pool = _proxied(proxy, options) if proxy else httpcore2.ConnectionPool(**options)
+        weakref.finalize(self, self._pool.close)
+
+    @contextmanager
+    def answering(
+        self, request: httpx2.Request, deadline: Deadline, *, stall: float | None = None
+    ) -> Iterator[httpcore2.Response]:
+        """Send the request; the answer's head, whose body can be read in the block. All must be over by `deadline`.
+
+        Args:
+            stall: longest silence of the server, seconds.
+
+        Raises:
+            FAILURES: also from reading the body.
+        """
+        url = request.url
+        request.headers.setdefault("User-Agent", "imgpipe")
+        if url.username and "Authorization" not in request.headers:
+            next(httpx2.BasicAuth(url.username, url.password).auth_flow(request))
+        token = _deadline.set(deadline)
+        try:
+            with self._pool.stream(
+                request.method,
+                httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.read(),
+                extensions={"timeout": {"connect": stall, "read": stall, "write": stall}},
+            ) as response:
+                yield response
+        finally:
+            _deadline.reset(token)
+
+    def ask(self, request: httpx2.Request, deadline: Deadline, *, partner: str, limit: int = ANSWER_LIMIT) -> Reply:
+        """The whole answer, at most `limit` bytes.
+
+        Raises:
+            PartnerAway: no connection.
+            PartnerUnavailable: too slow, or cut off.
+            AnswerTooLong: past `limit`.
+            UnreadableAnswer: not compressed as its headers say.
+            Forbidden: the guard refuses the address.
+        """
+        begun = False
+        request.headers["Accept-Encoding"] = "gzip, deflate"
+        try:
+            with self.answering(request, deadline) as response:
+                begun, content = True, bytearray()
+                for part in unpacked(response):
+                    content += part
+                    if len(content) > limit:
+                        raise AnswerTooLong(f"{partner} answered more than the {limit:,} bytes allowed")
+                return Reply(response.status, headers_of(response), bytes(content))
+        except NEVER_SENT as error:
+            raise PartnerAway(f"{partner} could not be reached ({why(error)})") from error
+        except httpcore2.TimeoutException as error:
+            raise PartnerUnavailable(f"{partner} did not answer in time") from error
+        except zlib.error as error:
+            raise UnreadableAnswer(f"{partner}'s answer is not compressed as it claims") from error
+        except FAILURES as error:
+            what = "'s answer broke off" if begun else " could not be reached"
+            raise PartnerUnavailable(f"{partner}{what} ({why(error)})") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+
+def _proxied(proxy: str, options: dict[str, Any]) -> httpcore2.HTTPProxy:
+    about = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+    if about.url.scheme not in ("http", "https"):
+        raise SettingsError(f"HTTPS_PROXY: a {about.url.scheme} proxy cannot be used", field="HTTPS_PROXY")
+    return httpcore2.HTTPProxy(str(about.url), proxy_auth=about.raw_auth, **options)
+
+
+def headers_of(response: httpcore2.Response) -> httpx2.Headers:
+    """The headers, by names in any case."""
+    return httpx2.Headers(response.headers, encoding="latin-1")
+
+
+def unpacked(response: httpcore2.Response) -> Iterator[bytes]:
+    """The body piece by piece, without its Content-Encoding.
+
+    Raises:
+        zlib.error: not compressed as the headers say.
+        FAILURES: also where a compressed body breaks off and neither a length nor chunks tell.
+    """
+    body: Iterable[bytes] = response.iter_stream()
+    for encoding in reversed(headers_of(response).get("Content-Encoding", "").lower().replace(" ", "").split(",")):
+        if encoding not in ("", "identity"):
+            body = _inflated(body, encoding)
+    yield from body
+
+
+def _inflated(packed: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """Gzip, also several files of it in a row, or zlib. What is behind the end does not matter."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise zlib.error(f"compressed by {encoding}")
+    stream, begun = _inflater(), False
+    for piece in packed:
+        data = piece
+        while data:
+            if stream.eof:
+                if not b"\x1f\x8b".startswith(data[:2]):
+                    return
+                stream = _inflater()
+            begun = True
+            yield stream.decompress(data, _CHUNK)
+            data = stream.unconsumed_tail or stream.unused_data
+    yield stream.flush()
+    if begun and not stream.eof:
+        raise httpcore2.RemoteProtocolError("the compressed body is incomplete")
+
+
+def _inflater() -> Any:
+    return zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: gzip or zlib, whichever begins
+
+
+class _InTime(httpcore2.NetworkBackend):
+    """Looks up and connects by the deadline, and where the guard permits."""
+
+    def __init__(self, guard: Guard | None) -> None:
+        self._guard = guard
+        self._sockets = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore2.NetworkStream:
+        look_up = self._guard.addresses if self._guard else addresses_of
+        try:
+            addresses = look_up(host, port, _left(timeout, httpcore2.ConnectTimeout))
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout(error) from error
+        except OSError as error:
+            raise httpcore2.ConnectError(error) from error
+        last: Exception = httpcore2.ConnectError("there is no address")
+        for address in addresses:
+            try:
+                stream = self._sockets.connect_tcp(address, port, _left(timeout, httpcore2.ConnectTimeout))
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                last = error
+                continue
+            if self._guard:
+                self._guard.check_peer(stream.get_extra_info("socket"), host, port)
+            return _StreamInTime(stream)
+        raise last
+
+
+class _StreamInTime(httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout, httpcore2.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for begin in range(0, len(buffer), _CHUNK):
+            self._stream.write(buffer[begin : begin + _CHUNK], _left(timeout, httpcore2.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        left = _left(timeout, httpcore2.ConnectTimeout)
+        return _StreamInTime(self._stream.start_tls(ssl_context, server_hostname, left))
+
+
+def _left(longest: float | None, late: type[httpcore2.TimeoutException]) -> float:
+    """Seconds that the next wait may take, at most `longest`."""
+    remaining = _deadline.get().remaining
+    if remaining <= 0:
+        raise late("the time for the whole answer is over")
+    return remaining if longest is None else min(longest, remaining)
 
 
 def why(error: BaseException) -> str:
-    """Why there was no connection or no answer, without the URL: messages of requests and urllib3 contain it with the
-    keys in its query."""
-    known = [words for one in _causes(error) if (words := _words(one))]
-    return known[-1] if known else type(error).__name__
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error and its causes, the innermost last."""
-    found: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if one not in found:
-            found.append(one)
-            inner = (*one.args, getattr(one, "reason", None), one.__cause__, one.__context__)
-            waiting += [e for e in inner if isinstance(e, BaseException)]
+    """Why there was no connection or no answer, in words for people and without the URL."""
+    found = type(error).__name__
+    one: BaseException | None = error
+    while one is not None:
+        found, one = _words(one) or found, one.__cause__ or one.__context__
     return found
 
 
@@ -73,158 +252,20 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLCertVerificationError, "its certificate is not valid"),
     (ssl.SSLError, "no agreement on TLS"),
     (TimeoutError, "no answer in time"),
-    (http.client.RemoteDisconnected, "it hung up without an answer"),
-    (http.client.IncompleteRead, "its answer is incomplete"),
-    (http.client.HTTPException, "its answer is not HTTP"),
+    (httpcore2.TimeoutException, "no answer in time"),
+    (httpcore2.ProtocolError, "its answer is not HTTP"),
 )
 
 
 def _words(error: BaseException) -> str:
+    said = str(error)
+    if isinstance(error, httpcore2.ProtocolError) and "disconnected" in said:
+        return "it hung up without an HTTP answer"
+    if isinstance(error, httpcore2.ProtocolError) and "complete" in said:
+        return "its answer is incomplete"
     found = next((words for kind, words in _WORDS if isinstance(error, kind)), "")
     if isinstance(error, ssl.SSLCertVerificationError):
         found += f": {error.verify_message}"
     if not found and isinstance(error, OSError) and error.errno:
         found = os.strerror(error.errno).lower()
     return found
-
-
-def time_left(longest: float | None, deadline: Deadline | None = None) -> float | None:
-    """Seconds that the next wait on a socket may take, at most `longest`.
-
-    Raises:
-        TimeoutError: the deadline has passed.
-    """
-    deadline = deadline or _deadline.get()
-    if deadline is None:
-        return longest
-    remaining = deadline.remaining
-    if remaining <= 0:
-        raise TimeoutError("the time for the whole answer is over")
-    return remaining if longest is None else min(longest, remaining)
-
-
-def addresses_of(host: str, port: int, longest: float | None) -> list[str]:
-    """The addresses of a host, in the resolver's order, within the deadline and `longest` seconds.
-
-    A look-up cannot be cancelled, so a thread waits until the system's resolver ends it.
-
-    Raises:
-        TimeoutError: the resolver took too long.
-        socket.gaierror: there is no such name, or the resolver failed.
-    """
-    answer: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            answer.put(error)
-        else:
-            answer.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
-
-    threading.Thread(target=ask, name="resolver", daemon=True).start()
-    try:
-        found = answer.get(timeout=time_left(longest))
-    except queue.Empty:
-        raise TimeoutError(f"no address of {host} came in time") from None
-    if isinstance(found, UnicodeError):
-        raise socket.gaierror(f"{host} is no host name") from found
-    if isinstance(found, OSError):
-        raise found
-    return found
-
-
-def first_that_answers(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
-    """A socket connected to one of the addresses, tried in their order.
-
-    Raises:
-        OSError: none answers; the error of the last one.
-    """
-    last = OSError("there is no address")
-    for address in addresses:
-        try:
-            return create_connection(
-                (address, connection.port), time_left(connection.timeout), socket_options=connection.socket_options
-            )
-        except OSError as error:
-            last = error
-    raise last
-
-
-class _InTime(io.RawIOBase):
-    """A socket's file whose reads fail at the deadline."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-        self._stall = sock.gettimeout()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        self._sock.settimeout(time_left(self._stall, self._deadline))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-_INTERIM = range(102, 200)
-"""Interim statuses before the answer (RFC 9110, 15.2), such as 103 Early Hints. http.client itself skips only 100."""
-
-
-class _Answer(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        deadline = _deadline.get()
-        if deadline is not None:
-            self.fp = io.BufferedReader(_InTime(self.fp.detach(), sock, deadline))
-
-    def begin(self) -> None:
-        super().begin()
-        while self.status in _INTERIM:
-            head: Any = self
-            head.headers = None  # makes `begin` read another status
-            super().begin()
-
-
-class TimedHTTP(HTTPConnection):
-    """Looks up, connects and sends within the time of its request."""
-
-    response_class = _Answer
-
-    def _new_conn(self) -> socket.socket:
-        try:
-            return first_that_answers(self, addresses_of(self._dns_host, self.port, self.timeout))
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"No connection to {self.host} in time") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"No connection to {self.host}: {error}") from error
-
-    def send(self, data: Any) -> None:
-        if self.sock is not None:
-            self.sock.settimeout(time_left(self.timeout))
-        super().send(data)
-
-
-class TimedHTTPS(TimedHTTP, HTTPSConnection):
-    pass
-
-
-def connect_by(
-    pools: urllib3.PoolManager, plain: type[TimedHTTP] = TimedHTTP, tls: type[TimedHTTPS] = TimedHTTPS
-) -> None:
-    """Make the pools use these connection classes."""
-
-    class HTTPPool(HTTPConnectionPool):
-        ConnectionCls: Any = plain
-
-    class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls: Any = tls
-
-    pools.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}

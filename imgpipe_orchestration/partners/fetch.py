@@ -8,6 +8,7 @@ never get into errors or log lines.
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,11 +28,14 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after, whole
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard, check_host, guarded_pools
+from imgpipe_orchestration.partners.ssrf import AllowList, Guard, check_host
 
 if TYPE_CHECKING:
-    import urllib3
+    from collections.abc import Mapping
 
+    import httpcore2
+
+    from imgpipe_orchestration.partners.connections import Connections
     from imgpipe_orchestration.settings import Settings
 
 log = logger(__name__)
@@ -56,7 +60,7 @@ class Fetcher:
     """Downloads under one allow list; thread-safe, keeps connections."""
 
     allowed: AllowList = field(default_factory=AllowList)
-    _pools: urllib3.PoolManager | None = None
+    _connections: Connections | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -79,64 +83,58 @@ class Fetcher:
         return call(lambda deadline: self._attempt(url, limits, deadline), policy)
 
     def _attempt(self, url: str, limits: FetchLimits, deadline: Deadline) -> bytes:
-        from urllib3.exceptions import HTTPError
+        import httpx2
 
-        from imgpipe_orchestration.partners.connections import answered_by, why
+        from imgpipe_orchestration.partners.connections import FAILURES, headers_of, why
 
+        here = url
         try:
-            with answered_by(deadline):
-                response, final = self._follow(url, limits, deadline)
-            try:
-                _refuse_bad_status(response, final)
-                content = _received(response, limits, without_secrets(final))
-            finally:
-                response.close()
-        except HTTPError as error:
-            # urllib3's messages contain the whole URL, so they are dropped, even from the traceback.
-            if deadline.passed:
-                raise PartnerUnavailable(f"{without_secrets(url)}: not complete after {limits.seconds:.0f} s") from None
-            raise PartnerUnavailable(f"{without_secrets(url)}: the download broke off ({why(error)})") from None
-        log.info("downloaded", extra={"url": without_secrets(final), "bytes": len(content)})
-        return content
-
-    def _follow(self, url: str, limits: FetchLimits, deadline: Deadline) -> tuple[urllib3.BaseHTTPResponse, str]:
-        """The first answer that is not a redirect, and its URL."""
-        import urllib3
-
-        for _ in range(limits.redirects + 1):
-            seconds = max(0.001, min(limits.stall_seconds, deadline.remaining))
-            response = self._open().request(
-                "GET",
-                url,
-                headers={"Accept-Encoding": "identity", "User-Agent": "imgpipe"},
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                timeout=urllib3.Timeout(connect=min(10.0, seconds), read=seconds),
-            )
-            location = response.headers.get("Location")
-            if response.status not in (301, 302, 303, 307, 308) or not location:
-                return response, url
-            response.close()
-            try:
-                url = urljoin(url, _as_browsers_read(location))
-                check_url(url)
-            except (ValueError, BadInput) as error:
-                why = error.public if isinstance(error, BadInput) else "it is not a URL"
-                raise Forbidden(f"A redirect leads to something we do not fetch: {why}") from None
-        raise PartnerRefused(f"{without_secrets(url)}: more than {limits.redirects} redirects")
+            for _ in range(limits.redirects + 1):
+                asked = httpx2.Request("GET", here, headers={"Accept-Encoding": "identity"})
+                with self._open().answering(asked, deadline, stall=limits.stall_seconds) as response:
+                    headers = headers_of(response)
+                    location = headers.get("Location")
+                    if response.status not in (301, 302, 303, 307, 308) or not location:
+                        _refuse_bad_status(response.status, headers, here)
+                        content = _received(response, headers, limits, without_secrets(here))
+                        log.info("downloaded", extra={"url": without_secrets(here), "bytes": len(content)})
+                        return content
+                here = _redirected(here, location)
+        except (*FAILURES, zlib.error) as error:
+            late = f"not complete after {limits.seconds:.0f} s" if deadline.passed else ""
+            told = late or f"the download broke off ({why(error)})"
+            raise PartnerUnavailable(f"{without_secrets(url)}: {told}") from error
+        raise PartnerRefused(f"{without_secrets(here)}: more than {limits.redirects} redirects")
 
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
-            if self._pools is not None:
-                self._pools.clear()
+            if self._connections is not None:
+                self._connections.close()
+                self._connections = None
 
-    def _open(self) -> urllib3.PoolManager:
+    def _open(self) -> Connections:
         with self._lock:
-            if self._pools is None:
-                self._pools = guarded_pools(Guard(self.allowed))
-            return self._pools
+            if self._connections is None:
+                from imgpipe_orchestration.partners.connections import Connections
+
+                self._connections = Connections(guard=Guard(self.allowed))
+            return self._connections
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where a redirect leads.
+
+    Raises:
+        Forbidden: to what is no plain http(s) URL.
+    """
+    try:
+        url = urljoin(url, _as_browsers_read(location))
+        check_url(url)
+    except (ValueError, BadInput) as error:
+        why = error.public if isinstance(error, BadInput) else "it is not a URL"
+        raise Forbidden(f"A redirect leads to something we do not fetch: {why}") from None
+    return url
 
 
 def _as_browsers_read(location: str) -> str:
@@ -154,28 +152,28 @@ def check_url(url: str) -> None:
     """
     if len(url) > 8192 or any(c.isspace() or not c.isprintable() for c in url):
         raise BadInput("The link is too long or has spaces or control characters in it", field="url")
-    from urllib3.util import parse_url
+    import httpx2
 
     try:
         parts = urlsplit(url)
         host, user, _ = parts.hostname, parts.username, parts.port
-        sent = parse_url(url).host  # as it is sent: an international name as xn--
-    except ValueError as error:
+        sent = httpx2.URL(url).raw_host.decode()  # an international name as xn--
+    except (ValueError, httpx2.InvalidURL) as error:
         raise BadInput("The link is not a URL", field="url") from error
     if parts.scheme not in ("http", "https") or not host:
         raise BadInput(f"Only http and https links are fetched: {without_secrets(url)}", field="url")
     if user is not None or "\\" in parts.netloc:
         raise BadInput(f"A link with a user name in it is not fetched: {without_secrets(url)}", field="url")
-    check_host(host if "%" in host else sent or host)  # urllib3 decodes what is percent-encoded in a host
+    check_host(host if "%" in host else sent)
 
 
-def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
-    status, link = response.status, without_secrets(url)
+def _refuse_bad_status(status: int, headers: Mapping[str, str], url: str) -> None:
+    link = without_secrets(url)
     if status == 206:  # nobody asked for a part
         raise PartnerUnavailable(f"{link}: the server sent only a part of the file (HTTP 206)")
     if 200 <= status < 300:  # a proxy's 203 and a careless 201 contain the file as well
         return
-    asked = parse_retry_after(response.headers)
+    asked = parse_retry_after(headers)
     if status == 429:
         raise RateLimited(f"{link}: the server asks us to slow down (HTTP 429)", retry_after=asked)
     if status >= 500 or status in (408, 425):
@@ -188,13 +186,13 @@ def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
     raise PartnerRefused(f"{link}: {reasons.get(status, 'the server refused')} (HTTP {status})", partner_status=status)
 
 
-def _received(response: urllib3.BaseHTTPResponse, limits: FetchLimits, link: str) -> bytes:
+def _received(response: httpcore2.Response, headers: Mapping[str, str], limits: FetchLimits, link: str) -> bytes:
     """The whole body."""
-    from imgpipe_orchestration.partners.bodies import unpacked
+    from imgpipe_orchestration.partners.connections import unpacked
 
     # With an encoding, Content-Length is not the length of the file (RFC 9112, 6.3).
-    encoded = any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer"))
-    total = None if encoded else whole(response.headers.get("Content-Length", ""))
+    encoded = headers.get("Content-Encoding") or headers.get("Transfer-Encoding")
+    total = None if encoded else whole(headers.get("Content-Length", ""))
     if total is not None and total > limits.max_bytes:
         raise TooLarge(f"{link}: {total:,} bytes, more than the {limits.max_bytes:,} allowed")
     content = bytearray()
@@ -202,6 +200,4 @@ def _received(response: urllib3.BaseHTTPResponse, limits: FetchLimits, link: str
         content += part
         if len(content) > limits.max_bytes:
             raise TooLarge(f"{link}: more than the {limits.max_bytes:,} bytes allowed")
-    if total is not None and len(content) != total:
-        raise PartnerUnavailable(f"{link}: {len(content):,} of {total:,} bytes came")
     return bytes(content)

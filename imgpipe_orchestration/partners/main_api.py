@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration.errors import BadInput, TooLarge, UnreadableAnswer
-from imgpipe_orchestration.partners.http import AnswerTooLong, JsonApi, Reply
+from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.reply import AnswerTooLong, Reply
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.signature import HEADER, sign
 

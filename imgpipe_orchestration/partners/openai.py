@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import threading
-import weakref
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from pydantic import BaseModel
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading import jpeg_segments, png_chunks
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
-from imgpipe_orchestration.partners.http import ANSWER_LIMIT
 from imgpipe_orchestration.partners.json_text import fitting, values_in
 from imgpipe_orchestration.partners.openai_errors import from_answer, translating, word_of
 from imgpipe_orchestration.partners.rate_limit import gate
+from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage, charged
 
@@ -265,7 +264,6 @@ class OpenAIClient:
 
                 transport = WatchedTransport(self._base_url)
                 http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False)
-                weakref.finalize(self, http.close)  # closes the connections of a client that nobody closed
                 sdk = openai.OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
                 self._opened = sdk, transport
             return self._opened

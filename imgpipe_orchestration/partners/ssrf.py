@@ -8,16 +8,16 @@ differently a moment later (DNS rebinding) nor a redirect gets past the check.
 from __future__ import annotations
 
 import ipaddress
+import queue
 import re
 import socket
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerUnavailable, SettingsError
 
 if TYPE_CHECKING:
-    import urllib3
-
     from imgpipe_orchestration.settings import Settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -159,8 +159,6 @@ class Guard:
             Forbidden: there are none.
             PartnerUnavailable: it does not resolve now, or not within `seconds` and the deadline of the call.
         """
-        from imgpipe_orchestration.partners.connections import addresses_of
-
         check_host(host)
         try:
             found = addresses_of(host, port, seconds)
@@ -186,30 +184,32 @@ class Guard:
         return is_public(address) or self.allowed.permits(host, port, address)
 
 
-def guarded_pools(guard: Guard) -> urllib3.PoolManager:
-    """urllib3's pools with connections that obey `guard`, without proxies, which would connect unchecked."""
-    import urllib3
-    from urllib3.connection import HTTPConnection
+def addresses_of(host: str, port: int, seconds: float | None = None) -> list[str]:
+    """The addresses of a host, in the resolver's order, within `seconds`.
 
-    from imgpipe_orchestration.partners.connections import TimedHTTP, TimedHTTPS, connect_by, first_that_answers, why
+    A look-up cannot be cancelled, so a thread waits until the system's resolver ends it.
 
-    def open_socket(connection: HTTPConnection) -> socket.socket:
-        permitted = guard.addresses(connection.host, connection.port, connection.timeout)
+    Raises:
+        TimeoutError: the resolver took too long.
+        socket.gaierror: there is no such name, or the resolver failed.
+    """
+    answer: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def ask() -> None:
         try:
-            sock = first_that_answers(connection, permitted)
-        except OSError as error:
-            raise PartnerUnavailable(f"No connection to {connection.host} ({why(error)})") from error
-        guard.check_peer(sock, connection.host, connection.port)
-        return sock
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            answer.put(error)
+        else:
+            answer.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
 
-    class GuardedHTTP(TimedHTTP):
-        def _new_conn(self) -> socket.socket:
-            return open_socket(self)
-
-    class GuardedHTTPS(TimedHTTPS):
-        def _new_conn(self) -> socket.socket:
-            return open_socket(self)
-
-    pools = urllib3.PoolManager(num_pools=32, maxsize=8)
-    connect_by(pools, GuardedHTTP, GuardedHTTPS)
-    return pools
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    try:
+        found = answer.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no address of {host} came in time") from None
+    if isinstance(found, UnicodeError):
+        raise socket.gaierror(f"{host} is no host name") from found
+    if isinstance(found, OSError):
+        raise found
+    return found

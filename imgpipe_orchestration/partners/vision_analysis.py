@@ -20,8 +20,9 @@ from pydantic import ValidationError
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
+from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.json_text import decoded
+from imgpipe_orchestration.partners.reply import Reply
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, whole
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis_records import (

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard, guarded_pools, is_public
+from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.ssrf import AllowList, Guard, is_public
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_connection_that_ended_up_at_a_private_address_is_asked_nothing(listen
 
     url = f"http://rebound.example:{listener.getsockname()[1]}"
     with pytest.raises(Forbidden):
-        guarded_pools(Rebound(AllowList())).request("GET", url, retries=False, timeout=2)
+        JsonApi("X", url, guard=Rebound(AllowList()), timeout=2).request("GET", "/")
 
 
 def test_a_name_that_resolves_to_private_addresses_only_is_refused() -> None:
