@@ -1,7 +1,8 @@
 """The OpenAPI document: FastAPI's, with the problems that each route may answer and an example of every body.
 
 Most problems follow from the request (a key: 401; an id in the path: 404; a body: 413); ALSO adds the others, route by
-route. The bodies in `openapi_examples.json` come from a running stack; tests compare them with the schemas.
+route. Examples of bodies are made from their schemas, with the values of `openapi_examples.json` by field; it has whole
+bodies where a schema says too little. Tests compare them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
+from types import UnionType
 from typing import Any
 
 from fastapi import FastAPI
@@ -151,7 +153,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             name = f"{method.upper()} {path}"
             _name_problems(name, path, operation)
-            _add_examples(operation, examples.get(name, {}))
+            _add_examples(operation, examples.get(name, {}), document["components"]["schemas"], examples["fields"])
             _name_operation(operation)
     used = {tag for path in document["paths"].values() for operation in path.values() for tag in operation["tags"]}
     document["tags"] = [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used]
@@ -216,9 +218,44 @@ def _problem(status: int) -> dict[str, Any]:
     return answer
 
 
-def _add_examples(operation: dict[str, Any], examples: dict[str, Any]) -> None:
+def _add_examples(
+    operation: dict[str, Any], examples: dict[str, Any], schemas: dict[str, Any], fields: dict[str, Any]
+) -> None:
     places = {"request": operation.get("requestBody", {})}
     places["response"] = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
-    for kind, example in examples.items():
-        for content in places[kind].get("content", {}).values():
-            content["example"] = example
+    for kind, place in places.items():
+        for media_type, content in place.get("content", {}).items():
+            if kind in examples:
+                content["example"] = examples[kind]
+            elif media_type == "application/json" and "schema" in content:
+                content["example"] = _example(content["schema"], "", schemas, fields)
+
+
+_PLAIN: dict[str, tuple[type | UnionType, Any]] = {
+    "string": (str, "text"),
+    "integer": (int, 1),
+    "number": (int | float, 1),
+    "boolean": (bool, True),
+    "object": (dict, {}),
+}
+"""JSON's types: Python's, and an example."""
+
+
+def _example(schema: dict[str, Any], name: str, schemas: dict[str, Any], fields: dict[str, Any]) -> Any:
+    """An example of what `schema` describes, in the field `name`; `fields` has values by name."""
+    if "$ref" in schema:
+        return _example(schemas[schema["$ref"].rpartition("/")[2]], name, schemas, fields)
+    if known := [
+        *schema.get("examples", ()),
+        *schema.get("enum", ()),
+        *([schema["const"]] if "const" in schema else ()),
+    ]:
+        return known[0]
+    if options := schema.get("anyOf"):
+        return _example(next(one for one in options if one.get("type") != "null"), name, schemas, fields)
+    if "properties" in schema:
+        return {field: _example(part, field, schemas, fields) for field, part in schema["properties"].items()}
+    if schema.get("type") == "array":
+        return [_example(schema["items"], name, schemas, fields)] if "items" in schema else []
+    kind, plain = _PLAIN.get(schema.get("type", ""), (object, None))
+    return fields[name] if name in fields and isinstance(fields[name], kind) else plain
