@@ -17,12 +17,10 @@ from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
-from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
 KEY = dg.AssetKey("clean_images")
@@ -65,25 +63,6 @@ def events(instance: dg.DagsterInstance, kind: dg.DagsterEventType) -> dict[str,
         assert event is not None
         found[str(event.partition)] = {name: value.value for name, value in event.metadata.items()}
     return found
-
-
-def test_an_id_that_is_none_fails_its_own_run_and_no_round_of_the_others(
-    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    seed(services, "a", 2)
-    for customers in ([""], ["a", "x" * 2001]):
-        with pytest.raises(BadInput, match="1 to 2000 bytes"):
-            run(repository, instance, customers=customers, everything=True)
-    assert job_instances.recent(services.engine, JOB) == []
-    job_instances.create_or_join(services.engine, JOB, customer_id="")  # as an older release left it
-    assert run(repository, instance).success
-    again, _ = job_instances.create_or_join(services.engine, JOB, customer_id="")
-    job_instances.start(services.engine, [again], "dead", lease_seconds=60)
-    job_instances.interrupted(services.engine, "dead", again=False)
-    seed(services, "a", 2)
-    assert run(repository, instance).success
-    assert marked(services, "a") == 4
-    assert list(steps.given_up(services)) == []
 
 
 def test_a_round_materializes_each_due_customer_and_names_the_broken_one(
@@ -147,19 +126,6 @@ def test_a_backfill_without_a_partition_says_that_it_needs_one(
 ) -> None:
     with pytest.raises(dg.Failure, match="auto_marker_backfill works on one partition at a time"):
         repository.resolve_job_def("auto_marker_backfill").execute_in_process(instance=instance)
-
-
-@pytest.mark.parametrize("partition", ["nonsense", "%FF"])
-def test_a_partition_that_there_is_not_fails_and_makes_no_job_of_nobody(
-    partition: str, services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    """Dagster takes any partition that is given as a tag, as over GraphQL."""
-    with pytest.raises(dg.Failure, match=f"no partition '{partition}'; partitions appear after"):
-        repository.resolve_job_def("auto_marker_backfill").execute_in_process(
-            instance=instance, tags={"dagster/partition": partition}
-        )
-    with transaction(services.engine) as connection:
-        assert connection.scalar(text("select count(*) from job_instances")) == 0
 
 
 def test_the_sensor_asks_for_one_run_when_something_is_due(

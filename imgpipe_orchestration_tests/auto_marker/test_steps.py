@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bson.errors import InvalidBSON
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import steps, toggle
@@ -24,7 +22,6 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats, job_instances
-from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
@@ -117,30 +114,6 @@ def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) 
         "odd-toggle": "failed",
     }
     assert (jobs["mixed"].result["images_found"], jobs["mixed"].result["images_failed"]) == (4, 1)
-
-
-def test_an_image_config_that_cannot_be_read_costs_its_customer_alone(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MongoDB keeps dates that Python cannot hold; the embedded server refuses to."""
-    for customer in ("fine", "unreadable"):
-        seed(services, customer, 2)
-    plain = ImageConfigs.of
-
-    def of(self: ImageConfigs, customer: str) -> list[Document]:
-        if customer == "unreadable":
-            raise InvalidBSON("year 36812 is out of range")
-        return plain(self, customer)
-
-    def of_each(self: ImageConfigs, customers: Sequence[str]) -> dict[str, list[Document]]:
-        return {customer: of(self, customer) for customer in customers}
-
-    monkeypatch.setattr(ImageConfigs, "of", of)
-    monkeypatch.setattr(ImageConfigs, "of_each", of_each)
-    figures = round_of(services)
-    assert (figures["fine"].marked, figures["fine"].trouble) == (2, None)
-    assert figures["unreadable"].broken
-    assert "year 36812" in str(figures["unreadable"].trouble)
 
 
 def test_documents_that_cannot_be_marked_do_not_block_those_behind_them(services: Services) -> None:
@@ -249,32 +222,6 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
     assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)
     assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
     services.close()
-
-
-def test_what_others_marked_while_mongodb_failed_one_is_told_of_and_counted(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seed(services, "lost")
-    seed(services, "slow", 3)
-    marking, marks = threading.Event(), News.mark_page
-
-    def mark_page(self: News, customer: str, *arguments: Any, **named: Any) -> Page:
-        if customer == "lost":
-            marking.wait(10)
-            raise BackendUnavailable("MongoDB cannot be reached.")
-        marking.set()
-        time.sleep(10 * steps._SETTLED_TOGETHER)  # those who are done do not wait for it
-        return marks(self, customer, *arguments, **named)
-
-    monkeypatch.setattr(News, "mark_page", mark_page)
-    seen: list[Figures] = []
-    with pytest.raises(BackendUnavailable):
-        for figures in steps.carry_out(services, steps.plan(services, scheduled=True), "run-1", batch_size=50):
-            seen.append(figures)
-    assert [(f.customer_id, f.marked) for f in seen] == [("slow", 3)]
-    jobs = {job.customer_id: job for job in job_instances.recent(services.engine, JOB)}
-    assert (jobs["slow"].status, jobs["slow"].result["images_marked"]) == (JobStatus.COMPLETED, 3)
-    assert jobs["lost"].status is JobStatus.QUEUED
 
 
 def test_a_round_is_due_by_the_clock_or_when_asked_for(services: Services) -> None:

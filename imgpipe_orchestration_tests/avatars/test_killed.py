@@ -227,20 +227,3 @@ def test_a_cancelled_task_that_an_operator_requeues_by_name_stays_cancelled(desk
     assert {desk.task(task).status for task in (early, late)} == {TaskStatus.CANCELLED}
     assert desk.people(early) == []
     assert desk.standins.calls("openai") == []
-
-
-def test_so_does_one_of_which_somebody_had_failed(desk: Desk) -> None:
-    task = desk.ask(2)
-    desk.data()
-    unlucky, _ = desk.people(task)
-    desk.standins.fault("openai", "content_policy", operation="images", match=unlucky.name)
-    lanes = Lanes(Shares(1), Shares(1), people=1)
-    desk.images(steps={Step.PROMPT, Step.BASE}, lanes=lanes)
-    with transaction(desk.services.engine) as connection:
-        store.cancel(connection, desk.services.claims, desk.task(task))
-    bought = len(desk.standins.calls("openai"))
-    assert desk.services.claims.requeue(store.IMAGES) == [unlucky.id]
-    desk.images_now()
-    assert desk.task(task).status is TaskStatus.CANCELLED
-    assert [person.status for person in desk.people(task)] == [PersonaStatus.FAILED, PersonaStatus.CANCELLED]
-    assert len(desk.standins.calls("openai")) == bought

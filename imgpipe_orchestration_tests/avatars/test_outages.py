@@ -106,25 +106,6 @@ def test_a_provider_that_stays_away_is_given_up_with_the_reason_and_a_retry_wait
     assert desk.task(task).status is TaskStatus.COMPLETED
 
 
-def test_a_flowise_that_goes_away_in_the_middle_of_a_round_is_asked_for_the_rest_alone(desk: Desk) -> None:
-    task = desk.ask(12)
-    desk.standins.fault("flowise", "server_error", status=502, count=None, after=3)
-    desk.data()
-    waiting = desk.task(task)
-    assert waiting.status is TaskStatus.PENDING
-    assert "Flowise failed (HTTP 502)" in (waiting.waiting_for or "")
-    there = {person.id: person.name for person in desk.people(task)}
-    assert there, "what was answered before is kept"
-
-    desk.standins.admin("DELETE", "faults")
-    desk.now()
-    desk.data()
-    people = {person.id: person.name for person in desk.people(task)}
-    assert len(people) == 12
-    assert there.items() <= people.items()
-    assert desk.calls("flowise", "prediction") <= 6
-
-
 FILTERED = "Error: predictionsServices.buildChatflow - 400 The response was filtered"
 
 
@@ -142,20 +123,6 @@ def test_a_500_about_one_question_is_given_up_and_the_others_go_on(desk: Desk) -
         flowise.hard = {"brief": FILTERED}
         task = desk.ask(2)
         desk.eventually(_again(desk), lambda: desk.task(task).status is TaskStatus.FAILED, seconds=120)
-    assert FILTERED in (desk.task(task).error_log or "")
-
-
-def test_a_500_about_one_person_does_not_hold_the_task(desk: Desk) -> None:
-    with flowise_answering({"json": [person("Ada"), person("Ben")]}) as flowise:
-        flowise.hard = {'"firstname": "Ada"': FILTERED}
-        desk.use_flowise(flowise.url)
-        task = desk.ask(2)
-        desk.data()
-        if len(desk.people(task)) < 2:
-            desk.data()
-        desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED, seconds=120)
-    found = {p.firstname: p.status for p in desk.people(task)}
-    assert found == {"Ada": PersonaStatus.FAILED, "Ben": PersonaStatus.COMPLETED}
     assert FILTERED in (desk.task(task).error_log or "")
 
 

@@ -20,8 +20,6 @@ from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
-from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.locks import waiters
 
 
 @pytest.fixture
@@ -144,16 +142,6 @@ def test_an_export_whose_people_cannot_be_read_is_an_error_and_not_half_a_file(
     assert client.get(url).status_code == 503
 
 
-def test_a_zip_of_pictures_that_are_gone_says_which(desk: Desk, client: Client) -> None:
-    task_id = made(desk, client, 1)
-    bucket = desk.services.avatars_bucket
-    gone = next(found.key for found in bucket.list("avatars/") if found.key.endswith("/image_1.png"))
-    bucket.delete(gone)
-    content = client.get(f"/api/avatars/tasks/{task_id}/export", params={"format": "zip"}).content
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert gone in archive.read("missing.txt").decode()
-
-
 def test_cancelling_and_retrying_over_http(desk: Desk, client: Client) -> None:
     task_id = client.post("/api/avatars/tasks", json={"count": 1}).json()["task_id"]
     assert client.post(f"/api/avatars/tasks/{task_id}/retry-failed").status_code == 409
@@ -223,23 +211,6 @@ def test_the_images_of_a_task_that_is_tried_again_meanwhile_are_left_alone(
     with transaction(desk.services.engine) as connection:
         bought = text("select count(*) from paid_call_uses where operation = 'images' and outcome = 'bought'")
         assert connection.scalar(bought) == 1, "the selfie was kept"
-
-
-@pytest.mark.parametrize("path", ["tasks/{}/retry-failed", "cleanup"])
-def test_whoever_locks_a_task_has_its_items_first_as_a_requeue_does(desk: Desk, client: Client, path: str) -> None:
-    """Or the two deadlock, and a clean-up has deleted pictures by then."""
-    desk.standins.fault("openai", "content_policy", operation="edits")
-    task_id = made(desk, client, 1)
-    engine = desk.services.engine
-    with transaction(engine) as connection:
-        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
-    with ThreadPoolExecutor(1) as pool:
-        with transaction(engine) as requeue:
-            requeue.execute(text("select 1 from work_items where queue = 'avatar_images' for update"))
-            other = pool.submit(client.post, f"/api/avatars/{path.format(task_id)}")
-            wait_for(lambda: waiters(engine) == 1, "the other to wait for the item")
-            requeue.execute(text("select 1 from generation_tasks for update nowait"))
-        assert other.result().status_code == 200
 
 
 def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:

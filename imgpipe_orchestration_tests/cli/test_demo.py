@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import pty
@@ -17,9 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from rich.console import Console
 
-from imgpipe_orchestration.cli import demo as command
 from imgpipe_orchestration.devstack import photos, stackfile
 from imgpipe_orchestration.devstack.demo import report, scenario
 from imgpipe_orchestration.devstack.demo.runner import Result, run, scenarios
@@ -49,25 +46,6 @@ def test_a_real_external_api_is_left_alone_and_the_table_says_so() -> None:
     (result,) = run(stack, scenarios(["vision_reports"]), lambda _: None)
     assert not result.ok
     assert "EXTERNAL_API_GET_URL names a real API" in result.failures[0]
-
-
-def test_a_port_that_was_taken_is_said_of_the_stack_that_a_demo_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock, said = stackfile.StackLock(tmp_path), io.StringIO()
-    urls = {"GATEWAY_URL": "http://127.0.0.1:20001", "DAGSTER_URL": "http://127.0.0.1:3000"}
-    taken = "port 8000 is taken; gateway uses 20001"
-    written = {"pid": 1, "started_at": "", "environment": urls, "parts": [], "notes": [taken]}
-
-    def start(_: Path) -> None:
-        lock.acquire()
-        stackfile.write(tmp_path, written)
-
-    monkeypatch.setattr(command, "_launch", start)
-    with command._stack(tmp_path, Console(file=said), keep=True) as environment:
-        assert environment == urls
-    lock.release()
-    assert said.getvalue().splitlines()[0] == taken
 
 
 def test_demos_on_one_folder_share_the_cron_jobs_of_the_first(gateway: Gateway, standins: StandInAccess) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration.devstack.plan import make_plan
-from imgpipe_orchestration.devstack.ports import TYPED, Ports, free_port
-from imgpipe_orchestration.devstack.services import code_socket
+from imgpipe_orchestration.devstack.ports import Ports, free_port
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import STACK_FILE
 
@@ -155,19 +154,6 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
         again.release()
 
 
-def test_a_stack_started_while_another_is_stopped_takes_none_of_the_addresses_that_its_rows_keep(
-    tmp_path: Path,
-) -> None:
-    addresses = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        plan = make_plan(tmp_path / name, {})
-        addresses.append({plan.environment[kept] for kept in ("S3_PUBLIC_ENDPOINT", "EXTERNAL_API_GET_URL")})
-        plan.ports.release()
-    assert addresses[0].isdisjoint(addresses[1])
-    assert TYPED.keys().isdisjoint({"s3-public", "stand-ins"}), "seen above only where the preferred ports are free"
-
-
 def test_files_that_a_power_cut_left_empty_keep_no_stack_from_starting(tmp_path: Path) -> None:
     for name in ("ports.json", STACK_FILE):
         (tmp_path / name).touch()
@@ -202,13 +188,6 @@ def test_a_setting_that_a_part_could_not_use_is_refused_before_any_starts(
 def test_settings_that_parts_could_not_use_are_named_together(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"LISTINGS_STEPS: .*; MODEL_PRICES .*; LOG_FILE: "):
         make_plan(tmp_path, {"LISTINGS_STEPS": "decode,foo", "MODEL_PRICES": "{x", "LOG_FILE": "/no/such/folder/log"})
-
-
-def test_the_code_servers_socket_fits_whatever_the_data_folder(tmp_path: Path) -> None:
-    short, deep = Path("/srv/imgpipe"), tmp_path / ("deep" * 40)
-    assert code_socket(short) == short / "code.sock"
-    assert len(str(code_socket(deep))) <= 107
-    assert code_socket(deep) != code_socket(deep / "other"), "two stacks never share one"
 
 
 def test_partitions_begin_the_day_before_our_database_and_elsewhere_as_they_are_told_to(tmp_path: Path) -> None:

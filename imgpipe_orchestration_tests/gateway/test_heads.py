@@ -31,11 +31,6 @@ def test_the_head_of_a_stream_without_end_is_answered_and_the_connection_goes_on
     wait_for(lambda: count in gateway.get("/metrics").text, "both to be counted", 20)
 
 
-def test_an_address_that_only_takes_forms_has_no_head_either(gateway: Gateway) -> None:
-    head = gateway.session.head(f"{gateway.url}/failures/requeue", timeout=20)
-    assert (head.status_code, head.headers["allow"]) == (405, "POST")
-
-
 @pytest.mark.parametrize(
     ("path", "methods"),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import re
 import socket
 import time
 from contextlib import ExitStack, suppress
@@ -29,7 +28,6 @@ from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.lacking import lacking
-from imgpipe_orchestration_tests.media.conftest import Gateway
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -144,18 +142,6 @@ def test_who_shows_no_key_in_production_sends_little(settings: Settings) -> None
         assert client.post("/processing/run", content=lists).status_code == 403
 
 
-def test_wrong_keys_of_uploads_count_as_such(settings: Settings) -> None:
-    few = produced(settings, auth_failures_per_minute=3)
-    with Client(create_app(few)) as client:
-        wrong = {"Authorization": "Bearer wrong"}
-        answers = [client.post("/api/upload/listing_image", headers=wrong).status_code for _ in range(4)]
-        right = {"Authorization": f"Bearer {KEYS['backend_api_key']}"}
-    assert answers == [401, 401, 401, 429]
-    with Client(create_app(few)) as client:
-        answer = client.post("/batch-analysis/images", files={"files": b"no image"}, headers=right)
-    assert (answer.status_code, answer.json()["field"]) == (422, "organization_id")
-
-
 def test_the_pages_of_production_take_files_from_who_is_signed_in(settings: Settings) -> None:
     files = {"/upload": {"file": ("a.jpg", b"no image")}, "/listings": {"images": ("a.jpg", b"no image")}}
     with Client(create_app(produced(settings)), follow_redirects=False) as client:
@@ -183,20 +169,6 @@ def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(
         head = b"POST /listings HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nContent-Length: 100\r\n"
         head += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
         assert b"location: /listings?trouble=The+request%27s+body+did+not+arrive" in spoken(url, head, b"images=")
-
-
-def test_a_page_and_the_api_refuse_a_file_that_is_too_large_alike(gateway: Gateway) -> None:
-    file = {"profile_image": ("a.jpg", b"x" * (gateway.settings.upload_max_bytes + 100_000))}
-    api = requests.patch(f"{gateway.url}/users/me", files=file, headers=gateway.as_user(7), timeout=30)
-    token = re.search('data-token="([0-9a-f]+)"', gateway.get("/upload").text)
-    assert token is not None
-    page = requests.post(
-        f"{gateway.url}/upload", files={"file": file["profile_image"]}, headers={"X-Form-Token": token[1]}, timeout=30
-    )
-    assert page.status_code == api.status_code == 413
-    # Only the API has names for its fields.
-    assert api.json() == page.json() | {"detail": api.json()["detail"]}
-    assert api.json()["detail"].casefold() == f"profile_image: {page.json()['detail']}".casefold()
 
 
 def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> None:

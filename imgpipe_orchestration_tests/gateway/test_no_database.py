@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.media.serving.changes import follow_changes
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-
-
-def test_one_that_is_told_of_none_ends_with_a_line(tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-    environ["GATEWAY_PORT"] = environ["FLASK_PORT"] = str(free_port())
-    gateway = [sys.executable, "-m", "imgpipe_orchestration.gateway"]
-    done = subprocess.run(gateway, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("imgpipe: DATABASE_URL is not set")
 
 
 def test_one_whose_database_is_away_does_not_fill_its_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -177,11 +177,6 @@ def _asked(gateway: Gateway, cases: Any, checks: list[Callable[..., Any]], examp
     one()
 
 
-@pytest.mark.timeout(600)
-def test_a_few_questions_of_schemathesis_get_the_answers_that_are_described(furnished: Gateway) -> None:
-    ask(furnished, examples=1)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_many_questions_of_schemathesis_get_the_answers_that_are_described(furnished: Gateway) -> None:

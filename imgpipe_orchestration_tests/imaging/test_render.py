@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from PIL import Image, ImageDraw
-
-from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
+from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
-
-ONE_SIZE = Recipe(sizes=(Size("detail", 1200, 1200, "within"),), formats=("webp", "jpeg"))
 
 
 def test_every_size_comes_in_every_format_and_decodes_to_what_it_says() -> None:
@@ -61,23 +57,3 @@ def test_an_opaque_alpha_channel_is_dropped() -> None:
     rendition = render(encoded(picture(320, 240).convert("RGBA"), "PNG"), MEDIA)
     assert "jpeg" in {v.format for v in rendition.variants}
     assert "png" not in {v.format for v in rendition.variants}
-
-
-def test_an_opaque_page_with_a_transparent_patch_has_a_background_still() -> None:
-    page = Image.new("RGBA", (600, 400), (255, 255, 255, 255))
-    draw = ImageDraw.Draw(page)
-    draw.ellipse((200, 100, 400, 300), fill=(200, 30, 30, 255))
-    draw.rectangle((290, 190, 310, 210), fill=(0, 0, 0, 0))
-    page.putpixel((0, 0), (255, 255, 255, 0))
-    made = render(encoded(page, "PNG"), ONE_SIZE, is_logo=True)
-    assert any(note.startswith("background removed: 8") for note in made.notes), made.notes
-    (removed,) = [one for one in made.variants if one.background == "removed" and one.format == "png"]
-    alpha = pixels(removed.data)[..., 3]
-    assert (alpha[5, 5], alpha[150, 300], alpha[200, 300]) == (0, 255, 0)
-
-
-def test_an_icon_with_round_corners_has_none() -> None:
-    icon = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
-    ImageDraw.Draw(icon).rounded_rectangle((0, 0, 299, 299), 40, fill=(20, 90, 200, 255))
-    made = render(encoded(icon, "PNG"), ONE_SIZE, is_logo=True)
-    assert "background removed: the original has none" in made.notes

@@ -12,7 +12,6 @@ import threading
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control, store
@@ -22,7 +21,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import pixels
-from imgpipe_orchestration_tests.listings.conftest import Form, database_away, path_of, photo, queued, rows
+from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
 
 UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
 
@@ -133,32 +132,6 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         assert rows(services, UNSETTLED) == [(0,)]
         assert client.get(path_of(images[0])).headers["content-type"] == "image/webp"
     services.close()
-
-
-def test_with_the_database_away_finished_images_are_served_and_others_have_a_placeholder(
-    client: Client, services: Services, settings: Settings, postgres_server: Postgres
-) -> None:
-    done = queued(client, photo())[0]
-    drain(services, "run-1")
-    waiting = queued(client, photo(seed=2))[0]
-    webp = client.get(path_of(done)).content
-    with database_away(settings, postgres_server):
-        shown = client.get(path_of(done))
-        assert (shown.status_code, shown.headers["cache-control"], shown.content) == (200, "no-store", webp)
-        shown = client.get(path_of(waiting))
-        assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
-    assert client.get(path_of(waiting)).headers["content-type"] == "image/jpeg"
-
-
-def test_a_bucket_that_is_not_there_costs_no_image_a_try(client: Client, settings: Settings) -> None:
-    queued(client, *(photo(),) * 3)
-    elsewhere = Services(settings.model_copy(update={"listings_bucket_name": "nobody-made-this"}))
-    done = drain(elsewhere, "run-1")
-    assert (done.processed, done.failed, done.ended) == (0, 0, "The object store has no such bucket.")
-    assert set(rows(elsewhere, "select status, retries from image_queue")) <= {("pending", 0), ("retry", 0)}
-    with Client(create_app(elsewhere.settings)) as wrong:
-        assert Form("Lost", [("a.jpg", photo())]).send(wrong).status_code == 503
-    elsewhere.close()
 
 
 def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
@@ -322,19 +295,6 @@ def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: C
     assert pixels(after.content).shape[:2] == (320, 320)
     assert after.headers["etag"] != before.headers["etag"]
     smaller.close()
-    services.close()
-
-
-def test_a_list_of_steps_that_makes_no_sense_claims_nothing(client: Client, settings: Settings) -> None:
-    from imgpipe_orchestration.errors import SettingsError
-
-    queued(client, photo())
-    services = Services(settings.model_copy(update={"listings_steps": "decode,sharpen,encode,upload"}))
-    with pytest.raises(SettingsError, match="no step 'sharpen'"):
-        drain(services, "run-1")
-    with pytest.raises(SettingsError, match="LISTINGS_STEPS"):
-        control.reason_to_wait(services, None)
-    assert rows(services, "select attempt from work_items") == [(0,)]
     services.close()
 
 

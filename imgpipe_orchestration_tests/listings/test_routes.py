@@ -17,7 +17,6 @@ from PIL import Image
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings.drain import drain
-from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -49,15 +48,6 @@ def test_one_image_says_image_and_any_name_of_the_field_works(client: Client) ->
         answer = Form("One", [("a.jpg", photo())], field).send(client)
         assert answer.status_code == 200, (field, answer.text)
         assert answer.json()["data"]["message"] == "1 image queued for processing"
-
-
-@pytest.mark.parametrize("title", [(None, "b" * (MOST_TITLE + 1)), ("title.txt", b"Cosy flat")])
-def test_a_title_that_is_too_long_or_a_file_is_refused(
-    client: Client, services: Services, title: tuple[str | None, str | bytes]
-) -> None:
-    answer = client.post("/api/upload/listing_image", files=[("listing_title", title), ("image", ("a.jpg", photo()))])
-    assert (answer.status_code, answer.json()["field"]) == (422, "listing_title")
-    assert rows(services, "select count(*) from image_queue")[0][0] == 0
 
 
 def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: Client, services: Services) -> None:
@@ -133,19 +123,6 @@ def test_the_slug_suits_any_title(client: Client, title: str, expected: str) -> 
     image = queued(client, photo(), title=title)[0]
     assert re.fullmatch(rf"{expected}-[0-9a-f]{{8}}\.webp", image["file_name"])
     assert client.get(path_of(image)).status_code == 200
-
-
-def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: Client, services: Services) -> None:
-    form = Form("Same", [("a.jpg", photo()), ("bad.jpg", b"nothing")])
-    first = form.send(client, **{"Idempotency-Key": "k1"})
-    again = form.send(client, **{"Idempotency-Key": "k1"})
-    other = form.send(client, **{"Idempotency-Key": "k2"})
-    assert (again.status_code, again.text) == (first.status_code, first.text)
-    assert other.json()["data"]["images"] != first.json()["data"]["images"]
-    changed = Form("Another", form.files).send(client, **{"Idempotency-Key": "k1"})
-    assert (changed.status_code, changed.json()["field"]) == (422, "Idempotency-Key")
-    assert rows(services, "select count(*) from image_queue")[0][0] == 2
-    assert len(list(services.listings_bucket.list("originals/"))) == 2
 
 
 def test_the_same_request_twice_at_once_is_queued_once(client: Client, services: Services) -> None:

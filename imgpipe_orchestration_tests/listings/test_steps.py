@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageFont
+from PIL import ExifTags, Image
 
-from imgpipe_orchestration.errors import BadImage, SettingsError
+from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.listings import steps
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
@@ -180,25 +180,6 @@ def test_the_watermark_is_off_by_default_and_marks_the_lower_right_corner() -> N
     assert difference(plain[:500], marked[:500]) < 1
 
 
-def test_a_watermark_is_of_letters_that_its_font_has() -> None:
-    font = ImageFont.load_default(40)
-    box = bytes(font.getmask("\uffff"))
-    has = {c for c in map(chr, [*range(32, 127), *range(160, 0x250), *range(0x2010, 0x2130)]) if font.getmask(c).size}
-    marking = Settings(listings_steps="decode,orient,resize,watermark,encode,upload")
-    for letter in sorted(has):
-        settings = marking.model_copy(update={"listings_watermark_text": f"x{letter}"})
-        if bytes(font.getmask(letter)) != box:
-            assert steps.options_of(settings).watermark_text == f"x{letter}"
-            continue
-        with pytest.raises(SettingsError, match="the font has no") as error:
-            steps.options_of(settings)
-        assert error.value.field == "LISTINGS_WATERMARK_TEXT"
-    lines = {"listings_watermark_text": "two\nlines"}
-    with pytest.raises(SettingsError):
-        steps.options_of(marking.model_copy(update=lines))
-    assert steps.options_of(Settings().model_copy(update=lines)).steps == OPTIONS.steps
-
-
 def test_a_step_is_one_function_and_one_line_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "STEPS", dict(steps.STEPS))
 
@@ -209,21 +190,3 @@ def test_a_step_is_one_function_and_one_line_of_settings(monkeypatch: pytest.Mon
     options = steps.options_of(Settings(listings_steps="decode,orient,resize,grey,encode,upload"))
     made = pixels(steps.make(encoded(picture(), "JPEG"), options).data)
     assert np.abs(made[..., 0] - made[..., 2]).max() <= 2
-
-
-@pytest.mark.parametrize(
-    "listed",
-    [
-        "decode,sharpen,encode,upload",
-        "orient,decode,encode,upload",
-        "decode,decode,encode,upload",
-        "decode,upload,encode",
-        "decode,encode,orient,upload",
-        "decode,encode",
-        "",
-    ],
-)
-def test_a_list_that_makes_no_file_is_a_settings_error(listed: str) -> None:
-    with pytest.raises(SettingsError) as error:
-        steps.options_of(Settings().model_copy(update={"listings_steps": listed}))
-    assert error.value.field == "LISTINGS_STEPS"

@@ -7,10 +7,8 @@ from dataclasses import replace
 
 import dagster as dg
 import pytest
-from sqlalchemy import text
 
 from imgpipe_orchestration.media import audit, checks, store
-from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.resources import (
     BackendsResource,
     DatabaseResource,
@@ -18,7 +16,6 @@ from imgpipe_orchestration.resources import (
     OpenAIResource,
     S3Resource,
 )
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -125,36 +122,6 @@ def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(gatewa
     assert gateway.rows("select object_key from media_variants order by 1") == made
 
 
-def test_a_url_in_the_column_of_the_media_id_is_read_as_its_id(gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "update pending_images set status = 'processed', permanent_url = 'https://media-backend/serve/77'"
-        )
-    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
-    audit.unreplaced(gateway.services)
-    gateway.run_due()
-    assert gateway.rows("select profile_image_path from user_profiles") == [
-        (f"{gateway.url}/api/images/77?size=detail",)
-    ]
-
-
-def test_an_upload_called_processed_without_a_media_id_keeps_its_temp_file_until_it_has_one(gateway: Gateway) -> None:
-    path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql("update pending_images set status = 'processed'")
-    audit.unreplaced(gateway.services)
-    gateway.run_due()
-    assert gateway.me(1)["profile_image_path"] == path
-    assert gateway.get(path).status_code == 200
-    assert gateway.rows("select status from pending_images") == [("processed",)]
-    (row,) = gateway.rows("select state, error from work_items where queue = 'media_urls'")
-    assert row.state == "failed" and "no media id" in row.error
-    complete(gateway.services, 1, {"media_id": "77"})
-    gateway.run_due("run-2")
-    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
-
-
 def test_the_checks_fail_with_the_ids_they_found(finished: Gateway) -> None:
     with finished.services.engine.begin() as connection:
         connection.exec_driver_sql("delete from media_variants where media_id = 2 and size = 'header'")
@@ -169,11 +136,3 @@ def test_the_checks_fail_with_the_ids_they_found(finished: Gateway) -> None:
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["which"].value == "2"
-
-
-def test_what_was_acknowledged_is_not_read_again_every_hour(finished: Gateway) -> None:
-    with transaction(finished.services.engine) as connection:
-        connection.execute(text("set local enable_seqscan = off"))  # else a table this small is read whole
-        explained = connection.execute(text(f"explain {audit.UNACKNOWLEDGED}"), {"minutes": audit.LATE_MINUTES})
-        plan = "\n".join(explained.scalars())
-    assert "processing_checklist_unacknowledged" in plan, plan

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-
 import dagster as dg
 import pytest
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.media import assets, runs, store
+from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.definitions import definitions
 from imgpipe_orchestration.media.model import temp_key
-from imgpipe_orchestration.media.stages import Stage
-from imgpipe_orchestration.storage.work import Outcome
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
 
@@ -110,20 +106,6 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
     assert "images" not in again and "contact sheet" in again
 
 
-def test_what_a_run_did_for_another_day_is_told_of_that_day(
-    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "_LOOK", 0.0)  # else only of one that works for a second
-    gateway.upload(456, profile_image=picture(40, 30))
-    job = repository.resolve_job_def("media_pipeline")
-    yesterday = (date.fromisoformat(today()) - timedelta(days=1)).isoformat()
-    result = job.execute_in_process(instance=instance, partition_key=yesterday)
-    events = [one.step_materialization_data.materialization for one in result.get_asset_materialization_events()]
-    told = {(one.asset_key.path[-1], one.partition): one.metadata for one in events}
-    for name in (*STEPS, "update_callback"):
-        assert told[name, today()]["images"].value == told[name, yesterday]["of other days"].value == 1
-
-
 def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
     gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
@@ -140,11 +122,6 @@ def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
     assert told["done"] == 0 and told["retried"] + told["failed"] == 1
     (row,) = again.metadata["again errors"].value.records
     assert row.data["item"] == 1 and "is gone" in row.data["error"]
-
-
-def test_a_stage_that_had_nothing_to_do_tells_no_time() -> None:
-    nothing = Stage(Outcome(seconds=0.2), {"registered": 0})
-    assert assets._result(resources.build_backends(), "retrieve_file", nothing).metadata == {"images": 0}
 
 
 def test_a_run_names_what_failed_with_its_reason_in_a_table(

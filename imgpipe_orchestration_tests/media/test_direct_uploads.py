@@ -7,17 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
-from uuid import uuid4
 
 import requests
-from sqlalchemy import event
-from sqlalchemy.pool import QueuePool
 
-from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.media import direct_uploads, garbage, pending
-from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.media import direct_uploads, garbage
 from imgpipe_orchestration.storage.garbage import collect
-from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import pass_on, serving
@@ -182,25 +176,6 @@ def test_an_announced_upload_can_be_private_from_its_first_moment(gateway: Gatew
     gateway.run_due()
     assert gateway.get("/serve/1").json()["code"] == "private-image"
     assert gateway.session.get(gateway.me(USER)["profile_image_path"], timeout=30).status_code == 200
-
-
-def test_a_private_upload_beside_another_database_takes_one_connection_of_ours_at_a_time(
-    make_gateway: Callable[..., Gateway], postgres_server: Postgres
-) -> None:
-    """As many as there are connections would wait for each other's second ones, and all others with them."""
-    other = connect(postgres_server.ensure_database(f"pending_{uuid4().hex}"))
-    pending.t.create(other)
-    gateway = make_gateway(pending_images_database_url=other.url.render_as_string(hide_password=False))
-    upload = sent(gateway, picture(), private=True)
-    services = Services(gateway.services.settings)
-    pool = services.engine.pool
-    assert isinstance(pool, QueuePool)
-    taken: list[int] = []
-    event.listen(services.engine, "checkout", lambda *_: taken.append(pool.checkedout()))
-    direct_uploads.commit(services, USER, upload)
-    services.close()
-    other.dispose()
-    assert len(taken) > 1 and set(taken) == {1}
 
 
 def test_old_presigned_uploads_go_unless_nobody_has_read_yet_that_one_is_private(gateway: Gateway) -> None:

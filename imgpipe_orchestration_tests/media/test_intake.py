@@ -133,14 +133,6 @@ def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(services: Servic
     assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
 
 
-def test_a_type_that_no_header_can_have_does_not_cost_the_image(gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql("update pending_images set mime_type = E'image/jpeg\\n'")
-    gateway.run_due()
-    assert gateway.rows("select mime_type, status from media_files") == [("image/jpeg", "completed")]
-
-
 ODD = {
     "postgresql": (
         "created_at = 'infinity'",
@@ -155,16 +147,6 @@ ODD = {
         "original_name = 'a\\0b.jpg'",
     ),
 }
-ODD_EVERYWHERE = (
-    "original_name = null, mime_type = null, permanent_url = null, thumbnail_url = null",
-    "original_name = '', mime_type = '', permanent_url = '', thumbnail_url = ''",
-    """permanent_url = '{"a": [null, {"b": "\\u0000"}]}', thumbnail_url = 'http://[', original_name = '{}'""",
-    "user_id = -1",
-    "user_id = 9223372036854775807",
-    "created_at = '1970-01-02 00:00:01'",
-    "created_at = '2037-12-31 00:00:01'",
-)
-UNUSABLE = ("image_path = ''", "image_path = repeat('/x', 127)", "image_path = '/temp_images/profiles/'")
 
 
 def add_changed(engine: Engine, changes: Iterable[str]) -> dict[str, int]:
@@ -179,19 +161,6 @@ def add_changed(engine: Engine, changes: Iterable[str]) -> dict[str, int]:
             )
             connection.exec_driver_sql(f"update pending_images set {change} where id = {rows[change]}")
     return rows
-
-
-def test_odd_rows_hold_up_nobody(services: Services, engine: Engine) -> None:
-    dialect = engine.dialect.name
-    taken, refused = ODD_EVERYWHERE + ODD[dialect], UNUSABLE
-    rows = add_changed(engine, taken + refused)
-    good = add(engine, 99)
-    assert intake.first_new(services) is not None
-    assert intake.take_in(services) == len(taken) + 1
-    states = {change: status(engine, row) for change, row in rows.items()}
-    assert states == dict.fromkeys(taken, "pending") | dict.fromkeys(refused, "failed")
-    assert status(engine, good) == "pending"
-    assert intake.first_new(services) is None
 
 
 def test_an_image_is_as_old_as_its_upload_and_no_younger_than_now(services: Services, engine: Engine) -> None:
@@ -213,19 +182,6 @@ def test_a_refused_row_is_named_with_its_reason(
     assert intake.take_in(services) == 0
     (record,) = (one for one in caplog.records if one.message == "pending image refused")
     assert (vars(record)["pending_id"], vars(record)["error"]) == (row, "'' does not say what kind of image it is")
-
-
-def test_odd_rows_are_listed_and_counted_as_any_other(make_gateway: Callable[..., Gateway], pending_url: str) -> None:
-    gateway = make_gateway(pending_images_database_url=pending_url)
-    engine = gateway.services.pending_engine
-    rows = add_changed(engine, ODD_EVERYWHERE + ODD[engine.dialect.name])
-    listed = gateway.get("/api/media/pending/all", **gateway.as_worker).json()["images"]
-    assert [image["id"] for image in listed] == list(rows.values())
-    assert gateway.get("/").status_code == 200
-    environment = {name: value for name, value in gateway.settings.environment().items() if value}
-    told = CliRunner().invoke(imgpipe, ["status", "--json"], env=environment)
-    assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout)["pending_images"]["pending"] == len(rows)
 
 
 @pytest.mark.slow

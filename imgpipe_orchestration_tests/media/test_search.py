@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media import intake
-from imgpipe_orchestration.media.model import DataType
-from imgpipe_orchestration.media.search import CANDIDATES, Filters, by_text, latest
+from imgpipe_orchestration.media.search import CANDIDATES, Filters, by_text
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.plans import reading
@@ -105,22 +104,6 @@ def test_duplicates_come_in_three_kinds(gateway: Gateway) -> None:
     assert 0 <= answer["similar"][0]["distance"] <= 10
 
 
-def test_plain_pictures_look_alike_where_their_colours_do(gateway: Gateway) -> None:
-    images = [Image.new("RGB", (600, 400), colour) for colour in ("#d02020", "#20a040", "#cc2424", "white")]
-    for image in (*images, Image.linear_gradient("L").resize((600, 400))):
-        out = io.BytesIO()
-        image.save(out, "PNG")
-        gateway.upload(1, product_image=out.getvalue())
-    gateway.run_due()
-
-    def alike(media_id: int) -> list[str]:
-        answer = gateway.get(f"/api/media/duplicates/{media_id}", **gateway.as_worker).json()
-        return [one["media_id"] for one in answer["similar"]]
-
-    assert [alike(media_id) for media_id in range(1, 6)] == [["3"], [], ["1"], [], []]
-    assert [one["media_id"] for one in found(gateway, similar_to=1) if one["why"] == "looks"] == ["3"]
-
-
 def test_a_search_without_openai_goes_by_words_and_says_so(gateway: Gateway) -> None:
     answer = gateway.get("/api/media/search?text=bowl", **gateway.as_worker).json()
     assert answer["images"] == []
@@ -160,18 +143,3 @@ def test_a_name_is_found_without_reading_every_image_even_without_statistics(eng
         with reading(engine, "words_of_name") as read:
             assert len(by_text(connection, "jpg", None, Filters(), limit=60)) == 60
         assert sorted(read)[-2:] == [CANDIDATES, 4000], "the bitmap of the index has them all, and no other step"
-
-
-def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> None:
-    insert = """
-        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)
-        select i, 7, case when i % 2000 = 1 then 'logo' else 'product' end, 'product', '/a/' || i, current_date
-        from generate_series(1, 4000) i
-    """
-    with transaction(engine) as connection:
-        connection.execute(text(insert))
-        connection.execute(text("analyze media_files"))
-        with reading(engine, "from live_media") as read:
-            found = latest(connection, Filters(data_type=DataType.LOGO), limit=60)
-    assert [one.id for one in found] == [2001, 1]
-    assert max(read) == 2

@@ -127,22 +127,6 @@ def test_an_svg_logo_is_drawn_and_never_served(gateway: Gateway) -> None:
     assert tuple(row) == ("completed", 2048, 1024, "image/png")
 
 
-def test_an_svg_logo_that_another_system_wrote_is_drawn_as_well(gateway: Gateway) -> None:
-    path = "/temp_images/profiles/7-logo-1700000000-000000001.svg"
-    gateway.services.media_bucket.put(path.lstrip("/"), LOGO, content_type="image/svg+xml")
-    with gateway.services.pending_engine.begin() as connection:
-        connection.exec_driver_sql(
-            "insert into pending_images (user_id, image_path, original_name, mime_type, status, created_at)"
-            " values (7, %s, 'logo.svg', 'image/svg+xml', 'pending', now())",
-            (path,),
-        )
-    gateway.run_due()
-    (row,) = gateway.rows("select status, width, mime_type, bulk_path from media_files")
-    assert tuple(row)[:3] == ("completed", 2048, "image/png")
-    assert row.bulk_path.endswith(".png")
-    assert gateway.services.media_bucket.get(row.bulk_path).startswith(b"\x89PNG")
-
-
 @pytest.mark.parametrize("evil", [LOGO.replace(b"<svg", b"<!DOCTYPE svg [<!ENTITY a 'b'>]><svg"), LOGO[:-3]])
 def test_a_logo_that_cannot_be_drawn_is_refused_with_what_to_do(gateway: Gateway, evil: bytes) -> None:
     answer = gateway.upload(1, logo_image=evil)
@@ -221,24 +205,6 @@ def test_a_token_may_name_its_user_by_number(gateway: Gateway) -> None:
     assert gateway.get("/users/me", Authorization=f"Bearer {token}").json()["id"] == 456
 
 
-def test_more_files_than_there_are_fields_are_refused_in_words(gateway: Gateway) -> None:
-    files = [("product_media", (f"{n}.jpg", b"x", "image/jpeg")) for n in range(7)]
-    answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=gateway.as_user(1), timeout=30)
-    said = answer.json()
-    assert (answer.status_code, said["code"]) == (400, "unreadable-form")
-    assert "nothing was stored: Too many files. Maximum number of files is 6" in said["detail"]
-
-
-def test_a_file_field_that_nobody_filled_in_is_none(gateway: Gateway) -> None:
-    """A browser sends it as a part with an empty file name; an empty file that has a name is refused."""
-    empty = b'--x\r\nContent-Disposition: form-data; name="header_image"; filename=""\r\n\r\n\r\n--x\r\n'
-    body = empty + b'Content-Disposition: form-data; name="bio"\r\n\r\nhello\r\n--x--\r\n'
-    headers = {**gateway.as_user(1), "Content-Type": "multipart/form-data; boundary=x"}
-    answer = requests.patch(f"{gateway.url}/users/me", data=body, headers=headers, timeout=30)
-    assert answer.status_code == 200
-    assert (answer.json()["bio"], answer.json()["images"]) == ("hello", [])
-
-
 def test_what_no_text_can_hold_is_refused_in_texts_and_left_out_of_file_names(gateway: Gateway) -> None:
     refused = gateway.upload(1, profile_image=picture(), texts={"bio": "a\0b"})
     assert refused.status_code == 422
@@ -292,34 +258,6 @@ def test_uploads_of_one_user_go_one_after_the_other(gateway: Gateway) -> None:
         logo = Upload(FIELDS["logo_image"], "logo.jpg", picture(seed=3))
         assert len(accept(gateway.services, 9, [logo], {}, within=meanwhile)) == 1
         assert others[0].result(30).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("charset", "status", "bio"),
-    [("UTF-8", 200, "ü"), ('"us-ascii"', 200, "Ã¼"), ("ISO-8859-1", 200, "Ã¼"), ("utf-7", 415, ""), ("none", 415, "")],
-)
-def test_a_form_names_a_common_charset_or_none(gateway: Gateway, charset: str, status: int, bio: str) -> None:
-    part = '--B\r\nContent-Disposition: form-data; name="bio"\r\n\r\nü\r\n--B--\r\n'.encode()
-    headers = {**gateway.as_user(1), "Content-Type": f"multipart/form-data; boundary=B; charset={charset}"}
-    answer = gateway.session.patch(f"{gateway.url}/users/me", data=part, headers=headers, timeout=30)
-    assert (answer.status_code, answer.json().get("bio", "")) == (status, bio)
-
-
-@pytest.mark.parametrize(("kind", "body"), [("application/json", b'{"bio": "x"}'), ("image/jpeg", picture())])
-def test_what_is_no_form_is_told_to_be_one(gateway: Gateway, kind: str, body: bytes) -> None:
-    headers = {**gateway.as_user(1), "Content-Type": f"{kind}; charset=utf-8"}
-    answer = gateway.session.patch(f"{gateway.url}/users/me", data=body, headers=headers, timeout=30)
-    assert (answer.status_code, answer.json()["detail"]) == (422, f"Send a form (multipart/form-data), not {kind}.")
-
-
-def test_a_photo_sent_without_a_filename_is_not_left_out_in_silence(gateway: Gateway) -> None:
-    form = {"bio": (None, "x"), "profile_image": (None, picture())}
-    headers = gateway.as_user(1)
-    answer = gateway.session.patch(f"{gateway.url}/users/me", files=form, headers=headers, timeout=30)
-    assert (answer.status_code, answer.json()["field"]) == (422, "profile_image")
-    assert gateway.rows("select 1 from user_profiles") == []
-    form["profile_image"] = (None, "")
-    assert gateway.session.patch(f"{gateway.url}/users/me", files=form, headers=headers, timeout=30).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["profiles/../secret", "profiles/none.jpg", "..%2f..%2fetc/passwd", "bulk/x"])

@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.imaging.geometry import Box
-from imgpipe_orchestration.partners.google_vision import FEATURES, IMAGE_LIMIT, Annotations, GoogleVision
+from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, Annotations, GoogleVision
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -86,26 +86,6 @@ def test_the_first_text_annotation_is_the_whole_text_and_the_rest_are_words() ->
     assert seen.text_boxes == (Box(0.1, 0.1, 0.3, 0.3),)
 
 
-@pytest.mark.parametrize("vertices", [
-    [{"x": float("nan"), "y": 1}, {"x": 50, "y": 50}],
-    [{"x": float("inf"), "y": 1}, {"x": 50, "y": 50}],
-    [{"x": -90, "y": -90}, {"x": -5, "y": -5}],
-    [{"x": 900, "y": 900}, {"x": 950, "y": 950}],
-    [{"x": 50, "y": 50}] * 4,
-    [{"x": 50}, {"x": 50, "y": 50}],
-])  # fmt: skip
-def test_a_box_with_nothing_of_the_picture_in_it_is_none(vertices: list[dict[str, float]]) -> None:
-    place = {"boundingPoly": {"vertices": vertices}}
-    seen = annotated({
-        "faceAnnotations": [place],
-        "logoAnnotations": [{"description": "Ada's", **place}],
-        "textAnnotations": [{"description": "OPEN"}, place],
-        "cropHintsAnnotation": {"cropHints": [place]},
-    })  # fmt: skip
-    assert ([face.box for face in seen.faces], [logo.box for logo in seen.logos]) == ([None], [None])
-    assert (seen.text_boxes, seen.crop_hints) == ((), ())
-
-
 @pytest.mark.parametrize(
     ("code", "error"),
     [(3, BadImage), (7, PartnerRefused), (8, RateLimited), (13, PartnerUnavailable), (14, PartnerUnavailable)],
@@ -113,15 +93,6 @@ def test_a_box_with_nothing_of_the_picture_in_it_is_none(vertices: list[dict[str
 def test_an_error_inside_a_200_is_an_error(code: int, error: type[Exception]) -> None:
     with pytest.raises(error):
         annotated({"error": {"code": code, "message": "no"}})
-
-
-def test_what_came_beside_an_error_is_kept_and_the_rest_is_named_as_missing() -> None:
-    labels = [{"description": "Cat", "score": 0.9}]
-    answer = {"labelAnnotations": labels, "safeSearchAnnotation": {"adult": "UNLIKELY"}}
-    seen = annotated({**answer, "error": {"code": 14, "message": "try again"}})
-    assert [label.name for label in seen.labels] == ["Cat"]
-    assert set(seen.missing) == set(FEATURES) - {"LABEL_DETECTION", "SAFE_SEARCH_DETECTION"}
-    assert "error" not in seen.raw
 
 
 def test_a_part_is_asked_for_and_charged_alone() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from imgpipe_orchestration.errors import HeldBack
 from imgpipe_orchestration.partners.openai import OpenAIClient
-from imgpipe_orchestration.partners.rate_limit import RateGate, gate, parse_duration
+from imgpipe_orchestration.partners.rate_limit import RateGate, parse_duration
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, parse_retry_after
 from imgpipe_orchestration_tests.conftest import StandInAccess
 
@@ -90,11 +90,6 @@ def test_a_wait_beyond_the_deadline_is_refused_at_once(status: int) -> None:
         busy.enter(Deadline(1), partner="X")
     assert time.monotonic() - began < 10
     assert caught.value.retry_after == pytest.approx(60, abs=1)
-
-
-def test_one_key_and_model_share_a_gate_in_this_process() -> None:
-    assert gate("a", "b") is gate("a", "b")
-    assert gate("a", "b") is not gate("a", "c")
 
 
 def client_on(standins: StandInAccess, key: str) -> OpenAIClient:

@@ -90,28 +90,6 @@ def test_pages_that_always_bring_something_new_are_an_error() -> None:
         list(on(server).unprocessed(page_size=1, most_pages=20))
 
 
-def test_the_listing_is_read_to_its_end_whatever_it_says_of_totals(caplog: pytest.LogCaptureFixture) -> None:
-    """`total` of this page, unknown, or wrong; pages that overlap; an answer 404 past the last page."""
-    ids = [f"v{number}" for number in range(5)]
-    for total in (2, 1, 0, -1, 10**9):
-
-        def pages(handler: BaseHTTPRequestHandler, _: int, total: int = total) -> None:
-            query = parse_qs(urlsplit(handler.path).query)
-            (page,) = query["page"]
-            shown = ids[2 * int(page) - 2 : 2 * int(page) + 1]
-            if shown:
-                reply(handler, listing(*(entry(one) for one in shown), total=total))
-            else:
-                reply(handler, b'{"status": "error"}', 404)
-
-        with serving(pages) as server:
-            api = VisionAnalysisApi(f"{server.url}/list?page=1&k=%2Fv&page_size=7#x", server.url, "key", guard=LOOPBACK)
-            found = [a.vision_analysis_id for a in api.unprocessed(page_size=2)]
-            assert found == ids, total
-            assert server.paths[1] == "/list?k=%2Fv&is_processed=false&page=2&page_size=2"
-    assert "API returned" not in caplog.text, "the end is no error"
-
-
 def test_a_document_that_cannot_be_read_is_one_without_an_address() -> None:
     documents = [{"document_name": "a.jpg"}, 5, {"document_name": "b.jpg", "document_path": ["x"]}]
     with serving(lambda h, _: reply(h, listing(entry("a", documents=documents)))) as server:
@@ -139,27 +117,6 @@ def test_an_api_that_ignores_the_filter_is_filtered_here() -> None:
         assert [a.vision_analysis_id for a in on(server).unprocessed()] == ["open"]
         assert on(server).is_unprocessed("OPEN")
         assert not on(server).is_unprocessed("done")
-
-
-def test_an_analysis_that_moves_up_a_page_during_the_look_is_found() -> None:
-    """Another upload is taken between two pages of the first look."""
-    ids = ["a", "b", "wanted", "c"]
-
-    def shifting(handler: BaseHTTPRequestHandler, number: int) -> None:
-        page = int(parse_qs(urlsplit(handler.path).query)["page"][0])
-        left = ids if number == 0 else ids[1:]
-        reply(handler, listing(*(entry(one) for one in left[2 * page - 2 : 2 * page])))
-
-    with serving(shifting) as server:
-        assert on(server).is_unprocessed("wanted", page_size=2)
-
-
-def test_a_listing_that_never_stands_still_proves_nothing() -> None:
-    def restless(handler: BaseHTTPRequestHandler, number: int) -> None:
-        reply(handler, listing(entry(f"v{number // 2}")))
-
-    with serving(restless) as server, pytest.raises(PartnerUnavailable, match="changes its listing"):
-        on(server).is_unprocessed("wanted")
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"status": "success"}', b'{"data": {}}', b"<html>"])
@@ -247,17 +204,6 @@ def test_after_a_web_page_the_listing_says_whether_the_upload_arrived(arrived: b
     with serving(behind_a_login) as server:
         sent(on(server))
         assert len([path for path in server.paths if "page" not in path]) == posts
-
-
-@pytest.mark.parametrize("body", ERRORS)
-def test_an_error_in_an_answer_200_is_an_error(body: bytes) -> None:
-    def failing(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, listing(entry("v")) if handler.command == "GET" else body)
-
-    with serving(failing) as server:
-        with pytest.raises(UncertainUpload, match="answered with an error"):
-            sent(on(server))
-        assert len([path for path in server.paths if "page" not in path]) == 3
 
 
 def test_the_wait_that_a_5xx_asks_for_is_passed_on() -> None:

@@ -130,27 +130,6 @@ def test_what_waits_on_purpose_is_not_what_could_go_on(claims: Claims, engine: E
     assert startable() == pytest.approx(490, abs=60)
 
 
-@pytest.mark.parametrize("asked", ["requeued", "enqueued again"])
-def test_what_is_to_be_done_again_is_as_old_as_the_wish(claims: Claims, engine: Engine, asked: str) -> None:
-    """Else whoever mended a night's failures would be told at once that all of them are stuck."""
-    put(claims, 1)
-    (claim,) = claims.claim(QUEUE, "run", 1)
-    fail(claims, claim, BadImage("no image"))
-    with engine.begin() as connection:
-        connection.execute(text("update work_items set created_at = now() - interval '2 days'"))
-    if asked == "requeued":
-        claims.requeue(QUEUE)
-    else:
-        with engine.begin() as connection:
-            claims.enqueue(connection, QUEUE, [Item(1)], again=True)
-    counts = claims.counts()["listings"]
-    assert (counts.waiting, counts.stuck) == (1, 0)
-    assert counts.oldest_waiting_seconds == pytest.approx(0, abs=60)
-    for claim in claims.claim(QUEUE, "run", 1):
-        finish(claims, claim)
-    assert claims.counts()["listings"].average_seconds == pytest.approx(0, abs=60)
-
-
 def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page(claims: Claims) -> None:
     put(claims, *range(1, 6), tenant="user-7")
     for claim in claims.claim(QUEUE, "run", 5):
@@ -208,21 +187,3 @@ def test_retention_takes_finished_items_with_their_attempts_and_leaves_dead_lett
     assert claims.history(QUEUE, 1) != []
     assert claims.history(QUEUE, 2) == []
     assert len(claims.history(QUEUE, 5)) == 1
-
-
-def test_turns_that_have_passed_are_forgotten_and_those_still_waited_for_are_not(claims: Claims) -> None:
-    put(claims, 1, 2, tenant="gone")
-    for claim in claims.claim(QUEUE, "run", 2):
-        finish(claims, claim)
-    put(claims, 3, 4, tenant="waits")
-    retention.purge_work(claims.engine, 30)
-    with claims.engine.begin() as connection:
-        assert list(connection.scalars(text("select tenant from work_turns"))) == ["waits"]
-    for claim in claims.claim(QUEUE, "run", 2):
-        finish(claims, claim)
-    retention.purge_work(claims.engine, 30)
-    with claims.engine.begin() as connection:
-        assert connection.scalar(text("select count(*) from work_turns")) == 0
-        assert connection.scalar(text("select count(*) from work_served")) == 0
-    put(claims, 5, tenant="waits")
-    assert [claim.item_id for claim in claims.claim(QUEUE, "run", 1)] == [5]

@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, JobStatus, Trigger
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 JOB = "auto_marker"
@@ -34,38 +33,6 @@ def test_an_error_makes_it_failed_and_is_shown(engine: Engine) -> None:
     job_instances.finish(engine, [JobResult(started, error="no such\0thing", failed=True)])
     over = job_instances.get(engine, started.id)
     assert (over.status, over.error) == (JobStatus.FAILED, "no such\\0thing")
-
-
-def test_counts_are_of_what_is_open_and_of_what_ended_within_a_day(engine: Engine) -> None:
-    done, failed, old = job_instances.begin(engine, JOB, ["c1", "c2", "c3"], "run-1", lease_seconds=60)
-    job_instances.finish(
-        engine, [JobResult(done), JobResult(failed, error="no", failed=True), JobResult(old, failed=True)]
-    )
-    job_instances.begin(engine, JOB, ["c4"], "run-2", lease_seconds=60)
-    for customer in ("c5", "c6"):
-        job_instances.create_or_join(engine, JOB, customer_id=customer)
-    job_instances.create_or_join(engine, "another_job", customer_id="c7")
-    with transaction(engine) as connection:
-        for change in (
-            "finished_at = now() - interval '25 h' where customer_id = 'c3'",
-            "created_at = now() - interval '2 h' where customer_id = 'c5'",
-        ):
-            connection.exec_driver_sql(f"update job_instances set {change}")
-        counts = job_instances.counts(connection, JOB)
-        failures = job_instances.failures(connection, JOB, limit=10)
-    assert (counts.waiting, counts.claimed, counts.done, counts.failed, counts.stuck) == (2, 1, 1, 1, 1)
-    assert counts.oldest_waiting_seconds == pytest.approx(7200, abs=60)
-    assert counts.average_seconds is not None
-    assert [one.customer_id for one in failures] == ["c2"]
-
-
-def test_a_customer_whose_jobs_fail_at_every_round_does_not_crowd_out_the_failures_of_others(engine: Engine) -> None:
-    for number, customer in enumerate(["once", "always", "always", "always"]):
-        (started,) = job_instances.begin(engine, JOB, [customer], f"run-{number}", lease_seconds=60)
-        job_instances.finish(engine, [JobResult(started, error=f"round {number}", failed=True)])
-    with transaction(engine) as connection:
-        failures = job_instances.failures(connection, JOB, limit=2)
-    assert [(one.customer_id, one.error) for one in failures] == [("always", "round 3"), ("once", "round 0")]
 
 
 def test_a_customer_never_sees_another_ones_jobs(engine: Engine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -92,25 +91,6 @@ def test_a_key_that_could_mean_another_object_is_refused_and_never_found(bucket:
     bucket.delete(key)
 
 
-def test_threads_share_one_store_from_its_first_use(s3: S3Access) -> None:
-    bucket = store_at(s3.endpoint).bucket(s3.bucket())
-    errors: list[BaseException] = []
-
-    def put(n: int) -> None:
-        try:
-            bucket.put(f"k{n}", b"x", content_type="text/plain")
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=put, args=(n,)) for n in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert len(list(bucket.list())) == 16
-
-
 def test_without_an_endpoint_the_setting_is_named() -> None:
     with pytest.raises(SettingsError, match="S3_ENDPOINT"):
         store_at("").bucket("b").get("k")
@@ -172,11 +152,6 @@ USES: dict[str, Callable[[Bucket], Any]] = {
     "get_async": lambda bucket: asyncio.run(bucket.get_async("k")),
     "head": lambda bucket: bucket.head("k"),
 }
-
-
-def test_what_the_store_will_never_take_is_not_tried_for_ever(broken: Bucket) -> None:
-    with pytest.raises(BadInput):
-        broken.get("EntityTooLarge")
 
 
 def test_a_store_that_asks_to_slow_down_is_waited_for(broken: Bucket) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -83,21 +82,6 @@ def test_a_server_that_is_not_there(scheme: str) -> None:
     with pytest.raises(BackendUnavailable) as raised, transaction(engine):
         pytest.fail("connected to nothing")
     assert "hunter2" not in raised.value.public
-
-
-@pytest.mark.parametrize(("scheme", "options"), [("postgresql", "?sslmode=disable"), ("mysql", "")])
-@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR\r\n"])
-def test_a_port_that_is_not_the_databases(scheme: str, options: str, greeting: bytes) -> None:
-    def greet() -> None:
-        with listener.accept()[0] as connection:
-            connection.sendall(greeting)
-            connection.recv(1000)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
-        pool.submit(greet)
-        engine = connect(f"{scheme}://u:p@127.0.0.1:{listener.getsockname()[1]}/d{options}")
-        with pytest.raises(BackendUnavailable, match="The database cannot be reached"), transaction(engine):
-            pytest.fail("connected to something else")
 
 
 def test_a_session_that_was_ended_under_us(engine: Engine, postgres_server: Postgres) -> None:
@@ -200,13 +184,6 @@ def test_only_a_connection_that_has_been_idle_is_asked_whether_it_still_leads_so
     with transaction(engine) as connection:
         connection.execute(text("select 1"))
     assert len(asked) == 1
-
-
-def test_a_statement_that_takes_too_long_is_told_as_such(engine: Engine) -> None:
-    """And not as a database that is away."""
-    with pytest.raises(BackendUnavailable, match="took too long over a statement"), transaction(engine) as connection:
-        connection.execute(text("set local statement_timeout = 50"))
-        connection.execute(text("select pg_sleep(5)"))
 
 
 def test_a_transaction_of_somebody_who_froze_lets_its_locks_go(engine: Engine) -> None:

@@ -172,28 +172,6 @@ def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
     assert len(desk.standins.calls("openai")) == 4
 
 
-def test_what_a_failover_of_the_store_hides_for_a_while_is_waited_for(desk: Desk) -> None:
-    own, bucket = Own(desk.services), desk.services.vision_bucket
-    batch = own.start(order(*(own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal"))))
-
-    def run_without(prefix: str) -> BatchState:
-        key = next(found.key for found in bucket.list(prefix))
-        data = bucket.get(key)
-        bucket.delete(key)
-        desk.hurry()
-        batch_work.work_on_all(desk.services, f"a run without {prefix}")
-        bucket.put(key, data, content_type="image/jpeg")
-        return own.status(batch).state
-
-    assert run_without("images/") is BatchState.QUEUED
-    assert run_without("views/") is BatchState.QUEUED
-    desk.hurry()
-    batch_work.work_on_all(desk.services, "another run")
-    data = json.loads(re.search(r'id="report-data">(.*?)</script>', own.report(batch).decode(), re.S)[1])  # type: ignore[index]
-    assert (len(data["images"]), len(data["missing"])) == (2, 1)
-    assert len(desk.standins.calls("openai")) == 2
-
-
 def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) -> None:
     own = Own(desk.services)
     batch = own.start(order(own.upload(picture(), ORGANIZATION)))
@@ -214,23 +192,6 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
     assert run_over_halves("reports") is BatchState.COMPLETED
     assert own.report(batch).endswith(b"</html>")
     assert len(desk.standins.calls("openai")) == 1
-
-
-def test_half_a_report_is_delivered_to_nobody(desk: Desk, s3: S3Access) -> None:
-    desk.seed(images=1, descriptions=False)
-    job = desk.job(backend_api_url=desk.settings.gateway_url)
-    desk.ask(job)
-    with serving(half_of("/reports/", s3.endpoint)) as store:
-        broken = desk.settings.model_copy(update={"s3_endpoint": store.url})
-        with Desk(broken, desk.standins, desk.instance, desk.backend).serving():
-            desk.run()
-    ((waiting, reason),) = [(one["status"], one["error"]) for one in desk.executions(job)[0]["analyses"]]
-    assert (waiting, desk.reports) == ("running", [])
-    assert "HTTP 503" in reason
-    with desk.serving():
-        desk.run()
-    assert desk.executions(job)[0]["status"] == "success"
-    assert len(desk.reports) == 1
 
 
 def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:

@@ -98,19 +98,6 @@ def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
     assert [r["organization_id"] for r in desk.reports] == ["from-the-environment", "from-the-flag"]
 
 
-def test_a_config_file_that_others_can_read_is_warned_about(config: Path) -> None:
-    config.chmod(0o644)
-    ran = invoke(config)
-    assert ran.exit_code == 0, ran.output
-    assert f"chmod 600 {config}" in ran.stderr
-
-
-def test_what_is_missing_is_named_with_its_flag_and_variable(config: Path) -> None:
-    config.write_text("{}")
-    ran = invoke(config)
-    assert "--external-api-get-url, EXTERNAL_API_GET_URL" in str(ran.exception)
-
-
 def test_in_production_the_token_goes_over_https_only(
     desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

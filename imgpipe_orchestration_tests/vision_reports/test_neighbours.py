@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import Server, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
@@ -95,19 +94,3 @@ def test_a_list_that_comes_slowly_does_not_hold_up_another_organization(desk: De
         assert desk.api.delete(f"/cron-jobs/{slow}").status_code == 200
         run.join(60)
         assert not run.is_alive()
-
-
-def test_slow_documents_go_back_to_the_queue_when_the_runs_time_is_over(
-    desk: Desk, dripping: Dripping, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.1")
-    monkeypatch.setattr(crew, "RUN_SECONDS", 4.0)
-    with serving(listed_as(*[entry(number, dripping.server.url) for number in range(8)])) as api:
-        slow = desk.job(external_api_get_url=api.url, external_api_post_url=api.url, organization_id=SLOW)
-        desk.ask(slow)
-        with running(desk) as run:
-            run.join(90)
-            assert not run.is_alive() and not dripping.over.is_set()
-    counts = desk.services.claims.counts()["vision_analyses"]
-    assert (counts.waiting, counts.failed) == (8, 0)
-    assert {analysis["status"] for analysis in desk.executions(slow)[0]["analyses"]} == {"running"}

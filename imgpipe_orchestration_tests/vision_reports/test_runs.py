@@ -21,7 +21,6 @@ from imgpipe_orchestration import resources
 from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, batches, crew, executions, retention, sensors
-from imgpipe_orchestration.vision_reports.assets import REPORTS
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.locks import waiters
@@ -164,19 +163,6 @@ def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organizat
     assert "pointed at another external API or organization" in desk.executions(job)[0]["analyses"][0]["error"]
 
 
-def test_an_execution_keeps_its_images_when_a_later_one_finds_fewer(desk: Desk) -> None:
-    desk.seed(images=2, descriptions=False)
-    job = desk.job()
-    assert desk.execute(job)["status"] == "success"
-    desk.standins.fault("files", "not_found", count=2)
-    today = datetime.now(UTC).date().isoformat()
-    assert not desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
-    again, first = desk.executions(job)
-    assert (again["trigger"], again["status"], first["status"]) == ("backfill", "failed", "success")
-    assert [one["analyses"][0]["images_usable"] for one in (again, first)] == [0, 2]
-    assert [one["analyses"][0]["images_total"] for one in (again, first)] == [2, 2]
-
-
 def test_a_failed_analysis_is_tried_again_by_the_next_execution(desk: Desk) -> None:
     desk.seed(images=1, descriptions=False)
     desk.standins.fault("files", "not_found", count=1)
@@ -275,21 +261,6 @@ def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk
     assert totals["reports"].value == f"{desk.settings.public_base_url}/vision-reports"
 
 
-def test_organizations_work_side_by_side_and_do_not_see_each_other(desk: Desk) -> None:
-    for organization in ("one", "two"):
-        for _ in range(2):
-            desk.seed(images=1, organization_id=organization, api_key=f"key-of-{organization}")
-    jobs = {name: desk.job(organization_id=name, external_api_key=f"key-of-{name}") for name in ("one", "two")}
-    for job in jobs.values():
-        desk.ask(job)
-    assert desk.run().success
-    for name, job in jobs.items():
-        (execution,) = desk.executions(job)
-        assert (execution["status"], execution["total"]) == ("success", 2)
-        assert [r["organization_id"] for r in desk.reports].count(name) == 2
-    assert {order["organization_id"] for order in desk.backend.orders.values()} == {"one", "two"}
-
-
 def _grow_old(desk: Desk) -> None:
     """Let what there is be forty days old."""
     with transaction(desk.services.engine) as rows:
@@ -311,17 +282,6 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
     assert retention.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
-
-
-def test_a_day_of_which_nothing_was_delivered_is_observed_and_not_materialized(desk: Desk) -> None:
-    desk.seed(images=0, descriptions=False)
-    assert desk.execute()["failed"] == 1
-    assert not desk.instance.fetch_materializations(REPORTS, limit=1).records
-    (record,) = desk.instance.fetch_observations(REPORTS, limit=10).records
-    assert record.partition_key == datetime.now(UTC).date().isoformat()
-    assert record.asset_observation is not None
-    totals = record.asset_observation.metadata
-    assert (totals["total"].value, totals["successful"].value, totals["failed"].value) == (1, 0, 1)
 
 
 def test_an_analysis_that_fails_fails_alone_and_the_run_is_red_and_names_it(desk: Desk) -> None:

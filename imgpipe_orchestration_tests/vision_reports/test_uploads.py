@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, crew
+from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
@@ -19,14 +19,6 @@ def test_an_upload_answered_500_twice_is_delivered_once(desk: Desk) -> None:
     desk.standins.fault("vision_analysis", "server_error", operation="upload", count=2)
     assert desk.execute()["status"] == "success"
     assert len(desk.reports) == 1
-
-
-def test_an_upload_that_keeps_failing_is_taken_up_later_without_another_batch(desk: Desk) -> None:
-    desk.seed(images=1)
-    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=4)
-    assert desk.execute()["status"] == "success"
-    assert len(desk.reports) == 1
-    assert (len(desk.backend.orders), desk.backend.images) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ["cut", "late_error"])
@@ -52,19 +44,6 @@ def test_after_an_upload_answered_500_nothing_is_sent_before_the_listing_can_be_
     desk.run()
     assert desk.executions(job)[0]["status"] == "success"
     assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
-
-
-def test_after_an_upload_that_was_refused_the_listing_proves_nothing(desk: Desk) -> None:
-    desk.seed(images=1)
-    job = desk.job()
-    desk.standins.fault("vision_analysis", "forbidden", operation="upload", count=1)
-    assert desk.execute(job)["status"] == "failed"
-    assert desk.reports == []
-    desk.services.claims.requeue(analyses.QUEUE)
-    desk.standins.fault("vision_analysis", "wrong_shape", operation="list", count=None)
-    desk.run()
-    assert desk.executions(job)[0]["status"] == "success"
-    assert len(desk.reports) == 1
 
 
 def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:

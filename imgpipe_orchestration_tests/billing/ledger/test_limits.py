@@ -207,17 +207,6 @@ def _buyable(ledger: Ledger, shop: Shop) -> bool:
         return False
 
 
-def test_a_bug_in_the_purchase_reopens_the_call_too(engine: Engine) -> None:
-    ledger = Ledger(engine)
-
-    def broken() -> Purchase:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        ledger.buy(a_call(), broken, buyer=ANNA)
-    assert ledger.buy(a_call(), Shop(), buyer=ANNA).bought
-
-
 def test_an_unavailable_provider_leaves_the_call_open(engine: Engine) -> None:
     ledger = Ledger(engine)
 

@@ -110,25 +110,6 @@ def test_a_picture_has_the_box_that_an_img_has(gateway: Gateway, visit: Visit, c
         assert main.locator("smart-image, smart-image .box").evaluate_all(boxes) == [expected, expected]
 
 
-def test_no_variant_is_shown_larger_than_its_pixels(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(1, profile_image=picture(1500, 1000), header_image=picture(200, 150, seed=2))
-    gateway.run_due()
-    body = """<smart-image media-id="1" size="small" alt="one"></smart-image>
-        <smart-image media-id="1" size="thumbnail" width="700" height="700" fit="cover" alt="two"></smart-image>
-        <smart-image media-id="2" size="detail" alt="three"></smart-image>
-        <smart-image media-id="2" size="detail" width="900" height="300" alt="four"></smart-image>"""
-    drawn = """all => all.map((host) => { const img = host.shadowRoot.querySelector("img");
-        const { width, height } = img.getBoundingClientRect();
-        return [width, height, Number(img.getAttribute("width")), Number(img.getAttribute("height"))] })"""
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        page = guest.go("/")
-        expect(page.locator("smart-image .box.there")).to_have_count(4)
-        sizes = page.locator("smart-image").evaluate_all(drawn)
-        assert all(width <= own and height <= tall for width, height, own, tall in sizes), sizes
-        assert sizes[0][0] == 480
-        assert sizes[2][:2] == [200, 150]
-
-
 def test_trying_again_keeps_the_keyboard_where_it_is_and_what_is_partial_is_asked_for_anew(
     gateway: Gateway, visit: Visit
 ) -> None:
@@ -170,21 +151,6 @@ def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Vis
         page = guest.go("/")
         expect(page.locator("ai-analysis-display details")).to_have_count(2)
         expect(page.locator("ai-analysis-display details[open]")).to_have_count(1)
-
-
-def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, visit: Visit) -> None:
-    from imgpipe_orchestration.media import intake
-
-    gateway.upload(1, profile_image=picture(800, 600))
-    intake.take_in(gateway.services)
-    body = '<smart-image media-id="1" alt="Me" width="400" height="300" show-ai-data></smart-image>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        page = guest.go("/")
-        expect(page.get_by_text("This image is being processed.")).to_be_visible()
-        gateway.run_due()
-        assert "size=detail" in shown(page)
-        expect(page.get_by_text("This image is being processed.")).not_to_be_attached()
-        assert page.evaluate("window.shift") == 0
 
 
 @pytest.mark.slow

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.auto_marker.steps import carry_out, plan
-from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration_tests.auto_marker.conftest import seed
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -38,39 +36,6 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     row = page.get_by_role("row").filter(has_text="acme & söhne/7")
     expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
     expect(page.get_by_text("completed").first).to_be_visible()
-    assert guest.axe() == []
-
-
-@pytest.mark.parametrize("value", ["no", {"on": True}], ids=["text", "object"])
-def test_a_toggle_that_is_neither_is_shown_as_such_and_can_be_switched(
-    guest: Visitor, gateway: Gateway, value: object
-) -> None:
-    configs, documents = ImageConfigs(gateway.services.documents), gateway.services.documents
-    for customer in ("acme", "globex", "off"):
-        seed(gateway.services, customer, 1)
-        configs.add_new(customer)
-    configs.switch("off", False)
-    documents.collection("image_config").update_one({"customer_id": "acme"}, {"$set": {"auto_mark_cleaned": value}})
-    page = guest.go("/processing")
-    switch = page.get_by_role("switch", name="Automatic marking for acme")
-    expect(switch).to_have_attribute("aria-checked", "false")
-    expect(switch).to_have_text("neither")
-    expect(page.get_by_role("switch")).to_have_text(["neither", "on", "off"])
-    page.get_by_role("link", name="acme").click()
-    expect(page.get_by_text("not true or false. Nothing is marked until it is switched on.")).to_be_visible()
-    assert guest.axe() == []
-    page.get_by_role("switch", name="Automatic marking for acme").first.click()
-    expect(page.get_by_text("Automatic marking is on since")).to_be_visible()
-    assert [document["auto_mark_cleaned"] for document in configs.of("acme")] == [True]
-
-
-def test_a_run_is_refused_for_a_customer_who_was_switched_off_meanwhile(guest: Visitor, gateway: Gateway) -> None:
-    seed(gateway.services, "acme", 1)
-    page = guest.go("/processing?customer=acme")
-    ImageConfigs(gateway.services.documents).switch("acme", False)
-    page.get_by_role("button", name="Run now").first.click()
-    expect(page.get_by_role("alert")).to_contain_text("off for this customer")
-    expect(page.get_by_role("button", name="Run now")).to_have_count(0)
 
 
 def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:

@@ -40,19 +40,6 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
     assert failed(gateway) == {"listings": 1}
 
 
-def test_what_is_requeued_elsewhere_goes_from_the_page_and_so_does_what_was_said_of_it(
-    guest: Visitor, gateway: Gateway
-) -> None:
-    failed_media(gateway.services, 3)
-    page = guest.go("/failures")
-    page.get_by_role("button", name="Requeue media 2").click()
-    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
-    expect(page.locator(".letter")).to_have_count(2)
-    gateway.services.claims.requeue(MEDIA, [1])
-    expect(page.locator(".letter")).to_have_count(1, timeout=60_000)
-    expect(page.get_by_role("status")).to_have_count(0)
-
-
 def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> None:
     claims = gateway.services.claims
     with transaction(gateway.services.engine) as connection:
@@ -65,7 +52,6 @@ def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> Non
     page.get_by_role("link", name="Try again").click()
     pausing = page.get_by_role("region", name="Paused")
     expect(pausing.get_by_role("listitem")).to_contain_text(["OpenAI is paused until", "Media: 1 waiting: Flowise"])
-    assert guest.axe() == []
     page.get_by_role("button", name="Try again now").click()
     expect(page.get_by_role("status")).to_have_text("The pauses are over. 1 item is tried again.")
     expect(pausing.get_by_text("OpenAI")).not_to_be_attached()
@@ -79,7 +65,6 @@ def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gatewa
     expect(page.get_by_role("cell", name="The file is no image.")).to_be_visible()
     link = page.get_by_role("link", name="0f5a7c52").get_attribute("href")
     assert link == f"{gateway.settings.dagster_url}/runs/0f5a7c52-run"
-    assert guest.axe() == []
 
 
 def test_what_is_ignored_has_a_list_from_which_it_is_taken_back(guest: Visitor, gateway: Gateway) -> None:
@@ -91,7 +76,6 @@ def test_what_is_ignored_has_a_list_from_which_it_is_taken_back(guest: Visitor, 
     expect(page.get_by_role("heading", level=1)).to_have_text("Ignored failures")
     expect(page.locator(".letter")).to_have_count(1)
     expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
-    assert guest.axe() == []
     page.get_by_role("button", name="Stop ignoring media 1").click()
     expect(page.get_by_role("status")).to_contain_text("1 item counts as failed again")
     expect(page.get_by_role("heading", name="Nothing is ignored")).to_be_visible()
@@ -117,7 +101,6 @@ def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gat
         page = guest.go("/failures")
         expect(page.get_by_text("onerror=alert(1)")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert guest.axe() == []
 
 
 def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
@@ -136,15 +119,6 @@ def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
     assert failed(gateway) == {"media": 1}
 
 
-def test_the_address_of_a_form_is_a_page_for_whoever_loads_it(guest: Visitor, gateway: Gateway) -> None:
-    guest.allowed = ["405"]
-    expect(guest.go("/failures/requeue").get_by_text("There is nothing to see here")).to_be_visible()
-    for accept, kind in (("text/html", "text/html; charset=utf-8"), ("*/*", "application/problem+json")):
-        answer = gateway.get("/failures/requeue", Accept=accept)
-        assert (answer.status_code, answer.headers["allow"], answer.headers["content-type"]) == (405, "POST", kind)
-
-
 def test_nothing_failed_says_so(guest: Visitor) -> None:
     page = guest.go("/failures")
     expect(page.get_by_role("heading", name="Nothing here has failed")).to_be_visible()
-    assert guest.axe() == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
@@ -13,7 +12,6 @@ from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
-from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.media.conftest import Gateway
 
 
@@ -33,7 +31,6 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     guest.go("/listings")
     expect(page.get_by_text("processed", exact=True)).to_be_visible()
     expect(page.locator(".tile", has_text="failed")).to_contain_text("Have it saved anew and uploaded again.")
-    assert guest.axe() == []
     page.get_by_role("button", name="Requeue image").click()
     expect(page.get_by_role("status")).to_contain_text("waits again")
     page.get_by_role("button", name="Stop").click()
@@ -70,9 +67,3 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     page.clock.run_for(5000)
     expect(waiting).to_have_text("3")
     assert page.evaluate("String(getSelection())") == "Listings", "what has not changed stays as it was"
-
-
-@pytest.mark.parametrize("width", [320, 640])
-def test_the_form_of_listings_fits_a_page_that_is_magnified(gateway: Gateway, visit: Visit, width: int) -> None:
-    with visit(gateway.url, viewport={"width": width, "height": 500}) as guest:
-        assert guest.go("/listings").evaluate("document.documentElement.scrollWidth <= innerWidth")

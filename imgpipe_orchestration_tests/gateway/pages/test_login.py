@@ -141,19 +141,6 @@ def test_a_form_whose_session_has_ended_leads_back_to_its_page_which_says_that_n
         expect(page).to_have_url(re.compile("queue=media"))
 
 
-@pytest.mark.parametrize("path", ["/listings", "/upload"])
-def test_files_sent_after_the_session_has_ended_lead_a_browser_to_the_login(production: Gateway, path: str) -> None:
-    def sent(accept: str) -> requests.Response:
-        file = {"images": ("a.jpg", b"0" * 200_000)}
-        headers = {"Accept": accept}
-        return requests.post(production.url + path, files=file, headers=headers, allow_redirects=False, timeout=10)
-
-    answer = sent("text/html,*/*")
-    assert answer.status_code == 303
-    assert answer.headers["Location"].startswith(f"/login?next={path}%3Ftrouble%3DYour%2Bsession%2Bhad%2Bended")
-    assert sent("application/json").status_code == 401
-
-
 def test_a_copy_of_the_cookie_opens_nothing_at_any_gateway_once_its_owner_signed_out(
     production: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:

@@ -11,13 +11,9 @@ import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.pages import media
-from imgpipe_orchestration.media.store import URLS
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
-from imgpipe_orchestration_tests.gateway.pages.rows import fail
-from imgpipe_orchestration_tests.listings.conftest import database_away
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -41,7 +37,6 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
         assert guest.axe() == []
         page.get_by_role("link", name="from this browser").click()
-        assert guest.axe() == []
         page.get_by_label("What they are").select_option("product_image")
         page.locator("#files").set_input_files([tmp_path / name for name in files])
         expect(page.get_by_text("Accepted; waits to be processed")).to_have_count(4)
@@ -54,24 +49,20 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(page.get_by_text("Ready", exact=True)).to_have_count(3)
         expect(page.locator(".file", has_text="torn.jpg").locator(".bad")).to_contain_text("Have it saved anew")
         expect(page.locator("smart-image .box.there")).to_have_count(3)
-        assert guest.axe() == []
 
         page = guest.go("/media?type=product")
         expect(page.locator("smart-image .box.there")).to_have_count(3)
-        assert guest.axe() == []
         page.locator(".tile", has_not_text="failed").first.click()
         expect(page.get_by_role("heading", name="Variants")).to_be_visible()
         expect(page.locator("smart-image .box.there").first).to_be_visible()
         expect(page.get_by_role("link", name="avif of thumbnail")).to_be_visible()
         expect(page.get_by_role("cell", name="done")).to_be_visible()
         expect(page.get_by_text("A stand-in made this up in place of Google Vision and OpenAI vision")).to_be_visible()
-        assert guest.axe() == []
 
         page.get_by_role("link", name="See the components with this image").click()
         page.get_by_label("size").select_option("thumbnail")
         expect(page.locator("#written")).to_contain_text('size="thumbnail"')
         expect(page.locator("smart-image .box.there")).to_be_visible()
-        assert guest.axe() == []
         page.go_back()
 
         colour = page.locator(".colours a").first
@@ -82,27 +73,6 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         page.keyboard.press("Enter")
         expect(page.locator(".tile")).not_to_have_count(0)
         expect(page.locator(".tile").first).to_contain_text("number")
-
-
-def test_an_upload_shows_its_picture_at_once_and_a_bar_that_ends_when_it_is_ready(
-    guest: Visitor, gateway: Gateway, tmp_path: Path
-) -> None:
-    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
-    page = guest.go("/upload")
-    page.route("**/upload?*", lambda route: None)
-    page.locator("#files").set_input_files(tmp_path / "me.png")
-    thumb = page.locator(".file .thumb img")
-    expect(thumb).to_have_js_property("naturalWidth", 40)
-    page.reload()
-    page.unroute("**/upload?*")
-    paste = """(bytes) => { const data = new DataTransfer();
-        data.items.add(new File([new Uint8Array(bytes)], "pasted.png", { type: "image/png" }));
-        window.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data })) }"""
-    page.evaluate(paste, [*picture(40, 30, format="PNG")])
-    expect(page.locator(".file", has_text="pasted.png")).to_contain_text("Accepted")
-    gateway.run_due()
-    expect(page.get_by_text("Ready", exact=True)).to_be_visible(timeout=60_000)
-    assert page.locator(".file progress").evaluate("bar => bar.position") == 1
 
 
 def test_the_gallery_follows_what_is_uploaded_and_keeps_the_tiles_that_stay(guest: Visitor, gateway: Gateway) -> None:
@@ -116,15 +86,6 @@ def test_the_gallery_follows_what_is_uploaded_and_keeps_the_tiles_that_stay(gues
     gateway.run_due()
     expect(page.locator("smart-image .box.there")).to_have_count(2, timeout=60_000)
     assert page.locator(".tile").nth(1).evaluate("tile => tile.marked"), "it was not drawn again"
-
-
-def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, tmp_path: Path) -> None:
-    guest.allowed = ["ERR_FAILED"]
-    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
-    page = guest.go("/upload")
-    page.route("**/upload?*", lambda route: route.abort())
-    page.locator("#files").set_input_files(tmp_path / "me.png")
-    expect(page.locator(".file .bad")).to_contain_text("Look among the media whether it arrived")
 
 
 def test_files_are_taken_wherever_they_are_dropped_and_so_is_what_is_in_a_folder(
@@ -146,44 +107,11 @@ def test_files_are_taken_wherever_they_are_dropped_and_so_is_what_is_in_a_folder
     assert len(page.context.pages) == 1, "nothing was opened"
 
 
-def test_files_that_were_not_taken_are_sent_again(
-    guest: Visitor, gateway: Gateway, postgres_server: Postgres, tmp_path: Path
-) -> None:
-    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
-    page = guest.go("/upload")
-    guest.allowed = ["503"]
-    with database_away(gateway.settings, postgres_server):
-        page.locator("#files").set_input_files(tmp_path / "me.png")
-        expect(page.locator(".file")).to_contain_text("Not taken yet; it is sent again. The database cannot")
-        expect(page.locator("#tally")).to_have_text("1 file: 1 on the way.")
-    expect(page.locator(".file", has_text="Accepted; waits")).to_have_count(1)
-    assert gateway.rows("select count(*) from pending_images") == [(1,)]
-
-
-def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visitor, tmp_path: Path) -> None:
-    files = [tmp_path / f"{number}.png" for number in range(3)]
-    for file in files:
-        file.write_bytes(picture(40, 30, format="PNG"))
-    page = guest.go("/upload")
-    asked: list[str] = []
-    page.on("request", lambda request: "/upload?" in request.url and asked.append(request.url.rpartition("=")[2]))
-    page.get_by_text("For the test user.").click()
-    page.locator("#user").fill("1")
-    # After the page's own listener: two are on their way by then, the third one waits.
-    change = "document.querySelector('#user').value = '2'"
-    page.evaluate(f"document.querySelector('#files').addEventListener('change', () => {{ {change} }})")
-    page.locator("#files").set_input_files(files)
-    expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
-    assert asked == ["1", "1", "1"]
-    expect(page.get_by_role("status")).to_have_text("3 files: 3 on the way.")
-
-
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture()[:3000])
     gateway.run_due()
     page = guest.go("/media/1")
     expect(page.locator(".notice.bad")).to_be_visible()
-    assert guest.axe() == []
     page.get_by_role("button", name="Requeue").click()
     expect(page.get_by_role("status").first).to_contain_text("waits again")
     gateway.run_due("run-2")
@@ -220,29 +148,6 @@ def test_what_can_be_found_is_offered_and_a_search_that_was_cut_says_so(
     expect(page.get_by_text("there may be more")).not_to_be_attached()
 
 
-def test_an_image_page_shows_and_follows_the_replacement_of_its_urls(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    gateway.rows("update pending_images set status = 'processed' returning id")
-    page = guest.go("/media/1")
-    step = page.locator("[data-step=replace_urls]")
-    expect(step.get_by_role("link")).to_have_text("Replace URLs")
-    expect(step).to_have_text("Replace URLs pending")
-    gateway.rows("update pending_images set status = 'complete' returning id")
-    expect(step).to_have_text("Replace URLs completed")
-    expect(page.locator("#told")).to_have_text("Replace URLs completed")
-    expect(step.get_by_role("link")).not_to_be_attached()
-    page.reload()
-    expect(step.get_by_role("link")).not_to_be_attached()
-    fail(gateway.services, URLS, [77], "The main API has not stored our report.")
-    gateway.rows("update pending_images set id = 77, status = 'processed' returning id")
-    gateway.rows("update media_files set main_api_id = 77 returning id")
-    page.reload()
-    expect(step).to_have_text("Replace URLs failed")
-    step.get_by_role("link").click()
-    expect(page.locator(".notice.bad")).to_contain_text("The main API has not stored our report.")
-
-
 def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(7, profile_image=picture(900, 600), header_image=picture(1600, 534, seed=2))
     gateway.run_due()
@@ -257,20 +162,6 @@ def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) 
         box = page.locator(".picture smart-image").bounding_box()
         assert box and abs(box["width"] - 1.5 * box["height"]) < 1, "its own shape, which the script will not change"
         assert page.locator(".picture img").bounding_box() == box
-
-
-def test_the_gallery_shows_what_is_on_an_image_and_its_files_name_by_which_it_is_found(
-    guest: Visitor, gateway: Gateway
-) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
-    gateway.rows("update media_ai_analysis set alt_text = 'a blue bowl' returning media_id")
-    tile = guest.go("/media").locator(".tile")
-    expect(tile).to_contain_text("a blue bowl")
-    expect(tile).to_contain_text("my profile_image.jpg")
-    guest.go("/media?q=profile_image.jpg")
-    expect(tile).to_contain_text("my profile_image.jpg")
-    expect(tile).to_contain_text("file name")
 
 
 def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it_is_signed(
@@ -318,6 +209,5 @@ def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gatew
         expect(page.get_by_role("heading", name="The very same file")).to_be_visible()
         expect(page.get_by_role("heading", name="Looks alike")).not_to_be_attached()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert guest.axe() == []
     sha = gateway.rows("select sha256 from media_files where id = 1")[0][0]
     assert sha == hashlib.sha256(same).hexdigest()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import SpendingPaused
-from imgpipe_orchestration.gateway.pages import figures
-from imgpipe_orchestration.listings.model import JOB_ID
-from imgpipe_orchestration.listings.store import QUEUE, NewImage, add
+from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
@@ -69,23 +64,6 @@ def test_all_that_the_overview_shows_follows(guest: Visitor, gateway: Gateway) -
     assert page.evaluate("window.loaded") == "once"
 
 
-def test_one_drawing_serves_everybody_who_watches(gateway: Gateway) -> None:
-    drawn: list[figures.Glance] = []
-    watch = figures.Watch(gateway.services, lambda glance: drawn.append(glance) or "")
-    assert watch.shown() is watch.shown()
-    assert len(drawn) == 1
-
-
-def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor) -> None:
-    guest.allowed = ["502", "ERR_FAILED"]
-    page = guest.page
-    page.route("**/events", lambda route: route.fulfill(status=502, body="Bad gateway"))
-    guest.go("/")
-    expect(page.get_by_text("Not connected")).to_be_visible()
-    page.unroute("**/events")
-    expect(page.get_by_text("Live, as of")).to_be_visible()
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 def test_what_is_away_is_told_beside_the_dot(visit: Visit, gateway: Gateway, width: int) -> None:
     told = '"The database cannot be reached. What was accepted waits and goes on by itself."'
@@ -121,21 +99,6 @@ def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
     page = guest.go("/")
     expect(page.get_by_text("Nothing has failed")).to_be_visible()
     expect(page.get_by_role("link", name="upload a photograph")).to_have_attribute("href", "/upload")
-    assert guest.axe() == []
-
-
-def test_a_narrow_screen_has_one_button_for_the_menu(gateway: Gateway, visit: Visit) -> None:
-    with visit(gateway.url, viewport={"width": 390, "height": 760}) as guest:
-        page = guest.go("/listings")
-        menu = page.get_by_role("navigation", name="Pages")
-        expect(menu).to_be_hidden()
-        page.get_by_role("button", name="Menu").click()
-        links = menu.get_by_role("link").all()
-        assert len(links) >= 10
-        assert all((box := link.bounding_box()) and box["x"] >= 0 and box["x"] + box["width"] <= 390 for link in links)
-        assert guest.axe() == []
-        page.keyboard.press("Escape")
-        expect(menu).to_be_hidden()
 
 
 def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gateway) -> None:
@@ -148,15 +111,6 @@ def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gat
         with claims.fenced(claim) as connection:
             claims.failed(connection, queue, claim, SpendingPaused("the daily budget of 5 USD is used up"))
     expect(shown.get_by_text("2 waiting: The daily budget of 5 USD is used up.")).to_be_visible()
-    assert guest.axe() == []
-
-
-def test_the_overview_tells_of_listings_that_wait_for_a_stopped_job(guest: Visitor, gateway: Gateway) -> None:
-    image = NewImage(uuid4(), uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, QUEUE, list(add(connection, [image], held=False).values()))
-        job_definitions.switch(connection, JOB_ID, on=False)
-    expect(guest.go("/").get_by_text("1 waiting: The job process-image-queue is stopped")).to_be_visible()
 
 
 def test_the_api_is_documented_without_another_host(guest: Visitor) -> None:

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from ssimulacra2 import compute_ssimulacra2 as compute
 
-from imgpipe_orchestration.imaging.encoding.quality import CLOSE, reach
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
@@ -140,31 +139,6 @@ def test_the_largest_files_of_text_are_scored_in_every_format() -> None:
     for one in zooms:
         assert one.score is not None
         assert reference.score(_decoded(one.data)) == pytest.approx(75, abs=5), one.format
-
-
-@pytest.mark.parametrize(
-    "curve",
-    [
-        {48: 61.5, 62: 66.6, 68: 75.3, 71: 79.1, 79: 90.6, 85: 87.0},  # a JPEG saved at 80 before
-        {20: 30.0, 60: 70.0, 70: 72.0, 92: 74.4, 95: 79.0},  # flat, then steep
-        {20: 74.0, 40: 75.5, 96: 76.0},  # hardly any slope
-        {20: 10.0, 80: 20.0, 90: 80.0, 96: 95.0},
-    ],
-)
-@pytest.mark.parametrize("start", [50, 75, 90])
-def test_a_search_ends_close_to_the_target_on_whatever_curve(curve: dict[int, float], start: int) -> None:
-    asked: list[int] = []
-
-    def score(data: bytes) -> float:
-        return float(np.interp(int(data), list(curve), list(curve.values())))
-
-    def file(quality: int) -> bytes:
-        asked.append(quality)
-        return str(quality).encode()
-
-    found = reach(75, "jpeg", start, file, score, tries=6)
-    assert found.score == pytest.approx(75, abs=CLOSE)
-    assert len(set(asked)) == len(asked)
 
 
 def test_a_target_of_its_own_is_reached_by_a_size() -> None:

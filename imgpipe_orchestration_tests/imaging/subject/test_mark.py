@@ -102,16 +102,6 @@ def test_a_logo_cut_out_of_a_gradient_is_whole_where_the_one_on_it_is_not() -> N
     assert any(note.startswith("crops may cut the logo") for note in rendition.notes)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1400, 2), (2, 1400), (3, 7)])
-def test_the_smallest_and_the_longest_logos_are_made(size: tuple[int, int]) -> None:
-    image = Image.new("RGB", size, "white")
-    image.putpixel((size[0] // 2, size[1] // 2), LEFT)
-    rendition = render(encoded(image, "PNG"), MEDIA, is_logo=True)
-    assert {one.size for one in rendition.variants} == {one.name for one in MEDIA_SIZES}
-    for one in rendition.variants:
-        assert pixels(one.data).shape[:2] == (one.height, one.width)
-
-
 def test_a_ground_is_plain_or_none() -> None:
     plain = Image.new("RGB", (300, 200), (240, 240, 240))
     assert find_mark(plain) is None
@@ -126,23 +116,6 @@ def test_a_ground_is_plain_or_none() -> None:
     faint.paste(LEFT, (100, 100, 150, 150))
     for other in (halved, faint, photo("coffee"), Image.linear_gradient("L").convert("RGB")):
         assert find_mark(other) is None
-
-
-@pytest.mark.parametrize(("radius", "opacity"), [(10, 255), (0, 200)])
-def test_a_plate_with_rounded_corners_or_seen_through_stands_on_nothing(radius: int, opacity: int) -> None:
-    """Around it, its own colour would have notches where the corners are, or a seam along its edges."""
-    plate = Image.new("RGBA", (400, 400), (0, 0, 0, 0))
-    draw = ImageDraw.Draw(plate)
-    draw.rounded_rectangle((0, 0, 399, 399), radius, (*RIGHT, opacity))
-    draw.rectangle((20, 150, 379, 249), fill=(255, 255, 255, 255))
-    rendition = render(encoded(plate, "PNG"), CROPS, is_logo=True)
-    (header,) = [
-        one for one in rendition.variants if (one.size, one.background, one.format) == ("header", "original", "png")
-    ]
-    shown = pixels(header.data)
-    assert shown[0, 0, 3] == 0
-    assert shown[header.height // 2, header.width // 2].tolist() == [255, 255, 255, 255]
-    assert shown[..., 3].any(axis=0).sum() == 400
 
 
 def test_a_logo_that_was_cut_out_closely_is_whole() -> None:

@@ -10,10 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media.serving import callers
-from imgpipe_orchestration.media.serving.callers import Callers, Key, named
-from imgpipe_orchestration.media.variants import StoredVariant
+from imgpipe_orchestration.media.serving.callers import Key, named
 from imgpipe_orchestration.storage.rows import connect, transaction
-from imgpipe_orchestration.web.batches import BATCH
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -51,14 +49,6 @@ def test_a_caller_is_a_host_or_a_program_and_nothing_more(page: str, program: st
     assert named(page, program) == caller
 
 
-def test_long_headers_are_not_remembered_in_whole() -> None:
-    counted, variant = Callers(), StoredVariant("grid", "webp", "original", 1, 1, 1, "0" * 64, "key")
-    kept = named.cache_info().currsize
-    for n in range(BATCH):
-        counted.note(1, variant, f"https://long.example/{'x' * 10_000}{n}", BROWSER + "x" * 10_000 + str(n))
-    assert named.cache_info().currsize == kept + 1
-
-
 def test_counts_add_up_over_flushes_and_over_gateways(engine: Engine) -> None:
     for n in (3, 4):
         counts = Counter(
@@ -76,18 +66,6 @@ def test_counts_add_up_over_flushes_and_over_gateways(engine: Engine) -> None:
         assert callers.of_image(connection, 77) == []  # there is no such image
 
 
-def test_invented_hosts_end_in_one_row(engine: Engine) -> None:
-    callers.write(engine, Counter({Key(1, "page", "shop.example", "grid", "avif"): 5}))
-    many = {Key(1, "page", f"{n}.invented.example", "grid", "avif"): 1 for n in range(callers.MOST_ROWS + 50)}
-    callers.write(engine, Counter(many))
-    callers.write(engine, Counter({Key(1, "page", "shop.example", "grid", "avif"): 5}))
-    with transaction(engine) as connection:
-        rows = connection.scalar(text("select count(*) from media_callers"))
-        found = {one.caller: one.requests for one in callers.of_image(connection, 1)}
-    assert rows == callers.MOST_ROWS + 1
-    assert (found["shop.example"], found[callers.OTHERS]) == (10, 51)
-
-
 def test_what_a_database_that_is_away_does_not_take_is_kept(engine: Engine) -> None:
     counting = callers.Callers()
     counting._counts.update({Key(1, "client", "curl", "grid", "avif"): 2})
@@ -97,23 +75,6 @@ def test_what_a_database_that_is_away_does_not_take_is_kept(engine: Engine) -> N
     with transaction(engine) as connection:
         assert [one.requests for one in callers.of_image(connection, 1)] == [2]
     away.dispose()
-
-
-def test_an_error_that_nobody_expected_ends_no_counting(
-    make_gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(callers, "FLUSH_SECONDS", 0.1)
-    gateway = make_gateway()
-    gateway.upload(1, profile_image=picture(300, 200))
-    gateway.run_due()
-    with transaction(gateway.services.engine) as connection:
-        connection.execute(text("alter table media_callers add constraint closed check (false)"))
-    assert gateway.get("/serve/1").status_code == 200
-    wait_for(lambda: "callers of images were not written down" in caplog.text, "the error")
-    with transaction(gateway.services.engine) as connection:
-        connection.execute(text("alter table media_callers drop constraint closed"))
-    assert gateway.get("/serve/1").status_code == 200
-    wait_for(lambda: gateway.rows("select * from media_callers"), "the counts of the second")
 
 
 def test_the_page_of_an_image_names_who_asked_for_it(

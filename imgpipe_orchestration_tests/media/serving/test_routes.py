@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 import requests
@@ -22,7 +19,6 @@ from imgpipe_orchestration_tests.conftest import S3Access, fresh_database, setti
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture
 from imgpipe_orchestration_tests.media.worker import today
-from imgpipe_orchestration_tests.partners.wire import pass_on, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -135,25 +131,6 @@ def test_a_client_that_has_it_gets_304_with_the_same_headers(shown: Gateway) -> 
     assert shown.get("/serve/1", **{"Accept": "image/avif", "If-None-Match": etag}).status_code == 200
 
 
-def test_a_client_that_asks_for_what_it_knows_only_is_refused_anything_else(shown: Gateway) -> None:
-    etag = shown.get("/serve/1", Accept="image/webp").headers["etag"]
-    for given, status in {
-        etag: 200,
-        "*": 200,
-        f'"other", {etag}': 200,
-        '"other"': 412,
-        f"W/{etag}": 412,
-        "": 412,
-    }.items():
-        answer = shown.get("/serve/1", **{"Accept": "image/webp", "If-Match": given, "Range": "bytes=0-9"})
-        assert answer.status_code == (206 if status == 200 else status), given
-    assert (answer.json()["code"], answer.headers["vary"], answer.headers["cache-control"]) == (
-        "precondition-failed",
-        "Accept",
-        "no-store",
-    )
-
-
 def test_head_says_what_get_would(shown: Gateway) -> None:
     for accept in ("image/avif", "image/webp", "*/*"):
         get = shown.get("/serve/1", Accept=accept)
@@ -212,26 +189,11 @@ def test_ranges(shown: Gateway) -> None:
     assert shown.get("/serve/1", **{"Range": "bytes=0-1", "If-Range": '"other"'}).status_code == 200
 
 
-def test_the_last_size_wins_also_as_the_documents_front_end_appends_it(shown: Gateway) -> None:
-    for path in ("?size=detail&size=thumbnail", "?size=detail?size=thumbnail"):
-        answer = shown.get(f"/api/images/1{path}")
-        assert Image.open(io.BytesIO(answer.content)).size == (300, 300)
-
-
 @pytest.mark.parametrize("query", ["size=huge", "size=", "format=tiff", "bg=blue", "size=detail&size=huge"])
 def test_an_unknown_option_is_400_with_its_name(shown: Gateway, query: str) -> None:
     answer = shown.get(f"/serve/1?{query}")
     assert answer.status_code == 400
     assert answer.json()["field"] == query.split("=", maxsplit=1)[0]
-
-
-@pytest.mark.parametrize(
-    ("asked", "given"), [("avif", "AVIF"), ("webp", "WEBP"), ("jpeg", "JPEG"), ("jpg", "JPEG"), ("png", "JPEG")]
-)
-def test_an_explicit_format_is_given_or_the_next_best(shown: Gateway, asked: str, given: str) -> None:
-    answer = shown.get(f"/serve/1?format={asked}", Accept="image/webp, image/avif;q=0.5")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, f"image/{given.lower()}")
-    assert Image.open(io.BytesIO(answer.content)).format == given
 
 
 def test_a_logo_without_its_background_is_transparent_and_falls_back_to_png(shown: Gateway) -> None:
@@ -390,24 +352,3 @@ def test_when_the_news_stop_nothing_old_is_served(alone: Gateway) -> None:
         connection.exec_driver_sql("alter table media_variants disable trigger all")
         connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
     wait_for(lambda: alone.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag, "the change", 10)
-
-
-def test_many_first_requests_get_the_object_once(
-    alone: Gateway, make_gateway: Callable[..., Gateway], s3: S3Access
-) -> None:
-    released = threading.Event()
-
-    def passed_on(handler: BaseHTTPRequestHandler, _: int) -> None:
-        released.wait(20)
-        pass_on(handler, s3.endpoint)
-
-    with serving(passed_on) as between, ThreadPoolExecutor(24) as clients:
-        cold = make_gateway(s3_endpoint=between.url)
-        urls = [f"{cold.url}/serve/1?size=zoom&format=jpeg"] * 24
-        answers = clients.map(lambda url: requests.get(url, timeout=30), urls)
-        wait_for(lambda: between.paths, "the first request to the object store", 10)
-        # What comes to the gateway behind them is answered, so they have come as well.
-        assert cold.get("/serve/99").status_code == 404
-        released.set()
-        assert {answer.content for answer in answers} == {alone.get("/serve/1?size=zoom&format=jpeg").content}
-    assert len(between.paths) == 1

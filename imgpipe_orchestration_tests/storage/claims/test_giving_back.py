@@ -64,17 +64,6 @@ def test_requeue_gives_failed_items_fresh_attempts_and_leaves_ignored_ones(claim
     assert ids(claims.claim(QUEUE, "run", 9)) == [1]
 
 
-def test_an_ignored_item_keeps_its_reason_and_its_attempts(claims: Claims) -> None:
-    put(claims, 1)
-    (claim,) = claims.claim(QUEUE, "run", 1)
-    fail(claims, claim, BadImage("cut off"))
-    assert claims.ignore(QUEUE, [1]) == [1]
-    assert claims.ignore(QUEUE, [1]) == []
-    left = row(claims, 1)
-    assert (left.state, left.error, left.error_code, left.failures) == ("ignored", "cut off", "bad-image", 1)
-    assert claims.counts()[QUEUE.name].failed == 0
-
-
 def test_what_was_ignored_is_listed_and_taken_back_but_not_what_was_withdrawn(claims: Claims) -> None:
     put(claims, 1, 2, 3)
     first, second, third = claims.claim(QUEUE, "run", 3)

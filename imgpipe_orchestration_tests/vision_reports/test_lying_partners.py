@@ -1,0 +1,339 @@
+"""External APIs, file servers and backends that refuse, lie, forget or do not finish."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.ssrf import AllowList
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import crew, listing, steps
+from imgpipe_orchestration.vision_reports.assets import DAYS
+from imgpipe_orchestration.vision_reports.inputs import gather
+from imgpipe_orchestration.vision_reports.model import Document
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
+
+
+def test_a_wrong_token_fails_the_execution_at_once_and_says_so(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "unauthorized", count=None)
+    execution = desk.execute()
+    assert execution["status"] == "failed"
+    assert "does not accept our credential (HTTP 401)" in execution["error"]
+    assert len(desk.standins.calls("vision_analysis")) == 1
+
+
+def test_a_list_that_cannot_be_had_for_a_while_is_asked_for_again(desk: Desk) -> None:
+    faults: dict[str, dict[str, Any]] = {
+        "server_error": {"count": 2},
+        "truncated_json": {"count": 1},
+        "cut": {"count": 1},
+    }
+    job = desk.job()
+    for number, (kind, options) in enumerate(faults.items(), 1):
+        desk.seed(images=1, descriptions=False)
+        desk.standins.fault("vision_analysis", kind, operation="list", **options)
+        execution = desk.execute(job)
+        assert (execution["status"], execution["successful"]) == ("success", 1), kind
+        assert len(desk.reports) == number
+
+
+def test_what_cannot_be_used_of_the_list_has_failed_for_the_organization_it_names(desk: Desk) -> None:
+    good = desk.seed(images=1)
+    bad: dict[str, Any] = {**good, "vision_analysis_id": None}
+    others = {**bad, "organization_id": "somebody-else"}
+    execution, _ = desk.execute_over(bad, others, {**bad, "organization_id": None}, good)
+    assert (execution["status"], execution["total"], execution["successful"], execution["failed"]) == (
+        "partial", 2, 1, 1,
+    )  # fmt: skip
+    assert execution["error"] == (
+        "Entries of the list that cannot be used: 1 (an entry without an id: vision_analysis_id: Field required). "
+        "Entries of the list that name no organization: 1 (an entry without an id: vision_analysis_id: Field required)."
+    )
+    execution, _ = desk.execute_over(bad)
+    assert (execution["status"], execution["total"], execution["failed"]) == ("failed", 1, 1)
+
+
+def test_more_than_one_execution_takes_is_left_to_the_next_and_said(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MOST_ANALYSES", 2)
+    monkeypatch.setenv("VISION_PAGE_SIZE", "1")
+    for _ in range(3):
+        desk.seed(images=1, descriptions=False)
+    job = desk.job()
+    first = desk.execute(job)
+    assert (first["status"], first["total"]) == ("success", 2)
+    assert first["error"] == "More than 2 analyses are unprocessed; the others are left to later executions."
+    second = desk.execute(job)
+    assert (second["status"], second["total"], second["error"]) == ("success", 1, None)
+    assert len(desk.reports) == 3
+
+
+def test_reports_that_the_api_accepted_and_lost_are_named_in_the_next_executions(desk: Desk) -> None:
+    seeded = desk.seed(images=1, descriptions=False)
+    with serving(listed_as(seeded)) as forgetful:
+        job = desk.job(external_api_get_url=forgetful.url, external_api_post_url=forgetful.url)
+        assert desk.execute(job)["successful"] == 1
+        assert desk.execute(job)["error"] is None, "its list may be late"
+        with transaction(desk.services.engine) as rows:
+            rows.execute(text("update vision_analyses set delivered_at = delivered_at - interval '2 hours'"))
+        execution = desk.execute(job)
+    assert (execution["status"], execution["total"]) == ("success", 0)
+    assert f"over an hour ago: 1 ({seeded['vision_analysis_id']}). A backfill" in execution["error"]
+
+
+def test_a_list_that_takes_too_long_is_taken_as_far_as_it_came(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The analyses of all other organizations wait for it."""
+    monkeypatch.setattr(listing, "LIST_SECONDS", 0.0)
+    monkeypatch.setenv("VISION_PAGE_SIZE", "1")
+    for _ in range(2):
+        desk.seed(images=1, descriptions=False)
+    job = desk.job()
+    first = desk.execute(job)
+    assert (first["status"], first["total"]) == ("success", 1)
+    assert first["error"].endswith(
+        "needs more than 0 s to list what is unprocessed; the others are left to later executions."
+    )
+    assert desk.execute(job)["total"] == 1
+    assert len(desk.reports) == 2
+
+
+@pytest.mark.parametrize(
+    ("created", "day"),
+    [
+        ("2024-02-29T10:00:00Z", "2025-01-01"),
+        ("2026-02-28T23:30:00-05:00", "2026-03-01"),
+        ("2093-01-01T00:00:00Z", "today"),
+    ],
+)
+def test_the_day_of_creation_is_a_partition(desk: Desk, created: str, day: str) -> None:
+    desk.execute_over({**desk.seed(images=1), "created_date": created})
+    with transaction(desk.services.engine) as rows:
+        kept = rows.scalar(text("select created_day from vision_analyses"))
+    assert kept == (datetime.now(UTC).date() if day == "today" else date.fromisoformat(day))
+    assert DAYS.has_partition_key(kept.isoformat())
+
+
+def test_an_analysis_listed_twice_is_taken_up_once(desk: Desk) -> None:
+    desk.seed(images=1)
+    one, other = desk.job(), desk.job(name="the same API once more")
+    desk.ask(one)
+    desk.ask(other)
+    desk.ask(one)
+    desk.run()
+    totals = [e["total"] for job in (one, other) for e in desk.executions(job)]
+    assert sorted(totals) == [0, 0, 1]
+    assert len(desk.reports) == 1
+
+
+def test_what_is_no_image_is_listed_with_its_reason_and_the_others_are_analysed(desk: Desk) -> None:
+    hosts = desk.settings.allowed_private_hosts
+    desk.seed(
+        images=2,
+        descriptions=False,
+        document_urls=[f"http://{hosts}/health", "http://127.0.0.1:9/secret.jpg", "ftp://example.com/a.jpg"],
+    )
+    execution = desk.execute()
+    assert execution["status"] == "success"
+    assert (execution["analyses"][0]["images_total"], execution["analyses"][0]["images_usable"]) == (5, 2)
+    (order,) = desk.backend.orders.values()
+    reasons = " ".join(missing["reason"] for missing in order["missing"])
+    assert "127.0.0.1 is a private or reserved address" in reasons
+    assert "Only http and https links are fetched" in reasons
+
+
+def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "IMAGE_BYTES", 1_000_000)
+    lies: list[tuple[str, dict[str, Any], str]] = [
+        ("html_file", {}, "not an image but a web page"),
+        ("huge_file", {"size": 200 * 1024 * 1024}, "more than the 1,000,000 allowed"),
+        ("redirect", {"location": "http://127.0.0.1:9/latest/meta-data"}, "private or reserved address"),
+        ("redirect", {"location": "file:///etc/passwd"}, "we do not fetch"),
+        ("not_found", {}, "HTTP 404"),
+    ]
+    desk.seed(images=1, descriptions=False)
+    job = desk.job()
+    for kind, options, reason in lies:
+        desk.standins.admin("DELETE", "faults")
+        desk.standins.fault("files", kind, count=None, **options)
+        execution = desk.execute(job)
+        assert (execution["status"], execution["failed"]) == ("failed", 1), kind
+        assert reason in execution["analyses"][0]["error"]
+    assert desk.reports == []
+
+
+def test_what_cannot_be_had_at_this_moment_is_tried_again_before_a_report_goes_out_without_it(desk: Desk) -> None:
+    seeded = desk.seed(images=2)
+    image, descriptions = (seeded["documents"][n]["document_name"] for n in (1, 2))
+    for name in (image, descriptions):
+        desk.standins.fault("files", "rate_limit", match=name, retry_after=600, count=1)
+    execution = desk.execute()
+    assert (execution["status"], execution["analyses"][0]["images_usable"]) == ("success", 2)
+    (order,) = desk.backend.orders.values()
+    assert (order["missing"], order["notes"]) == ([], [])
+    assert all(image["description"] for image in order["images"])
+
+
+def test_a_report_goes_out_without_an_image_whose_server_stays_away(desk: Desk) -> None:
+    seeded = desk.seed(images=2, descriptions=False)
+    gone = seeded["documents"][1]["document_name"]
+    desk.standins.fault("files", "rate_limit", match=gone, retry_after=600, count=None)
+    execution = desk.execute()
+    assert (execution["status"], execution["analyses"][0]["images_usable"]) == ("success", 1)
+    (order,) = desk.backend.orders.values()
+    assert [missing["name"] for missing in order["missing"]] == [gone]
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"descriptions": {"hull.jpg": "Port side"}}, "no image has a text in it"),
+        ([{"hull.jpg": "Port side"}], "it is not a JSON object"),
+        ({"hull.jpg": None}, None),
+        ({}, None),
+    ],
+)
+def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None) -> None:
+    with serving(lambda handler, _: reply(handler, json.dumps(written).encode())) as server:
+        gathered = gather(
+            [Document("texts.json", f"{server.url}/texts.json", "json")],
+            fetcher=Fetcher(AllowList.parse(f"127.0.0.1:{server.port}")),
+            limits=FetchLimits(),
+            max_images=1,
+            patient=False,
+            hand_over=lambda _: "1",
+        )
+    expected = [f"The descriptions in texts.json could not be used: {told}"] if told else []
+    assert [note[: len(expected[0])] for note in gathered.notes] == expected
+
+
+@pytest.mark.parametrize("charset", ["utf-8-sig", "utf-16"])
+def test_descriptions_are_read_in_every_charset_that_json_comes_in(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, charset: str
+) -> None:
+    seeded = desk.seed(images=1)
+    image, descriptions = seeded["documents"]
+    written = json.dumps({image["document_name"]: "Rost am Rumpf – größer"}, ensure_ascii=False).encode(charset)
+    with serving(lambda handler, _: reply(handler, written)) as server:
+        monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.0/8")
+        descriptions["document_path"] = f"{server.url}/descriptions.json"
+        desk.execute_over({**seeded, "documents": [image, descriptions]})
+    (order,) = desk.backend.orders.values()
+    assert [one["description"] for one in order["images"]] == ["Rost am Rumpf – größer"]
+    assert order["notes"] == []
+
+
+def test_a_backend_that_never_finishes_times_out_and_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.status = {"status": "running", "done": 0, "total": 1}
+    execution = desk.execute()
+    assert backend.asked("/report") == 0
+    assert execution["status"] == "failed"
+    assert "did not finish batch batch/0 within 1 s (0 of 1 images done)" in execution["analyses"][0]["error"]
+    assert desk.reports == []
+
+
+def test_a_batch_that_two_executions_waited_for_in_vain_is_ordered_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    job = desk.job()
+    for _ in range(2):
+        assert "did not finish batch batch/0" in desk.execute(job)["analyses"][0]["error"]
+        assert len(desk.backend.orders) == 1
+    desk.backend.status = {"status": "completed"}
+    assert desk.execute(job)["status"] == "success"
+    assert (len(desk.backend.orders), len(desk.reports)) == (2, 1)
+
+
+def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.5)
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.status = {"status": "running"}
+    job = desk.job()
+    desk.ask(job)
+    began = time.monotonic()
+    assert desk.run().success
+    assert time.monotonic() - began < 60
+    assert desk.executions(job)[0]["status"] == "running"
+    backend.status = {"status": "completed"}
+    assert desk.run().success
+    assert desk.executions(job)[0]["status"] == "success"
+    assert (len(backend.orders), backend.images) == (1, 1)
+    assert [report["filename"] for report in desk.reports] == ["report_batch_0.html"]
+
+
+def test_a_batch_the_backend_gave_up_is_ordered_anew_by_the_next_execution(desk: Desk) -> None:
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.status = {"status": "failed", "error": "out of paper"}
+    job = desk.job()
+    assert "out of paper" in desk.execute(job)["analyses"][0]["error"]
+    backend.status = {"status": "completed"}
+    assert desk.execute(job)["status"] == "success"
+    assert len(backend.orders) == 2
+    assert len(desk.reports) == 1
+
+
+@pytest.mark.parametrize("status", [401])
+def test_a_backend_that_takes_no_image_from_us_costs_the_report_none(desk: Desk, status: int) -> None:
+    desk.seed(images=3, descriptions=False)
+    desk.backend.image_refusals = {2: status}
+    job = desk.job()
+    execution = desk.execute(job)
+    assert execution["status"] == "failed"
+    assert f"(HTTP {status})" in execution["analyses"][0]["error"]
+    assert (desk.backend.orders, desk.reports) == ({}, [])
+    assert desk.execute(job)["status"] == "success"
+    (order,) = desk.backend.orders.values()
+    assert (len(order["images"]), order["missing"]) == (3, [])
+
+
+@pytest.mark.parametrize("status", [413])
+def test_an_image_that_a_backend_does_not_take_is_listed_and_the_others_are_analysed(desk: Desk, status: int) -> None:
+    desk.seed(images=3, descriptions=False)
+    desk.backend.image_refusals = {2: status}
+    assert desk.execute()["status"] == "success"
+    (order,) = desk.backend.orders.values()
+    assert len(order["images"]) == 2
+    assert f"refused the request (HTTP {status})" in order["missing"][0]["reason"]
+
+
+@pytest.mark.parametrize("told", [None, {}])
+def test_an_image_that_a_backend_took_without_an_id_is_handed_over_again(desk: Desk, told: object) -> None:
+    desk.seed(images=2, descriptions=False)
+    desk.backend.image_ids = {2: told}
+    assert desk.execute()["status"] == "success"
+    (order,) = desk.backend.orders.values()
+    assert [image["image_id"] for image in order["images"]] == ["image-3", "image-4"]
+    assert (order["missing"], len(desk.reports)) == ([], 1)
+
+
+@pytest.mark.parametrize("status", [404, 200])
+def test_a_completed_batch_without_a_report_is_ordered_anew_by_the_next_execution(desk: Desk, status: int) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    good = desk.backend.report
+    desk.backend.report, desk.backend.report_status = b"{}", status
+    assert desk.execute(job)["status"] == "failed"
+    assert len(desk.backend.orders) == 1
+    desk.backend.report, desk.backend.report_status = good, 200
+    assert desk.execute(job)["status"] == "success"
+    assert (len(desk.backend.orders), len(desk.reports)) == (2, 1)
