@@ -63,6 +63,7 @@ def clock_round(stack: Stack) -> None:
     stack.rows("update heartbeats set beat_at = now() - interval '1 hour' where name = 'auto_marker' returning 1")
 
 
+@pytest.mark.slow
 def test_a_trigger_is_picked_up_within_seconds_and_its_run_is_in_dagster(stack: Stack, ichat: Any) -> None:
     customer = "Kunde 7/ä,|$x.y..."
     seed(ichat, customer, 3)
@@ -77,6 +78,7 @@ def test_a_trigger_is_picked_up_within_seconds_and_its_run_is_in_dagster(stack: 
     assert [each["job_id"] for each in mine.json()["jobs"]] == [asked["job_id"]]
 
 
+@pytest.mark.slow
 def test_a_round_by_the_clock_marks_who_is_on_and_names_who_is_broken(stack: Stack, ichat: Any) -> None:
     for customer in ("e2e-fine", "e2e-off"):
         seed(ichat, customer, 4)

@@ -37,6 +37,7 @@ def is_webp(stack: Stack, url: str) -> bool:
     return finished
 
 
+@pytest.mark.slow
 def test_an_upload_becomes_webp_at_the_urls_of_its_answer(stack: Stack) -> None:
     images = upload(stack, photos.jpeg("coffee", width=1600), photos.jpeg("chelsea"))
     for image in images:

@@ -39,6 +39,7 @@ def test_an_upload_becomes_a_served_image_by_itself(stack: Stack) -> None:
     assert {"key": "imgpipe/due_only", "value": "true"} in runs[0]["tags"]
 
 
+@pytest.mark.slow
 def test_the_materialisations_show_what_was_made(stack: Stack) -> None:
     user = stack.new_user()
     stack.upload(user, profile_image=picture(600, 400, seed=user))
@@ -103,6 +104,7 @@ def test_doctor_names_a_sensor_that_somebody_switched_off(stack: Stack) -> None:
     assert automation(stack)[0] == "ok"
 
 
+@pytest.mark.slow
 def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_left(stack: Stack) -> None:
     user = stack.new_user()
     stack.upload(user, product_image=picture(600, 400, seed=user))
@@ -124,6 +126,7 @@ def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_l
     assert wait_for(checked, "the check", 120) == {"success": True}
 
 
+@pytest.mark.slow
 def test_nothing_due_launches_nothing(stack: Stack) -> None:
     query = """
         query Ticks { sensorOrError(sensorSelector: {sensorName: "pending_images_sensor",
@@ -226,6 +229,7 @@ def backfilled(stack: Stack, asset: str, *days: str) -> list[dict[str, Any]]:
     return [{entry["label"]: entry.get("intValue") for entry in event["metadataEntries"]} for event in events]
 
 
+@pytest.mark.slow
 def test_a_backfill_of_one_stage_gives_back_what_it_took(stack: Stack) -> None:
     """Dagster starts its runs without step keys: the selection is what says which stages they have."""
     today = datetime.now(UTC).date()
