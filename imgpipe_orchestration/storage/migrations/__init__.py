@@ -1,6 +1,6 @@
-"""The schema's history, run by `imgpipe migrate` and at every start of `imgpipe up`.
+"""The schema and its changes, applied by `imgpipe migrate` and at every start of `imgpipe up`.
 
-Each feature's tables have their own revision.
+`baseline.sql` is the whole schema of the first revision; later ones change it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     One that a newer version of this code has migrated stays as it is.
 
     Raises:
-        BackendUnavailable: it has no extension pgvector, and this user cannot create it.
+        BackendUnavailable: it has no extension pgvector, and this user cannot create it; or its schema is older than
+            the baseline.
     """
     from alembic import command
 
@@ -53,6 +54,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         connection.execute(text("set local lock_timeout = '60s'"))
         if revision == "head" and not behind(connection):
             return
+        _refuse_older(connection)
         if lacks_pgvector(connection):
             raise BackendUnavailable(f"The database has no extension pgvector. {PGVECTOR}")
         config.attributes["connection"] = connection
@@ -71,7 +73,11 @@ def lacks_pgvector(connection: Connection) -> bool:
 
 
 def pending(engine: Engine) -> list[str]:
-    """Revisions the database lacks, oldest first; empty when it is up to date, or newer than this code."""
+    """Revisions the database lacks, oldest first; empty when it is up to date, or newer than this code.
+
+    Raises:
+        BackendUnavailable: its schema is older than the baseline.
+    """
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
@@ -79,6 +85,7 @@ def pending(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         if not behind(connection):
             return []
+        _refuse_older(connection)
         current = MigrationContext.configure(connection).get_current_heads()
     known = {revision.revision for head in current for revision in script.iterate_revisions(head, "base")}
     return [r.revision for r in reversed(list(script.walk_revisions())) if r.revision not in known]
@@ -88,13 +95,27 @@ def behind(connection: Connection) -> bool:
     """Whether the database lacks a revision; cheaper than `pending`, as it does not import alembic."""
     if connection.dialect.name != "postgresql":
         return False  # MySQL or MariaDB with `pending_images`, which is not ours to migrate
+    version = _version(connection)
+    return version is None or version < _revisions()[-1]
+
+
+def _refuse_older(connection: Connection) -> None:
+    version = _version(connection)
+    if version is not None and version < _revisions()[0]:
+        raise BackendUnavailable(
+            f"The database has revision {version}, of a commit before the schema was one file. Use an empty database,"
+            f" or bring it to {_revisions()[0]} with an earlier commit first."
+        )
+
+
+def _version(connection: Connection) -> str | None:
     if connection.scalar(text("select to_regclass('alembic_version')")) is None:
-        return True
-    version = connection.scalar(text("select max(version_num) from alembic_version"))
-    return version is None or version < _newest()
+        return None
+    version: str | None = connection.scalar(text("select max(version_num) from alembic_version"))
+    return version
 
 
 @cache
-def _newest() -> str:
-    """The last revision; their names are ascending numbers."""
-    return max(file.name[:4] for file in (Path(__file__).parent / "versions").glob("[0-9]*.py"))
+def _revisions() -> list[str]:
+    """All revisions, oldest first; their names are ascending numbers."""
+    return sorted(file.name[:4] for file in (Path(__file__).parent / "versions").glob("[0-9]*.py"))
