@@ -139,8 +139,6 @@ RULES: dict[Rule, str] = {
         GET /media
         GET /media/{media_id}
         GET /media/{media_id}/state
-        GET /upload
-        GET /upload/state
         GET /listings
         GET /processing
         GET /vision-reports
@@ -182,6 +180,8 @@ RULES: dict[Rule, str] = {
         POST /media/{media_id}/focus/forget: forget focus
         POST /selected: change many
         GET /trash
+        GET /upload
+        GET /upload/state
         POST /upload: upload
         POST /listings: upload
         POST /listings/job: switch job

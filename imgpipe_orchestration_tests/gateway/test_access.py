@@ -24,6 +24,15 @@ from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
 
 BACKEND, METRICS = "a-good-key-of-the-analysis-backend", "a-good-key-of-prometheus-for-figures"
 
+CRON_JOB = {
+    "name": "Morning reports",
+    "schedule": "0 6 * * *",
+    "external_api_get_url": "https://api.example.com/analyses",
+    "external_api_post_url": "https://api.example.com/reports",
+    "external_api_key": "a-key-of-the-customer",
+    "organization_id": "customer_123",
+}
+
 
 def token(**claims: object) -> str:
     return jwt.encode({"sub": "7", "exp": time.time() + 60, **claims}, KEYS["user_jwt_secret"], "HS256")
@@ -202,6 +211,40 @@ def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings
                     assert status == 403, said
                 else:
                     assert status not in ({401} if (method, path) in shown else {401, 403}), said
+
+
+def test_pages_show_each_role_only_what_it_may_do(settings: Settings) -> None:
+    production = produced(settings, auth_failures_per_minute=0, uploads_per_minute=0)
+    app = create_app(production)
+    rules = {re.sub(r"\{[^}]+}", "[^/]+", f"{method}{path}"): rule for (method, path), (rule, _) in ACCESS.items()}
+    sent: dict[Role, set[str]] = {}
+    with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
+        admin = {"Authorization": f"Bearer {KEYS['admin_api_key']}"}
+        for path, body in (("/api/avatars/tasks", {"count": 1}), ("/cron-jobs", CRON_JOB)):
+            answer = client.post(path, json=body, headers=admin)
+            assert answer.status_code in {200, 201, 202}, answer.text
+        for role in Role:
+            signed_in = {"Cookie": f"{session.COOKIE}={session.cookie_of(production, 'somebody', role)}"}
+            seen, left = set(), ["/"]
+            while left:
+                seen.add(path := left.pop())
+                answer = client.get(path, headers=signed_in)
+                if answer.status_code == 303:
+                    left.append(answer.headers["Location"])
+                    continue
+                assert answer.status_code == 200, f"{path} as {role}"
+                if "text/html" not in answer.headers["content-type"]:
+                    continue
+                actions = {*re.findall(r'<form[^>]*method="post"[^>]* action="([^"?]+)', answer.text)} - {"/logout"}
+                for action in actions:
+                    (rule,) = (rule for route, rule in rules.items() if re.fullmatch(route, f"POST{action}"))
+                    assert rule.role and role.covers(rule.role), f"{action} on {path} as {role}"
+                sent[role] = sent.get(role, set()) | actions
+                links = set(re.findall(r'<a [^>]*href="(/[^"?#]*)', answer.text)) - seen - {"/openapi.json"}
+                left += [link for link in links if link not in left and not link.startswith("/api/")]
+    assert sent[Role.VIEWER] == set()
+    assert {"/avatars", "/listings"} <= sent[Role.OPERATOR] < sent[Role.ADMIN]
+    assert {"/keys", "/erasures"} <= sent[Role.ADMIN]
 
 
 @pytest.mark.parametrize("path", ["/api/keys/", "/api/./keys", "/api/%6beys", "/API/keys"])
