@@ -24,6 +24,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.errors import Gone
 from imgpipe_orchestration.storage.claims import Claims, Item
 from imgpipe_orchestration.storage.queues import Queue
+from imgpipe_orchestration.storage.rows import time_of
 
 PURGES = Queue("purges", max_attempts=10)
 """What is to be removed for good; item ids are those of `deletions`."""
@@ -141,12 +142,12 @@ def remove(connection: Connection, claims: Claims, what: str) -> Deletion | None
     """Take a thing out of the trash; None where it is not in it.
 
     Raises:
-        Purged: its purge has begun.
+        Purged: its purge has begun, or was ordered: its days in the trash are over.
     """
     deletion = find(connection, what, lock=True)
     if deletion is None:
         return None
-    if deletion.purging_at is not None:
+    if deletion.purging_at is not None or deletion.purge_after <= time_of(connection):
         raise Purged("It was deleted for good, and cannot be restored.")
     claims.withdraw(connection, PURGES, [deletion.id], "It was restored.")
     connection.execute(text("delete from deletions where id = :id"), {"id": deletion.id})
@@ -232,7 +233,7 @@ _DUE = text("""
 """)
 
 _PAGE = text(f"""
-    select {_COLUMNS} from deletions where kind = :kind and purged_at is null and purging_at is null
+    select {_COLUMNS} from deletions where kind = :kind and purged_at is null and purge_after > now()
     and (cast(:before as bigint) is null or id < :before) order by id desc limit :limit
 """)
 

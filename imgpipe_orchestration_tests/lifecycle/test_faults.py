@@ -109,7 +109,9 @@ def test_of_restore_and_purge_at_once_one_wins_and_the_other_is_told(gateway: Ga
         media_id = finished(gateway, seed=seed)
         delete(gateway, media_id)
         with transaction(gateway.services.engine) as connection:
-            connection.execute(text("update deletions set purge_after = now() where purged_at is null"))
+            connection.execute(
+                text("update deletions set purge_after = now() + interval '20 ms' where purged_at is null")
+            )
         ready = threading.Barrier(2)
 
         def restore(media_id: int = media_id, ready: threading.Barrier = ready) -> int:

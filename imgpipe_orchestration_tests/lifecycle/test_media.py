@@ -76,6 +76,9 @@ def test_what_is_purged_leaves_a_tombstone_and_the_money(seeing_gateway: Gateway
     path = gateway.rows("select image_path from media_files where id = :id", id=media_id)[0].image_path
 
     assert delete(gateway, media_id, purge="true").status_code == 202
+    restored = call(gateway, "POST", f"/api/media/{media_id}/restore", USER)
+    assert (restored.status_code, restored.json()["code"]) == (410, "purged"), "ordered, though not begun"
+    assert call(gateway, "GET", "/api/media?state=trashed").json()["images"] == []
     assert purge(gateway)["purged"] == 1
 
     assert keys(gateway) == theirs
