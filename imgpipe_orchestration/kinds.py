@@ -12,6 +12,7 @@ from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.media.moderation import UPLOADED
 from imgpipe_orchestration.moderation.subjects import Subject
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
+from imgpipe_orchestration.vision_reports.moderation import FINDINGS
 
 KINDS: tuple[Kind, ...] = (MEDIA, LISTINGS, TASKS, PERSONAS, BATCHES)
 _BY_NAME = {kind.name: kind for kind in KINDS}
@@ -22,7 +23,7 @@ def kind_of(name: str) -> Kind:
     return _BY_NAME[name]
 
 
-SUBJECTS: tuple[Subject, ...] = (UPLOADED, LISTED, BRIEFS, PORTRAITS)
+SUBJECTS: tuple[Subject, ...] = (UPLOADED, LISTED, BRIEFS, PORTRAITS, FINDINGS)
 
 
 def subject_of(name: str) -> Subject:

@@ -1,5 +1,5 @@
-"""What is judged of the avatars: the brief before the first picture is paid for, and each bought picture (the selfie,
-and the grid of four) before it is published."""
+"""What is judged of the avatars: the brief before the first picture is paid for, and each of a person's five pictures
+before it is published."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _brief(services: Services, task: int) -> str:
     return str(found)
 
 
-def picture_number(persona: Persona, name: str) -> int:
-    """The number of a bought picture (`base_object` or `grid_object`): another one is bought for each try and edition,
+def picture_number(persona: Persona, cell: int | None = None) -> int:
+    """The number of the selfie, or of a picture that is cut from the grid: others are bought for each try and edition,
     and judged anew."""
-    tries = persona.base_tries if name == "base_object" else persona.grid_tries
-    return persona.id << 10 | (persona.edition & 127) << 3 | (tries & 3) << 1 | (name == "grid_object")
+    tries = persona.base_tries if cell is None else persona.grid_tries
+    return persona.id << 10 | (cell or 0) << 8 | (persona.edition & 31) << 3 | (tries & 3) << 1 | (cell is not None)
 
 
 def _picture(services: Services, number: int) -> bytes:
@@ -38,9 +38,15 @@ def _picture(services: Services, number: int) -> bytes:
     except NoResultFound:
         raise NotFound(f"There is no such picture of a person: {number}.") from None
     key = persona.grid_object if number & 1 else persona.base_object
-    if not key:
+    if not key or (number & 1 and not persona.split):
         raise NotFound(f"Person {persona.id} has no such picture any more.")
-    return bought(services, key)
+    data = bought(services, key)
+    if not number & 1:
+        return data
+    from imgpipe_orchestration.imaging.portraits.finishing import Wanted, these
+
+    left, top, right, bottom = (persona.split or [])[number >> 8 & 3]
+    return services.workshop.call(these, data, [(left, top, right, bottom)], Wanted(0, 64, ""))[0].png
 
 
 def _nobody(_: Connection, __: int) -> tuple[int | None, str]:

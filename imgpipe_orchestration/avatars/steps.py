@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,9 +16,10 @@ from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, PaidCall, Purchase
-from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Retryable, TooLarge
+from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation.judging import admit
+from imgpipe_orchestration.moderation.subjects import Subject
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.portraits.finishing import Files, Portraits, Wanted
 
 log = logger(__name__)
+
+
+class Rejected(Permanent):
+    """A person rejected the brief, or a picture."""
+
 
 ALL_STEPS = frozenset(Step)
 LEAST_SIDE = 256
@@ -170,7 +176,7 @@ def _base(place: _Place, persona: Persona) -> None:
     services = place.services
     with transaction(services.engine) as connection:
         brief = store.brief_of(connection, persona.task_id)
-    admit(services, place.claim.owner, BRIEFS, persona.task_id, brief)
+    _admit(place, BRIEFS, {persona.task_id: brief})
     with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
         answer = draw_base(place.services, persona, place.bought, answered=leave)
     place.commit(
@@ -188,7 +194,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
     found = _looked_at(place, persona, finishing.selfie, "base_object")
     if reasons := found.judgement.reasons:
         _buy_again(place, persona, "base_object", reasons)
-    _admit(place, persona, "base_object")
+    _admit(place, PORTRAITS, {picture_number(persona): place.data(persona, "base_object")})
     described = publish(place.services, persona, "base", found.files[0], parent=None)
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
@@ -206,16 +212,20 @@ def _split(place: _Place, persona: Persona) -> None:
     found = _looked_at(place, persona, finishing.four, "grid_object")
     if reasons := found.judgement.reasons:
         _buy_again(place, persona, "grid_object", reasons)
-    _admit(place, persona, "grid_object")
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
 
 
-def _admit(place: _Place, persona: Persona, name: str) -> None:
-    """Let a bought picture be published, once it has been judged."""
-    number = picture_number(persona, name)
-    admit(place.services, place.claim.owner, PORTRAITS, number, place.data(persona, name))
+def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str]) -> None:
+    """Let a brief be used, or pictures be published, once they have been judged.
+
+    Raises:
+        AwaitsReview: one of them is held.
+        Rejected: a person rejected one of them.
+    """
+    for reason in admit(place.services, place.claim.owner, subject, contents).values():
+        raise Rejected(f"Rejected in review: {reason}")
 
 
 def _looked_at(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:
@@ -239,6 +249,7 @@ def _upload(place: _Place, persona: Persona) -> None:
             place.cut = services.workshop.call(finishing.these, data, cells, place.wanted(persona))
         except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
             _buy_again(place, persona, "grid_object", (error.public,))
+    _admit(place, PORTRAITS, {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)})
     # The published selfie, because the signature refers to its bytes; without a certificate nothing does.
     base = persona.images["base"]
     certified = bool(services.settings.c2pa_certificate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Self
@@ -55,17 +56,18 @@ class Judges:
             wait(self._begun, timeout=PATIENCE_SECONDS)
         self._pool.shutdown(cancel_futures=True)
 
-    def begin(self, item: int, *, user_id: int | None, sha256: str) -> None:
-        """Ask for the verdict on a thing if there is none yet, and begin to judge it."""
+    def begin(self, item: int, *, user_id: int | None, sha256: str, content: bytes | str | None = None) -> None:
+        """Ask for the verdict on a thing if there is none yet, and begin to judge it; its `content` is read where it is
+        not given."""
         with transaction(self._services.engine) as connection:
             number = verdicts.ask(self._services, connection, self._subject, item, user_id=user_id, sha256=sha256)
         if number is not None:
-            self._begun.append(self._pool.submit(self._judge, number))
+            self._begun.append(self._pool.submit(self._judge, number, content))
 
-    def _judge(self, number: int) -> None:
+    def _judge(self, number: int, content: bytes | str | None) -> None:
         claims = self._services.claims
         batch = claims.claim_these(JUDGE, self._owner, [number])
-        work_through(claims, JUDGE, batch, lambda claim: judge(self._services, claim), threads=1)
+        work_through(claims, JUDGE, batch, lambda claim: judge(self._services, claim, content), threads=1)
 
 
 class NoJudge(Permanent):
@@ -79,32 +81,28 @@ class AwaitsReview(Retryable):
     spends_attempt = False
 
 
-class Rejected(Permanent):
-    """A person rejected it."""
-
-
-def admit(services: Services, owner: str, subject: Subject, item: int, content: bytes | str) -> None:
-    """Judge what the caller is about to use or to publish, unless it has its verdict.
+def admit(services: Services, owner: str, subject: Subject, contents: Mapping[int, bytes | str]) -> dict[int, str]:
+    """Judge what the caller is about to use or to publish, unless it has its verdict. Returns why a person rejected
+    those that may not be used at all.
 
     Args:
         owner: of the caller's claims, whose lease is kept meanwhile.
 
     Raises:
-        AwaitsReview: it may not be used yet.
-        Rejected: it may not be used at all.
+        AwaitsReview: one of the others may not be used yet.
     """
-    if services.settings.moderation == "off":
-        return
+    if services.settings.moderation == "off" or not contents:
+        return {}
     with Judges(services, owner, subject) as judges:
-        judges.begin(item, user_id=None, sha256=digest_of(content))
+        for item, content in contents.items():
+            judges.begin(item, user_id=None, sha256=digest_of(content), content=content)
     with transaction(services.engine) as connection:
-        found = verdicts.find(connection, subject.name, item)
-    if found is None:
-        return
-    if found.state is model.State.REJECTED:
-        raise Rejected(f"Rejected in review: {found.reason or 'without a reason'}")
-    if found.holding:
-        raise AwaitsReview(f"Held for review: {found.reason or 'not judged yet'}", retry_after=60)
+        found = verdicts.holding(connection, subject.name, list(contents))
+    rejected = {one.item: one.reason or "without a reason" for one in found if one.state is model.State.REJECTED}
+    for one in found:
+        if one.item not in rejected:
+            raise AwaitsReview(f"Held for review: {one.reason or 'not judged yet'}", retry_after=60)
+    return rejected
 
 
 def run(services: Services, owner: str) -> Outcome:
@@ -129,8 +127,8 @@ def due(services: Services) -> bool:
     return services.settings.moderation != "off" and bool(services.claims.due_partitions(JUDGE, limit=1))
 
 
-def judge(services: Services, claim: Claim) -> None:
-    """Judge one thing. Repeated, it takes the answer that was bought.
+def judge(services: Services, claim: Claim, content: bytes | str | None = None) -> None:
+    """Judge one thing, which is read where its `content` is not given. Repeated, it takes the answer that was bought.
 
     Raises:
         SettingsError: nobody judges.
@@ -146,7 +144,7 @@ def judge(services: Services, claim: Claim) -> None:
     found = verdicts.verdict(row)
     subject = subject_of(found.kind)
     try:
-        provider, answered_by, scores = _asked(services, subject, found)
+        provider, answered_by, scores = _asked(services, subject, found, content)
     except (BadImage, TooLarge) as error:  # its own pipeline has it among the failures
         with services.claims.fenced(claim) as connection:
             verdicts.not_judged(connection, [found.id], error.public)
@@ -162,13 +160,15 @@ def _finish(services: Services, claim: Claim) -> None:
         services.claims.finish(connection, JUDGE, claim)
 
 
-def _asked(services: Services, subject: Subject, found: Verdict) -> tuple[str, str, dict[str, float]]:
+def _asked(
+    services: Services, subject: Subject, found: Verdict, content: bytes | str | None
+) -> tuple[str, str, dict[str, float]]:
     """The provider and the model that answered, and the scores."""
     from imgpipe_orchestration.imaging.measuring.preview import look
 
     buyer = _buyer(services, subject, found)
     try:
-        data = subject.content(services, found.item)
+        data = subject.content(services, found.item) if content is None else content
     except (Deleted, NotFound) as gone:
         with transaction(services.engine) as connection:
             if not is_deleted(connection, subject.what(found.item)):

@@ -128,9 +128,13 @@ def decide_listing(image_id: UUID, wanted: Decision, services: ServicesDep, call
 
 @router.post("/api/moderation/{kind}/{item}")
 def decide_other(
-    kind: Literal["briefs", "avatars"], item: RowId, wanted: Decision, services: ServicesDep, caller: Allowed
+    kind: Literal["briefs", "avatars", "findings"],
+    item: RowId,
+    wanted: Decision,
+    services: ServicesDep,
+    caller: Allowed,
 ) -> DecisionAnswer:
-    """The same for a brief or a picture of the avatars, by its `id` in the review list."""
+    """The same for a brief or a picture of the avatars, or a report's finding, by its `id` in the review list."""
     found = _decide(services, kind, item, wanted, caller.name)
     return DecisionAnswer(kind=kind, id=str(item), verdict=_answer(found))
 

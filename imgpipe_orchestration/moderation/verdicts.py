@@ -99,6 +99,12 @@ def find(connection: Connection, kind: str, item: int, *, lock: bool = False) ->
     return None if row is None else verdict(row)
 
 
+def holding(connection: Connection, kind: str, items: Sequence[int]) -> list[Verdict]:
+    """The verdicts that hold back some of these things."""
+    query = text(f"select {COLUMNS} from verdicts v where kind = :kind and item = any(:items) and holding")
+    return [verdict(row) for row in connection.execute(query, {"kind": kind, "items": list(items)})]
+
+
 def shown(connection: Connection, kind: str, item: int) -> dict[str, Any] | None:
     """The verdict on a thing for callbacks and analyses."""
     found = find(connection, kind, item)

@@ -25,6 +25,7 @@ from imgpipe_orchestration.errors import (
     Retryable,
 )
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
@@ -34,6 +35,7 @@ from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import batches, inspection, views
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
+from imgpipe_orchestration.vision_reports.moderation import FINDINGS, finding_number, words_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -78,7 +80,7 @@ class BatchWorker:
         if not any(image.status == "done" for image in batch.images):
             reason = next((image.error for image in batch.images if image.error), "no image")
             raise BadImage(f"No image of the batch could be analysed: {reason}")
-        self._report(claim, batch)
+        self._report(claim, self._reviewed(claim, batch))
 
     def _look_at_all(self, claim: Claim, batch: Batch) -> None:
         """Get the answers of all images that have none yet.
@@ -154,6 +156,26 @@ class BatchWorker:
         _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
             batches.seen(rows, batch.id, image.position, view, _labelled(answer.value, answer.usage))
+
+    def _reviewed(self, claim: Claim, batch: Batch) -> Batch:
+        """The batch without findings that a person rejected.
+
+        Raises:
+            AwaitsReview: a finding is held until a person has decided.
+        """
+        lists = {image.position: image.analysis["findings"] for image in batch.images if image.analysis}
+        found = {
+            finding_number(batch.id, position, index): (findings, finding)
+            for position, findings in lists.items()
+            for index, finding in enumerate(findings)
+        }
+        words = {number: words_of(finding) for number, (_, finding) in found.items()}
+        rejected = admit(self._services, claim.owner, FINDINGS, words)
+        for findings, finding in map(found.__getitem__, rejected):
+            findings.remove(finding)
+        if rejected:
+            batch.notes.append(f"Findings left out after a review: {len(rejected)}.")
+        return batch
 
     def _give_up(self, claim: Claim, batch: Batch, image: BatchImage, reason: str) -> None:
         with self._services.claims.fenced(claim) as rows:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Objects
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
@@ -35,6 +36,7 @@ def _erase(_: Services, connection: Connection, ids: Sequence[int]) -> None:
     bought = list(connection.scalars(_BOUGHT, {"ids": list(ids)}))
     deletions.forget_answers(connection, "vision_reports", bought)
     deletions.forget_work(connection, [QUEUE.name], ids)
+    verdicts.forget(connection, "findings", list(connection.scalars(_FINDINGS, {"ids": list(ids)})))
     uploads = list(connection.scalars(_UPLOADS, {"ids": list(ids)}))
     connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": list(ids)})
     connection.execute(text("delete from vision_uploads where id = any(:ids)"), {"ids": uploads})
@@ -57,6 +59,8 @@ _BOUGHT = text("""
     select 'vision_batches/' || batch_id || '/' || position from vision_batch_images
     where batch_id = any(cast(:ids as bigint[]))
 """)
+
+_FINDINGS = text("select item from verdicts where kind = 'findings' and item >> 21 = any(cast(:ids as bigint[]))")
 
 _OLD = text("""
     select id from vision_batches b where status in ('completed', 'failed')

@@ -24,7 +24,7 @@ def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_whe
     assert desk.calls("openai", "images") == 1
     with transaction(desk.services.engine) as connection:
         assert review.count(connection) == 0
-    assert len(desk.standins.calls("openai", "moderations")) == 3, "the brief, the selfie and the grid"
+    assert len(desk.standins.calls("openai", "moderations")) == 6, "the brief, and each of the five pictures"
 
 
 def test_a_rejected_brief_fails_with_the_reason(desk: Desk) -> None:

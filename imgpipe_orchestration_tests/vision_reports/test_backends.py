@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,8 @@ from PIL import Image
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, NotFound, NotWhole, Permanent
+from imgpipe_orchestration.kinds import subject_of
+from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import batch_work, retention
@@ -112,7 +115,7 @@ def test_images_go_in_and_a_report_comes_out(backend: AnalysisBackend, desk: Des
     assert found is not None
     data = json.loads(found[1])
     assert (len(data["images"]), data["missing"][0]["name"], data["notes"]) == (2, "gone.jpg", ["one note"])
-    assert len(desk.standins.calls("openai")) == 2
+    assert len(desk.standins.calls("openai", "responses")) == 2
 
 
 def test_what_is_no_image_is_refused(backend: AnalysisBackend) -> None:
@@ -156,7 +159,7 @@ def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk:
     again = own.start(order(*images, reference="order-2"))
     batch_work.work_on_all(desk.services, "another run")
     assert own.status(again).state is BatchState.COMPLETED
-    assert len(desk.standins.calls("openai")) == 4, "only the refused image is asked about again"
+    assert len(desk.standins.calls("openai", "responses")) == 4, "only the refused image is asked about again"
 
 
 def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
@@ -169,7 +172,34 @@ def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
     desk.hurry()
     batch_work.work_on_all(desk.services, "another run")
     assert own.status(batch).state is BatchState.COMPLETED
-    assert len(desk.standins.calls("openai")) == 4
+    assert len(desk.standins.calls("openai", "responses")) == 4
+
+
+def test_a_held_finding_waits_for_a_person_and_a_rejected_one_is_left_out(desk: Desk) -> None:
+    low = {"moderation": "hold", "moderation_thresholds": '{"violence": 0.0001}'}
+    desk.services.settings = desk.services.settings.model_copy(update=low)
+    own = Own(desk.services)
+    batch = own.start(order(*(own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "white"))))
+    batch_work.work_on_all(desk.services, "a run")
+    assert own.status(batch).state is BatchState.QUEUED
+    with transaction(desk.services.engine) as rows:
+        held = review.waiting(rows, limit=50)
+        query = "select f ->> 'title' from vision_batch_images, jsonb_array_elements(analysis -> 'findings') f"
+        titles = Counter(rows.scalars(text(query)))
+    assert [one.kind for one in held] == ["findings"] * titles.total()
+    left_out = str(subject_of("findings").content(desk.services, held[0].item)).partition("\n")[0]
+    review.decide(desk.services, subject_of("findings"), held[0].item, approve=False, why="", who="eve")
+    with transaction(desk.services.engine) as rows:
+        others = review.waiting(rows, limit=50)
+    for one in others:
+        review.decide(desk.services, subject_of("findings"), one.item, approve=True, why="", who="eve")
+    desk.hurry()
+    batch_work.work_on_all(desk.services, "another run")
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', own.report(batch).decode(), re.S)[1])  # type: ignore[index]
+    assert {one["title"] for image in data["images"] for one in image["findings"]} == set(titles) - {left_out}
+    assert f"Findings left out after a review: {titles[left_out]}." in data["notes"]
+    assert len(desk.standins.calls("openai", "responses")) == 2
+    assert len(desk.standins.calls("openai", "moderations")) == len(titles), "each text once"
 
 
 def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) -> None:
@@ -191,7 +221,7 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
     assert run_over_halves("views") is BatchState.QUEUED
     assert run_over_halves("reports") is BatchState.COMPLETED
     assert own.report(batch).endswith(b"</html>")
-    assert len(desk.standins.calls("openai")) == 1
+    assert len(desk.standins.calls("openai", "responses")) == 1
 
 
 def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
@@ -207,9 +237,9 @@ def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         batch_work.work_on_all(desk.services, "a run")
-    assert len(desk.standins.calls("openai")) < 30
+    assert len(desk.standins.calls("openai", "responses")) < 30
     desk.standins.admin("POST", "delays", {"openai": 0})
     desk.hurry()
     batch_work.work_on_all(desk.services, "another run")
     assert {own.status(batch).state for batch in batches_ordered} == {BatchState.COMPLETED}
-    assert len(desk.standins.calls("openai")) == 40
+    assert len(desk.standins.calls("openai", "responses")) == 40
