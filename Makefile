@@ -53,7 +53,7 @@ test-all: $(STAMP) $(if $(CI),test-tools)  ## the suite with the slow and heavy 
 
 test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed; throughput of two over one
 	@command -v redis-server >/dev/null || $(MAKE) test-servers
-	@$(BIN)/pytest -n 0 -m slow -s imgpipe_orchestration_tests/runs imgpipe_orchestration_tests/scale $(ARGS)
+	@$(BIN)/pytest -n 0 -m slow -s imgpipe_orchestration_tests/dagster_side imgpipe_orchestration_tests/scale $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
 	@$(BIN)/ruff check .
@@ -63,7 +63,7 @@ check: $(STAMP)  ## lint, formatting, types
 fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write docs/settings.md anew
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/python -m imgpipe_orchestration.settings_page
+	@$(BIN)/python -m imgpipe_orchestration.cli.settings_page
 
 # What cannot be had costs the tests that need it: they are skipped, and fail on CI.
 test-tools:  ## what some tests need beyond pip: Chromium, servers, npm packages (`make test` does it on CI)

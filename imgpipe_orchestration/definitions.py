@@ -4,14 +4,15 @@ import warnings
 
 import dagster as dg
 
-from imgpipe_orchestration import jobs, resources, schedules, sensors
-from imgpipe_orchestration.alerts import sensors as alerts
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker import definitions as auto_marker
 from imgpipe_orchestration.avatars import definitions as avatars
+from imgpipe_orchestration.dagster_side import alerts, sensors
 from imgpipe_orchestration.lifecycle import definitions as lifecycle
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
 from imgpipe_orchestration.moderation import definitions as moderation
+from imgpipe_orchestration.operations import jobs, schedules
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
 # Dagster itself passes `owners`, and would warn of that in each run and each command.

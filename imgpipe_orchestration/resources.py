@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from imgpipe_orchestration import logs
+from imgpipe_orchestration.telemetry import logs
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -145,7 +145,7 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         if not logging.getLogger().handlers:
             logs.configure_as_set(self.services.settings)
         if context.instance is not None and context.run.remote_job_origin is None:
-            from imgpipe_orchestration.runs.launcher import note_process
+            from imgpipe_orchestration.dagster_side.launcher import note_process
 
             note_process(context.instance, context.run.run_id)
 
@@ -170,8 +170,8 @@ _KEEPING = Lock()
 
 def _services_of(settings: "Settings") -> "Services":
     """The kept `Services` of these settings. Usually a process has one set of settings, tests have many."""
-    from imgpipe_orchestration import tracing
     from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.telemetry import tracing
 
     with _KEEPING:
         found = _KEPT.get(settings)

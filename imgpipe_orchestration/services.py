@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.imaging import limits
-from imgpipe_orchestration.logs import configure
-from imgpipe_orchestration.made_once import made_once
-from imgpipe_orchestration.redaction import know
+from imgpipe_orchestration.partners.trust import share_certificates
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
+from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.storage.shares import Shares
-from imgpipe_orchestration.trust import share_certificates
+from imgpipe_orchestration.telemetry.logs import configure
+from imgpipe_orchestration.telemetry.redaction import know
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.redaction import cleaned
+from imgpipe_orchestration.telemetry.redaction import cleaned
 
 STACK_FILE = "stack.json"
 """What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""

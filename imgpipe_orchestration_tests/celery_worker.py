@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 
+from imgpipe_orchestration.dagster_side.worker_queues import QUEUES
 from imgpipe_orchestration.devstack.process import Part
-from imgpipe_orchestration.runs.worker_queues import QUEUES
 
 
 class Worker(Part):
-    """`python -m imgpipe_orchestration.runs.worker`; it ends with the test."""
+    """`python -m imgpipe_orchestration.dagster_side.worker`; it ends with the test."""
 
     name = "worker"
     stop_seconds = 60
@@ -31,7 +31,7 @@ class Worker(Part):
         return ""
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "imgpipe_orchestration.runs.worker", *self._words]
+        return [sys.executable, "-m", "imgpipe_orchestration.dagster_side.worker", *self._words]
 
     def answers(self) -> bool:
         return self.exit_code() is None and "worker ready" in self.log_file.read_text()

@@ -33,11 +33,11 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.devstack.services import StandIns
-from imgpipe_orchestration.logs import TextFormatter
 from imgpipe_orchestration.partners import rate_limit
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration.telemetry.logs import TextFormatter
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

@@ -17,7 +17,7 @@ PACKAGE = Path(imgpipe_orchestration.__file__).parent
 NAME = PACKAGE.name
 DAGSTER_FILES = {"definitions", "assets", "jobs", "sensors", "schedules", "checks", "resources"}
 # Runs and workers are started from here: Dagster is what they are about.
-DAGSTER_FOLDERS = {"runs"}
+DAGSTER_FOLDERS = {"dagster_side"}
 HEAVY = {"PIL", "numpy", "cv2", "openai", "boto3", "botocore", "pymongo", "fastapi", "sqlalchemy", "alembic"}
 
 

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 import yaml
 
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.sensors import PRIORITY
 
 ROOT = Path(__file__).parents[1]
 GRAPH = defs.resolve_asset_graph()

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, partition_of
+from imgpipe_orchestration.dagster_side.assets import OWNERS, partition_of
+from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.auto_marker.model import Figures

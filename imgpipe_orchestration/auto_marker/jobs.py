@@ -6,9 +6,9 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.auto_marker.assets import CUSTOMERS, clean_images, metadata_of
+from imgpipe_orchestration.dagster_side.sensors import owner_of
+from imgpipe_orchestration.dagster_side.worker_queues import NETWORK
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.worker_queues import NETWORK
-from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.auto_marker.model import Figures

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import auto_marker_checks, auto_marker_customers
-from imgpipe_orchestration.schedules import scheduled
+from imgpipe_orchestration.dagster_side.schedules import scheduled
 
 
 def _has_mongodb(context: dg.ScheduleEvaluationContext) -> bool:

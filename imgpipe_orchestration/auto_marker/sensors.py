@@ -3,8 +3,8 @@
 import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY, failed_just_now, unfinished_run
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import PRIORITY, failed_just_now, unfinished_run
 
 
 @dg.sensor(

@@ -12,7 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker.model import (
     JOB,
     NO_FIGURES,
@@ -24,11 +23,12 @@ from imgpipe_orchestration.auto_marker.model import (
 )
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
-from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, Trigger
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import bound, logger
 
 log = logger(__name__)
 

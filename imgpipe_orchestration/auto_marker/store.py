@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending, unchanged, unmarkable
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.documents import Document, Documents, reachable
+from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
     from pymongo.cursor import Cursor

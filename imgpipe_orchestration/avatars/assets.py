@@ -9,10 +9,10 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, figures_of, shown
 from imgpipe_orchestration.avatars.model import Step
+from imgpipe_orchestration.dagster_side.assets import OWNERS, figures_of, shown
+from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import owner_of
 
 GROUP = "avatars"
 

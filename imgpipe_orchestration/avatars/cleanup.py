@@ -10,10 +10,10 @@ from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.model import task_prefix
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.objects import StoredObject
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -19,11 +19,11 @@ from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading import png_chunks
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Drawn
 from imgpipe_orchestration.partners.usage import Usage, charged
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

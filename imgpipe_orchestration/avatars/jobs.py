@@ -3,7 +3,7 @@
 import dagster as dg
 
 from imgpipe_orchestration.avatars.assets import DAILY, avatar_personas, avatar_pictures
-from imgpipe_orchestration.runs.worker_queues import NETWORK, PAID
+from imgpipe_orchestration.dagster_side.worker_queues import NETWORK, PAID
 
 # Two values of `pipeline`, so that a data run and an image run can run at the same time.
 avatar_data = dg.define_asset_job(

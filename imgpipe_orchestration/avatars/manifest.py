@@ -11,9 +11,9 @@ from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.imaging.portraits.files import TRAINED
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, create_model
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.avatars import records, results, store
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
@@ -33,13 +32,14 @@ from imgpipe_orchestration.errors import (
     RateLimited,
     TooLarge,
 )
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.flowise import Prediction
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

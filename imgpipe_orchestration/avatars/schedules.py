@@ -1,7 +1,7 @@
 """The avatars' schedules."""
 
 from imgpipe_orchestration.avatars.jobs import avatar_checks, avatar_daily
-from imgpipe_orchestration.schedules import scheduled
+from imgpipe_orchestration.dagster_side.schedules import scheduled
 
 avatar_daily_schedule = scheduled(
     avatar_daily, "20 3 * * *", "Figures of the avatars by day; images of cancelled and failed tasks removed."

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.avatars.jobs import avatar_data, avatar_images
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import run_if_due
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.storage.claims import Queue

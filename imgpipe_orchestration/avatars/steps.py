@@ -17,13 +17,13 @@ from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Permanent, Retryable, TooLarge
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.moderation.subjects import Subject
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.portraits.finishing import Files, Portraits, Wanted

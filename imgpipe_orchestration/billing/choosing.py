@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from imgpipe_orchestration.errors import PartnerUnavailable, RateLimited, SpendingPaused, UnreadableAnswer
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -27,7 +27,6 @@ from uuid import uuid4
 import tenacity
 from sqlalchemy import Connection, Engine, Row
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.billing import budgets, tally
 from imgpipe_orchestration.billing import ledger_sql as sql
 from imgpipe_orchestration.billing.prices import PRICES, Price, cost_of
@@ -40,12 +39,13 @@ from imgpipe_orchestration.errors import (
     SpendingPaused,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.leases import Keeper
+from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.rows import autocommit, transaction
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

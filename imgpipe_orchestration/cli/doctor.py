@@ -10,7 +10,7 @@ import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, settings_in_force
 from imgpipe_orchestration.cli.typed import retyped
-from imgpipe_orchestration.logs import one_line
+from imgpipe_orchestration.telemetry.logs import one_line
 
 
 @click.command()
@@ -22,9 +22,9 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from imgpipe_orchestration.cli.diagnosis.check import Verdict
+    from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
     from imgpipe_orchestration.devstack import stackfile
-    from imgpipe_orchestration.diagnosis.check import Verdict
-    from imgpipe_orchestration.diagnosis.doctor import diagnose
 
     findings = diagnose(settings_in_force(data_dir))
     bad = any(finding.verdict is Verdict.BAD for finding in findings)

@@ -37,7 +37,7 @@ def command(
     deleted: that one is left as it is.
     """
     from imgpipe_orchestration.errors import NotFound
-    from imgpipe_orchestration.garbage import GRACE_HOURS, collect_garbage
+    from imgpipe_orchestration.operations.garbage import GRACE_HOURS, collect_garbage
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.settings import CENTURY_DAYS
 

@@ -26,7 +26,7 @@ def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
 
     Ends with code 1 when a model is not reached, not known, cannot see or does not keep to the schema.
     """
-    from imgpipe_orchestration.diagnosis.models import NO, ask_all
+    from imgpipe_orchestration.cli.diagnosis.models import NO, ask_all
     from imgpipe_orchestration.services import Services
 
     with closing(Services(settings_of(data_dir))) as services:

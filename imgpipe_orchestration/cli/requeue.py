@@ -27,7 +27,7 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     """
     from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.identity import audit
-    from imgpipe_orchestration.pipelines import end_pauses, queues
+    from imgpipe_orchestration.operations.pipelines import end_pauses, queues
     from imgpipe_orchestration.services import Services
 
     with closing(Services(settings_of(data_dir))) as services:

@@ -13,7 +13,7 @@ import click
 
 from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, settings_of
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.logs import one_line
+from imgpipe_orchestration.telemetry.logs import one_line
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services

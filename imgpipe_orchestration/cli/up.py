@@ -17,7 +17,7 @@ from imgpipe_orchestration.cli import ALREADY_RUNNING
 from imgpipe_orchestration.cli.options import EXPORTED, data_option, imgpipe
 from imgpipe_orchestration.cli.typed import retyped
 from imgpipe_orchestration.errors import Conflict, SettingsError
-from imgpipe_orchestration.redaction import redact
+from imgpipe_orchestration.telemetry.redaction import redact
 
 if TYPE_CHECKING:
     from rich.table import Table

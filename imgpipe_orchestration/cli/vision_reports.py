@@ -43,8 +43,8 @@ def command() -> None:
 @json_option
 def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -> None:
     """One execution now: list, download, analyse, upload, summary. Ends with code 1 unless all of it succeeded."""
-    from imgpipe_orchestration import logs
     from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.telemetry import logs
     from imgpipe_orchestration.vision_reports.command import run_now
     from imgpipe_orchestration.vision_reports.model import ApiAccess
 

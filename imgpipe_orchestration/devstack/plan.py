@@ -17,7 +17,7 @@ from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
 from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, StandIns, Webserver
 from imgpipe_orchestration.devstack.standins import addresses
-from imgpipe_orchestration.diagnosis.configuration import check_settings
+from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.settings import Settings, holds_secret, load
 
 MARKER = "IMGPIPE_STACK"

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Literal, Self
 
+from imgpipe_orchestration.dagster_side.parent_death import die_with_parent
 from imgpipe_orchestration.devstack.ports import LOOPBACK, listening
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.parent_death import die_with_parent
 
 PROBE_SECONDS = 5
 """Timeout of a probe; long enough for a busy machine."""

@@ -14,13 +14,13 @@ from sqlalchemy.exc import OperationalError
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
-from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration.storage.objects import ObjectStore
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.telemetry.redaction import redact
 
 log = logger(__name__)
 

@@ -7,11 +7,11 @@ import socket
 
 import uvicorn
 
-from imgpipe_orchestration import logs
-from imgpipe_orchestration.diagnosis.configuration import check_settings
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.settings import Settings, load
+from imgpipe_orchestration.telemetry import logs
 
 KEEP_ALIVE_SECONDS = 130
 """For how long a connection may rest. Longer than proxies keep theirs (Caddy two minutes, most others one): else one of

@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import billing_routes, health, identity_routes, metrics, openapi
@@ -23,7 +22,6 @@ from imgpipe_orchestration.gateway.traces import Traces
 from imgpipe_orchestration.lifecycle import routes as people
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
-from imgpipe_orchestration.lru_cache import AsyncLruCache
 from imgpipe_orchestration.media import owner_routes, search_routes, trash_routes
 from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media.serving import callers
@@ -32,10 +30,12 @@ from imgpipe_orchestration.media.serving.images import Images
 from imgpipe_orchestration.moderation import routes as moderation
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
 from imgpipe_orchestration.vision_reports import routes as vision_reports
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.headers import SecureHeaders
+from imgpipe_orchestration.web.lru_cache import AsyncLruCache
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -15,9 +15,9 @@ from starlette.responses import RedirectResponse, Response
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, TooLarge
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
 from imgpipe_orchestration.gateway.turns import Turns
-from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.multipart import FormRewriter
+from imgpipe_orchestration.web.sizes import size_text
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers

@@ -24,8 +24,8 @@ from imgpipe_orchestration.gateway.bodies import Body
 from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, leave_our_cookie, signed_in
 from imgpipe_orchestration.gateway.turns import Turns
 from imgpipe_orchestration.identity import keys
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
 from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web.auth import of_environment, user_of

@@ -23,7 +23,6 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.ledger import UseOutcome
-from imgpipe_orchestration.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.listings import store as listings
@@ -36,6 +35,7 @@ from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import allowed
+from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.web.request_counts import CountRequests, RequestCounts
 
 router = APIRouter(tags=["metrics"])

@@ -28,10 +28,10 @@ from sqlalchemy import text
 from imgpipe_orchestration.errors import Forbidden, Retryable, Unauthenticated
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.access import rule_of
 from imgpipe_orchestration.web.auth import ServicesDep, audited, check_role, same_key
 from imgpipe_orchestration.web.origins import is_local, is_of_another_site

@@ -27,9 +27,8 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 
-from imgpipe_orchestration import oom
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, Retryable, TooLarge
-from imgpipe_orchestration.imaging import limits
+from imgpipe_orchestration.imaging import limits, oom
 
 if TYPE_CHECKING:
     from pebble import ProcessPool

@@ -4,10 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS
+from imgpipe_orchestration.dagster_side.assets import OWNERS
+from imgpipe_orchestration.dagster_side.sensors import owner_of, run_if_due
+from imgpipe_orchestration.dagster_side.worker_queues import NETWORK
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.worker_queues import NETWORK
-from imgpipe_orchestration.sensors import owner_of, run_if_due
 
 deletions = dg.AssetSpec(
     "deletions",

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.schedules import scheduled
 from imgpipe_orchestration.lifecycle.assets import deletions, nothing_left, purge, purge_job, purge_sensor
-from imgpipe_orchestration.schedules import scheduled
 
 purge_schedule = scheduled(purge_job, "7 1 * * *", "Purges by night what is due, before the retention.")
 

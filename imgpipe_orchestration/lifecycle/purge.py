@@ -16,13 +16,13 @@ from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Lease
 from imgpipe_orchestration.kinds import KINDS, kind_of
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.kind import Kind, Objects
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import PURGES, Deletion
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

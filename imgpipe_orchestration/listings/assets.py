@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, day_of, shown
+from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, shown
+from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.settings import first_day
 
 if TYPE_CHECKING:

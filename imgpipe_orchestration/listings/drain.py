@@ -21,7 +21,6 @@ from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFo
 from imgpipe_orchestration.lifecycle.dropping import dropping
 from imgpipe_orchestration.listings import model, steps, store
 from imgpipe_orchestration.listings.moderation import LISTED
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
@@ -30,6 +29,7 @@ from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.sensors import owner_of
+from imgpipe_orchestration.dagster_side.worker_queues import CPU
 from imgpipe_orchestration.listings.assets import figures_of, gallery, listing_images
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.worker_queues import CPU
-from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.listings.drain import Day

@@ -2,10 +2,10 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY, failed_just_now, unfinished_run
 from imgpipe_orchestration.listings.jobs import process_image_queue
 from imgpipe_orchestration.listings.timing import LOOK_EVERY
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import PRIORITY, failed_just_now, unfinished_run
 
 
 @dg.sensor(

@@ -11,12 +11,12 @@ from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.listings.steps import CACHE_SECONDS
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import autocommit
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.headers import has_it
 
 log = logger(__name__)

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading.opening import open_original
@@ -22,6 +21,7 @@ from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.kept_answers import AnsweredMeanwhile, KeyedRequest
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
 
 _PARALLEL_PUTS = 8
 

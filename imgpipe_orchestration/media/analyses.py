@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.media import corrections, store
@@ -16,6 +15,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
 
 _CALLS = {"google_vision": "annotate", "openai_vision": "vision", "openai_embedding": "embedding"}
 """The parts of an analysis: the operation of their calls in the ledger."""

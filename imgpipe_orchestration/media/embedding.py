@@ -13,10 +13,10 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

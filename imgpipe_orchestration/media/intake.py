@@ -13,9 +13,7 @@ from dataclasses import replace
 
 from sqlalchemy import text
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import TIME_IS_READABLE, PendingImage
@@ -23,6 +21,8 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.worker_queues import CPU, NETWORK
 from imgpipe_orchestration.media.assets import media_images, model_evaluation
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.worker_queues import CPU, NETWORK
 
 media_pipeline = dg.define_asset_job(
     "media_pipeline",

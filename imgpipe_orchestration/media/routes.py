@@ -15,7 +15,6 @@ from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.partners.signature import HEADER, verify
-from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import transaction
@@ -23,6 +22,7 @@ from imgpipe_orchestration.web.access import MEDIA_READER
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.sizes import size_text
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["media"])

@@ -19,7 +19,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, TooLarge
 from imgpipe_orchestration.media import intake, pending, remake, store
 from imgpipe_orchestration.media.driving import RUN_SECONDS, drain, drive, spends
@@ -36,6 +35,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Item, State
 from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.storage.work import Outcome, note_times, work_through
+from imgpipe_orchestration.telemetry import tracing
 
 _THREADS = 40
 SHARE = 12

@@ -1,7 +1,7 @@
 """The media pipeline's schedules."""
 
+from imgpipe_orchestration.dagster_side.schedules import scheduled
 from imgpipe_orchestration.media.jobs import media_checks, media_reconciliation
-from imgpipe_orchestration.schedules import scheduled
 
 # Off the full hour, when everybody else's jobs start.
 media_checks_schedule = scheduled(

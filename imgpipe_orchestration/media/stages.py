@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from imgpipe_orchestration.errors import Conflict, NotFound
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.driving import spends
 from imgpipe_orchestration.media.model import Step, StepState
@@ -19,6 +18,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

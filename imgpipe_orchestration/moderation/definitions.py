@@ -4,11 +4,11 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, figures_of
+from imgpipe_orchestration.dagster_side.assets import OWNERS, figures_of
+from imgpipe_orchestration.dagster_side.schedules import scheduled
+from imgpipe_orchestration.dagster_side.sensors import owner_of, run_if_due
+from imgpipe_orchestration.dagster_side.worker_queues import NETWORK
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.worker_queues import NETWORK
-from imgpipe_orchestration.schedules import scheduled
-from imgpipe_orchestration.sensors import owner_of, run_if_due
 
 submissions = dg.AssetSpec(
     "submissions",

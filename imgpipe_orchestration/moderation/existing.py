@@ -11,7 +11,6 @@ from sqlalchemy import text
 from imgpipe_orchestration.billing.prices import cost_of
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.kinds import SUBJECTS
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.judging import SAFE_SEARCH
 from imgpipe_orchestration.moderation.subjects import Subject, digest_of
@@ -19,6 +18,7 @@ from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

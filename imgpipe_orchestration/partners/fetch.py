@@ -25,10 +25,10 @@ from imgpipe_orchestration.errors import (
     RateLimited,
     TooLarge,
 )
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after, whole
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard, check_host
+from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

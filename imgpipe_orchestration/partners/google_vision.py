@@ -22,10 +22,10 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.imaging.geometry import Box
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage, charged
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

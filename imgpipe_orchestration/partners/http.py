@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import (
     PartnerAway,
     PartnerRefused,
@@ -26,6 +25,7 @@ from imgpipe_orchestration.partners.reply import ANSWER_LIMIT, Reply
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
 from imgpipe_orchestration.partners.server_errors import server_error, words_of
 from imgpipe_orchestration.partners.ssrf import Guard
+from imgpipe_orchestration.telemetry import tracing
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.connections import Connections

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
 
-from imgpipe_orchestration.redaction import redact
+from imgpipe_orchestration.telemetry.redaction import redact
 
 
 def without_secrets(url: str) -> str:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 import httpx2
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.partners.connections import Connections
 from imgpipe_orchestration.partners.rate_limit import RateGate
 from imgpipe_orchestration.partners.retry import Deadline
+from imgpipe_orchestration.telemetry import tracing
 
 _NAME = "OpenAI"
 _OF_THE_BODY_ON_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})

@@ -17,7 +17,7 @@ from typing import TypeVar
 import tenacity
 
 from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, RateLimited, UnreadableAnswer
-from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -10,7 +10,7 @@ import re
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerAway, PartnerStumbled, RateLimited, SpendingPaused
 from imgpipe_orchestration.partners.json_text import decoded
-from imgpipe_orchestration.redaction import redact
+from imgpipe_orchestration.telemetry.redaction import redact
 
 _LONGEST = 300
 """Characters of a partner's words that are shown."""

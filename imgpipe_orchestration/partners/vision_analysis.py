@@ -19,7 +19,6 @@ from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 from pydantic import ValidationError
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable, UnreadableAnswer
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.reply import Reply
@@ -33,6 +32,7 @@ from imgpipe_orchestration.partners.vision_analysis_records import (
     analysis_of,
     identity_of,
 )
+from imgpipe_orchestration.telemetry.logs import logger
 
 _NAME = "The Vision Analysis API"
 _ASKED = ("is_processed", "page", "page_size")

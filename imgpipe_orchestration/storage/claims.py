@@ -32,9 +32,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, SettingsError, SpendingPaused
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage import claims_sql as sql
 from imgpipe_orchestration.storage.backoff import PAUSE_SECONDS, asked_for, backoff
@@ -42,6 +40,8 @@ from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.leases import beating
 from imgpipe_orchestration.storage.queues import Claim, Item, Known, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import logger
 
 __all__ = ["Claim", "Claims", "Item", "Queue", "State"]
 

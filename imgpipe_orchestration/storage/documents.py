@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
-from imgpipe_orchestration.made_once import made_once
+from imgpipe_orchestration.storage.made_once import made_once
 
 if TYPE_CHECKING:
     from pymongo import MongoClient

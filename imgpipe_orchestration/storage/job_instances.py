@@ -25,13 +25,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances_sql as sql
 from imgpipe_orchestration.storage.backlog import STUCK_SECONDS, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.jsonb import escaped, unescaped
 from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
 
 MAX_ATTEMPTS = 3
 """Interrupted runs after which an instance is `failed`."""

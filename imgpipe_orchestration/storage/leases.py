@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import claims_sql as sql
 from imgpipe_orchestration.storage.rows import translated
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

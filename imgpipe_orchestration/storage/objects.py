@@ -24,9 +24,9 @@ from imgpipe_orchestration.errors import (
     OutOfSpace,
     SettingsError,
 )
-from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.partners.links import redirected
+from imgpipe_orchestration.storage.made_once import made_once
+from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
-from imgpipe_orchestration.logs import bound, logger
-from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import bound, logger
+from imgpipe_orchestration.telemetry.redaction import redact
 
 log = logger(__name__)
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS
+from imgpipe_orchestration.dagster_side.assets import OWNERS
 from imgpipe_orchestration.vision_reports.model import FIRST_DAY
 
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)

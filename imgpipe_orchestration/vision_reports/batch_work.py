@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.billing.choosing import first_answer, nobody
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
@@ -24,7 +23,6 @@ from imgpipe_orchestration.errors import (
     Permanent,
     Retryable,
 )
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import json_schema
@@ -32,6 +30,8 @@ from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import batches, inspection, views
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of

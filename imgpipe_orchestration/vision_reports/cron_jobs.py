@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.rows import time_of, transaction
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports.cron import next_tick
 
 COLUMNS = (

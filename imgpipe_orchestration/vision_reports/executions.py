@@ -14,10 +14,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import Gone
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import cron_jobs
 from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionTrigger
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import day_of
+from imgpipe_orchestration.dagster_side.assets import day_of
+from imgpipe_orchestration.dagster_side.sensors import owner_of
+from imgpipe_orchestration.dagster_side.worker_queues import PAID
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.worker_queues import PAID
-from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.vision_reports.assets import ANALYSES, DAYS, REPORTS
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import Unfinished, VisionAnalysisApi
@@ -18,6 +17,7 @@ from imgpipe_orchestration.partners.vision_analysis_records import Malformed, Vi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Watch
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.analyses import Listed
 from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess, Document

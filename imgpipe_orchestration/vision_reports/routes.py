@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.telemetry.redaction import redact
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.addresses import check_address
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone

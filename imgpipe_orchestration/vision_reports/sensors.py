@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import run_if_due
 from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_reports
 
 

@@ -23,10 +23,10 @@ from imgpipe_orchestration.errors import (
     PartnerRefused,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.fetch import FetchLimits
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import analyses
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
 from imgpipe_orchestration.vision_reports.inputs import gather

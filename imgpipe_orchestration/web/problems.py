@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable, SettingsError
-from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration.web.multipart import IncompleteBody
 

@@ -20,8 +20,8 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+from imgpipe_orchestration_tests.dagster_side.instances import configure
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.runs.instances import configure
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "auto_marker.md"
 

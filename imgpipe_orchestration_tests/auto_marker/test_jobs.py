@@ -17,7 +17,7 @@ from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
-from imgpipe_orchestration.sensors import PRIORITY
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances

@@ -11,7 +11,7 @@ from imgpipe_orchestration.avatars.assets import STAGES
 from imgpipe_orchestration.avatars.definitions import definitions
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
 from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor, too_early
-from imgpipe_orchestration.sensors import PRIORITY
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 

@@ -11,10 +11,10 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.alerts.sensors import alert_on_budgets
 from imgpipe_orchestration.billing import budgets
 from imgpipe_orchestration.billing.budgets import Period
 from imgpipe_orchestration.billing.ledger import Ledger, PaidCall, Purchase
+from imgpipe_orchestration.dagster_side.alerts import alert_on_budgets
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.resources import build_backends

@@ -13,10 +13,10 @@ import pytest
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.auto_marker.store import create_indexes
+from imgpipe_orchestration.cli.diagnosis import configuration
+from imgpipe_orchestration.cli.diagnosis.check import Check, Verdict
+from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.diagnosis import configuration
-from imgpipe_orchestration.diagnosis.check import Check, Verdict
-from imgpipe_orchestration.diagnosis.doctor import diagnose
 from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.services import Services

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration import oom
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, Retryable, TooLarge
-from imgpipe_orchestration.imaging import limits
+from imgpipe_orchestration.imaging import limits, oom
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe

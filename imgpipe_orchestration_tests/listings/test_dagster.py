@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from imgpipe_orchestration import resources
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.listings import assets, jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim, Claims
 from imgpipe_orchestration_tests.client import Client

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.listings import uploads
 from imgpipe_orchestration.listings.drain import drain
-from imgpipe_orchestration.retention import tidy
+from imgpipe_orchestration.operations.retention import tidy
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.listings.conftest import photo, rows

@@ -12,8 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from imgpipe_orchestration import tracing
-from imgpipe_orchestration.logs import JsonFormatter
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.telemetry.logs import JsonFormatter
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today

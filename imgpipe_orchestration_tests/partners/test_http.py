@@ -19,7 +19,7 @@ from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
-from imgpipe_orchestration.redaction import know
+from imgpipe_orchestration.telemetry.redaction import know
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.diagnosis.configuration import check_settings
 from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.partners.models import Choice, Models
 from imgpipe_orchestration.settings import Settings
 

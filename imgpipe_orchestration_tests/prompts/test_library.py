@@ -9,9 +9,9 @@ import pytest
 
 import imgpipe_orchestration
 from imgpipe_orchestration.avatars.model import ImagePrompt, PersonaData
-from imgpipe_orchestration.diagnosis.configuration import check_settings
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.media.prompts import Seen, SeenLogo, SeenSite, question, versions
+from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.prompts.library import Library
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.vision_reports.inspection import Finding, Inspection, shape

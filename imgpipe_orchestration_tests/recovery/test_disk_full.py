@@ -11,10 +11,10 @@ import jwt
 import pytest
 import requests
 
+from imgpipe_orchestration.cli.diagnosis.check import Verdict
+from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.diagnosis.check import Verdict
-from imgpipe_orchestration.diagnosis.doctor import diagnose
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.demo import runner
-from imgpipe_orchestration.garbage import collect_garbage
+from imgpipe_orchestration.operations.garbage import collect_garbage
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for

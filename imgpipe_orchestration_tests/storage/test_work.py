@@ -21,11 +21,11 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
     SpendingPaused,
 )
-from imgpipe_orchestration.logs import JsonFormatter, logger
 from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.telemetry.logs import JsonFormatter, logger
 
 QUEUE = Queue("listings", max_attempts=2)
 

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.sensors import PRIORITY
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, batches, crew, executions, retention, sensors
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration import logs
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.telemetry import logs
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, Desk

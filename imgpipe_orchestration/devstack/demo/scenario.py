@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import requests
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.sizes import size_text
+from imgpipe_orchestration.web.sizes import size_text
 
 
 @dataclass

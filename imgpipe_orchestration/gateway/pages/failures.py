@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 
-from imgpipe_orchestration import pipelines, tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
@@ -18,11 +17,13 @@ from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, 
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.pipelines import every_queue, queues
+from imgpipe_orchestration.operations import pipelines
+from imgpipe_orchestration.operations.pipelines import every_queue, queues
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.job_instances import failed_of_late
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

@@ -18,16 +18,16 @@ from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.subjects import Subjects, subjects
 from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
 from imgpipe_orchestration.listings import store as listings
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import search
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
-from imgpipe_orchestration.pipelines import PIPELINES
+from imgpipe_orchestration.operations.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import DeadLetter, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -23,7 +23,7 @@ from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, current, safe_target
-from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.origins import is_led_here_by_us
 from imgpipe_orchestration.web.problems import of_error, of_http, reported
 from imgpipe_orchestration.web.values import Written

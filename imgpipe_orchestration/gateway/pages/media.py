@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.components.routes import info_of
@@ -34,6 +33,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import Colour
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
-from imgpipe_orchestration.pipelines import PIPELINES
+from imgpipe_orchestration.operations.pipelines import PIPELINES
 
 if TYPE_CHECKING:
     pass

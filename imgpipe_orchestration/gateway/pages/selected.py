@@ -25,7 +25,7 @@ from imgpipe_orchestration.kinds import kind_of
 from imgpipe_orchestration.lifecycle import purge, trash
 from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.media import search, trash_routes
-from imgpipe_orchestration.pipelines import queues
+from imgpipe_orchestration.operations.pipelines import queues
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Queue

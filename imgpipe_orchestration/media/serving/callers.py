@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
 from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.batches import Batches
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import time
 
 import psycopg
 
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import connect_async
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 
-from imgpipe_orchestration.lru_cache import AsyncLruCache
 from imgpipe_orchestration.media.serving.manifests import Manifest, ManifestReader
 from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.web.lru_cache import AsyncLruCache
 
 _MANIFESTS = 20_000
 """Most cached manifests."""

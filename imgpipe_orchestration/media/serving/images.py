@@ -18,7 +18,6 @@ from starlette.responses import JSONResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, NotWhole, Permanent
 from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
@@ -30,6 +29,7 @@ from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.headers import has_it, is_other, secured, tagged
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.describing import described_by
 from imgpipe_orchestration.media.embedding import embed, space_of, words_of
@@ -24,6 +23,7 @@ from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.measuring.measure import Measurements

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import NotFound, PartnerRefused, Retryable
 from imgpipe_orchestration.lifecycle.dropping import dropping
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import logos, model, store
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.steps.refusals import mendable
@@ -16,6 +15,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.objects import fits_header
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 

@@ -1,0 +1,107 @@
+"""All checks of `imgpipe doctor`: whether every setting is valid and everything the project depends on can be reached.
+
+Each check looks at one thing, changes nothing, buys nothing, and says what to do when it fails.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import wait
+from contextlib import suppress
+from functools import partial
+
+from imgpipe_orchestration.cli.diagnosis import configuration, partners, servers, stores
+from imgpipe_orchestration.cli.diagnosis.check import Check, Finding, Verdict
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
+
+
+def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
+    """Run every check, all at the same time; the findings are in a fixed order.
+
+    Args:
+        patience: seconds after which a check that has not ended is BAD: S3's client retries a frozen server for 90 s.
+    """
+    services = Services(settings)
+    checks = _checks(settings)
+    _prepare(services)
+    try:
+        asked = [(one, in_daemon_thread(partial(one, services), one.what)) for one in checks]
+        wait([answer for _, answer in asked], patience)
+        silent = f"has not answered for {patience:g} seconds"
+        return [
+            answer.result() if answer.done() else Finding(one.what, Verdict.BAD, silent, one.do)
+            for one, answer in asked
+        ]
+    finally:
+        services.close()
+
+
+def _prepare(services: Services) -> None:
+    """Import and make what the checks use. On a busy machine that takes longer than servers take to answer, and all of
+    them would be called silent."""
+    with suppress(Exception):  # its checks will say what is wrong with it
+        _ = services.media_bucket.store.client
+    if services.settings.mongodb_url:
+        import pymongo  # noqa: F401
+    if services.settings.celery_broker_url:
+        from celery import Celery  # noqa: F401 - two checks import it at once, of which one finds half a module
+    if services.settings.openai_api_key or services.settings.models_file:
+        from imgpipe_orchestration.partners.openai_warmup import warm_up
+
+        warm_up()
+
+
+def _checks(settings: Settings) -> list[Check]:
+    ours = "." if settings.production else "; `imgpipe up` starts one when it is not set."
+
+    def start(part: str) -> str:
+        # In production it may be a service of its own, beside which `imgpipe up` would start a second daemon.
+        if settings.production:
+            return "Start its service; if it runs, read its log."
+        return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder, and kill {part} if it hangs."
+
+    checks = [
+        Check("settings", "Fix it and start again; docs/settings.md shows the format.", configuration.settings),
+        Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", configuration.keys),
+        Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", configuration.sign_in),
+        Check("public addresses", "Set them to what clients reach from outside.", configuration.addresses),
+        Check("image formats", "Install again with -c constraints.txt.", configuration.formats),
+        Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", stores.disk),
+        Check("database", f"Check DATABASE_URL{ours}", stores.database),
+        Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", stores.pending_images),
+        Check("Dagster's database", "Check DAGSTER_PG_URL.", stores.dagster_database),
+        *(
+            Check(f"bucket {name}", f"Check S3_ENDPOINT and its keys{ours}", partial(stores.bucket, name))
+            for name in settings.buckets
+        ),
+        Check("MongoDB", f"Check MONGODB_URL{ours}", stores.mongo),
+        Check("gateway", start("gateway"), servers.gateway),
+        Check("Dagster UI", start("dagster-webserver"), servers.dagster_ui),
+        Check(
+            "Dagster daemon",
+            f"Without it no sensor ticks and no run starts. {start('dagster-daemon')}",
+            servers.daemon,
+        ),
+        Check("sensors and schedules", start("code-server"), servers.automation),
+        Check(
+            "workers",
+            "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
+            servers.workers,
+        ),
+        Check(
+            "workers' reports",
+            "Check CELERY_RESULT_BACKEND: no run can be launched without it.",
+            servers.worker_reports,
+        ),
+        Check("Dagster runs starting", start("dagster-webserver"), servers.beginning),
+        Check("Dagster runs in progress", f"Check DATABASE_URL{ours}", servers.at_work),
+        Check("paid calls", "", partners.paid_calls),
+        Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", partners.openai),
+        Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),
+        Check("Flowise", "Check FLOWISE_BASE_URL.", partners.flowise),
+    ]
+    if settings.background_model:
+        how = "Check BACKGROUND_MODEL; docs/imaging.md (Logos) says how a model is installed."
+        checks.append(Check("background model", how, partners.background_model))
+    return checks

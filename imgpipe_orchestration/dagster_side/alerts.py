@@ -1,0 +1,207 @@
+"""The sensors that tell ALERT_WEBHOOK_URL what happened.
+
+They are plain sensors with a cursor, not run failure sensors: Dagster asks those only once about each run, also when
+they raise.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dagster as dg
+
+from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.resources import BackendsResource
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.billing.budgets import Budget
+
+ALERTS_A_TICK = 5
+"""A tick has a minute, and each alert may take `webhook.TIMEOUT_SECONDS`."""
+ALERT_SECONDS = 24 * 3600.0
+"""An alert that the webhook has refused for so long is dropped, so that it does not hold up later ones for ever."""
+PARTITION = "dagster/partition"
+"""The tag under which Dagster notes a run's partition."""
+NO_WEBHOOK = dg.SkipReason("ALERT_WEBHOOK_URL is not set")
+
+
+class Alert(NamedTuple):
+    """One thing to tell: the message (None for one that is not told), its Idempotency-Key, the cursor after it."""
+
+    message: dict[str, str] | None
+    key: str
+    cursor: str
+
+
+@dg.sensor(
+    description="Tells ALERT_WEBHOOK_URL of every failed run: job, reason, link. What it does not take is told later.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+)
+def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
+    settings = sensor_backends.services.settings
+    if not settings.alert_webhook_url:
+        return NO_WEBHOOK
+    newest = context.instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
+    last = newest[0].storage_id if newest else 0
+    cursor = context.cursor or ""
+    if not cursor.isdecimal() or int(cursor) > last:  # the first tick, or somebody set it, or the newest was deleted
+        context.update_cursor(str(last))
+        return dg.SkipReason("tells of runs that fail from now on")
+    alerts = _failed_runs(context.instance, int(cursor), settings.dagster_url)
+    return _tell(context, settings.alert_webhook_url, alerts, "failed runs")
+
+
+@dg.sensor(
+    description="Tells ALERT_WEBHOOK_URL when an asset check begins to fail, once until it has passed again.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+)
+def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
+    settings = sensor_backends.services.settings
+    if not settings.alert_webhook_url:
+        return NO_WEBHOOK
+    keys = context.repository_def.asset_graph.asset_check_keys if context.repository_def else []
+    records = [context.instance.get_latest_asset_check_evaluation_record(key) for key in sorted(keys)]
+    found = [(record.run_id, record.evaluation) for record in records if record]
+    # One that is being evaluated, or was when its run was killed, has a plan in its place.
+    latest = [(run, one) for run, one in found if isinstance(one, dg.AssetCheckEvaluation)]
+    alerts = islice(_failed_checks(latest, _names(context.cursor), settings.dagster_url), ALERTS_A_TICK)
+    return _tell(context, settings.alert_webhook_url, alerts, "failed checks")
+
+
+@dg.sensor(
+    description="Tells ALERT_WEBHOOK_URL when a budget reaches one of its `alert_at`, each once in a period.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+)
+def alert_on_budgets(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
+    from imgpipe_orchestration.billing import budgets
+    from imgpipe_orchestration.storage.rows import transaction
+
+    settings = sensor_backends.services.settings
+    if not settings.alert_webhook_url:
+        return NO_WEBHOOK
+    with transaction(sensor_backends.services.engine) as connection:
+        now = budgets.standings(connection, settings.daily_budget_usd)
+    link = f"{settings.public_base_url}/spending"
+    alerts = islice(_reached(now, _names(context.cursor), link), ALERTS_A_TICK)
+    return _tell(context, settings.alert_webhook_url, alerts, "budgets")
+
+
+def _reached(now: Iterable["Budget"], told: set[str], link: str) -> Iterator[Alert]:
+    """
+    Args:
+        told: what was told of in earlier ticks; what belongs to a period that is over is forgotten.
+    """
+    from imgpipe_orchestration.dagster_side import webhook
+
+    reached = {
+        f"{one.scope} {one.period} {one.began:%Y-%m-%d} {share:g}": (one, share)
+        for one in now
+        for share in one.alert_at
+        if one.share >= share
+    }
+    told &= set(reached)
+    for key, (one, share) in reached.items():
+        if key not in told:
+            told |= {key}
+            message = webhook.budget_reached(one.title, share, one.spent_usd, one.limit_usd, one.used_up, link)
+            yield Alert(message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told)))
+
+
+def _tell(context: dg.SensorEvaluationContext, url: str, alerts: Iterable[Alert], what: str) -> dg.SkipReason:
+    """Send the messages in order; the first that the webhook does not take waits, with all after it."""
+    from imgpipe_orchestration.dagster_side import webhook
+
+    told = 0
+    for message, key, cursor in alerts:
+        try:
+            if message:
+                webhook.send(url, message, key)
+                told += 1
+        except ImgpipeError as error:
+            if not told:
+                raise  # the cursor stays, and the tick shows why
+            return dg.SkipReason(f"told of {told} {what}; the next waits: {error}")
+        context.update_cursor(cursor)
+    return dg.SkipReason(f"told of {told} {what}")
+
+
+def _failed_runs(instance: dg.DagsterInstance, after: int, dagster_url: str) -> Iterator[Alert]:
+    failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
+    for record in instance.fetch_run_status_changes(failed, limit=ALERTS_A_TICK, ascending=True).records:
+        entry = record.event_log_entry
+        is_recent = record.timestamp > time.time() - ALERT_SECONDS
+        message = _of_run(instance, entry, dagster_url) if is_recent else None
+        yield Alert(message, f"run-failed-{entry.run_id}", str(record.storage_id))
+
+
+def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url: str) -> dict[str, str] | None:
+    """The message about a failed run; None when the run was deleted since."""
+    from imgpipe_orchestration.dagster_side import webhook
+
+    run = instance.get_run_by_id(failure.run_id)
+    if run is None:
+        return None
+    reasons = []
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        error = entry.dagster_event.step_failure_data.error if entry.dagster_event else None
+        while error is not None and error.cause is not None:  # the outermost only says which step it was
+            error = error.cause
+        if error is not None:
+            is_in_our_words = error.cls_name == dg.Failure.__name__  # for people, who need not read its class first
+            reasons.append(error.message.partition(": ")[2] if is_in_our_words else error.message)
+    said = failure.dagster_event.message if failure.dagster_event else None
+    return webhook.run_failed(
+        job=run.job_name,
+        run_id=run.run_id,
+        link=f"{dagster_url}/runs/{run.run_id}",
+        reason=(reasons[0] if reasons else said or "The run died without a word.").strip(),
+        partition=run.tags.get(PARTITION, ""),
+    )
+
+
+def _failed_checks(
+    latest: Iterable[tuple[str, dg.AssetCheckEvaluation]], told: set[str], dagster_url: str
+) -> Iterator[Alert]:
+    """
+    Args:
+        latest: the last evaluation of each check, with its run.
+        told: checks already reported as failing.
+    """
+    from imgpipe_orchestration.dagster_side import webhook
+
+    for run_id, found in latest:
+        name = found.asset_check_key.to_user_string()
+        if found.passed == (name not in told):
+            continue
+        told ^= {name}
+        message = None
+        if not found.passed:
+            asset, check = "/".join(found.asset_key.path), found.check_name
+            link = f"{dagster_url}/assets/{asset}?view=checks&checkDetail={check}"
+            details = {label: _said(value) for label, value in found.metadata.items()}
+            message = webhook.check_failed(check=check, asset=asset, link=link, details=details)
+        yield Alert(message, f"check-failed-{run_id}-{name}", json.dumps(sorted(told)))
+
+
+def _said(value: dg.MetadataValue[Any]) -> object:
+    """A metadata value for people; a table row by row."""
+    if not isinstance(value, dg.TableMetadataValue):
+        return value.value
+    return "; ".join(", ".join(f"{name} {cell}" for name, cell in row.data.items()) for row in value.records)
+
+
+def _names(cursor: str | None) -> set[str]:
+    """The checks of whose failing was told; none at the first tick, and where somebody set the cursor to nonsense."""
+    try:
+        names = json.loads(cursor or "[]")
+    except ValueError:
+        return set()
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+SENSORS = [alert_on_failed_runs, alert_on_failed_checks, alert_on_budgets]

@@ -1,0 +1,250 @@
+"""The run launcher that dagster.yaml names: runs are forked, watched by their pid, and stopped by a signal.
+
+Like Dagster's own launchers it has to import from `dagster._core`: `RunLauncher` is public, but its import path is not.
+No other module does; `celery_launcher` has what it needs from here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Self
+
+import dagster as dg
+import psutil
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+
+from imgpipe_orchestration.errors import BackendUnavailable
+
+__all__ = ["CheckRunHealthResult", "ForkedRunLauncher", "LaunchRunContext", "WarmProcess", "WorkerStatus"]
+
+PROCESS_TAG = "dagster/forked_process"
+"""Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
+Dagster's own prefix it does not clutter the UI's list of runs."""
+
+KILLED_AFTER_SECONDS = 200.0
+"""Time from an interrupt until the run is killed: longer than the longest paid call (an avatar's picture, 180 s), whose
+answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
+_TAGGING_SECONDS = 30.0
+
+ANSWER_SECONDS = 60.0
+"""For how long a forkserver may be silent before it is replaced; it needs three seconds when it has just started."""
+
+
+class WarmProcess:
+    """A process of `forkserver`, started when it is first needed and replaced if it died. Thread-safe."""
+
+    def __init__(self, *, ends_runs: bool = False) -> None:
+        """
+        Args:
+            ends_runs: interrupt its runs when it ends, and so when this process ends; otherwise they go on.
+        """
+        self._options = ["--ends-runs"] if ends_runs else []
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket
+
+    def preload(self) -> None:
+        """Start it now instead of when the first run waits for it."""
+        with self._lock:
+            self._open()
+
+    def start(self, instance: dg.DagsterInstance, run_id: str, origin: Any) -> int:
+        """Fork a process for a run that is in `instance` and whose code is at `origin`; returns its pid.
+
+        Raises:
+            BackendUnavailable: no process could be forked.
+        """
+        if origin is None:
+            raise BackendUnavailable(f"run {run_id} does not say where its code is")
+        words = ExecuteRunArgs(origin, run_id, instance.get_ref()).get_command_args()
+        # The words before `api` only say how to call `dagster`.
+        line = json.dumps(list(words[words.index("api") :])).encode() + b"\n"
+        with self._lock:
+            for _ in range(2):  # replaces a forkserver that died since the last run, once
+                try:
+                    pid = self._ask(line)
+                except OSError:
+                    self._close()
+                    continue
+                if pid < 0:
+                    raise BackendUnavailable(f"No process can be started for the run: {os.strerror(-pid)}.")
+                return pid
+        raise BackendUnavailable("The process that forks the runs ends as soon as it starts; see its log.")
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _open(self) -> None:
+        if self._process is not None:
+            return
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(ANSWER_SECONDS)
+        with theirs:
+            words = ["-m", "imgpipe_orchestration.dagster_side.forkserver", str(theirs.fileno()), *self._options]
+            self._process = subprocess.Popen(
+                [sys.executable, *words],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # Otherwise macOS ends a forked process that uses its frameworks, as reading the system's proxy does.
+                env={**os.environ, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+            )
+
+    def _ask(self, line: bytes) -> int:
+        """The pid of a new process, or a negative errno.
+
+        Raises:
+            OSError: the forkserver is gone, or does not answer.
+        """
+        self._open()
+        self._socket.sendall(line)
+        answer = b""
+        while not answer.endswith(b"\n"):
+            part = self._socket.recv(32)
+            if not part:
+                raise ConnectionResetError("the forkserver ended")
+            answer += part
+        return int(answer)
+
+    def _close(self) -> None:
+        if self._process is None:
+            return
+        self._socket.close()  # which ends the process
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:  # it is still importing and does not read its socket yet
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+_WARM = WarmProcess()
+"""One for the process: the daemon's threads, when they launch the first runs at once, each make a launcher."""
+
+
+class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
+    """Forks runs from a process that has loaded the definitions. Starting or stopping a run needs no code server."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        self._inst_data = inst_data
+        super().__init__()  # type: ignore[no-untyped-call]  # Dagster's base class has no annotation there
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data)
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """
+        Raises:
+            BackendUnavailable: no process could be forked; the run is then reported as failed to start.
+        """
+        run = context.dagster_run
+        pid = _WARM.start(self._instance, run.run_id, context.job_code_origin)
+        self._instance.add_run_tags(run.run_id, {PROCESS_TAG: _describe(pid)})
+        self._instance.report_engine_event(f"Forked process {pid} for the run.", run, cls=type(self))
+
+    def terminate(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        self._instance.report_run_canceling(run)
+        process = _process_of(run)
+        if process is None:
+            return False
+        try:
+            process.send_signal(signal.SIGINT)
+        except psutil.NoSuchProcess:
+            return False
+        # This process lives longer: it is the webserver or the daemon.
+        threading.Thread(target=_end, args=[process], name=f"end of run {run_id}", daemon=True).start()
+        return True
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Run monitoring calls this for every started run; anything but RUNNING fails the run."""
+        if (health := health_of_process(run)) is not None:
+            return health
+        # The tag is written right after the fork, or the start of a command's run, unless the process died in between.
+        stats = self._instance.get_run_stats(run.run_id)
+        if time.time() - (stats.launch_time or stats.start_time or 0.0) < _TAGGING_SECONDS:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "just begun")
+        return CheckRunHealthResult(WorkerStatus.UNKNOWN, "nothing is known of its process")
+
+    def dispose(self) -> None:
+        _WARM.close()
+
+
+def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Tag a run with this process; for runs without a launcher (`dagster asset materialize`, `dagster job execute`)."""
+    instance.add_run_tags(run_id, {PROCESS_TAG: _describe(os.getpid())})
+
+
+def health_of_process(run: dg.DagsterRun) -> CheckRunHealthResult | None:
+    """Whether the run's process is alive; None where the run has no tag."""
+    described = run.tags.get(PROCESS_TAG)
+    if described is None:
+        return None
+    if json.loads(described)["host"] != socket.gethostname():
+        return CheckRunHealthResult(WorkerStatus.RUNNING, "runs on another machine, whose daemon watches it")
+    if _process_of(run) is None:
+        return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone: killed, or the machine restarted")
+    return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+
+def _describe(pid: int) -> str:
+    try:
+        started = _since_boot(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        started = 0.0
+    return json.dumps({"host": socket.gethostname(), "pid": pid, "started": started})
+
+
+def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
+    """The run's live process on this machine; its start excludes a later process with the same pid."""
+    described = json.loads(run.tags.get(PROCESS_TAG, "{}"))
+    if described.get("host") != socket.gethostname():
+        return None
+    try:
+        process = psutil.Process(described["pid"])
+        ours = abs(_since_boot(process) - described["started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if ours else None
+
+
+def _end(interrupted: psutil.Process) -> None:
+    """Kill a process that has swallowed the interrupt: it would go on as a run that everybody takes for cancelled, and
+    keep its items."""
+    try:
+        interrupted.wait(KILLED_AFTER_SECONDS)
+    except psutil.TimeoutExpired:
+        with suppress(psutil.NoSuchProcess):
+            interrupted.kill()
+
+
+def _since_boot(process: psutil.Process) -> float:
+    """Seconds from the machine's boot (known to the second) to the process's start. By the clock it seems to have
+    started at another time as soon as the clock is set, and every run that is at work would count as dead."""
+    return process.create_time() - psutil.boot_time()

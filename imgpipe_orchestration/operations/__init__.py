@@ -1,0 +1,1 @@
+"""What is done to all pipelines at once: retention, garbage collection, requeueing, checks at the start."""

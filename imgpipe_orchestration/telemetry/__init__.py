@@ -1,0 +1,1 @@
+"""What the processes say of themselves: log lines without secrets, and traces."""

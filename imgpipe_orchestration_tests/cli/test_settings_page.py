@@ -1,0 +1,17 @@
+"""docs/settings.md is what settings.py says."""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.cli.settings_page import FILE, render
+from imgpipe_orchestration.settings import Settings
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert FILE.read_text() == render(), "run `make fix`"
+
+
+def test_the_page_has_every_setting_with_a_meaning() -> None:
+    page = render()
+    for name, field in Settings.model_fields.items():
+        assert f"| `{name.upper()}` |" in page, f"{name} stands under no section heading of settings.py"
+        assert field.description, f"{name} has no description"

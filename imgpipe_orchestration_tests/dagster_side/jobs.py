@@ -1,0 +1,101 @@
+"""Jobs for the tests of launcher and executor."""
+
+import multiprocessing.util
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import dagster as dg
+
+from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration_tests.dagster_side.instances import health
+
+
+@dg.op
+def say_pid(context: dg.OpExecutionContext) -> None:
+    context.add_output_metadata({"pid": os.getpid(), "parent": os.getppid()})
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def quick() -> None:
+    say_pid()
+
+
+@dg.op
+def call_a_worker(context: dg.OpExecutionContext) -> None:
+    with Workshop(workers=1) as shop:
+        folders = {"folder": multiprocessing.util.get_temp_dir(), "left": tempfile.mkdtemp()}
+        context.add_output_metadata({"worker": shop.call(os.getpid), **folders})
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def imaging() -> None:
+    call_a_worker()
+
+
+COLLECTOR_TAG = "collector"
+
+
+@dg.op
+def leave_a_span(context: dg.OpExecutionContext) -> None:
+    tracing.configure(context.run.tags[COLLECTOR_TAG])
+    with tracing.span("left by a run"):
+        os.getpid()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def traced() -> None:
+    leave_a_span()
+
+
+@dg.op
+def ask_after_itself(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    """What run monitoring would be told of this run."""
+    context.add_output_metadata({"health": health(context.instance, context.run_id).value})
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def typed() -> None:
+    ask_after_itself()
+
+
+@dg.op
+def sleep() -> None:
+    time.sleep(600)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def endless() -> None:
+    sleep()
+
+
+UNTIL_TAG, BEGUN_TAG = "until", "begun"
+DEAF_TAG = "deaf"
+
+
+@dg.op
+def wait_for_a_file(context: dg.OpExecutionContext) -> None:
+    Path(context.run.tags[BEGUN_TAG]).touch()
+    while not Path(context.run.tags[UNTIL_TAG]).exists():
+        time.sleep(0.05)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def until_a_file_is_there() -> None:
+    wait_for_a_file()
+
+
+@dg.op
+def sleep_on(context: dg.OpExecutionContext) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Path(context.run.tags[DEAF_TAG]).touch()
+    time.sleep(600)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def deaf() -> None:
+    sleep_on()

@@ -1,0 +1,307 @@
+"""Failed runs and checks are told to a webhook, without secrets, each once, and later when it was away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+
+from imgpipe_orchestration.dagster_side import webhook as chat
+from imgpipe_orchestration.dagster_side.alerts import alert_on_failed_checks, alert_on_failed_runs
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration_tests.partners.wire import serving
+
+
+class Webhook(ThreadingHTTPServer):
+    """Answers with the statuses it is told, then with 200; keeps what it was sent."""
+
+    def __init__(self, port: int) -> None:
+        self.statuses: list[int] = []
+        self.messages: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        """The Idempotency-Key of every request, also of those that were refused."""
+        super().__init__(("127.0.0.1", port), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/services/T/B/secret"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.keys.append(self.headers["Idempotency-Key"])
+        status = self.server.statuses.pop(0) if self.server.statuses else 200
+        if status == 200:
+            self.server.messages.append(json.loads(body))
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@contextmanager
+def listening(port: int = 0) -> Iterator[Webhook]:
+    with Webhook(port) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with listening() as server:
+        yield server
+
+
+@dg.op
+def breaks() -> None:
+    raise ValueError("no luck with <this> & postgresql://u:hidden-word@h/d")
+
+
+@dg.job
+def broken() -> None:
+    breaks()
+
+
+@dg.op
+def gives_up() -> None:
+    raise dg.Failure("Given up: the host could not be reached", allow_retries=False)
+
+
+@dg.job
+def given_up() -> None:
+    gives_up()
+
+
+class Alerts:
+    """The sensor over an instance, ticked as the daemon does it: what a tick that raises did to its cursor is lost."""
+
+    def __init__(self, instance: dg.DagsterInstance, backends: BackendsResource) -> None:
+        self.instance = instance
+        self._backends = backends
+        self.cursor: str | None = None
+
+    def tick(self) -> str | None:
+        """What the tick says of itself."""
+        resources = {"sensor_backends": self._backends}
+        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources=resources) as context:
+            result = alert_on_failed_runs.evaluate_tick(context)
+        self.cursor = result.cursor
+        return result.skip_message
+
+    def fail(self, job: dg.JobDefinition = broken) -> str:
+        result = job.execute_in_process(
+            instance=self.instance, raise_on_error=False, tags={"dagster/partition": "today"}
+        )
+        return result.run_id
+
+
+@pytest.fixture
+def over(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Iterator[Callable[[str], Alerts]]:
+    """The sensor with a webhook's URL, after its first tick."""
+    monkeypatch.setenv("DAGSTER_URL", "https://dagster.example")
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    with ExitStack() as opened:
+        instance = opened.enter_context(dg.DagsterInstance.ephemeral())
+
+        def make(url: str) -> Alerts:
+            monkeypatch.setenv("ALERT_WEBHOOK_URL", url)
+            backends = build_backends()
+            opened.callback(backends.services.close)
+            alerts = Alerts(instance, backends)
+            alerts.fail()
+            assert alerts.tick() == "tells of runs that fail from now on"
+            return alerts
+
+        yield make
+
+
+def told(webhook: Webhook) -> list[str]:
+    """Of which runs, as far as a message shows an id."""
+    return [message["text"].rsplit("|run ", 1)[1].rstrip(">") for message in webhook.messages]
+
+
+def test_a_failed_run_is_told_with_its_reason_and_a_link(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
+    alerts = over(webhook.url)
+    run_id = alerts.fail()
+    assert alerts.tick() == "told of 1 failed runs"
+    (message,) = webhook.messages
+    assert "*broken* failed on today" in message["text"]
+    assert "no luck with &lt;this&gt; &amp; postgresql://u:***@h/d" in message["text"]
+    assert f"<https://dagster.example/runs/{run_id}|run {run_id[:8]}>" in message["text"]
+
+
+def test_runs_that_fail_while_the_webhook_is_away_are_told_once_when_it_is_back(
+    webhook: Webhook, over: Callable[[str], Alerts]
+) -> None:
+    alerts = over(webhook.url)
+    failed = [alerts.fail() for _ in range(7)]
+    webhook.statuses = [503, 429, 404, 200, 200, 500]
+    for status in (503, 429, 404):
+        with pytest.raises(ImgpipeError, match=str(status)):
+            alerts.tick()
+    assert alerts.tick() == "told of 2 failed runs; the next waits: The alert webhook answered 500."
+    assert alerts.tick() == "told of 5 failed runs"
+    assert told(webhook) == [run_id[:8] for run_id in failed]
+    assert alerts.tick() == "told of 0 failed runs"
+    assert len(webhook.messages) == 7
+    first, second, third, *others = (f"run-failed-{run_id}" for run_id in failed)
+    assert webhook.keys == [first, first, first, first, second, third, third, *others], "one key for each message"
+
+
+def test_runs_that_fail_while_nothing_listens_at_the_webhook_are_told_when_something_does(
+    over: Callable[[str], Alerts],
+) -> None:
+    with listening() as webhook:
+        alerts = over(webhook.url)
+    run_id = alerts.fail()
+    with pytest.raises(ImgpipeError, match="does not answer"):
+        alerts.tick()
+    with listening(webhook.server_port) as back:
+        assert alerts.tick() == "told of 1 failed runs"
+    assert told(back) == [run_id[:8]]
+
+
+def test_a_failure_that_nobody_took_for_a_day_keeps_later_ones_waiting_no_more(
+    webhook: Webhook, over: Callable[[str], Alerts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = over(webhook.url)
+    alerts.fail()
+    tomorrow = time.time() + 24 * 3600 + 60
+    with monkeypatch.context() as later:
+        later.setattr(time, "time", lambda: tomorrow)
+        assert alerts.tick() == "told of 0 failed runs"
+    assert webhook.messages == []
+
+
+@dg.asset
+def images() -> None: ...
+
+
+FOUND: dict[str, int] = {}
+"""What the check below finds."""
+
+
+@dg.asset_check(asset=images)
+def images_are_stored() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=not FOUND, metadata=dict(FOUND))
+
+
+def test_a_check_that_begins_to_fail_is_told_once_until_it_has_passed_again(
+    webhook: Webhook, over: Callable[[str], Alerts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = over(webhook.url).instance
+    job = dg.define_asset_job("looks", dg.AssetSelection.checks_for_assets(images))
+    checked = dg.Definitions(assets=[images], asset_checks=[images_are_stored], jobs=[job])
+    resources = {"sensor_backends": build_backends()}
+    cursor: str | None = None
+
+    def tick(lost: int) -> str | None:
+        nonlocal cursor
+        FOUND.clear()
+        FOUND.update({"lost": lost} if lost else {})
+        assert checked.resolve_job_def("looks").execute_in_process(instance=instance).success
+        with dg.build_sensor_context(instance, cursor, definitions=checked, resources=resources) as context:
+            result = alert_on_failed_checks.evaluate_tick(context)
+        cursor = result.cursor
+        return result.skip_message
+
+    assert tick(0) == "told of 0 failed checks"
+    webhook.statuses = [503]
+    with pytest.raises(ImgpipeError, match="503"):
+        tick(2)
+    assert tick(2) == "told of 1 failed checks"
+    assert tick(3) == "told of 0 failed checks"
+    assert tick(0) == "told of 0 failed checks"
+    assert tick(4) == "told of 1 failed checks"
+    first, second = (message["text"] for message in webhook.messages)
+    assert "check *images_are_stored* of images fails" in first
+    assert "lost: 2" in first
+    assert "lost: 4" in second
+    assert "<https://dagster.example/assets/images?view=checks&checkDetail=images_are_stored|" in first
+    assert len(set(webhook.keys)) == 3
+
+
+@dg.asset_check(asset=images)
+def images_are_sharp() -> dg.AssetCheckResult:
+    rows = [dg.TableRecord({"image": n, "customer": "dunes"}) for n in (4, 7)]
+    return dg.AssetCheckResult(passed=False, metadata={"blurred": dg.MetadataValue.table(rows)})
+
+
+def test_a_check_whose_run_was_killed_before_it_keeps_no_other_from_being_told_of(
+    webhook: Webhook, over: Callable[[str], Alerts]
+) -> None:
+    """Dagster keeps the plan in the place of the evaluation that never came."""
+    instance = over(webhook.url).instance
+    jobs = [
+        dg.define_asset_job(check.check_key.name, dg.AssetSelection.checks(check))
+        for check in (images_are_sharp, images_are_stored)
+    ]
+    checked = dg.Definitions(assets=[images], asset_checks=[images_are_sharp, images_are_stored], jobs=jobs)
+    assert checked.resolve_job_def("images_are_sharp").execute_in_process(instance=instance).success
+    planned = checked.resolve_job_def("images_are_stored")
+    run = instance.create_run_for_job(planned)
+    key = images_are_stored.check_key
+    plan = AssetCheckEvaluationPlanned(asset_key=key.asset_key, check_name=key.name)
+    instance.report_dagster_event(
+        dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value, planned.name, event_specific_data=plan
+        ),
+        run.run_id,
+    )
+    resources = {"sensor_backends": build_backends()}
+    with dg.build_sensor_context(instance, definitions=checked, resources=resources) as context:
+        result = alert_on_failed_checks.evaluate_tick(context)
+    assert result.skip_message == "told of 1 failed checks"
+    (message,) = webhook.messages
+    assert "blurred: customer dunes, image 4; customer dunes, image 7" in message["text"]
+
+
+def test_a_run_that_gave_up_is_told_in_its_own_words(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
+    alerts = over(webhook.url)
+    alerts.fail(given_up)
+    alerts.tick()
+    (message,) = webhook.messages
+    assert ">Given up: the host could not be reached\n" in message["text"]
+
+
+def test_a_webhook_that_drips_its_head_is_not_waited_for_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "TIMEOUT_SECONDS", 1.0)
+    over = threading.Event()
+
+    def drip(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        with contextlib.suppress(OSError):
+            while not over.wait(0.1):
+                handler.wfile.write(b"x")
+
+    with serving(drip) as server:
+        began = time.monotonic()
+        with pytest.raises(PartnerUnavailable, match="does not answer"):
+            chat.send(server.url, {"text": "x"}, "key")
+        took = time.monotonic() - began
+        over.set()
+    assert 0.9 < took < 10
+
+
+def test_a_webhook_that_refuses_or_is_gone_is_an_error_without_its_url(webhook: Webhook) -> None:
+    webhook.statuses = [404]
+    with pytest.raises(PartnerRefused, match="answered 404") as refused:
+        chat.send(webhook.url, {"text": "x"}, "key")
+    with pytest.raises(PartnerUnavailable, match="does not answer") as away:
+        chat.send("http://127.0.0.1:1/services/T/B/secret", {"text": "x"}, "key")
+    assert "secret" not in f"{refused.value}{away.value}"

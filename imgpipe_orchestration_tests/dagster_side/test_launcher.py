@@ -1,0 +1,250 @@
+"""The run launcher: a run is forked, can be cancelled, and one that was killed is not taken for running."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from dagster._core.launcher import WorkerStatus
+
+from imgpipe_orchestration.dagster_side.launcher import _WARM, PROCESS_TAG, ForkedRunLauncher
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.imaging import oom
+from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration_tests.dagster_side import jobs
+from imgpipe_orchestration_tests.dagster_side.instances import becomes, configure, health, launch, processes, run_of
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+pytestmark = pytest.mark.xdist_group("launcher")  # what forks their runs takes seconds of imports to start
+
+STARTED, SUCCESS, CANCELED = (
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.CANCELED,
+)
+
+
+@pytest.fixture(scope="module")
+def instance(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    """An instance configured as dagster.yaml does it: storage in PostgreSQL, runs by our launcher."""
+    home = tmp_path_factory.mktemp("dagster")
+    url = postgres_server.ensure_database("dagster_runs")
+    launcher = "run_launcher: {module: imgpipe_orchestration.dagster_side.launcher, class: ForkedRunLauncher}"
+    configure(home, url, launcher)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def launcher(instance: dg.DagsterInstance) -> ForkedRunLauncher:
+    assert isinstance(instance.run_launcher, ForkedRunLauncher)
+    return instance.run_launcher
+
+
+def started(instance: dg.DagsterInstance, run_id: str) -> psutil.Process:
+    becomes(instance, run_id, STARTED)
+    return psutil.Process(json.loads(run_of(instance, run_id).tags[PROCESS_TAG])["pid"])
+
+
+def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterInstance) -> None:
+    ids = [launch(instance, jobs.quick) for _ in range(2)]
+    for run_id in ids:
+        becomes(instance, run_id, SUCCESS)
+    (first, its_parent), (second, other_parent) = [processes(instance, run_id) for run_id in ids]
+    assert first != second
+    assert its_parent == other_parent != os.getpid()
+
+
+def test_a_run_sends_its_spans_before_its_process_ends(instance: dg.DagsterInstance) -> None:
+    """They go out in the background every five seconds; a forked process ends without unwinding."""
+    with serving(lambda handler, _: reply(handler, b"")) as collector:
+        run_id = launch(instance, jobs.traced, **{jobs.COLLECTOR_TAG: collector.url})
+        becomes(instance, run_id, SUCCESS)
+        wait_for(lambda: any(b"left by a run" in body for _, _, body in collector.requests), "the span", 30)
+
+
+def test_the_process_that_forks_has_one_thread(instance: dg.DagsterInstance) -> None:
+    """A fork copies the calling thread only: locks that others held would stay locked in the child for ever."""
+    process = started(instance, run_id := launch(instance, jobs.endless))
+    parent = process.parent()
+    assert parent is not None
+    assert parent.num_threads() == 1
+    instance.run_launcher.terminate(run_id)
+
+
+def test_a_cancelled_run_ends_as_cancelled(instance: dg.DagsterInstance, launcher: ForkedRunLauncher) -> None:
+    run_id = launch(instance, jobs.endless)
+    process = started(instance, run_id)
+    assert launcher.terminate(run_id)
+    becomes(instance, run_id, CANCELED)
+    wait_for(lambda: not process.is_running(), "its process to end")
+    assert not launcher.terminate(run_id)
+
+
+def test_a_cancelled_run_that_does_not_end_is_killed(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgpipe_orchestration.dagster_side.launcher.KILLED_AFTER_SECONDS", 3.0)
+    process = started(instance, run_id := launch(instance, jobs.deaf, **{jobs.DEAF_TAG: str(tmp_path / "deaf")}))
+    wait_for((tmp_path / "deaf").exists, "the run to be deaf to interrupts")
+    assert launcher.terminate(run_id)
+    with pytest.raises(psutil.TimeoutExpired):
+        process.wait(1)
+    wait_for(lambda: not process.is_running(), "its process to end")
+
+
+def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance) -> None:
+    run_id = launch(instance, jobs.endless)
+    process = started(instance, run_id)
+    assert health(instance, run_id) is WorkerStatus.RUNNING
+    process.send_signal(signal.SIGKILL)
+    wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_where_memory_runs_out_a_run_goes_before_what_started_it(instance: dg.DagsterInstance) -> None:
+    process = started(instance, run_id := launch(instance, jobs.endless))
+    parent = process.parent()
+    assert parent is not None
+    child, its_parent = (int(Path(f"/proc/{one.pid}/oom_score_adj").read_text()) for one in (process, parent))
+    assert child == max(oom.RUN, its_parent)
+    assert its_parent == int(Path("/proc/self/oom_score_adj").read_text())
+    instance.run_launcher.terminate(run_id)
+    becomes(instance, run_id, CANCELED)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_run_lives_on_when_the_clock_is_set(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells the moment of the boot by the clock: set forward by an hour, all began an hour later."""
+    run_id = launch(instance, jobs.endless)
+    process = started(instance, run_id)
+    said = Path("/proc/stat").read_text()
+    later = re.sub(r"(?m)^btime (\d+)", lambda at: f"btime {int(at[1]) + 3600}", said)
+    (tmp_path / "stat").write_text(later)
+    (tmp_path / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert health(instance, run_id) is WorkerStatus.RUNNING
+    assert launcher.terminate(run_id)
+    monkeypatch.undo()
+    becomes(instance, run_id, CANCELED)
+
+
+def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher
+) -> None:
+    run_id = launch(instance, jobs.quick)
+    becomes(instance, run_id, SUCCESS)
+    run = run_of(instance, run_id)
+    described = json.loads(run.tags[PROCESS_TAG]) | {"pid": os.getpid()}
+    assert launcher.check_run_worker_health(run.with_tags({PROCESS_TAG: json.dumps(described)})).status is (
+        WorkerStatus.FAILED
+    )
+
+
+def test_two_launchers_of_a_process_fork_from_one(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon's threads make one each where several runs wait as it starts."""
+    runs = [launch(instance, jobs.endless)]
+    other = ForkedRunLauncher()
+    other.register_instance(instance)
+    with monkeypatch.context() as patch:
+        patch.setattr(instance, "_run_launcher", other)
+        runs.append(launch(instance, jobs.endless))
+    assert len({started(instance, run).ppid() for run in runs}) == 1
+    for run in runs:
+        launcher.terminate(run)
+        becomes(instance, run, CANCELED)
+
+
+@pytest.mark.slow
+def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance) -> None:
+    process = started(instance, first := launch(instance, jobs.endless))
+    parent = process.parent()
+    assert parent is not None
+    parent.kill()
+    wait_for(lambda: not parent.is_running() or parent.status() == psutil.STATUS_ZOMBIE, "its death")
+    second = launch(instance, jobs.quick)
+    becomes(instance, second, SUCCESS)
+    assert run_of(instance, first).status is STARTED, "the runs of the dead one go on"
+    instance.run_launcher.terminate(first)
+    becomes(instance, first, CANCELED)
+
+
+@pytest.mark.slow
+def test_a_forkserver_that_hangs_is_replaced(instance: dg.DagsterInstance) -> None:
+    process = started(instance, first := launch(instance, jobs.endless))
+    parent = process.parent()
+    assert parent is not None
+    _WARM._socket.settimeout(1)
+    parent.suspend()
+    second = launch(instance, jobs.quick)
+    becomes(instance, second, SUCCESS)
+    wait_for(lambda: not parent.is_running() or parent.status() == psutil.STATUS_ZOMBIE, "the end of the hung one")
+    instance.run_launcher.terminate(first)
+    becomes(instance, first, CANCELED)
+
+
+@pytest.mark.slow
+def test_a_forkserver_that_cannot_fork_for_a_moment_says_so_and_goes_on() -> None:
+    ours, theirs = socket.socketpair()
+    short_of_processes = """
+import errno, itertools, os, sys
+from imgpipe_orchestration.dagster_side import forkserver
+fork, calls = os.fork, itertools.count()
+def short():
+    if next(calls) == 0:
+        raise OSError(errno.EAGAIN, "no process left")
+    return fork()
+os.fork = short
+forkserver.main(int(sys.argv[1]))
+"""
+    words = [sys.executable, "-c", short_of_processes, str(theirs.fileno())]
+    with subprocess.Popen(words, pass_fds=[theirs.fileno()]), ours, ours.makefile("rwb") as lines:
+        theirs.close()
+        ours.settimeout(60)
+        answers = []
+        for _ in range(2):
+            lines.write(b'["--version"]\n')
+            lines.flush()
+            answers.append(int(lines.readline()))
+    assert answers[0] == -errno.EAGAIN
+    assert answers[1] > 0
+
+
+def test_a_run_of_whose_process_nothing_is_known_does_not_count_as_running(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher
+) -> None:
+    origin = dg.reconstructable(jobs.quick).get_python_origin()
+    run = instance.create_run_for_job(jobs.quick, job_code_origin=origin)
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.UNKNOWN
+
+
+def test_a_run_of_the_dagster_command_is_known_by_its_process_and_its_death_is_seen(
+    instance: dg.DagsterInstance, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dagster asset materialize` and `dagster job execute` work in their own process, which no launcher began."""
+    monkeypatch.setenv("DATABASE_URL", postgres_server.url)
+    resources = {"backends": build_backends()}
+    done = jobs.typed.execute_in_process(instance=instance, resources=resources)
+    (entry,) = instance.all_logs(done.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
+    assert entry.dagster_event is not None
+    said = entry.dagster_event.event_specific_data.metadata["health"].value  # type: ignore[union-attr]
+    assert said == WorkerStatus.RUNNING.value
+    later = json.loads(run_of(instance, done.run_id).tags[PROCESS_TAG]) | {"started": 0.0}
+    instance.add_run_tags(done.run_id, {PROCESS_TAG: json.dumps(later)})
+    assert health(instance, done.run_id) is WorkerStatus.FAILED

@@ -1,0 +1,196 @@
+"""Claims come back when their run ends badly, and say whether the run died over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from imgpipe_orchestration.dagster_side.sensors import (
+    claims_of_cancelled_runs,
+    claims_of_failed_runs,
+    failed_just_now,
+    owner_of,
+    run_if_due,
+    unfinished_run,
+)
+from imgpipe_orchestration.errors import LeaseLost
+from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue
+from imgpipe_orchestration.storage.rows import transaction
+
+QUEUE = Queue("listings")
+
+
+@pytest.fixture
+def backends(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BackendsResource]:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    resource = build_backends()
+    yield resource
+    resource.services.close()
+
+
+def _of(backends: BackendsResource) -> dict[str, object]:
+    return {"sensor_backends": backends}
+
+
+@dg.op
+def breaks() -> None:
+    raise ValueError("no luck")
+
+
+@dg.op
+def works() -> None:
+    return None
+
+
+@dg.job
+def broken() -> None:
+    breaks()
+
+
+@dg.job
+def working() -> None:
+    works()
+
+
+def _claimed(claims: Claims, owner: str) -> None:
+    with transaction(claims.engine) as connection:
+        claims.enqueue(connection, QUEUE, [Item(1)])
+    assert len(claims.claim(QUEUE, owner, 1)) == 1
+
+
+def test_a_run_that_raised_an_error_gives_its_claims_back_unblemished(backends: BackendsResource) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = broken.execute_in_process(instance=instance, raise_on_error=False)
+        _claimed(claims, result.run_id)
+        event = next(e for e in result.all_events if e.is_run_failure)
+        run = result.dagster_run
+        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+    (claim,) = claims.claim(QUEUE, "next", 1)
+    assert (claim.failures, claim.losses) == (0, 0)
+
+
+def test_a_run_that_was_found_dead_gives_back_suspects(backends: BackendsResource) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        event = instance.report_run_failed(run, "its process is gone")
+        _claimed(claims, run.run_id)
+        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+    (claim,) = claims.claim(QUEUE, "next", 1)
+    assert (claim.failures, claim.losses) == (0, 1)
+
+
+def test_a_cancelled_run_gives_its_claims_back(backends: BackendsResource) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        event = instance.report_run_canceled(run)
+        _claimed(claims, run.run_id)
+        with dg.build_run_status_sensor_context("cancelled", event, instance, run, resources=_of(backends)) as context:
+            claims_of_cancelled_runs(context)
+    assert claims.claim(QUEUE, "next", 1)[0].losses == 0
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run(
+    backends: BackendsResource, cancelled: bool
+) -> None:
+    engine = backends.services.engine
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        (begun,) = job_instances.begin(engine, "working", ["c1"], run.run_id, lease_seconds=60)
+        event = instance.report_run_canceled(run) if cancelled else instance.report_run_failed(run)
+        with dg.build_run_status_sensor_context("ended", event, instance, run, resources=_of(backends)) as context:
+            claims_of_cancelled_runs(context) if cancelled else claims_of_failed_runs(context.for_run_failure())
+    assert job_instances.get(engine, begun.id).status == ("failed" if cancelled else "queued")
+
+
+def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_refused(
+    backends: BackendsResource,
+) -> None:
+    """Its process may be alive: Dagster only believes it to be dead."""
+    services = backends.services
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        event = instance.report_run_failed(run, "its process is gone")
+        _claimed(services.claims, owner_of(services, run))
+        (held,) = services.claims.owned(QUEUE, run.run_id)
+        (begun,) = job_instances.begin(services.engine, "working", ["c1"], run.run_id, lease_seconds=60)
+        again = instance.create_run_for_job(working, parent_run_id=run.run_id, root_run_id=run.run_id)
+        for _ in ("its first step", "another"):
+            assert owner_of(services, again) == again.run_id
+            assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
+        with pytest.raises(LeaseLost), services.claims.fenced(held):
+            pass
+        assert job_instances.finish(services.engine, [job_instances.JobResult(begun)]) == {begun.id}
+        (mine,) = job_instances.begin(services.engine, "working", ["c1"], again.run_id, lease_seconds=60)
+        assert (mine.id, mine.again) == (begun.id, True)
+        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+        assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
+        assert job_instances.finish(services.engine, [job_instances.JobResult(mine)]) == set()
+        event = instance.report_run_failed(again, "its process is gone, too")
+        with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+    assert services.claims.claim(QUEUE, "next", 1)[0].losses == 1
+
+
+def test_after_a_run_that_could_not_be_launched_the_next_tick_asks_for_none(
+    backends: BackendsResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the broker is away, each tick would add a run that fails."""
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def asked() -> bool:
+            with dg.build_sensor_context(instance=instance) as context:
+                return bool(run_if_due(context, backends, "working", lambda _: True).run_requests)
+
+        assert asked()
+        instance.report_run_failed(instance.create_run_for_job(working), "Nobody answers at the broker.")
+        assert not asked()
+        monkeypatch.setattr("imgpipe_orchestration.dagster_side.sensors.PAUSE_SECONDS", 0.0)
+        assert asked()
+        monkeypatch.undo()
+        broken.execute_in_process(instance=instance, raise_on_error=False)
+        assert failed_just_now(instance, "broken") is None, "it began"
+        assert "failed; the next is asked for 30 s after it" in str(failed_just_now(instance, "broken", at_work=True))
+
+
+def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagster_command(
+    backends: BackendsResource,
+) -> None:
+    """Those have no code location. A tick is the daemon's, over a repository that has a name."""
+    claims = backends.services.claims
+    repository = dg.Definitions(jobs=[broken]).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick(cursor: str | None) -> str | None:
+            with dg.build_sensor_context(
+                instance=instance, cursor=cursor, repository_def=repository, resources=_of(backends)
+            ) as context:
+                return claims_of_failed_runs.evaluate_tick(context).cursor
+
+        cursor = tick(None)
+        with transaction(claims.engine) as connection:
+            claims.enqueue(connection, QUEUE, [Item(number) for number in (1, 2, 3)])
+        for _ in range(3):
+            run_id = broken.execute_in_process(instance=instance, raise_on_error=False).run_id
+            assert len(claims.claim(QUEUE, run_id, 1)) == 1
+        tick(cursor)
+    assert len(claims.claim(QUEUE, "next", 10)) == 3
+
+
+def test_a_run_whose_time_is_over_does_not_keep_the_next_from_beginning() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTING)
+        assert unfinished_run(instance, "working", seconds=0) == run.run_id, "it has not begun"
+        instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", "working"), run.run_id)
+        assert unfinished_run(instance, "working", seconds=60) == run.run_id
+        assert unfinished_run(instance, "working", seconds=0) is None
