@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 import pytest
 
-from imgpipe_orchestration.auto_marker import steps, toggle
+from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
@@ -92,23 +89,6 @@ def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Cl
     assert now["created_at"] <= now["updated_at"]
     changes = [(c["changed_by"], c["before"], c["after"]) for c in now["changes"]]
     assert changes == [("operator", True, False), ("c1", False, True), ("user_456", None, False)]
-
-
-def test_many_changes_at_once_wait_for_each_other_and_for_nothing_else(services: Services) -> None:
-    began = time.monotonic()
-    with ThreadPoolExecutor(24) as pool:
-        list(pool.map(lambda n: toggle.write(services, "crowded", n % 3 == 0, by=f"user {n}"), range(24)))
-    assert time.monotonic() - began < 15, "connections wait for each other for 30 s"
-    changes = toggle.read(services, "crowded")["changes"]
-    assert [later["before"] for later in changes[:-1]] == [earlier["after"] for earlier in changes[1:]]
-
-
-@pytest.mark.parametrize("value", ["false", "no\0", {"a": [None]}, datetime(2026, 1, 20, tzinfo=UTC)])
-def test_a_stored_toggle_that_is_no_boolean_can_be_put_right(client: Client, services: Services, value: object) -> None:
-    services.documents.collection("image_config").insert_one({"customer_id": "c1", "auto_mark_cleaned": value})
-    assert client.get("/api/customers/c1/image-config").status_code >= 400
-    answer = client.put("/api/customers/c1/image-config", json={"auto_mark_cleaned": False})
-    assert (answer.status_code, answer.json()["auto_mark_cleaned"]) == (200, False)
 
 
 @pytest.mark.parametrize(

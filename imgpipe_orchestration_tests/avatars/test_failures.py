@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import importlib
 import json
-from contextlib import AbstractContextManager
 from typing import NoReturn
 
 import pytest
@@ -18,7 +17,6 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.relay import Relay
-from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 
 @pytest.mark.parametrize(
@@ -36,17 +34,6 @@ def test_a_failure_of_openai_that_passes_is_survived(desk: Desk, kind: str, opti
     desk.data()
     desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
     assert desk.runs <= 4, "at most one pause for each of the two failures"
-
-
-def test_a_provider_that_asks_for_longer_than_a_call_may_take_makes_the_person_wait_not_fail(desk: Desk) -> None:
-    desk.standins.fault("openai", "rate_limit", operation="images", retry_after=40)
-    task = desk.ask(1)
-    desk.data()
-    report = desk.images()
-    assert "asks us to slow down" in next(iter(report.outcome.retried.values()))
-    person = desk.people(task)[0]
-    assert (person.status, person.step) == (PersonaStatus.PENDING, 1)
-    assert "slow down" in (desk.task(task).waiting_for or "")
 
 
 def test_a_provider_that_is_too_slow_is_asked_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,24 +169,6 @@ def test_an_object_store_that_is_away_at_step_6_costs_nothing_but_time(desk: Des
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
 
 
-def test_a_picture_whose_upload_failed_after_it_was_paid_is_not_bought_again(desk: Desk) -> None:
-    task = desk.ask(1)
-    desk.data()
-    desk.images(steps={Step.PROMPT})
-    endpoint = desk.services.settings.s3_endpoint
-    with _refusing_uploads() as full:
-        _move_s3(desk, full.url)
-        report = desk.images(steps={Step.BASE})
-        assert "object store" in next(iter(report.outcome.retried.values()))
-    assert desk.calls("openai", "images") == 1
-    _move_s3(desk, endpoint)
-    desk.now()
-    desk.images()
-    assert desk.task(task).status is TaskStatus.COMPLETED
-    assert desk.calls("openai", "images") == 1
-    assert desk.people(task)[0].cost_usd > 0
-
-
 @pytest.mark.parametrize("lost", ["what the bucket knew of it", "what this machine had of it"])
 def test_a_picture_that_the_journal_has_not_is_not_bought_again_while_one_place_knows_it(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, lost: str
@@ -268,11 +237,6 @@ def test_a_bought_picture_that_a_failover_hides_for_a_while_is_waited_for_and_no
 
 def _bought(desk: Desk, kind: str) -> str:
     return next(o.key for o in desk.services.avatars_bucket.list("avatars/") if f"/bought/{kind}-" in o.key)
-
-
-def _refusing_uploads() -> AbstractContextManager[Server]:
-    """An object store that has nothing and takes nothing: what a full disk or a read-only fail-over looks like."""
-    return serving(lambda handler, _: reply(handler, status=507 if handler.command == "PUT" else 404))
 
 
 def _move_s3(desk: Desk, endpoint: str) -> None:

@@ -6,10 +6,8 @@ import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-import pytest
-
 from imgpipe_orchestration.avatars import store
-from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus, name_key
+from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
 from imgpipe_orchestration.avatars.personas import sort_out
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
@@ -49,16 +47,6 @@ def test_a_story_is_one_persons_and_a_few_words_are_anybodys() -> None:
 
 def test_too_few_people_are_noticed() -> None:
     assert sort_out([person("Ada")], [0, 1], []).problems == ["personas asked for: 2, received: 1"]
-
-
-def test_questions_are_asked_in_parallel_batches_and_everybody_is_different(desk: Desk) -> None:
-    task = desk.ask(23, brief="sailors", language="Danish", style="film", seed=7)
-    desk.data()
-    people = desk.people(task)
-    assert len(people) == 23
-    assert len({name_key(p.firstname or "", p.lastname or "") for p in people}) == 23
-    assert desk.calls("flowise", "prediction") >= 5
-    assert desk.task(task).status is TaskStatus.DATA_GENERATED
 
 
 def test_flowise_is_asked_with_the_agreed_words_and_answers_in_text_or_json_are_read(desk: Desk) -> None:
@@ -106,17 +94,6 @@ def test_a_person_who_comes_out_wrong_again_and_again_fails_alone(desk: Desk) ->
     done = desk.task(task)
     assert done.status is TaskStatus.COMPLETED
     assert (done.error_log or "").startswith("persona ")
-
-
-@pytest.mark.parametrize("junk", [None, "Eve", ["Eve"]])
-def test_an_entry_that_is_no_person_costs_nobody_but_itself(desk: Desk, junk: Any) -> None:
-    people = iter(["Ada", "Ben", "Cleo", "Dan", "Eva", "Fay", "Gil", "Hal"])
-    with flowise_answering(*({"json": [junk, person(name)]} for name in people)) as flowise:
-        desk.use_flowise(flowise.url)
-        task = desk.ask(4)
-        desk.data()
-    assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben", "Cleo", "Dan"}
-    assert "Input should be" in json.loads(flowise.questions[1])["previous_problem"]
 
 
 def test_a_planned_question_is_asked_in_the_same_words_by_whoever_takes_over(desk: Desk) -> None:

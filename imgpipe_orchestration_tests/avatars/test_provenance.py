@@ -54,19 +54,8 @@ def test_statements_that_were_there_give_way_and_everything_else_stays() -> None
         assert (image.info["Software"], image.info["dpi"]) == ("a model", before.info["dpi"])
 
 
-def test_a_bought_jpeg_becomes_a_png_with_the_statement() -> None:
-    data = labelled(encoded(picture(), "JPEG", quality=90), XMP)
-    assert data.startswith(b"\x89PNG")
-    assert source_of(data) == TRAINED
-
-
 def test_a_standin_says_that_it_is_one() -> None:
     assert b"stand-in" in labelled(encoded(picture(), "PNG"), statement("x-standin", standin=True))
-
-
-def test_without_a_certificate_a_picture_stays_as_it_is(settings: Settings) -> None:
-    png = as_png(picture(), XMP)
-    assert signed(Services(settings), png, "selfie") == png
 
 
 def test_a_certificate_signs_a_manifest_that_names_the_source_and_the_parent(

@@ -21,8 +21,8 @@ from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION_COST, Shop, a_call
 from imgpipe_orchestration_tests.cli.conftest import Run, run
+from imgpipe_orchestration_tests.dagster_side.test_alerts import Webhook, webhook
 from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture, seeing_gateway
-from imgpipe_orchestration_tests.test_alerts import Webhook, webhook
 
 __all__ = ["make_gateway", "run", "seeing_gateway", "webhook"]
 

@@ -78,16 +78,6 @@ def test_a_database_that_was_never_migrated_is_named_with_the_way_out(
     assert "does not exist" in why
 
 
-@pytest.mark.parametrize("command", ["status", "migrate"])
-def test_a_database_that_is_away_is_said_in_a_line_and_its_reason(command: str, tmp_path: Path) -> None:
-    environ = {**clean_environment(), "DATABASE_URL": "postgresql://someone@127.0.0.1:9/imgpipe"}
-    result = imgpipe(command, "--data", str(tmp_path), environ=environ)
-    assert result.returncode == 1
-    assert result.stderr.startswith("imgpipe: The database cannot be reached")
-    assert "Connection refused" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
 @pytest.mark.parametrize("command", ["env", "status", "migrate", "down"])
 def test_commands_that_need_a_stack_end_with_3_when_none_runs(command: str, tmp_path: Path) -> None:
     result = imgpipe(command, "--data", str(tmp_path))

@@ -13,8 +13,7 @@ import pytest
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.auto_marker.store import create_indexes
-from imgpipe_orchestration.cli.diagnosis import configuration
-from imgpipe_orchestration.cli.diagnosis.check import Check, Verdict
+from imgpipe_orchestration.cli.diagnosis.check import Verdict
 from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway import health
@@ -89,21 +88,6 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
     assert misspelt["seen"] == "MEDIA_BATCH_SZIE is no setting; MEDIA_BATCH_SIZE is one"
 
 
-def test_doctor_says_that_clients_are_handed_addresses_of_this_machine(settings: Settings) -> None:
-    def found(**given: str) -> tuple[Verdict, str]:
-        services = Services(settings.model_copy(update=given))
-        finding = Check("public addresses", "", configuration.addresses)(services)
-        services.close()
-        return finding.verdict, finding.seen
-
-    assert found()[0] is Verdict.OK, "in development they should be"
-    outside = dict.fromkeys(("public_base_url", "s3_public_endpoint", "s3_upload_endpoint"), "https://x.example")
-    assert found(imgpipe_env="production", **outside) == (Verdict.OK, "https://x.example")
-    forgotten = {**outside, "public_base_url": "http://127.0.0.1:8000"}
-    said = "clients get addresses that only work on this machine: PUBLIC_BASE_URL"
-    assert found(imgpipe_env="production", **forgotten) == (Verdict.NOTE, said)
-
-
 @pytest.mark.slow
 def test_doctor_hears_a_gateway_out_that_has_a_frozen_server(run: Run) -> None:
     def late(handler: BaseHTTPRequestHandler, _: int) -> None:
@@ -114,24 +98,6 @@ def test_doctor_hears_a_gateway_out_that_has_a_frozen_server(run: Run) -> None:
         told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
     assert "/health answered 503" in found["seen"]
-
-
-@pytest.mark.parametrize(("silent", "verdict"), [(60, "ok"), (240, "bad"), (-30, "ok"), (-600, "bad")])
-def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_the_clock(
-    run: Run, silent: int, verdict: str
-) -> None:
-    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
-        at = {"lastHeartbeatTime": time.time() - silent}
-        daemon = {"required": True, "healthy": True, "lastHeartbeatErrors": [], **at}
-        busy = {**daemon, "lastHeartbeatTime": time.time() - 1000}
-        statuses = [{"daemonType": "SENSOR", **daemon}, {"daemonType": "BACKFILL", **busy}]
-        told = {"instance": {"daemonHealth": {"allDaemonStatuses": statuses}}}
-        reply(handler, json.dumps({"data": told}).encode())
-
-    with serving(answer) as server:
-        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
-    found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
-    assert found["verdict"] == verdict, found
 
 
 def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:

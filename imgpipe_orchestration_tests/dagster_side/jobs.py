@@ -73,20 +73,7 @@ def endless() -> None:
     sleep()
 
 
-UNTIL_TAG, BEGUN_TAG = "until", "begun"
 DEAF_TAG = "deaf"
-
-
-@dg.op
-def wait_for_a_file(context: dg.OpExecutionContext) -> None:
-    Path(context.run.tags[BEGUN_TAG]).touch()
-    while not Path(context.run.tags[UNTIL_TAG]).exists():
-        time.sleep(0.05)
-
-
-@dg.job(executor_def=dg.in_process_executor)
-def until_a_file_is_there() -> None:
-    wait_for_a_file()
 
 
 @dg.op

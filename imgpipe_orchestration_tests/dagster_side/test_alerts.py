@@ -163,19 +163,6 @@ def test_runs_that_fail_while_the_webhook_is_away_are_told_once_when_it_is_back(
     assert webhook.keys == [first, first, first, first, second, third, third, *others], "one key for each message"
 
 
-def test_runs_that_fail_while_nothing_listens_at_the_webhook_are_told_when_something_does(
-    over: Callable[[str], Alerts],
-) -> None:
-    with listening() as webhook:
-        alerts = over(webhook.url)
-    run_id = alerts.fail()
-    with pytest.raises(ImgpipeError, match="does not answer"):
-        alerts.tick()
-    with listening(webhook.server_port) as back:
-        assert alerts.tick() == "told of 1 failed runs"
-    assert told(back) == [run_id[:8]]
-
-
 def test_a_failure_that_nobody_took_for_a_day_keeps_later_ones_waiting_no_more(
     webhook: Webhook, over: Callable[[str], Alerts], monkeypatch: pytest.MonkeyPatch
 ) -> None:

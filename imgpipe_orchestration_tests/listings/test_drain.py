@@ -54,22 +54,6 @@ def test_every_second_turn_is_the_latest_days_and_no_day_is_left_out() -> None:
     assert in_turn([], 0) == in_turn([], 1) == []
 
 
-def test_the_latest_day_has_its_turn_behind_any_number_of_days(client: Client, services: Services) -> None:
-    queued(client, *(photo(),) * 20)
-    with services.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "update work_items set partition = (date '2026-01-01' + item_id::int)::text where item_id < 20"
-        )
-    latest = max(services.claims.due_partitions(store.QUEUE))
-    assert drain(services, "run-1").processed == 20
-    begun = rows(
-        services,
-        "select w.partition from work_items w join work_attempts a using (queue, item_id) "
-        "group by w.partition order by min(a.started_at)",
-    )
-    assert begun.index((latest,)) < 3, "two batches are begun at once, and either may be first"
-
-
 def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(
     client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

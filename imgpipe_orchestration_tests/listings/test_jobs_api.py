@@ -136,25 +136,6 @@ def test_the_debug_status_has_the_documents_shape(client: Client) -> None:
     assert client.get(JOB).json()["data"]["state"] == "stopped"
 
 
-def test_a_test_image_is_queued_and_with_process_now_done_in_the_answer(settings: Settings, tmp_path: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    (folder / "test.jpg").write_bytes(photo(900, 1280))
-    with Client(create_app(settings.model_copy(update={"debug_image_dir": str(folder)}))) as client:
-        body = {"listing_title": "Test Listing", "image_path": "test.jpg", "process_now": False}
-        later = client.post("/debug/upload-test-image", json=body).json()
-        assert later["data"]["images"][0]["status"] == "pending"
-        client.delete(JOB)
-        body |= {"image_path": str(folder / "test.jpg"), "process_now": True}
-        now = client.post("/debug/upload-test-image", json=body).json()
-        assert now["data"]["images"][0]["status"] == now["data"]["status"] == "processed"
-        assert client.get(path_of(now["data"]["images"][0])).headers["content-type"] == "image/webp"
-        long = client.post("/debug/upload-test-image", json=body | {"listing_title": "x" * 10_001})
-        assert (long.status_code, long.json()["field"]) == (422, "listing_title")
-        waiting = client.get(path_of(later["data"]["images"][0]))
-        assert waiting.headers["content-type"] == "image/jpeg", "the one before it waits as it did"
-
-
 def test_a_test_image_comes_from_the_configured_folder_only(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()

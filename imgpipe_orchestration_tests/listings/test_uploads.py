@@ -5,13 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
 
 from imgpipe_orchestration.listings import uploads
 from imgpipe_orchestration.listings.drain import drain
-from imgpipe_orchestration.operations.retention import tidy
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.listings.conftest import photo, rows
 
 
@@ -46,13 +43,3 @@ def test_a_key_of_one_user_means_nothing_to_another(services: Services) -> None:
     first, *others, again = [answer["data"]["images"][0]["id"] for answer in answers]
     assert first == again
     assert len({first, *others}) == 3
-
-
-def test_an_answer_is_kept_for_a_day(services: Services) -> None:
-    uploads.upload(services, "Kept", [sent()], idempotency_key="young")
-    uploads.upload(services, "Kept", [sent()], idempotency_key="old")
-    with transaction(services.engine) as connection:
-        statement = "update kept_answers set created_at = now() - interval '25 hours' where idempotency_key = 'old'"
-        connection.execute(text(statement))
-    assert tidy(services)["kept_answers"] == 1
-    assert rows(services, "select idempotency_key from kept_answers") == [("young",)]

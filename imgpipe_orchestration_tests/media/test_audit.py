@@ -72,24 +72,6 @@ def test_a_callback_that_nobody_acknowledged_for_an_hour_is_found(finished: Gate
     assert audit.unacknowledged(finished.services) == [1]
 
 
-def test_an_analysis_that_never_came_gets_another_round(finished: Gateway) -> None:
-    assert audit.unhealed(finished.services) == 0
-    with finished.services.engine.begin() as connection:
-        connection.exec_driver_sql("update processing_checklist set ai_visual_analysis = 'failed' where media_id = 2")
-    assert audit.unhealed(finished.services) == 1
-    finished.run_due("run-2")
-    assert finished.rows("select ai_visual_analysis from processing_checklist") == [("completed",)] * 2
-
-
-def test_a_processed_upload_that_nobody_enqueued_is_taken_up(gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql("update pending_images set status = 'processed', permanent_url = '77'")
-    assert audit.unreplaced(gateway.services) == 1
-    gateway.run_due()
-    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
-
-
 def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(
     make_gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:

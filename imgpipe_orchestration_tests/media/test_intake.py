@@ -133,22 +133,6 @@ def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(services: Servic
     assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
 
 
-ODD = {
-    "postgresql": (
-        "created_at = 'infinity'",
-        "created_at = '-infinity'",
-        "created_at = '20000-01-01'",
-        "created_at = '0044-03-15 BC'",
-    ),
-    "mysql": (
-        "created_at = null",
-        "created_at = 0",
-        "original_name = repeat('long ', 51), mime_type = repeat('x', 100)",
-        "original_name = 'a\\0b.jpg'",
-    ),
-}
-
-
 def add_changed(engine: Engine, changes: Iterable[str]) -> dict[str, int]:
     """A row for each change, as somebody's own SQL leaves it; MySQL checks nothing, as it did before 5.7."""
     rows = {}

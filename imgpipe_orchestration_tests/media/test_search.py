@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media import intake
-from imgpipe_orchestration.media.search import CANDIDATES, Filters, by_text
+from imgpipe_orchestration.media.model import DataType
+from imgpipe_orchestration.media.search import CANDIDATES, Filters, by_text, latest
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.plans import reading
@@ -143,3 +144,18 @@ def test_a_name_is_found_without_reading_every_image_even_without_statistics(eng
         with reading(engine, "words_of_name") as read:
             assert len(by_text(connection, "jpg", None, Filters(), limit=60)) == 60
         assert sorted(read)[-2:] == [CANDIDATES, 4000], "the bitmap of the index has them all, and no other step"
+
+
+def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> None:
+    insert = """
+        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)
+        select i, 7, case when i % 2000 = 1 then 'logo' else 'product' end, 'product', '/a/' || i, current_date
+        from generate_series(1, 4000) i
+    """
+    with transaction(engine) as connection:
+        connection.execute(text(insert))
+        connection.execute(text("analyze media_files"))
+        with reading(engine, "from live_media") as read:
+            found = latest(connection, Filters(data_type=DataType.LOGO), limit=60)
+    assert [one.id for one in found] == [2001, 1]
+    assert max(read) == 2

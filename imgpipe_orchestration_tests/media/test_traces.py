@@ -16,7 +16,6 @@ from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import JsonFormatter
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 OURS = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -88,20 +87,6 @@ def test_the_trace_of_an_upload_reaches_providers_the_callback_and_the_log(
     assert gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["trace_id"] == OURS
     assert OURS in gateway.get("/media/1").text
     assert gateway.rows("select * from upload_traces") == []
-
-
-def test_a_listing_goes_on_with_its_trace(gateway: Gateway) -> None:
-    from imgpipe_orchestration.listings.store import QUEUE
-
-    sent = {"files": {"images": ("a.jpg", picture())}, "data": {"listing_title": "Bike"}}
-    answer = gateway.session.post(
-        f"{gateway.url}/api/upload/listing_image", **sent, headers={"traceparent": GIVEN}, timeout=30
-    )
-    assert answer.status_code == 200
-    ((item, trace),) = gateway.rows("select item_id, trace from work_items")
-    assert trace.split("-")[1] == OURS
-    (claim,) = gateway.services.claims.claim(QUEUE, "run-1", 5, partition=today())
-    assert (claim.item_id, claim.trace) == (item, trace)
 
 
 def test_spans_of_the_whole_way_reach_a_collector(

@@ -44,30 +44,6 @@ def test_an_upload_is_a_row_an_object_and_a_temp_url(gateway: Gateway) -> None:
     assert (asked.status_code, asked.headers["content-length"], asked.content) == (200, str(len(photo)), b"")
 
 
-def test_a_profile_says_what_became_of_the_uploads_it_still_shows(gateway: Gateway) -> None:
-    broken = picture()[:-800]
-    gateway.upload(456, profile_image=picture(), header_image=broken)
-    waiting = gateway.me()
-    paths = [waiting["profile_image_path"], waiting["header_image_path"]]
-    assert [(one["image_path"], one["status"], one["error"]) for one in waiting["images"]] == [
-        (path, "pending", None) for path in paths
-    ]
-    gateway.run_due()
-    profile = gateway.me()
-    assert "/api/images/" in profile["profile_image_path"]
-    (failed,) = profile["images"]
-    assert (failed["image_path"], failed["status"]) == (profile["header_image_path"], "failed")
-    assert failed["error"] == "the jpeg is cut short"
-    assert failed["image_path"] == profile["header_image_path"], "no earlier one could be shown"
-    gateway.upload(456, profile_image=broken, header_image=picture(seed=2))
-    gateway.run_due()
-    again = gateway.me()
-    assert again["profile_image_path"] == profile["profile_image_path"]
-    assert "/api/images/" in again["header_image_path"]
-    assert [one["status"] for one in again["images"]] == ["failed"]
-    assert gateway.me(99)["images"] == []
-
-
 def test_every_field_goes_to_its_folder_and_its_table(gateway: Gateway) -> None:
     fields = ("profile_image", "header_image", "logo_image", "site_image", "product_image", "event_image")
     answer = gateway.upload(7, **{name: picture(seed=n) for n, name in enumerate(fields)})

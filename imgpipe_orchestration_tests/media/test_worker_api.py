@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 import requests
 
-from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration.partners.signature import HEADER, sign
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.media.worker import run
 
 
 def post(gateway: Gateway, image_id: int, body: dict[str, Any], **headers: str) -> requests.Response:
@@ -146,29 +144,6 @@ def test_a_processed_image_cannot_be_cleaned_up(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     post(gateway, 1, {"media_id": "5"})
     assert delete(gateway, 1).status_code == 409
-
-
-def test_our_worker_drops_an_image_that_another_finished_first(gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    day = gateway.rows("select to_char(created_at, 'YYYY-MM-DD') from pending_images")[0][0]
-    run(gateway.services, "run-1", day, "retrieve_file")
-    assert post(gateway, 1, {"media_id": "theirs-1"}).status_code == 200
-    run(gateway.services, "run-1", day, "resize_optimize")
-    run(gateway.services, "run-1", day, "update_callback")
-    run(gateway.services, "run-1", day, "replace_urls")
-    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/theirs-1?size=detail"
-    assert gateway.rows("select state from work_items where queue = 'media'") == [("ignored",)]
-    (ours,) = gateway.rows("select status, error from media_files")
-    assert tuple(ours) == ("failed", "Processed by another worker as media theirs-1.")
-
-
-def test_what_is_cleaned_up_while_a_run_begins_stays_failed(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway.upload(456, profile_image=picture())
-    # A run has claimed its batch when it starts its workers, and has begun no image yet.
-    monkeypatch.setattr(Workshop, "start", lambda _: delete(gateway, 1).raise_for_status())
-    gateway.run_due()
-    assert gateway.rows("select status from pending_images") == [("failed",)]
-    assert gateway.rows("select status from media_files") == [("failed",)]
 
 
 @pytest.mark.parametrize("method", ["get", "post", "delete"])

@@ -298,19 +298,6 @@ def test_a_small_bucket_is_kept_where_the_database_is_empty(
         assert collect(holding, before=before, act=True).deleted == stray
 
 
-def test_much_garbage_is_deleted_from_a_bucket_that_has_more_of_other_things(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(garbage, "MANY", 3)
-    bucket = services.media_bucket
-    put(bucket, *(f"bulk/{number}" for number in range(10)))
-    holding = Holding(
-        "x", bucket, ("bulk/",), named=lambda asked: [k for k in asked if k > "bulk/4"], promised=lambda *_: []
-    )
-    found = collect(holding, before=datetime.now(UTC) + timedelta(seconds=1), act=True)
-    assert (found.objects, found.deleted) == (10, 5)
-
-
 def test_a_pipeline_nobody_knows_is_refused_before_anything_is_done(services: Services) -> None:
     with pytest.raises(NotFound, match="there are avatars"):
         collect_garbage(services, ["medai"], act=True, grace_hours=0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
@@ -16,11 +14,9 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.http import JsonApi, at_host
-from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
 from imgpipe_orchestration.telemetry.redaction import know
-from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 ONCE = RetryPolicy(attempts=1, budget=5)
@@ -73,22 +69,6 @@ def test_an_answer_that_is_not_packed_as_it_says_was_an_answer_and_is_asked_for_
         assert len(server.paths) == 1
 
 
-def test_json_in_another_charset_is_read_where_the_answer_names_it() -> None:
-    body = '{"name": "Müller"}'.encode("latin-1")
-
-    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
-        kind = ("application/json; charset=ISO-8859-1", "application/json", "application/json; charset=none")[number]
-        reply(handler, body, Content_Type=kind)
-
-    with serving(answer) as server:
-        api = JsonApi("The partner", server.url, policy=ONCE)
-        assert api.request_json("GET", "/") == {"name": "Müller"}
-        for _ in range(2):
-            with pytest.raises(UnreadableAnswer):
-                api.request_json("GET", "/")
-        api.close()
-
-
 def hanging_up(handler: BaseHTTPRequestHandler, _: int) -> None:
     handler.close_connection = True
 
@@ -108,23 +88,6 @@ def test_who_cannot_be_reached_is_named_with_the_reason_and_nothing_secret(where
         JsonApi(at_host("The backend", url), url, policy=ONCE).request("GET", "")
     host = urlsplit(url).netloc.removeprefix("user:word@")
     assert str(caught.value) == f"The backend at {host} could not be reached ({reason})"
-
-
-def test_one_threads_rate_limit_holds_the_others_back() -> None:
-    def busy(handler: BaseHTTPRequestHandler, number: int) -> None:
-        reply(handler, b"{}") if number else reply(handler, status=429, Retry_After="0.5")
-
-    with serving(busy) as server:
-        api = JsonApi("X", server.url, policy=RetryPolicy(attempts=3, budget=5))
-        first = threading.Thread(target=lambda: api.request("GET", "/first"))
-        first.start()
-        rate = gate("X", server.url)
-        wait_for(lambda: rate._closed_until, "the refusal to be heard", 10, every=0.01)
-        began = time.monotonic()
-        api.request("GET", "/second")
-        assert time.monotonic() - began > 0.2
-        first.join(10)
-        assert server.paths.count("/first") == 2
 
 
 def test_a_partner_that_repeats_our_key_in_a_redirect_does_not_get_it_into_the_error() -> None:

@@ -31,14 +31,6 @@ def test_a_callback_is_signed_and_carries_the_bearer_and_an_idempotency_key() ->
     verify(headers[HEADER.lower()], body, KEY)
 
 
-def test_a_repeated_callback_is_the_same_callback() -> None:
-    with serving(lambda h, n: reply(h, b"{}") if n else reply(h, status=500)) as server:
-        MainApi(server.url, KEY, policy=QUICK).complete(5, {"b": 1, "a": 2})
-        first, second = server.requests
-    assert first[2] == second[2]
-    assert first[1]["idempotency-key"] == second[1]["idempotency-key"]
-
-
 @pytest.mark.parametrize("status", [404, 409])
 def test_the_status_of_a_refusal_is_told(status: int) -> None:
     with serving(lambda h, _: reply(h, status=status)) as server, pytest.raises(PartnerRefused) as caught:

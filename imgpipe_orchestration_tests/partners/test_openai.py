@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -53,15 +52,6 @@ def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, pho
     assert seen.usage.output_tokens > 0
     assert seen.raw["output"][0]["content"][0]["type"] == "output_text"
     json.dumps(seen.raw)
-
-
-def test_the_same_question_has_the_same_answer_and_another_image_another(openai: OpenAIClient, photo: bytes) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), (10, 200, 10)).save(buffer, "JPEG")
-    first, again = (openai.answer("?", Look, image=photo, model="gpt-6-luna").answer for _ in range(2))
-    other = openai.answer("?", Look, image=buffer.getvalue(), model="gpt-6-luna").answer
-    assert first == again
-    assert first != other
 
 
 def test_an_answer_outside_the_schema_is_unreadable(
@@ -226,16 +216,6 @@ def test_models_tell_when_they_end(openai: OpenAIClient) -> None:
 
 
 MODELS = json.dumps({"object": "list", "data": [{"id": "gpt-9", "object": "model"}]}).encode()
-
-
-def test_a_server_is_trusted_whose_certificate_the_system_trusts(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with serving(lambda h, _: reply(h, MODELS, Content_Type="application/json"), certificate=certificate) as server:
-        client = OpenAIClient("k", base_url=f"https://localhost:{server.port}", policy=RetryPolicy(attempts=1))
-        assert client.models() == {"gpt-9": None}
-        client.close()
 
 
 @pytest.mark.parametrize("scheme", ["http://", ""])

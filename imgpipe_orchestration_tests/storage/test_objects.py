@@ -55,14 +55,6 @@ def test_a_deleted_object_is_gone(bucket: Bucket) -> None:
     assert bucket.head("k") is None
 
 
-def test_what_is_discarded_is_gone_whatever_else_is_not_there(bucket: Bucket) -> None:
-    for key in ("a", "b", "c"):
-        bucket.put(key, b"x", content_type="text/plain")
-    bucket.discard(["a", "none", "../a", "b"])
-    assert [found.key for found in bucket.list()] == ["c"]
-    bucket.discard([])
-
-
 def test_a_listing_goes_through_all_pages_below_a_prefix(bucket: Bucket, s3_server: S3) -> None:
     keys = [f"a/{n:04}" for n in range(1005)]
     for key in [*keys, "b/1"]:
@@ -138,11 +130,6 @@ def broken() -> Iterator[Bucket]:
         yield store_at(server.url).bucket("b")
 
 
-def test_an_answer_that_breaks_off_is_no_object(broken: Bucket) -> None:
-    with pytest.raises(BackendUnavailable):
-        broken.get("short")
-
-
 USES: dict[str, Callable[[Bucket], Any]] = {
     "put": lambda bucket: bucket.put("k", b"x", content_type="text/plain"),
     "delete": lambda bucket: bucket.delete("k"),
@@ -152,11 +139,6 @@ USES: dict[str, Callable[[Bucket], Any]] = {
     "get_async": lambda bucket: asyncio.run(bucket.get_async("k")),
     "head": lambda bucket: bucket.head("k"),
 }
-
-
-def test_a_store_that_asks_to_slow_down_is_waited_for(broken: Bucket) -> None:
-    with pytest.raises(BackendUnavailable, match="SlowDown"):
-        broken.get("SlowDown")
 
 
 def test_a_store_that_is_full_is_named_as_such(broken: Bucket) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotMigrated, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, NotMigrated, SettingsError
 from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.postgres import PostgresConnection, as_long_as_it_takes
 from imgpipe_orchestration.storage.rows import autocommit, connect, transaction
@@ -68,12 +67,6 @@ def test_a_table_that_is_not_there_yet_needs_a_migration(use: Any, postgres_serv
         connection.execute(text("select 1 from work"))
     assert raised.value.detail == 'relation "work" does not exist'
     empty.dispose()
-
-
-@pytest.mark.parametrize(("type_", "value"), [("text", "a\0b"), ("bigint", 10**30), ("jsonb", '"\\u0000"')])
-def test_a_value_that_no_column_can_hold_is_bad_input(engine: Engine, type_: str, value: object) -> None:
-    with pytest.raises(BadInput, match="cannot be stored"), transaction(engine) as connection:
-        connection.execute(text(f"select cast(:value as {type_})"), {"value": value})
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
@@ -222,17 +215,6 @@ def test_a_deadlock_that_the_database_broke(engine: Engine) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes, key=str) == sorted([BackendUnavailable, None], key=str)
-
-
-def test_a_pool_that_is_used_up(postgres_url: str) -> None:
-    engine = sa.create_engine(connect(postgres_url).url, pool_size=1, max_overflow=0, pool_timeout=0.05)
-    with (
-        engine.connect(),
-        pytest.raises(BackendUnavailable, match="All connections to the database are in use"),
-        transaction(engine),
-    ):
-        pytest.fail("got a connection out of an empty pool")
-    engine.dispose()
 
 
 def test_a_database_that_takes_no_writes_at_this_moment_is_told_as_such(engine: Engine) -> None:

@@ -21,7 +21,6 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
     SpendingPaused,
 )
-from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
@@ -257,20 +256,3 @@ def test_the_log_has_what_a_partner_said_and_nothing_else_has(claims: Claims, ca
     (line,) = (json.loads(JsonFormatter().format(r)) for r in caplog.records if r.message == "item failed")
     assert line["error"] == "The partner failed (HTTP 500)"
     assert line["detail"] == '{"message": "out of paper", "token": "***"}'
-
-
-def test_the_times_of_a_stage_add_up_over_batches(claims: Claims) -> None:
-    def step(claim: Claim) -> None:
-        time.sleep(0.01)
-        if claim.item_id == 1:
-            raise BadImage("no image")
-        finishing(claims)(claim)
-
-    batch = taken(claims, 4)
-    for part in (batch[:2], batch[2:]):
-        work_through(claims, QUEUE, part, step, threads=2, stage="looking")
-    with transaction(claims.engine) as connection:
-        totals = {(one.stage, one.outcome): one for one in stage_times.totals(connection)}
-    assert totals["looking", "done"].items == 3
-    assert totals["looking", "failed"].items == 1
-    assert 0.03 <= totals["looking", "done"].seconds < 10

@@ -191,13 +191,6 @@ def test_no_control_character_nor_line_break_of_unicode_reaches_a_terminal(code:
     assert f"{code:x}b.jpg" in line
 
 
-def test_an_exception_that_quotes_an_image_does_not_fill_the_log() -> None:
-    huge = "data:image/png;base64," + "A" * 3_000_000
-    for formatter in (TextFormatter(), JsonFormatter()):
-        line = formatter.format(record("refused %s", huge, body=huge, exc_info=raised(ValueError(huge))))
-        assert len(line) < 4 * logs.FIELD_LENGTH
-
-
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     """The root logger, put back as it was."""
@@ -279,10 +272,3 @@ def test_the_keys_in_force_are_found_wherever_they_stand() -> None:
         assert redact(f'["you", "sent {key}, short and {password}!"]') == '["you", "sent ***, short and ***!"]'
     finally:
         _Known.values = before
-
-
-def test_a_new_log_file_is_for_its_owner_and_group(root: logging.Logger, tmp_path: Path) -> None:
-    logs.configure(file=str(tmp_path / "new.log"))
-    logs.logger("image").warning("a line")
-    root.handlers[1].close()
-    assert (tmp_path / "new.log").stat().st_mode & 0o777 == 0o640

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -200,20 +199,6 @@ def test_a_run_is_green_while_a_list_is_tried_again_and_red_once_it_is_given_up(
     assert execution["status"] == "failed"
 
 
-def test_an_analysis_whose_backend_is_away_waits_in_a_green_run_and_is_red_once_given_up(desk: Desk) -> None:
-    desk.seed(images=1, descriptions=False)
-    job = desk.job(backend_api_url=AWAY)
-    desk.ask(job)
-    for _ in range(analyses.QUEUE.max_attempts - 1):
-        run = desk.run()
-        assert run.success
-        metadata = _metadata(run)
-        assert metadata["waiting"].value == 1
-        assert re.search(f": not delivered yet: The analysis backend at {TOLD}{NEXT}", str(metadata["problems"].value))
-    assert not desk.run(raise_on_error=False).success
-    assert desk.executions(job)[0]["status"] == "failed"
-
-
 def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_there_is_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,11 +220,6 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
         desk.run()
     assert desk.executions(job)[0]["status"] == "success"
     assert len(desk.reports) == 1
-
-
-def _metadata(run: dg.JobExecutionResult) -> Mapping[str, dg.MetadataValue]:
-    (output,) = [e for e in run.all_events if e.is_successful_output]
-    return output.step_output_data.metadata
 
 
 def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.components.site import react, site
@@ -71,78 +71,6 @@ def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gatew
         guest.content()
         assert guest.axe() == []
         guest.trouble.clear()  # axe itself is at odds with so strict a policy
-
-
-_CONTEXTS = {
-    "a flex row": '<div style="display: flex; width: 500px">{}<p>{}</p></div>',
-    "a flex column": '<div style="display: flex; flex-direction: column; width: 900px; height: 700px">{}</div>',
-    "a centring flex row": '<div style="display: flex; align-items: center; width: 900px; height: 700px">{}</div>',
-    "a grid": '<div style="display: grid; width: 900px; height: 700px">{}</div>',
-    "a grid of auto columns": '<div style="display: grid; grid-template-columns: auto 1fr">{}<p>{}</p></div>',
-    "a float": '<div style="float: left">{}</div>',
-    "a floated figure": '<div style="overflow: auto"><figure style="float: right; margin: 0">{}</figure></div>',
-    "an inline block": '<div style="display: inline-block">{}</div>',
-    "a table": "<table><tr><td>{}</td><td>{}</td></tr></table>",
-    "a narrow block": '<div style="width: 150px">{}</div>',
-    "a line": "<p>{} in a line</p>",
-    "a positioned box": '<div style="position: relative"><div style="position: absolute">{}</div></div>',
-}
-
-
-@pytest.mark.parametrize("context", _CONTEXTS)
-def test_a_picture_has_the_box_that_an_img_has(gateway: Gateway, visit: Visit, context: str) -> None:
-    """Wherever it stands; before its script has come, while the image is on its way and once it is there."""
-    gateway.upload(1, profile_image=picture(1500, 1000))
-    gateway.run_due()
-    words = "Words that want more room than there is beside it. " * 4
-    image = '<smart-image media-id="1" size="detail" width="300" height="200" alt="A bowl"></smart-image>'
-    narrow = 'style="max-width: 100%; height: auto"' if "narrow" in context else ""
-    img = f'<img width="300" height="200" alt="" src="/empty.svg" {narrow}>'
-    boxes = "all => all.map((one) => [one.getBoundingClientRect().width, one.getBoundingClientRect().height])"
-    put = "(main, html) => { main.innerHTML = html }"
-    with site(pages(gateway, "")) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        main = guest.go("/").locator("main")
-        main.evaluate(put, _CONTEXTS[context].format(img, words))
-        (expected,) = main.locator("img").evaluate_all(boxes)
-        main.evaluate(put, _CONTEXTS[context].format(image, words))
-        assert main.locator("smart-image").evaluate_all(boxes) == [expected], "on its way"
-        shown(guest.page)
-        assert main.locator("smart-image, smart-image .box").evaluate_all(boxes) == [expected, expected]
-
-
-def test_trying_again_keeps_the_keyboard_where_it_is_and_what_is_partial_is_asked_for_anew(
-    gateway: Gateway, visit: Visit
-) -> None:
-    answers = [
-        {"status": 503},
-        {"json": {"analysis": {"style": "flat"}, "complete": False}},
-        {"json": {"analysis": {"style": "flat", "medium": "ink"}, "complete": True}},
-    ]
-    asked: list[str] = []
-
-    def answer(route: Route) -> None:
-        asked.append(route.request.url)
-        route.fulfill(**answers[len(asked) - 1], headers={"Access-Control-Allow-Origin": "*"})
-
-    body = '<ai-analysis-display media-id="1"></ai-analysis-display>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        guest.allowed = ["503"]
-        guest.page.route("**/analysis", answer)
-        page = guest.go("/")
-        page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("button", name="Try again")).to_be_visible()
-        page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-        expect(page.get_by_text("Part of the analysis is missing")).to_be_visible()
-        page.keyboard.press("Shift+Tab")
-        for _ in range(2):  # closes and opens it
-            page.keyboard.press("Enter")
-        expect(page.get_by_text("ink")).to_be_visible()
-        for _ in range(2):
-            page.keyboard.press("Enter")
-        expect(page.get_by_text("ink")).to_be_visible()
-        assert len(asked) == 3
 
 
 def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Visit) -> None:

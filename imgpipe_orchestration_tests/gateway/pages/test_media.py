@@ -11,7 +11,6 @@ import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.gateway.pages import media
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -118,50 +117,6 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(page.get_by_role("button", name="Requeue")).to_be_visible()
     guest.allowed = ["404"]
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
-
-
-def test_what_can_be_found_is_offered_and_a_search_that_was_cut_says_so(
-    guest: Visitor, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for user in (1, 2, 3):
-        gateway.upload(user, profile_image=picture(seed=user))
-    gateway.run_due()
-    gateway.rows("delete from media_ai_analysis where media_id = 3 returning media_id")
-    gateway.rows("update media_ai_analysis set alt_text = 'a blue bowl' returning media_id")
-    page = guest.go("/media?status=completed&user=2")
-    page.get_by_role("button", name="Find this colour").click()
-    expect(page).to_have_url(re.compile("status=completed&user=2&color="))
-    expect(page.get_by_label("User")).to_have_value("2")
-    expect(guest.go("/media?color=ff00ff").get_by_text("No image has a colour near this one.")).to_be_visible()
-    guest.go("/media/1")
-    expect(page.get_by_role("link", name="Find similar")).to_be_visible()
-    expect(guest.go("/media/3").get_by_role("link", name="Find similar")).not_to_be_attached()
-    guest.go("/media?q=bowl")
-    shown = page.locator(".tile")
-    expect(shown).to_have_count(2)
-    expect(page.get_by_text("there may be more")).not_to_be_attached()
-    monkeypatch.setattr(media, "PER_PAGE", 1)
-    page.reload()
-    expect(shown).to_have_count(1)
-    expect(page.get_by_text("The 1 that fit best; there may be more.")).to_be_visible()
-    guest.go("/media")
-    expect(page.get_by_text("there may be more")).not_to_be_attached()
-
-
-def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(7, profile_image=picture(900, 600), header_image=picture(1600, 534, seed=2))
-    gateway.run_due()
-    gateway.rows("update media_files set private = true where id = 1 returning id")
-    with visit(gateway.url, java_script_enabled=False) as guest:
-        page = guest.go("/media?user=7")
-        expect(page.locator(".tile")).to_have_count(2)
-        for picture_shown in page.locator(".tile img").all():
-            expect(picture_shown).to_have_js_property("naturalWidth", 500)
-        page.locator(".tile", has_text="private").click()
-        expect(page.locator(".picture img")).to_have_js_property("naturalWidth", 900)
-        box = page.locator(".picture smart-image").bounding_box()
-        assert box and abs(box["width"] - 1.5 * box["height"]) < 1, "its own shape, which the script will not change"
-        assert page.locator(".picture img").bounding_box() == box
 
 
 def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it_is_signed(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.listings.store import QUEUE
-from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
@@ -42,26 +40,6 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     finish(gateway.services, queue, [])
     link = page.get_by_role("link", name="runs of Listings in Dagster").get_attribute("href") or ""
     assert link.startswith(gateway.settings.dagster_url)
-
-
-def test_all_that_the_overview_shows_follows(guest: Visitor, gateway: Gateway) -> None:
-    queue = QUEUE
-    page = guest.go("/")
-    page.evaluate("window.loaded = 'once'")
-    expect(page.get_by_text("Nothing has failed")).to_be_visible()
-    finish(gateway.services, queue, [1, 2, 3])
-    fail(gateway.services, queue, [100], "the jpeg is cut short")
-    call = PaidCall.of("flowise", "vision", "m", inputs=["x"])
-    gateway.services.ledger.buy(call, lambda: Purchase(Usage(model="m"), value="x"), buyer=Buyer("media", "media/1"))
-    expect(page.get_by_role("img", name="Last 24 hours: 3 done, 1 failed")).to_be_visible()
-    expect(page.locator(".bill li")).to_have_text("Flowise1 bought · price unknown–")
-    expect(page.get_by_role("region", name="Latest failures")).to_contain_text("The jpeg is cut short.")
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue, [Item(200)])
-        connection.exec_driver_sql("update work_items set created_at = created_at - interval '2 hours'")
-    expect(page.get_by_text("1 unfinished for over an hour.")).to_be_visible()
-    expect(page.get_by_text("oldest waiting: 2.0 h")).to_be_visible()
-    assert page.evaluate("window.loaded") == "once"
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -25,28 +25,6 @@ def test_an_excerpt_has_at_most_768_pixels_a_side_and_only_pixels_of_the_picture
     assert (cut == 77).all()
 
 
-def test_a_tile_is_a_part_of_the_picture_as_it_is() -> None:
-    picture = RNG.integers(0, 256, (1600, 2400, 3), np.uint8)
-    cut = excerpt_of(picture)
-    tile = cut[96 * 3 + 8 : 96 * 4, 96 * 5 + 8 : 96 * 6]
-    places = [
-        (y, x)
-        for y in range(0, 1600 - 96, 16)
-        for x in range(0, 2400 - 96, 16)
-        if (picture[y + 8 : y + 96, x + 8 : x + 96] == tile).all()
-    ]
-    assert len(places) == 1
-    assert 3 * 200 <= places[0][0] + 48 <= 4 * 200
-    assert 5 * 300 <= places[0][1] + 48 <= 6 * 300
-
-
-def test_tiles_fade_into_each_other() -> None:
-    """Of a ramp from black to white: side by side, the edges of two tiles would be 21 levels apart."""
-    ramp = np.repeat(np.linspace(0, 255, 2400)[None, :, None], 1600, axis=0).repeat(3, axis=2).astype(np.uint8)
-    steps = np.abs(np.diff(excerpt_of(ramp)[:, :, 0].astype(int), axis=1))
-    assert steps.max() <= 6
-
-
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
 def test_the_excerpt_of_a_photograph_scores_as_the_photograph_does(kind: Literal["jpeg", "webp"]) -> None:
     large = photo("retina").resize((2400, 2400), Image.Resampling.LANCZOS)

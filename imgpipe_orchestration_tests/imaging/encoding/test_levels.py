@@ -31,15 +31,6 @@ def _gain(kind: Lossy, qualities: tuple[int, int], per: Callable[[Lossy, int], f
     return float(np.median(gains))
 
 
-@_by_opencv
-def test_avif_qualities_of_one_level_are_the_same_file_and_others_are_not() -> None:
-    original = photo("coffee").resize((96, 64))
-    files = {quality: encode(original, "avif", quality, MEDIA) for quality in range(20, 93)}
-    for quality in range(21, 93):
-        is_one = level_of("avif", quality) == level_of("avif", quality - 1)
-        assert (files[quality] == files[quality - 1]) == is_one, quality
-
-
 @pytest.mark.parametrize(
     ("kind", "usual", "odd"),
     [

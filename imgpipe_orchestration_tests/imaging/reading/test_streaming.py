@@ -64,14 +64,6 @@ def _assert_read_alike(files: list[bytes], monkeypatch: pytest.MonkeyPatch) -> N
     assert sum(pixels is None for pixels in found) > len(files) / 5
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 3), (64, 41), (1, 300), (300, 1)])
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-def test_every_filter_and_shape_of_png_gives_the_same_pixels(mode: str, size: tuple[int, int]) -> None:
-    data = _png(mode, size, zlib.compress(_rows(mode, size)))
-    with Image.open(io.BytesIO(data)) as image:
-        np.testing.assert_array_equal(_decoded(data), np.asarray(image))
-
-
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_a_png_whose_stream_is_cut_flipped_or_too_long(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chunks' sums are right throughout, so nothing but the decoder looks at the stream."""

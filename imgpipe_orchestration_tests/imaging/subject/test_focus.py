@@ -37,16 +37,6 @@ def test_a_wide_crop_keeps_the_face() -> None:
     assert (left, right) == (0, image.width)
 
 
-def test_what_stands_out_is_kept_where_there_is_no_face() -> None:
-    image = Image.linear_gradient("L").resize((900, 300)).point(lambda level: 90 + level // 4).convert("RGB")
-    image.paste((230, 60, 30), (700, 100, 780, 180))
-    focal = find_focus(image)
-    assert focal.reason == "saliency", focal
-    left, _, right, _ = crop_box(900, 300, 300, 300, focal.box, core=focal.core)
-    assert left <= 700
-    assert right >= 780
-
-
 def test_what_stands_before_a_plain_ground_is_kept_and_its_head_above_all() -> None:
     image = Image.new("RGB", (800, 600), (246, 245, 243))
     image.paste((40, 30, 25), (420, 120, 700, 580))
@@ -94,17 +84,6 @@ def test_a_flat_crop_of_a_tall_object_shows_its_upper_rim() -> None:
 
 def test_a_face_goes_before_an_object() -> None:
     assert find_focus(photo("astronaut"), FocusHints(objects=(Box(0.7, 0.7, 0.9, 0.9),))).reason == "local faces"
-
-
-def test_where_a_crop_hint_takes_up_a_whole_side_the_subject_is_looked_for_along_it() -> None:
-    image = photo("astronaut")
-    alone = find_focus(image)
-    assert alone.reason == "local faces"
-    assert find_focus(image, FocusHints(crop_hints=(Box(0, 0, 1, 1),))) == alone
-    strip = find_focus(image, FocusHints(crop_hints=(Box(0.2, 0.0, 0.6, 1.0),)))
-    assert (strip.reason, strip.box) == ("crop hint", Box(0.2, alone.box.top, 0.6, alone.box.bottom))
-    band = find_focus(image, FocusHints(crop_hints=(Box(0.0, 0.3, 1.0, 0.7),)))
-    assert (band.core.left, band.core.top, band.core.right) == (alone.core.left, 0.3, alone.core.right)
 
 
 def test_a_face_in_the_background_does_not_move_the_crop() -> None:

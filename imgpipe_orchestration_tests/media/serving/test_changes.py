@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import socket
@@ -12,16 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import requests
 from sqlalchemy.engine import make_url
 
 from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.media.serving.changes import follow_changes
-from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -196,21 +191,3 @@ def test_the_connection_that_reads_manifests_is_replaced(
 
         wait_for(shows_it, "the change", 60)
         assert {answer.status_code for answer in answers} <= ({200, 503} if end == "silence" else {200})
-
-
-def test_a_notification_that_names_no_image_is_passed_over(gateway: Gateway) -> None:
-    async def listen() -> None:
-        told: asyncio.Queue[str | int] = asyncio.Queue()
-        hot = SimpleNamespace(
-            trust=lambda: told.put_nowait("trust"), distrust=lambda: told.put_nowait("distrust"), forget=told.put_nowait
-        )
-        following = asyncio.create_task(follow_changes(gateway.services, cast("HotImages", hot)))
-        async with asyncio.timeout(30):
-            assert await told.get() == "trust"
-            for payload in ("", "nonsense", "7"):
-                gateway.rows("select pg_notify('media_changed', :payload)", payload=payload)
-            assert await told.get() == 7
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-
-    asyncio.run(listen())

@@ -206,24 +206,6 @@ def test_a_logo_without_its_background_is_transparent_and_falls_back_to_png(show
     assert shown.get("/serve/1?bg=removed").status_code == 404
 
 
-def test_a_size_that_is_missing_is_stood_in_for(alone: Gateway) -> None:
-    with alone.services.engine.begin() as connection:
-        connection.exec_driver_sql("delete from media_variants where media_id = 1 and size in ('thumbnail', 'small')")
-    wait_for(lambda: alone.get("/serve/1?size=thumbnail&explain=1").json()["given"]["size"] == "grid", "the change", 10)
-    why = alone.get("/serve/1?size=thumbnail&explain=1").json()["because"]["size"]
-    assert why == "there is no thumbnail; grid stands in"
-
-
-def test_explain_tells_what_and_why(shown: Gateway) -> None:
-    told = shown.get("/serve/1?size=grid&explain=1", Accept="image/webp;q=0.7").json()
-    assert shown.get("/serve/1?size=grid&explain", Accept="image/webp;q=0.7").json() == told
-    assert shown.get("/serve/1?explain=0").headers["content-type"].startswith("image/")
-    served = shown.get("/serve/1?size=grid", Accept="image/webp;q=0.7")
-    assert told["given"]["bytes"] == len(served.content)
-    assert told["given"]["format"] == "webp"
-    assert "q=0.7" in told["because"]["format"]
-
-
 @pytest.mark.parametrize("path", ["/serve/0", "/serve/abc", "/serve/99999999999999999999", "/api/images/-1"])
 def test_an_impossible_id_is_refused_and_never_a_fault(shown: Gateway, path: str) -> None:
     assert shown.get(path).status_code in {404, 422}

@@ -14,7 +14,6 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.storage.claims import Claims, State
 from imgpipe_orchestration.storage.rows import connect, transaction
-from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, put, row, time_passes
 
 
@@ -77,14 +76,6 @@ def test_a_heartbeat_keeps_every_lease_while_the_work_lasts(engine: Engine) -> N
             assert claims.claim(QUEUE, "other", 2) == []
         for claim in batch:
             finish(claims, claim)
-
-
-def test_a_heartbeat_keeps_nobody_elses_lease(engine: Engine) -> None:
-    claims = Claims(engine, lease_seconds=0.6)
-    put(claims, 1)
-    claims.claim(QUEUE, "dead", 1)
-    with claims.hold("alive"):
-        wait_for(lambda: claims.claim(QUEUE, "other", 1), "the dead worker's lease to end", 10)
 
 
 def test_a_step_that_writes_for_long_does_not_hold_up_the_other_leases(engine: Engine) -> None:
