@@ -9,6 +9,7 @@ from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
+from imgpipe_orchestration.storage.claims import Queue
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def due(services: Services) -> Due:
     Raises:
         BackendUnavailable: a database is away, or no MongoDB is configured.
     """
-    asked = bool(job_instances.queued(services.engine, JOB, limit=1))
+    asked = bool(services.claims.due_partitions(Queue(JOB), limit=1))
     try:
         if not services.settings.mongodb_url:
             raise BackendUnavailable("No MongoDB is configured (MONGODB_URL): there is nothing to mark.")

@@ -35,6 +35,8 @@ log = logger(__name__)
 CUSTOMERS_AT_ONCE = 4
 GROUP = 16
 """Customers whose jobs are begun in one transaction; up to twice as many are open when a run dies."""
+ASKED_AT_ONCE = 1000
+"""Most jobs that wait for a run and are taken when it begins."""
 _LOOK = 2.0
 """Seconds between looks for customers who ask while a run is at work."""
 _SETTLED_TOGETHER = 0.05
@@ -61,8 +63,8 @@ class Plan:
     customers: Mapping[str, Document | None]
     """Customers with pending documents, or those that were named; with the condition on `clean_image` that finds the
     documents, if it is known (see `model.pending`)."""
-    asked: Sequence[JobInstance]
-    """Job instances that somebody triggered."""
+    asked: bool
+    """Whether it also covers the customers whose job waits for a run."""
     nobody: dict[str, int]
     """Number of pending documents whose customer_id is no usable text, by a description of that id."""
 
@@ -79,17 +81,16 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
     if customers:
         for customer in customers:
             partition_key(customer)
-        return Plan(dict.fromkeys(customers), [], {})
-    asked = job_instances.queued(services.engine, JOB)
+        return Plan(dict.fromkeys(customers), False, {})
     if not scheduled:
-        return Plan({}, asked, {})
+        return Plan({}, True, {})
     configs, news = ImageConfigs(services.documents), News(services.documents)
     pending = news.pending_by_customer(opted_out=configs.opted_out())
     usable = {customer: pending[customer].clean_image for customer in sorted(filter(has_partition, pending))}
     others = {whose: backlog for whose, backlog in pending.items() if whose not in usable}
     nobody = {(whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: b.documents for whose, b in others.items()}
     heartbeats.beat(services.engine, JOB)
-    return Plan(usable, asked, nobody)
+    return Plan(usable, True, nobody)
 
 
 def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -112,15 +113,14 @@ def carry_out(
         joining: also take on who asks while the run is at work, so that nobody waits for another's many documents.
 
     Raises:
-        BackendUnavailable: a database went away. Marked documents stay marked; unfinished job instances wait again.
+        BackendUnavailable: a database went away. Marked documents stay marked; unfinished jobs wait again.
     """
-    seconds = services.settings.lease_seconds
     with (
-        job_instances.hold(services.engine, run_id, lease_seconds=seconds),
+        services.claims.hold(run_id),
         _giving_back(services, run_id),
         ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
     ):
-        started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
+        started = job_instances.start(services.claims, JOB, run_id, ASKED_AT_ONCE) if todo.asked else []
         # Each customer once, those who asked first.
         waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
         running: dict[Future[_Done], str] = {}
@@ -128,9 +128,10 @@ def carry_out(
         try:
             while waiting or running:
                 if joining and time.monotonic() - looked >= _LOOK:
-                    asked = (instance.customer_id for instance in job_instances.queued(services.engine, JOB))
-                    late = [customer for customer in asked if customer not in running.values()]
-                    waiting, looked = list(dict.fromkeys([*late, *waiting])), time.monotonic()
+                    late = job_instances.start(services.claims, JOB, run_id, GROUP)
+                    started += late
+                    waiting = list(dict.fromkeys([*(instance.customer_id for instance in late), *waiting]))
+                    looked = time.monotonic()
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
                     tasks = _begin(services, todo, started, group, run_id, batch_size)
@@ -159,14 +160,8 @@ def _begin(
     """Begin the jobs of a group of customers; those for whom another run works have no task. `started` are the jobs of
     this run that have begun already."""
     backfill = batch_size is None
-    begun = job_instances.begin(
-        services.engine,
-        JOB,
-        group,
-        run_id,
-        lease_seconds=services.settings.lease_seconds,
-        trigger=Trigger.ON_DEMAND if backfill else Trigger.SCHEDULED,
-    )
+    trigger = Trigger.ON_DEMAND if backfill else Trigger.SCHEDULED
+    begun = job_instances.begin(services.claims, JOB, group, run_id, trigger=trigger)
     # Not in a backfill, which may take minutes for one customer: there each reads its toggle in turn.
     toggles = {} if backfill else _toggles(services, begun)
     known = {instance.id: instance for instance in started}  # `begin` takes them for interrupted ones
@@ -214,7 +209,7 @@ def _toggles(services: Services, begun: Sequence[JobInstance]) -> dict[str, list
 
 @contextmanager
 def _giving_back(services: Services, run_id: str) -> Iterator[None]:
-    """On an error, put the run's job instances back into the queue; if that fails too, their leases run out.
+    """On an error, give back the run's claims; if that fails too, their leases run out.
 
     Not on interrupts: the run status sensors know whether the run was cancelled or shut down.
     """
@@ -222,7 +217,7 @@ def _giving_back(services: Services, run_id: str) -> Iterator[None]:
         yield
     except Exception as error:
         try:
-            job_instances.interrupted(services.engine, run_id, spends_attempt=not isinstance(error, BackendUnavailable))
+            services.claims.release(run_id, died=not isinstance(error, BackendUnavailable))
         except BackendUnavailable as away:
             log.warning("instances not given back", extra={"run_id": run_id, "error": away.detail})
         raise
@@ -257,7 +252,7 @@ class _Task:
         figures = Figures(customer, job_id=instance.id, again=instance.again)
         with (
             bound(run=instance.run_id, queue=JOB, item=str(instance.id), tenant=customer),
-            tracing.resumed(tracing.parse(instance.trace)),
+            tracing.resumed(tracing.parse(instance.claim.trace if instance.claim else "")),
             tracing.span(JOB, item=str(instance.id)),
         ):
             log.info(f"Starting image auto-marker job for customer: {customer}")
@@ -323,7 +318,7 @@ def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
         JobResult(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)
         for one in done
     ]
-    lost = job_instances.finish(services.engine, endings) if endings else set()
+    lost = job_instances.finish(services.claims, endings) if endings else set()
     for one in done:
         if one.instance.id in lost:
             log.warning("no longer this run's", extra={"customer": one.figures.customer_id, "run": one.instance.run_id})

@@ -48,9 +48,9 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
             if services.pending_engine is services.engine:
                 raise
             images = {"error": f"PENDING_IMAGES_DATABASE_URL: {away.public}"}
-        queues = [*with_unseen(services, services.claims.counts()).values(), marker]
+        queues = {**with_unseen(services, services.claims.counts()), marker.queue: marker}
         report: dict[str, Any] = {
-            "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
+            "queues": [asdict(counts) for _, counts in sorted(queues.items())],
             "pending_images": images,
             "held_up": [asdict(reason) for reason in held_up],
             "used_up": [{"budget": one.title, "ends": one.ends} for one in limits if one.used_up],

@@ -28,16 +28,13 @@ queued the run."""
 
 
 def owner_of(services: "Services", run: dg.DagsterRun) -> str:
-    """The owner of a run's claims and job instances: its id.
+    """The owner of a run's claims: its id.
 
     A re-execution first takes over what the run that it repeats still holds. Should that one's process be alive, as
     after a forced termination, its writes are refused from then on.
     """
-    from imgpipe_orchestration.storage import job_instances
-
     if run.parent_run_id:
         services.claims.take_over(run.parent_run_id, run.run_id)
-        job_instances.take_over(services.engine, run.parent_run_id, run.run_id)
     return run.run_id
 
 
@@ -108,10 +105,10 @@ def _give_back(
 ) -> None:
     from imgpipe_orchestration.storage import job_instances
 
-    run_id = context.dagster_run.run_id
-    count = backends.services.claims.release(run_id, died=died)
-    jobs = job_instances.interrupted(backends.services.engine, run_id, again=not cancelled)
-    context.log.info(f"gave back {count} claims and {jobs} job instances of run {run_id}")
+    run, claims = context.dagster_run, backends.services.claims
+    ended = job_instances.cancel(claims.engine, run.run_id) if cancelled else 0
+    count = claims.release(run.run_id, died=died)
+    context.log.info(f"gave back {count} claims of run {run.run_id}; {ended} jobs ended with it")
 
 
 @dg.run_failure_sensor(

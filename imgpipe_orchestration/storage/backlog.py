@@ -82,7 +82,6 @@ class Silent:
 
     owner: str
     held: int
-    """Items and jobs."""
     seconds: float
     """Since the first of its leases ended."""
 
@@ -227,11 +226,9 @@ _RECENT = text("""
 """)
 
 _SILENT = text("""
-    select owner, count(*), max(extract(epoch from now() - ended))::float8 from (
-        select owner, due_at as ended from work_items where state = 'claimed' and owner = any(:owners)
-        union all
-        select run_id, lease_until from job_instances where status = 'running' and run_id = any(:owners)
-    ) held where ended < now() - make_interval(secs => :seconds) group by owner order by 3 desc, 1
+    select owner, count(*), max(extract(epoch from now() - due_at))::float8 from work_items
+    where state = 'claimed' and owner = any(:owners) and due_at < now() - make_interval(secs => :seconds)
+    group by owner order by 3 desc, 1
 """)
 
 _HISTORY = text("""

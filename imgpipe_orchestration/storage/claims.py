@@ -193,8 +193,7 @@ class Claims:
         key = {"queue": queue.name, "partition": partition}
         taking = {**key, "owner": owner, "lease": self.lease_seconds, "but": list(but)}
         with transaction(self.engine) as connection:
-            connection.execute(sql.INDEXES_ONLY)
-            connection.execute(sql.MAKE_READY, {**key, **LOST, "limit": READY_FACTOR * limit})
+            _make_ready(connection, key, READY_FACTOR * limit)
             rows = self._suspects(connection, queue, taking, limit) if suspects else []
             if not rows:
                 half = (limit + 1) // 2 if retries is None else min(retries, limit)
@@ -203,6 +202,11 @@ class Claims:
                 if retries is None and len(rows) < limit:
                     rows += _take(connection, taking, AGAIN, limit - len(rows))
         return [_claim(queue, owner, row, partition) for row in rows]
+
+    def make_ready(self, queue: Queue, *, limit: int = 1000) -> None:
+        """Make items ready whose pause or lease is over, which `claim` does by itself and `claim_these` does not."""
+        with transaction(self.engine) as connection:
+            _make_ready(connection, {"queue": queue.name, "partition": ""}, limit)
 
     def claim_these(self, queue: Queue, owner: str, ids: Sequence[int], *, paused: bool = True) -> list[Claim]:
         """Take the waiting ones of these items for `owner`, whatever their turn.
@@ -394,6 +398,11 @@ def _claim(queue: Queue, owner: str, row: Row[Any], partition: str) -> Claim:
     return Claim(
         queue.name, row.item_id, owner, row.attempt, row.failures, row.losses, row.tenant, partition, row.trace
     )
+
+
+def _make_ready(connection: Connection, key: dict[str, str], limit: int) -> None:
+    connection.execute(sql.INDEXES_ONLY)
+    connection.execute(sql.MAKE_READY, {**key, **LOST, "limit": limit})
 
 
 def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int) -> list[Row[Any]]:

@@ -1,22 +1,17 @@
 """Job instances: one row per customer and run, from `queued` to its figures.
 
-People request work with such a row (`POST /api/jobs/trigger`) and read the result from it. The gateway writes it as
-`queued`, a sensor asks Dagster for a run, and the run starts it under a lease and finishes it.
+People request work with such a row (`POST /api/jobs/trigger`) and read the result from it. The gateway writes it with
+a work item, a sensor asks Dagster for a run, and the run claims the item and finishes both. Whether an instance that
+has not ended is `queued` or `running` is read from its item, so a lost lease needs no clean-up here.
 
-    queued ──start──► running ──finish──► completed | failed
-      ▲                  │
-      └─── interrupted ──┘  the run failed or its lease ended: waits again (MAX_ATTEMPTS times), and the next run knows
-                            that it had begun before
-
-A running instance belongs to one run (`run_id`) until its lease ends. Writes of other runs are refused, so a run that
-was believed dead can't overwrite its successor.
+A customer has at most one instance of a job that has not ended. `number` is the id of the work item; the queue has the
+job's name. An item is done when its instance has ended, also when that failed: the next round tries again what is left.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -25,16 +20,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.storage import job_instances_sql as sql
+from imgpipe_orchestration.errors import LeaseLost, NotFound
 from imgpipe_orchestration.storage.backlog import STUCK_SECONDS, HeldUp, QueueCounts
+from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue
 from imgpipe_orchestration.storage.jsonb import escaped, unescaped
-from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.telemetry import tracing
 
-MAX_ATTEMPTS = 3
-"""Interrupted runs after which an instance is `failed`."""
+MAX_LOSSES = 3
+"""Runs that may die, or fail by a bug of ours, at an instance before it is `failed`."""
 
 
 class JobStatus(StrEnum):
@@ -58,6 +51,7 @@ class JobInstance:
     """One row of `job_instances`. `customer_id` and `user_id` are empty where there is none."""
 
     id: UUID
+    number: int
     job: str
     trigger: Trigger
     customer_id: str
@@ -66,12 +60,11 @@ class JobInstance:
     result: dict[str, Any]
     error: str | None
     run_id: str | None
-    attempts: int
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    trace: str
-    """`traceparent` of the request for it."""
+    claim: Claim | None = field(default=None, compare=False)
+    """For one that was just taken."""
     again: bool = field(default=False, compare=False)
     """For one that was just taken: an earlier run had begun it, and nobody knows how far it got."""
 
@@ -101,17 +94,12 @@ def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: 
 
     An existing one without a user (scheduled, or asked for without a user id) becomes the user's.
     """
+    values = {"job": job, "customer": escaped(customer_id), "user": escaped(user_id)}
     with transaction(engine) as connection:
-        _alone(connection, job, [customer_id])
-        _expire(connection, job)
-        row = connection.execute(sql.OPEN, {"job": job, "customers": [escaped(customer_id)]}).first()
-        if row is not None:
-            if user_id and not row.user_id:
-                row = connection.execute(sql.ASKED_BY, {"id": row.id, "user": escaped(user_id)}).one()
-            return _read(row), True
-        trace = tracing.current()
-        values = {"job": job, "customer": escaped(customer_id), "user": escaped(user_id), "trace": trace}
-        return _read(connection.execute(sql.CREATE, values).one()), False
+        made = connection.execute(_CREATE_OR_JOIN, values).one()
+        if made.new:
+            Claims.enqueue(connection, Queue(job), [Item(made.number, tenant=values["customer"])])
+        return _read(connection.execute(_GET, {"id": made.id}).one()), not made.new
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -132,19 +120,16 @@ def get(engine: Engine, job_id: str | UUID, *, customer_id: str | None = None) -
     except ValueError:
         raise unknown from None
     with transaction(engine) as connection:
-        row = connection.execute(sql.GET, {"id": key}).one_or_none()
-    if row is None:
+        row = connection.execute(_GET, {"id": key}).one_or_none()
+    if row is None or (customer_id is not None and unescaped(row.customer_id) != customer_id):
         raise unknown
-    instance = _read(row)
-    if customer_id is not None and instance.customer_id != customer_id:
-        raise unknown
-    return instance
+    return _read(row)
 
 
 def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: int = 10) -> list[JobInstance]:
     """A job's newest instances, of one customer or (None) of all."""
-    whose = "and customer_id = :customer" if customer_id is not None else ""
-    statement = text(f"select * from job_instances where job = :job {whose} order by created_at desc, id limit :limit")
+    whose = "and j.customer_id = :customer" if customer_id is not None else ""
+    statement = text(f"{_ROWS} where j.job = :job {whose} order by j.created_at desc, j.id limit :limit")
     values = {"job": job, "customer": escaped(customer_id or ""), "limit": limit}
     with transaction(engine) as connection:
         return [_read(row) for row in connection.execute(statement, values)]
@@ -152,7 +137,7 @@ def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: i
 
 def counts(connection: Connection, job: str) -> QueueCounts:
     """A job's instances counted like a queue's items; of those that ended, only those of the last 24 hours."""
-    row = connection.execute(sql.COUNTS, {"job": job, "stuck": STUCK_SECONDS}).one()
+    row = connection.execute(_COUNTS, {"job": job, "stuck": STUCK_SECONDS}).one()
     return QueueCounts(
         job, row.waiting, row.running, row.done, row.failed, 0, row.oldest_seconds, row.stuck, row.average_seconds
     )
@@ -161,75 +146,64 @@ def counts(connection: Connection, job: str) -> QueueCounts:
 def failures(connection: Connection, job: str, *, limit: int) -> list[JobInstance]:
     """Each customer's newest instance of a job that failed in the last 24 hours, the latest first: one whose jobs fail
     at every round must not crowd out the others."""
-    return [_read(row) for row in connection.execute(sql.FAILURES, {"job": job, "limit": limit})]
+    return [_read(row) for row in connection.execute(_FAILURES, {"job": job, "limit": limit})]
 
 
 def failed_of_late(connection: Connection, job: str) -> int:
     """Instances of a job that failed in the last 24 hours."""
-    return connection.scalar(sql.FAILED_OF_LATE, {"job": job}) or 0
-
-
-def queued(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
-    """Instances that wait for a run, oldest first. Before that, those whose lease ended are queued again or fail."""
-    with transaction(engine) as connection:
-        _expire(connection, job)
-        return [_read(row) for row in connection.execute(sql.QUEUED, {"job": job, "limit": limit})]
+    return connection.scalar(_FAILED_OF_LATE, {"job": job}) or 0
 
 
 def held_up(connection: Connection, job: str, *, limit: int) -> list[HeldUp]:
     """Why queued instances are not begun, the reason of most instances first."""
-    return [HeldUp(*row) for row in connection.execute(sql.HELD_UP, {"job": job, "limit": limit})]
+    return [HeldUp(*row) for row in connection.execute(_HELD_UP, {"job": job, "limit": limit})]
 
 
 # --- working ---------------------------------------------------------------------------------------------------------
 
 
-def start(engine: Engine, instances: Sequence[JobInstance], run_id: str, *, lease_seconds: float) -> list[JobInstance]:
-    """Take queued instances for the run; returns those that no other run took first."""
-    if not instances:
-        return []
-    values = {"ids": [instance.id for instance in instances], "run": run_id, "lease": lease_seconds}
-    with transaction(engine) as connection:
-        return [_read(row) for row in connection.execute(sql.START, values)]
+def start(claims: Claims, job: str, run_id: str, limit: int) -> list[JobInstance]:
+    """Take up to `limit` instances that wait for a run."""
+    return _taken(claims, job, claims.claim(Queue(job), run_id, limit), run_id)
 
 
 def begin(
-    engine: Engine,
-    job: str,
-    customers: Sequence[str],
-    run_id: str,
-    *,
-    lease_seconds: float,
-    trigger: Trigger = Trigger.SCHEDULED,
+    claims: Claims, job: str, customers: Iterable[str], run_id: str, *, trigger: Trigger = Trigger.SCHEDULED
 ) -> list[JobInstance]:
     """The instances of some customers for a run, running; customers for whom another run works are left out.
 
     A queued instance that a customer asked for is started instead of a new one, and an instance that this run had
     begun, or has taken over, is continued.
     """
-    whose = {"job": job, "customers": [escaped(customer) for customer in customers]}
-    lease = {"run": run_id, "lease": lease_seconds}
-    with transaction(engine) as connection:
-        _alone(connection, job, customers)
-        rows = connection.execute(sql.OPEN, whose).all()
-        if any(row.status == JobStatus.RUNNING and row.run_id != run_id for row in rows):
-            _expire(connection, job)  # the other run may be dead
-            rows = connection.execute(sql.OPEN, whose).all()
-        found = {row.customer_id: _read(row) for row in rows}
-        mine = [one for one in found.values() if one.status is JobStatus.RUNNING and one.run_id == run_id]
-        begun = [replace(one, again=True) for one in mine]
-        if waiting := [one.id for one in found.values() if one.status is JobStatus.QUEUED]:
-            begun += [_read(row) for row in connection.execute(sql.START, {"ids": waiting, **lease})]
-        if new := [customer for customer in whose["customers"] if customer not in found]:
-            values = {"job": job, "trigger": trigger.value, "customers": new, **lease}
-            begun += [_read(row) for row in connection.execute(sql.CREATE_RUNNING, values)]
-    return begun
+    queue = Queue(job)
+    # In a fixed order, so that two runs that begin the same customers cannot deadlock.
+    values = {"job": job, "trigger": trigger.value, "customers": sorted(map(escaped, customers))}
+    with transaction(claims.engine) as connection:
+        new = connection.execute(_CREATE, values)
+        Claims.enqueue(connection, queue, [Item(row.number, tenant=row.customer_id) for row in new])
+        numbers = set(connection.scalars(_OPEN, values))
+    mine = [claim for claim in claims.owned(queue, run_id) if claim.item_id in numbers]
+    claims.make_ready(queue)  # the run that holds one may be dead
+    others = claims.claim_these(queue, run_id, sorted(numbers - {claim.item_id for claim in mine}))
+    continued = [replace(one, again=True) for one in _taken(claims, job, mine, run_id)]
+    return continued + _taken(claims, job, others, run_id)
 
 
-def take_over(engine: Engine, run_id: str, new: str) -> int:
-    """Give the running instances of a run to another one. The first can no longer finish them. Returns how many."""
-    with transaction(engine) as connection:
-        return connection.execute(sql.TAKE_OVER, {"run": run_id, "new": new}).rowcount
+def _taken(claims: Claims, job: str, taken: Sequence[Claim], run_id: str) -> list[JobInstance]:
+    """The instances of claims, marked as begun. Those whose items lost too many runs fail instead."""
+    held = {claim.item_id: claim for claim in taken}
+    if not held:
+        return []
+    with transaction(claims.engine) as connection:
+        lost = [number for number, claim in held.items() if claim.losses >= MAX_LOSSES]
+        _give_up(connection, job, lost)
+        begun = connection.execute(_BEGIN, {"numbers": [n for n in held if n not in lost], "run": run_id}).all()
+        gone = held.keys() - {row.number for row in begun} - set(lost)
+        Claims.withdraw(connection, Queue(job), sorted(gone), "Its job was deleted.")
+    return [
+        replace(_read(row), claim=held[row.number], again=held[row.number].attempt > 1)
+        for row in sorted(begun, key=lambda row: (row.created_at, row.number))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,94 +216,180 @@ class JobResult:
     failed: bool = False
 
 
-def finish(engine: Engine, results: Sequence[JobResult]) -> set[UUID]:
-    """End the instances. Returns the ids of those that no longer belonged to their run and were left as they are."""
-    values = {
-        "ids": [one.instance.id for one in results],
-        "runs": [one.instance.run_id for one in results],
-        "attempts": [one.instance.attempts for one in results],
-        "statuses": [(JobStatus.FAILED if one.failed else JobStatus.COMPLETED).value for one in results],
-        "results": [json.dumps(dict(one.result)) for one in results],
-        "errors": [one.error and one.error.replace("\0", "\\0") for one in results],
-    }
-    with transaction(engine) as connection:
-        written = set(connection.scalars(sql.FINISH, values))
-    return {one.instance.id for one in results} - written
+def finish(claims: Claims, results: Sequence[JobResult]) -> set[UUID]:
+    """End instances that were taken. Returns the ids of those that no longer belonged to their run and were left as
+    they are."""
+    lost = set()
+    with transaction(claims.engine) as connection:
+        for one in results:
+            instance = one.instance
+            if instance.claim is None:
+                raise ValueError(f"job {instance.id} was not taken")
+            try:
+                claims.finish(connection, Queue(instance.job), instance.claim)
+            except LeaseLost:
+                lost.add(instance.id)
+                continue
+            values = {
+                "id": instance.id,
+                "status": (JobStatus.FAILED if one.failed else JobStatus.COMPLETED).value,
+                "result": json.dumps(dict(one.result)),
+                "error": one.error and one.error.replace("\0", "\\0"),
+            }
+            connection.execute(_FINISH, values)
+    return lost
 
 
 def given_up(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
     """Instances that failed in the last 24 hours because their runs were interrupted or cancelled, and that have no
     result yet (see `explain`), so that nobody knows how far they got."""
     with transaction(engine) as connection:
-        return [_read(row) for row in connection.execute(sql.GIVEN_UP, {"job": job, "limit": limit})]
+        return [_read(row) for row in connection.execute(_GIVEN_UP, {"job": job, "limit": limit})]
 
 
 def explain(engine: Engine, instances: Sequence[JobInstance], result: Mapping[str, Any]) -> None:
     """Give instances that were `given_up` a result."""
     values = {"ids": [instance.id for instance in instances], "result": json.dumps(dict(result))}
     with transaction(engine) as connection:
-        connection.execute(sql.EXPLAIN, values)
+        connection.execute(_EXPLAIN, values)
 
 
-@contextmanager
-def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]:
-    """Keep the leases of the instances of `run_id` alive while the block runs. If one ends, `finish` reports it."""
-
-    def renew() -> None:
-        with transaction(engine) as connection:
-            connection.execute(sql.RENEW, {"run": run_id, "lease": lease_seconds})
-
-    with kept_alive(renew, lease_seconds, name=f"job-heartbeat-{run_id[:8]}"):
-        yield
-
-
-# --- giving back -----------------------------------------------------------------------------------------------------
-
-
-def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, again: bool = True) -> int:
-    """The run ended with an error: its running instances are queued again or fail. Returns how many.
-
-    Args:
-        spends_attempt: False when a backend was away, so that they are tried again as often as it takes.
-        again: False when somebody cancelled the run: then they fail, instead of starting again.
-    """
-    values = {"run": run_id, "most": MAX_ATTEMPTS if again else 0, "spent": int(spends_attempt)}
+def cancel(engine: Engine, run_id: str) -> int:
+    """Somebody cancelled the run: what it still holds fails, instead of starting again. Returns how many."""
     with transaction(engine) as connection:
-        return connection.execute(sql.INTERRUPT_RUN, values).rowcount
+        held = connection.execute(_HELD, {"run": run_id}).all()
+        for row in held:
+            _give_up(connection, row.job, [row.number])
+    return len(held)
+
+
+def _give_up(connection: Connection, job: str, numbers: Sequence[int]) -> None:
+    given_up = Claims.withdraw(connection, Queue(job), numbers, "Its runs were interrupted or cancelled.")
+    connection.execute(_GIVE_UP, {"job": job, "numbers": given_up})
 
 
 def keep_waiting(engine: Engine, job: str, reason: str) -> None:
     """Give the reason why queued instances cannot be begun now; it stays on each until it is begun."""
     with transaction(engine) as connection:
-        connection.execute(sql.KEEP_WAITING, {"job": job, "reason": reason})
-
-
-def _expire(connection: Connection, job: str) -> None:
-    """Instances whose lease ended (kill -9, power failure) are queued again or fail."""
-    connection.execute(sql.INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1})
-
-
-def _alone(connection: Connection, job: str, customers: Sequence[str]) -> None:
-    """Lock these customers until the transaction ends: no other transaction may create an instance for them."""
-    keys = [f"{job}\0{customer}".encode() for customer in customers]
-    connection.execute(sql.LOCK, {"keys": keys})
+        connection.execute(_KEEP_WAITING, {"job": job, "reason": reason})
 
 
 def _read(row: Row[Any]) -> JobInstance:
+    status, error = JobStatus(row.status), row.error
+    if row.finished_at is None and row.at_work:
+        status = JobStatus.RUNNING
+    elif row.finished_at is None and row.started_at is not None:
+        error = error or f"The run {row.run_id} was interrupted."
     return JobInstance(
         id=row.id,
+        number=row.number,
         job=row.job,
         trigger=Trigger(row.trigger),
         customer_id=unescaped(row.customer_id),
         user_id=unescaped(row.user_id),
-        status=JobStatus(row.status),
+        status=status,
         result=row.result,
-        error=row.error,
+        error=error,
         run_id=row.run_id,
-        attempts=row.attempts,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        trace=row.trace,
-        again=getattr(row, "again", False),
     )
+
+
+_ROWS = """
+    select j.*, w.state is not distinct from 'claimed' as at_work from job_instances j
+    left join work_items w on w.queue = j.job and w.item_id = j.number
+"""
+_GET = text(f"{_ROWS} where j.id = :id")
+
+_CREATE_OR_JOIN = text("""
+    insert into job_instances as j (job, trigger, customer_id, user_id) values (:job, 'on_demand', :customer, :user)
+    on conflict (job, customer_id) where status = 'queued'
+    do update set user_id = coalesce(nullif(j.user_id, ''), excluded.user_id)
+    returning id, number, xmax = 0 as new
+""")
+
+_CREATE = text("""
+    insert into job_instances (job, trigger, customer_id)
+    select :job, :trigger, customer from unnest(cast(:customers as text[])) as customer
+    on conflict (job, customer_id) where status = 'queued' do nothing returning number, customer_id
+""")
+
+_OPEN = text("""
+    select number from job_instances where job = :job and customer_id = any(:customers) and status = 'queued'
+""")
+
+_BEGIN = text("""
+    update job_instances set run_id = :run, error = null,
+        started_at = case when run_id is not distinct from :run then started_at else now() end
+    where number = any(cast(:numbers as bigint[])) and status = 'queued' returning *, true as at_work
+""")
+
+_FINISH = text("""
+    update job_instances set status = :status, result = cast(:result as jsonb), error = :error, finished_at = now()
+    where id = :id
+""")
+
+_HELD = text("""
+    select j.job, j.number from work_items w join job_instances j on j.job = w.queue and j.number = w.item_id
+    where w.owner = :run and w.state = 'claimed' order by j.number for update of w
+""")
+
+_GIVE_UP = text("""
+    update job_instances set status = 'failed', finished_at = now(),
+        error = 'The run ' || coalesce(run_id, '') || ' was interrupted.'
+    where job = :job and number = any(cast(:numbers as bigint[]))
+""")
+
+_GIVEN_UP = text(f"""
+    {_ROWS} where j.job = :job and j.status = 'failed' and j.result = '{{}}'
+        and j.finished_at >= now() - interval '1 day'
+    order by j.finished_at, j.id limit :limit
+""")
+
+_EXPLAIN = text("""
+    update job_instances set result = cast(:result as jsonb)
+    where id = any(:ids) and status = 'failed' and result = '{}'
+""")
+
+_KEEP_WAITING = text("""
+    update job_instances j set error = :reason from work_items w
+    where j.job = :job and j.status = 'queued' and j.error is distinct from :reason
+        and w.queue = j.job and w.item_id = j.number and w.state = 'waiting'
+""")
+
+_HELD_UP = text("""
+    select job, error, count(*), cast(null as timestamptz) from job_instances
+    where job = :job and status = 'queued' and error is not null group by job, error order by 3 desc, 2 limit :limit
+""")
+
+_FAILED_OF_LATE = text("""
+    select count(*) from job_instances
+    where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
+""")
+
+_FAILURES = text("""
+    select * from (
+        select distinct on (customer_id) *, false as at_work from job_instances
+        where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
+        order by customer_id, finished_at desc, id
+    ) newest
+    order by finished_at desc, id limit :limit
+""")
+
+_COUNTS = text(f"""
+    select * from (
+        select count(*) filter (where not at_work) as waiting, count(*) filter (where at_work) as running,
+            cast(extract(epoch from now() - min(created_at) filter (where not at_work)) as float8) as oldest_seconds,
+            count(*) filter (where created_at < now() - make_interval(secs => :stuck)) as stuck
+        from ({_ROWS} where j.job = :job and j.status = 'queued') as rows
+    ) as open cross join (
+        select count(*) filter (where status = 'completed') as done,
+            count(*) filter (where status = 'failed') as failed,
+            cast(avg(extract(epoch from finished_at - created_at)) filter (where status = 'completed') as float8)
+                as average_seconds
+        from job_instances
+        where job = :job and status in ('completed', 'failed') and finished_at >= now() - interval '1 day'
+    ) as ended
+""")

@@ -160,7 +160,7 @@ def test_the_sensor_waits_while_mongodb_is_away(
     assert "MongoDB cannot be reached" in skipped.skip_message
     (waiting,) = job_instances.recent(services.engine, JOB)
     assert (waiting.status.value, waiting.error) == ("queued", skipped.skip_message)
-    (taken,) = job_instances.start(services.engine, [waiting], "run-1", lease_seconds=60)
+    (taken,) = job_instances.start(services.claims, JOB, "run-1", 1)
     assert taken.error is None
 
 
@@ -228,7 +228,7 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
     job_id = marked_and_not_told(services, "killed")
     if told:
         instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="a"))
-    job_instances.interrupted(services.engine, "killed")
+    services.claims.release("killed", died=True)
     run(repository, instance)
     assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
     assert not due(services).anything

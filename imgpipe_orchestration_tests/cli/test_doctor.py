@@ -142,7 +142,7 @@ def test_doctor_names_a_run_that_does_not_renew_its_leases(run: Run, settings: S
         return one
 
     assert (found()["verdict"], found(awake=60)["seen"]) == ("ok", "2")
-    job_instances.begin(engine, MARKER, ["c1"], "marking", lease_seconds=-200)
+    job_instances.begin(Claims(engine, lease_seconds=-200), MARKER, ["c1"], "marking")
     frozen = found(awake=60, just_late=-10, frozen=-100)
     assert frozen["verdict"] == "bad"
     marking = r"run marking \(auto_marker\) holds 1 and .* since its lease ended 2\d\d s ago"

@@ -72,9 +72,9 @@ def test_status_sees_uploads_that_no_worker_has_taken_up(run: Run, claims: Claim
 
 
 def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -> None:
-    one, two = job_instances.begin(claims.engine, MARKER, ["c1", "c2"], "run-1", lease_seconds=60)
+    one, two = job_instances.begin(claims, MARKER, ["c1", "c2"], "run-1")
     endings = [JobResult(one, {"images_marked": 3}), JobResult(two, error="MongoDB is [away].", failed=True)]
-    job_instances.finish(claims.engine, endings)
+    job_instances.finish(claims, endings)
     job_instances.create_or_join(claims.engine, MARKER, customer_id="c3")
     report = json.loads(run("status", "--json").stdout)
     marker = next(queue for queue in report["queues"] if queue["queue"] == "auto_marker")

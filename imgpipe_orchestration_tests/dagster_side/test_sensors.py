@@ -105,7 +105,7 @@ def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run(
     engine = backends.services.engine
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(working)
-        (begun,) = job_instances.begin(engine, "working", ["c1"], run.run_id, lease_seconds=60)
+        (begun,) = job_instances.begin(backends.services.claims, "working", ["c1"], run.run_id)
         event = instance.report_run_canceled(run) if cancelled else instance.report_run_failed(run)
         with dg.build_run_status_sensor_context("ended", event, instance, run, resources=_of(backends)) as context:
             claims_of_cancelled_runs(context) if cancelled else claims_of_failed_runs(context.for_run_failure())
@@ -122,20 +122,20 @@ def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_
         event = instance.report_run_failed(run, "its process is gone")
         _claimed(services.claims, owner_of(services, run))
         (held,) = services.claims.owned(QUEUE, run.run_id)
-        (begun,) = job_instances.begin(services.engine, "working", ["c1"], run.run_id, lease_seconds=60)
+        (begun,) = job_instances.begin(services.claims, "working", ["c1"], run.run_id)
         again = instance.create_run_for_job(working, parent_run_id=run.run_id, root_run_id=run.run_id)
         for _ in ("its first step", "another"):
             assert owner_of(services, again) == again.run_id
             assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
         with pytest.raises(LeaseLost), services.claims.fenced(held):
             pass
-        assert job_instances.finish(services.engine, [job_instances.JobResult(begun)]) == {begun.id}
-        (mine,) = job_instances.begin(services.engine, "working", ["c1"], again.run_id, lease_seconds=60)
+        assert job_instances.finish(services.claims, [job_instances.JobResult(begun)]) == {begun.id}
+        (mine,) = job_instances.begin(services.claims, "working", ["c1"], again.run_id)
         assert (mine.id, mine.again) == (begun.id, True)
         with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())
         assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
-        assert job_instances.finish(services.engine, [job_instances.JobResult(mine)]) == set()
+        assert job_instances.finish(services.claims, [job_instances.JobResult(mine)]) == set()
         event = instance.report_run_failed(again, "its process is gone, too")
         with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())

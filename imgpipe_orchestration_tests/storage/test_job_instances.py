@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +9,9 @@ from sqlalchemy import Engine
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.claims import Claims, Queue
 from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, JobStatus, Trigger
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 JOB = "auto_marker"
@@ -18,10 +19,10 @@ JOB = "auto_marker"
 
 def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
     asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1", user_id="u1")
-    assert [i.id for i in job_instances.queued(engine, JOB)] == [asked.id]
-    (started,) = job_instances.start(engine, [asked], "run-1", lease_seconds=60)
-    assert (started.status, started.run_id) == (JobStatus.RUNNING, "run-1")
-    assert job_instances.finish(engine, [JobResult(started, {"images_marked": 25})]) == set()
+    assert asked.status is JobStatus.QUEUED
+    (started,) = job_instances.start(Claims(engine), JOB, "run-1", 10)
+    assert (started.id, started.status, started.run_id) == (asked.id, JobStatus.RUNNING, "run-1")
+    assert job_instances.finish(Claims(engine), [JobResult(started, {"images_marked": 25})]) == set()
     shown = job_instances.get(engine, str(asked.id)).shown()
     assert shown["status"] == "completed"
     assert (shown["images_marked"], shown["customer_id"], shown["user_id"]) == (25, "c1", "u1")
@@ -29,8 +30,8 @@ def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
 
 
 def test_an_error_makes_it_failed_and_is_shown(engine: Engine) -> None:
-    (started,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    job_instances.finish(engine, [JobResult(started, error="no such\0thing", failed=True)])
+    (started,) = job_instances.begin(Claims(engine), JOB, ["c1"], "run-1")
+    job_instances.finish(Claims(engine), [JobResult(started, error="no such\0thing", failed=True)])
     over = job_instances.get(engine, started.id)
     assert (over.status, over.error) == (JobStatus.FAILED, "no such\\0thing")
 
@@ -56,22 +57,22 @@ def test_twenty_simultaneous_requests_of_a_customer_make_one_instance(engine: En
 
 
 def test_a_request_joins_what_runs_and_not_what_is_over(engine: Engine) -> None:
-    (running,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
+    (running,) = job_instances.begin(Claims(engine), JOB, ["c1"], "run-1")
     assert job_instances.create_or_join(engine, JOB, customer_id="c1") == (running, True)
     joined_by = [job_instances.create_or_join(engine, JOB, customer_id="c1", user_id=u)[0] for u in ("u1", "u2")]
     assert [(one.id, one.user_id) for one in joined_by] == [(running.id, "u1")] * 2
-    job_instances.finish(engine, [JobResult(running)])
+    job_instances.finish(Claims(engine), [JobResult(running)])
     later, joined = job_instances.create_or_join(engine, JOB, customer_id="c1")
     assert (later.id == running.id, joined) == (False, False)
 
 
 def test_a_scheduled_run_does_what_was_asked_for_and_leaves_other_runs_customers_alone(engine: Engine) -> None:
     asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1", user_id="u1")
-    (begun,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
+    (begun,) = job_instances.begin(Claims(engine), JOB, ["c1"], "run-1")
     assert (begun.id, begun.trigger) == (asked.id, Trigger.ON_DEMAND)
-    assert job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60) == []
-    assert job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60) == [begun]
-    (scheduled,) = job_instances.begin(engine, JOB, ["c1", "c2"], "run-2", lease_seconds=60)
+    assert job_instances.begin(Claims(engine), JOB, ["c1"], "run-2") == []
+    assert job_instances.begin(Claims(engine), JOB, ["c1"], "run-1") == [begun]
+    (scheduled,) = job_instances.begin(Claims(engine), JOB, ["c1", "c2"], "run-2")
     assert (scheduled.customer_id, scheduled.trigger) == ("c2", Trigger.SCHEDULED)
 
 
@@ -79,7 +80,7 @@ def test_two_runs_that_begin_the_same_customers_share_them(engine: Engine) -> No
     everybody = [f"c{n}" for n in range(50)]
     with ThreadPoolExecutor(2) as pool:
         sides = [
-            pool.submit(job_instances.begin, engine, JOB, customers, run_id, lease_seconds=60)
+            pool.submit(job_instances.begin, Claims(engine), JOB, customers, run_id)
             for run_id, customers in (("run-1", everybody), ("run-2", everybody[::-1]))
         ]
         begun = [instance.customer_id for side in sides for instance in side.result()]
@@ -87,70 +88,57 @@ def test_two_runs_that_begin_the_same_customers_share_them(engine: Engine) -> No
 
 
 def test_the_ending_of_one_lost_instance_costs_the_others_nothing(engine: Engine) -> None:
-    mine, lost = job_instances.begin(engine, JOB, ["c1", "c2"], "run-1", lease_seconds=60)
-    job_instances.interrupted(engine, "run-1")
-    (again,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    assert job_instances.finish(engine, [JobResult(mine)]) == {mine.id}, "it has been begun once more since"
-    assert job_instances.finish(engine, [JobResult(again), JobResult(lost)]) == {lost.id}
+    claims = Claims(engine)
+    mine, lost = job_instances.begin(claims, JOB, ["c1", "c2"], "run-1")
+    claims.release("run-1")
+    (again,) = job_instances.begin(claims, JOB, ["c1"], "run-1")
+    assert job_instances.finish(claims, [JobResult(mine)]) == {mine.id}, "it has been begun once more since"
+    assert job_instances.finish(claims, [JobResult(again), JobResult(lost)]) == {lost.id}
     assert job_instances.get(engine, mine.id).status is JobStatus.COMPLETED
-    assert job_instances.get(engine, lost.id).status is JobStatus.QUEUED
-
-
-def test_a_run_cannot_end_what_another_has_begun_since(engine: Engine) -> None:
-    (lost,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    job_instances.interrupted(engine, "run-1", spends_attempt=False)
-    (theirs,) = job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60)
-    assert theirs.attempts == lost.attempts
-    assert job_instances.finish(engine, [JobResult(lost)]) == {lost.id}
-    assert job_instances.finish(engine, [JobResult(theirs)]) == set()
-
-
-def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
-    asked = [job_instances.create_or_join(engine, JOB, customer_id=f"c{n}")[0] for n in range(20)]
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(
-            lambda run: job_instances.start(engine, asked, run, lease_seconds=60), ["run-1", "run-2"]
-        )
-    assert len(first) + len(second) == 20
-    assert not {i.id for i in first} & {i.id for i in second}
+    waiting = job_instances.get(engine, lost.id)
+    assert (waiting.status, waiting.error) == (JobStatus.QUEUED, "The run run-1 was interrupted.")
 
 
 def test_what_was_asked_for_survives_interruptions_and_gives_up_in_the_end(engine: Engine) -> None:
+    claims = Claims(engine)
     asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1")
-    for attempt in range(1, job_instances.MAX_ATTEMPTS + 1):
-        (started,) = job_instances.start(engine, [asked], f"run-{attempt}", lease_seconds=60)
-        assert job_instances.interrupted(engine, f"run-{attempt}") == 1
-        assert job_instances.finish(engine, [JobResult(started)]) == {started.id}
+    for attempt in range(1, job_instances.MAX_LOSSES + 1):
+        claims.release(f"run-{attempt - 1}")  # no attempt of a run that found its backend away
+        (started,) = job_instances.start(claims, JOB, f"run-{attempt}", 10)
+        assert claims.release(f"run-{attempt}", died=True) == 1
+        assert job_instances.finish(claims, [JobResult(started)]) == {started.id}
+    assert job_instances.start(claims, JOB, "run-4", 10) == []
     given_up = job_instances.get(engine, asked.id)
-    assert given_up.status is JobStatus.FAILED
-    assert given_up.error == "The run run-3 was interrupted."
+    assert (given_up.status, given_up.error) == (JobStatus.FAILED, "The run run-3 was interrupted.")
+    assert [one.id for one in job_instances.given_up(engine, JOB)] == [asked.id]
+    assert claims.due_partitions(Queue(JOB)) == []
 
 
 def test_who_takes_what_another_run_had_begun_knows_that(engine: Engine) -> None:
-    (begun,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    (resumed,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    job_instances.interrupted(engine, "run-1", spends_attempt=False)
-    waiting = job_instances.queued(engine, JOB)
-    (started,) = job_instances.start(engine, waiting, "run-2", lease_seconds=60)
-    assert {one.id for one in (resumed, *waiting, started)} == {begun.id}
+    claims = Claims(engine)
+    (begun,) = job_instances.begin(claims, JOB, ["c1"], "run-1")
+    (resumed,) = job_instances.begin(claims, JOB, ["c1"], "run-1")
+    claims.release("run-1")
+    (started,) = job_instances.start(claims, JOB, "run-2", 10)
+    assert {one.id for one in (resumed, started)} == {begun.id}
     assert [one.again for one in (begun, resumed, started)] == [False, True, True]
 
 
+def test_a_job_whose_user_was_erased_is_not_begun(engine: Engine) -> None:
+    job_instances.create_or_join(engine, JOB, customer_id="c1")
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("delete from job_instances")
+    claims = Claims(engine)
+    assert job_instances.start(claims, JOB, "run-1", 10) == []
+    assert claims.due_partitions(Queue(JOB)) == []
+
+
 def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engine) -> None:
-    (dead,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=0.05)
+    (dead,) = job_instances.begin(Claims(engine, lease_seconds=0.05), JOB, ["c1"], "run-1")
 
     def heirs() -> list[JobInstance]:
-        return job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60)
+        return job_instances.begin(Claims(engine), JOB, ["c1"], "run-2")
 
     (taken_over,) = wait_for(heirs, "the lease to end", 10)
     assert (taken_over.id, taken_over.again) == (dead.id, True)
-    assert job_instances.finish(engine, [JobResult(dead)]) == {dead.id}
-
-
-def test_a_held_lease_does_not_run_out(engine: Engine) -> None:
-    (begun,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=0.6)
-    with job_instances.hold(engine, "run-1", lease_seconds=0.6):
-        time.sleep(1.2)  # two leases
-        assert job_instances.queued(engine, JOB) == []
-        assert job_instances.get(engine, begun.id).status is JobStatus.RUNNING
-    assert job_instances.finish(engine, [JobResult(begun)]) == set()
+    assert job_instances.finish(Claims(engine), [JobResult(dead)]) == {dead.id}

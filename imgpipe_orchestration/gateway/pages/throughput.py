@@ -21,7 +21,8 @@ GRACE = timedelta(minutes=2)
 
 _COUNT = text("""
     select date_bin('10 minutes', ended_at, timestamptz '2020-01-01 00:00:00+00') as bin, queue, outcome, count(*) as n
-    from work_attempts where ended_at >= :since and outcome in ('done', 'failed') group by 1, 2, 3
+    from work_attempts
+    where ended_at >= :since and outcome in ('done', 'failed') and queue <> 'auto_marker' group by 1, 2, 3
     union all
     select date_bin('10 minutes', finished_at, timestamptz '2020-01-01 00:00:00+00'), job, kind.outcome,
         cast(sum(kind.n) as bigint)
