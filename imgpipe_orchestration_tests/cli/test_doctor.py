@@ -209,7 +209,7 @@ def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, 
     assert mongo()["verdict"] == "ok"
 
 
-@pytest.mark.parametrize("setting", ["VISION_MODEL", "EMBEDDING_MODEL", "IMAGE_MODEL"])
+@pytest.mark.parametrize("setting", ["VISION_MODEL"])
 def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: StandInAccess, setting: str) -> None:
     def openai(**models: str) -> dict[str, str]:
         told = run("doctor", "--json", OPENAI_API_KEY="key", OPENAI_BASE_URL=standins.openai_url, **models).stdout
