@@ -13,6 +13,9 @@ from imgpipe_orchestration.storage.rows import transaction
 
 CDN_PURGES = Queue("cdn_purges", max_attempts=12)
 """Tags to be purged; item ids are those of `cdn_purges`. Twelve tries take some hours."""
+SETTLED_SECONDS = 6.0
+"""How long a purge waits: by then no gateway gives what was, not even one that does not hear of changes. Sent before, the
+CDN could fetch that from it once more, and keep it for a year."""
 
 
 def order(services: Services, connection: Connection, tags: Sequence[str]) -> None:
@@ -21,7 +24,7 @@ def order(services: Services, connection: Connection, tags: Sequence[str]) -> No
         return
     query = text("insert into cdn_purges (tag) select unnest(cast(:tags as text[])) returning id")
     ids = connection.scalars(query, {"tags": list(tags)})
-    services.claims.enqueue(connection, CDN_PURGES, [Item(id_) for id_ in ids])
+    services.claims.enqueue(connection, CDN_PURGES, [Item(id_) for id_ in ids], delay=SETTLED_SECONDS)
 
 
 def send_due(services: Services, owner: str) -> int:

@@ -96,6 +96,7 @@ def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
 
         def told(path: str = "") -> list[str]:
             before = len(asked)
+            gateway.services.claims.hasten(cdn.CDN_PURGES)
             purge(gateway, f"purge-{before}-{path}")
             return [tag for _, body in asked[before:] for tag in json.loads(body)["tags"]]
 
@@ -118,6 +119,7 @@ def test_a_cdn_that_stays_away_is_among_the_failures(make_gateway: Callable[...,
     with answering(403, {}) as (url, _):
         gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=url)
         delete(gateway, finished(gateway))
+        gateway.services.claims.hasten(cdn.CDN_PURGES)
         purge(gateway)
     letters = gateway.services.claims.failures(cdn.CDN_PURGES)
     assert letters and all("403" in (letter.error or "") for letter in letters)

@@ -5,36 +5,45 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 import pytest
 
-from imgpipe_orchestration.errors import RateLimited
-from imgpipe_orchestration.moderation.judging import THREADS
-from imgpipe_orchestration.partners.openai_moderation import Moderator
+from imgpipe_orchestration.kinds import subject_of
+from imgpipe_orchestration.moderation import judging, verdicts
+from imgpipe_orchestration.moderation.subjects import digest_of
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
 @pytest.mark.slow
-def test_five_hundred_questions_keep_the_providers_rate_without_a_storm_of_refusals(standins: StandInAccess) -> None:
+@pytest.mark.timeout(300)
+def test_five_hundred_things_are_judged_through_the_queue_at_the_providers_rate(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
     standins.admin("POST", "limits", {"openai": {"requests": 100, "seconds": 1}})
-    client = Moderator("rate-key", base_url=standins.openai_url)
-
-    def ask(number: int) -> dict[str, float]:
-        while True:  # as the queue does
-            try:
-                return client.judge(f"text {number}", model="omni-moderation-latest").scores
-            except RateLimited as refused:
-                time.sleep(refused.retry_after or 0.1)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        scores = list(pool.map(ask, range(500)))
-    client.close()
-    assert len(scores) == 500
-    refused = [call for call in standins.calls("openai", "moderations") if call["status"] == 429]
-    assert len(refused) < 100, "without the gate there would be hundreds"
+    gateway = make_gateway(**standins.seeing, moderation="flag")
+    services, briefs = gateway.services, subject_of("briefs")
+    tasks = gateway.rows(
+        """
+        insert into generation_tasks (persona_count, brief, language, style, seed)
+        select 1, 'People of town ' || n, 'English', '', n from generate_series(1, 500) n returning id
+        """
+    )
+    for task in tasks:
+        with transaction(services.engine) as connection:
+            verdicts.ask(services, connection, briefs, task.id, user_id=None, sha256=digest_of(f"brief {task.id}"))
+    services.claims.hasten(judging.JUDGE)
+    began = time.monotonic()
+    while gateway.rows("select from verdicts where state = 'waiting' limit 1"):
+        assert time.monotonic() - began < 200
+        judging.run(services, "run-1")
+    calls = standins.calls("openai", "moderations")
+    refused = sum(call["status"] == 429 for call in calls)
+    print(f"500 judged in {time.monotonic() - began:.1f} s, {refused} refused")  # noqa: T201
+    assert len(calls) - refused == 500
+    assert refused < 100, "without the gate there would be hundreds"
 
 
 @pytest.mark.slow

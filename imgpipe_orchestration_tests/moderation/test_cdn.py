@@ -1,0 +1,86 @@
+"""What a CDN has kept of an image goes when the image is held or rejected, and does not come back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from time import monotonic
+
+import requests
+
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.lifecycle.conftest import call, purge
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.moderation.conftest import process, send
+
+
+class Cdn:
+    """Keeps what it may of an origin's answers, by path, until their tag is purged."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.origin = url, ""
+        self.kept: dict[str, str] = {}
+        self.purged: list[str] = []
+
+    def status(self, path: str) -> int:
+        if path in self.kept:
+            return 200
+        answer = requests.get(self.origin + path, timeout=30)
+        if answer.status_code == 200 and "no-store" not in answer.headers["Cache-Control"]:
+            self.kept[path] = answer.headers["Cache-Tag"]
+        return answer.status_code
+
+    def purge(self, tags: list[str]) -> None:
+        self.purged += tags
+        self.kept = {path: tag for path, tag in self.kept.items() if tag not in tags}
+
+
+@contextmanager
+def caching() -> Iterator[Cdn]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            cdn.purge(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["tags"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        cdn = Cdn(f"http://127.0.0.1:{server.server_port}")
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield cdn
+        server.shutdown()
+
+
+def test_a_cdn_is_told_when_no_gateway_can_give_it_the_image_again(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    with caching() as cdn:
+        gateway = make_gateway(**standins.seeing, cdn_purge="webhook", cdn_purge_url=cdn.url, reports_to_hold=1)
+        other = make_gateway(**standins.seeing)
+        cdn.origin = other.url
+        sent = send(gateway, picture(seed=40))
+        process(gateway)
+        path = f"/serve/{sent.media_id}"
+        assert (cdn.status(path), cdn.status(sent.listing)) == (200, 200)
+        assert len(cdn.kept) == 2
+
+        def forgotten(path: str, status: int) -> bool:
+            purge(gateway)
+            return cdn.status(path) == status
+
+        began = monotonic()
+        assert call(gateway, "POST", f"/api/media/{sent.media_id}/report", 7, json={"reason": "Mine"}).json()["counted"]
+        assert gateway.get(path).status_code == 403
+        wait_for(lambda: forgotten(path, 403), "the CDN to forget what is held", 30)
+        assert monotonic() - began >= 5, "a gateway that is cut off may give it so long"
+        assert f"media-{sent.media_id}" in cdn.purged
+        assert cdn.status(sent.listing) == 200
+        call(gateway, "POST", f"/api/moderation/{sent.media_id}", json={"decision": "reject"})
+        wait_for(lambda: forgotten(sent.listing, 410), "the CDN to forget the same bytes, which are rejected", 30)
+        assert cdn.kept == {}
