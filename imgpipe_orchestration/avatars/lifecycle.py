@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.avatars import garbage, store
+from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import persona_prefix, task_prefix
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Objects
@@ -14,6 +14,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
+from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
 
 def name_of(connection: Connection, persona: int) -> str:
@@ -77,6 +78,18 @@ def _erase_people(_: Services, connection: Connection, ids: Sequence[int]) -> No
     connection.execute(text("delete from generation_results where id = any(:ids)"), {"ids": list(ids)})
 
 
+def _holding(services: Services) -> Holding:
+    """An object, also a bought picture, is named while its person exists (or its task, for a task's own objects). What
+    is missing is not made again, because it would be bought again."""
+    return Holding(
+        name="avatars",
+        bucket=services.avatars_bucket,
+        prefixes=("avatars/",),
+        named=named_by(services.engine, _NAMED),
+        promised=promised_by(services.engine, _PROMISED),
+    )
+
+
 _PICTURES = text("select item from verdicts where kind = 'avatars' and item >> 10 = any(cast(:people as bigint[]))")
 
 _TASKS = text("select id from generation_tasks where id = any(cast(:ids as bigint[])) order by id for update")
@@ -108,6 +121,30 @@ _OLD = text("""
     and not exists (select from deletions d where d.kind = 'avatars' and d.item = t.id) order by id limit 100
 """)
 
+_NAMED = text(r"""
+    with asked as (
+        select key, cast(substring(key from '^avatars/task_([0-9]{1,18})/') as bigint) as task,
+            cast(substring(key from '^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/') as bigint) as person
+        from unnest(cast(:keys as text[])) as key
+    )
+    select key from asked where task is null
+    or (person is null and exists (select from generation_tasks t where t.id = asked.task))
+    or exists (select from generation_results r where r.id = asked.person and r.task_id = asked.task)
+""")
+
+_PROMISED = text("""
+    with page as (
+        select r.id, r.base_object, r.grid_object from generation_results r
+        join generation_tasks t on t.id = r.task_id
+        where r.id > :after and r.status = 'completed' and t.images_removed_at is null
+        and (r.base_object is not null or r.grid_object is not null) order by r.id limit :limit / 2
+    )
+    select id, base_object from page where base_object is not null
+    union all
+    select id, grid_object from page where grid_object is not null
+    order by 1
+""")
+
 TASKS = Kind(
     name="avatars",
     pipeline="avatars",
@@ -118,7 +155,7 @@ TASKS = Kind(
     tables={"generation_tasks": "id", "generation_batches": "task_id", "generation_results": "task_id"},
     item_of="^avatars/task_([0-9]{1,18})/",
     expired=Aging(lambda settings: settings.avatars_keep_days or None, _OLD),
-    holding=garbage.holding,
+    holding=_holding,
 )
 
 PERSONAS = Kind(

@@ -14,8 +14,8 @@ from imgpipe_orchestration.storage.rows import transaction
 CDN_PURGES = Queue("cdn_purges", max_attempts=12)
 """Tags to be purged; item ids are those of `cdn_purges`. Twelve tries take some hours."""
 SETTLED_SECONDS = 6.0
-"""How long a purge waits: by then no gateway gives what was, not even one that does not hear of changes. Sent before, the
-CDN could fetch that from it once more, and keep it for a year."""
+"""How long a purge waits: by then no gateway gives what was, not even one that does not hear of changes. Sent before,
+the CDN could fetch that from it once more, and keep it for a year."""
 
 
 def order(services: Services, connection: Connection, tags: Sequence[str]) -> None:

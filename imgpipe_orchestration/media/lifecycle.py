@@ -12,7 +12,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
-from imgpipe_orchestration.media import direct_uploads, garbage, model, pending, registering, store
+from imgpipe_orchestration.media import direct_uploads, model, pending, registering, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.steps.urls import COLUMNS
 from imgpipe_orchestration.moderation import verdicts
@@ -20,6 +20,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Item, State
 from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
+from imgpipe_orchestration.storage.garbage import Holding, Promise, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
 BY_MEDIA = (store.MEDIA, store.HEALING, store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS)
@@ -184,6 +185,52 @@ def _forget_user(services: Services, connection: Connection, user_id: int) -> in
     return removed
 
 
+def _holding(services: Services) -> Holding:
+    """Temp files are in use until their URLs are replaced or their upload has failed for good, staged files until their
+    upload is committed or expires, and originals and variants as long as their rows name them.
+
+    A variant that is missing or has another size is made again from its original; an original cannot be.
+    """
+    return Holding(
+        name="media",
+        bucket=services.media_bucket,
+        prefixes=("temp_images/", direct_uploads.STAGING, "bulk/", "library/"),
+        named=lambda keys: _named(services, keys),
+        promised=promised_by(services.engine, _PROMISED),
+        sized=True,
+        repair=lambda missing: _make_again(services, missing),
+        is_original=lambda promise: promise.key.startswith("bulk/"),
+    )
+
+
+def _named(services: Services, keys: Sequence[str]) -> set[str]:
+    temp = [key for key in keys if key.startswith("temp_images/")]
+    staged = [key for key in keys if key.startswith(direct_uploads.STAGING)]
+    rows: dict[str, pending.PendingImage] = {}
+    failed: set[int] = set()
+    if temp:
+        with transaction(services.pending_engine) as connection:
+            rows = pending.by_paths(connection, [f"/{key}" for key in temp])
+            failed = pending.failed(connection, [image.id for image in rows.values()])
+    others = [key for key in keys if not key.startswith(("temp_images/", direct_uploads.STAGING))]
+    with transaction(services.engine) as connection:
+        # The file of an upload that was cleaned up is still there where the object store was away at that moment.
+        ended = failed - store.retriable(connection, failed)
+        ended |= {image.id for image in rows.values() if image.status is model.PendingStatus.COMPLETE}
+        named = {path[1:] for path, image in rows.items() if image.id not in ended}
+        named |= direct_uploads.open_keys(connection, staged)
+        return named | set(connection.scalars(_NAMED, {"keys": others}))
+
+
+def _make_again(services: Services, missing: Sequence[Promise]) -> int:
+    ids = sorted({promise.row for promise in missing})
+    with transaction(services.engine) as connection:
+        rows = connection.execute(_ITEMS, {"ids": ids})
+        items = [Item(row.id, tenant=str(row.user_id), partition=row.day) for row in rows]
+        services.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
+    return len(items)  # including those that were already enqueued
+
+
 _ROWS = text("""
     select id, user_id, main_api_id, image_path from media_files where id = any(cast(:ids as bigint[]))
     order by id for update
@@ -220,6 +267,37 @@ _REPLACED = text("""
     select id from live_media where replaced_at <= now() - make_interval(secs => :days * 86400) order by id limit 500
 """)
 
+# Keys contain the image's id (`library/user_7/product/img/12-detail-0123456789ab.avif`, `bulk/2026-01-31/12.jpg`), so
+# each takes a look-up by primary key, however many images there are. Keys of another form count as in use.
+_NAMED = text(r"""
+    with asked as (
+        select key, cast(coalesce(substring(key from '^library/.*/([0-9]{1,18})-[^/]*$'),
+            substring(key from '^bulk/[0-9-]+/([0-9]{1,18})[.][^/]*$')) as bigint) as id
+        from unnest(cast(:keys as text[])) as key
+    )
+    select key from asked where id is null
+    or exists (select from media_variants v where v.media_id = asked.id and v.object_key = asked.key)
+    or exists (select from media_files f where f.id = asked.id and f.bulk_path = asked.key)
+""")
+
+# A page has whole images: all of an image's promises have the same `row`, so a page must not end between them.
+_PROMISED = text("""
+    with page as (
+        select id, bulk_path, file_size from media_files f where id > :after and status = 'completed'
+        and (bulk_path is not null or exists (select from media_variants v where v.media_id = f.id))
+        order by id limit :limit / 20 + 1
+    )
+    select id, bulk_path, file_size from page where bulk_path is not null
+    union all
+    select page.id, v.object_key, v.bytes from page join media_variants v on v.media_id = page.id
+    order by 1
+""")
+
+_ITEMS = text("""
+    select id, user_id, cast(upload_day as text) as day from live_media
+    where id = any(cast(:ids as bigint[])) and status = 'completed'
+""")
+
 MEDIA = Kind(
     name="media",
     pipeline="media",
@@ -247,7 +325,7 @@ MEDIA = Kind(
     superseded=Aging(lambda settings: None if settings.replaced_days == "keep" else settings.replaced_days, _REPLACED),
     forget_user=_forget_user,
     tag="media-",
-    holding=garbage.holding,
+    holding=_holding,
     tidy=lambda services, days: {
         "presigned_uploads": direct_uploads.forget_presigned(services.engine),
         "upload_traces": registering.forget_upload_traces(services.engine, days),

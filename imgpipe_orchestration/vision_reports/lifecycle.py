@@ -12,7 +12,8 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
-from imgpipe_orchestration.vision_reports import garbage, retention
+from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
+from imgpipe_orchestration.vision_reports import retention
 from imgpipe_orchestration.vision_reports.batches import QUEUE
 
 
@@ -40,6 +41,17 @@ def _erase(_: Services, connection: Connection, ids: Sequence[int]) -> None:
     uploads = list(connection.scalars(_UPLOADS, {"ids": list(ids)}))
     connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": list(ids)})
     connection.execute(text("delete from vision_uploads where id = any(:ids)"), {"ids": uploads})
+
+
+def _holding(services: Services) -> Holding:
+    """Images and reports are named by their rows, views by an unfinished batch. What is missing is not made again."""
+    return Holding(
+        name="vision_reports",
+        bucket=services.vision_bucket,
+        prefixes=("images/", "views/", "reports/"),
+        named=named_by(services.engine, _NAMED),
+        promised=promised_by(services.engine, _PROMISED),
+    )
 
 
 _ROWS = text("""
@@ -71,6 +83,28 @@ _OLD = text("""
     order by id limit 100
 """)
 
+# Keys: images/<id>.jpg, views/<batch>/<n>.jpg, reports/<batch>.html.
+_NAMED = text(r"""
+    with asked as (
+        select key, split_part(key, '/', 1) as folder, cast(substring(key from
+            '^[a-z]+/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})[/.]') as uuid) as id
+        from unnest(cast(:keys as text[])) as key
+    )
+    select key from asked where id is null
+    or (folder = 'images' and exists (
+        select from vision_uploads u where u.image_id = asked.id and u.object_key = asked.key))
+    or (folder = 'views' and exists (
+        select from vision_batches b where b.batch_id = asked.id and b.status in ('queued', 'running')))
+    or (folder = 'reports' and exists (
+        select from vision_batches b where b.batch_id = asked.id
+        and (b.report_key = asked.key or b.status in ('queued', 'running'))))
+""")
+
+_PROMISED = text("""
+    select id, report_key from vision_batches
+    where id > :after and status = 'completed' and report_key is not null order by id limit :limit
+""")
+
 BATCHES = Kind(
     name="vision_batches",
     pipeline="vision_reports",
@@ -80,6 +114,6 @@ BATCHES = Kind(
     erase=_erase,
     tables={"vision_batches": "id", "vision_batch_images": "batch_id"},
     expired=Aging(lambda settings: settings.vision_keep_days or None, _OLD),
-    holding=garbage.holding,
+    holding=_holding,
     tidy=lambda services, days: {"vision_reports": retention.tidy(services, days)},
 )

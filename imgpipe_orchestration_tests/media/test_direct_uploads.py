@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import requests
 
-from imgpipe_orchestration.media import direct_uploads, garbage
-from imgpipe_orchestration.storage.garbage import collect
+from imgpipe_orchestration.media import direct_uploads
+from imgpipe_orchestration.operations.garbage import collect_garbage
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import pass_on, serving
@@ -163,7 +162,7 @@ def test_an_upload_that_was_not_committed_in_time_is_over_and_garbage(gateway: G
         late = "update media_uploads set expires_at = now() - interval '1 s' where id = %s"
         connection.exec_driver_sql(late, (upload,))
     assert committed(gateway, upload).status_code == 410
-    found = collect(garbage.holding(gateway.services), before=datetime.now(UTC) + timedelta(hours=1), act=True)
+    (found,) = collect_garbage(gateway.services, ["media"], act=True, grace_hours=-1)
     assert found.deleted == 1
     assert staged(gateway) == [f"staging/{USER}/{open_one}"]
     assert committed(gateway, open_one).status_code == 200
