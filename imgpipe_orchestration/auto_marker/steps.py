@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +39,6 @@ ASKED_AT_ONCE = 1000
 """Most jobs that wait for a run and are taken when it begins."""
 _LOOK = 2.0
 """Seconds between looks for customers who ask while a run is at work."""
-_SETTLED_TOGETHER = 0.05
-"""Seconds for which a finished customer waits for others, to share the transaction that writes their figures."""
 
 PAGE_SIZE = 1000
 """Most documents read and written at a time. Bounds the memory of a backfill, and how many documents a crash leaves
@@ -123,7 +121,7 @@ def carry_out(
         started = job_instances.start(services.claims, JOB, run_id, ASKED_AT_ONCE) if todo.asked else []
         # Each customer once, those who asked first.
         waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
-        running: dict[Future[_Done], str] = {}
+        running: dict[Future[Figures], JobInstance] = {}
         looked = time.monotonic()
         try:
             while waiting or running:
@@ -134,15 +132,20 @@ def carry_out(
                     looked = time.monotonic()
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
-                    tasks = _begin(services, todo, started, group, run_id, batch_size)
-                    running.update({pool.submit(task.carry_out): task.instance.customer_id for task in tasks})
-                    for customer in set(group) - {task.instance.customer_id for task in tasks}:
+                    begun = _begin(services, started, group, run_id, backfill=batch_size is None)
+                    for one in begun:
+                        clean_image = todo.customers.get(one.customer_id)
+                        running[pool.submit(_carry_out, services, one, clean_image, batch_size)] = one
+                    for customer in set(group) - {one.customer_id for one in begun}:
                         yield Figures(customer, note="another run is at work for this customer")
-                over = _over(pool, running.keys())
-                for future in over:
-                    del running[future]
-                yield from _settle(services, [future.result() for future in over if future.exception() is None])
-                for future in over:
+                over = wait(running, _LOOK, FIRST_COMPLETED).done
+                if any(future.exception() for future in over):
+                    # The run is about to end with that error, and must report what the others mark.
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    over = {future for future in running if not future.cancelled()}
+                done = [(running.pop(future), future) for future in over]
+                yield from _settle(services, [(one, f.result()) for one, f in done if f.exception() is None])
+                for _, future in done:
                     future.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -150,42 +153,14 @@ def carry_out(
 
 
 def _begin(
-    services: Services,
-    todo: Plan,
-    started: Sequence[JobInstance],
-    group: Sequence[str],
-    run_id: str,
-    batch_size: int | None,
-) -> list[_Task]:
-    """Begin the jobs of a group of customers; those for whom another run works have no task. `started` are the jobs of
-    this run that have begun already."""
-    backfill = batch_size is None
+    services: Services, started: Sequence[JobInstance], group: Sequence[str], run_id: str, *, backfill: bool
+) -> list[JobInstance]:
+    """Begin the jobs of a group of customers, but of those for whom another run works. `started` are the jobs of this
+    run that have begun already."""
     trigger = Trigger.ON_DEMAND if backfill else Trigger.SCHEDULED
     begun = job_instances.begin(services.claims, JOB, group, run_id, trigger=trigger)
-    # Not in a backfill, which may take minutes for one customer: there each reads its toggle in turn.
-    toggles = {} if backfill else _toggles(services, begun)
     known = {instance.id: instance for instance in started}  # `begin` takes them for interrupted ones
-    return [
-        _Task(
-            services,
-            known.get(instance.id, instance),
-            todo.customers.get(instance.customer_id),
-            toggles.get(instance.customer_id),
-            batch_size,
-        )
-        for instance in begun
-    ]
-
-
-def _over(pool: ThreadPoolExecutor, running: Set[Future[_Done]]) -> Set[Future[_Done]]:
-    """Wait until some of the `running` customers are done, or for a while. If one failed, wait for all: the run is
-    about to end with that error and must report what the others marked."""
-    wait(running, _LOOK, FIRST_COMPLETED)
-    over = wait(running, timeout=_SETTLED_TOGETHER).done
-    if any(future.exception() for future in over):
-        pool.shutdown(wait=True, cancel_futures=True)
-        return {future for future in running if not future.cancelled()}
-    return over
+    return [known.get(instance.id, instance) for instance in begun]
 
 
 def given_up(services: Services) -> Iterator[Figures]:
@@ -194,17 +169,6 @@ def given_up(services: Services) -> Iterator[Figures]:
         for instance in failed:
             yield Figures(instance.customer_id, note=GIVEN_UP, job_id=instance.id, again=True)
         job_instances.explain(services.engine, failed, {**NO_FIGURES, "note": GIVEN_UP})
-
-
-def _toggles(services: Services, begun: Sequence[JobInstance]) -> dict[str, list[Document]]:
-    """The `image_config` documents of a group of customers. Empty when one document cannot be read: then each
-    customer's are read alone, and only that one fails."""
-    from bson.errors import InvalidBSON
-
-    try:
-        return ImageConfigs(services.documents).of_each([instance.customer_id for instance in begun])
-    except InvalidBSON:
-        return {}
 
 
 @contextmanager
@@ -223,102 +187,85 @@ def _giving_back(services: Services, run_id: str) -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True)
-class _Done:
-    """A customer whose documents are marked."""
+def _carry_out(
+    services: Services, instance: JobInstance, clean_image: Document | None, batch_size: int | None
+) -> Figures:
+    """Mark what is pending for one customer. `clean_image`: see `Plan.customers`.
 
-    instance: JobInstance
-    figures: Figures
+    Raises:
+        BackendUnavailable: MongoDB is away.
+    """
+    customer = instance.customer_id
+    figures = Figures(customer, job_id=instance.id, again=instance.again)
+    with (
+        bound(run=instance.run_id, queue=JOB, item=str(instance.id), tenant=customer),
+        tracing.resumed(tracing.parse(instance.claim.trace if instance.claim else "")),
+        tracing.span(JOB, item=str(instance.id)),
+    ):
+        log.info(f"Starting image auto-marker job for customer: {customer}")
+        started = time.perf_counter()
+        try:
+            _mark(services, figures, clean_image, batch_size)
+        except BackendUnavailable:
+            raise
+        except ImgpipeError as error:
+            figures.error = error.public
+        except Exception as error:  # whatever is wrong with one customer's data must not stop the others
+            log.error("customer failed", extra={"customer": customer}, exc_info=error)
+            figures.error = f"{type(error).__name__}: {error}"[:500]
+        figures.seconds = time.perf_counter() - started
+        ended = "failed" if figures.broken else "completed"
+        # The specification's text and level, by which operators search their logs.
+        log.log(
+            logging.ERROR if figures.trouble else logging.INFO,
+            f"Auto-mark {ended} for customer {customer}: {figures.marked}/{figures.found} images marked",
+            extra={"error": figures.trouble, **figures.result()},
+        )
+    return figures
 
 
-@dataclass(frozen=True)
-class _Task:
-    """The work for one customer. `clean_image`: see `Plan.customers`; `toggle`: the `image_config` documents, or None
-    when they are still to be read."""
-
-    services: Services
-    instance: JobInstance
-    clean_image: Document | None
-    toggle: Sequence[Document] | None
-    batch_size: int | None
-
-    def carry_out(self) -> _Done:
-        """Mark what is pending.
-
-        Raises:
-            BackendUnavailable: MongoDB is away.
-        """
-        instance, customer = self.instance, self.instance.customer_id
-        figures = Figures(customer, job_id=instance.id, again=instance.again)
-        with (
-            bound(run=instance.run_id, queue=JOB, item=str(instance.id), tenant=customer),
-            tracing.resumed(tracing.parse(instance.claim.trace if instance.claim else "")),
-            tracing.span(JOB, item=str(instance.id)),
-        ):
-            log.info(f"Starting image auto-marker job for customer: {customer}")
-            started = time.perf_counter()
-            try:
-                self._mark(figures)
-            except BackendUnavailable:
-                raise
-            except ImgpipeError as error:
-                figures.error = error.public
-            except Exception as error:  # whatever is wrong with one customer's data must not stop the others
-                log.error("customer failed", extra={"customer": customer}, exc_info=error)
-                figures.error = f"{type(error).__name__}: {error}"[:500]
-            figures.seconds = time.perf_counter() - started
-            ended = "failed" if figures.broken else "completed"
-            # The specification's text and level, by which operators search their logs.
-            log.log(
-                logging.ERROR if figures.trouble else logging.INFO,
-                f"Auto-mark {ended} for customer {customer}: {figures.marked}/{figures.found} images marked",
-                extra={"error": figures.trouble, **figures.result()},
-            )
-        return _Done(instance, figures)
-
-    def _mark(self, figures: Figures) -> None:
-        configs, news = ImageConfigs(self.services.documents), News(self.services.documents)
-        customer = figures.customer_id
-        known = configs.of(customer) if self.toggle is None else self.toggle
-        if not known:
-            if not news.any_of(customer):  # an id mistyped in a backfill or a trigger must not create a customer
-                figures.note = NOBODY
-                return
-            configs.add_new(customer)
-        elif not switched_on(customer, known):
-            figures.note = OFF
+def _mark(services: Services, figures: Figures, clean_image: Document | None, batch_size: int | None) -> None:
+    configs, news = ImageConfigs(services.documents), News(services.documents)
+    customer = figures.customer_id
+    known = configs.of(customer)
+    if not known:
+        if not news.any_of(customer):  # an id mistyped in a backfill or a trigger must not create a customer
+            figures.note = NOBODY
             return
-        clean_image = self.clean_image or news.how_images_lack(customer)
-        left = self.batch_size
-        passed_over = 0
-        while left is None or left > 0:
-            size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)
-            figures.found += len(page.documents)
-            figures.marked += page.marked
-            for document_id, reason in page.problems:
-                figures.problem(document_id, reason)
-            # Documents that were not marked are still the first ones found: skip them, or they block those behind.
-            passed_over += len(page.documents) - page.marked
-            if left is not None:
-                left -= len(page.documents) - len(page.problems)
-            if page.last:
-                return
-            # A backfill takes minutes, in which the customer may be switched off.
-            if left is None and not switched_on(customer, configs.of(customer)):
-                figures.note = OFF_MEANWHILE
-                return
+        configs.add_new(customer)
+    elif not switched_on(customer, known):
+        figures.note = OFF
+        return
+    clean_image = clean_image or news.how_images_lack(customer)
+    left = batch_size
+    passed_over = 0
+    while left is None or left > 0:
+        size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
+        page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)
+        figures.found += len(page.documents)
+        figures.marked += page.marked
+        for document_id, reason in page.problems:
+            figures.problem(document_id, reason)
+        # Documents that were not marked are still the first ones found: skip them, or they block those behind.
+        passed_over += len(page.documents) - page.marked
+        if left is not None:
+            left -= len(page.documents) - len(page.problems)
+        if page.last:
+            return
+        # A backfill takes minutes, in which the customer may be switched off.
+        if left is None and not switched_on(customer, configs.of(customer)):
+            figures.note = OFF_MEANWHILE
+            return
 
 
-def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
-    """Yield the figures of some finished customers, then write them in one transaction. If the run dies in between, the
-    next one reports the customers once more, under the same job: at least once, never not at all."""
-    yield from (one.figures for one in done)
+def _settle(services: Services, done: Sequence[tuple[JobInstance, Figures]]) -> Iterator[Figures]:
+    """Yield the figures of finished customers, then write them. If the run dies in between, the next one reports the
+    customers once more, under the same job: at least once, never not at all."""
+    yield from (figures for _, figures in done)
     endings = [
-        JobResult(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)
-        for one in done
+        JobResult(one, {**NO_FIGURES, **figures.result()}, figures.trouble, figures.broken) for one, figures in done
     ]
     lost = job_instances.finish(services.claims, endings) if endings else set()
-    for one in done:
-        if one.instance.id in lost:
-            log.warning("no longer this run's", extra={"customer": one.figures.customer_id, "run": one.instance.run_id})
+    for one, figures in done:
+        if one.id in lost:
+            log.warning("no longer this run's", extra={"customer": figures.customer_id, "run": one.run_id})
