@@ -26,7 +26,7 @@ from imgpipe_orchestration.storage.claims import Claim, State
 from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.storage.work import Further, Outcome, Watch, work_through
 from imgpipe_orchestration.vision_reports import analyses
-from imgpipe_orchestration.vision_reports.lists import Lists
+from imgpipe_orchestration.vision_reports.listing import Lists
 from imgpipe_orchestration.vision_reports.model import (
     AT_ONCE,
     PARALLEL_ANALYSES,

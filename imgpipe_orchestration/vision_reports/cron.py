@@ -1,4 +1,4 @@
-"""Cron expressions of five fields with a time zone: validation, and the next tick.
+"""What a cron job may be given: addresses, and cron expressions of five fields with a time zone. And its next tick.
 
 As in Vixie cron, a day of the month and a weekday that are both given are alternatives, unless one of the fields begins
 with `*`: then both must hold. So `0 9 */2 * 1` is Mondays with an odd number.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.partners.fetch import check_url
 
 _FIELDS = {"minute": 60, "hour": 24, "day-of-month": 31, "month": 12, "day-of-week": 7}
 """The fields, each with the number of its values."""
@@ -87,3 +89,18 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
     except CroniterBadCronError as error:
         raise BadInput(f"schedule {schedule!r} is not a cron expression: {error}", field="schedule") from error
     return tick.astimezone(UTC)
+
+
+def check_address(field: str, url: str, *, production: bool) -> None:
+    """
+    Raises:
+        BadInput: it is no plain http(s) address; or in production the external API's is not https, as the customer's
+            token is sent with every call.
+    """
+    try:
+        check_url(url)
+    except BadInput as error:
+        told = f"{field} must be an http or https address without a user name in it"
+        raise BadInput(told, field=field, detail=error.public) from error
+    if production and field.startswith("external_api_") and urlsplit(url).scheme != "https":
+        raise BadInput(f"{field} must be an https address in production", field=field)

@@ -15,8 +15,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.telemetry.redaction import redact
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
-from imgpipe_orchestration.vision_reports.addresses import check_address
-from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
+from imgpipe_orchestration.vision_reports.cron import check_address, check_schedule, check_timezone
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once

@@ -1,4 +1,4 @@
-"""What a run does before and after the work on its analyses: claim what is due, and sum up the outcomes."""
+"""Whether a run is due, and what it does before and after the work on its analyses: claim them, sum up the outcomes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from sqlalchemy import text
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
-from imgpipe_orchestration.vision_reports import analyses, crew, executions
+from imgpipe_orchestration.vision_reports import analyses, batches, crew, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.crew import Crew
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
+
+
+def reports_due(services: Services) -> bool:
+    """Whether a cron job, the listing of an execution or an analysis is due; three index look-ups."""
+    with transaction(services.engine) as rows:
+        if cron_jobs.any_due(rows):
+            return True
+    return any(services.claims.due_partitions(queue, limit=1) for queue in (executions.QUEUE, analyses.QUEUE))
+
+
+def batches_due(services: Services) -> bool:
+    """Whether a batch of our own backend waits."""
+    return bool(services.claims.due_partitions(batches.QUEUE, limit=1))
 
 
 def crew_of(services: Services, owner: str) -> Crew:

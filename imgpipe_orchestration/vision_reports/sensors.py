@@ -14,7 +14,7 @@ from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_rep
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.vision_reports.due import reports_due
+    from imgpipe_orchestration.vision_reports.runs import reports_due
 
     return run_if_due(context, sensor_backends, vision_reports.name, reports_due)
 
@@ -26,6 +26,6 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.vision_reports.due import batches_due
+    from imgpipe_orchestration.vision_reports.runs import batches_due
 
     return run_if_due(context, sensor_backends, vision_batches.name, batches_due)

@@ -20,9 +20,9 @@ from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import batch_work, retention
+from imgpipe_orchestration.vision_reports.backend_routes import OwnBackend
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageFile, ImageOrder, Missing
-from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
