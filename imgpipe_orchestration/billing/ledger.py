@@ -18,6 +18,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -41,8 +42,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import jsonb
-from imgpipe_orchestration.storage.leases import Keeper
-from imgpipe_orchestration.storage.made_once import made_once
+from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
@@ -246,7 +246,7 @@ class Ledger:
     def _purchase(self, call: PaidCall, token: str, purchase: Callable[[], Purchase], buyer: Buyer) -> Answer:
         began = time.monotonic()
         try:
-            with self._leases.holding(token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
+            with self._kept(token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
                 tracing.note(span, model=call.model, item=buyer.item, pipeline=buyer.pipeline)
                 bought = purchase()
                 tracing.note(span, input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
@@ -260,15 +260,14 @@ class Ledger:
             raise stopped from error
         return self._commit(call, bought, buyer, time.monotonic() - began)
 
-    @made_once
-    def _leases(self) -> Keeper:
-        """Renews the leases of pending calls, which may take minutes, so that leases can be short."""
+    def _kept(self, token: str) -> AbstractContextManager[None]:
+        """Renew the lease of a call, which may take minutes, so that leases can be short."""
 
-        def renewed(owners: frozenset[str]) -> None:
+        def renewed() -> None:
             with transaction(self.engine) as connection:
-                connection.execute(sql.RENEW, {"owners": list(owners), "lease": self.policy.lease})
+                connection.execute(sql.RENEW, {"owner": token, "lease": self.policy.lease})
 
-        return Keeper(renewed, self.policy.lease, name="paid-calls")
+        return kept_alive(renewed, self.policy.lease, name="paid-call")
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
         """Record the answer. It is paid for, so wait for a database that is away."""

@@ -40,7 +40,7 @@ START = text(f"""
 
 RENEW = text("""
     update paid_calls set lease_until = clock_timestamp() + make_interval(secs => :lease)
-    where state = 'started' and owner = any(:owners)
+    where state = 'started' and owner = :owner
 """)
 
 _USE = """

@@ -13,7 +13,9 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
 )
 from imgpipe_orchestration.storage.claims import Claims, State
+from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, put, row, time_passes
 
 
@@ -131,3 +133,16 @@ def test_leases_follow_the_database_clock_whatever_the_time_zone_of_the_session(
     finish(Claims(near), claim)
     far.dispose()
     near.dispose()
+
+
+def test_a_renewal_that_fails_is_tried_again() -> None:
+    tries = 0
+
+    def fails_once() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError("the database is away")
+
+    with kept_alive(fails_once, 0.03, name="stubborn"):
+        wait_for(lambda: tries > 1, "another try", 10)
