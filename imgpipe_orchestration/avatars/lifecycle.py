@@ -16,6 +16,9 @@ from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
 from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
+PARTS = 10
+"""Bits by which the number of a person's picture is longer than the person's."""
+
 
 def name_of(connection: Connection, persona: int) -> str:
     """The name of a person, as the ledger has it.
@@ -51,7 +54,7 @@ def _erase_tasks(_: Services, connection: Connection, ids: Sequence[int]) -> Non
     deletions.forget_work(connection, [store.DATA.name], ids)
     deletions.forget_work(connection, [store.IMAGES.name], [row.id for row in people])
     verdicts.forget(connection, "briefs", ids)
-    verdicts.forget(connection, "avatars", list(connection.scalars(_PICTURES, {"people": [row.id for row in people]})))
+    verdicts.forget(connection, "avatars", [row.id for row in people], parts=PARTS)
     connection.execute(text("delete from generation_tasks where id = any(:ids)"), {"ids": list(ids)})
 
 
@@ -74,7 +77,7 @@ def _erase_people(_: Services, connection: Connection, ids: Sequence[int]) -> No
     people = connection.execute(_PEOPLE, {"tasks": [], "ids": sorted(ids)}).all()
     deletions.forget_answers(connection, "avatars", [f"task_{row.task_id}/persona_{row.id}" for row in people])
     deletions.forget_work(connection, [store.IMAGES.name], ids)
-    verdicts.forget(connection, "avatars", list(connection.scalars(_PICTURES, {"people": list(ids)})))
+    verdicts.forget(connection, "avatars", ids, parts=PARTS)
     connection.execute(text("delete from generation_results where id = any(:ids)"), {"ids": list(ids)})
 
 
@@ -89,8 +92,6 @@ def _holding(services: Services) -> Holding:
         promised=promised_by(services.engine, _PROMISED),
     )
 
-
-_PICTURES = text("select item from verdicts where kind = 'avatars' and item >> 10 = any(cast(:people as bigint[]))")
 
 _TASKS = text("select id from generation_tasks where id = any(cast(:ids as bigint[])) order by id for update")
 

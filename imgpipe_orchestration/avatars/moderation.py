@@ -3,12 +3,12 @@ before it is published."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import NoResultFound
 
 from imgpipe_orchestration.avatars import results
 from imgpipe_orchestration.avatars.drawing import bought
-from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS, name_of
+from imgpipe_orchestration.avatars.lifecycle import PARTS, PERSONAS, TASKS, name_of
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.moderation.subjects import Subject
@@ -28,13 +28,13 @@ def picture_number(persona: Persona, cell: int | None = None) -> int:
     """The number of the selfie, or of a picture that is cut from the grid: others are bought for each try and edition,
     and judged anew."""
     tries = persona.base_tries if cell is None else persona.grid_tries
-    return persona.id << 10 | (cell or 0) << 8 | (persona.edition & 31) << 3 | (tries & 3) << 1 | (cell is not None)
+    return persona.id << PARTS | (cell or 0) << 8 | (persona.edition & 31) << 3 | (tries & 3) << 1 | (cell is not None)
 
 
 def _picture(services: Services, number: int) -> bytes:
     try:
         with transaction(services.engine) as connection:
-            persona = results.get(connection, number >> 10)
+            persona = results.get(connection, number >> PARTS)
     except NoResultFound:
         raise NotFound(f"There is no such picture of a person: {number}.") from None
     key = persona.grid_object if number & 1 else persona.base_object
@@ -49,9 +49,5 @@ def _picture(services: Services, number: int) -> bytes:
     return services.workshop.call(these, data, [(left, top, right, bottom)], Wanted(0, 64, ""))[0].png
 
 
-def _nobody(_: Connection, __: int) -> tuple[int | None, str]:
-    return None, ""
-
-
-BRIEFS = Subject("briefs", TASKS, "", _brief, _nobody, named=lambda _, task: f"task_{task}")
-PORTRAITS = Subject("avatars", PERSONAS, "", _picture, _nobody, named=lambda rows, number: name_of(rows, number >> 10))
+BRIEFS = Subject("briefs", TASKS, "", _brief, named=lambda _, task: f"task_{task}")
+PORTRAITS = Subject("avatars", PERSONAS, "", _picture, named=lambda rows, number: name_of(rows, number >> PARTS))

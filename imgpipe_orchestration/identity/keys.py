@@ -97,12 +97,10 @@ def find(engine: Engine, given: str) -> Caller | None:
     """
     if not given.startswith(PREFIX):
         return None
-    digest = _hash(given)
-    place = (str(engine.url), digest)
     if (known := recently(engine, given)) is not None:
         return known
     with transaction(engine) as connection:
-        row = connection.execute(_FIND, {"hash": digest}).one_or_none()
+        row = connection.execute(_FIND, {"hash": _hash(given)}).one_or_none()
     if row is None:
         return None
     caller = Caller(row.name, Kind.KEY, Role(row.role))
@@ -110,7 +108,7 @@ def find(engine: Engine, given: str) -> Caller | None:
     with _lock:
         if len(_known) >= MOST_KNOWN:
             _known.clear()
-        _known[place] = (caller, time.monotonic() + seconds)
+        _known[str(engine.url), _hash(given)] = (caller, time.monotonic() + seconds)
     return caller
 
 

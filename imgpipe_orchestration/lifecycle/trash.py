@@ -1,17 +1,19 @@
-"""Into the trash and out of it again."""
+"""Into the trash and out of it again; and what a worker stored for a thing that went meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.errors import LeaseLost, NotFound
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deletion
+from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 
 REPLACED, RETENTION = "replaced", "retention"
@@ -79,3 +81,17 @@ def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> b
         if kind.resume is not None:
             kind.resume(services, connection, found)
     return True
+
+
+@contextmanager
+def dropping(services: Services, what: str, bucket: Bucket, keys: Iterable[str]) -> Iterator[None]:
+    """Round the fence behind which objects that were just stored are named. If the lease is lost because the thing was
+    purged, they are deleted, for its purge may be over. Where another worker has it they may be in use."""
+    try:
+        yield
+    except LeaseLost:
+        with transaction(services.engine) as connection:
+            deletion = deletions.find(connection, what)
+        if deletion is not None and deletion.purging_at is not None:
+            bucket.discard(keys)
+        raise

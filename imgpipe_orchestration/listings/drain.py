@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, Retryable
-from imgpipe_orchestration.lifecycle.dropping import dropping
+from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.listings import model, steps, store
 from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.moderation.judging import Judges

@@ -12,6 +12,11 @@ from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.services import Services
 
 
+def _nobody(_: Connection, __: int) -> tuple[int | None, str]:
+    """It is no user's, and its row has no hash."""
+    return None, ""
+
+
 def _nothing(_: Services, __: Connection, ___: int) -> None:
     """Nothing else is to be done."""
 
@@ -31,7 +36,7 @@ class Subject:
     Raises:
         Deleted, NotFound: it is not there.
     """
-    facts: Callable[[Connection, int], tuple[int | None, str]]
+    facts: Callable[[Connection, int], tuple[int | None, str]] = _nobody
     """The user of a thing, and the SHA-256 of its bytes; empty where its row does not have that.
 
     Raises:

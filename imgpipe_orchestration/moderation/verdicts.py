@@ -227,12 +227,16 @@ def judged(
     return state
 
 
-def forget(connection: Connection, kind: str, ids: Sequence[int]) -> None:
-    """Remove the verdicts on purged things, and the reports. What people decided of the bytes stays."""
-    values = {"kind": kind, "ids": list(ids)}
-    numbers = list(connection.scalars(_FORGET, values))
+def forget(connection: Connection, kind: str, ids: Sequence[int], *, parts: int = 0) -> None:
+    """Remove the verdicts on purged things, and the reports. What people decided of the bytes stays.
+
+    Args:
+        parts: the bits of an item that say which part of a thing it is, where things are judged in parts.
+    """
+    values = {"kind": kind, "ids": list(ids), "parts": parts}
+    numbers = list(connection.scalars(text(f"delete from verdicts v {_OF_THINGS} returning v.id"), values))
     deletions.forget_work(connection, [JUDGE.name], numbers)
-    connection.execute(text("delete from reports where kind = :kind and item = any(:ids)"), values)
+    connection.execute(text(f"delete from reports v {_OF_THINGS}"), values)
 
 
 _ASK = text("""
@@ -270,4 +274,7 @@ _JUDGED = text("""
     where id = :id
 """)
 
-_FORGET = text("delete from verdicts where kind = :kind and item = any(:ids) returning id")
+_OF_THINGS = """
+    using unnest(cast(:ids as bigint[])) as t (id)
+    where v.kind = :kind and v.item >= t.id << :parts and v.item < (t.id + 1) << :parts
+"""

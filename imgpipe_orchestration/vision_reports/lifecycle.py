@@ -16,6 +16,9 @@ from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 from imgpipe_orchestration.vision_reports import retention
 from imgpipe_orchestration.vision_reports.batches import QUEUE
 
+PARTS = 21
+"""Bits by which the number of a finding is longer than its batch's."""
+
 
 def _stop(services: Services, connection: Connection, ids: Sequence[int]) -> list[Thing]:
     rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
@@ -37,7 +40,7 @@ def _erase(_: Services, connection: Connection, ids: Sequence[int]) -> None:
     bought = list(connection.scalars(_BOUGHT, {"ids": list(ids)}))
     deletions.forget_answers(connection, "vision_reports", bought)
     deletions.forget_work(connection, [QUEUE.name], ids)
-    verdicts.forget(connection, "findings", list(connection.scalars(_FINDINGS, {"ids": list(ids)})))
+    verdicts.forget(connection, "findings", ids, parts=PARTS)
     uploads = list(connection.scalars(_UPLOADS, {"ids": list(ids)}))
     connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": list(ids)})
     connection.execute(text("delete from vision_uploads where id = any(:ids)"), {"ids": uploads})
@@ -71,8 +74,6 @@ _BOUGHT = text("""
     select 'vision_batches/' || batch_id || '/' || position from vision_batch_images
     where batch_id = any(cast(:ids as bigint[]))
 """)
-
-_FINDINGS = text("select item from verdicts where kind = 'findings' and item >> 21 = any(cast(:ids as bigint[]))")
 
 _OLD = text("""
     select id from vision_batches b where status in ('completed', 'failed')

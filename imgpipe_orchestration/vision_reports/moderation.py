@@ -11,12 +11,12 @@ from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.moderation.subjects import Subject
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
+from imgpipe_orchestration.vision_reports.lifecycle import BATCHES, PARTS
 
 
 def finding_number(batch: int, position: int, index: int) -> int:
     """The number of a finding on an image of a batch; there are at most 30 on one."""
-    return batch << 21 | position << 5 | index
+    return batch << PARTS | position << 5 | index
 
 
 def words_of(finding: Mapping[str, Any]) -> str:
@@ -26,7 +26,7 @@ def words_of(finding: Mapping[str, Any]) -> str:
 
 def _finding(services: Services, number: int) -> str:
     query = text("select analysis from vision_batch_images where batch_id = :batch and position = :position")
-    values = {"batch": number >> 21, "position": number >> 5 & 0xFFFF}
+    values = {"batch": number >> PARTS, "position": number >> 5 & 0xFFFF}
     with transaction(services.engine) as connection:
         analysis = connection.scalar(query, values)
     findings = (analysis or {}).get("findings", [])
@@ -35,12 +35,8 @@ def _finding(services: Services, number: int) -> str:
     return words_of(findings[number & 31])
 
 
-def _nobody(_: Connection, __: int) -> tuple[int | None, str]:
-    return None, ""
-
-
 def _named(_: Connection, number: int) -> str:
-    return f"vision_batches/{number >> 21}/{number >> 5 & 0xFFFF}"
+    return f"vision_batches/{number >> PARTS}/{number >> 5 & 0xFFFF}"
 
 
-FINDINGS = Subject("findings", BATCHES, "", _finding, _nobody, named=_named)
+FINDINGS = Subject("findings", BATCHES, "", _finding, named=_named)

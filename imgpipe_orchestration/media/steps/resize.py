@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.lifecycle import cdn
-from imgpipe_orchestration.lifecycle.dropping import dropping
+from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
 from imgpipe_orchestration.media.steps.retrieve import needed

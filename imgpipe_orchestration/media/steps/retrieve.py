@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import NotFound, PartnerRefused, Retryable
-from imgpipe_orchestration.lifecycle.dropping import dropping
+from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.media import logos, model, store
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.steps.refusals import mendable
