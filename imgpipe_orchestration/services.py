@@ -27,6 +27,7 @@ from imgpipe_orchestration.telemetry.redaction import know
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from imgpipe_orchestration.billing.batches import HalfPrice
     from imgpipe_orchestration.billing.ledger import Ledger
     from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.imaging.workshop import Workshop
@@ -221,6 +222,14 @@ class Services:
     def openai_images(self, provider: str) -> OpenAIClient:
         """The same, with the longer timeout of image generation."""
         return self._clients.openai(provider, seconds=IMAGE_SECONDS, fetcher=self.fetcher)
+
+    @made_once
+    def half_price(self) -> HalfPrice:
+        """Batches of calls that are not urgent. A file of pictures takes long to upload."""
+        from imgpipe_orchestration.billing.batches import HalfPrice
+        from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
+
+        return HalfPrice(self.ledger, lambda provider: OpenAIBatches(self.openai_images(provider)))
 
     def moderator(self, provider: str) -> Moderator:
         """The client of a provider's moderation endpoint."""

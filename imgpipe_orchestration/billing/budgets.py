@@ -85,7 +85,7 @@ def remove(connection: Connection, scope: str, period: Period, daily: float) -> 
 
 
 def set_aside(
-    connection: Connection, scopes: Sequence[str], kind: dict[str, str], daily: float, pause: float
+    connection: Connection, scopes: Sequence[str], kind: dict[str, str], daily: float, pause: float, share: Decimal
 ) -> Decimal | SpendingPaused | None:
     """US dollars to reserve for a call; why it has to wait; or None to wait for the first call of its kind, which tells
     what they cost.
@@ -94,16 +94,18 @@ def set_aside(
         scopes: those that the call belongs to.
         kind: provider, operation and model; the estimate is the highest cost of the last twenty such calls.
         pause: longest wait in seconds, because the limit may be raised.
+        share: what of the list price it costs.
     """
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     mine = standings(connection, daily, scopes)
     usual = connection.execute(_USUAL, kind).one()
+    estimate = usual.estimate * share
     for budget in mine:
         if budget.spent_usd >= budget.limit_usd or (
-            budget.spent_usd + budget.reserved_usd + usual.estimate > budget.limit_usd
+            budget.spent_usd + budget.reserved_usd + estimate > budget.limit_usd
         ):
-            return _refused(connection, budget, usual.estimate, pause)
-    return None if mine and usual.scouts and not usual.known else Decimal(usual.estimate)
+            return _refused(connection, budget, estimate, pause)
+    return None if mine and usual.scouts and not usual.known else Decimal(estimate)
 
 
 def _refused(connection: Connection, budget: Budget, estimate: Decimal, pause: float) -> SpendingPaused:
@@ -168,7 +170,7 @@ _STOP = text("""
 # The first call of a kind has no estimate, so others wait for it (`scouts` counts pending ones).
 _USUAL = text("""
     with kind as (
-        select cost_usd from paid_call_uses
+        select cost_usd * (1 + half_price::int) as cost_usd from paid_call_uses
         where outcome = 'bought' and provider = :provider and operation = :operation and model = :model
         order by id desc limit 20
     )

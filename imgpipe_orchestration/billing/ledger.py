@@ -36,6 +36,7 @@ from imgpipe_orchestration.errors import (
     ImgpipeError,
     LeaseLost,
     PartnerRefused,
+    PartnerUnavailable,
     Retryable,
     SpendingPaused,
     UnreadableAnswer,
@@ -54,6 +55,10 @@ _FOR_ALL = {*range(300, 400), 401, 402, 403, 404}
 money, a forbidden model, an unknown model or flow."""
 _OF_MODEL = {403, 404}
 """Those that concern one model and not the whole provider."""
+
+
+HALF = Decimal("0.5")
+"""What of its list price OpenAI takes for a call in a batch: https://platform.openai.com/docs/guides/batch"""
 
 
 class UseOutcome(StrEnum):
@@ -178,7 +183,7 @@ class Ledger:
             token = uuid4().hex
             start = self._start(call, token, buyer)
             if start.answer is not None:
-                tally.note(call.operation, start.answer.cost_usd, bought=False)
+                tally.note(call.operation, start.answer.cost_usd, bought=start.answer.bought)
                 return start.answer
             if start.refused is not None:
                 raise start.refused
@@ -198,50 +203,81 @@ class Ledger:
         with autocommit(self.engine) as connection:
             row = connection.execute(sql.FIND, {"key": call.key}).one()
             if row.state == "committed":
+                fetched = {"key": call.key, "item": buyer.item}
+                if row.bought_for == buyer.item and connection.execute(sql.FETCHED, fetched).one_or_none():
+                    return _Start(answer=_answer(row, bought=True))
                 saved = _use(call, buyer, UseOutcome.REUSED, usage=_usage(row), saved=row.cost_usd)
                 connection.execute(sql.RECORD, saved)
                 return _Start(answer=_answer(row, bought=False))
-        vanished = row.state == "started"
+        vanished = row.state == "started" and row.bought_for is None
         if vanished and not row.expired:
             return _Start()
         budgeted = row.budgeted or self.policy.daily_budget_usd
         # Usually START is the only statement and needs no transaction.
         with (transaction if vanished or budgeted else autocommit)(self.engine) as connection:
-            reserved = self._set_aside(connection, call, buyer) if budgeted else Decimal(0)
-            if reserved is None:
-                return _Start()
-            if isinstance(reserved, SpendingPaused):
-                return _Start(refused=reserved)
-            values = {
-                "pipeline": buyer.pipeline,
-                "tenant": buyer.tenant,
-                "key": call.key,
-                "provider": call.provider,
-                "operation": call.operation,
-                "model": call.model,
-                "input_hash": call.input_hash,
-                "parameter_hash": call.parameter_hash,
-                "owner": token,
-                "lease": self.policy.lease,
-                "reserved": reserved,
-                **_whose(buyer),
-            }
-            ours = connection.execute(sql.START, values).one_or_none() is not None
-            if not ours:
-                _refuse_deleted(connection, buyer)
-                _refuse_paused(connection, call)
-            elif vanished:
+            taken = self.take(connection, call, token, buyer, budgeted=bool(budgeted))
+            if isinstance(taken, SpendingPaused):
+                return _Start(refused=taken)
+            if taken and vanished:
                 lost = "an earlier buyer vanished while it was asking"
                 connection.execute(sql.RECORD, _use(call, buyer, UseOutcome.LOST, error=lost))
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
-            return _Start(ours=ours)
+            return _Start(ours=taken)
 
-    def _set_aside(self, connection: Connection, call: PaidCall, buyer: Buyer) -> Decimal | SpendingPaused | None:
+    def take(
+        self,
+        connection: Connection,
+        call: PaidCall,
+        token: str,
+        buyer: Buyer,
+        *,
+        budgeted: bool = True,
+        batch_seconds: float = 0.0,
+    ) -> bool | SpendingPaused:
+        """Make `token` the one who buys, and set its price aside; False where somebody else is buying or has bought.
+
+        Args:
+            batch_seconds: how long a batch may take, which costs half and is not heard of meanwhile. 0: no batch.
+
+        Raises:
+            LeaseLost, SpendingPaused: as `buy`. Of a budget's refusal the caller may want to keep what it did before,
+                so that is returned.
+        """
+        share = HALF if batch_seconds else Decimal(1)
+        reserved = self._set_aside(connection, call, buyer, share) if budgeted else Decimal(0)
+        if reserved is None:
+            return False
+        if isinstance(reserved, SpendingPaused):
+            return reserved
+        values = {
+            "pipeline": buyer.pipeline,
+            "tenant": buyer.tenant,
+            "key": call.key,
+            "provider": call.provider,
+            "operation": call.operation,
+            "model": call.model,
+            "input_hash": call.input_hash,
+            "parameter_hash": call.parameter_hash,
+            "owner": token,
+            "lease": batch_seconds or self.policy.lease,
+            "reserved": reserved,
+            "bought_for": buyer.item if batch_seconds else None,
+            **_whose(buyer),
+        }
+        if connection.execute(sql.START, values).one_or_none() is not None:
+            return True
+        _refuse_deleted(connection, buyer)
+        _refuse_paused(connection, call)
+        return False
+
+    def _set_aside(
+        self, connection: Connection, call: PaidCall, buyer: Buyer, share: Decimal
+    ) -> Decimal | SpendingPaused | None:
         scopes = ["total", f"pipeline:{buyer.pipeline}", f"provider:{call.provider}"]
         if buyer.tenant:
             scopes.append(f"tenant:{buyer.tenant}")
         kind = {"provider": call.provider, "operation": call.operation, "model": call.model}
-        return budgets.set_aside(connection, scopes, kind, self.policy.daily_budget_usd, self.policy.pause)
+        return budgets.set_aside(connection, scopes, kind, self.policy.daily_budget_usd, self.policy.pause, share)
 
     def _purchase(self, call: PaidCall, token: str, purchase: Callable[[], Purchase], buyer: Buyer) -> Answer:
         began = time.monotonic()
@@ -271,17 +307,8 @@ class Ledger:
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
         """Record the answer. It is paid for, so wait for a database that is away."""
-        cost = cost_of(bought.usage.model or call.model, bought.usage, self.prices)
-        usage = bought.usage
-        values = {
-            **_use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=cost, seconds=seconds),
-            "value": jsonb.dumps(bought.value),
-            "object_key": bought.object_key,
-            "answered_by": usage.model or call.model,
-            "input_image_tokens": usage.input_image_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "units": usage.units,
-        }
+        values = self._bought(call, bought, buyer, seconds)
+        cost = values["cost"]
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
@@ -300,6 +327,58 @@ class Ledger:
         tally.note(call.operation, cost, bought=True)
         return _answer(patiently(write), bought=True)
 
+    def _bought(
+        self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float, *, half: bool = False
+    ) -> dict[str, Any]:
+        """The values of `ledger_sql.COMMIT`."""
+        usage = bought.usage
+        return {
+            **_use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=self._cost(call, usage, half), seconds=seconds),
+            "half_price": half,
+            "value": jsonb.dumps(bought.value),
+            "object_key": bought.object_key,
+            "answered_by": usage.model or call.model,
+            "input_image_tokens": usage.input_image_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "units": usage.units,
+        }
+
+    def _cost(self, call: PaidCall, usage: Usage, half: bool = False) -> Decimal | None:
+        cost = cost_of(usage.model or call.model, usage, self.prices)
+        return cost * HALF if cost is not None and half else cost
+
+    def settle_batch(
+        self, connection: Connection, token: str, item: str, results: Mapping[str, Callable[[], Purchase]]
+    ) -> None:
+        """Store the answers of a batch that has ended, in the caller's transaction; calls without one are open again.
+
+        Args:
+            item: for which the batch was sent.
+            results: by the call's key; returns the answer or raises what is wrong with it.
+        """
+        for row in connection.execute(sql.OF_BATCH, {"token": token, "keys": list(results)}):
+            call = PaidCall(row.provider, row.operation, row.model, row.input_hash, row.parameter_hash)
+            buyer = Buyer(row.pipeline, row.bought_for or item, row.tenant)
+            try:
+                if row.key not in results:
+                    raise PartnerUnavailable("The batch has no answer to this question")
+                values = self._bought(call, results[row.key](), buyer, 0.0, half=True)
+            except ImgpipeError as error:
+                usage = error.usage or (Usage() if isinstance(error, UnreadableAnswer) else None)
+                values = _use(
+                    call,
+                    buyer,
+                    UseOutcome.BOUGHT if usage else UseOutcome.FAILED,
+                    usage=usage,
+                    cost=self._cost(call, usage, half=True) if usage else None,
+                    error=error.public,
+                )
+                connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": error.public})
+                connection.execute(sql.RECORD, {**values, "half_price": True})
+            else:
+                # Who did not want to wait for the batch has bought it as well.
+                connection.execute(sql.COMMIT if row.ours else sql.RECORD, values)
+
     def _reopen(
         self, call: PaidCall, token: str, buyer: Buyer, error: BaseException, seconds: float, of_model: bool = False
     ) -> None:
@@ -312,7 +391,7 @@ class Ledger:
             reason, usage = error.public, error.usage
         if isinstance(error, UnreadableAnswer):
             usage = usage or Usage()  # an answer came, so it was charged; how much is unknown
-        cost = cost_of(usage.model or call.model, usage, self.prices) if usage else None
+        cost = self._cost(call, usage) if usage else None
         outcome = UseOutcome.BOUGHT if usage else UseOutcome.FAILED
         if usage:
             tally.note(call.operation, cost, bought=True)
@@ -391,6 +470,7 @@ def _use(
         "seconds": seconds,
         "error": error,
         "saved": saved,
+        "half_price": False,
     }
 
 

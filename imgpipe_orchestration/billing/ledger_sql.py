@@ -21,20 +21,23 @@ PAUSED = text(f"""
     select reason, extract(epoch from until - clock_timestamp()) as seconds {_IS_PAUSED} order by until desc limit 1
 """)
 
-# The conflict branch takes over an open call or one whose lease ended; of two that try, one wins.
+# The conflict branch takes over an open call or one whose lease ended; of two that try, one wins. Who does not want to
+# wait for a batch takes its call over as well.
 START = text(f"""
     insert into paid_calls as c
         (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd,
-         pipeline, tenant)
+         pipeline, tenant, bought_for)
     select
         :key, :provider, :operation, :model, :input_hash, :parameter_hash, 'started', :owner,
-        clock_timestamp() + make_interval(secs => :lease), :reserved, :pipeline, :tenant
+        clock_timestamp() + make_interval(secs => :lease), :reserved, :pipeline, :tenant,
+        :bought_for
     where not exists (select {_IS_PAUSED}) and not exists (select {_IS_DELETED})
     on conflict (key) do update set
         state = 'started', owner = excluded.owner, lease_until = excluded.lease_until,
         reserved_usd = excluded.reserved_usd, pipeline = excluded.pipeline, tenant = excluded.tenant,
-        attempts = c.attempts + 1, started_at = clock_timestamp()
+        bought_for = excluded.bought_for, attempts = c.attempts + 1, started_at = clock_timestamp()
     where c.state = 'open' or (c.state = 'started' and c.lease_until < clock_timestamp())
+        or (c.state = 'started' and c.bought_for is not null and excluded.bought_for is null)
     returning attempts
 """)
 
@@ -46,10 +49,10 @@ RENEW = text("""
 _USE = """
     insert into paid_call_uses
         (key, outcome, pipeline, item, tenant, provider, operation, model, standin, input_tokens, output_tokens,
-         cost_usd, seconds, error, saved_usd)
+         cost_usd, seconds, error, saved_usd, half_price)
     values
         (:key, :outcome, :pipeline, :item, :tenant, :provider, :operation, :model, :standin, :input_tokens,
-         :output_tokens, :cost, :seconds, :error, :saved)
+         :output_tokens, :cost, :seconds, :error, :saved, :half_price)
 """
 RECORD = text(_USE)
 
@@ -77,3 +80,11 @@ PAUSE = text("""
 """)
 
 RESUME = text("delete from spending_pauses")
+
+# The first use of an answer from a batch, by the item that it was bought for, is no second use.
+FETCHED = text("update paid_calls set bought_for = null where key = :key and bought_for = :item returning key")
+
+OF_BATCH = text("""
+    select *, state = 'started' and owner = :token as ours from paid_calls
+    where (owner = :token and state = 'started') or key = any(:keys) order by key for update
+""")

@@ -140,7 +140,7 @@ def usual_costs(connection: Connection, pipeline: str) -> dict[str, Decimal]:
     """US dollars of a call by operation: the mean of this pipeline's last thousand that were bought."""
     statement = """
         select operation, avg(cost_usd) as cost from (
-            select operation, cost_usd from paid_call_uses
+            select operation, cost_usd * (1 + half_price::int) as cost_usd from paid_call_uses
             where pipeline = :pipeline and outcome = 'bought' and error is null and cost_usd is not null
             order by id desc limit 1000
         ) as latest group by operation

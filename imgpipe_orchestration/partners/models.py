@@ -122,6 +122,9 @@ class Models:
     def speaks_openai(self, provider: str) -> bool:
         return self.providers[provider].dialect in _OPENAI
 
+    def takes_batches(self, provider: str) -> bool:
+        return self.providers[provider].dialect == "openai-responses"
+
     def features(self, kind: str) -> tuple[str, ...]:
         """What Google Vision is asked about an image of a kind ("logo", "header", "product", ...)."""
         task = self.task("labels")

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading import jpeg_segments, png_chunks
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
-from imgpipe_orchestration.partners.json_text import fitting, values_in
+from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
 from imgpipe_orchestration.partners.openai_errors import from_answer, translating, word_of
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
@@ -113,13 +113,7 @@ class OpenAIClient:
             PartnerRefused: the model refused, or 4xx.
             PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
         """
-        content: list[Any] = [{"type": "input_text", "text": prompt}]
-        if image is not None:
-            content.append({"type": "input_image", "image_url": data_url(image), "detail": detail})
-        # Unless told not to, the provider stores requests with users' pictures for 30 days.
-        arguments: dict[str, Any] = {"store": False, "input": [{"role": "user", "content": content}]}
-        if instructions:
-            arguments["instructions"] = instructions
+        arguments = _question(prompt, image, detail, instructions)
 
         def send(sdk: openai.OpenAI) -> Any:
             return sdk.responses.parse(model=model, text_format=_fenced_too(schema), **arguments)
@@ -269,6 +263,48 @@ class OpenAIClient:
             return self._opened
 
 
+def batched_question(
+    prompt: str,
+    schema: type[BaseModel],
+    *,
+    model: str,
+    image: bytes | None = None,
+    detail: str = "low",
+    instructions: str | None = None,
+) -> dict[str, Any]:
+    """The body of the request that `answer` makes, for a batch."""
+    form = {"type": "json_schema", "name": schema.__name__, "strict": True, "schema": closed(json_schema(schema))}
+    return {"model": model, "text": {"format": form}, **_question(prompt, image, detail, instructions)}
+
+
+def batched_answer(body: dict[str, Any], schema: type[Schema], model: str) -> Seen[Schema]:
+    """What `answer` would return for this body of an answer; raises the same over it."""
+    from openai.types.responses import Response
+
+    def seen() -> Seen[Schema]:
+        response = Response.construct(**body)
+        usage = usage_of(response, model)
+        with charged(usage):
+            expect(response, "output", list)
+            if not (text := response.output_text):
+                raise _no_answer(response)
+            try:
+                return Seen(fitting(values_in(text), schema.model_validate), usage, body)
+            except ValueError as error:
+                raise UnreadableAnswer(f"{_NAME}'s answer in a batch does not fit: {problem_in(error)}") from error
+
+    return translating(seen)
+
+
+def _question(prompt: str, image: bytes | None, detail: str, instructions: str | None) -> dict[str, Any]:
+    content: list[Any] = [{"type": "input_text", "text": prompt}]
+    if image is not None:
+        content.append({"type": "input_image", "image_url": data_url(image), "detail": detail})
+    # Unless told not to, the provider stores requests with users' pictures for 30 days.
+    arguments: dict[str, Any] = {"store": False, "input": [{"role": "user", "content": content}]}
+    return arguments | ({"instructions": instructions} if instructions else {})
+
+
 def data_url(image: bytes) -> str:
     """A JPEG as OpenAI's protocol takes it."""
     return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
@@ -278,6 +314,16 @@ def data_url(image: bytes) -> str:
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema that `answer` asks for, part of a call's identity. Pydantic takes 2 ms to make it."""
     return schema.model_json_schema()
+
+
+def closed(schema: Any) -> Any:
+    """The schema as the strict mode wants it: objects with these properties only."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    members = {name: closed(value) for name, value in schema.items()}
+    return members | ({"additionalProperties": False} if schema.get("type") == "object" else {})
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from imgpipe_orchestration.partners.openai import (
     Schema,
     Seen,
     attribute,
+    closed,
     data_url,
     expect,
     json_schema,
@@ -119,23 +120,13 @@ class OpenAIChatClient(OpenAIClient):
 
 def _in_form(form: str, messages: list[dict[str, Any]], schema: type[Schema]) -> dict[str, Any]:
     if form == "json_schema":
-        wanted = {"name": schema.__name__, "strict": True, "schema": _strict(json_schema(schema))}
+        wanted = {"name": schema.__name__, "strict": True, "schema": closed(json_schema(schema))}
         return {"messages": messages, "response_format": {"type": form, form: wanted}}
     told = (
         f"Answer with one JSON object and nothing else. It follows this JSON schema: {json.dumps(json_schema(schema))}"
     )
     arguments: dict[str, Any] = {"messages": [{"role": "system", "content": told}, *messages]}
     return arguments | ({"response_format": {"type": form}} if form == "json_object" else {})
-
-
-def _strict(schema: Any) -> Any:
-    """The schema as the strict mode wants it: objects with these properties only."""
-    if isinstance(schema, list):
-        return [_strict(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _strict(value) for name, value in schema.items()}
-    return closed | ({"additionalProperties": False} if schema.get("type") == "object" else {})
 
 
 def _fit(text: str, schema: type[Schema]) -> Schema:

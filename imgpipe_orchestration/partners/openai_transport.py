@@ -56,7 +56,7 @@ class WatchedTransport(httpx2.BaseTransport):
         raw = httpx2.Headers(reply.headers).raw
         headers = [(name, value) for name, value in raw if name.lower() not in _OF_THE_BODY_ON_THE_WIRE]
         answer = httpx2.Response(reply.status, headers=headers, content=reply.content)
-        if answer.is_success:
+        if answer.is_success and not request.url.path.endswith("/content"):  # a batch's results, one JSON a line
             reply.json(_NAME)
             # What is JSON is called that, as servers also declare wrong types: the SDK would return it as text.
             answer.headers["content-type"] = "application/json"

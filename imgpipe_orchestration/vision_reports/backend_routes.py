@@ -165,6 +165,7 @@ class NewBatch(BaseModel):
     missing: list[MissingImage] = Field(default_factory=list, max_length=2000)
     notes: list[str] = Field(default_factory=list, max_length=100)
     model: str = Field("", max_length=100, description="One of /available_models; default the first.")
+    urgent: bool = Field(True, description="false: it may take a day, and its calls cost half.")
 
 
 class BatchAnswer(BaseModel):
@@ -229,6 +230,7 @@ def start_batch(
         images=tuple(ImageOrder(image.image_id, plain_text(image.description, 2000)) for image in batch.images),
         missing=tuple(Missing(plain_text(m.name, 200), plain_text(m.reason, 500)) for m in batch.missing),
         notes=tuple(plain_text(note, 500) for note in batch.notes),
+        urgent=batch.urgent,
     )
     batch_id, state = OwnBackend(services).open(order, batch.model)
     return BatchAnswer(batch_id=batch_id, status=state, total=len(batch.images))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable
@@ -53,13 +53,14 @@ class AnalysisBackend:
 
     def start(self, order: BatchOrder) -> str:
         """Start a batch and return its id. The same order twice gives the same batch."""
-        body = {
+        body: dict[str, Any] = {
             "organization_id": order.organization_id,
             "user_query": order.user_query,
             "images": [asdict(image) for image in order.images],
             "missing": [asdict(missing) for missing in order.missing],
             "notes": order.notes,
         }
+        body |= {} if order.urgent else {"urgent": False}  # other backends need not know the word
         return self._api.start(body, reference=order.reference)
 
     def status(self, batch_id: str) -> BatchStatus:

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.choosing import first_answer, nobody
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
@@ -25,9 +27,10 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.partners.openai import json_schema
+from imgpipe_orchestration.partners.openai import batched_answer, batched_question, json_schema
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.telemetry import tracing
@@ -45,6 +48,16 @@ log = logger(__name__)
 REPORT_BYTES = 8_000_000
 """Size of the largest report."""
 _DETAIL = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """An image's view and what the model is asked about it; `options` as `OpenAIClient.answer` takes them."""
+
+    view: views.View
+    asked: str
+    options: dict[str, Any]
+    buyer: Buyer
 
 
 class BatchWorker:
@@ -74,6 +87,8 @@ class BatchWorker:
             batches.running(rows, claim.item_id)
             batch = batches.load(rows, claim.item_id)
         log.info("batch begun", extra={"batch": str(batch.batch_id), "images": len(batch.images)})
+        if not batch.urgent:
+            self._fetch_at_half_price(batch)
         self._look_at_all(claim, batch)
         with self._services.claims.fenced(claim) as rows:
             batch = batches.load(rows, claim.item_id)
@@ -122,40 +137,75 @@ class BatchWorker:
     def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
         if self.interrupted.is_set():
             raise BackendUnavailable("The run was stopped.")
-        choices = sorted(self._services.models.choices("report"), key=lambda one: one.model != batch.model)
+        choices = self._choices(batch)
         if not choices:  # before anything is decoded
             raise nobody("report")
-        view = self._services.workshop.call(views.view, self._stored(image.object_key, image.bytes))
-        self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
-        prompt = self._services.prompts["report"]
-        shape, instructions = inspection.shape(prompt), prompt.instructions()
-        asked = inspection.question(prompt, batch.user_query, image.name, image.description, view.measured)
-        buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
+        look = self._prepared(batch, image)
 
         def ask(choice: Choice) -> Answer:
             def purchase() -> Purchase:
-                seen = self._services.openai(choice.provider).answer(
-                    asked,
-                    shape,
-                    model=choice.model,
-                    image=view.jpeg,
-                    detail=_DETAIL,
-                    instructions=instructions,
-                )
+                client = self._services.openai(choice.provider)
+                seen = client.answer(look.asked, self._shape, model=choice.model, **look.options)
                 return Purchase(seen.usage, inspection.accepted(seen.answer))
 
-            call = PaidCall.of(
-                choice.provider,
-                "responses",
-                choice.model,
-                inputs=[view.jpeg, instructions, asked],
-                parameters={"detail": _DETAIL, "schema": json_schema(shape)},
-            )
-            return self._services.ledger.buy(call, purchase, buyer=buyer)
+            return self._services.ledger.buy(self._call(look, choice), purchase, buyer=look.buyer)
 
         _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
-            batches.seen(rows, batch.id, image.position, view, _labelled(answer.value, answer.usage))
+            batches.seen(rows, batch.id, image.position, look.view, _labelled(answer.value, answer.usage))
+
+    def _fetch_at_half_price(self, batch: Batch) -> None:
+        """Have the answers in the ledger when the images are looked at.
+
+        Raises:
+            InBatch: they are not there yet.
+        """
+        choice = next(iter(self._choices(batch)), None)
+        if choice is None or not self._services.models.takes_batches(choice.provider):
+            return
+
+        def question(image: BatchImage) -> Question | None:
+            try:
+                look = self._prepared(batch, image)
+            except Permanent:
+                return None  # looking at it finds that as well
+            body = batched_question(look.asked, self._shape, model=choice.model, **look.options)
+            return Question(self._call(look, choice), body, look.buyer)
+
+        def questions() -> list[Question]:
+            waiting = [image for image in batch.images if image.status == "waiting"]
+            return [asked for asked in self._looks.map(question, waiting) if asked]
+
+        def read(body: dict[str, Any]) -> Purchase:
+            seen = batched_answer(body, self._shape, choice.model)
+            return Purchase(seen.usage, inspection.accepted(seen.answer))
+
+        self._services.half_price.fetch(f"vision_batches/{batch.id}", "responses", questions, read)
+
+    def _choices(self, batch: Batch) -> list[Choice]:
+        return sorted(self._services.models.choices("report"), key=lambda one: one.model != batch.model)
+
+    @made_once
+    def _shape(self) -> type[inspection.Inspection]:
+        return inspection.shape(self._services.prompts["report"])
+
+    def _prepared(self, batch: Batch, image: BatchImage) -> _Look:
+        """What is asked about an image, whose view is stored."""
+        view = self._services.workshop.call(views.view, self._stored(image.object_key, image.bytes))
+        self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
+        prompt = self._services.prompts["report"]
+        asked = inspection.question(prompt, batch.user_query, image.name, image.description, view.measured)
+        buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
+        return _Look(view, asked, {"image": view.jpeg, "detail": _DETAIL, "instructions": prompt.instructions()}, buyer)
+
+    def _call(self, look: _Look, choice: Choice) -> PaidCall:
+        return PaidCall.of(
+            choice.provider,
+            "responses",
+            choice.model,
+            inputs=[look.view.jpeg, look.options["instructions"], look.asked],
+            parameters={"detail": _DETAIL, "schema": json_schema(self._shape)},
+        )
 
     def _reviewed(self, claim: Claim, batch: Batch) -> Batch:
         """The batch without findings that a person rejected.

@@ -79,6 +79,7 @@ class Batch:
     missing: list[dict[str, str]]
     notes: list[str]
     images: list[BatchImage]
+    urgent: bool
 
 
 def add_upload(engine: Engine, upload: Upload) -> None:
@@ -111,6 +112,7 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
             "model": model,
             "missing": json.dumps([{"name": missing.name, "reason": missing.reason} for missing in order.missing]),
             "notes": json.dumps(list(order.notes)),
+            "urgent": order.urgent,
         }
         batch = rows.execute(_START, values).one_or_none()
         if batch is None:
@@ -196,6 +198,7 @@ def load(rows: Connection, number: int) -> Batch:
         missing=row.unavailable,
         notes=row.notes,
         images=[BatchImage(*image) for image in images],
+        urgent=row.urgent,
     )
 
 
@@ -256,7 +259,7 @@ def _unknown(batch_id: UUID) -> NotFound:
 
 
 _START = text("""
-    insert into vision_batches (reference, organization_id, user_query, model, unavailable, notes)
-    values (:reference, :organization, :query, :model, :missing, :notes)
+    insert into vision_batches (reference, organization_id, user_query, model, unavailable, notes, urgent)
+    values (:reference, :organization, :query, :model, :missing, :notes, :urgent)
     on conflict (reference) do nothing returning *
 """)

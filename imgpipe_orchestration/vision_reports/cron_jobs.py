@@ -25,6 +25,7 @@ COLUMNS = (
     "backend_api_url",
     "organization_id",
     "enabled",
+    "urgent",
 )
 """The columns that a request may set."""
 

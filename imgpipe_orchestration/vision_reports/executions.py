@@ -143,6 +143,7 @@ def connection_of(rows: Connection, execution_id: int | None, vault: Vault) -> A
         key=vault.unlock(row.external_api_key),
         backend_url=row.backend_api_url,
         organization_id=row.organization_id,
+        urgent=row.urgent,
     )
 
 

@@ -109,6 +109,8 @@ class ApiAccess:
     key: str
     backend_url: str
     organization_id: str
+    urgent: bool = True
+    """False: its reports may take a day, at half the price."""
 
     def __repr__(self) -> str:
         return f"ApiAccess(organization_id={self.organization_id!r}, key=***)"
@@ -182,6 +184,7 @@ class BatchOrder:
     images: tuple[ImageOrder, ...]
     missing: tuple[Missing, ...] = ()
     notes: tuple[str, ...] = ()
+    urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class NewCronJob(BaseModel):
     backend_api_url: Url | None = Field(None, description="Analysis backend; default BACKEND_API_URL, our own.")
     organization_id: str = Field(min_length=1, max_length=200)
     enabled: bool = True
+    urgent: bool = Field(True, description="false: reports may take a day, and their calls cost half.")
 
 
 class CronJobChange(BaseModel):
@@ -70,6 +71,7 @@ class CronJobChange(BaseModel):
     backend_api_url: Url | None = None
     organization_id: str | None = Field(None, min_length=1, max_length=200)
     enabled: bool | None = None
+    urgent: bool | None = None
 
 
 class CronJobAnswer(BaseModel):
@@ -81,6 +83,7 @@ class CronJobAnswer(BaseModel):
     schedule: str
     timezone: str
     enabled: bool
+    urgent: bool
     external_api_get_url: str
     external_api_post_url: str
     backend_api_url: str

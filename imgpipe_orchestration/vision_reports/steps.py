@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+UNHURRIED_SECONDS = 3 * 24 * 3600.0
+"""How long an analysis that is not urgent waits for its backend: a batch at a provider may take a day and expire."""
 MOST_IMAGES = 200
 """Most images taken from one analysis."""
 
@@ -168,6 +170,7 @@ class AnalysisWorker:
             images=tuple(gathered.images),
             missing=tuple(gathered.missing),
             notes=tuple(gathered.notes),
+            urgent=analysis.connection.urgent,
         )
         batch_id = backend.start(order)
         with self._services.claims.fenced(claim) as rows:
@@ -195,6 +198,8 @@ class AnalysisWorker:
             raise PartnerRefused(f"The analysis backend gave the batch up: {status.error or 'it gave no reason'}")
         waited = analysis.waited or 0.0
         limit = self._services.settings.vision_timeout_seconds
+        if not analysis.connection.urgent:
+            limit = max(limit, UNHURRIED_SECONDS)
         if waited > limit:
             # Another execution has waited as long for the same batch: the backend has lost it.
             if self._fenced(claim, lambda rows, _: analyses.awaited_before(rows, analysis)):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+from sqlalchemy import text
+
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 
@@ -35,3 +38,17 @@ def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk
     assert data["images"][0]["measured"]["width"] == 800
     assert len(data["missing"]) == 2
     assert data["standin"] is True
+
+
+def test_a_report_that_is_not_urgent_costs_half_and_is_the_same(desk: Desk) -> None:
+    desk.seed(images=3, user_query="Find rust")
+    with desk.serving() as gateway:
+        assert desk.execute(backend_api_url=gateway, urgent=False)["status"] == "success"
+    with transaction(desk.services.engine) as rows:
+        uses = rows.execute(text("select outcome, half_price from paid_call_uses where pipeline = 'vision_reports'"))
+        assert {tuple(use) for use in uses} == {("bought", True)}
+    assert len(desk.standins.calls("openai", "batches")) == 1
+    asked = desk.standins.calls("openai", "responses")
+    assert [call["note"] for call in asked] == [{"in_batch": True}] * 3
+    (report,) = desk.reports
+    assert len(json.loads(re.search(r'id="report-data">(.*?)</script>', report["html"], re.S)[1])["images"]) == 3  # type: ignore[index]

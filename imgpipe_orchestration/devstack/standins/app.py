@@ -20,6 +20,7 @@ from imgpipe_orchestration.devstack.standins.addresses import (
     VISION_ANALYSIS_UPLOAD,
 )
 from imgpipe_orchestration.devstack.standins.control import Control, Fault, Limit
+from imgpipe_orchestration.devstack.standins.openai_batches import Batches
 from imgpipe_orchestration.devstack.standins.vision_analysis_api import FILES_PROVIDER, Desk, Seed, Stored
 from imgpipe_orchestration.devstack.standins.wire import Handler, Provider, answering
 
@@ -27,7 +28,7 @@ from imgpipe_orchestration.devstack.standins.wire import Handler, Provider, answ
 def create_app(folder: Path | None) -> Starlette:
     """A new application. Analyses that an earlier one has kept in `folder` are there, nothing else is seeded."""
     steer = Steering(Control(), Desk(folder))
-    desk = steer.desk
+    desk, batches = steer.desk, steer.batches
 
     def route(path: str, provider: Provider, operation: str, handler: Handler, method: str = "POST") -> Route:
         return Route(path, answering(steer.control, provider, operation, handler), methods=[method])
@@ -42,6 +43,12 @@ def create_app(folder: Path | None) -> Starlette:
             route(f"{OPENAI}/images/generations", openai, "images", openai_api.generations),
             route(f"{OPENAI}/images/edits", openai, "edits", openai_api.edits),
             route(f"{OPENAI}/moderations", openai, "moderations", moderation.openai),
+            route(f"{OPENAI}/files", openai, "files", batches.upload),
+            route(f"{OPENAI}/files/{{id}}/content", openai, "file", batches.content, "GET"),
+            route(f"{OPENAI}/batches", openai, "batches", batches.create),
+            route(f"{OPENAI}/batches", openai, "batch_list", batches.listing, "GET"),
+            route(f"{OPENAI}/batches/{{id}}", openai, "batch", batches.retrieve, "GET"),
+            route(f"{OPENAI}/batches/{{id}}/cancel", openai, "batch_cancel", batches.cancel),
             route(f"{OPENAI}/models", openai, "models", openai_api.models, "GET"),
             route(f"{GOOGLE}/v1/images:annotate", google_api.PROVIDER, "annotate", google_api.annotate),
             route(f"{FLOWISE}/api/v1/prediction/{{flow}}", flowise, "prediction", flowise_api.predict),
@@ -68,6 +75,14 @@ class Steering:
     def __init__(self, control: Control, desk: Desk) -> None:
         self.control = control
         self.desk = desk
+        self.batches = Batches(
+            control,
+            {
+                "/v1/responses": ("responses", openai_api.responses),
+                "/v1/embeddings": ("embeddings", openai_api.embeddings),
+                "/v1/images/generations": ("images", openai_api.generations),
+            },
+        )
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "standin": True})
@@ -131,6 +146,7 @@ class Steering:
         """DELETE: everything forgotten, what is kept in the folder as well."""
         self.control.reset()
         self.desk.clear()
+        self.batches.clear()
         return Response(status_code=204)
 
 

@@ -36,6 +36,10 @@ class Kind(StrEnum):
     BLANK_IMAGE = "blank_image"  # one flat colour
     SINGLE_IMAGE = "single_image"  # one picture where a grid was asked for
     HALF_GRID = "half_grid"  # 2x1 instead of 2x2
+    EXPIRED = "expired"  # a batch that ends after the first half of its requests
+    CANCELLED = "cancelled"  # the same, as if somebody had cancelled it
+    FAILED = "failed"  # a batch whose file is refused
+    MISSING_LINES = "missing_lines"  # a completed batch that says nothing of the second half of its requests
     REDIRECT = "redirect"  # 302 to `location`
     HTML_FILE = "html_file"  # a web page under an image's name
     HUGE_FILE = "huge_file"  # `size` bytes

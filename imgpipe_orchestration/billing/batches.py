@@ -1,0 +1,211 @@
+"""Answers at half the price, for work that can wait a day.
+
+The questions of one item go to its provider in one batch. Meanwhile the item waits in its queue and its calls are under
+way in the ledger; when the batch has ended, its answers are in the ledger and the item's usual work finds them there.
+
+    row with the calls ──► file ──► batch ──► its id in the row ──► ... ──► answers stored, row gone
+
+A worker may be killed anywhere between: a batch whose id was not stored is found by the row's token, which it carries,
+and the answers are stored in one transaction. What a batch does not answer is bought in the usual way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Row, text
+
+from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Retryable, SpendingPaused
+from imgpipe_orchestration.partners.openai_batches import MOST_BYTES, MOST_SECONDS, OpenAIBatches
+from imgpipe_orchestration.storage.rows import autocommit, transaction
+from imgpipe_orchestration.telemetry.logs import logger
+
+log = logger(__name__)
+
+Told = TypeVar("Told")
+
+_FIRST_POLL, _LONGEST_POLL = 2.0, 600.0
+
+
+class InBatch(Retryable):
+    """The answers are in a batch that has not ended. No attempt is spent."""
+
+    title = "Waiting for a batch"
+    spends_attempt = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call and the body of its request."""
+
+    call: PaidCall
+    body: dict[str, Any]
+    buyer: Buyer
+
+
+Read = Callable[[dict[str, Any]], Purchase]
+"""The answer in a response's body; raises what is wrong with it."""
+
+
+class HalfPrice:
+    """Batches of items, of any provider that has OpenAI's Batch API."""
+
+    def __init__(self, ledger: Ledger, batches: Callable[[str], OpenAIBatches]) -> None:
+        self._ledger = ledger
+        self._batches = batches
+
+    def fetch(self, item: str, endpoint: str, questions: Callable[[], Sequence[Question]], read: Read) -> None:
+        """Put answers into the ledger, as far as a batch gives them. Only for one claim of an item at a time.
+
+        Args:
+            item: the item that waits, named as in `Buyer.item` without its parts.
+            endpoint: of the provider, such as `responses`.
+            questions: all of the item, to one provider. Called where no batch is under way.
+
+        Raises:
+            InBatch: they are not there yet; asks for the time of the next look.
+            LeaseLost, SpendingPaused: as `Ledger.buy`.
+        """
+        while True:
+            row = self._under_way(item)
+            if row is None:
+                asked = questions()
+                begun = self._begin(item, asked)
+                if not begun or not self._send(self._row(item), endpoint, begun):
+                    return
+            elif row.batch_id is None:
+                if found := self._found(row):
+                    self._note(row, found)
+                elif not self._send(row, endpoint, self._of(row, questions())):
+                    return
+            elif not self._settled(row, read):
+                return
+
+    def _under_way(self, item: str) -> Row[Any] | None:
+        with autocommit(self._ledger.engine) as rows:
+            return rows.execute(_FIND, {"item": item}).one_or_none()
+
+    def _row(self, item: str) -> Row[Any]:
+        found = self._under_way(item)
+        assert found is not None  # noqa: S101 - just made, and nobody else works on the item
+        return found
+
+    def _begin(self, item: str, questions: Sequence[Question]) -> list[Question]:
+        """Take the calls that nobody has bought or is buying, as many as one file holds."""
+        token, size = uuid4().hex, 0
+        begun: list[Question] = []
+        held = False
+        with transaction(self._ledger.engine) as rows:
+            known = {
+                row.key: row.state
+                for row in rows.execute(_STATES, {"keys": [question.call.key for question in questions]})
+            }
+            for question in sorted(questions, key=lambda one: one.call.key):  # in one order, as others lock them too
+                if known.get(question.call.key) == "committed":
+                    continue
+                size += len(json.dumps(question.body)) + 200
+                if begun and size > MOST_BYTES:
+                    break
+                taken = self._ledger.take(rows, question.call, token, question.buyer, batch_seconds=MOST_SECONDS)
+                if isinstance(taken, SpendingPaused):
+                    if not begun:
+                        raise taken
+                    break
+                if taken:
+                    begun.append(question)
+                else:
+                    held = True
+            if begun:
+                rows.execute(_BEGIN, {"item": item, "token": token, "provider": begun[0].call.provider})
+        if held and not begun:
+            raise InBatch("Another item waits for the same answers", retry_after=60)
+        return begun
+
+    def _of(self, row: Row[Any], questions: Sequence[Question]) -> list[Question]:
+        """Those that the row's batch is to have: what is asked may have changed since a worker was killed."""
+        with autocommit(self._ledger.engine) as rows:
+            mine = set(rows.scalars(_MINE, {"token": row.token}))
+        return [question for question in questions if question.call.key in mine]
+
+    def _send(self, row: Row[Any], endpoint: str, questions: Sequence[Question]) -> bool:
+        """Whether a batch of them is under way; the provider may have no batches."""
+        if questions:
+            requests = ((question.call.key, question.body) for question in questions)
+            try:
+                self._note(row, self._batches(row.provider).send(row.token, endpoint, requests))
+                return True
+            except PartnerRefused as error:
+                log.warning("no batch: it is bought at full price", extra={"item": row.item, "error": error.public})
+        self._end(row, {})
+        return False
+
+    def _found(self, row: Row[Any]) -> str | None:
+        """The batch that a worker sent and was killed before it could note that."""
+        try:
+            return self._patiently(row, lambda batches: batches.find(row.token, row.began_at))
+        except PartnerRefused as error:
+            if error.partner_status == 404:  # it has no batches
+                return None
+            raise self._later(row, error.public) from error
+
+    def _settled(self, row: Row[Any], read: Read) -> bool:
+        """Store what a batch has answered, once it has ended. Returns whether to send the rest in another batch."""
+        try:
+            batch = self._patiently(row, lambda b: b.get(row.batch_id))
+        except PartnerRefused as error:
+            if error.partner_status != 404:
+                raise self._later(row, error.public) from error
+            log.warning("the provider does not know a batch of ours", extra={"batch": row.batch_id})
+            self._end(row, {})
+            return False
+        if not batch.ended:
+            raise self._later(row, f"The provider works on the batch ({batch.status})")
+        found = self._patiently(row, lambda b: b.results(batch))
+        self._end(row, {key: partial(_purchase, result, read) for key, result in found.items()})
+        told = {"item": row.item, "batch": row.batch_id, "status": batch.status, "lines": len(found)}
+        log.info("batch ended", extra=told | ({"why": batch.why} if batch.why else {}))
+        # One that expired before anything was done is not worth another day.
+        return batch.status == "expired" and any(isinstance(result, dict) for result in found.values())
+
+    def _patiently(self, row: Row[Any], ask: Callable[[OpenAIBatches], Told]) -> Told:
+        """What was asked of the provider. That it is away is no failure of an item whose answers are being made."""
+        try:
+            return ask(self._batches(row.provider))
+        except Retryable as error:
+            raise self._later(row, error.public) from error
+
+    def _later(self, row: Row[Any], why: str) -> InBatch:
+        return InBatch(f"{why}; it may take a day", retry_after=min(_LONGEST_POLL, max(_FIRST_POLL, row.waited / 10)))
+
+    def _note(self, row: Row[Any], batch_id: str) -> None:
+        with transaction(self._ledger.engine) as rows:
+            rows.execute(_NOTE, {"token": row.token, "batch": batch_id})
+        log.info("batch sent", extra={"item": row.item, "batch": batch_id})
+
+    def _end(self, row: Row[Any], results: Mapping[str, Callable[[], Purchase]]) -> None:
+        with transaction(self._ledger.engine) as rows:
+            # Of two that end it, as when a worker was too slow for its lease, one finds it.
+            if rows.execute(_END, {"token": row.token}).rowcount:
+                self._ledger.settle_batch(rows, row.token, row.item, results)
+
+
+def _purchase(result: dict[str, Any] | ImgpipeError, read: Read) -> Purchase:
+    if isinstance(result, ImgpipeError):
+        raise result
+    return read(result)
+
+
+_FIND = text("""
+    select *, extract(epoch from clock_timestamp() - began_at)::float as waited from ai_batches where item = :item
+""")
+_STATES = text("select key, state from paid_calls where key = any(:keys)")
+_MINE = text("select key from paid_calls where owner = :token and state = 'started'")
+_BEGIN = text("insert into ai_batches (item, token, provider) values (:item, :token, :provider)")
+_NOTE = text("update ai_batches set batch_id = :batch where token = :token")
+_END = text("delete from ai_batches where token = :token")

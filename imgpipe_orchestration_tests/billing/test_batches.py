@@ -1,0 +1,263 @@
+"""Half price: questions that go to the provider in a batch, whatever becomes of it and of the worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.billing import budgets
+from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
+from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.errors import SpendingPaused
+from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
+
+ITEM, COUNT = "things/1", 4
+
+
+def questions(count: int = COUNT, item: str = ITEM) -> list[Question]:
+    return [
+        Question(
+            PaidCall.of("openai", "responses", "gpt-6-luna", inputs=[f"question {number}"]),
+            {"model": "gpt-6-luna", "input": f"question {number}"},
+            Buyer("vision_reports", f"{item}/{number}", "T"),
+        )
+        for number in range(count)
+    ]
+
+
+def read(body: dict[str, Any]) -> Purchase:
+    return Purchase(Usage("gpt-6-luna", body["usage"]["input_tokens"], 1000), body["id"])
+
+
+@dataclass
+class Shop:
+    """A ledger and its batches at the stand-in."""
+
+    engine: Engine
+    standins: StandInAccess
+    client: OpenAIClient
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.engine)
+        self.batches = HalfPrice(self.ledger, lambda _: OpenAIBatches(self.client))
+
+    def fetch(self, item: str = ITEM, ask: Callable[[], list[Question]] = questions) -> None:
+        """As workers do that are called again while the batch is under way."""
+
+        def ended() -> bool:
+            try:
+                self.batches.fetch(item, "responses", ask, read)
+            except InBatch:
+                return False
+            return True
+
+        wait_for(ended, "the batch to end")
+
+    def buy(self, question: Question) -> bool:
+        """Whether the direct way had to ask the provider."""
+        asked = []
+
+        def purchase() -> Purchase:
+            asked.append(question)
+            return Purchase(Usage("gpt-6-luna", 1000, 1000), "direct")
+
+        self.ledger.buy(question.call, purchase, buyer=question.buyer)
+        return bool(asked)
+
+    def bought_directly(self) -> int:
+        return sum(self.buy(question) for question in questions())
+
+    def answered(self) -> list[str]:
+        """What the provider has answered in batches; each twice where it was asked twice."""
+        return sorted(call["input_hash"] for call in self.standins.calls("openai", "responses"))
+
+    def uses(self) -> list[Any]:
+        with transaction(self.engine) as rows:
+            return list(rows.execute(text("select * from paid_call_uses order by id")))
+
+    def left(self) -> int:
+        """Batches and calls that still count as under way."""
+        with transaction(self.engine) as rows:
+            statement = "select (select count(*) from ai_batches) + count(*) from paid_calls where state = 'started'"
+            return int(rows.scalar(text(statement)) or 0)
+
+
+@pytest.fixture
+def shop(engine: Engine, standins: StandInAccess, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    policy = RetryPolicy(attempts=1, budget=10)
+    client = OpenAIClient(request.node.nodeid, base_url=standins.openai_url, timeout=5, policy=policy)
+    yield Shop(engine, standins, client)
+    client.close()
+
+
+def test_a_batch_buys_each_answer_once_at_half_the_price(shop: Shop) -> None:
+    shop.standins.admin("POST", "delays", {"openai.batch_work": 0.5})
+    with pytest.raises(InBatch) as waits:
+        shop.batches.fetch(ITEM, "responses", questions, read)
+    assert not waits.value.spends_attempt and waits.value.retry_after
+    shop.fetch()
+    assert shop.bought_directly() == 0
+    assert (len(shop.answered()), len(shop.standins.calls("openai", "batches")), shop.left()) == (COUNT, 1, 0)
+    uses = shop.uses()
+    assert [(use.outcome, use.half_price, use.item.rpartition("/")[0]) for use in uses] == [("bought", True, ITEM)] * 4
+    # 3 tokens for 0.10 and 1,000 for 0.50 USD a million, and half of that.
+    assert {use.cost_usd for use in uses} == {Decimal("0.000250")}, "rounded to a millionth"
+    assert not shop.buy(questions()[0])
+    assert shop.uses()[-1].outcome == "reused", "the second time it is one"
+
+
+@pytest.mark.parametrize(
+    ("fault", "operation", "batches", "direct"),
+    [
+        ("expired", "batch", 2, 0),
+        ("cancelled", "batch", 1, 2),
+        ("failed", "batch", 1, 4),
+        ("missing_lines", "batch", 1, 2),
+        ("server_error", "responses", 1, 1),
+        ("wrong_shape", "batch", 1, 0),
+        ("not_found", "batch", 1, 4),
+        ("not_found", "file", 1, 4),
+        ("not_json", "file", 1, 4),
+        ("not_found", "files", 0, 4),
+        ("server_error", "batch", 1, 0),
+        ("unauthorized", "batch", 1, 0),
+    ],
+)
+def test_what_a_batch_does_not_answer_is_bought_in_another_way(
+    shop: Shop, fault: str, operation: str, batches: int, direct: int
+) -> None:
+    shop.standins.fault("openai", fault, operation=operation)
+    shop.fetch()
+    assert shop.left() == 0
+    assert shop.bought_directly() == direct
+    assert len(shop.standins.calls("openai", "batches")) == batches
+    if operation != "file":  # what is lost with the results was paid for
+        assert len(set(shop.answered())) == len(shop.answered())
+
+
+def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_others(shop: Shop) -> None:
+    bad = questions()[1].call.key
+
+    def picky(body: dict[str, Any]) -> Purchase:
+        return Purchase(Usage("gpt-6-luna", 1000, 1000), "fine")
+
+    shop.standins.fault("openai", "server_error", operation="responses", match="question 1")
+    shop.batches.fetch(ITEM, "responses", questions, picky)
+    assert {use.key: use.outcome for use in shop.uses()} == {
+        one.call.key: "failed" if one.call.key == bad else "bought" for one in questions()
+    }
+    assert shop.bought_directly() == 1
+
+
+def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_from_that(shop: Shop) -> None:
+    shop.standins.admin("POST", "delays", {"openai.batch_work": 1})
+    with pytest.raises(InBatch):
+        shop.batches.fetch(ITEM, "responses", questions, read)
+    assert shop.buy(questions()[0])
+    with pytest.raises(InBatch, match="Another item"):
+        shop.batches.fetch("things/2", "responses", lambda: questions(2, "things/2"), read)
+    shop.fetch()
+    assert shop.bought_directly() == 0
+    assert sum(use.outcome == "bought" for use in shop.uses()) == COUNT + 1, "the journal has both"
+
+
+def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Shop) -> None:
+    usual = [Question(one.call, one.body, one.buyer) for one in questions(9)][8]
+    shop.buy(usual)  # 0.0006 USD
+    with transaction(shop.engine) as rows:
+        budgets.put(rows, "pipeline:vision_reports", "day", Decimal("0.0013"), [1.0])
+    shop.standins.admin("POST", "delays", {"openai.batch_work": 600})
+    with pytest.raises(InBatch):
+        shop.batches.fetch(ITEM, "responses", questions, read)
+    with transaction(shop.engine) as rows:
+        (budget,) = budgets.standings(rows, 0)
+    assert budget.reserved_usd == Decimal("0.0006"), "two of four, at 0.0003 each"
+    with pytest.raises(SpendingPaused):
+        shop.buy(questions(6)[5])
+
+
+WORKER = """
+import sys
+from imgpipe_orchestration.billing.batches import HalfPrice
+from imgpipe_orchestration.billing.ledger import Ledger
+from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
+from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.billing.test_batches import ITEM, questions, read
+
+client = OpenAIClient("worker", base_url=sys.argv[2], timeout=60)
+HalfPrice(Ledger(connect(sys.argv[1])), lambda _: OpenAIBatches(client)).fetch(ITEM, "responses", questions, read)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("passed_on", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "at", ["POST /files", "POST /batches", "GET /batches/", "GET /files/", "results"], ids=lambda at: at.strip("/")
+)
+def test_a_worker_killed_at_any_step_buys_each_answer_once_and_loses_none(
+    shop: Shop, postgres_url: str, at: str, passed_on: bool
+) -> None:
+    worker: subprocess.Popen[bytes]
+
+    def between(command: str, path: str, pass_on: Callable[[], None]) -> None:
+        """Kills the worker when its request comes, or when that was answered and the answer is not yet back."""
+        if f"{command} {path}".startswith(at) and (path != "/batches" or command == "POST"):
+            if passed_on:
+                pass_on()
+            worker.kill()
+        else:
+            pass_on()
+
+    key = questions()[2].call.key
+    with serving(_proxy(shop.standins.openai_url, between)) as proxy, transaction(shop.engine) as rows:
+        command = [sys.executable, "-c", WORKER, postgres_url, proxy.url]
+        worker = subprocess.Popen(command)
+        if at == "results":  # while they are stored: this one's row is locked
+            wait_for(lambda: _under_way(shop), "the batch to be begun")
+            rows.execute(text("select from paid_calls where key = :key for update"), {"key": key})
+            if passed_on:
+                wait_for(lambda: any("/content" in path for path in proxy.paths), "the results to be read")
+            worker.kill()
+        assert worker.wait(60) == -9
+    shop.fetch()
+    assert shop.bought_directly() == 0
+    assert shop.left() == 0
+    assert (len(shop.answered()), len(set(shop.answered()))) == (COUNT, COUNT)
+    assert len(shop.standins.calls("openai", "batches")) == 1
+    assert sum(use.outcome == "bought" for use in shop.uses()) == COUNT
+
+
+def _under_way(shop: Shop) -> bool:
+    with transaction(shop.engine) as rows:
+        return bool(rows.scalar(text("select exists (select from ai_batches)")))
+
+
+def _proxy(url: str, between: Callable[[str, str, Callable[[], None]], None]) -> Behaviour:
+    def behave(handler: Any, number: int) -> None:
+        headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
+        answers: list[requests.Response] = []
+
+        def pass_on() -> None:
+            answers.append(requests.request(handler.command, url + handler.path, headers=headers, data=handler.sent))
+
+        between(handler.command, handler.path, pass_on)
+        for answer in answers:
+            reply(handler, answer.content, answer.status_code, Content_Type=answer.headers["content-type"])
+
+    return behave
