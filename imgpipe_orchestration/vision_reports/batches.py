@@ -79,7 +79,7 @@ class Batch:
     missing: list[dict[str, str]]
     notes: list[str]
     images: list[BatchImage]
-    urgent: bool
+    urgent: bool = True
 
 
 def add_upload(engine: Engine, upload: Upload) -> None:
