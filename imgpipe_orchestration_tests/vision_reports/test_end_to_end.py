@@ -45,7 +45,7 @@ def test_a_report_that_is_not_urgent_costs_half_and_is_the_same(desk: Desk) -> N
     with desk.serving() as gateway:
         assert desk.execute(backend_api_url=gateway, urgent=False)["status"] == "success"
     with transaction(desk.services.engine) as rows:
-        uses = rows.execute(text("select outcome, half_price from paid_call_uses where pipeline = 'vision_reports'"))
+        uses = rows.execute(text("select outcome, half_price from paid_call_uses where operation = 'responses'"))
         assert {tuple(use) for use in uses} == {("bought", True)}
     assert len(desk.standins.calls("openai", "batches")) == 1
     asked = desk.standins.calls("openai", "responses")

@@ -3,12 +3,12 @@
 A row of `ai_batches` is a batch under way. Its calls are rows of `paid_calls` that its token owns and whose
 `bought_for` is the item that asked.
 
-Revision ID: 0041
+Revision ID: 0044
 """
 
 from alembic import op
 
-revision = "0041"
+revision = "0044"
 down_revision = "0043"
 
 
