@@ -77,6 +77,7 @@ ENDLESS = {
     "a body": (head("POST", "/api/jobs", "Content-Length: 100000"), b"x", b"408"),
     "a file": (head(*FORM, "Content-Length: 100000") + FIELD, b"x", b"408"),
     "chunks": (head(*FORM, CHUNKED) + b"%x\r\n%b\r\n" % (len(FIELD), FIELD), b"1\r\nx\r\n", b"408"),
+    "no form": (head(*FORM, "Content-Length: 100000") + b"no form", b"x", b"408"),
 }
 
 
