@@ -16,7 +16,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Perma
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
 from imgpipe_orchestration.gateway.turns import Turns
 from imgpipe_orchestration.web import problems
-from imgpipe_orchestration.web.multipart import FormCheck
+from imgpipe_orchestration.web.multipart import FormRewriter
 from imgpipe_orchestration.web.sizes import size_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Body:
         self._coding = headers.get("content-encoding", "identity")
         self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
         self._headers = headers
-        self._form: FormCheck | None = None
+        self._form: FormRewriter | None = None
         self._idle = IDLE_SECONDS
         self._deadline = time.monotonic() + BODY_SECONDS
         self._bytes = 0
@@ -87,20 +87,20 @@ class Body:
         Raises:
             TooLarge: Content-Length is past the limit.
             Compressed: it has a Content-Encoding. Nothing here decompresses it, so it would look like a broken form.
-            UnknownCharset, UnreadableForm: see `FormCheck.of`.
+            UnknownCharset, UnreadableForm: see `FormRewriter.of`.
         """
         if self._length.isdigit() and int(self._length) > self._most:
             raise self._too_large()
         if self._expected and self._coding.casefold() != "identity":
             raise Compressed("Send the body as it is: `Content-Encoding` is not taken here.")
-        self._form = FormCheck.of(self._headers)
+        self._form = FormRewriter.of(self._headers)
 
     async def receive(self) -> Message:
         """The next piece of the body.
 
         Raises:
             TooSlow, TooLarge: a limit was passed.
-            IncompleteBody, UnreadableForm, UnknownTransferEncoding: see `FormCheck.check`.
+            IncompleteBody, UnreadableForm, UnknownTransferEncoding: see `FormRewriter.rewritten`.
             BackendUnavailable: the server ends, and no longer waits for the rest.
         """
         if self._refused is not None:
@@ -123,7 +123,7 @@ class Body:
         self._expected = message.get("more_body", False)
         if self._form is not None and message["type"] == "http.request":
             try:
-                self._form.check(message.get("body", b""), last=not self._expected)
+                message["body"] = self._form.rewritten(message.get("body", b""), last=not self._expected)
             except ImgpipeError as error:
                 self._refused = error
                 self._unreadable = not self._page

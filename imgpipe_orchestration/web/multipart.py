@@ -1,17 +1,26 @@
-"""Checks multipart bodies (RFC 7578) as they arrive, before a route reads them, so that all routes refuse the same.
+"""Multipart bodies as mail programs and older HTTP libraries write them, rewritten into what browsers send (RFC 7578).
 
-Refused is what the parser behind this (python-multipart, in Starlette) takes but should not:
-1. A body without the closing boundary. That parser hands out a part when it reads the boundary behind it, so it drops
+Every form passes through here before a route reads it, so that all routes take the same. Taken are:
+1. Text before the first boundary (RFC 2046, section 5.1.1), which is dropped.
+2. Names of files as `filename*=UTF-8''caf%C3%A9.jpg` (RFC 5987), also in pieces (`filename*0*=`, RFC 2231). They win
+   over a plain `filename`, which then is a makeshift. A name as an encoded word (`=?utf-8?B?...?=`, RFC 2047) is
+   decoded.
+3. Parts with a Content-Transfer-Encoding of base64 or quoted-printable, which are decoded.
+
+Refused are bodies that the parser behind this (python-multipart, in Starlette) takes but should not:
+4. A body without the closing boundary. That parser hands out a part when it reads the boundary behind it, so it drops
    the last part of such a body silently.
-2. Texts in unusual charsets. It decodes them by any of Python's codecs: a megabyte of `punycode` takes half a minute.
-3. Parts that say that they are base64 or quoted-printable, as mail programs write them. It would take the text for the
-   file.
-4. Files whose name is only there as `filename*=UTF-8''...` (RFC 5987), as HTTP libraries wrote it before 2019: it would
-   take them for texts.
+5. Texts in unusual charsets. It decodes them by any of Python's codecs: a megabyte of `punycode` takes half a minute.
 """
 
 from __future__ import annotations
 
+import binascii
+import re
+from collections.abc import Callable
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
 _CHARSETS = frozenset({"utf-8", "us-ascii", "iso-8859-1"})
 """Charsets that clients name; browsers name none (RFC 7578, section 5.1.2)."""
 _AS_IT_IS = frozenset({"", "7bit", "8bit", "binary", "identity"})
+_LONGEST_ESCAPE = 1000
+"""Bytes from a `=` to the end of its line, in quoted-printable; the standard allows 76."""
 
 
 class IncompleteBody(BadInput):
@@ -55,17 +66,23 @@ class UnknownCharset(Permanent):
 
 
 class UnknownTransferEncoding(Permanent):
-    """A part with a Content-Transfer-Encoding."""
+    """A part with a Content-Transfer-Encoding that is not decoded here."""
 
     status = 415
     title = "Unknown transfer encoding"
 
 
-class FormCheck:
-    """Checks one body, piece by piece."""
+class FormRewriter:
+    """Rewrites one body, piece by piece."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, charset: str) -> None:
+        self._border, self._charset = b"--" + boundary, charset
+        self._first = re.compile(rb"\r\n" + re.escape(self._border) + rb"(?=\r\n|--)")
+        self._before: bytes | None = b"\r\n"
+        self._out = bytearray()
+        self._headers: list[tuple[bytes, bytes]] = []
         self._name, self._value = bytearray(), bytearray()
+        self._decoder: Callable[[bytes, bool], bytes] | None = None
         self._ended = False
         try:
             self._parser = MultipartParser(
@@ -74,6 +91,9 @@ class FormCheck:
                     "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
                     "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                     "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": self._on_part_data,
+                    "on_part_end": self._on_part_end,
                     "on_end": self._on_end,
                 },
             )
@@ -81,7 +101,7 @@ class FormCheck:
             raise _unreadable(error) from error
 
     @classmethod
-    def of(cls, headers: Headers) -> FormCheck | None:
+    def of(cls, headers: Headers) -> FormRewriter | None:
         """None when the body is no multipart form, or one without a boundary, which its reader refuses.
 
         Raises:
@@ -91,37 +111,147 @@ class FormCheck:
         kind, options = parse_options_header(headers.get("content-type"))
         if kind != b"multipart/form-data":
             return None
-        if options.get(b"charset", b"utf-8").decode("latin-1").lower() not in _CHARSETS:
+        charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+        if charset not in _CHARSETS:
             raise UnknownCharset("Send the form's texts in UTF-8; the charset that Content-Type names is not taken.")
         boundary = options.get(b"boundary")
-        return cls(boundary) if boundary else None
+        return cls(boundary, charset) if boundary else None
 
-    def check(self, piece: bytes, *, last: bool) -> None:
-        """Look at the next piece of the body.
+    def rewritten(self, piece: bytes, *, last: bool) -> bytes:
+        """What the next piece of the body becomes.
 
         Raises:
             IncompleteBody: it was the last one, and the closing boundary has not come.
-            UnreadableForm, UnknownTransferEncoding: the body is broken, or a part is encoded.
+            UnreadableForm, UnknownTransferEncoding: the body is broken, or a part is encoded in another way.
         """
+        piece = self._without_preamble(piece)
         try:
             self._parser.write(piece)
         except FormParserError as error:
             raise _unreadable(error) from error
         if last and not self._ended:
             raise IncompleteBody
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    def _without_preamble(self, piece: bytes) -> bytes:
+        if self._before is None:
+            return piece
+        window = self._before + piece
+        found = self._first.search(window)
+        if found is None:
+            self._before = window[-len(self._border) - 3 :]
+            return b""
+        self._before = None
+        return window[found.start() + 2 :]
 
     def _on_header_end(self) -> None:
-        encoding = self._value.decode("latin-1").strip().lower()
-        if self._name.lower() == b"content-transfer-encoding" and encoding not in _AS_IT_IS:
-            named = clean_name(encoding)[:40]
-            raise UnknownTransferEncoding(f"A part of the form is encoded as {named!r}. Send it as it is.")
-        if b"filename*" in (lower := self._value.lower()) and b"filename=" not in lower:
-            raise UnreadableForm('Write the name of a file as filename="...", in UTF-8 (RFC 7578, section 4.2).')
+        self._headers.append((bytes(self._name).lower(), bytes(self._value)))
         self._name, self._value = bytearray(), bytearray()
+
+    def _on_headers_finished(self) -> None:
+        given = dict(self._headers)
+        encoding = given.get(b"content-transfer-encoding", b"").decode("latin-1").strip().lower()
+        self._decoder = _decoder(encoding)
+        self._out += self._border + b"\r\n"
+        for name, value in self._headers:
+            if name == b"content-disposition":
+                self._out += name + b": " + _plain_disposition(value, self._charset) + b"\r\n"
+            elif name != b"content-transfer-encoding":
+                self._out += name + b": " + value + b"\r\n"
+        self._out += b"\r\n"
+        self._headers = []
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._out += self._decoder(data[start:end], False) if self._decoder else data[start:end]
+
+    def _on_part_end(self) -> None:
+        self._out += (self._decoder(b"", True) if self._decoder else b"") + b"\r\n"
 
     def _on_end(self) -> None:
         self._ended = True
+        self._out += self._border + b"--\r\n"
 
 
-def _unreadable(error: Exception) -> UnreadableForm:
-    return UnreadableForm("The form cannot be read, and nothing was stored: invalid multipart data.", detail=str(error))
+def _unreadable(error: Exception, why: str = "invalid multipart data") -> UnreadableForm:
+    return UnreadableForm(f"The form cannot be read, and nothing was stored: {why}.", detail=str(error))
+
+
+def _plain_disposition(value: bytes, charset: str) -> bytes:
+    """A Content-Disposition with the name of the file as browsers write it."""
+    if b"filename*" not in value.lower() and b"=?" not in value:
+        return value
+    read = Message()
+    read["content-disposition"] = value.decode("latin-1")
+    given = [(str(key).lower(), text) for key, text in read.get_params([], "content-disposition")[1:]]
+    names = [_decoded(text, charset) for key, text in given if key == "name"]
+    files = [_decoded(text, charset) for key, text in given if key == "filename"]
+    if not names:
+        return value  # its reader says what is missing
+    written = f'form-data; name="{_quoted(names[-1])}"'
+    if files:
+        # The extended ones are last. One that cannot be read is empty.
+        best = next((name for name in reversed(files) if name), "")
+        written += f'; filename="{_quoted(best)}"'
+    return written.encode(charset, "replace")
+
+
+def _decoded(given: str | tuple[str | None, str | None, str], charset: str) -> str:
+    """A parameter as the standard library hands it out: bytes as Latin-1, with the charset of an extended one. All of
+    Python's charsets will do here, as a head is short. Empty when it cannot be decoded."""
+    text, own = (given[2], given[0]) if isinstance(given, tuple) else (given, None)
+    try:
+        text = text.encode("latin-1").decode(own or charset)
+        return str(make_header(decode_header(text))) if "=?" in text else text
+    except (LookupError, UnicodeError, HeaderParseError):
+        return ""
+
+
+def _quoted(name: str) -> str:
+    """With quotation marks as HTML has them ("multipart/form-data encoding algorithm"), without folders of Windows."""
+    return clean_name(name).rpartition("\\")[2].replace('"', "%22")
+
+
+def _decoder(encoding: str) -> Callable[[bytes, bool], bytes] | None:
+    """Decodes a part piece by piece; None for one that is as it is.
+
+    Raises:
+        UnknownTransferEncoding: it is another encoding.
+    """
+    if encoding in _AS_IT_IS:
+        return None
+    if encoding not in _DECODERS:
+        raise UnknownTransferEncoding(
+            f"A part of the form has the Content-Transfer-Encoding {clean_name(encoding)[:40]!r}. Send it as it is, or"
+            " in base64 or quoted-printable."
+        )
+    kept = b""
+
+    def decoded(piece: bytes, last: bool) -> bytes:
+        nonlocal kept
+        try:
+            out, kept = _DECODERS[encoding](kept + piece, last)
+        except binascii.Error as error:
+            raise _unreadable(error, f"a part says that it is {encoding}, and is not") from error
+        return out
+
+    return decoded
+
+
+def _base64(text: bytes, last: bool) -> tuple[bytes, bytes]:
+    """What can be decoded so far (groups of four characters), and the rest."""
+    text = text.translate(None, b" \t\r\n")
+    end = len(text) if last else len(text) // 4 * 4
+    return binascii.a2b_base64(text[:end], strict_mode=True), text[end:]
+
+
+def _quoted_printable(text: bytes, last: bool) -> tuple[bytes, bytes]:
+    """As `_base64`: up to the last line break, or up to the last `=`, which may begin an escape."""
+    end = max(text.rfind(b"\n") + 1, text.rfind(b"="))
+    if last or end < len(text) - _LONGEST_ESCAPE:
+        end = len(text)
+    return binascii.a2b_qp(text[:end]), text[end:]
+
+
+_DECODERS = {"base64": _base64, "quoted-printable": _quoted_printable}
