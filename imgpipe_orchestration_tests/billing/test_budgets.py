@@ -22,6 +22,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION_COST, Shop, a_call
 from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.dagster_side.test_alerts import Webhook, webhook
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture, seeing_gateway
 
 __all__ = ["make_gateway", "run", "seeing_gateway", "webhook"]
@@ -106,7 +107,7 @@ def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_
     assert "daily budget of provider openai of 0 USD is used up" in providers["openai_vision"]
     told = run("status", DATABASE_URL=gateway.settings.database_url).stdout
     assert "used up the daily budget of provider openai: its paid work waits until" in told
-    assert "The daily budget of provider openai" in gateway.get("/").text
+    wait_for(lambda: "The daily budget of provider openai" in gateway.get("/").text, "the overview to tell of it", 10)
     mine = {"scope": "provider:openai", "period": "day"}
     assert [gateway.session.delete(url, params=mine, timeout=30).status_code for _ in range(2)] == [204, 404]
     assert gateway.get("/api/budgets").json() == {"budgets": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -190,10 +191,19 @@ def sensor_stopped(stack: Stack) -> Iterator[None]:
     stop = "mutation Stop($id: String!) { stopSensor(id: $id) { __typename } }"
     state = stack.graphql(start.replace("SENSOR", "sensorState { id }"), of=of)["startSensor"]["sensorState"]
 
+    look = """query Look($of: SensorSelector!) { sensorOrError(sensorSelector: $of) { ... on Sensor {
+        sensorState { status ticks(limit: 1) { status } } } } }"""
+    stopped_since = time.monotonic()
+
     def idle() -> bool:
         # Dagster's daemon may lose the click: a tick of the same moment writes back the state that it read before.
-        stack.graphql(stop, id=state["id"])
-        return all(run["status"] in {"SUCCESS", "FAILURE", "CANCELED"} for run in stack.runs("media_pipeline"))
+        nonlocal stopped_since
+        now = stack.graphql(look, of=of)["sensorOrError"]["sensorState"]
+        if now["status"] != "STOPPED" or any(tick["status"] == "STARTED" for tick in now["ticks"]):
+            stack.graphql(stop, id=state["id"])
+            stopped_since = time.monotonic()
+        ended = all(run["status"] in {"SUCCESS", "FAILURE", "CANCELED"} for run in stack.runs("media_pipeline"))
+        return ended and time.monotonic() - stopped_since > 3
 
     wait_for(idle, "the sensor to stop", 60)
     try:

@@ -11,6 +11,7 @@ from imgpipe_orchestration.cli.moderate import command
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.moderation import existing
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import finished
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.moderation.conftest import process, saying, send
@@ -71,4 +72,4 @@ def test_what_waits_when_the_mode_is_changed_stays_held_until_somebody_shows_it(
     assert off.get(f"/serve/{media_id}").status_code == 403
     assert existing.look(off.services).unshown == 1
     assert existing.release(off.services) == 1
-    assert off.get(f"/serve/{media_id}").status_code == 200
+    wait_for(lambda: off.get(f"/serve/{media_id}").status_code == 200, "the gateway to hear of it", 10)
