@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import text
 
@@ -232,7 +233,10 @@ def test_a_database_that_goes_away_and_comes_back_costs_nothing(open_folder: Pat
         first, second = claims.claim(QUEUE, "run", 2)
         with claims.hold("run"):
             with pytest.raises(BackendUnavailable), claims.fenced(first) as connection:
+                mine = connection.scalar(text("select pg_backend_pid()"))
                 server.kill()
+                # The process that serves a connection ends a moment after its server, and may answer once more.
+                wait_for(lambda: not psutil.pid_exists(mine), "the connection's process to end", 10)
                 claims.finish(connection, QUEUE, first)
             for call in (claims.counts, lambda: claims.claim(QUEUE, "x", 1), lambda: claims.due_partitions(QUEUE)):
                 with pytest.raises(BackendUnavailable):
