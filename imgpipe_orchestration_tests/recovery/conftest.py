@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -45,9 +46,14 @@ def fill(folder: Path, *, leave: int = 0) -> Path:
     """Take all the space there is, but for `leave` bytes; returns the file to remove again."""
     filler = folder / "filler"
     with filler.open("wb") as file:
-        room = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - leave
-        os.posix_fallocate(file.fileno(), 0, max(1, room))
-    return filler
+        while True:
+            room = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - leave
+            try:
+                os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + max(1, room))
+                return filler
+            except OSError as error:  # a server at work took some of the room in between
+                if error.errno != errno.ENOSPC or room <= 0:
+                    raise
 
 
 @contextmanager
