@@ -76,15 +76,17 @@ def graphql(stack: Stack, query: str, **variables: Any) -> Any:
     return stack.accepted("POST", stack.dagster("/graphql"), json=body).json()["data"]
 
 
-def launch(stack: Stack, job: str) -> dict[str, Any]:
+def launch(stack: Stack, job: str, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run a job to its end; its times."""
+    said = [{"key": key, "value": value} for key, value in (tags or {}).items()]
     selector = {"repositoryLocationName": "imgpipe", "repositoryName": "__repository__", "jobName": job}
     asked = graphql(
         stack,
-        """mutation Launch($job: JobOrPipelineSelector!) {
-            launchRun(executionParams: {selector: $job, runConfigData: {}}) {
+        """mutation Launch($job: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
+            launchRun(executionParams: {selector: $job, runConfigData: {}, executionMetadata: {tags: $tags}}) {
                 __typename ... on LaunchRunSuccess { run { runId } } } }""",
         job=selector,
+        tags=said,
     )["launchRun"]
     return ended(stack, asked["run"]["runId"])
 
@@ -133,11 +135,11 @@ def standins(stack: Stack, method: str, path: str, body: Any = None) -> Any:
     return stack.accepted(method, f"{base}/_standin/{path}", json=body).json()
 
 
-def cron_job(stack: Stack, organization: str) -> str:
+def cron_job(stack: Stack, organization: str, **options: Any) -> str:
     """A cron job for vision reports that is only run when asked."""
     names = ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY", "BACKEND_API_URL")
     job = {name.lower(): stack.environment[name] for name in names}
-    job |= {"name": "bench", "schedule": "0 0 1 1 *", "organization_id": organization}
+    job |= {"name": "bench", "schedule": "0 0 1 1 *", "organization_id": organization, **options}
     answer = stack.accepted("POST", "/cron-jobs", json=job, headers=stack.admin_headers())
     return str(answer.json()["job_id"])
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading import png_chunks
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.partners.openai import Drawn
+from imgpipe_orchestration.partners.openai import Drawn, data_url
 from imgpipe_orchestration.partners.usage import Usage, charged
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.telemetry.logs import logger
@@ -47,9 +49,13 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, a
         PartnerRefused: content policy, or a 4xx.
         SpendingPaused: no quota, no budget, or a key or model that OpenAI does not accept.
         PartnerUnavailable, RateLimited, BackendUnavailable: it may work later.
+        InBatch: it is not urgent, and in a batch that has not ended.
     """
     prompt, options = persona.image_prompt or "", _options(services, BASE_SIZE)
     parameters = {**options, **_identity(persona, persona.base_tries)}
+
+    def call(choice: Choice) -> PaidCall:
+        return PaidCall.of(choice.provider, "images", choice.model, inputs=[prompt], parameters=parameters)
 
     def buy(choice: Choice) -> Answer:
         def ask() -> Drawn:
@@ -57,10 +63,12 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, a
             answered()
             return drawn
 
-        call = PaidCall.of(choice.provider, "images", choice.model, inputs=[prompt], parameters=parameters)
-        return _buy(services, persona, call, "base", hand, ask)
+        return _buy(services, persona, call(choice), "base", hand, ask)
 
-    return first_answer(services.models.choices("draw"), buy, task="draw")[1]
+    choices = services.models.choices("draw")
+    if not persona.urgent:
+        _fetch_at_half_price(services, persona, choices, call, "base", hand, {"prompt": prompt, "n": 1, **options})
+    return first_answer(choices, buy, task="draw")[1]
 
 
 def draw_grid(
@@ -71,16 +79,50 @@ def draw_grid(
     parameters = {**options, **_identity(persona, persona.grid_tries)}
     prompt = services.prompts["avatar"].question(style=persona.style, prompt=persona.image_prompt)
 
+    def call(choice: Choice) -> PaidCall:
+        return PaidCall.of(choice.provider, "edits", choice.model, inputs=[prompt, base], parameters=parameters)
+
     def buy(choice: Choice) -> Answer:
         def ask() -> Drawn:
             drawn = services.openai_images(choice.provider).edit_image(base, prompt, model=choice.model, **options)
             answered()
             return drawn
 
-        call = PaidCall.of(choice.provider, "edits", choice.model, inputs=[prompt, base], parameters=parameters)
-        return _buy(services, persona, call, "grid", hand, ask)
+        return _buy(services, persona, call(choice), "grid", hand, ask)
 
-    return first_answer(services.models.choices("edit"), buy, task="edit")[1]
+    choices = services.models.choices("edit")
+    if not persona.urgent:
+        body = {"images": [{"image_url": data_url(base, "png")}], "prompt": prompt, "n": 1, **options}
+        _fetch_at_half_price(services, persona, choices, call, "grid", hand, body)
+    return first_answer(choices, buy, task="edit")[1]
+
+
+def _fetch_at_half_price(
+    services: Services,
+    persona: Persona,
+    choices: Sequence[Choice],
+    call: Callable[[Choice], PaidCall],
+    kind: str,
+    hand: dict[str, bytes],
+    body: dict[str, Any],
+) -> None:
+    """Have the picture in the ledger when it is bought.
+
+    Raises:
+        InBatch: it is not there yet.
+    """
+    if not choices or not services.models.takes_batches(choices[0].provider):
+        return
+    choice, buyer = choices[0], buyer_of(persona)
+    wanted = call(choice)
+
+    def read(answer: dict[str, Any]) -> Purchase:
+        client = services.openai_images(choice.provider)
+        return _stored(services, persona, wanted, kind, hand, lambda: client.batched_drawing(answer, choice.model))
+
+    endpoint = "images/generations" if kind == "base" else "images/edits"
+    question = Question(wanted, {"model": choice.model, **body}, buyer)
+    services.half_price.fetch(buyer.item, endpoint, lambda: [question], read)
 
 
 def _options(services: Services, size: str) -> dict[str, str]:
@@ -96,38 +138,47 @@ def _identity(persona: Persona, attempt: int) -> dict[str, int]:
 def _buy(
     services: Services, persona: Persona, call: PaidCall, kind: str, hand: dict[str, bytes], ask: Callable[[], Drawn]
 ) -> Answer:
-    from imgpipe_orchestration.imaging.portraits.files import labelled, statement
-
-    bucket = services.avatars_bucket
-    key = f"{persona_prefix(persona.task_id, persona.id)}bought/{kind}-{call.key[:32]}.png"
-    safe = services.settings.imgpipe_data_dir / "avatars-bought" / f"{call.key}.png"
-
     def purchase() -> Purchase:
-        head = bucket.head(key)
-        if head is not None and "usage" in head.metadata:
-            log.info("found a bought picture in the bucket", extra={"key": key})
-            return Purchase(Usage(**json.loads(head.metadata["usage"])), object_key=key)
-        kept = _kept(safe)
-        if kept is None:
-            drawn = ask()
-            try:
-                data = labelled(drawn.image, statement(drawn.usage.model, standin=drawn.usage.standin))
-            except Permanent as error:
-                with charged(drawn.usage):
-                    raise UnreadableAnswer(f"OpenAI sent a picture that cannot be read: {error.public}") from error
-            kept = drawn.usage, data
-            _keep(safe, *kept)
-        usage, data = kept
-        bucket.put(
-            key, data, content_type="image/png", cache_control="no-store", metadata={"usage": json.dumps(asdict(usage))}
-        )
-        hand[key] = data
-        return Purchase(usage, object_key=key)
+        return _stored(services, persona, call, kind, hand, ask)
 
     answer = services.ledger.buy(call, purchase, buyer=buyer_of(persona))
     # Only now: an object store that restarts may lose the usage in the object's metadata.
-    _forget(safe)
+    _forget(_safe(services, call))
     return answer
+
+
+def _stored(
+    services: Services, persona: Persona, call: PaidCall, kind: str, hand: dict[str, bytes], ask: Callable[[], Drawn]
+) -> Purchase:
+    """The picture in the bucket: one that was bought before, or what `ask` gets."""
+    from imgpipe_orchestration.imaging.portraits.files import labelled, statement
+
+    bucket, safe = services.avatars_bucket, _safe(services, call)
+    key = f"{persona_prefix(persona.task_id, persona.id)}bought/{kind}-{call.key[:32]}.png"
+    head = bucket.head(key)
+    if head is not None and "usage" in head.metadata:
+        log.info("found a bought picture in the bucket", extra={"key": key})
+        return Purchase(Usage(**json.loads(head.metadata["usage"])), object_key=key)
+    kept = _kept(safe)
+    if kept is None:
+        drawn = ask()
+        try:
+            data = labelled(drawn.image, statement(drawn.usage.model, standin=drawn.usage.standin))
+        except Permanent as error:
+            with charged(drawn.usage):
+                raise UnreadableAnswer(f"{call.provider} sent a picture that cannot be read: {error.public}") from error
+        kept = drawn.usage, data
+        _keep(safe, *kept)
+    usage, data = kept
+    bucket.put(
+        key, data, content_type="image/png", cache_control="no-store", metadata={"usage": json.dumps(asdict(usage))}
+    )
+    hand[key] = data
+    return Purchase(usage, object_key=key)
+
+
+def _safe(services: Services, call: PaidCall) -> Path:
+    return services.settings.imgpipe_data_dir / "avatars-bought" / f"{call.key}.png"
 
 
 def _keep(safe: Path, usage: Usage, data: bytes) -> None:

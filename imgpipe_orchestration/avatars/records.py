@@ -26,6 +26,7 @@ class Task:
     language: str
     style: str
     seed: int
+    urgent: bool
     error_log: str | None
     waiting_for: str | None
     manifest_url: str | None

@@ -37,6 +37,7 @@ class Persona:
     task_id: int
     public_task_id: str
     style: str
+    urgent: bool
     position: int
     firstname: str | None
     lastname: str | None
@@ -79,9 +80,9 @@ class Persona:
         return [self.base_image_url, self.image_1_url, self.image_2_url, self.image_3_url, self.image_4_url]
 
 
-_OWN = [name for name in Persona.__slots__ if name not in ("public_task_id", "style")]
+_OWN = [name for name in Persona.__slots__ if name not in ("public_task_id", "style", "urgent")]
 _SELECT = f"""
-    select {", ".join(f"r.{name}" for name in _OWN)}, t.task_id as public_task_id, t.style
+    select {", ".join(f"r.{name}" for name in _OWN)}, t.task_id as public_task_id, t.style, t.urgent
     from generation_results r join generation_tasks t on t.id = r.task_id
 """
 

@@ -49,6 +49,7 @@ class TaskAnswer(BaseModel):
     language: str
     style: str
     seed: int
+    urgent: bool
     progress: ProgressAnswer
     cost_usd: Decimal
     waiting_for: str | None

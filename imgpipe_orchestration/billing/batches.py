@@ -15,14 +15,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Row, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Retryable, SpendingPaused
-from imgpipe_orchestration.partners.openai_batches import MOST_BYTES, MOST_SECONDS, OpenAIBatches
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Retryable, SpendingPaused, UnreadableAnswer
+from imgpipe_orchestration.partners.openai import usage_of
+from imgpipe_orchestration.partners.openai_batches import MOST_BYTES, MOST_SECONDS, OpenAIBatches, SentBatch
+from imgpipe_orchestration.partners.usage import charged
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry.logs import logger
 
@@ -64,7 +67,7 @@ class HalfPrice:
         """Put answers into the ledger, as far as a batch gives them. Only for one claim of an item at a time.
 
         Args:
-            item: the item that waits, named as in `Buyer.item` without its parts.
+            item: the item that waits, as in `Buyer.item`, with or without its part.
             endpoint: of the provider, such as `responses`.
             questions: all of the item, to one provider. Called where no batch is under way.
 
@@ -86,6 +89,46 @@ class HalfPrice:
                     return
             elif not self._settled(row, read):
                 return
+
+    def wait_for(self, item: str) -> None:
+        """
+        Raises:
+            InBatch: a batch of this item has not ended. So what its questions are made of need not be read again.
+        """
+        row = self._under_way(item)
+        if row is not None and row.batch_id is not None:
+            self._ended(row)
+
+    def abandoned(self) -> bool:
+        """Whether a batch is to be cancelled now: nobody waits for it any more, or its item was deleted."""
+        with autocommit(self._ledger.engine) as rows:
+            return bool(rows.scalar(_IS_ABANDONED))
+
+    def cancel_abandoned(self) -> int:
+        """Cancel them; returns how many were looked at. What they had finished is paid for: its cost is recorded, and
+        its answers are dropped. Those that do not end at once are looked at again after a minute."""
+        with transaction(self._ledger.engine) as rows:
+            found = rows.execute(_TAKE_ABANDONED).all()
+        for row in found:
+            try:
+                self._cancel(row)
+            except (ImgpipeError, KeyError) as error:  # KeyError: MODELS_FILE does not name its provider any more
+                log.info("a batch is not cancelled yet", extra={"item": row.item, "error": str(error)})
+        return len(found)
+
+    def _cancel(self, row: Row[Any]) -> None:
+        batch_id = row.batch_id or self._found(row)
+        if batch_id is None:  # killed before it was sent
+            self._end(row, {})
+            return
+        if row.batch_id is None:
+            self._note(row, batch_id)
+            row = self._row(row.item)
+        try:
+            self._batches(row.provider).cancel(batch_id)
+        except PartnerRefused as error:  # it has ended
+            log.info("nothing to cancel", extra={"batch": batch_id, "error": error.public})
+        self._settled(row, _unread)
 
     def _under_way(self, item: str) -> Row[Any] | None:
         with autocommit(self._ledger.engine) as rows:
@@ -156,22 +199,33 @@ class HalfPrice:
 
     def _settled(self, row: Row[Any], read: Read) -> bool:
         """Store what a batch has answered, once it has ended. Returns whether to send the rest in another batch."""
-        try:
-            batch = self._patiently(row, lambda b: b.get(row.batch_id))
-        except PartnerRefused as error:
-            if error.partner_status != 404:
-                raise self._later(row, error.public) from error
+        batch = self._ended(row)
+        if batch is None:
             log.warning("the provider does not know a batch of ours", extra={"batch": row.batch_id})
             self._end(row, {})
             return False
-        if not batch.ended:
-            raise self._later(row, f"The provider works on the batch ({batch.status})")
         found = self._patiently(row, lambda b: b.results(batch))
         self._end(row, {key: partial(_purchase, result, read) for key, result in found.items()})
         told = {"item": row.item, "batch": row.batch_id, "status": batch.status, "lines": len(found)}
         log.info("batch ended", extra=told | ({"why": batch.why} if batch.why else {}))
         # One that expired before anything was done is not worth another day.
         return batch.status == "expired" and any(isinstance(result, dict) for result in found.values())
+
+    def _ended(self, row: Row[Any]) -> SentBatch | None:
+        """A batch that has ended; None if the provider does not know it.
+
+        Raises:
+            InBatch: it has not.
+        """
+        try:
+            batch = self._patiently(row, lambda b: b.get(row.batch_id))
+        except PartnerRefused as error:
+            if error.partner_status == 404:
+                return None
+            raise self._later(row, error.public) from error
+        if not batch.ended:
+            raise self._later(row, f"The provider works on the batch ({batch.status})")
+        return batch
 
     def _patiently(self, row: Row[Any], ask: Callable[[OpenAIBatches], Told]) -> Told:
         """What was asked of the provider. That it is away is no failure of an item whose answers are being made."""
@@ -195,6 +249,17 @@ class HalfPrice:
                 self._ledger.settle_batch(rows, row.token, row.item, results)
 
 
+def abandon(connection: Connection, items: Sequence[str]) -> None:
+    """Nobody waits for the answers to these items any more: their batches are to be cancelled."""
+    connection.execute(_ABANDON, {"items": list(items)})
+
+
+def _unread(body: dict[str, Any]) -> Purchase:
+    answer = json.loads(json.dumps(body), object_hook=lambda found: SimpleNamespace(**found))
+    with charged(usage_of(answer, "")):
+        raise UnreadableAnswer("Its batch was cancelled")
+
+
 def _purchase(result: dict[str, Any] | ImgpipeError, read: Read) -> Purchase:
     if isinstance(result, ImgpipeError):
         raise result
@@ -208,4 +273,17 @@ _STATES = text("select key, state from paid_calls where key = any(:keys)")
 _MINE = text("select key from paid_calls where owner = :token and state = 'started'")
 _BEGIN = text("insert into ai_batches (item, token, provider) values (:item, :token, :provider)")
 _NOTE = text("update ai_batches set batch_id = :batch where token = :token")
+_ABANDON = text("update ai_batches set cancel_at = clock_timestamp() where item = any(:items)")
+# One without an id may be being sent: a worker that lives has done that by then.
+_ABANDONED = r"""
+    coalesce(cancel_at, case when exists (
+        select from deletions where what in (ai_batches.item, regexp_replace(ai_batches.item, '/[^/]*$', '')))
+        then began_at end)
+        <= clock_timestamp() and (batch_id is not null or began_at < clock_timestamp() - interval '15 minutes')
+"""
+_IS_ABANDONED = text(f"select exists (select from ai_batches where {_ABANDONED})")
+_TAKE_ABANDONED = text(f"""
+    update ai_batches set cancel_at = clock_timestamp() + interval '1 minute' where {_ABANDONED}
+    returning *, extract(epoch from clock_timestamp() - began_at)::float as waited
+""")
 _END = text("delete from ai_batches where token = :token")

@@ -363,6 +363,8 @@ class Ledger:
                 if row.key not in results:
                     raise PartnerUnavailable("The batch has no answer to this question")
                 values = self._bought(call, results[row.key](), buyer, 0.0, half=True)
+            except BackendUnavailable:  # an object could not be stored: all is read again
+                raise
             except ImgpipeError as error:
                 usage = error.usage or (Usage() if isinstance(error, UnreadableAnswer) else None)
                 values = _use(

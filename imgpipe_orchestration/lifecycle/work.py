@@ -10,13 +10,15 @@ from imgpipe_orchestration.storage.deletions import PURGES
 
 
 def run(services: Services, owner: str) -> dict[str, Any]:
-    """Purge what is due, erase who asked for it, tell the CDN; returns the figures."""
+    """Purge what is due, erase who asked for it, tell the CDN, cancel batches that nobody waits for; returns the
+    figures."""
     ordered = purge.order_due(services)
     try:
         done = purge.run(services, owner)
         erased = erasure.run_due(services, owner)
         with services.claims.hold(owner):
             tags = cdn.send_due(services, owner)
+        cancelled = services.half_price.cancel_abandoned()
     finally:
         services.claims.release(owner)
     return {
@@ -27,10 +29,12 @@ def run(services: Services, owner: str) -> dict[str, Any]:
         "people_erased": len(erased.done),
         "people_not_erased": len(erased.retried) + len(erased.failed),
         "cdn_tags": tags,
+        "ai_batches_cancelled": cancelled,
     }
 
 
 def due(services: Services) -> bool:
     """Whether there is anything to do now."""
     queues = (PURGES, erasure.ERASURES, cdn.CDN_PURGES)
-    return any(services.claims.due_partitions(queue, limit=1) for queue in queues)
+    waiting = any(services.claims.due_partitions(queue, limit=1) for queue in queues)
+    return waiting or services.half_price.abandoned()

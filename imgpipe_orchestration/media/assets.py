@@ -96,8 +96,9 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     chosen = [spec.key.path[-1] for spec in SPECS if spec.key in context.selected_asset_keys]
     # The sensor's runs do not look for what is outdated, for that reads the whole day.
     asked = context.run.tags.get(DUE_ONLY) != "true"
+    urgent = context.run.tags.get("urgent") != "false"
     with tallied() as paid:
-        stages = take_through(services, owner_of(services, context.run), day, chosen, anew=asked)
+        stages = take_through(services, owner_of(services, context.run), day, chosen, anew=asked, urgent=urgent)
     for name, stage in stages.items():
         if name == Step.AI_VISUAL_ANALYSIS:
             stage.figures.update(paid.figures())

@@ -3,50 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from pydantic import BaseModel
+
+from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.media import prompts
 from imgpipe_orchestration.media.model import BY_KIND
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.partners.openai import Seen, batched_answer, batched_question, json_schema
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
 
 
-def described_by(
-    services: Services,
-    choice: Choice,
-    prompt: Prompt,
-    preview: bytes,
-    kind: str,
-    owner: Mapping[str, Any],
-    buyer: Buyer,
-) -> Answer:
-    """The model's answer, whose value has `answer` (see `prompts.schema_of`) and `raw`.
+@dataclass(frozen=True)
+class Description:
+    """The question about one picture, for one model.
 
     Args:
         preview: a JPEG.
         owner: of a site's image, see `prompts.question`.
-
-    Raises:
-        ImgpipeError: as `Ledger.buy` and `OpenAIClient.answer`.
     """
-    from imgpipe_orchestration.partners.openai import json_schema
 
-    question, instructions = prompts.question(prompt, kind, owner), prompt.instructions()
-    schema = prompt.shaped(prompts.schema_of(BY_KIND[kind].data_type))
+    services: Services
+    choice: Choice
+    prompt: Prompt
+    preview: bytes
+    kind: str
+    owner: Mapping[str, Any]
+    buyer: Buyer
 
-    def purchase() -> Purchase:
-        answer = services.openai(choice.provider).answer(
-            question, schema, model=choice.model, image=preview, detail="low", instructions=instructions
+    def bought(self) -> Answer:
+        """The model's answer, whose value has `answer` (see `prompts.schema_of`) and `raw`.
+
+        Raises:
+            ImgpipeError: as `Ledger.buy` and `OpenAIClient.answer`.
+        """
+
+        def purchase() -> Purchase:
+            client = self.services.openai(self.choice.provider)
+            return _purchase(client.answer(self._asked, self._schema, model=self.choice.model, **self._options))
+
+        return self.services.ledger.buy(self._call, purchase, buyer=self.buyer)
+
+    def fetch_at_half_price(self) -> None:
+        """Have the answer in the ledger when it is bought, if the provider has batches.
+
+        Raises:
+            InBatch: it is not there yet.
+        """
+        body = batched_question(self._asked, self._schema, model=self.choice.model, **self._options)
+
+        def read(answer: dict[str, Any]) -> Purchase:
+            return _purchase(batched_answer(answer, self._schema, self.choice.model))
+
+        if self.services.models.takes_batches(self.choice.provider):
+            question = Question(self._call, body, self.buyer)
+            self.services.half_price.fetch(f"{self.buyer.item}/describe", "responses", lambda: [question], read)
+
+    @property
+    def _call(self) -> PaidCall:
+        options = self._options
+        return PaidCall.of(
+            self.choice.provider,
+            "vision",
+            self.choice.model,
+            inputs=[self.preview, self._asked],
+            parameters={
+                "schema": json_schema(self._schema),
+                "instructions": options["instructions"],
+                "detail": options["detail"],
+            },
         )
-        return Purchase(answer.usage, {"answer": answer.answer.model_dump(), "raw": answer.raw})
 
-    call = PaidCall.of(
-        choice.provider,
-        "vision",
-        choice.model,
-        inputs=[preview, question],
-        parameters={"schema": json_schema(schema), "instructions": instructions, "detail": "low"},
-    )
-    return services.ledger.buy(call, purchase, buyer=buyer)
+    @cached_property
+    def _asked(self) -> str:
+        return prompts.question(self.prompt, self.kind, self.owner)
+
+    @cached_property
+    def _schema(self) -> type[BaseModel]:
+        return self.prompt.shaped(prompts.schema_of(BY_KIND[self.kind].data_type))
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"image": self.preview, "detail": "low", "instructions": self.prompt.instructions()}
+
+
+def _purchase(seen: Seen[Any]) -> Purchase:
+    return Purchase(seen.usage, {"answer": seen.answer.model_dump(), "raw": seen.raw})

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.services import Services
 
-AGAIN = (store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS)
+AGAIN = (store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS, store.UNHURRIED_ANALYSIS)
 """Queues of finished images that are to be made again."""
 GLOBAL = (store.URLS, store.HEALING, store.CLEANUPS)
 """Queues whose items belong to no day."""

@@ -10,10 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.partners.openai import Embedded, batched_embedding
+from imgpipe_orchestration.partners.usage import charged
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
@@ -76,20 +79,43 @@ def embed(services: Services, choice: Choice, words: str, dimensions: int, buyer
         UnreadableAnswer: a vector that the column cannot hold, as some servers ignore `dimensions`.
         ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
     """
-    model, words = choice.model, words[:_LONGEST]
+    words = words[:_LONGEST]
 
     def purchase() -> Purchase:
-        answer = services.openai(choice.provider).embed(words, model=model, dimensions=dimensions)
-        if len(answer.vector) != dimensions or not all(map(math.isfinite, array("f", answer.vector))):
-            unusable = UnreadableAnswer(
-                f"{model} answered with {len(answer.vector)} numbers instead of {dimensions} that can be stored"
-            )
-            unusable.usage = answer.usage
-            raise unusable
-        return Purchase(answer.usage, answer.vector)
+        answer = services.openai(choice.provider).embed(words, model=choice.model, dimensions=dimensions)
+        return _fitting(answer, choice.model, dimensions)
 
-    call = PaidCall.of(choice.provider, "embedding", model, inputs=[words], parameters={"dimensions": dimensions})
-    return services.ledger.buy(call, purchase, buyer=buyer)
+    return services.ledger.buy(_call(choice, words, dimensions), purchase, buyer=buyer)
+
+
+def fetch_at_half_price(services: Services, choice: Choice, words: str, dimensions: int, buyer: Buyer) -> None:
+    """Have the vector in the ledger when it is bought by `embed`, if the provider has batches.
+
+    Raises:
+        InBatch: it is not there yet.
+    """
+    words = words[:_LONGEST]
+    body = {"model": choice.model, "input": words, "dimensions": dimensions, "encoding_format": "float"}
+    question = Question(_call(choice, words, dimensions), body, buyer)
+
+    def read(answer: dict[str, Any]) -> Purchase:
+        return _fitting(batched_embedding(answer, choice.model), choice.model, dimensions)
+
+    if services.models.takes_batches(choice.provider):
+        services.half_price.fetch(f"{buyer.item}/embed", "embeddings", lambda: [question], read)
+
+
+def _call(choice: Choice, words: str, dimensions: int) -> PaidCall:
+    parameters = {"dimensions": dimensions}
+    return PaidCall.of(choice.provider, "embedding", choice.model, inputs=[words], parameters=parameters)
+
+
+def _fitting(answer: Embedded, model: str, dimensions: int) -> Purchase:
+    if len(answer.vector) != dimensions or not all(map(math.isfinite, array("f", answer.vector))):
+        told = f"{model} answered with {len(answer.vector)} numbers instead of {dimensions} that can be stored"
+        with charged(answer.usage):
+            raise UnreadableAnswer(told)
+    return Purchase(answer.usage, answer.vector)
 
 
 def vector_of(services: Services, question: str) -> tuple[list[float] | None, str]:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from imgpipe_orchestration.billing.ledger import Buyer
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.media import prompts
-from imgpipe_orchestration.media.describing import described_by
+from imgpipe_orchestration.media.describing import Description
 from imgpipe_orchestration.media.model import BY_KIND
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.prompts.library import Prompt
@@ -158,7 +158,7 @@ def _ask(services: Services, folder: Path, choice: Choice, prompt: Prompt, pictu
         seen = services.workshop.call(look, (folder / picture.image).read_bytes())
         began = time.monotonic()
         buyer = Buyer("evaluation", f"evaluation/{Path(picture.image).name}")
-        bought = described_by(services, choice, prompt, seen.preview, picture.kind, {}, buyer)
+        bought = Description(services, choice, prompt, seen.preview, picture.kind, {}, buyer).bought()
     except ImgpipeError as error:
         found.error, found.wrong = error.public, list(picture.expect)
         return found

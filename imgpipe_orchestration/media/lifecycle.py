@@ -23,7 +23,7 @@ from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
 from imgpipe_orchestration.storage.garbage import Holding, Promise, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
-BY_MEDIA = (store.MEDIA, store.HEALING, store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS)
+BY_MEDIA = (store.MEDIA, store.HEALING, store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS, store.UNHURRIED_ANALYSIS)
 """Queues whose items are media ids."""
 BY_UPLOAD = (store.URLS, store.CLEANUPS)
 """Queues whose items are pending image ids."""

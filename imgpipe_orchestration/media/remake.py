@@ -19,15 +19,17 @@ from imgpipe_orchestration.media.steps.resize import remake
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome
 
 _QUEUES = {Step.RESIZE_OPTIMIZE: store.REMAKE_VARIANTS, Step.AI_VISUAL_ANALYSIS: store.REMAKE_ANALYSIS}
 
 
-def order(services: Services, day: str, step: Step) -> int:
+def order(services: Services, day: str, step: Step, *, urgent: bool = True) -> int:
     """Order what `step` makes for a day's finished images where it is outdated; returns how many are newly ordered."""
+    queue = store.UNHURRIED_ANALYSIS if step is Step.AI_VISUAL_ANALYSIS and not urgent else _QUEUES[step]
     with transaction(services.engine) as connection:
         items = _outdated(services, connection, day, step)
-        return services.claims.enqueue(connection, _QUEUES[step], items, again=True)
+        return services.claims.enqueue(connection, queue, items, again=True)
 
 
 def up_to_date(services: Services, day: str, step: Step) -> dict[str, float]:
@@ -59,8 +61,9 @@ def make_variants(services: Services, owner: str, day: str, *, seconds: float | 
 
 
 def make_analyses(services: Services, owner: str, day: str, *, seconds: float | None = None) -> Stage:
-    """As `make_variants`, for the analyses."""
-    queue = store.REMAKE_ANALYSIS
-    work = partial(analyse_again, queue=queue)
-    outcome, _ = drain(services, owner, queue, work, partition=day, seconds=seconds)
-    return Stage(outcome)
+    """As `make_variants`, for the analyses, also those that are not urgent."""
+    total = Outcome()
+    for queue in (store.REMAKE_ANALYSIS, store.UNHURRIED_ANALYSIS):
+        work = partial(analyse_again, queue=queue)
+        total.add(drain(services, owner, queue, work, partition=day, seconds=seconds)[0])
+    return Stage(total)

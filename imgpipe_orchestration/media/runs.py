@@ -65,7 +65,7 @@ _REMAKE = {Step.AI_VISUAL_ANALYSIS: remake.make_analyses, Step.RESIZE_OPTIMIZE: 
 
 
 def take_through(
-    services: Services, owner: str, day: str, chosen: Collection[str], *, anew: bool = False
+    services: Services, owner: str, day: str, chosen: Collection[str], *, anew: bool = False, urgent: bool = True
 ) -> dict[str, Stage]:
     """Take what is due of `day` through the chosen stages, then make again what is ordered for the day. What the run
     has claimed and not finished is given back at its end. With all stages, what is due of other days joins.
@@ -73,6 +73,7 @@ def take_through(
     Args:
         chosen: names of stages; the others are left to other runs.
         anew: a person or a backfill asks: order first what an older recipe or older questions made.
+        urgent: false: analyses that are made again may take a day, and cost half.
 
     Returns:
         what each chosen stage did, in order.
@@ -86,7 +87,7 @@ def take_through(
             for step, make in _REMAKE.items():
                 if step in stages:
                     if anew:
-                        stages[step].figures["ordered_again"] = remake.order(services, day, step)
+                        stages[step].figures["ordered_again"] = remake.order(services, day, step, urgent=urgent)
                     seconds = RUN_SECONDS if anew else _SOON
                     stages[step].again = make(services, owner, day, seconds=seconds)
             if REPLACE_URLS in chosen:

@@ -87,12 +87,13 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis
     reported again with its analysis. If it now shows the subject elsewhere, the crops are ordered anew.
 
     Raises:
+        InBatch: the queue's images are not urgent, and an answer is not there yet.
         Retryable, Permanent: a provider still fails; the answers of the others are stored.
     """
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
         ill = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS] is StepState.FAILED
-    found = analyse(services, media)
+    found = analyse(services, media, urgent=queue is not store.UNHURRIED_ANALYSIS)
     with services.claims.fenced(claim) as connection:
         known = hints(media, store.analysis(connection, media.id))
         store.save_analysis(connection, media.id, found.values)

@@ -98,7 +98,8 @@ HEALING = Queue("media_healing", max_attempts=8)
 
 REMAKE_VARIANTS = Queue("media_remake_variants", max_attempts=3)
 REMAKE_ANALYSIS = Queue("media_remake_analysis", max_attempts=3)
-"""Finished images whose variants or analysis are to be made again; item ids are media ids."""
+UNHURRIED_ANALYSIS = Queue("media_unhurried_analysis", max_attempts=3)
+"""Finished images whose variants or analysis are to be made again, the last at half price; item ids are media ids."""
 
 CLEANUPS = Queue("media_cleanups", max_attempts=10)
 """Failed uploads that are to be reported to a foreign main API; item ids are pending image ids."""

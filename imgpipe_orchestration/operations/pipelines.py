@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def _media() -> list[Queue]:
-    from imgpipe_orchestration.media.store import CLEANUPS, HEALING, MEDIA, REMAKE_ANALYSIS, REMAKE_VARIANTS, URLS
+    from imgpipe_orchestration.media.due import AGAIN
+    from imgpipe_orchestration.media.store import CLEANUPS, HEALING, MEDIA, URLS
 
-    return [MEDIA, URLS, CLEANUPS, HEALING, REMAKE_VARIANTS, REMAKE_ANALYSIS]
+    return [MEDIA, URLS, CLEANUPS, HEALING, *AGAIN]
 
 
 def _avatars() -> list[Queue]:

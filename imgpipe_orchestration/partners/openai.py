@@ -138,18 +138,7 @@ class OpenAIClient:
         def send(sdk: openai.OpenAI) -> Any:
             return sdk.embeddings.create(model=model, input=text, **arguments)
 
-        response = self.call(model, send)
-        usage = usage_of(response, model)
-        with charged(usage):
-            data = expect(response, "data", list)
-            vector = attribute(data[0], "embedding") if data else None
-            try:
-                numbers = array("d", vector if isinstance(vector, list) else [])
-            except (TypeError, OverflowError):
-                numbers = array("d")
-            if not numbers:
-                raise UnreadableAnswer(f"{_NAME} answered without an embedding")
-        return Embedded(numbers.tolist(), usage)
+        return _embedded(self.call(model, send), model)
 
     def generate_image(self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto") -> Drawn:
         """Draw an image from text.
@@ -193,7 +182,15 @@ class OpenAIClient:
             self._opened[0].close()
 
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
-        response = self.call(model, send)
+        return self._drawn_in(self.call(model, send), model)
+
+    def batched_drawing(self, body: dict[str, Any], model: str) -> Drawn:
+        """What `generate_image` or `edit_image` would return for this body of an answer; raises the same over it."""
+        from openai.types import ImagesResponse
+
+        return translating(lambda: self._drawn_in(ImagesResponse.construct(**body), model))
+
+    def _drawn_in(self, response: Any, model: str) -> Drawn:
         usage = usage_of(response, model)
         with charged(usage):
             data = expect(response, "data", list)
@@ -296,6 +293,27 @@ def batched_answer(body: dict[str, Any], schema: type[Schema], model: str) -> Se
     return translating(seen)
 
 
+def batched_embedding(body: dict[str, Any], model: str) -> Embedded:
+    """What `embed` would return for this body of an answer; raises the same over it."""
+    from openai.types import CreateEmbeddingResponse
+
+    return translating(lambda: _embedded(CreateEmbeddingResponse.construct(**body), model))
+
+
+def _embedded(response: Any, model: str) -> Embedded:
+    usage = usage_of(response, model)
+    with charged(usage):
+        data = expect(response, "data", list)
+        vector = attribute(data[0], "embedding") if data else None
+        try:
+            numbers = array("d", vector if isinstance(vector, list) else [])
+        except (TypeError, OverflowError):
+            numbers = array("d")
+        if not numbers:
+            raise UnreadableAnswer(f"{_NAME} answered without an embedding")
+    return Embedded(numbers.tolist(), usage)
+
+
 def _question(prompt: str, image: bytes | None, detail: str, instructions: str | None) -> dict[str, Any]:
     content: list[Any] = [{"type": "input_text", "text": prompt}]
     if image is not None:
@@ -305,9 +323,9 @@ def _question(prompt: str, image: bytes | None, detail: str, instructions: str |
     return arguments | ({"instructions": instructions} if instructions else {})
 
 
-def data_url(image: bytes) -> str:
-    """A JPEG as OpenAI's protocol takes it."""
-    return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
+def data_url(image: bytes, kind: str = "jpeg") -> str:
+    """A picture as OpenAI's protocol takes it."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 @functools.cache

@@ -8,9 +8,13 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
+from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.imaging.portraits.files import TRAINED
+from imgpipe_orchestration.lifecycle.work import due, run
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of
 
 
@@ -75,6 +79,41 @@ def test_each_picture_is_bought_once_and_its_cost_stands_at_the_person(desk: Des
     assert desk.calls("openai", "images") == 2
     assert desk.calls("openai", "edits") == 2
     assert all(person.cost_usd > 0 for person in desk.people(task))
+
+
+def test_pictures_that_are_not_urgent_cost_half(desk: Desk) -> None:
+    direct = desk.ask(1)
+    desk.data()
+    desk.images()
+    desk.standins.admin("POST", "delays", {"openai.batch_work": 0.5})
+    task = desk.ask(1, urgent=False)
+    desk.data()
+    desk.images()
+    assert "it may take a day" in (desk.task(task).waiting_for or "")
+    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
+    calls = [call for name in ("images", "edits") for call in desk.standins.calls("openai", name)]
+    assert sorted("in_batch" in call["note"] for call in calls) == [False, False, True, True]
+    query = "select half_price, sum(cost_usd) from paid_call_uses where provider = 'openai' group by 1 order by 1"
+    with transaction(desk.services.engine) as rows:
+        full, half = (row.sum for row in rows.execute(text(query)))
+    assert 0.48 < half / full < 0.52
+    assert desk.people(task)[0].cost_usd < desk.people(direct)[0].cost_usd
+
+
+def test_cancelling_a_task_cancels_its_batches(desk: Desk) -> None:
+    desk.standins.admin("POST", "delays", {"openai.batch_work": 600})
+    task = desk.ask(2, urgent=False)
+    desk.data()
+    desk.images()
+    assert not due(desk.services)
+    with transaction(desk.services.engine) as connection:
+        store.cancel(connection, desk.services.claims, desk.task(task))
+    assert due(desk.services)
+    run(desk.services, "purge-1")
+    assert len(desk.standins.calls("openai", "batch_cancel")) == 2
+    with transaction(desk.services.engine) as rows:
+        left = "select (select count(*) from ai_batches) + count(*) from paid_calls where state = 'started'"
+        assert rows.scalar(text(left)) == 0
 
 
 def test_steps_can_be_done_one_at_a_time(desk: Desk) -> None:

@@ -14,7 +14,7 @@ import requests
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing import budgets
-from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
+from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question, abandon
 from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -174,6 +174,30 @@ def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_f
     shop.fetch()
     assert shop.bought_directly() == 0
     assert sum(use.outcome == "bought" for use in shop.uses()) == COUNT + 1, "the journal has both"
+
+
+def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_on_the_bill(shop: Shop) -> None:
+    def begin(seconds: float) -> str:
+        shop.standins.admin("POST", "delays", {"openai.batch_work": seconds})
+        with pytest.raises(InBatch):
+            shop.batches.fetch(ITEM, "responses", questions, read)
+        with transaction(shop.engine) as rows:
+            return str(rows.scalar(text("select batch_id from ai_batches")))
+
+    def cancel() -> list[Any]:
+        with transaction(shop.engine) as rows:
+            abandon(rows, [ITEM])
+        assert shop.batches.abandoned()
+        assert shop.batches.cancel_abandoned() == 1
+        assert (shop.left(), shop.batches.abandoned()) == (0, False)
+        return [use.cost_usd for use in shop.uses() if use.outcome == "bought"]
+
+    begin(600)
+    assert cancel() == []
+    ended = begin(0.3)
+    wait_for(lambda: OpenAIBatches(shop.client).get(ended).ended, "the batch to end")
+    assert len(cancel()) == COUNT
+    assert shop.bought_directly() == COUNT, "its answers are dropped"
 
 
 def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Shop) -> None:

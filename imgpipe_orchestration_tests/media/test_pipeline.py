@@ -469,6 +469,37 @@ def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_i
     assert due_days(gateway.services, limit=5) == []
 
 
+def test_a_backfill_that_is_not_urgent_has_its_answers_from_batches_at_half_the_price(
+    seeing_gateway: Gateway, standins: StandInAccess
+) -> None:
+    gateway = seeing_gateway
+    gateway.upload(1, profile_image=picture(300, 200))
+    gateway.run_due()
+    spent = "select sum(cost_usd) from paid_call_uses where provider = 'openai' and outcome = 'bought'"
+    ((full,),) = gateway.rows(spent)
+    (before,) = gateway.rows("select day_of.upload_day::text, a.alt_text from media_files day_of, media_ai_analysis a")
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update media_ai_analysis set version = 'old', alt_text = ''")
+        connection.exec_driver_sql("delete from paid_call_uses")
+        connection.exec_driver_sql("delete from paid_calls")
+    standins.admin("POST", "delays", {"openai.batch_work": 0.5})
+    standins.admin("DELETE", "calls")
+    day = before[0]
+    assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS, urgent=False) == 1
+    assert list(make_analyses(gateway.services, "run-2", day).outcome.retried) == [1]
+
+    def made() -> bool:
+        make_due(gateway, "media_unhurried_analysis")
+        return bool(make_analyses(gateway.services, "run-3", day).outcome.done)
+
+    wait_for(made, "the batches to end", 30, every=0.2)
+    ((half, whole),) = gateway.rows(f"{spent.replace('(cost_usd)', '(cost_usd), bool_and(half_price)')}")
+    assert whole and 0.48 < half / full < 0.52
+    assert len(standins.calls("openai", "batches")) == 2, "a description and a vector"
+    assert gateway.rows("select alt_text from media_ai_analysis") == [(before[1],)]
+    assert due_days(gateway.services, limit=5) == []
+
+
 @pytest.mark.parametrize("operation", ["responses", "embeddings"])
 def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, operation: str

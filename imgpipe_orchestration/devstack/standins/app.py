@@ -81,6 +81,7 @@ class Steering:
                 "/v1/responses": ("responses", openai_api.responses),
                 "/v1/embeddings": ("embeddings", openai_api.embeddings),
                 "/v1/images/generations": ("images", openai_api.generations),
+                "/v1/images/edits": ("edits", openai_api.edits),
             },
         )
 

@@ -173,7 +173,7 @@ async def generations(asked: Asked) -> Response:
         return wanted
     prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
     asked.call.model = str(wanted.get("model", ""))
-    asked.call.note = {"prompt": prompt[:200]}
+    asked.call.note["prompt"] = prompt[:200]
     if asked.spoils(Kind.CONTENT_POLICY):
         return _policy()
     image = await run_in_threadpool(draw, person_of(prompt), size, blank=asked.spoils(Kind.BLANK_IMAGE))
@@ -184,18 +184,24 @@ async def edits(asked: Asked) -> Response:
     """POST /images/edits: the same person again, as a 2x2 grid if the prompt asks for one."""
     if (refused := _authorise(asked)) is not None:
         return refused
-    async with asked.request.form(max_part_size=64 * 1024 * 1024) as form:
-        sources = [
-            await value.read()
-            for name, value in form.multi_items()
-            if name in ("image", "image[]") and isinstance(value, UploadFile)
-        ]
-        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+    if asked.call.note.get("in_batch"):  # there the body is JSON
+        wanted = json.loads(asked.body)
+        links = [str(image["image_url"]) for image in wanted.pop("images", [])]
+        sources = [base64.b64decode(link.partition(",")[2]) for link in links]
+        fields = {name: str(value) for name, value in wanted.items()}
+    else:
+        async with asked.request.form(max_part_size=64 * 1024 * 1024) as form:
+            sources = [
+                await value.read()
+                for name, value in form.multi_items()
+                if name in ("image", "image[]") and isinstance(value, UploadFile)
+            ]
+            fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
     if not sources:
         return JSONResponse(error(400, "missing_required_parameter", "Missing required parameter: 'image'"), 400)
     prompt, size = fields.get("prompt", ""), _size(fields.get("size"))
     asked.call.model = fields.get("model", "")
-    asked.call.note = {"prompt": prompt[:200]}
+    asked.call.note["prompt"] = prompt[:200]
     # A multipart body has a random boundary in it, so equal requests are told by their parts.
     parts = [*sources, json.dumps(sorted(fields.items())).encode()]
     asked.call.input_hash = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()

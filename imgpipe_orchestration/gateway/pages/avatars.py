@@ -55,10 +55,11 @@ def ask(
     language: Annotated[str, Form()] = PRESET.language,
     style: Annotated[str, Form()] = PRESET.style,
     seed: Annotated[int, Form()] = PRESET.seed,
+    urgent: Annotated[bool, Form()] = PRESET.urgent,
 ) -> Response:
     """Ask for people."""
     try:
-        wanted = TaskRequest(count=count, brief=brief, language=language, style=style, seed=seed)
+        wanted = TaskRequest(count=count, brief=brief, language=language, style=style, seed=seed, urgent=urgent)
     except ValidationError as error:
         first = error.errors()[0]
         return back_to("/avatars", trouble=f"{first['loc'][0]}: {first['msg']}")

@@ -40,7 +40,7 @@ _LABELS = {
     "backend_api_url": "Analysis backend",
 }
 Text = Annotated[str, Form(max_length=2000)]
-_FILLED = TypeAdapter(dict[str, str | None])
+_FILLED = TypeAdapter(dict[str, str | bool | None])
 _EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone": "UTC"} | dict.fromkeys(
     routes.ADDRESSES, ""
 )
@@ -71,7 +71,7 @@ def job(request: Request, services: ServicesDep, session: Operator, job_id: UUID
 @router.get("/{job_id}/edit", response_class=Response)
 def edit(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
     found = routes.get_cron_job(job_id, services).model_dump()
-    before = json.dumps({name: found[name] for name in _LABELS if name in found})
+    before = json.dumps({name: found[name] for name in (*_LABELS, "urgent") if name in found})
     shown: dict[str, Any] = {"job": found, "job_id": str(job_id), "before": before, "wrong": {}}
     return page(request, "cron_job.html", session, labels=_LABELS, **shown)
 
@@ -90,6 +90,7 @@ def save(
     external_api_key: Annotated[str, Form(max_length=8000)] = "",
     backend_api_url: Text = "",
     organization_id: Text = "",
+    urgent: Annotated[bool, Form()] = True,
     before: Annotated[str, Form(max_length=20_000)] = "{}",
     action: Text = "",
     job_id: UUID | None = None,
@@ -103,6 +104,7 @@ def save(
         "external_api_get_url": external_api_get_url,
         "external_api_post_url": external_api_post_url,
         "organization_id": organization_id,
+        "urgent": urgent,
     }
     given |= {"backend_api_url": backend_api_url} if backend_api_url else {}
     given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}

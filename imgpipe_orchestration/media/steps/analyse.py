@@ -14,8 +14,8 @@ from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.media import prompts, store
-from imgpipe_orchestration.media.describing import described_by
-from imgpipe_orchestration.media.embedding import embed, space_of, words_of
+from imgpipe_orchestration.media.describing import Description
+from imgpipe_orchestration.media.embedding import embed, fetch_at_half_price, space_of, words_of
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.steps.retrieve import needed
@@ -61,21 +61,33 @@ class Analysis:
         return errors[0] if errors else None
 
 
-def analyse(services: Services, media: MediaFile) -> Analysis:
+def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Analysis:
     """Measure the original and ask the providers; writes nothing but the ledger.
 
+    Args:
+        urgent: false: OpenAI's answers may take a day, and cost half.
+
     Raises:
+        InBatch: it is not urgent, and an answer is not there yet.
         BadImage, TooLarge: the original cannot be decoded.
         BackendUnavailable: our own database or object store is away; else as `needed`.
     """
     from imgpipe_orchestration.imaging.measuring.preview import look
 
+    buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
+    if not urgent:
+        for task in ("describe", "embed"):  # before anything is decoded
+            services.half_price.wait_for(f"{buyer.item}/{task}")
     seen = services.workshop.call(look, needed(services, media))
     found = Analysis(_measured(seen.measurements, media))
     found.values["version"] = prompts.versions(services.prompts["describe"]).get(media.kind)
-    buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
+    describe = _description(services, media, seen, buyer)
+    if not urgent and describe:
+        describe[0].fetch_at_half_price()
     _ask(found, "google_vision", lambda: _google(services, media, seen, buyer, found))
-    _ask(found, "openai_vision", lambda: _openai(services, media, seen, buyer, found))
+    _ask(found, "openai_vision", lambda: _openai(media, describe, found))
+    if not urgent:
+        _fetch_embedding(services, buyer, found)
     _ask(found, "openai_embedding", lambda: _embedding(services, buyer, found))
     found.values["providers"] = _bounded(found.providers)
     found.values["answered_by"] = found.answered_by
@@ -208,20 +220,24 @@ def _sides(box: dict[str, float]) -> list[float]:
     return [round(box[side], 4) for side in ("left", "top", "right", "bottom")]
 
 
-def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, found: Analysis) -> bool:
-    choices = services.models.choices("describe")
-    if not choices:
-        return False
+def _description(services: Services, media: MediaFile, seen: Look, buyer: Buyer) -> list[Description]:
+    """The question to each model of the task, in their order."""
     owner: dict[str, Any] = {}
     if media.data_type is DataType.SITES:
         with transaction(services.engine) as connection:
             owner = store.owner_context(connection, media.user_id)
     prompt = services.prompts["describe"]
+    return [
+        Description(services, choice, prompt, seen.preview, media.kind, owner, buyer)
+        for choice in services.models.choices("describe")
+    ]
 
-    def ask(choice: Choice) -> Answer:
-        return described_by(services, choice, prompt, seen.preview, media.kind, owner, buyer)
 
-    value = _first(found, "describe", choices, ask).value
+def _openai(media: MediaFile, describe: Sequence[Description], found: Analysis) -> bool:
+    if not describe:
+        return False
+    by_choice = {one.choice: one for one in describe}
+    value = _first(found, "describe", list(by_choice), lambda choice: by_choice[choice].bought()).value
     answer = value["answer"]
     confidence = answer["confidence"]  # null where the model wrote NaN, which the journal cannot store
     values = {
@@ -241,6 +257,14 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
         values["site_context"] = {name: answer[name] for name in names}
     found.take(values)
     return True
+
+
+def _fetch_embedding(services: Services, buyer: Buyer, found: Analysis) -> None:
+    with transaction(services.engine) as connection:
+        space = space_of(connection)
+    choices, words = space.choices(services), words_of(found.values)
+    if choices and words:
+        fetch_at_half_price(services, choices[0], words, space.dimensions, buyer)
 
 
 def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
