@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
@@ -22,10 +22,38 @@ COLUMNS = {"style": "style_classification", "medium": "medium_detected", "subjec
 """Columns of fields that have another name."""
 
 
-class Correction(BaseModel):
-    """Fields to set; null gives one back to the model."""
+MEASURED = {"detected_text", "dominant_colors", "brand_colors", "detected_objects", "confidence_score", "site_context"}
+"""Columns that no expectation of an evaluation is about."""
+Hex = Annotated[str, StringConstraints(pattern="^#[0-9a-f]{6}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
 
+
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Colour(_Strict):
+    hex: Hex
+    share: Share
+
+
+class DetectedObject(_Strict):
+    """`box` is left, top, right, bottom in shares of the image."""
+
+    name: Annotated[NoNul, Field(max_length=255)]
+    score: Share = 1.0
+    box: list[Share] | None = Field(None, min_length=4, max_length=4)
+
+
+class SiteContext(_Strict):
+    content_kind: Literal["banner", "background", "content", "ui_element"]
+    owner_fit: int
+    owner_fit_reason: Annotated[NoNul, Field(max_length=2_000)]
+    seo_alt_text: Annotated[NoNul, Field(max_length=2_000)]
+
+
+class Correction(_Strict):
+    """Fields to set; null gives one back to the model."""
 
     alt_text: NoNul | None = Field(None, max_length=2_000)
     style: NoNul | None = Field(None, max_length=255)
@@ -35,6 +63,11 @@ class Correction(BaseModel):
     mood_keywords: list[NoNul] | None = Field(None, max_length=30)
     brand_name: NoNul | None = Field(None, max_length=255)
     detected_text: NoNul | None = Field(None, max_length=50_000)
+    dominant_colors: list[Colour] | None = Field(None, max_length=30)
+    brand_colors: list[Hex] | None = Field(None, max_length=30)
+    detected_objects: list[DetectedObject] | None = Field(None, max_length=50)
+    confidence_score: Share | None = None
+    site_context: SiteContext | None = None
 
 
 def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, by: str) -> None:
@@ -47,8 +80,10 @@ def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, 
     at = datetime.now(UTC).isoformat(timespec="seconds")
     given = {name: {"value": value, "by": by, "at": at} for name, value in columns.items() if value is not None}
     back = [name for name, value in columns.items() if value is None]
+    # The colours are named because the search's follow an update of them.
     query = text("""
-        update media_ai_analysis set corrected = corrected - cast(:back as text[]) || cast(:given as jsonb)
+        update media_ai_analysis set corrected = corrected - cast(:back as text[]) || cast(:given as jsonb),
+            dominant_colors = dominant_colors
         where media_id = :id
     """)
     with transaction(services.engine) as connection:
@@ -79,7 +114,7 @@ def export(services: Services, folder: Path) -> int:
             expect = {
                 names.get(column, column): _expected(one["value"])
                 for column, one in corrected.items()
-                if column != "detected_text"  # no model describes it
+                if column not in MEASURED
             }
             line = {"image": name, "kind": media.kind, "expect": expect}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -46,13 +46,25 @@ def test_a_correction_wins_over_the_model_until_it_is_given_back(
     status, answer = patch(gateway, gateway.as_user(7), alt_text=ALT)
     assert (status, answer["analysis"]["alt_text"]) == (200, ALT)  # type: ignore[index]
     assert patch(gateway, gateway.as_worker, mood_keywords=["airy"], style="baroque")[0] == 200
+    for wrong in ([{"hex": "red", "share": 1.0}], [{"hex": "#ff0000"}], "red"):
+        assert patch(gateway, gateway.as_worker, dominant_colors=wrong)[0] == 422
+    seen: dict[str, object] = {
+        "dominant_colors": [{"hex": "#12ff00", "share": 0.75}],
+        "brand_colors": ["#12ff00"],
+        "detected_objects": [{"name": "Zeppelin", "score": 0.5, "box": [0.0, 0.25, 1.0, 0.5]}],
+        "confidence_score": 0.5,
+    }
+    assert patch(gateway, gateway.as_worker, **seen)[0] == 200
 
     with transaction(gateway.services.engine) as connection:  # as a backfill does it
         save_analysis(connection, 1, {"alt_text": "what a newer model says", "version": "newer"})
     now = analysis()
     assert (now["alt_text"], now["style"], now["mood_keywords"]) == (ALT, "baroque", ["airy"])
+    assert {name: now[name] for name in seen} == seen
+    green = gateway.get("/api/media/search?color=12ff00", **gateway.as_worker).json()
+    assert [one["media_id"] for one in green["images"]] == ["1"]
     corrected = now["corrected"]
-    assert isinstance(corrected, dict) and set(corrected) == {"alt_text", "style", "mood_keywords"}
+    assert isinstance(corrected, dict) and set(corrected) == {"alt_text", "style", "mood_keywords", *seen}
     assert corrected["alt_text"]["by"] == "user 7"
     assert corrected["style"]["by"].endswith("_API_KEY")
     found = gateway.get("/api/media/search?text=zeppelin", **gateway.as_worker).json()
@@ -66,7 +78,7 @@ def test_a_correction_wins_over_the_model_until_it_is_given_back(
     assert Picture.model_validate(line).model_dump(by_alias=True, exclude_none=True)["expect"] == wanted
     assert (tmp_path / "set" / line["image"]).read_bytes() == picture()
 
-    assert patch(gateway, gateway.as_worker, alt_text=None, style=None, mood_keywords=None)[0] == 200
+    assert patch(gateway, gateway.as_worker, **dict.fromkeys(corrected))[0] == 200
     assert analysis() == {**of_model, "alt_text": "what a newer model says"}
 
 
