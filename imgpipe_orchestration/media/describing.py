@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,12 +11,14 @@ from pydantic import BaseModel
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.media import prompts
-from imgpipe_orchestration.media.model import BY_KIND
+from imgpipe_orchestration.media import prompts, store
+from imgpipe_orchestration.media.model import BY_KIND, DataType
+from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Seen, batched_answer, batched_question, json_schema
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,18 @@ class Description:
     @property
     def _options(self) -> dict[str, Any]:
         return {"image": self.preview, "detail": "low", "instructions": self.prompt.instructions()}
+
+
+def descriptions(
+    services: Services, media: MediaFile, preview: bytes, buyer: Buyer, choices: Iterable[Choice]
+) -> list[Description]:
+    """The question about an image to each of the models."""
+    owner: dict[str, Any] = {}
+    if media.data_type is DataType.SITES:
+        with transaction(services.engine) as connection:
+            owner = store.owner_context(connection, media.user_id)
+    prompt = services.prompts["describe"]
+    return [Description(services, choice, prompt, preview, media.kind, owner, buyer) for choice in choices]
 
 
 def _purchase(seen: Seen[Any]) -> Purchase:

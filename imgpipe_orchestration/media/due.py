@@ -9,7 +9,7 @@ from imgpipe_orchestration.services import Services
 
 AGAIN = (store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS, store.UNHURRIED_ANALYSIS)
 """Queues of finished images that are to be made again."""
-GLOBAL = (store.URLS, store.HEALING, store.CLEANUPS)
+GLOBAL = (store.URLS, store.HEALING, store.CLEANUPS, store.CANARY)
 """Queues whose items belong to no day."""
 
 

@@ -12,8 +12,9 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
-from imgpipe_orchestration.media import direct_uploads, model, pending, registering, store
+from imgpipe_orchestration.media import canary, direct_uploads, model, pending, registering, store
 from imgpipe_orchestration.media.analyses import public_analysis
+from imgpipe_orchestration.media.due import AGAIN
 from imgpipe_orchestration.media.steps.urls import COLUMNS
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
@@ -23,7 +24,7 @@ from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
 from imgpipe_orchestration.storage.garbage import Holding, Promise, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
-BY_MEDIA = (store.MEDIA, store.HEALING, store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS, store.UNHURRIED_ANALYSIS)
+BY_MEDIA = (store.MEDIA, store.HEALING, *AGAIN, store.CANARY)
 """Queues whose items are media ids."""
 BY_UPLOAD = (store.URLS, store.CLEANUPS)
 """Queues whose items are pending image ids."""
@@ -87,7 +88,8 @@ def _erase(services: Services, connection: Connection, ids: Sequence[int]) -> No
         else:
             query = text(f"update {table} set {column} = null where {column} = any(:urls)")
             connection.execute(query, {"urls": urls})
-    deletions.forget_answers(connection, "media", [what(id_) for id_ in ids])
+    answers = [name for id_ in ids for name in (what(id_), canary.item_of(id_))]
+    deletions.forget_answers(connection, "media", answers)
     deletions.forget_work(connection, [queue.name for queue in BY_MEDIA], ids)
     deletions.forget_work(connection, [queue.name for queue in BY_UPLOAD], uploads)
     for statement in _OF_UPLOADS:

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, TooLarge
-from imgpipe_orchestration.media import intake, pending, remake, store
+from imgpipe_orchestration.media import canary, intake, pending, remake, store
 from imgpipe_orchestration.media.driving import RUN_SECONDS, drain, drive, spends
 from imgpipe_orchestration.media.model import REPLACE_URLS, PendingStatus, Step, StepState
 from imgpipe_orchestration.media.moderation import UPLOADED
@@ -92,6 +92,10 @@ def take_through(
                     stages[step].again = make(services, owner, day, seconds=seconds)
             if REPLACE_URLS in chosen:
                 stages[REPLACE_URLS] = run.urls()
+            if Step.AI_VISUAL_ANALYSIS in stages:  # last, for nobody waits for it
+                compared, _ = drain(services, owner, store.CANARY, canary.ask, seconds=_SOON)
+                if compared.done:
+                    stages[Step.AI_VISUAL_ANALYSIS].figures["compared"] = len(compared.done)
     finally:
         services.claims.release(owner)
     return stages

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from imgpipe_orchestration.errors import Conflict, NotFound
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import canary, store
 from imgpipe_orchestration.media.driving import spends
 from imgpipe_orchestration.media.model import Step, StepState
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
@@ -79,6 +79,7 @@ def analyse_anyway(services: Services, claim: Claim) -> Analysis:
         else:
             store.step_failed(connection, claim, Step.AI_VISUAL_ANALYSIS, final=True, counts=spends(error))
         services.claims.progress(connection, claim)
+        canary.order(services, connection, media)
     return found
 
 

@@ -101,6 +101,9 @@ REMAKE_ANALYSIS = Queue("media_remake_analysis", max_attempts=3)
 UNHURRIED_ANALYSIS = Queue("media_unhurried_analysis", max_attempts=3)
 """Finished images whose variants or analysis are to be made again, the last at half price; item ids are media ids."""
 
+CANARY = Queue("media_canary", max_attempts=3)
+"""New images about which other models are asked as well, to compare them; item ids are media ids."""
+
 CLEANUPS = Queue("media_cleanups", max_attempts=10)
 """Failed uploads that are to be reported to a foreign main API; item ids are pending image ids."""
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def _media() -> list[Queue]:
     from imgpipe_orchestration.media.due import AGAIN
-    from imgpipe_orchestration.media.store import CLEANUPS, HEALING, MEDIA, URLS
+    from imgpipe_orchestration.media.store import CANARY, CLEANUPS, HEALING, MEDIA, URLS
 
-    return [MEDIA, URLS, CLEANUPS, HEALING, *AGAIN]
+    return [MEDIA, URLS, CLEANUPS, HEALING, *AGAIN, CANARY]
 
 
 def _avatars() -> list[Queue]:

@@ -60,6 +60,13 @@ class _Kind(_Strict):
     features: list[str]
 
 
+class Canary(_Strict):
+    """Models that are asked as well about a share of new images, to compare them."""
+
+    use: list[str]
+    share: float = Field(gt=0, le=1)
+
+
 class Task(_Strict):
     """What answers a task. `dimensions` are of embeddings: an index holds at most 2,000 (pgvector)."""
 
@@ -67,6 +74,7 @@ class Task(_Strict):
     dimensions: int = Field(1536, ge=1, le=2000)
     features: list[str] | None = None
     kinds: dict[str, _Kind] = Field(default_factory=dict)
+    canary: Canary | None = None
 
 
 class _File(_Strict):
@@ -140,7 +148,9 @@ class Models:
             if provider.api_key_env and not self.key(name):
                 yield f"providers.{name}", f"its key is to be in {provider.api_key_env}, which is not set"
         for name, task in self._file.tasks.items():
-            for written in task.use:
+            if task.canary and name != "describe":
+                yield f"tasks.{name}", "only describe takes a canary"
+            for written in [*task.use, *(task.canary.use if task.canary else ())]:
                 if wrong := self._wrong(name, Choice.of(written)):
                     yield f"tasks.{name}", f"{written!r} {wrong}"
             for feature in {*(task.features or ()), *(f for kind in task.kinds.values() for f in kind.features)}:

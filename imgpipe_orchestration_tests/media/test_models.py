@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.media.canary import chosen
+from imgpipe_orchestration.media.due import due_days
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order, up_to_date
 from imgpipe_orchestration.prompts import library
@@ -97,6 +99,24 @@ def test_a_refusal_for_the_content_is_final(
         providers, answered = row_of(make_gateway(models_file=models_file(tmp_path, standins, server.url)))
     assert providers["openai_vision"].startswith("failed: ") and "describe" not in answered
     assert standins.calls("openai", "chat") == []
+
+
+def test_a_canary_is_asked_as_well_about_its_share_of_new_images_and_changes_nothing(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
+) -> None:
+    status, body = REFUSALS["the content"]
+    with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
+        path = models_file(tmp_path, standins, server.url, describe='["second:llava"]')
+        canary = '[tasks.describe.canary]\nuse = ["second:bakllava", "first:gpt-6-luna"]\nshare = 1.0\n'
+        Path(path).write_text(Path(path).read_text() + canary)
+        gateway = make_gateway(models_file=path)
+        providers, answered = row_of(gateway)
+        assert (providers["openai_vision"], answered["describe"]) == ("ok", "second:llava")
+        assert due_days(gateway.services, limit=5) == []
+        assert [call["model"] for call in standins.calls("openai", "chat")] == ["llava", "bakllava"]
+        page = gateway.get("/media/1").text
+        assert "second:bakllava" in page and "refused for its content policy" in page
+    assert [chosen(start + "0" * 56, 0.5) for start in ("7fffffff", "80000000")] == [True, False]
 
 
 def test_a_task_that_is_off_is_not_asked(

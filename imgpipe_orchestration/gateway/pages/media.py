@@ -19,7 +19,7 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
-from imgpipe_orchestration.media import corrections, embedding, focus, pending, search, store
+from imgpipe_orchestration.media import canary, corrections, embedding, focus, pending, search, store
 from imgpipe_orchestration.media.analyses import public_analysis, standins_of
 from imgpipe_orchestration.media.corrections import Correction
 from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState
@@ -103,6 +103,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         asking_for = callers.of_image(connection, media_id)
         cost, unpriced = spending.of_item(connection, "media", f"media/{media_id}")
         standins = standins_of(connection, media_id)
+        opinions = canary.compared(connection, media_id)
         verdict = verdicts.shown(connection, "media", media_id)
     history = services.claims.history(store.MEDIA, media_id)
     steps, info = _steps(services, media), info_of(services, media_id)
@@ -124,6 +125,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         history=history,
         advice=advice_after(history),
         standins=standins,
+        opinions=opinions,
         verdict=verdict,
         cost=cost,
         unpriced=unpriced,

@@ -74,6 +74,7 @@ _KINDS: dict[str, tuple[Any, Callable[[Row[Any]], Subject]]] = {
     "media_remake_variants": _IMAGES,
     "media_remake_analysis": _IMAGES,
     "media_unhurried_analysis": _IMAGES,
+    "media_canary": _IMAGES,
     "media_urls": _UPLOADS,
     "media_cleanups": _UPLOADS,
     "listings": (

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
-from imgpipe_orchestration.media import prompts, store
-from imgpipe_orchestration.media.describing import Description
+from imgpipe_orchestration.media import prompts
+from imgpipe_orchestration.media.describing import Description, descriptions
 from imgpipe_orchestration.media.embedding import embed, fetch_at_half_price, space_of, words_of
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
@@ -81,7 +81,7 @@ def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Ana
     seen = services.workshop.call(look, needed(services, media))
     found = Analysis(_measured(seen.measurements, media))
     found.values["version"] = prompts.versions(services.prompts["describe"]).get(media.kind)
-    describe = _description(services, media, seen, buyer)
+    describe = descriptions(services, media, seen.preview, buyer, services.models.choices("describe"))
     if not urgent and describe:
         describe[0].fetch_at_half_price()
     _ask(found, "google_vision", lambda: _google(services, media, seen, buyer, found))
@@ -218,19 +218,6 @@ def _of_google(value: dict[str, Any]) -> dict[str, Any]:
 
 def _sides(box: dict[str, float]) -> list[float]:
     return [round(box[side], 4) for side in ("left", "top", "right", "bottom")]
-
-
-def _description(services: Services, media: MediaFile, seen: Look, buyer: Buyer) -> list[Description]:
-    """The question to each model of the task, in their order."""
-    owner: dict[str, Any] = {}
-    if media.data_type is DataType.SITES:
-        with transaction(services.engine) as connection:
-            owner = store.owner_context(connection, media.user_id)
-    prompt = services.prompts["describe"]
-    return [
-        Description(services, choice, prompt, seen.preview, media.kind, owner, buyer)
-        for choice in services.models.choices("describe")
-    ]
 
 
 def _openai(media: MediaFile, describe: Sequence[Description], found: Analysis) -> bool:
