@@ -16,6 +16,7 @@ from imgpipe_orchestration.media.model import BY_KIND, DataType
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Seen, batched_answer, batched_question, json_schema
+from imgpipe_orchestration.partners.openai_errors import server_name
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -60,7 +61,7 @@ class Description:
         body = batched_question(self._asked, self._schema, model=self.choice.model, **self._options)
 
         def read(answer: dict[str, Any]) -> Purchase:
-            return _purchase(batched_answer(answer, self._schema, self.choice.model))
+            return _purchase(batched_answer(answer, self._schema, self.choice.model, server_name(self.choice.provider)))
 
         if self.services.models.takes_batches(self.choice.provider):
             question = Question(self._call, body, self.buyer)

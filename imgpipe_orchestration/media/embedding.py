@@ -16,6 +16,7 @@ from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purcha
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Embedded, batched_embedding
+from imgpipe_orchestration.partners.openai_errors import server_name
 from imgpipe_orchestration.partners.usage import charged
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -99,7 +100,7 @@ def fetch_at_half_price(services: Services, choice: Choice, words: str, dimensio
     question = Question(_call(choice, words, dimensions), body, buyer)
 
     def read(answer: dict[str, Any]) -> Purchase:
-        return _fitting(batched_embedding(answer, choice.model), choice.model, dimensions)
+        return _fitting(batched_embedding(answer, choice.model, server_name(choice.provider)), choice.model, dimensions)
 
     if services.models.takes_batches(choice.provider):
         services.half_price.fetch(f"{buyer.item}/embed", "embeddings", lambda: [question], read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from imgpipe_orchestration.partners.fetch import Fetcher
@@ -12,6 +13,7 @@ from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.models import Models
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
+from imgpipe_orchestration.partners.openai_errors import server_name
 from imgpipe_orchestration.partners.openai_moderation import Moderator
 from imgpipe_orchestration.settings import Settings
 
@@ -31,16 +33,17 @@ class Clients:
         """A client of OpenAI's protocols; a try may take `seconds`, by default PARTNER_TIMEOUT_SECONDS."""
         about, key = self._models.providers[provider], self._models.key(provider)
         make = OpenAIChatClient if about.dialect == "openai-chat" else OpenAIClient
-        limit = seconds or self._seconds
+        limit, name = seconds or self._seconds, server_name(provider)
         # The SDK refuses to work without a key, which a server of one's own may not want.
         key, url = key or "none", about.base_url
-        return self._once(provider, limit, lambda: make(key, base_url=url, timeout=limit, fetcher=fetcher))
+        return self._once(provider, limit, lambda: make(key, base_url=url, timeout=limit, fetcher=fetcher, name=name))
 
     def moderator(self, provider: str) -> Moderator:
         """Uploads wait for it, so a try may take ten seconds at most."""
         url, key = self._models.providers[provider].base_url, self._models.key(provider)
-        seconds = min(10.0, self._seconds)
-        return self._once(f"{provider} moderation", seconds, lambda: Moderator(key, base_url=url, timeout=seconds))
+        seconds, name = min(10.0, self._seconds), server_name(provider)
+        make = partial(Moderator, key, base_url=url, timeout=seconds, name=name)
+        return self._once(f"{provider} moderation", seconds, make)
 
     def flowise(self, provider: str) -> Flowise:
         url, key = self._models.providers[provider].base_url, self._models.key(provider)

@@ -20,7 +20,7 @@ from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent
 from imgpipe_orchestration.imaging.reading import jpeg_segments, png_chunks
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
-from imgpipe_orchestration.partners.openai_errors import from_answer, translating, word_of
+from imgpipe_orchestration.partners.openai_errors import OPENAI, from_answer, translating, word_of
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
 
-_NAME = "OpenAI"
 _LONGEST_NAME = 200
 """Most characters of a model's name; a longer one is ignored."""
 
@@ -78,14 +77,17 @@ class OpenAIClient:
         timeout: float = 60.0,
         policy: RetryPolicy | None = None,
         fetcher: Fetcher | None = None,
+        name: str = OPENAI,
     ) -> None:
         """
         Args:
+            name: what errors call the server.
             timeout: seconds for one try.
             fetcher: downloads pictures that the answer only links to; by default it refuses private addresses.
         """
         self._fetcher = fetcher or Fetcher()
         self._api_key = api_key
+        self.name = name
         self._base_url = base_url
         self._timeout = timeout
         self._policy = policy or RetryPolicy(budget=2 * timeout)
@@ -121,10 +123,10 @@ class OpenAIClient:
         response = self.call(model, send)
         usage = usage_of(response, model)
         with charged(usage):
-            expect(response, "output", list)
+            expect(response, "output", list, self.name)
             answer = response.output_parsed
             if answer is None:
-                raise _no_answer(response)
+                raise _no_answer(response, self.name)
         return Seen(answer, usage, response.to_dict(mode="json", warnings=False))
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
@@ -138,7 +140,7 @@ class OpenAIClient:
         def send(sdk: openai.OpenAI) -> Any:
             return sdk.embeddings.create(model=model, input=text, **arguments)
 
-        return _embedded(self.call(model, send), model)
+        return _embedded(self.call(model, send), model, self.name)
 
     def generate_image(self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto") -> Drawn:
         """Draw an image from text.
@@ -173,7 +175,7 @@ class OpenAIClient:
         page = self.call("", lambda sdk: sdk.models.list())
         return {
             str(attribute(model, "id")): date if isinstance(date := attribute(model, "shutdown_date"), str) else None
-            for model in expect(page, "data", list)
+            for model in expect(page, "data", list, self.name)
         }
 
     def close(self) -> None:
@@ -188,17 +190,17 @@ class OpenAIClient:
         """What `generate_image` or `edit_image` would return for this body of an answer; raises the same over it."""
         from openai.types import ImagesResponse
 
-        return translating(lambda: self._drawn_in(ImagesResponse.construct(**body), model))
+        return translating(lambda: self._drawn_in(ImagesResponse.construct(**body), model), self.name)
 
     def _drawn_in(self, response: Any, model: str) -> Drawn:
         usage = usage_of(response, model)
         with charged(usage):
-            data = expect(response, "data", list)
+            data = expect(response, "data", list, self.name)
             first = data[0] if data else None
             image = self._decoded(attribute(first, "b64_json")) or self._fetched(attribute(first, "url"))
             if image is None:
                 # Permanent, because such an answer was paid for and the next one would be the same.
-                raise PartnerRefused(f"{_NAME} answered with neither an image nor the address of one")
+                raise PartnerRefused(f"{self.name} answered with neither an image nor the address of one")
         return Drawn(image, usage)
 
     def _decoded(self, encoded: Any) -> bytes | None:
@@ -208,9 +210,9 @@ class OpenAIClient:
             # Other servers with OpenAI's protocol send data URLs (Base64 itself has no comma) and line breaks.
             image = base64.b64decode("".join(encoded.rpartition(",")[2].split()), validate=True)
         except ValueError as error:
-            raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
+            raise UnreadableAnswer(f"{self.name} sent image data that is cut off or not base64") from error
         if not _whole(image):
-            raise UnreadableAnswer(f"{_NAME} sent an image that is cut off, or none that we know")
+            raise UnreadableAnswer(f"{self.name} sent an image that is cut off, or none that we know")
         return image
 
     def _fetched(self, url: Any) -> bytes | None:
@@ -227,22 +229,22 @@ class OpenAIClient:
         try:
             image = self._fetcher.fetch_bytes(url, limits)
         except (Permanent, Retryable) as error:
-            reason = f"{_NAME} gave the address of an image, which cannot be fetched: {error.public}"
+            reason = f"{self.name} gave the address of an image, which cannot be fetched: {error.public}"
             raise PartnerRefused(reason, detail=error.detail) from error
         if not _whole(image):
-            raise PartnerRefused(f"{_NAME} gave the address of an image that is cut off, or none that we know")
+            raise PartnerRefused(f"{self.name} gave the address of an image that is cut off, or none that we know")
         return image
 
     def call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
         """Send one request with the SDK, retried within the time limit; `model` is whose rate limit it counts for."""
-        rate = gate(_NAME, self._base_url, self._api_key, model)
+        rate = gate(OPENAI, self._base_url, self._api_key, model)
 
         def attempt(deadline: Deadline) -> Result:
-            rate.enter(deadline, partner=_NAME)
+            rate.enter(deadline, partner=self.name)
             sdk, transport = self._open()
             seconds = max(0.001, min(self._timeout, deadline.remaining))
             with transport.watching(rate, Deadline(seconds)):
-                return translating(lambda: send(sdk.with_options(timeout=seconds)))
+                return translating(lambda: send(sdk.with_options(timeout=seconds)), self.name)
 
         return call(attempt, self._policy, paid=True)
 
@@ -253,7 +255,7 @@ class OpenAIClient:
 
                 from imgpipe_orchestration.partners.openai_transport import WatchedTransport
 
-                transport = WatchedTransport(self._base_url)
+                transport = WatchedTransport(self._base_url, self.name)
                 http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False)
                 sdk = openai.OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
                 self._opened = sdk, transport
@@ -274,7 +276,7 @@ def batched_question(
     return {"model": model, "text": {"format": form}, **_question(prompt, image, detail, instructions)}
 
 
-def batched_answer(body: dict[str, Any], schema: type[Schema], model: str) -> Seen[Schema]:
+def batched_answer(body: dict[str, Any], schema: type[Schema], model: str, name: str = OPENAI) -> Seen[Schema]:
     """What `answer` would return for this body of an answer; raises the same over it."""
     from openai.types.responses import Response
 
@@ -282,35 +284,35 @@ def batched_answer(body: dict[str, Any], schema: type[Schema], model: str) -> Se
         response = Response.construct(**body)
         usage = usage_of(response, model)
         with charged(usage):
-            expect(response, "output", list)
+            expect(response, "output", list, name)
             if not (text := response.output_text):
-                raise _no_answer(response)
+                raise _no_answer(response, name)
             try:
                 return Seen(fitting(values_in(text), schema.model_validate), usage, body)
             except ValueError as error:
-                raise UnreadableAnswer(f"{_NAME}'s answer in a batch does not fit: {problem_in(error)}") from error
+                raise UnreadableAnswer(f"{name}'s answer in a batch does not fit: {problem_in(error)}") from error
 
-    return translating(seen)
+    return translating(seen, name)
 
 
-def batched_embedding(body: dict[str, Any], model: str) -> Embedded:
+def batched_embedding(body: dict[str, Any], model: str, name: str = OPENAI) -> Embedded:
     """What `embed` would return for this body of an answer; raises the same over it."""
     from openai.types import CreateEmbeddingResponse
 
-    return translating(lambda: _embedded(CreateEmbeddingResponse.construct(**body), model))
+    return translating(lambda: _embedded(CreateEmbeddingResponse.construct(**body), model, name), name)
 
 
-def _embedded(response: Any, model: str) -> Embedded:
+def _embedded(response: Any, model: str, name: str) -> Embedded:
     usage = usage_of(response, model)
     with charged(usage):
-        data = expect(response, "data", list)
+        data = expect(response, "data", list, name)
         vector = attribute(data[0], "embedding") if data else None
         try:
             numbers = array("d", vector if isinstance(vector, list) else [])
         except (TypeError, OverflowError):
             numbers = array("d")
         if not numbers:
-            raise UnreadableAnswer(f"{_NAME} answered without an embedding")
+            raise UnreadableAnswer(f"{name} answered without an embedding")
     return Embedded(numbers.tolist(), usage)
 
 
@@ -374,28 +376,26 @@ def _whole(image: bytes) -> bool:
     return False
 
 
-def expect(response: Any, name: str, kind: type[Result]) -> Result:
+def expect(response: Any, field: str, kind: type[Result], name: str) -> Result:
     """The attribute, with its type checked: the SDK builds its objects from any JSON, without validation."""
-    value = attribute(response, name)
+    value = attribute(response, field)
     if not isinstance(value, kind):
-        raise UnreadableAnswer(f"{_NAME} answered in a shape we do not know", detail=str(response)[:500])
+        raise UnreadableAnswer(f"{name} answered in a shape we do not know", detail=str(response)[:500])
     return value
 
 
-def _no_answer(response: Any) -> ImgpipeError:
+def _no_answer(response: Any, name: str) -> ImgpipeError:
     """The error for a response without a structured answer."""
     if (error := attribute(response, "error")) is not None:
-        return from_answer(error)
+        return from_answer(error, name)
     for item in response.output:
         for part in attribute(item, "content") or []:
             if attribute(part, "type") == "refusal":
-                return PartnerRefused(
-                    f"{_NAME}'s model refused to answer", detail=str(attribute(part, "refusal"))[:500]
-                )
+                return PartnerRefused(f"{name}'s model refused to answer", detail=str(attribute(part, "refusal"))[:500])
     reason = word_of(attribute(attribute(response, "incomplete_details"), "reason"))
     if reason == "content_filter":
-        return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
-    return UnreadableAnswer(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
+        return PartnerRefused(f"{name} filtered its answer (content policy)")
+    return UnreadableAnswer(f"{name}'s answer is incomplete ({reason or 'no text in it'})")
 
 
 def attribute(thing: Any, name: str) -> Any:

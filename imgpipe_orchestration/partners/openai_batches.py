@@ -130,7 +130,7 @@ class OpenAIBatches:
                 continue
             for line in content.splitlines():
                 try:
-                    key, result = _read(json.loads(line))
+                    key, result = _read(json.loads(line), self._client.name)
                 except (ValueError, TypeError, LookupError, AttributeError):
                     log.warning("a line of a batch cannot be read", extra={"batch": batch.id})
                     continue
@@ -142,12 +142,12 @@ def _content(file_id: str, sdk: openai.OpenAI) -> bytes:
     return sdk.files.content(file_id).content
 
 
-def _read(line: Any) -> tuple[str, dict[str, Any] | ImgpipeError]:
+def _read(line: Any, name: str) -> tuple[str, dict[str, Any] | ImgpipeError]:
     key, answer, error = str(line["custom_id"]), line.get("response"), line.get("error")
     if answer and answer["status_code"] == 200 and isinstance(answer["body"], dict):
         return key, answer["body"]
     told = error or (answer or {}).get("body", {}).get("error") or {}
-    return key, from_answer(SimpleNamespace(**{"code": "server_error", "message": "", **told}))
+    return key, from_answer(SimpleNamespace(**{"code": "server_error", "message": "", **told}), name)
 
 
 def _id(thing: Any) -> str:

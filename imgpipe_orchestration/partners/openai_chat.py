@@ -105,8 +105,8 @@ class OpenAIChatClient(OpenAIClient):
         usage = usage_of(response, model)
         with charged(usage):
             if not attribute(response, "choices") and (error := attribute(response, "error")) is not None:
-                raise from_answer(SimpleNamespace(**error) if isinstance(error, dict) else error)
-            choices = expect(response, "choices", list)
+                raise from_answer(SimpleNamespace(**error) if isinstance(error, dict) else error, self.name)
+            choices = expect(response, "choices", list, self.name)
             message = attribute(choices[0], "message") if choices else None
             ended = attribute(choices[0], "finish_reason") if choices else None
             if attribute(message, "refusal") or ended == "content_filter":

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-_NAME = "OpenAI"
+OPENAI = "OpenAI"
+"""What a server is called that is none of MODELS_FILE's."""
 
 # Codes of a 429 (and of a 403) after which waiting some seconds does not help.
 # https://platform.openai.com/docs/guides/error-codes
@@ -32,8 +33,13 @@ _POLICY = {"content_policy_violation", "moderation_blocked", "content_filter", "
 _WORD = re.compile(r"[\w. -]{1,60}", re.ASCII)
 
 
-def translating(send: Callable[[], Answer]) -> Answer:
-    """Run one SDK call.
+def server_name(provider: str) -> str:
+    """What errors call a provider: its name in MODELS_FILE."""
+    return OPENAI if provider == "openai" else provider
+
+
+def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
+    """Run one SDK call; errors call the server by `name`.
 
     Raises:
         SpendingPaused: the account's quota or billing limit is used up.
@@ -48,48 +54,46 @@ def translating(send: Callable[[], Answer]) -> Answer:
     try:
         return send()
     except openai.APIStatusError as error:
-        raise _from_status(error) from error
+        raise _from_status(error, name) from error
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, ImgpipeError):  # from `WatchedTransport`, which makes all connections
             raise error.__cause__ from None
-        raise PartnerUnavailable(f"{_NAME} could not be reached") from error
+        raise PartnerUnavailable(f"{name} could not be reached") from error
     except openai.ContentFilterFinishReasonError as error:
-        raise PartnerRefused(f"{_NAME} filtered its answer (content policy)") from error
+        raise PartnerRefused(f"{name} filtered its answer (content policy)") from error
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
         # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others come from the
         # SDK when it uses objects that it built from unexpected JSON, without validation.
         raise UnreadableAnswer(
-            f"{_NAME} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
+            f"{name} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
         ) from error
 
 
-def _from_status(error: openai.APIStatusError) -> ImgpipeError:
+def _from_status(error: openai.APIStatusError, name: str) -> ImgpipeError:
     # OpenAI's answers have strings here; those of other servers with its protocol may have anything.
     status, code, kind = error.status_code, str(error.code or ""), str(error.type or "")
     # In brackets: `invalid_api_key: Error code` would be redacted as the value of a key.
     detail = f"{status} ({code or kind}): {error.message[:500]}"
     if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
-        return SpendingPaused(
-            f"{_NAME}'s quota is used up ({code or kind}): check the account's billing", detail=detail
-        )
+        return SpendingPaused(f"{name}'s quota is used up ({code or kind}): check the account's billing", detail=detail)
     if status == 429:
-        return RateLimited(f"{_NAME} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
+        return RateLimited(f"{name} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
     if status >= 500:
         said = error.body.get("message") if isinstance(error.body, dict) else ""
-        return server_error(_NAME, status, plain(said), detail=detail, retry_after=_wait(error))
+        return server_error(name, status, plain(said), detail=detail, retry_after=_wait(error))
     if status in (408, 409):  # the SDK's own retries try 409 again as well
-        told = f"{_NAME} failed (HTTP {status})"
+        told = f"{name} failed (HTTP {status})"
         return PartnerUnavailable(told, detail=detail, retry_after=_wait(error), partner_status=status)
     if code in _POLICY or kind == "image_generation_user_error":
         # Without the status, which would tell the ledger that all requests fail: this is about one request.
-        return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail)
+        return PartnerRefused(f"{name} refused for its content policy", detail=detail)
     reason = {
-        401: "does not accept OPENAI_API_KEY",
+        401: f"does not accept {'OPENAI_API_KEY' if name == OPENAI else 'its key'}",
         402: "wants to be paid first",
         403: "forbids this",
         404: "does not know the model or address",
     }.get(status, redirected(error.response.headers.get("location")) if status < 400 else "refused the request")
-    return PartnerRefused(f"{_NAME} {reason} (HTTP {status})", detail=detail, partner_status=status)
+    return PartnerRefused(f"{name} {reason} (HTTP {status})", detail=detail, partner_status=status)
 
 
 def _wait(error: openai.APIStatusError) -> float | None:
@@ -104,7 +108,7 @@ def _wait(error: openai.APIStatusError) -> float | None:
     return max((reset for reset in resets if reset is not None), default=None)
 
 
-def from_answer(error: Any) -> ImgpipeError:
+def from_answer(error: Any, name: str = OPENAI) -> ImgpipeError:
     """Our error for the error object in an HTTP 200 whose `status` is "failed".
 
     https://platform.openai.com/docs/api-reference/responses/object. Routers with this protocol use the HTTP status of
@@ -112,15 +116,15 @@ def from_answer(error: Any) -> ImgpipeError:
     """
     code, detail = word_of(getattr(error, "code", None)), str(getattr(error, "message", error))[:500]
     if code in _OUT_OF_MONEY or code == "402":
-        return SpendingPaused(f"{_NAME}'s quota is used up ({code}): check the account's billing", detail=detail)
+        return SpendingPaused(f"{name}'s quota is used up ({code}): check the account's billing", detail=detail)
     if code in ("rate_limit_exceeded", "429"):
-        return RateLimited(f"{_NAME} asks us to slow down", detail=detail)
+        return RateLimited(f"{name} asks us to slow down", detail=detail)
     if code in ("server_error", "vector_store_timeout", "408") or re.fullmatch("5[0-9][0-9]", code):
-        return PartnerUnavailable(f"{_NAME} failed while answering", detail=detail)
+        return PartnerUnavailable(f"{name} failed while answering", detail=detail)
     if not code:
-        return UnreadableAnswer(f"{_NAME} answered with an error that it does not name", detail=detail)
+        return UnreadableAnswer(f"{name} answered with an error that it does not name", detail=detail)
     reason = "for its content policy" if code in _POLICY or "policy" in code else f"the request ({code})"
-    return PartnerRefused(f"{_NAME} refused {reason}", detail=detail)
+    return PartnerRefused(f"{name} refused {reason}", detail=detail)
 
 
 def word_of(value: Any) -> str:

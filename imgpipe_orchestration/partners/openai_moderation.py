@@ -46,6 +46,6 @@ class Moderator(OpenAIClient):
             if isinstance(score, int | float) and math.isfinite(score) and 0 <= score <= 1
         }
         if not scores:
-            raise UnreadableAnswer("OpenAI answered without scores", detail=str(answer)[:500])
+            raise UnreadableAnswer(f"{self.name} answered without scores", detail=str(answer)[:500])
         named = answer.get("model")
         return Judged(scores, Usage(model=named if isinstance(named, str) and len(named) <= 200 else model, units=1))

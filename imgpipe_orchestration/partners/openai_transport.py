@@ -17,7 +17,6 @@ from imgpipe_orchestration.partners.rate_limit import RateGate
 from imgpipe_orchestration.partners.retry import Deadline
 from imgpipe_orchestration.telemetry import tracing
 
-_NAME = "OpenAI"
 _OF_THE_BODY_ON_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
@@ -30,8 +29,9 @@ class _Calls(threading.local):
 class WatchedTransport(httpx2.BaseTransport):
     """The transport. Our errors from it are the `__cause__` of the SDK's."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, name: str) -> None:
         self._calls = _Calls()
+        self._name = name
         self._connections = Connections(base_url)
 
     @contextmanager
@@ -51,13 +51,13 @@ class WatchedTransport(httpx2.BaseTransport):
         assert self._calls.current is not None  # noqa: S101 - nobody sends outside of `watching`
         rate, deadline = self._calls.current
         request.headers.update(tracing.headers())
-        reply = self._connections.ask(request, deadline, partner=_NAME)
+        reply = self._connections.ask(request, deadline, partner=self._name)
         rate.learn(reply.status, reply.headers)
         raw = httpx2.Headers(reply.headers).raw
         headers = [(name, value) for name, value in raw if name.lower() not in _OF_THE_BODY_ON_THE_WIRE]
         answer = httpx2.Response(reply.status, headers=headers, content=reply.content)
         if answer.is_success and not request.url.path.endswith("/content"):  # a batch's results, one JSON a line
-            reply.json(_NAME)
+            reply.json(self._name)
             # What is JSON is called that, as servers also declare wrong types: the SDK would return it as text.
             answer.headers["content-type"] = "application/json"
         return answer

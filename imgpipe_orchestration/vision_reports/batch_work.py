@@ -28,6 +28,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import batched_answer, batched_question, json_schema
+from imgpipe_orchestration.partners.openai_errors import server_name
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once
@@ -177,7 +178,7 @@ class BatchWorker:
             return [asked for asked in self._looks.map(question, waiting) if asked]
 
         def read(body: dict[str, Any]) -> Purchase:
-            seen = batched_answer(body, self._shape, choice.model)
+            seen = batched_answer(body, self._shape, choice.model, server_name(choice.provider))
             return Purchase(seen.usage, inspection.accepted(seen.answer))
 
         self._services.half_price.fetch(f"vision_batches/{batch.id}", "responses", questions, read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,6 +151,40 @@ def test_what_a_batch_does_not_answer_is_bought_in_another_way(
         assert len(set(shop.answered())) == len(shop.answered())
 
 
+Lines = list[dict[str, Any]]
+LIES: dict[str, tuple[Callable[[Lines], Lines], int]] = {
+    "a missing line": (lambda lines: lines[1:], 1),
+    "a name twice": (lambda lines: [*lines, lines[0] | {"response": lines[1]["response"]}], 0),
+    "a name of nobody": (lambda lines: [*lines, lines[0] | {"custom_id": "somebody else's"}], 0),
+    "no name": (lambda lines: [*lines[1:], {"response": lines[0]["response"]}], 1),
+    "an error": (
+        lambda lines: [lines[0] | {"response": None, "error": {"code": "oh", "message": "no"}}, *lines[1:]],
+        1,
+    ),
+    "an error of no shape": (lambda lines: [lines[0] | {"response": None, "error": "oh"}, *lines[1:]], 1),
+    "a status that is none": (lambda lines: [lines[0] | {"response": {"status_code": "fine"}}, *lines[1:]], 1),
+    "a body that is none": (lambda lines: [lines[0] | {"response": {"status_code": 200, "body": []}}, *lines[1:]], 1),
+    "a line that is none": (lambda lines: [{}, *lines[1:]], 1),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_results_that_lie_cost_no_more_than_what_they_lie_about(shop: Shop, lie: str) -> None:
+    change, direct = LIES[lie]
+
+    def rewrite(content: bytes) -> bytes:
+        lines = change([json.loads(line) for line in content.splitlines()])
+        return b"\n".join(json.dumps(line).encode() for line in lines)
+
+    with serving(_proxy(shop.standins.openai_url, lambda _, __, pass_on: pass_on(), rewrite)) as proxy:
+        client = OpenAIClient(lie, base_url=proxy.url, timeout=5, policy=RetryPolicy(attempts=1, budget=10))
+        Shop(shop.engine, shop.standins, client).fetch()
+        client.close()
+    assert shop.left() == 0
+    assert shop.bought_directly() == direct
+    assert {use.half_price for use in shop.uses() if use.outcome == "bought"} == ({True, False} if direct else {True})
+
+
 def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_others(shop: Shop) -> None:
     bad = questions()[1].call.key
 
@@ -272,7 +307,13 @@ def _under_way(shop: Shop) -> bool:
         return bool(rows.scalar(text("select exists (select from ai_batches)")))
 
 
-def _proxy(url: str, between: Callable[[str, str, Callable[[], None]], None]) -> Behaviour:
+def _proxy(
+    url: str,
+    between: Callable[[str, str, Callable[[], None]], None],
+    rewrite: Callable[[bytes], bytes] = bytes,
+) -> Behaviour:
+    """The stand-in behind `between`, with results as `rewrite` makes them."""
+
     def behave(handler: Any, number: int) -> None:
         headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
         answers: list[requests.Response] = []
@@ -282,6 +323,7 @@ def _proxy(url: str, between: Callable[[str, str, Callable[[], None]], None]) ->
 
         between(handler.command, handler.path, pass_on)
         for answer in answers:
-            reply(handler, answer.content, answer.status_code, Content_Type=answer.headers["content-type"])
+            content = rewrite(answer.content) if handler.path.endswith("/content") else answer.content
+            reply(handler, content, answer.status_code, Content_Type=answer.headers["content-type"])
 
     return behave

@@ -97,7 +97,7 @@ def test_a_refusal_for_the_content_is_final(
     status, body = REFUSALS[refused]
     with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
         providers, answered = row_of(make_gateway(models_file=models_file(tmp_path, standins, server.url)))
-    assert providers["openai_vision"].startswith("failed: ") and "describe" not in answered
+    assert providers["openai_vision"].startswith("failed: first ") and "describe" not in answered
     assert standins.calls("openai", "chat") == []
 
 
