@@ -14,15 +14,12 @@ idempotency keys, so a buyer killed between answer and commit paid for nothing: 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import tenacity
@@ -30,6 +27,16 @@ from sqlalchemy import Connection, Engine, Row
 
 from imgpipe_orchestration.billing import budgets, tally
 from imgpipe_orchestration.billing import ledger_sql as sql
+from imgpipe_orchestration.billing.calls import (
+    Answer,
+    Buyer,
+    PaidCall,
+    Purchase,
+    UseOutcome,
+    answer_of,
+    usage_of,
+    use,
+)
 from imgpipe_orchestration.billing.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
@@ -48,6 +55,8 @@ from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 
+__all__ = ["Answer", "Buyer", "Ledger", "LedgerPolicy", "PaidCall", "Purchase", "UseOutcome"]
+
 log = logger(__name__)
 
 _FOR_ALL = {*range(300, 400), 401, 402, 403, 404}
@@ -59,84 +68,6 @@ _OF_MODEL = {403, 404}
 
 HALF = Decimal("0.5")
 """What of its list price OpenAI takes for a call in a batch: https://platform.openai.com/docs/guides/batch"""
-
-
-class UseOutcome(StrEnum):
-    """How one use of a call ended."""
-
-    BOUGHT = "bought"  # the provider was asked and answered; with an error where the answer is of no use
-    REUSED = "reused"  # a committed answer was there
-    FAILED = "failed"  # the provider was asked, and gave no answer that it charges for, as far as is known
-    LOST = "lost"  # an earlier buyer died while it was asking: possibly paid for nothing
-
-
-@dataclass(frozen=True, slots=True)
-class PaidCall:
-    """The identity of a call. Equal calls are bought once, whoever asks."""
-
-    provider: str
-    operation: str
-    model: str
-    input_hash: str
-    parameter_hash: str
-
-    @classmethod
-    def of(
-        cls,
-        provider: str,
-        operation: str,
-        model: str,
-        *,
-        inputs: Iterable[bytes | str],
-        parameters: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """Hash the inputs (images, prompts; in order) and the parameters (JSON; in any order).
-
-        Everything that changes the answer must be in one of the two, including the schema that is asked for.
-        """
-        digest = hashlib.sha256()
-        for part in inputs:
-            data = part.encode() if isinstance(part, str) else part
-            digest.update(len(data).to_bytes(8, "big") + data)
-        canonical = json.dumps(parameters or {}, sort_keys=True, separators=(",", ":"))
-        return cls(provider, operation, model, digest.hexdigest(), hashlib.sha256(canonical.encode()).hexdigest())
-
-    @property
-    def key(self) -> str:
-        """One hash over all five: the row's primary key, and a good name for a stored binary answer."""
-        parts = (self.provider, self.operation, self.model, self.input_hash, self.parameter_hash)
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Buyer:
-    """For whom a call is made: `item` is named by its feature ("media/123"), `tenant` is who pays in the end."""
-
-    pipeline: str
-    item: str
-    tenant: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Purchase:
-    """The provider's answer: a JSON-serialisable `value`, the key of the object where it was stored, or both."""
-
-    usage: Usage
-    value: Any = None
-    object_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A committed answer."""
-
-    value: Any
-    object_key: str | None
-    usage: Usage
-    cost_usd: Decimal | None
-    """Its cost when it was bought; None when the price is unknown."""
-    bought: bool
-    """False when an earlier purchase was reused, which costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +136,10 @@ class Ledger:
             if row.state == "committed":
                 fetched = {"key": call.key, "item": buyer.item}
                 if row.bought_for == buyer.item and connection.execute(sql.FETCHED, fetched).one_or_none():
-                    return _Start(answer=_answer(row, bought=True))
-                saved = _use(call, buyer, UseOutcome.REUSED, usage=_usage(row), saved=row.cost_usd)
+                    return _Start(answer=answer_of(row, bought=True))
+                saved = use(call, buyer, UseOutcome.REUSED, usage=usage_of(row), saved=row.cost_usd)
                 connection.execute(sql.RECORD, saved)
-                return _Start(answer=_answer(row, bought=False))
+                return _Start(answer=answer_of(row, bought=False))
         vanished = row.state == "started" and row.bought_for is None
         if vanished and not row.expired:
             return _Start()
@@ -220,7 +151,7 @@ class Ledger:
                 return _Start(refused=taken)
             if taken and vanished:
                 lost = "an earlier buyer vanished while it was asking"
-                connection.execute(sql.RECORD, _use(call, buyer, UseOutcome.LOST, error=lost))
+                connection.execute(sql.RECORD, use(call, buyer, UseOutcome.LOST, error=lost))
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
             return _Start(ours=taken)
 
@@ -325,7 +256,7 @@ class Ledger:
         if cost is None and self.policy.daily_budget_usd:
             log.warning("budgets do not see a call of unknown cost", extra={"model": values["answered_by"]})
         tally.note(call.operation, cost, bought=True)
-        return _answer(patiently(write), bought=True)
+        return answer_of(patiently(write), bought=True)
 
     def _bought(
         self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float, *, half: bool = False
@@ -333,7 +264,7 @@ class Ledger:
         """The values of `ledger_sql.COMMIT`."""
         usage = bought.usage
         return {
-            **_use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=self._cost(call, usage, half), seconds=seconds),
+            **use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=self._cost(call, usage, half), seconds=seconds),
             "half_price": half,
             "value": jsonb.dumps(bought.value),
             "object_key": bought.object_key,
@@ -367,7 +298,7 @@ class Ledger:
                 raise
             except ImgpipeError as error:
                 usage = error.usage or (Usage() if isinstance(error, UnreadableAnswer) else None)
-                values = _use(
+                values = use(
                     call,
                     buyer,
                     UseOutcome.BOUGHT if usage else UseOutcome.FAILED,
@@ -397,11 +328,11 @@ class Ledger:
         outcome = UseOutcome.BOUGHT if usage else UseOutcome.FAILED
         if usage:
             tally.note(call.operation, cost, bought=True)
-        use = _use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason)
+        used = use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason)
         try:
             with transaction(self.engine) as connection:
                 connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": reason})
-                connection.execute(sql.RECORD, use)
+                connection.execute(sql.RECORD, used)
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.policy.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider
@@ -441,51 +372,3 @@ def _refuse_paused(connection: Connection, call: PaidCall) -> None:
     paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
     if paused is not None:
         raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))
-
-
-def _use(
-    call: PaidCall,
-    buyer: Buyer,
-    outcome: UseOutcome,
-    *,
-    usage: Usage | None = None,
-    cost: Decimal | None = None,
-    seconds: float = 0.0,
-    error: str | None = None,
-    saved: Decimal | None = None,
-) -> dict[str, Any]:
-    """The values of `ledger_sql.RECORD`."""
-    usage = usage or Usage()
-    return {
-        "key": call.key,
-        "outcome": outcome.value,
-        "pipeline": buyer.pipeline,
-        "item": buyer.item,
-        "tenant": buyer.tenant,
-        "provider": call.provider,
-        "operation": call.operation,
-        "model": call.model,
-        "standin": usage.standin,
-        "input_tokens": usage.input_tokens if outcome is UseOutcome.BOUGHT else 0,
-        "output_tokens": usage.output_tokens if outcome is UseOutcome.BOUGHT else 0,
-        "cost": cost,
-        "seconds": seconds,
-        "error": error,
-        "saved": saved,
-        "half_price": False,
-    }
-
-
-def _usage(row: Row[Any]) -> Usage:
-    return Usage(
-        model=row.answered_by or "",
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        input_image_tokens=row.input_image_tokens,
-        cached_tokens=row.cached_tokens,
-        units=float(row.units),
-    )
-
-
-def _answer(row: Row[Any], *, bought: bool) -> Answer:
-    return Answer(row.value, row.object_key, _usage(row), row.cost_usd, bought=bought)
