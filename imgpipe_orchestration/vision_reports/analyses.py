@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
@@ -196,11 +196,6 @@ def submitted(rows: Connection, analysis_id: int, batch_id: str) -> None:
     )
 
 
-def awaited_anew(rows: Connection, analysis_id: int) -> None:
-    """Start the time limit of a batch again, because a new execution waits for it."""
-    rows.execute(text("update vision_analyses set submitted_at = now() where id = :id"), {"id": analysis_id})
-
-
 def awaited_before(rows: Connection, analysis: Analysis) -> bool:
     """Whether an earlier execution has waited for the analysis's batch in vain."""
     earlier = """
@@ -211,30 +206,26 @@ def awaited_before(rows: Connection, analysis: Analysis) -> bool:
     return bool(rows.scalar(text(earlier), values))
 
 
-def forget_batch(rows: Connection, analysis_id: int) -> None:
-    """The backend will never complete this batch: the next try submits another one, under a new reference."""
-    rows.execute(
-        text("""
-            update vision_analyses set batch_id = null, submitted_at = null, reference = gen_random_uuid()
-            where id = :id
-        """),
-        {"id": analysis_id},
-    )
+def _setting(changes: str) -> Callable[[Connection, int], None]:
+    """A function that changes the row of an analysis, by its id."""
+    statement = text(f"update vision_analyses set {changes} where id = :id")
+
+    def change(rows: Connection, analysis_id: int) -> None:
+        rows.execute(statement, {"id": analysis_id})
+
+    return change
 
 
-def uploading(rows: Connection, analysis_id: int) -> None:
-    """Record that an upload begins. Before another one, the external API is asked whether this one has arrived."""
-    rows.execute(text("update vision_analyses set upload_started_at = now() where id = :id"), {"id": analysis_id})
-
-
-def not_uploaded(rows: Connection, analysis_id: int) -> None:
-    """Record that the upload has certainly not arrived."""
-    rows.execute(text("update vision_analyses set upload_started_at = null where id = :id"), {"id": analysis_id})
-
-
-def delivered(rows: Connection, analysis_id: int) -> None:
-    """Record that the report has arrived."""
-    rows.execute(text("update vision_analyses set delivered_at = now() where id = :id"), {"id": analysis_id})
+awaited_anew = _setting("submitted_at = now()")
+"""Start the time limit of a batch again, because a new execution waits for it."""
+forget_batch = _setting("batch_id = null, submitted_at = null, reference = gen_random_uuid()")
+"""The backend will never complete this batch: the next try submits another one, under a new reference."""
+uploading = _setting("upload_started_at = now()")
+"""Record that an upload begins. Before another one, the external API is asked whether this one has arrived."""
+not_uploaded = _setting("upload_started_at = null")
+"""Record that the upload has certainly not arrived."""
+delivered = _setting("delivered_at = now()")
+"""Record that the report has arrived."""
 
 
 def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> list[int]:

@@ -13,19 +13,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.errors import BadInput, Conflict, NotFound, Permanent
+from imgpipe_orchestration.errors import BadInput, Conflict, Permanent
+from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState, ImageOrder, Missing
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batches
 from imgpipe_orchestration.vision_reports.batches import Upload
-from imgpipe_orchestration.vision_reports.model import (
-    IMAGE_BYTES,
-    BatchOrder,
-    BatchState,
-    BatchStatus,
-    ImageFile,
-    ImageOrder,
-    Missing,
-)
+from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.names import plain_text
@@ -44,68 +37,48 @@ _FORM = {
 }
 
 
-class OwnBackend:
-    """What the routes do."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def available_models(self) -> list[str]:
-        models = dict.fromkeys(choice.model for choice in self._services.models.choices("report"))
-        return list(models) or [self._services.settings.openai_vision_model]  # batches wait until there is one
-
-    def store(self, picture: ImageFile, organization_id: str) -> Upload:
-        """Store an image: its bytes first, then its row.
-
-        Raises:
-            BadImage, TooLarge: its content is no usable image; name and declared type do not matter.
-        """
-        from imgpipe_orchestration.imaging.limits import Limits
-        from imgpipe_orchestration.imaging.reading.sniff import sniff
-
-        found = sniff(picture.data, Limits(max_bytes=IMAGE_BYTES))
-        image_id = uuid4()
-        upload = Upload(
-            image_id=image_id,
-            organization_id=organization_id,
-            name=plain_text(picture.name, 200) or f"image.{found.extension}",
-            object_key=f"images/{image_id}.{found.extension}",
-            bytes=len(picture.data),
-            width=found.width,
-            height=found.height,
-            format=found.format,
-        )
-        self._services.vision_bucket.put(upload.object_key, picture.data, content_type=found.mime)
-        batches.add_upload(self._services.engine, upload)
-        return upload
-
-    def open(self, order: BatchOrder, model: str = "") -> tuple[UUID, BatchState]:
-        """Start a batch with one of `available_models` (default: the first); returns its id and state. The same order
-        twice gives the same batch.
-
-        Raises:
-            BadInput, NotFound: as `batches.start`, or the model is not available.
-        """
-        models = self.available_models()
-        if model and model not in models:
-            raise BadInput(f"model {model!r} is not available; there is {', '.join(models)}", field="model")
-        return batches.start(self._services.engine, self._services.claims, order, model or models[0])
-
-    def status(self, batch_id: str) -> BatchStatus:
-        return batches.status(self._services.engine, _id(batch_id))
-
-    def report(self, batch_id: str) -> bytes:
-        batch = batches.head(self._services.engine, _id(batch_id))
-        if batch.status != BatchState.COMPLETED:
-            raise Conflict(f"Batch {batch_id} has no report: it is {batch.status}")
-        return self._services.vision_bucket.get(batch.report_key, size=batch.report_bytes)
+def models_of(services: Services) -> list[str]:
+    """The models a batch can be analysed with, the default first."""
+    models = dict.fromkeys(choice.model for choice in services.models.choices("report"))
+    return list(models) or [services.settings.openai_vision_model]  # batches wait until there is one
 
 
-def _id(batch_id: str) -> UUID:
-    try:
-        return UUID(batch_id)
-    except ValueError:
-        raise NotFound(f"No batch {plain_text(batch_id, 60)}") from None
+def store(services: Services, name: str, data: bytes, organization_id: str) -> Upload:
+    """Store an image: its bytes first, then its row.
+
+    Raises:
+        BadImage, TooLarge: its content is no usable image; name and declared type do not matter.
+    """
+    from imgpipe_orchestration.imaging.limits import Limits
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
+
+    found = sniff(data, Limits(max_bytes=IMAGE_BYTES))
+    image_id = uuid4()
+    upload = Upload(
+        image_id=image_id,
+        organization_id=organization_id,
+        name=plain_text(name, 200) or f"image.{found.extension}",
+        object_key=f"images/{image_id}.{found.extension}",
+        bytes=len(data),
+        width=found.width,
+        height=found.height,
+        format=found.format,
+    )
+    services.vision_bucket.put(upload.object_key, data, content_type=found.mime)
+    batches.add_upload(services.engine, upload)
+    return upload
+
+
+def report_of(services: Services, batch_id: UUID) -> bytes:
+    """The report of a completed batch, HTML.
+
+    Raises:
+        NotFound, Conflict: there is no such batch, or none yet.
+    """
+    batch = batches.head(services.engine, batch_id)
+    if batch.status != BatchState.COMPLETED:
+        raise Conflict(f"Batch {batch_id} has no report: it is {batch.status}")
+    return services.vision_bucket.get(batch.report_key, size=batch.report_bytes)
 
 
 class Model(BaseModel):
@@ -180,8 +153,7 @@ class BatchAnswer(BaseModel):
 @router.get("/available_models")
 def available_models(services: ServicesDep) -> Models:
     """The models a batch can be analysed with."""
-    names = OwnBackend(services).available_models()
-    return Models(models=[Model(id=name, default=not number) for number, name in enumerate(names)])
+    return Models(models=[Model(id=name, default=not number) for number, name in enumerate(models_of(services))])
 
 
 @router.post(
@@ -190,7 +162,6 @@ def available_models(services: ServicesDep) -> Models:
 )
 async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
     """Upload images, up to 20 at once. A file whose content is no usable image is rejected, the others are stored."""
-    largest = IMAGE_BYTES
     async with form_in(request, files=FILES_AT_ONCE, fields=10) as form:
         organization = form.get("organization_id")
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
@@ -200,14 +171,14 @@ async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
             raise BadInput("files is missing: send at least one image", field="files")
         answer = Uploaded(images=[], rejected=[])
         for file in files:
-            data = await file.read(largest + 1)
+            data = await file.read(IMAGE_BYTES + 1)
             await run_in_threadpool(_keep, services, plain_text(name_of(file), 200), data, organization, answer)
         return answer
 
 
 def _keep(services: Services, name: str, data: bytes, organization: str, answer: Uploaded) -> None:
     try:
-        kept = OwnBackend(services).store(ImageFile(name, data, ""), organization.strip())
+        kept = store(services, name, data, organization.strip())
     except Permanent as error:
         answer.rejected.append(RejectedImage(name=name, reason=error.public))
         return
@@ -223,6 +194,9 @@ def start_batch(
     ] = "",
 ) -> BatchAnswer:
     """Queue a batch. Poll its status; when it is `completed`, fetch its report."""
+    models = models_of(services)
+    if batch.model and batch.model not in models:
+        raise BadInput(f"model {batch.model!r} is not available; there is {', '.join(models)}", field="model")
     order = BatchOrder(
         reference=idempotency_key,
         organization_id=batch.organization_id.strip(),
@@ -232,14 +206,14 @@ def start_batch(
         notes=tuple(plain_text(note, 500) for note in batch.notes),
         urgent=batch.urgent,
     )
-    batch_id, state = OwnBackend(services).open(order, batch.model)
+    batch_id, state = batches.start(services.engine, services.claims, order, batch.model or models[0])
     return BatchAnswer(batch_id=batch_id, status=state, total=len(batch.images))
 
 
 @router.get("/batch-analysis/batches/{batch_id}")
 def batch_status(batch_id: UUID, services: ServicesDep, response: Response) -> BatchAnswer:
     """How far a batch is. While it is not finished, Retry-After says when asking again makes sense."""
-    status = OwnBackend(services).status(str(batch_id))
+    status = batches.status(services.engine, batch_id)
     ready = status.state is BatchState.COMPLETED
     if status.state in {BatchState.QUEUED, BatchState.RUNNING}:
         response.headers["Retry-After"] = "2"
@@ -260,7 +234,7 @@ def batch_status(batch_id: UUID, services: ServicesDep, response: Response) -> B
 )
 def batch_report(batch_id: UUID, services: ServicesDep) -> Response:
     """The report: one HTML file that needs nothing else."""
-    html = OwnBackend(services).report(str(batch_id))
+    html = report_of(services, batch_id)
     headers: dict[str, Any] = {
         "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox",
         "X-Content-Type-Options": "nosniff",

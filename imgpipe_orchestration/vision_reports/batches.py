@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState, BatchStatus
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus
 from imgpipe_orchestration.vision_reports.views import View
 
 

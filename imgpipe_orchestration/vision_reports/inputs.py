@@ -11,14 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import BadImage, BadInput, ImgpipeError, Permanent, Retryable, TooLarge
+from imgpipe_orchestration.partners.analysis_backend import ImageFile, ImageOrder, Missing
 from imgpipe_orchestration.partners.json_text import decoded
-from imgpipe_orchestration.vision_reports.model import (
-    Document,
-    ImageFile,
-    ImageOrder,
-    Missing,
-    description_for,
-)
+from imgpipe_orchestration.vision_reports.model import Document, description_for
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:

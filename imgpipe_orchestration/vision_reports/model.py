@@ -41,15 +41,6 @@ class ExecutionTrigger(StrEnum):
     BACKFILL = "backfill"  # a Dagster backfill over days
 
 
-class BatchState(StrEnum):
-    """States of a batch at an analysis backend."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    COMPLETED = "completed"  # its report can be had
-    FAILED = "failed"  # there will be no report; `error` says why
-
-
 class Severity(StrEnum):
     """How serious a finding is, worst first."""
 
@@ -135,56 +126,6 @@ class Document:
     def holds_descriptions(self) -> bool:
         """Whether it is the JSON of descriptions rather than an image."""
         return self.kind.casefold() == "json" or (self.listed_as or self.name).casefold().endswith(".json")
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFile:
-    """An image for a backend. `data` was recognised as an image; `name` is only a label."""
-
-    name: str
-    data: bytes
-    mime: str
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """An image that could not be fetched or used, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class BatchStatus:
-    """What a backend says about a batch."""
-
-    state: BatchState
-    done: int = 0
-    total: int = 0
-    error: str = ""
-    retry_after: float | None = None
-    """Seconds after which asking again makes sense, if the backend said so."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageOrder:
-    """An image of a batch: its id at the backend, and what the customer says it shows."""
-
-    image_id: str
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchOrder:
-    """What a backend is asked to do. `reference` names the order: sent twice, it is one batch."""
-
-    reference: str
-    organization_id: str
-    user_query: str
-    images: tuple[ImageOrder, ...]
-    missing: tuple[Missing, ...] = ()
-    notes: tuple[str, ...] = ()
-    urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,26 +23,26 @@ from imgpipe_orchestration.errors import (
     PartnerRefused,
     UnreadableAnswer,
 )
+from imgpipe_orchestration.partners.analysis_backend import AnalysisBackend, BatchOrder, BatchState
 from imgpipe_orchestration.partners.fetch import FetchLimits
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import analyses
-from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
+from imgpipe_orchestration.vision_reports.backends import backend_at
 from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import (
     IMAGE_BYTES,
     Analysis,
     ApiAccess,
-    BatchOrder,
-    BatchState,
     NoReport,
     Pause,
     TimedOut,
     next_poll,
     report_name,
 )
+from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -193,9 +193,10 @@ class AnalysisWorker:
             raise
         if status.state is BatchState.COMPLETED:
             return None
+        reason = plain_text(status.error, 300)
         if status.state is BatchState.FAILED:
             self._fenced(claim, analyses.forget_batch)
-            raise PartnerRefused(f"The analysis backend gave the batch up: {status.error or 'it gave no reason'}")
+            raise PartnerRefused(f"The analysis backend gave the batch up: {reason or 'it gave no reason'}")
         waited = analysis.waited or 0.0
         limit = self._services.settings.vision_timeout_seconds
         if not analysis.connection.urgent:
@@ -206,9 +207,9 @@ class AnalysisWorker:
                 self._fenced(claim, analyses.forget_batch)
             raise TimedOut(
                 f"The analysis backend did not finish batch {batch_id} within {limit:,.0f} s "
-                f"({status.done} of {status.total} images done{f'; {status.error}' if status.error else ''})"
+                f"({status.done} of {status.total} images done{f'; {reason}' if reason else ''})"
             )
-        return Pause(min(next_poll(waited, status.retry_after), max(0.1, limit - waited)), status.error)
+        return Pause(min(next_poll(waited, status.retry_after), max(0.1, limit - waited)), reason)
 
     # --- report to customer --------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from PIL import Image
@@ -17,12 +18,19 @@ from sqlalchemy import text
 from imgpipe_orchestration.errors import Forbidden, NotFound, NotWhole, Permanent
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import review
+from imgpipe_orchestration.partners.analysis_backend import (
+    AnalysisBackend,
+    BatchOrder,
+    BatchState,
+    BatchStatus,
+    ImageFile,
+    ImageOrder,
+    Missing,
+)
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import batch_work, retention
-from imgpipe_orchestration.vision_reports.backend_routes import OwnBackend
-from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageFile, ImageOrder, Missing
+from imgpipe_orchestration.vision_reports import backend_routes, batch_work, batches, retention
+from imgpipe_orchestration.vision_reports.backends import backend_at
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
@@ -76,14 +84,24 @@ def picture(name: str = "hull.jpg", colour: str = "navy") -> ImageFile:
     return ImageFile(name, file.getvalue(), "image/jpeg")
 
 
-class Own(OwnBackend):
+class Own:
     """Ours without HTTP."""
 
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
     def upload(self, picture: ImageFile, organization_id: str) -> str:
-        return str(self.store(picture, organization_id).image_id)
+        return str(backend_routes.store(self._services, picture.name, picture.data, organization_id).image_id)
 
     def start(self, order: BatchOrder) -> str:
-        return str(self.open(order)[0])
+        model = backend_routes.models_of(self._services)[0]
+        return str(batches.start(self._services.engine, self._services.claims, order, model)[0])
+
+    def status(self, batch_id: str) -> BatchStatus:
+        return batches.status(self._services.engine, UUID(batch_id))
+
+    def report(self, batch_id: str) -> bytes:
+        return backend_routes.report_of(self._services, UUID(batch_id))
 
 
 def order(*image_ids: str, reference: str = "order-1", organization: str = ORGANIZATION) -> BatchOrder:
@@ -213,7 +231,7 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
             batch_work.work_on_all(services, f"a run over halves of {folder}")
             if folder == "reports":
                 with pytest.raises(NotWhole):
-                    OwnBackend(services).report(batch)
+                    Own(services).report(batch)
             services.close()
         return own.status(batch).state
 
