@@ -50,7 +50,7 @@ DETAIL = Size("detail", 1200, 1200, "within")
 def main() -> None:
     arguments = options(__doc__, rounds=5, photos=len(PHOTOS))
     speed(arguments.rounds)
-    names = [photo.name for photo in PHOTOS[: arguments.photos]]
+    names = list(PHOTOS)[: arguments.photos]
     files(names)
     spread(names)
 

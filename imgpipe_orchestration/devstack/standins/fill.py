@@ -39,8 +39,8 @@ class Facts:
 def fill(schema: Mapping[str, Any], facts: Facts) -> Any:
     """A value that is valid for `schema`.
 
-    Understands type, properties, items, enum, const, anyOf, oneOf, allOf, $ref into $defs, minItems, minimum and
-    maximum (exclusive ones too), minLength and maxLength; that is what Pydantic models in strict mode turn into.
+    Understands type, properties, items, enum, const, anyOf, $ref into $defs, minItems, minimum and maximum (exclusive
+    ones too), minLength and maxLength; that is what Pydantic models in strict mode turn into.
     """
     return _fill(schema, schema, facts, ())
 
@@ -57,27 +57,19 @@ def _fill(schema: Mapping[str, Any], root: Mapping[str, Any], facts: Facts, path
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema behind $ref, anyOf, oneOf and allOf; of alternatives the first that is not null."""
+    """The schema behind $ref and anyOf; of alternatives the first that is not null."""
     if "$ref" in schema:
         target: Any = root
         for step in schema["$ref"].removeprefix("#/").split("/"):
             target = target[step]
         return _resolved(target, root)
-    options = schema.get("anyOf") or schema.get("oneOf")
-    if options:
+    if options := schema.get("anyOf"):
         return _resolved(next((option for option in options if option.get("type") != "null"), options[0]), root)
-    if "allOf" in schema:
-        merged: dict[str, Any] = {}
-        for option in schema["allOf"]:
-            merged |= _resolved(option, root)
-        return merged
     return schema
 
 
 def _by_type(schema: Mapping[str, Any], root: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> Any:
     kind = schema.get("type", "string")
-    if isinstance(kind, list):
-        kind = next((k for k in kind if k != "null"), "null")
     if kind == "object":
         properties = schema.get("properties", {})
         return {name: _fill(inner, root, facts, (*path, name)) for name, inner in properties.items()}
@@ -144,8 +136,6 @@ def _words(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> st
     name = names[-1] if names else ""
     index = next((int(step) for step in reversed(path) if step.isdigit()), 0)
     image = facts.image
-    if schema.get("format") in ("date", "date-time"):
-        return "2026-01-01" if schema["format"] == "date" else "2026-01-01T00:00:00Z"
     if image is not None and ("colo" in name or "hex" in name or "#" in str(schema.get("pattern", ""))):
         return image.hexes[index % len(image.hexes)]
     for word, choices in _WORDS.items():

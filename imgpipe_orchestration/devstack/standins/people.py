@@ -108,13 +108,12 @@ def _cuts(start: int, end: int, parts: int, gutter: int, shift: int) -> list[tup
 
 
 def _portrait(person: Person, size: tuple[int, int], pose: int) -> Image.Image:
-    """Head and shoulders. `pose` moves the head, the mouth and the light."""
+    """Head and shoulders. `pose` moves the head and the mouth, and changes the background."""
     width, height = size
     picture = Image.new("RGB", size, _GROUNDS[pose % len(_GROUNDS)])
     pen = ImageDraw.Draw(picture)
     side = min(size)
-    lean = (0.0, -0.03, 0.03, 0.02, -0.02)[pose % 5]
-    cx, cy = width * (0.5 + lean), height * 0.5
+    cx, cy = width * (0.5 + (0.0, -0.03, 0.03, 0.02, -0.02)[pose % 5]), height * 0.5
 
     def oval(x: float, y: float, rx: float, ry: float, **paint: Any) -> None:
         box = (cx + (x - rx) * side, cy + (y - ry) * side, cx + (x + rx) * side, cy + (y + ry) * side)
@@ -122,35 +121,16 @@ def _portrait(person: Person, size: tuple[int, int], pose: int) -> Image.Image:
 
     skin, hair, shirt = _SKINS[person.skin], _HAIRS[person.hair], _SHIRTS[person.shirt]
     outline: dict[str, Any] = {"outline": (30, 30, 30), "width": max(2, side // 200)}
-    if person.hair_style == 2:
-        oval(0, 0.04, 0.27, 0.36, fill=hair)
     oval(0, 0.5, 0.38, 0.24, fill=shirt, **outline)
     oval(0, 0.24, 0.09, 0.12, fill=skin)
-    oval(0, -0.16, 0.24, 0.24, fill=hair)
-    oval(0, -0.04, 0.2, 0.26, fill=skin, **outline)
-    pen.chord(
-        (cx - 0.21 * side, cy - 0.34 * side, cx + 0.21 * side, cy + (0.0, 0.04, 0.1)[person.hair_style] * side),
-        195,
-        345,
-        fill=hair,
-    )
-    glance = (0.0, -0.012, 0.012, 0.0, 0.0)[pose % 5]
+    oval(0, -0.16 + 0.1 * person.hair_style, 0.25, 0.24 + 0.08 * person.hair_style, fill=hair)
+    oval(0, -0.02, 0.2, 0.25, fill=skin, **outline)
     for x in (-0.08, 0.08):
-        oval(x, -0.05, 0.035, 0.022, fill=(255, 255, 255), **outline)
-        oval(x + glance, -0.05, 0.015, 0.018, fill=(40, 60, 80))
+        oval(x, -0.05, 0.03, 0.022, fill=(40, 60, 80))
         if person.glasses:
             oval(x, -0.05, 0.06, 0.05, outline=(20, 20, 20), width=max(2, side // 120))
-    mouth = (cx - 0.07 * side, cy + 0.02 * side, cx + 0.07 * side, cy + (0.14, 0.12, 0.16, 0.1, 0.15)[pose % 5] * side)
-    pen.arc(mouth, 20, 160, fill=(150, 50, 50), width=max(3, side // 100))
-    pen.line((cx, cy - 0.02 * side, cx - 0.02 * side, cy + 0.04 * side), fill=(90, 60, 50), width=max(2, side // 220))
+    oval(0, 0.1, 0.06, 0.01 + 0.006 * (pose % 5), fill=(150, 50, 50))
     font = ImageFont.load_default(max(10, side // 22))
-    pen.text(
-        (width / 2, height - side * 0.03),
-        _CAPTION,
-        fill=(255, 255, 255),
-        anchor="mb",
-        font=font,
-        stroke_width=max(1, side // 300),
-        stroke_fill=(0, 0, 0),
-    )
+    ink: dict[str, Any] = {"fill": (255, 255, 255), "stroke_fill": (0, 0, 0), "stroke_width": max(1, side // 300)}
+    pen.text((width / 2, height - side * 0.03), _CAPTION, anchor="mb", font=font, **ink)
     return picture

@@ -57,6 +57,33 @@ def answering(
 ) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint: everything a stand-in does for every call, around `handler`."""
 
+    async def answer(request: Request, body: bytes, call: Call) -> Response:
+        headers = provider.headers(control)
+        window = control.over_limit(provider.name)
+        if window is not None:
+            limit, remaining, reset = window
+            headers |= {
+                "x-ratelimit-limit-requests": str(limit),
+                "x-ratelimit-remaining-requests": str(max(0, remaining)),
+                "x-ratelimit-reset-requests": f"{reset * 1000:.0f}ms",
+            }
+            if remaining < 0:
+                call.fault = "limit"
+                refused = provider.error(429, "rate_limit_exceeded", "Rate limit reached (stand-in)")
+                return JSONResponse(refused, 429, headers={**headers, "Retry-After": f"{reset:.2f}"})
+        fault = control.fault_for(provider.name, operation, body + request.url.path.encode())
+        call.fault = fault.kind.value if fault else None
+        due = time.monotonic() + control.delay_for(provider.name, operation)
+        if fault is not None and (early := await _instead(fault, provider, headers)) is not None:
+            await asyncio.sleep(due - time.monotonic())
+            return early
+        response = await handler(Asked(request, body, call, fault))
+        # The delay includes the time that the handler took.
+        await asyncio.sleep(due - time.monotonic())
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+        return _spoilt(fault, provider, response) if fault else response
+
     async def endpoint(request: Request) -> Response:
         body = await request.body()
         digest = hashlib.sha256(body).hexdigest()
@@ -64,49 +91,13 @@ def answering(
         control.enter(call)
         status = 0
         try:
-            response = await _answer(control, provider, operation, handler, request, body, call)
+            response = await answer(request, body, call)
             status = response.status_code
             return response
         finally:
             control.leave(call, status)
 
     return endpoint
-
-
-async def _answer(
-    control: Control,
-    provider: Provider,
-    operation: str,
-    handler: Handler,
-    request: Request,
-    body: bytes,
-    call: Call,
-) -> Response:
-    headers = provider.headers(control)
-    window = control.over_limit(provider.name)
-    if window is not None:
-        limit, remaining, reset = window
-        headers |= {
-            "x-ratelimit-limit-requests": str(limit),
-            "x-ratelimit-remaining-requests": str(max(0, remaining)),
-            "x-ratelimit-reset-requests": f"{reset * 1000:.0f}ms",
-        }
-        if remaining < 0:
-            call.fault = "limit"
-            refused = provider.error(429, "rate_limit_exceeded", "Rate limit reached (stand-in)")
-            return JSONResponse(refused, 429, headers={**headers, "Retry-After": f"{reset:.2f}"})
-    fault = control.fault_for(provider.name, operation, body + request.url.path.encode())
-    call.fault = fault.kind.value if fault else None
-    due = time.monotonic() + control.delay_for(provider.name, operation)
-    if fault is not None and (early := await _instead(fault, provider, headers)) is not None:
-        await asyncio.sleep(due - time.monotonic())
-        return early
-    response = await handler(Asked(request, body, call, fault))
-    # The delay includes the time that the handler took.
-    await asyncio.sleep(due - time.monotonic())
-    for name, value in headers.items():
-        response.headers.setdefault(name, value)
-    return _spoilt(fault, provider, response) if fault else response
 
 
 async def _instead(fault: Fault, provider: Provider, headers: dict[str, str]) -> Response | None:
