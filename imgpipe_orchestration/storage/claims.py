@@ -55,7 +55,7 @@ READY_FACTOR = 10
 """How many times as many items a claim makes ready as it takes. Otherwise the only retry of one tenant would wait for
 a million of another's that were due a moment earlier."""
 BATCH = 1000
-"""Items that one transaction requeues or hastens."""
+"""Items that one transaction requeues, hastens or makes ready."""
 ERROR_LENGTH = 2000
 """Characters of an error that are kept."""
 
@@ -203,18 +203,14 @@ class Claims:
                     rows += _take(connection, taking, AGAIN, limit - len(rows))
         return [_claim(queue, owner, row, partition) for row in rows]
 
-    def make_ready(self, queue: Queue, *, limit: int = 1000) -> None:
+    def make_ready(self, queue: Queue) -> None:
         """Make items ready whose pause or lease is over, which `claim` does by itself and `claim_these` does not."""
         with transaction(self.engine) as connection:
-            _make_ready(connection, {"queue": queue.name, "partition": ""}, limit)
+            _make_ready(connection, {"queue": queue.name, "partition": ""}, BATCH)
 
-    def claim_these(self, queue: Queue, owner: str, ids: Sequence[int], *, paused: bool = True) -> list[Claim]:
-        """Take the waiting ones of these items for `owner`, whatever their turn.
-
-        Args:
-            paused: also those whose pause is not over, because a person asked.
-        """
-        values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids), "paused": paused}
+    def claim_these(self, queue: Queue, owner: str, ids: Sequence[int]) -> list[Claim]:
+        """Take the waiting ones of these items for `owner`, whatever their turn, also those whose pause is not over."""
+        values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids)}
         with transaction(self.engine) as connection:
             taken = connection.execute(sql.TAKE_THESE, values)
             return [_claim(queue, owner, row, row.partition) for row in taken]

@@ -194,9 +194,7 @@ _THESE_IN_STATE = "queue = :queue and item_id = any(cast(:ids as bigint[])) and 
 # Somebody asks for these items, so turns do not count.
 TAKE_THESE = text(f"""
     with due as (
-        select item_id from work_items
-        where {_THESE_IN_STATE} = 'waiting' and (:paused or due_at is null or due_at <= now())
-        order by item_id for update skip locked
+        select item_id from work_items where {_THESE_IN_STATE} = 'waiting' order by item_id for update skip locked
     )
     {_TAKEN}, w.partition
 """)

@@ -7,7 +7,6 @@ buckets, sign the size of a direct upload, list keys of any form.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -59,9 +58,6 @@ _CONNECT_SECONDS, _READ_SECONDS = 3, 30
 _MOST_TRIES = 3
 
 _STANDARD_HEADERS = {"content-type", "cache-control"}
-
-_making_client = threading.Lock()
-"""Creating a boto3 session is not thread-safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +124,11 @@ class ObjectStore:
 
     @made_once
     def client(self) -> S3Client:
-        """boto3's client, for rare operations."""
+        """boto3's client, for rare operations. Creating a session is not thread-safe, and `made_once` has a lock."""
         import boto3
         from botocore.config import Config
 
-        with _making_client:
-            session = boto3.session.Session()
-        client = session.client(
+        client = boto3.session.Session().client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=self._access_key,

@@ -14,9 +14,10 @@ from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import Budget
 from imgpipe_orchestration.billing.spending import Pause, Spent
 from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.gateway.pages import throughput
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.subjects import Subjects, subjects
-from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
+from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media import search
 from imgpipe_orchestration.media.intake import with_unseen
@@ -105,7 +106,6 @@ class Watch:
         self._services = services
         self._draw = draw
         self._lock = threading.Lock()
-        self._throughput = Throughput()
         self._last: tuple[float, Shown] | None = None
 
     def shown(self) -> Shown:
@@ -140,7 +140,7 @@ class Watch:
         with transaction(services.engine) as connection:
             now = time_of(connection).astimezone(UTC)
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            hours = self._throughput.hours(connection, now)
+            hours = throughput.hours(connection, now)
             spent = spending.today(connection, by=("provider",))
             month = spending.this_month(connection)
             limits = budgets.standings(connection, services.settings.daily_budget_usd)

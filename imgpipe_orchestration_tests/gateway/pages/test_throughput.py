@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.gateway.pages.throughput import Throughput
+from imgpipe_orchestration.gateway.pages import throughput
 from imgpipe_orchestration.storage.rows import transaction
 
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
@@ -23,10 +23,10 @@ def ended(engine: Engine, at: datetime, outcome: str = "done", item: int = 1) ->
         )
 
 
-def hours(engine: Engine, counted: Throughput, now: datetime) -> dict[int, tuple[int, int]]:
+def hours(engine: Engine, now: datetime) -> dict[int, tuple[int, int]]:
     """Hours with something in them: done and failed by hours before now."""
     with transaction(engine) as connection:
-        found = counted.hours(connection, now)
+        found = throughput.hours(connection, now)
     assert len(found) == 24
     last = found[-1][0]
     return {
@@ -41,30 +41,29 @@ def test_a_restart_and_a_second_gateway_count_nothing_twice_and_nothing_less(eng
         ended(engine, NOW - timedelta(minutes=minutes))
     ended(engine, NOW - timedelta(minutes=15), "failed")
     ended(engine, NOW - timedelta(hours=25))
-    one = Throughput()
     expected = {0: (2, 1), 1: (1, 0), 23: (1, 0)}
-    assert hours(engine, one, NOW) == expected
-    assert hours(engine, Throughput(), NOW) == expected  # another one, or the same after a restart
+    assert hours(engine, NOW) == expected
+    assert hours(engine, NOW) == expected
     ended(engine, NOW + timedelta(minutes=5))
     later = NOW + timedelta(minutes=20)
-    assert hours(engine, one, later) == hours(engine, Throughput(), later) == {0: (3, 1), 1: (1, 0), 23: (1, 0)}
+    assert hours(engine, later) == hours(engine, later) == {0: (3, 1), 1: (1, 0), 23: (1, 0)}
 
 
 def test_what_is_final_is_not_counted_again(engine: Engine) -> None:
     ended(engine, NOW - timedelta(hours=3))
-    assert hours(engine, Throughput(), NOW) == {3: (1, 0)}
+    assert hours(engine, NOW) == {3: (1, 0)}
     with transaction(engine) as connection:
         connection.execute(text("delete from work_attempts"))
-    assert hours(engine, Throughput(), NOW) == {3: (1, 0)}
+    assert hours(engine, NOW) == {3: (1, 0)}
 
 
 def test_a_long_pause_leaves_no_gap(engine: Engine) -> None:
     ended(engine, NOW - timedelta(hours=2))
-    hours(engine, Throughput(), NOW)
+    hours(engine, NOW)
     ended(engine, NOW + timedelta(hours=4))
     ended(engine, NOW + timedelta(hours=30))
-    assert hours(engine, Throughput(), NOW + timedelta(hours=6)) == {2: (1, 0), 8: (1, 0)}
-    assert hours(engine, Throughput(), NOW + timedelta(hours=31)) == {1: (1, 0)}
+    assert hours(engine, NOW + timedelta(hours=6)) == {2: (1, 0), 8: (1, 0)}
+    assert hours(engine, NOW + timedelta(hours=31)) == {1: (1, 0)}
     with transaction(engine) as connection:
         oldest = connection.scalar(text("select min(bin) from work_bins"))
     assert oldest >= NOW + timedelta(hours=6)
@@ -77,5 +76,5 @@ def test_of_the_auto_marker_images_are_done_and_jobs_fail(engine: Engine) -> Non
         ('auto_marker', 'scheduled', 'failed', :at, '{}')"""
     with transaction(engine) as connection:
         connection.execute(text(jobs), {"at": NOW - timedelta(minutes=15)})
-        _, counts = Throughput().hours(connection, NOW)[-1]
+        _, counts = throughput.hours(connection, NOW)[-1]
     assert counts == {("auto_marker", "done"): 29, ("auto_marker", "failed"): 2}
