@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from imgpipe_orchestration.devstack.mongo import Mongo
@@ -82,10 +81,16 @@ class Plan:
     ports: Ports
     stand_ins: list[str]
     """Partners that a stand-in plays."""
+    first_day_given: bool
+    """Whether MEDIA_FIRST_DAY is the user's; else the rows say."""
 
     @property
     def parts(self) -> list[Part]:
         return [*self.backends, *self.services]
+
+    def begin_partitions(self, day: str) -> None:
+        """Set MEDIA_FIRST_DAY for the parts that start after this."""
+        self.environment["MEDIA_FIRST_DAY"] = self.shared["MEDIA_FIRST_DAY"] = day
 
     def public_environment(self) -> dict[str, str]:
         """What may be shown and written down: in development everything, in production no secret."""
@@ -111,8 +116,6 @@ def make_plan(
     stores = () if production else tuple(name for name in STORES if name not in given)
     played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
     values = _choose(given, ports, stores, played, production=production)
-    if "DATABASE_URL" in stores:
-        values = {"MEDIA_FIRST_DAY": _first_day(data_dir), **values}
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     check_settings(settings)
     environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
@@ -123,15 +126,9 @@ def make_plan(
     services = _services(data_dir, settings, shared, dagster=dagster)
     ports.save()
     partners = [s.partner for s in played]
-    return Plan(data_dir, settings, environment, shared, backends, services, ports, partners)
-
-
-def _first_day(data_dir: Path) -> str:
-    """The day (UTC) before our database was made. No upload in it is older, so few days are shown as missing; and a
-    backfill over two days can be tried at once."""
-    version = data_dir / "postgres" / "PG_VERSION"
-    made = datetime.fromtimestamp(version.stat().st_mtime, UTC) if version.is_file() else datetime.now(UTC)
-    return (made.date() - timedelta(days=1)).isoformat()
+    return Plan(
+        data_dir, settings, environment, shared, backends, services, ports, partners, "MEDIA_FIRST_DAY" in given
+    )
 
 
 def _choose(

@@ -21,6 +21,7 @@ from types import FrameType
 import psutil
 
 from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.first_day import first_day
 from imgpipe_orchestration.devstack.plan import MARKER, Plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part, open_log
@@ -105,6 +106,8 @@ class Supervisor:
         for watched in backends:
             watched.launch()
         self._await_ready(backends)
+        if not self.plan.first_day_given:
+            self.plan.begin_partitions(first_day(self.plan.settings.database_url))
         provisioning = self._provision()
         if any(isinstance(w.part, Postgres) for w in backends):
             # These import for seconds, and then need only Dagster's database, which our PostgreSQL has already.

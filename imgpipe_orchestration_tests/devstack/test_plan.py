@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -188,18 +186,3 @@ def test_a_setting_that_a_part_could_not_use_is_refused_before_any_starts(
 def test_settings_that_parts_could_not_use_are_named_together(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"LISTINGS_STEPS: .*; MODEL_PRICES .*; LOG_FILE: "):
         make_plan(tmp_path, {"LISTINGS_STEPS": "decode,foo", "MODEL_PRICES": "{x", "LOG_FILE": "/no/such/folder/log"})
-
-
-def test_partitions_begin_the_day_before_our_database_and_elsewhere_as_they_are_told_to(tmp_path: Path) -> None:
-    """Dagster shows every day before the first upload as missing."""
-    assert (
-        make_plan(tmp_path, {}).shared["MEDIA_FIRST_DAY"] == (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
-    )
-    version = tmp_path / "postgres" / "PG_VERSION"
-    version.parent.mkdir()
-    version.write_text("16")
-    os.utime(version, (1_767_500_000, 1_767_500_000))
-    assert make_plan(tmp_path, {}).shared["MEDIA_FIRST_DAY"] == "2026-01-03"
-    assert make_plan(tmp_path, {"MEDIA_FIRST_DAY": "2025-05-01"}).shared["MEDIA_FIRST_DAY"] == "2025-05-01"
-    yours = {"DATABASE_URL": "postgresql://127.0.0.1/yours"}
-    assert make_plan(tmp_path, yours).shared["MEDIA_FIRST_DAY"] == "2020-01-01"

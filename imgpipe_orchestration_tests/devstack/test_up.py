@@ -243,7 +243,12 @@ def test_named_services_replace_the_embedded_ones(
         "MEDIA_BUCKET_NAME": "named-media-bucket",
         "MONGODB_URL": mongo_url,
     }
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            "INSERT INTO pending_images (user_id, image_path, created_at) VALUES (1, '/x', '2026-01-04 00:30+01')"
+        )
     with up(open_folder / "data", "--no-dagster", "--port", "0", **named) as running:
+        assert running.environment["MEDIA_FIRST_DAY"] == "2026-01-02", "the day before the oldest upload, by UTC"
         assert [part["name"] for part in running.stack()["parts"]] == ["gateway"]
         assert running.environment["DATABASE_URL"] == postgres_url
         assert s3.client().head_bucket(Bucket="named-media-bucket")
@@ -277,7 +282,7 @@ def test_an_unreachable_database_is_named_and_nothing_is_left(open_folder: Path)
 
 
 def test_a_bad_setting_is_named(open_folder: Path) -> None:
-    environ = clean_environment(MEDIA_BATCH_SIZE="many")
+    environ = clean_environment(LEASE_SECONDS="many")
     failed = imgpipe("up", "--data", str(open_folder / "data"), environ=environ)
     assert failed.returncode == 2
-    assert "MEDIA_BATCH_SIZE" in failed.stderr
+    assert "LEASE_SECONDS" in failed.stderr
