@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from imgpipe_orchestration.dagster_side.worker_queues import QUEUES
+from imgpipe_orchestration.dagster_side.run_tags import QUEUES
 from imgpipe_orchestration.devstack.process import Part
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from imgpipe_orchestration.dagster_side.run_tags import GROUP_TAG, PIPELINE_TAG
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
@@ -52,8 +53,11 @@ def test_nobody_can_materialize_a_source() -> None:
 
 def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited() -> None:
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
-    assert [job.name for job in jobs if not job.tags.get("pipeline")] == []
-    assert len({job.tags["pipeline"] for job in jobs}) == len(jobs)  # else a backfill keeps what is due waiting
+    assert [job.name for job in jobs if not job.tags.get(PIPELINE_TAG)] == []
+    assert len({job.tags[PIPELINE_TAG] for job in jobs}) == len(jobs)  # else a backfill keeps what is due waiting
+    for file in (ROOT / "dagster.yaml", ROOT / "deploy" / "dagster.yaml"):
+        limits = yaml.safe_load(file.read_text())["concurrency"]["runs"]["tag_concurrency_limits"]
+        assert PIPELINE_TAG in {limit["key"] for limit in limits}
 
 
 def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_of_sensors() -> None:
@@ -64,7 +68,7 @@ def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_o
 
 
 def test_the_links_of_the_pages_find_the_runs_and_assets_of_each_pipeline() -> None:
-    groups = {job.name: job.tags.get("group") for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
+    groups = {job.name: job.tags.get(GROUP_TAG) for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
     assert {name for name, group in groups.items() if group is None} == {"garbage_collection", "retention"}
     assert set(groups.values()) - {None} == GROUPS
     assert {about.name for about in ABOUT} == FEATURES

@@ -16,8 +16,8 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from sqlalchemy import make_url, text
 
+from imgpipe_orchestration.dagster_side.run_tags import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.dagster_side.worker import GRACE_SECONDS, KILLED_AFTER_SECONDS
-from imgpipe_orchestration.dagster_side.worker_queues import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect

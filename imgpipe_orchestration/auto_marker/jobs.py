@@ -6,14 +6,12 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.auto_marker.assets import CUSTOMERS, clean_images, metadata_of
+from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
-from imgpipe_orchestration.dagster_side.worker_queues import NETWORK
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.auto_marker.model import Figures
-
-TAGS = {"group": "auto_marker", **NETWORK}
 
 
 class Round(dg.Config):
@@ -87,7 +85,7 @@ def _summary(totals: dict[str, int], troubled: list[dg.TableRecord], nobody: dic
         "AUTO_MARK_BATCH_SIZE each, oldest first. Asked for by the sensor `auto_marker_sensor`; also the way to "
         "backfill one, several or all customers in a single run (see docs/auto_marker.md)."
     ),
-    tags={"pipeline": "auto_marker", **TAGS},
+    tags=run_tags("auto_marker", NETWORK, group="auto_marker"),
 )
 def auto_marker() -> None:
     mark_images()
@@ -108,7 +106,7 @@ def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource)
 
 @dg.job(
     description="Keeps the partitions of `clean_images` in step with MongoDB's collection `image_config`.",
-    tags={"pipeline": "auto_marker_customers", **TAGS},
+    tags=run_tags("auto_marker_customers", NETWORK, group="auto_marker"),
 )
 def auto_marker_customers() -> None:
     follow_customers()
@@ -117,13 +115,13 @@ def auto_marker_customers() -> None:
 auto_marker_backfill = dg.define_asset_job(
     "auto_marker_backfill",
     selection=dg.AssetSelection.assets(clean_images).without_checks(),  # the check is over all customers
-    tags={"pipeline": "auto_marker_backfill", **TAGS},
+    tags=run_tags("auto_marker_backfill", NETWORK, group="auto_marker"),
     description="Marks everything pending of the customers whose partitions are chosen.",
 )
 
 auto_marker_checks = dg.define_asset_job(
     "auto_marker_checks",
     selection=dg.AssetSelection.checks_for_assets(clean_images),
-    tags={"pipeline": "auto_marker_checks", **TAGS},
+    tags=run_tags("auto_marker_checks", NETWORK, group="auto_marker"),
     description="Checks that every marked document has what the voice generator needs.",
 )

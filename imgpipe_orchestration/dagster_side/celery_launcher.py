@@ -22,7 +22,7 @@ from imgpipe_orchestration.dagster_side.launcher import (
     WorkerStatus,
     health_of_process,
 )
-from imgpipe_orchestration.dagster_side.worker_queues import QUEUE_TAG
+from imgpipe_orchestration.dagster_side.run_tags import QUEUE_TAG
 
 BEAT_SECONDS = 3.0
 """How often a worker reports for each of its runs that the process is alive."""

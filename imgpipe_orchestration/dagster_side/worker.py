@@ -24,7 +24,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 
 from imgpipe_orchestration.dagster_side.celery_launcher import BEAT_SECONDS, WorkersRunLauncher
 from imgpipe_orchestration.dagster_side.launcher import KILLED_AFTER_SECONDS, WarmProcess
-from imgpipe_orchestration.dagster_side.worker_queues import QUEUES
+from imgpipe_orchestration.dagster_side.run_tags import QUEUES
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.settings import load
 from imgpipe_orchestration.telemetry import logs

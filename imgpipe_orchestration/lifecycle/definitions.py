@@ -5,9 +5,9 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.dagster_side.assets import OWNERS
+from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.schedules import scheduled
 from imgpipe_orchestration.dagster_side.sensors import owner_of, run_if_due
-from imgpipe_orchestration.dagster_side.worker_queues import NETWORK
 from imgpipe_orchestration.resources import BackendsResource
 
 deletions = dg.AssetSpec(
@@ -61,7 +61,7 @@ def nothing_left(backends: BackendsResource) -> dg.AssetCheckResult:
 purge_job = dg.define_asset_job(
     "purge",
     selection=dg.AssetSelection.assets(purge),
-    tags={"pipeline": "purge", "group": "lifecycle", "dagster/max_runtime": str(6 * 3600), **NETWORK},
+    tags=run_tags("purge", NETWORK, group="lifecycle") | {"dagster/max_runtime": str(6 * 3600)},
     description="Removes for good what was deleted, and looks for what is left.",
 )
 

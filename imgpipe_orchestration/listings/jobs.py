@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.run_tags import CPU, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
-from imgpipe_orchestration.dagster_side.worker_queues import CPU
 from imgpipe_orchestration.listings.assets import figures_of, gallery, listing_images
 from imgpipe_orchestration.resources import BackendsResource
 
@@ -29,7 +29,7 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
 
 @dg.job(
     description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out.",
-    tags={"pipeline": "listings", "group": "listings", **CPU},
+    tags=run_tags("listings", CPU, group="listings"),
 )
 def process_image_queue() -> None:
     drain_image_queue()
@@ -38,7 +38,7 @@ def process_image_queue() -> None:
 listing_images_backfill = dg.define_asset_job(
     "listing_images_backfill",
     selection=dg.AssetSelection.assets(listing_images),
-    tags={"pipeline": "listing_images_backfill", "group": "listings", **CPU},
+    tags=run_tags("listing_images_backfill", CPU, group="listings"),
     description="Makes the images of the chosen days of upload again from the kept originals.",
 )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.media.stages import Stage
 
 GROUP = "media"
-DUE_ONLY = "imgpipe/due_only"
+DUE_ONLY = ".dagster/due_only"
 """Run tag of the sensor's runs, which process only what is due and do not look for outdated images."""
 
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.worker_queues import CPU, NETWORK
+from imgpipe_orchestration.dagster_side.run_tags import CPU, NETWORK, run_tags
 from imgpipe_orchestration.media.assets import media_images, model_evaluation
 from imgpipe_orchestration.resources import BackendsResource
 
@@ -12,21 +12,21 @@ media_pipeline = dg.define_asset_job(
     "media_pipeline",
     # The checks have a job of their own: a batch of photos should not wait for an audit of a week.
     selection=dg.AssetSelection.assets(media_images).without_checks(),
-    tags={"pipeline": "media", "group": "media", **CPU},
+    tags=run_tags("media", CPU, group="media"),
     description="From upload to served variant. A backfill over days makes again what an older recipe made.",
 )
 
 media_checks = dg.define_asset_job(
     "media_checks",
     selection=dg.AssetSelection.checks_for_assets(media_images),
-    tags={"pipeline": "media_checks", "group": "media", **NETWORK},
+    tags=run_tags("media_checks", NETWORK, group="media"),
     description="The asset checks of the media pipeline.",
 )
 
 media_evaluation = dg.define_asset_job(
     "media_evaluation",
     selection=dg.AssetSelection.assets(model_evaluation),
-    tags={"pipeline": "media_evaluation", "group": "media", **NETWORK},
+    tags=run_tags("media_evaluation", NETWORK, group="media"),
     description="What the models get right over a set of pictures.",
 )
 
@@ -47,7 +47,7 @@ def reconcile_uploads(context: dg.OpExecutionContext, backends: BackendsResource
 
 
 @dg.job(
-    tags={"pipeline": "media_reconciliation", "group": "media", **NETWORK},
+    tags=run_tags("media_reconciliation", NETWORK, group="media"),
     description="Reads all of pending_images, trusting no mark: what slipped by is taken up.",
 )
 def media_reconciliation() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.dagster_side.assets import OWNERS, figures_of
+from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.schedules import scheduled
 from imgpipe_orchestration.dagster_side.sensors import owner_of, run_if_due
-from imgpipe_orchestration.dagster_side.worker_queues import NETWORK
 from imgpipe_orchestration.resources import BackendsResource
 
 submissions = dg.AssetSpec(
@@ -51,7 +51,7 @@ def reviewed_in_time(backends: BackendsResource) -> dg.AssetCheckResult:
 moderation_job = dg.define_asset_job(
     "moderation",
     selection=dg.AssetSelection.assets(verdicts).without_checks(),
-    tags={"pipeline": "moderation", "group": "moderation", **NETWORK},
+    tags=run_tags("moderation", NETWORK, group="moderation"),
     description="Judges what waits for a verdict.",
 )
 
@@ -71,7 +71,7 @@ def moderation_sensor(context: dg.SensorEvaluationContext, sensor_backends: Back
 moderation_checks = dg.define_asset_job(
     "moderation_checks",
     selection=dg.AssetSelection.checks_for_assets(verdicts),
-    tags={"pipeline": "moderation_checks", "group": "moderation", **NETWORK},
+    tags=run_tags("moderation_checks", NETWORK, group="moderation"),
     description="Looks whether somebody reviews.",
 )
 

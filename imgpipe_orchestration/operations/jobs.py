@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from imgpipe_orchestration.dagster_side.worker_queues import NETWORK
+from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.resources import BackendsResource
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -110,7 +110,7 @@ def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> Non
 
 
 @dg.job(
-    tags={"pipeline": "retention", **NETWORK, **NIGHTLY},
+    tags=run_tags("retention", NETWORK) | NIGHTLY,
     description="Removes history past its retention (RETENTION_* settings), bounded in each execution.",
 )
 def retention() -> None:
@@ -154,7 +154,7 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 
 
 @dg.job(
-    tags={"pipeline": "garbage", **NETWORK, **NIGHTLY},
+    tags=run_tags("garbage", NETWORK) | NIGHTLY,
     description="Collects garbage in the object store, older than a day. Launched by hand it only tells.",
 )
 def garbage_collection() -> None:

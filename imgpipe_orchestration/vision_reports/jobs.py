@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.dagster_side.assets import day_of
+from imgpipe_orchestration.dagster_side.run_tags import PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
-from imgpipe_orchestration.dagster_side.worker_queues import PAID
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.vision_reports.assets import ANALYSES, DAYS, REPORTS
 
@@ -123,7 +123,7 @@ def _end(
 
 @dg.job(
     description="Everything that is due: cron jobs whose time has come, and analyses that wait for their next step.",
-    tags={"pipeline": "vision_reports", "group": "vision_reports", **PAID},
+    tags=run_tags("vision_reports", PAID, group="vision_reports"),
 )
 def vision_reports() -> None:
     due_reports()
@@ -131,7 +131,7 @@ def vision_reports() -> None:
 
 @dg.job(
     description="All analyses created on the chosen days once more, from their documents to a new upload.",
-    tags={"pipeline": "vision_reports_backfill", "group": "vision_reports", **PAID},
+    tags=run_tags("vision_reports_backfill", PAID, group="vision_reports"),
     partitions_def=DAYS,
 )
 def vision_reports_backfill() -> None:
@@ -151,7 +151,7 @@ def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> N
 
 @dg.job(
     description="Batches that came in over the gateway's analysis backend.",
-    tags={"pipeline": "vision_batches", "group": "vision_reports", **PAID},
+    tags=run_tags("vision_batches", PAID, group="vision_reports"),
 )
 def vision_batches() -> None:
     due_batches()

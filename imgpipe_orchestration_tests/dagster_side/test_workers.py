@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from imgpipe_orchestration.dagster_side.celery_launcher import BEAT_SECONDS, SILENCE_SECONDS, WorkersRunLauncher
-from imgpipe_orchestration.dagster_side.worker_queues import QUEUE_TAG
+from imgpipe_orchestration.dagster_side.run_tags import QUEUE_TAG
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part

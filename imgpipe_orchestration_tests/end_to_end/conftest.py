@@ -67,13 +67,15 @@ class Stack:
         assert "errors" not in answer, answer
         return answer["data"]
 
-    def runs(self, job: str) -> list[dict[str, Any]]:
-        """Runs of a job, newest first: runId, status, tags."""
+    def runs(self, job: str, **more: Any) -> list[dict[str, Any]]:
+        """Runs of a job that also pass further filters, newest first: runId, status, tags."""
         query = """
             query Runs($filter: RunsFilter) { runsOrError(filter: $filter) {
                 ... on Runs { results { runId status tags { key value } } } } }
         """
-        found: list[dict[str, Any]] = self.graphql(query, filter={"pipelineName": job})["runsOrError"]["results"]
+        found: list[dict[str, Any]] = self.graphql(query, filter={"pipelineName": job, **more})["runsOrError"][
+            "results"
+        ]
         return found
 
     def dagster(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -50,7 +50,7 @@ def _named(settings: Settings, name: str) -> str:
         Bad: neither a stack nor a person has named it: at its default another stack may answer.
     """
     if name not in settings.model_fields_set and not settings.production:
-        raise Bad(f"not asked: no stack of this folder runs, and {name.upper()} is not set")
+        raise Bad(f"not checked: no stack runs on this folder, and {name.upper()} is not set")
     url: str = getattr(settings, name)
     return url
 
@@ -77,7 +77,7 @@ def daemon(services: Services) -> str:
     if -silent > _AHEAD_SECONDS:
         raise Bad(
             f"its last heartbeat is {-silent:.0f} s ahead of this machine's clock",
-            "Where the clock was set back, start the daemon again: it waits for the time it was; else set the clocks.",
+            "If this machine's clock was set back, restart the daemon. Otherwise synchronise the machines' clocks.",
         )
     return f"{len(required)} daemons are healthy"
 
@@ -118,7 +118,7 @@ def automation(services: Services) -> str:
 
 
 def _reason(error: dict[str, Any]) -> str:
-    """What the innermost cause says; but where that is gRPC's own, which dumps an object, what Dagster says of it."""
+    """The innermost cause's message; for gRPC errors, whose message is a dump, Dagster's own."""
     said: list[str] = [one["message"].strip() for one in (error, *error["causes"])]
     return next((words for words in reversed(said) if not words.startswith("grpc.")), said[0])
 
@@ -134,8 +134,8 @@ def beginning(services: Services) -> str:
         raise Note(
             f"{len(late)} wait for a worker, for up to {longest:.0f} minutes: "
             f"{', '.join(sorted({run['jobName'] for run in late}))} ({late[0]['runId']})",
-            "Where workers of their queue are idle, the broker lost them: end them by forced termination in the Dagster"
-            " UI (Runs); their work goes on with the next run.",
+            "If their queue's workers are idle, the broker lost these runs: force their termination in the Dagster UI"
+            " (Runs). The next run takes over their work.",
         )
     return str(len(waiting))
 
@@ -155,9 +155,8 @@ def at_work(services: Services) -> str:
                 f" ended {one.seconds:.0f} s ago"
                 for one in silent
             ),
-            "Its process is frozen, or cut off from the database, and its pipeline may wait for it for an hour: cancel"
-            " it in the Dagster UI (Runs), which kills it after 200 s, or kill its process; what it holds goes on in"
-            " another run.",
+            "Its process is frozen or cut off from the database, and its pipeline may wait an hour. Cancel it in the"
+            " Dagster UI (Runs), which kills it after 200 s, or kill its process. Another run takes over its work.",
         )
     return str(len(jobs))
 
@@ -168,8 +167,8 @@ def _told_by_dagster(settings: Settings, query: str) -> Any:
         answer = requests.post(url, json={"query": query}, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
     except requests.RequestException as error:
-        seen = "not known: the Dagster UI, which tells it, gives no answer"
-        mend = "Bring the UI back, or Dagster's database, from which it reads it: whichever is bad."
+        seen = "unknown: the Dagster UI does not answer"
+        mend = "Bring back the UI or Dagster's database, whichever is down."
         raise Bad(seen, mend) from error
     return answer.json()["data"]
 
@@ -178,7 +177,7 @@ def workers(services: Services) -> str:
     settings = services.settings
     if not settings.celery_broker_url:
         return "not needed: the daemon starts every run on its own machine"
-    from imgpipe_orchestration.dagster_side.worker_queues import QUEUES
+    from imgpipe_orchestration.dagster_side.run_tags import QUEUES
 
     with _celery(settings) as app:
         answers = app.control.inspect(timeout=2).active_queues() or {}

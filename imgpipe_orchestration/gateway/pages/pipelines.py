@@ -10,7 +10,7 @@ from imgpipe_orchestration.operations.pipelines import PIPELINES
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """`name` is also the group of the pipeline's assets in Dagster and the tag `group` of its runs."""
+    """`name` is also the group of the pipeline's assets in Dagster and what its runs are tagged with."""
 
     name: str
     title: str
