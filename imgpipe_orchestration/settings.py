@@ -141,13 +141,11 @@ class Settings(BaseModel):
         "",
         description="Where workers report: redis://, rediss:// or db+postgresql+psycopg2://.",
     )
-    dagster_logs_bucket: str = Field(
-        "", description="Bucket for what runs print; for `deploy/dagster.yaml` and `deploy/helm`."
-    )
+    dagster_logs_bucket: str = Field("", description="Bucket for the output of runs (`deploy/`).")
     runs_per_pipeline: int = Field(
         1,
         ge=1,
-        description=("Runs of one pipeline at a time, for several machines."),
+        description="Runs of one pipeline at a time, for several machines.",
     )
 
     # --- retention ---------------------------------------------------------------------------------------------
@@ -157,11 +155,34 @@ class Settings(BaseModel):
         le=CENTURY_DAYS,
         description="Days to keep finished items, their attempts, and Dagster's runs and events.",
     )
+    trash_days: float = Field(
+        30, ge=0, le=CENTURY_DAYS, description="Days until deleted things are purged. 0: at once."
+    )
+    replaced_days: Annotated[float, Field(ge=0, le=CENTURY_DAYS)] | Literal["keep"] = Field(
+        30.0,
+        description="Days until a profile image, header or logo that was replaced goes into the trash. `keep`: never.",
+    )
+    listings_keep_days: float = Field(
+        0, ge=0, le=CENTURY_DAYS, description="Days after which listings' images are purged. 0: never."
+    )
+    avatars_keep_days: float = Field(
+        0, ge=0, le=CENTURY_DAYS, description="Days after which a finished avatar task is purged. 0: never."
+    )
+    vision_keep_days: float = Field(
+        0,
+        ge=0,
+        le=CENTURY_DAYS,
+        description="Days after which submitted pictures and delivered reports are purged. 0: never.",
+    )
+    cdn_purge: Literal["none", "cloudflare", "fastly", "webhook"] = Field(
+        "none", description="CDN to tell when an image was deleted, replaced or made again."
+    )
+    cdn_purge_url: str = Field(
+        "", description="Where: Cloudflare's `.../zones/ID/purge_cache`, Fastly's `.../service/ID/purge`, or a webhook."
+    )
+    cdn_purge_token: str = Field("", description="The CDN's API token.")
 
     # --- limits ------------------------------------------------------------------------------------------------
-    auth_failures_per_minute: int = Field(
-        300, ge=0, description="Wrong keys allowed per minute and address, in production. 0: no limit."
-    )
     uploads_per_minute: int = Field(
         600, ge=0, description="Uploads allowed per minute and caller, in production. 0: no limit."
     )
@@ -172,34 +193,6 @@ class Settings(BaseModel):
     otel_exporter_otlp_endpoint: BaseUrl = Field(
         "", description="OpenTelemetry collector (OTLP over HTTP). Empty: no spans."
     )
-
-    trash_days: float = Field(
-        30, ge=0, le=CENTURY_DAYS, description="Days that what was deleted can be restored. 0: it is purged at once."
-    )
-    replaced_days: Annotated[float, Field(ge=0, le=CENTURY_DAYS)] | Literal["keep"] = Field(
-        30.0,
-        description="Days that a profile image, header or logo is still served when a newer one has taken its place; "
-        "then it goes into the trash. `keep`: for ever.",
-    )
-    listings_keep_days: float = Field(
-        0, ge=0, le=CENTURY_DAYS, description="Age in days at which listings' images are purged. 0: never."
-    )
-    avatars_keep_days: float = Field(
-        0, ge=0, le=CENTURY_DAYS, description="Days after its end at which an avatar task is purged. 0: never."
-    )
-    vision_keep_days: float = Field(
-        0,
-        ge=0,
-        le=CENTURY_DAYS,
-        description="Days after which submitted pictures and reports that were delivered are purged. 0: never.",
-    )
-    cdn_purge: Literal["none", "cloudflare", "fastly", "webhook"] = Field(
-        "none", description="The CDN that is told to forget an image that was deleted, replaced or made again."
-    )
-    cdn_purge_url: str = Field(
-        "", description="Where: Cloudflare's `.../zones/ID/purge_cache`, Fastly's `.../service/ID/purge`, or a webhook."
-    )
-    cdn_purge_token: str = Field("", description="The CDN's API token.")
 
     # --- identity and secrets ----------------------------------------------------------------------------------
     media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key for /api/media/*.")
@@ -219,9 +212,7 @@ class Settings(BaseModel):
     )
     oidc_groups_claim: str = Field("groups", description="Claim of the ID token that lists a person's groups.")
     secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts stored tokens; signs sessions and URLs.")
-    allowed_private_hosts: str = Field(
-        "", description="Private hosts, host:ports or CIDRs that downloads may reach, comma-separated."
-    )
+    allowed_private_hosts: str = Field("", description="Private hosts, host:ports or CIDRs that downloads may reach.")
 
     frontend_origins: str = Field(
         "", description="Origins (https://shop.example.com) whose pages may call users' routes, comma-separated."
@@ -258,20 +249,19 @@ class Settings(BaseModel):
     # --- moderation --------------------------------------------------------------------------------------------
     moderation: Literal["off", "flag", "hold"] = Field(
         "flag",
-        description="`flag`: what is doubtful is shown, and listed for review. `hold`: nothing is shown before its "
-        "verdict, and nothing doubtful before a person approves it. `off`: nothing is judged.",
+        description="What happens to doubtful images (docs/moderation.md).",
     )
     moderation_provider: Literal["", "openai", "google", "none"] = Field(
-        "", description="Who judges. Empty: the one that has a key, OpenAI first, as its endpoint costs nothing."
+        "", description="Who judges. Empty: the one that has a key, OpenAI (free) first."
     )
     moderation_thresholds: Annotated[str, AfterValidator(_thresholds)] = Field(
         "",
-        description="Scores from which something is doubtful, by the provider's categories: "
-        '`{"sexual": 0.3, "racy": null}`. Null: never. Others: 0.5; of Google\'s 0.75.',
+        description="Doubtful from these scores on, by category: "
+        '`{"sexual": 0.3, "racy": null}`. Null: never. Others: 0.5, Google\'s 0.75.',
     )
     reports_to_hold: int = Field(3, ge=1, description="Reports after which an image is held back.")
     review_hours: float = Field(
-        24, gt=0, le=24 * CENTURY_DAYS, description="Age of the oldest in the review list that raises an alert."
+        24, gt=0, le=24 * CENTURY_DAYS, description="Age in the review list that raises an alert."
     )
 
     # --- media -------------------------------------------------------------------------------------------------
@@ -288,9 +278,8 @@ class Settings(BaseModel):
     media_first_day: str = Field(
         "2020-01-01",
         pattern=r"^\d{4}-\d{2}-\d{2}$",
-        description="First daily partition of media and listings. `imgpipe up` sets it for its own database.",
+        description="First daily partition of media and listings. `imgpipe up` sets the day before the oldest upload.",
     )
-    media_batch_size: int = Field(200, ge=1, description="Most images in one media run.")
 
     background_model: str = Field(
         "",
@@ -314,9 +303,7 @@ class Settings(BaseModel):
         "decode,orient,resize,encode,upload",
         description="Steps in order; `watermark` goes before encode.",
     )
-    listings_max_height: int = Field(640, ge=1, le=16383, description="Largest height in pixels.")
     listings_watermark_text: str = Field("imgpipe", description="The watermark's text.")
-    listings_max_images: int = Field(100, ge=1, description="Most images in one upload.")
     debug_image_dir: str = Field("", description="Folder that POST /debug/upload-test-image may read. Empty: none.")
 
     # --- vision reports ----------------------------------------------------------------------------------------
@@ -502,7 +489,7 @@ def _problems(error: ValidationError, values: Mapping[str, Any]) -> list[_Proble
 
 
 def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
-    """What to say of variables that nearly have the name of a setting, and that nothing reads."""
+    """Messages about environment variables that nothing reads and that nearly match a setting's name."""
     known = {name.upper() for name in Settings.model_fields}
     said = []
     for name in sorted({*(os.environ if environ is None else environ)} - known):

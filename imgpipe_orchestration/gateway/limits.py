@@ -24,6 +24,7 @@ from imgpipe_orchestration.gateway.bodies import Body
 from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, leave_our_cookie, signed_in
 from imgpipe_orchestration.gateway.turns import Turns
 from imgpipe_orchestration.identity import keys
+from imgpipe_orchestration.listings.model import MOST_IMAGES
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
@@ -43,6 +44,8 @@ REQUEST_BYTES = 4 * 1024 * 1024
 STRANGERS_BYTES = 64 * 1024
 """Largest body of somebody without a key or a session, in production. A route reads it before it asks who sent it, and
 four megabytes of empty lists take a second."""
+WRONG_KEYS_PER_MINUTE = 300
+"""From one address, in production."""
 MOST_CALLERS = 50_000
 """Callers whose rates are remembered; the least recently seen is forgotten first."""
 
@@ -90,7 +93,7 @@ _PAGES = frozenset({("POST", "/upload"), ("POST", "/listings")})
 def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
     """Routes that take files, and the most bytes of a request to each."""
     form = 1024 * 1024  # texts and boundaries
-    listing = settings.listings_max_images * settings.upload_max_bytes + form
+    listing = MOST_IMAGES * settings.upload_max_bytes + form
     return {
         # Room for one file too many, so that the route can say which field is wrong.
         ("PATCH", "/users/me"): (len(FIELDS) + 1) * settings.upload_max_bytes + form,
@@ -110,7 +113,7 @@ class LimitRequests:
         self._settings = settings
         self._uploads: Mapping[tuple[str, str], int] = upload_limits(settings)
         held = settings.production
-        self._wrong_keys = Rate(settings.auth_failures_per_minute if held else 0)
+        self._wrong_keys = Rate(WRONG_KEYS_PER_MINUTE if held else 0)
         self._upload_rate = Rate(settings.uploads_per_minute if held else 0)
         self._turns = Turns()
         self._told = Rate(1)  # one line a minute and address: a scan must not fill the log

@@ -14,6 +14,9 @@ JOB_ID = "process-image-queue"
 MOST_TITLE = 10_000
 """Longest title, characters."""
 
+MOST_IMAGES = 100
+"""Most files of one upload."""
+
 SLUG_LENGTH = 60
 """Longest slug, characters; short enough for a readable URL and for every file system."""
 

@@ -30,6 +30,7 @@ WEBP_QUALITY = 80
 _NICENESS = 10
 MOST_FRAMES = 100
 """Most frames that an animation keeps; a longer one is thinned."""
+MAX_HEIGHT = 640  # of the document
 MAX_WIDTH = 16383
 """The widest a WebP can be (its container's specification: 14 bits)."""
 
@@ -133,7 +134,7 @@ def orient(picture: Picture, options: Options) -> Picture:
 
 @step
 def resize(picture: Picture, options: Options) -> Picture:
-    """At most LISTINGS_MAX_HEIGHT high, of its own shape, and never enlarged."""
+    """At most MAX_HEIGHT high, of its own shape, and never enlarged."""
     from imgpipe_orchestration.imaging.resize import shrink_to
 
     return picture.each(lambda image: shrink_to(image, *_fitting(image.width, image.height, options)))
@@ -217,7 +218,7 @@ def options_of(settings: Settings) -> Options:
         )
     return Options(
         steps=names,
-        max_height=settings.listings_max_height,
+        max_height=MAX_HEIGHT,
         quality=WEBP_QUALITY,
         max_frames=MOST_FRAMES,
         watermark_text=settings.listings_watermark_text,

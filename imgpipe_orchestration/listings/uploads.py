@@ -73,9 +73,8 @@ def upload(
     """
     if not files:
         raise BadInput("Send at least one image in the field `images`.", field="images")
-    most = services.settings.listings_max_images
-    if len(files) > most:
-        raise TooLarge(f"images in this upload: {len(files)}; the limit is {most} (setting LISTINGS_MAX_IMAGES)")
+    if len(files) > model.MOST_IMAGES:
+        raise TooLarge(f"images in this upload: {len(files)}; the limit is {model.MOST_IMAGES}")
     title = storable_text(title)
     keyed = None
     if idempotency_key:

@@ -38,6 +38,8 @@ from imgpipe_orchestration.storage.work import Outcome, note_times, work_through
 from imgpipe_orchestration.telemetry import tracing
 
 _THREADS = 40
+BATCH_SIZE = 200
+"""Images that one run takes, but for those of further users that it takes on while it waits."""
 SHARE = 12
 """Images of one user at once. Three users whose files come slowly leave places to others."""
 
@@ -158,7 +160,7 @@ class _Run:
     def _take(self, day: str, most: int, *, joining: bool = False, but: Collection[str] = ()) -> list[Claim]:
         """Claim what is due of a day: only as many as can begin at once, for then users take turns. A run that has its
         batch only takes on users of whom it has nothing: they do not wait for its slow files."""
-        room = self._services.settings.media_batch_size - len(self._taken)
+        room = BATCH_SIZE - len(self._taken)
         if room <= 0:
             but, room = {*but, *(claim.tenant for claim in self._taken)}, most
         retries = max(0, _AGAIN_AT_ONCE - sum(claim.failures > 0 for claim in self._taken))

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
-from imgpipe_orchestration.gateway import session
+from imgpipe_orchestration.gateway import limits, session
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.identity import keys
@@ -89,6 +89,13 @@ def client(module_settings: Settings) -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(scope="module", autouse=True)
+def wrong_keys_are_not_counted() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "WRONG_KEYS_PER_MINUTE", 0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def module_settings() -> Settings:
     """Production on databases that are away: whoever is refused is refused before they are asked."""
@@ -99,7 +106,6 @@ def module_settings() -> Settings:
         mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100",
         backend_api_key=BACKEND,
         metrics_api_key=METRICS,
-        auth_failures_per_minute=0,
         uploads_per_minute=0,
     )
 
@@ -190,7 +196,7 @@ def test_the_right_key_is_not_refused(client: Client) -> None:
 
 def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings) -> None:
     """By a named key on the API and by a session on the pages, whose forms need a token of their own as well."""
-    production = produced(settings, auth_failures_per_minute=0, uploads_per_minute=0)
+    production = produced(settings, uploads_per_minute=0)
     shown = routes_of_pages()
     app = create_app(production)
     with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
@@ -214,7 +220,7 @@ def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings
 
 
 def test_pages_show_each_role_only_what_it_may_do(settings: Settings) -> None:
-    production = produced(settings, auth_failures_per_minute=0, uploads_per_minute=0)
+    production = produced(settings, uploads_per_minute=0)
     app = create_app(production)
     rules = {re.sub(r"\{[^}]+}", "[^/]+", f"{method}{path}"): rule for (method, path), (rule, _) in ACCESS.items()}
     sent: dict[Role, set[str]] = {}

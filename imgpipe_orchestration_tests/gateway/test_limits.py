@@ -171,9 +171,9 @@ def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(
         assert b"location: /listings?trouble=The+request%27s+body+did+not+arrive" in spoken(url, head, b"images=")
 
 
-def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> None:
-    limited = produced(settings, auth_failures_per_minute=3)
-    with Client(create_app(limited)) as client:
+def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WRONG_KEYS_PER_MINUTE", 3)
+    with Client(create_app(produced(settings))) as client:
         wrong = [client.get("/api/avatars/tasks", headers={"Authorization": "Bearer no"}).status_code for _ in range(5)]
         right = client.get("/api/avatars/tasks", headers={"Authorization": f"Bearer {KEYS['admin_api_key']}"})
         none = client.get("/api/avatars/tasks")

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
+from imgpipe_orchestration.gateway import limits
 from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.settings import Settings
@@ -146,8 +147,11 @@ def test_a_revoked_key_stops_at_both_gateways_while_it_is_used(settings: Setting
         assert any(status == 401 for *_, status in answers)
 
 
-def test_others_wrong_keys_never_hold_up_a_right_one(make_gateway: Callable[..., Gateway]) -> None:
-    gateway = make_gateway(imgpipe_env="production", **KEYS, auth_failures_per_minute=5)
+def test_others_wrong_keys_never_hold_up_a_right_one(
+    make_gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WRONG_KEYS_PER_MINUTE", 5)
+    gateway = make_gateway(imgpipe_env="production", **KEYS)
     url = f"{gateway.url}/api/avatars/figures"
     wrong = [requests.get(url, headers=bearer("wrong"), timeout=30).status_code for _ in range(8)]
     assert wrong == [401] * 5 + [429] * 3

@@ -14,7 +14,7 @@ from PIL import Image
 
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import control, store
+from imgpipe_orchestration.listings import control, steps, store
 from imgpipe_orchestration.listings.drain import Drained, drain, in_turn
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -122,7 +122,6 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imgpipe_orchestration.errors import Retryable
-    from imgpipe_orchestration.listings import steps
 
     def broken(file: steps.File, name: str, bucket: object, options: steps.Options) -> None:
         raise Retryable("the place is closed")
@@ -262,7 +261,9 @@ def test_an_interrupted_run_begins_no_more_batches_and_gives_back_what_it_held(
     assert rows(services, "select distinct outcome from work_attempts") == [("done",)]
 
 
-def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: Client, settings: Settings) -> None:
+def test_a_finished_day_can_be_made_again_while_its_images_stay_served(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services = Services(settings)
     image = queued(client, photo(1000, 1000))[0]
     drain(services, "run-1")
@@ -272,7 +273,8 @@ def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: C
         assert store.again(connection, services.claims, store.QUEUE, "2020-01-01") == 0
         assert store.again(connection, services.claims, store.QUEUE, day) == 1
     assert client.get(path_of(image)).content == before.content
-    smaller = Services(settings.model_copy(update={"listings_max_height": 320}))
+    monkeypatch.setattr(steps, "MAX_HEIGHT", 320)
+    smaller = Services(settings)
     again, done = control.make_again(smaller, "run-2", day)
     assert (again, done.processed) == (0, 1), "it waited already"
     after = client.get(path_of(image))

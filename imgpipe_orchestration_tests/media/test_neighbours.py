@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from imgpipe_orchestration.media import runs
 from imgpipe_orchestration.media.runs import SHARE
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -20,10 +21,11 @@ SLOW, GOOD = 1, 2
 
 @pytest.mark.parametrize("slow", ["GET", "POST"])
 def test_a_user_whose_files_or_reports_are_slow_does_not_hold_up_another(
-    make_gateway: Callable[..., Gateway], slow: str
+    make_gateway: Callable[..., Gateway], slow: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is at work on the slow one's images of yesterday, more than it takes at once, and its batch is full when
     the good one uploads."""
+    monkeypatch.setattr(runs, "BATCH_SIZE", SHARE)
     good_done, many = threading.Event(), SHARE + 3
 
     def main_api(handler: BaseHTTPRequestHandler, _: int) -> None:
@@ -42,7 +44,7 @@ def test_a_user_whose_files_or_reports_are_slow_does_not_hold_up_another(
             reply(handler, b'{"success": true}', Content_Type="application/json")
 
     with serving(main_api) as server:
-        gateway = make_gateway(main_api_url=server.url, partner_timeout_seconds=120, media_batch_size=SHARE)
+        gateway = make_gateway(main_api_url=server.url, partner_timeout_seconds=120)
         for number in range(many):
             gateway.upload(SLOW, profile_image=picture(40, 30, seed=number))
         with gateway.services.engine.begin() as connection:

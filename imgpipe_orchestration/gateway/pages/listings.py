@@ -13,7 +13,7 @@ from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.listings import browse, uploads
-from imgpipe_orchestration.listings.model import JOB_ID, MOST_TITLE
+from imgpipe_orchestration.listings.model import JOB_ID, MOST_IMAGES, MOST_TITLE
 from imgpipe_orchestration.listings.routes import sent
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
@@ -42,7 +42,7 @@ def listings(request: Request, services: ServicesDep, session: Operator, before:
         job=job,
         base=services.settings.listings_public_url,
         most_title=MOST_TITLE,
-        most=services.settings.listings_max_images,
+        most=MOST_IMAGES,
         limit=services.settings.upload_max_bytes,
     )
 
