@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="End with code 1 when something failed or is stuck for over an hour.")
 @click.pass_context
 def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
-    """Show every queue: waiting, in work, done, failed, the age of the oldest, stuck over an hour, average time."""
+    """Show every queue: waiting, in progress, done, failed, the age of the oldest, stuck over an hour, average time."""
     from imgpipe_orchestration.billing import budgets
     from imgpipe_orchestration.listings import store as listings
     from imgpipe_orchestration.media import pending
@@ -95,7 +95,7 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     title = "queues (stuck: over an hour; auto_marker: jobs of 24 hours)"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("queue", no_wrap=True)
-    for heading in ("waiting", "in work", "done", "failed", "oldest", "stuck", "average"):
+    for heading in ("waiting", "in progress", "done", "failed", "oldest", "stuck", "average"):
         table.add_column(heading, justify="right", no_wrap=True)
     for queue in report["queues"]:
         counts = [str(queue[name]) for name in ("waiting", "claimed", "done", "failed")]

@@ -97,6 +97,6 @@ def test_a_field_is_corrected_in_place_on_the_images_page(
         guest.page.screenshot(path=tmp_path / "corrected.png", full_page=True)
         assert gateway.rows("select alt_text from media_ai_analysis") == [(ALT,)]
         guest.page.click("dt:text('Alternative text') + dd summary")
-        guest.page.click("text=Back to the model's")
+        guest.page.click("text=Restore the model's")
         guest.page.wait_for_selector("text=The model's words are back")
     assert gateway.rows("select alt_text from media_ai_analysis") != [(ALT,)]

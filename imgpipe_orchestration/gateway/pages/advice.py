@@ -15,10 +15,10 @@ class Advice(NamedTuple):
     may_help: bool = True
 
 
-_THE_FILE = "The file itself is broken or unsuitable, so retrying won't help. Have it {} and uploaded again."
+_THE_FILE = "The file itself is broken or unsuitable, so retrying won't help. Ask for it to be {} and uploaded again."
 _ADVICE = {
-    "bad-image": Advice(_THE_FILE.format("saved anew"), may_help=False),
-    "too-large": Advice(_THE_FILE.format("saved smaller"), may_help=False),
+    "bad-image": Advice(_THE_FILE.format("re-saved"), may_help=False),
+    "too-large": Advice(_THE_FILE.format("made smaller"), may_help=False),
     "partner-refused": Advice(
         "The provider rejected the request. Retrying won't help until you change what it rejected.", may_help=False
     ),

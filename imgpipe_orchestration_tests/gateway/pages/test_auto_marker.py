@@ -11,7 +11,7 @@ from imgpipe_orchestration_tests.media.conftest import Gateway
 
 
 def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: Gateway) -> None:
-    expect(guest.go("/processing").get_by_role("heading", name="No news documents wait")).to_be_visible()
+    expect(guest.go("/processing").get_by_role("heading", name="No pending news documents")).to_be_visible()
     seed(gateway.services, "acme & söhne/7", 3)
     seed(gateway.services, "globex", 2)
     page = guest.go("/processing")

@@ -41,7 +41,7 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         assert guest.axe() == []
         page.get_by_label("Who they are").fill("Gardeners in Lisbon")
         page.get_by_label("How many").fill("2")
-        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("button", name="Request", exact=True).click()
         expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
         expect(page.locator("progress")).to_be_visible()
         work.run_data(gateway.services, "run-1")
@@ -63,7 +63,7 @@ def test_somebody_whose_picture_was_refused_shows_why_and_what_may_help(
     with visit(gateway.url) as guest:
         page = guest.go("/avatars")
         page.get_by_label("How many").fill("2")
-        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("button", name="Request", exact=True).click()
         expect(page.get_by_text("0 of 2 people")).to_be_visible()
         work.run_data(gateway.services, "run-1")
         standins.fault("openai", "content_policy", operation="images", count=1)

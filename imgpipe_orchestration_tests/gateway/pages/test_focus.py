@@ -18,7 +18,7 @@ def test_the_frame_of_the_crops_is_drawn_on_the_picture_and_its_page_shows_what_
     gateway.run_due()
     page = guest.go("/media/1")
     found = gateway.rows("select focus from media_files")[0][0]
-    expect(page.get_by_text(f"found by the engine: {found['reason']}")).to_be_visible()
+    expect(page.get_by_text(f"found automatically: {found['reason']}")).to_be_visible()
     crop = page.get_by_role("img", name="The thumbnail crop")
     address = crop.get_attribute("src")
     assert guest.axe() == []
@@ -33,23 +33,23 @@ def test_the_frame_of_the_crops_is_drawn_on_the_picture_and_its_page_shows_what_
     page.mouse.up()
     for side, percent in {"Left": 70, "Top": 40, "Right": 90, "Bottom": 80}.items():
         assert float(page.get_by_label(side).input_value()) == pytest.approx(percent, abs=0.5)
-    page.get_by_role("button", name="Make the crops again").click()
+    page.get_by_role("button", name="Remake the crops").click()
     expect(page.get_by_text("Making the crops again around this focus.")).to_be_visible()
-    expect(page.get_by_text("being made again")).to_be_visible()
+    expect(page.get_by_text("being remade")).to_be_visible()
     assert len(make_variants(gateway.services, "run", today()).outcome.done) == 1
-    expect(page.get_by_text("being made again")).to_have_count(0)
+    expect(page.get_by_text("being remade")).to_have_count(0)
     expect(page.get_by_text("set by hand")).to_be_visible()
     assert crop.get_attribute("src") != address
     box = gateway.rows("select focus -> 'box' from media_files")[0][0]
     assert box == pytest.approx([0.7, 0.4, 0.9, 0.8], abs=0.005)
 
     page.get_by_label("Left").fill("95")
-    page.get_by_role("button", name="Make the crops again").click()
+    page.get_by_role("button", name="Remake the crops").click()
     expect(page.get_by_text("Nothing was changed: left must be less than right")).to_be_visible()
-    page.get_by_role("button", name="Leave it to the engine").click()
-    expect(page.get_by_text("to be found by the engine")).to_be_visible()
+    page.get_by_role("button", name="Use automatic focus").click()
+    expect(page.get_by_text("not found yet")).to_be_visible()
     assert len(make_variants(gateway.services, "run", today()).outcome.done) == 1
-    expect(page.get_by_text(f"found by the engine: {found['reason']}")).to_be_visible()
+    expect(page.get_by_text(f"found automatically: {found['reason']}")).to_be_visible()
     expect(crop).to_have_attribute("src", address or "")
     page.locator(".frame").click()  # in its middle
     assert [float(page.get_by_label(side).input_value()) for side in ("Left", "Right")] == pytest.approx([42, 58], 0.02)

@@ -30,13 +30,13 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     drain(gateway.services, "run-1")
     guest.go("/listings")
     expect(page.get_by_text("processed", exact=True)).to_be_visible()
-    expect(page.locator(".tile", has_text="failed")).to_contain_text("Have it saved anew and uploaded again.")
+    expect(page.locator(".tile", has_text="failed")).to_contain_text("Ask for it to be re-saved and uploaded again.")
     page.get_by_role("button", name="Requeue image").click()
     expect(page.get_by_role("status")).to_contain_text("waits again")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("working every 10 s")).to_be_visible()
+    expect(page.get_by_text("runs every 10 s")).to_be_visible()
 
 
 def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gateway_that_is_away(

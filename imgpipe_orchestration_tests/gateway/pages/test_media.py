@@ -46,7 +46,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(bad["nothing.jpg"].locator(".bad")).to_contain_text("The file is empty, so it was not sent.")
         gateway.run_due()
         expect(page.get_by_text("Ready", exact=True)).to_have_count(3)
-        expect(page.locator(".file", has_text="torn.jpg").locator(".bad")).to_contain_text("Have it saved anew")
+        expect(page.locator(".file", has_text="torn.jpg").locator(".bad")).to_contain_text("Ask for it to be re-saved")
         expect(page.locator("smart-image .box.there")).to_have_count(3)
 
         page = guest.go("/media?type=product")
@@ -56,7 +56,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(page.locator("smart-image .box.there").first).to_be_visible()
         expect(page.get_by_role("link", name="avif of thumbnail")).to_be_visible()
         expect(page.get_by_role("cell", name="done")).to_be_visible()
-        expect(page.get_by_text("A stand-in made this up in place of Google Vision and OpenAI vision")).to_be_visible()
+        expect(page.get_by_text("A local stand-in for Google Vision and OpenAI vision made this up")).to_be_visible()
 
         page.get_by_role("link", name="See the components with this image").click()
         page.get_by_label("size").select_option("thumbnail")
@@ -161,8 +161,8 @@ def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gatew
     gateway.run_due()
     with visit(gateway.url, viewport={"width": 360, "height": 760}, color_scheme="dark") as guest:
         page = guest.go("/media/1")
-        expect(page.get_by_role("heading", name="The very same file")).to_be_visible()
-        expect(page.get_by_role("heading", name="Looks alike")).not_to_be_attached()
+        expect(page.get_by_role("heading", name="Identical file")).to_be_visible()
+        expect(page.get_by_role("heading", name="Similar")).not_to_be_attached()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     sha = gateway.rows("select sha256 from media_files where id = 1")[0][0]
     assert sha == hashlib.sha256(same).hexdigest()
