@@ -108,7 +108,8 @@ class PartnerAway(PartnerUnavailable):
 
 
 class PartnerStumbled(PartnerUnavailable):
-    """An outside API answers 500 to this one question, in words of its own: a content filter, a parser that gave up.
+    """An outside API answers 500 to this one question, with a message of its own: a content filter, or a parser that
+    gave up.
 
     Asking again may help, but nobody else has to wait meanwhile, and after a few tries the question is given up.
     """

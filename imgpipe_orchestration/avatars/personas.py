@@ -149,7 +149,7 @@ def _planned(services: Services, claim: Claim, task: Task) -> list[Question]:
 
 
 def _asked(task: Task, number: int, count: int, known: Sequence[tuple[str, str]], problem: str) -> dict[str, Any]:
-    """What Flowise is asked. Each question has a seed of its own, for with the same one they bring the same people."""
+    """The question for Flowise. Each has its own seed, because with the same seed it returns the same people."""
     asked = {
         "count": count,
         "brief": task.brief,

@@ -228,7 +228,7 @@ def _current(connection: Connection, task_id: str) -> TaskAnswer:
 
 
 def answer_of(task: Task, progress: Progress) -> TaskAnswer:
-    """What is told of a task, but for its people."""
+    """The public facts of a task, without its people."""
     values: dict[str, Any] = {name: getattr(task, name) for name in TaskAnswer.model_fields if hasattr(task, name)}
     counts = {name: getattr(progress, name) for name in ProgressAnswer.model_fields if name != "percent"}
     # A task that has ended is at 100 %, although its failed people have not finished all steps.

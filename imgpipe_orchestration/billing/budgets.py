@@ -43,7 +43,7 @@ class Budget:
 
     @property
     def share(self) -> float:
-        """What of the limit is spent; 1.0 where calls wait."""
+        """The spent share of the limit; 1.0 while calls wait."""
         return 1.0 if self.used_up else float(self.spent_usd / self.limit_usd)
 
     @property

@@ -18,7 +18,7 @@ def command() -> None:
 @command.command()
 @data_option
 def rebuild(data_dir: Path) -> None:
-    """Make the vectors anew by the model and in the length that the task `embed` has now.
+    """Recompute all vectors with the model and length that the task `embed` has now.
 
     The search goes on with the old ones until all are there. It can be stopped; called again it goes on.
     """

@@ -196,7 +196,7 @@ def _said(value: dg.MetadataValue[Any]) -> object:
 
 
 def _names(cursor: str | None) -> set[str]:
-    """The checks of whose failing was told; none at the first tick, and where somebody set the cursor to nonsense."""
+    """Checks already reported as failing; none at the first tick or after somebody set the cursor to nonsense."""
     try:
         names = json.loads(cursor or "[]")
     except ValueError:

@@ -245,6 +245,6 @@ def _end(interrupted: psutil.Process) -> None:
 
 
 def _since_boot(process: psutil.Process) -> float:
-    """Seconds from the machine's boot (known to the second) to the process's start. By the clock it seems to have
-    started at another time as soon as the clock is set, and every run that is at work would count as dead."""
+    """Seconds from the machine's boot (known to the second) to the process's start. By wall clock the start time would
+    change whenever somebody sets the clock, and every running run would count as dead."""
     return process.create_time() - psutil.boot_time()

@@ -42,7 +42,7 @@ def check_failed(*, check: str, asset: str, link: str, details: Mapping[str, obj
 def budget_reached(
     title: str, share: float, spent: Decimal, limit: Decimal, used_up: bool, link: str
 ) -> dict[str, str]:
-    """The message about a budget of which a share is spent."""
+    """The message that a budget has reached a share of its limit."""
     waits = "; paid work waits" if used_up else ""
     told = f":moneybag: {share:.0%} of the *{_plain(title)}* is spent: {spent:.2f} of {limit:.2f} USD{waits}"
     return {"text": f"{told}\n<{link}|spending>"}

@@ -147,7 +147,7 @@ class Provider:
         )
 
     def _claims(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
-        """The claims of the ID token, checked against the provider's keys: fetched anew for a key that is not known."""
+        """The claims of the ID token, checked against the provider's keys. Unknown keys are fetched again."""
         for anew in (False, True):
             keys = KeySet.import_key_set(self._get(self._metadata()["jwks_uri"], anew=anew))
             try:

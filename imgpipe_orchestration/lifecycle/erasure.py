@@ -1,4 +1,4 @@
-"""The erasure of a person: everything of theirs in every pipeline, then a sweep that looks whether it is so.
+"""The erasure of a person: delete everything of theirs in every pipeline, then sweep to check that nothing is left.
 
 Each step can be repeated, so an erasure that was killed is taken up again where it was. Of two that are asked for at
 once there is one. It is done when the sweep has found nothing; until then it is tried again, and at last failed.

@@ -74,7 +74,7 @@ def _plain(name: str) -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, or with a number where there is one of that name."""
+    """The name, with a number added if it is taken."""
     stem, dot, extension = name.rpartition(".")
     number, free = 1, name
     while free.casefold() in taken:

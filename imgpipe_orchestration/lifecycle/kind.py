@@ -1,4 +1,4 @@
-"""What a feature says of things that it owns and that can be deleted."""
+"""What a feature declares about the things it owns that can be deleted."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def delete(
 
 
 def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> bool:
-    """Take a thing out of the trash, as it was; False where it is not in it.
+    """Take a thing out of the trash as it was; False if it is not there.
 
     Raises:
         Purged: it is gone for good.

@@ -64,8 +64,8 @@ def _resume(services: Services, connection: Connection, deletion: Deletion) -> N
 
 
 def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
-    """The rows name all objects of a finished image. A run that was at work may have stored some that they do not name
-    yet: those of an unfinished image are listed as well."""
+    """All objects of a finished image, as its rows name them. A run in progress may have stored some that no row names
+    yet, so for an unfinished image the bucket is listed as well."""
     found = {}
     for row in connection.execute(_KEYS, {"ids": list(ids)}):
         temp = [model.temp_key(row.image_path)] if model.is_temp_path(row.image_path) else []
@@ -167,8 +167,8 @@ def set_private(services: Services, media_id: int, caller: Caller, *, private: b
 
 
 def register_now(services: Services, pending_id: int, *, user: int | None) -> int | None:
-    """The media id of an upload, which is registered if it is not yet, without being worked on; None where there is no
-    such upload of the user (None: of anybody)."""
+    """The media id of an upload. An unregistered one is registered without being processed. None if there is no such
+    upload of the user (user None: of anybody)."""
     with transaction(services.pending_engine) as connection:
         found = pending.by_ids(connection, [pending_id])
     if not found or user not in {None, found[0].user_id}:

@@ -84,8 +84,8 @@ def analyse_anyway(services: Services, claim: Claim) -> Analysis:
 
 
 def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis:
-    """Analyse a finished image again. One whose analysis had failed is healed when no provider fails any more, and is
-    reported again with its analysis. If it now shows the subject elsewhere, the crops are ordered anew.
+    """Analyse a finished image again. If its analysis had failed and no provider fails now, it counts as healed and is
+    reported again. If the subject moved, the crops are remade.
 
     Raises:
         InBatch: the queue's images are not urgent, and an answer is not there yet.

@@ -225,7 +225,7 @@ async def delete_upload(
     responses={404: {"description": "Unknown, or somebody else's"}, 410: {"description": "Purged"}},
 )
 async def restore_image(media_id: RowId, request: Request, services: ServicesDep, caller: Allowed) -> RestoredAnswer:
-    """Take an image out of the trash: as it was, under the same URL, and nothing is bought again."""
+    """Take an image out of the trash. It keeps its URL and nothing is bought again."""
     state = await run_in_threadpool(restore, services, media_id, caller)
     request.app.state.hot.forget(media_id)
     return RestoredAnswer(media_id=str(media_id), state=state)

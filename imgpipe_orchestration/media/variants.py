@@ -44,7 +44,7 @@ def manifest_of(connection: Connection, media_id: int) -> list[StoredVariant]:
 
 
 def version_of(variants: Iterable[StoredVariant]) -> str:
-    """What stands for the bytes of an image's variants in URLs: 12 hexadecimal digits, others as soon as a byte is."""
+    """The version of an image's variants for URLs: 12 hexadecimal digits that change with any byte."""
     return hashlib.sha256("".join(sorted(one.sha256 for one in variants)).encode()).hexdigest()[:12]
 
 

@@ -57,8 +57,8 @@ class Judges:
         self._pool.shutdown(cancel_futures=True)
 
     def begin(self, item: int, *, user_id: int | None, sha256: str, content: bytes | str | None = None) -> None:
-        """Ask for the verdict on a thing if there is none yet, and begin to judge it; its `content` is read where it is
-        not given."""
+        """Ask for the verdict on a thing that has none yet and start judging it. Its `content` is read if the caller
+        passes none."""
         with transaction(self._services.engine) as connection:
             number = verdicts.ask(self._services, connection, self._subject, item, user_id=user_id, sha256=sha256)
         if number is not None:
@@ -82,8 +82,8 @@ class AwaitsReview(Retryable):
 
 
 def admit(services: Services, owner: str, subject: Subject, contents: Mapping[int, bytes | str]) -> dict[int, str]:
-    """Judge what the caller is about to use or to publish, unless it has its verdict. Returns why a person rejected
-    those that may not be used at all.
+    """Judge what the caller is about to use or publish, unless it has a verdict already. Returns why a person rejected
+    the things that may not be used.
 
     Args:
         owner: of the caller's claims, whose lease is kept meanwhile.

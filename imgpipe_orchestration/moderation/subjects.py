@@ -1,4 +1,4 @@
-"""What a feature says of things that are judged."""
+"""What a feature declares about the things that are judged."""
 
 from __future__ import annotations
 

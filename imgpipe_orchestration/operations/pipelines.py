@@ -79,7 +79,7 @@ def every_queue() -> list[Queue]:
 
 
 def queues(name: str) -> list[Queue]:
-    """The queues of a pipeline, or the one queue of that name; dashes may stand for underscores.
+    """The queues of a pipeline, or the one queue with that name; dashes may replace underscores.
 
     Raises:
         NotFound: there is neither; the message lists the known names. The auto-marker has no queue of items.

@@ -78,7 +78,7 @@ _COLUMNS = ", ".join(Deletion.__slots__)
 
 
 def digest(secret: str, address: str) -> UUID:
-    """What stands for a URL's path or an object key: without `secret` nobody can tell which."""
+    """A keyed digest of a URL's path or an object key: without `secret` nobody can tell which path or key it was."""
     return UUID(bytes=hmac.digest(secret.encode(), b"address " + address.encode(), hashlib.sha256)[:16])
 
 
@@ -139,7 +139,7 @@ def was_at(connection: Connection, address: UUID) -> bool:
 
 
 def remove(connection: Connection, claims: Claims, what: str) -> Deletion | None:
-    """Take a thing out of the trash; None where it is not in it.
+    """Take a thing out of the trash; None if it is not there.
 
     Raises:
         Purged: its purge has begun, or was ordered: its days in the trash are over.

@@ -48,7 +48,7 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobInstance:
-    """One row of `job_instances`. `customer_id` and `user_id` are empty where there is none."""
+    """One row of `job_instances`. `customer_id` and `user_id` are empty if there is none."""
 
     id: UUID
     number: int

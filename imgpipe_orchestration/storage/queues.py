@@ -25,7 +25,7 @@ WITHDRAWN = "withdrawn"
 
 
 class Known(NamedTuple):
-    """What a queue knows of an item: nothing where it does not have it."""
+    """What a queue knows about an item; empty if the item is not in it."""
 
     state: State | None = None
     error_code: str | None = None

@@ -71,7 +71,7 @@ class StillWaiting(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A batch is not finished: the seconds until it should be asked about again, and why it waits, if that is told."""
+    """A batch is not finished: the seconds until the next question about it, and the reason if the backend gave one."""
 
     seconds: float
     why: str

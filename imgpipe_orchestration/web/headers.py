@@ -27,7 +27,7 @@ HEADERS = {
 
 
 def tagged(tag: str) -> dict[str, str]:
-    """The headers by which Cloudflare and Fastly are told to forget every answer about one thing."""
+    """Headers by which Cloudflare and Fastly later drop every cached answer about one thing."""
     return {"cache-tag": tag, "surrogate-key": tag}
 
 

@@ -13,7 +13,7 @@ def is_local(request: Request) -> bool:
 
 
 def is_of_another_site(request: Request) -> bool:
-    """Whether a page of another site sent it, by what browsers say of that in Origin and Sec-Fetch-Site."""
+    """Whether a page of another site sent the request, according to Origin and Sec-Fetch-Site."""
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         return True
     origin = request.headers.get("origin")

@@ -136,7 +136,7 @@ class Scenario(ABC):
         return
 
     def refused(self) -> list[Refusal]:
-        """What was refused on purpose, as far as it was looked at."""
+        """What the demo got refused on purpose, as far as it was checked."""
         return []
 
     @abstractmethod

@@ -69,8 +69,8 @@ class Stored:
 
 @dataclass
 class Desk:
-    """The API's own state. All of it but the reports is kept in `folder` as well: a server that is started anew still
-    has the files of what was analysed before."""
+    """The API's own state. Everything but the reports is also kept in `folder`, so a restarted server still has its
+    files."""
 
     folder: Path | None = None
     analyses: list[dict[str, Any]] = field(default_factory=list)

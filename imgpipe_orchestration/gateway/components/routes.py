@@ -138,8 +138,8 @@ def _is_private(services: Services, media_id: int) -> bool:
     },
 )
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
-    """What `<smart-image>` asks for. Open to every origin, as the images are. Of one that is signed for one
-    size, format or background only that is told."""
+    """What `<smart-image>` asks for. Open to every origin, as the images are. For a signature that covers one size,
+    format or background, the answer names only that."""
     signed = admit(services, media_id, signature)
     found = info_of(services, media_id, signed=signed or signing.NOTHING)
     kept = found.status is MediaStatus.COMPLETED and signed is None

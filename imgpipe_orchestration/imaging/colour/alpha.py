@@ -28,7 +28,7 @@ def drop_opaque_alpha(image: Image.Image) -> Image.Image:
 
 
 def has_open_edges(image: Image.Image) -> bool:
-    """Whether an RGBA image has no background of its own: one with a transparent patch inside still has."""
+    """Whether an RGBA image is transparent at its edges. A transparent patch inside does not count."""
     return float((_along_edges(image) < 128).mean()) >= _OPEN
 
 

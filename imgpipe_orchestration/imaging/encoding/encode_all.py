@@ -97,8 +97,8 @@ def _files(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -
 
 
 def _without_loss(one: Picture, lossy: Encoded, exif: bytes) -> Encoded:
-    """The lossless WebP file where it is smaller. It is tried where that may well be, and where the lossy one misses
-    its target: it has no 4:4:4 for small things in strong colours."""
+    """The lossless WebP file if it is smaller. It is tried where that is likely, and where the lossy one misses its
+    target, because lossy WebP has no 4:4:4 for small details in strong colours."""
     is_missed = miss(lossy, one.target) < -_MISSED
     if not one.has_few_colours or not (is_missed or may_gain(one.image, len(lossy.data))):
         return lossy
