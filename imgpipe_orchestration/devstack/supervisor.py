@@ -1,14 +1,12 @@
 """Keeps the parts of a stack alive: starts them in order, restarts what dies, stops everything in order.
 
-One thread sleeps until a signal arrives (SIGCHLD among them) or something is due, so a death is seen at once. A part
-that hangs is left alone, for whoever runs the stack to look at.
+It looks at them twice a second. A part that hangs is left alone, for whoever runs the stack to look at.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -31,6 +29,7 @@ from imgpipe_orchestration.errors import BackendUnavailable
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 """Pause before a restart: doubles with each further death, up to this."""
+LOOK_SECONDS = 0.5
 STEADY_SECONDS = 60.0
 """After a part has lived this long, the next pause is the first one again."""
 TELL_SECONDS = 20.0
@@ -74,7 +73,8 @@ class Supervisor:
         self.say = say
         self._watched = [Watched(part) for part in plan.parts]
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._pipe: tuple[int, int] = (-1, -1)
+        self._asked = False
+        """Whether a stop signal came that `_pause` has not told of."""
         self._changed = False
         """Whether stack.json is out of date."""
 
@@ -168,7 +168,7 @@ class Supervisor:
     # --- watching ------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """One look at every part, then sleep until there is a reason for the next."""
+        """One look at every part, then a short sleep."""
         for watched in self._watched:
             part = watched.part
             if watched.restart_at is not None:
@@ -188,9 +188,7 @@ class Supervisor:
                 self._write_stack_file()
             except OSError as error:
                 self.say(f"stack.json stays as it was for now: {error}")
-        due = [w.restart_at - time.monotonic() for w in self._watched if w.restart_at is not None]
-        due += [0.2 for w in self._watched if w.restart_at is None and not w.ready]
-        self._pause(max(0.0, min([60.0, *due])))
+        self._pause(LOOK_SECONDS)
 
     def _relaunch(self, watched: Watched) -> None:
         """Start a part again; later, when the machine lacks disk space, memory or descriptors for it now."""
@@ -250,31 +248,28 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Have signals written as bytes into a pipe, on which `_pause` waits."""
-        self._pipe = os.pipe()
-        os.set_blocking(self._pipe[0], False)
-        os.set_blocking(self._pipe[1], False)
-        before = {number: signal.signal(number, _ignore) for number in (*_STOP_SIGNALS, signal.SIGCHLD)}
+        """Note stop signals, for `_pause`."""
+        before = {number: signal.signal(number, self._note) for number in _STOP_SIGNALS}
         if before[signal.SIGHUP] is signal.SIG_IGN:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # started by nohup: outlive the terminal
-        wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         try:
             yield
         finally:
-            signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            for descriptor in self._pipe:
-                os.close(descriptor)
+
+    def _note(self, _: int, __: FrameType | None) -> None:
+        self._asked = True
 
     def _pause(self, seconds: float) -> None:
-        """Sleep until a signal or for `seconds`.
+        """Sleep; a signal does not shorten it.
 
         Raises:
             StopRequested: a stop signal came.
         """
-        readable, _, _ = select.select([self._pipe[0]], [], [], seconds)
-        if readable and any(number in _STOP_SIGNALS for number in os.read(self._pipe[0], 1024)):
+        time.sleep(seconds)
+        if self._asked:
+            self._asked = False
             raise StopRequested
 
 
@@ -292,10 +287,6 @@ def end_orphans(data_dir: Path) -> list[str]:
                 process.kill()
     psutil.wait_procs([process for process, _ in left], timeout=5)
     return [name for _, name in left]
-
-
-def _ignore(_: int, __: FrameType | None) -> None:
-    """A handler must exist for the signal to reach the pipe."""
 
 
 def _how(code: int) -> str:
