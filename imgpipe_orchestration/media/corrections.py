@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
@@ -24,7 +24,7 @@ COLUMNS = {"style": "style_classification", "medium": "medium_detected", "subjec
 
 MEASURED = {"detected_text", "dominant_colors", "brand_colors", "detected_objects", "confidence_score", "site_context"}
 """Columns that no expectation of an evaluation is about."""
-Hex = Annotated[str, StringConstraints(pattern="^#[0-9a-f]{6}$")]
+Hex = Annotated[str, Field(pattern="^#[0-9a-f]{6}$", examples=["#1c2b3a"])]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -42,7 +42,7 @@ class DetectedObject(_Strict):
 
     name: Annotated[NoNul, Field(max_length=255)]
     score: Share = 1.0
-    box: list[Share] | None = Field(None, min_length=4, max_length=4)
+    box: list[Share] | None = Field(None, min_length=4, max_length=4, examples=[[0.1, 0.2, 0.5, 0.8]])
 
 
 class SiteContext(_Strict):
