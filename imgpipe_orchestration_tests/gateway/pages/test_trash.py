@@ -85,7 +85,7 @@ def test_listings_avatars_and_failures_are_picked_too(guest: Visitor, gateway: G
     page.get_by_role("button", name="Requeue", exact=True).first.click()
     expect(page.get_by_role("status")).to_have_text("1 item waits again, with fresh attempts.")
     expect(page.locator(".letter")).to_have_count(1)
-    page.get_by_label("All of all queues").check()
+    page.get_by_label("All in all queues").check()
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete 1 item").click()
     expect(page.get_by_role("status")).to_have_text("1 item is deleted.")
