@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -63,15 +64,18 @@ class Sent:
         rows = self.gateway.rows("select id from media_files where main_api_id = :id", id=self.pending_id)
         return int(rows[0].id) if rows else 0
 
+    def paths(self) -> list[str]:
+        """Where it could be read, but for what takes a body."""
+        paths = [self.temp, self.listing]
+        if item := self.media_id:
+            paths += [f"/serve/{item}", f"/api/images/{item}?size=thumbnail&format=jpeg", f"/serve/{item}?explain=true"]
+            paths += [f"/picture/{item}", f"/api/images/{item}/info", f"/api/images/{item}/analysis"]
+        return paths
+
     def shown(self) -> dict[str, int]:
         """The status of every way by which strangers could get at it, but for those that hold it back (403) or do not
         know it yet (404)."""
-        paths = [self.temp, self.listing]
-        if self.media_id:
-            item = self.media_id
-            paths += [f"/serve/{item}", f"/api/images/{item}?size=thumbnail&format=jpeg", f"/serve/{item}?explain=true"]
-            paths += [f"/picture/{item}", f"/api/images/{item}/info", f"/api/images/{item}/analysis"]
-        found = {path: self.gateway.get(path) for path in paths}
+        found = {path: self.gateway.get(path) for path in self.paths()}
         if self.media_id:
             body = {"ids": [self.media_id], "action": "download"}
             found["ZIP of another user"] = call(self.gateway, "POST", "/api/media/bulk", STRANGER, json=body)
@@ -92,6 +96,12 @@ def send(gateway: Gateway, data: bytes, *, field: str = "product_image", user: i
     name = answer.json()["data"]["images"][0]["file_name"]
     path = f"/storage/v1/object/public/listing-images/{name}"
     return Sent(gateway, image["id"], image["image_path"], path)
+
+
+def environment(gateway: Gateway) -> dict[str, str]:
+    """A gateway's settings, for a process of its own."""
+    values = gateway.settings.model_dump(mode="json")
+    return {**os.environ, **{name.upper(): str(v) for name, v in values.items() if isinstance(v, str | int | float)}}
 
 
 def process(gateway: Gateway, owner: str = "run-1") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict
+from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, environment, process, saying, send, verdict
 
 DOUBTFUL = "sexual=0.91,violence=0.1"
 
@@ -131,14 +130,12 @@ def test_killed_between_any_two_steps_nothing_is_shown_before_its_verdict(
     """Nobody answers until the end, so whatever a worker left behind must be held; then everything is shown."""
     standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
     sent = send(holding, picture(seed=9))
-    values = holding.settings.model_dump(mode="json")
-    environment = {name.upper(): str(value) for name, value in values.items() if isinstance(value, str | int | float)}
     step = 0
     while True:
         step += 1
         command = [sys.executable, "-m", "imgpipe_orchestration_tests.moderation.worker", f"killed-{step}", str(step)]
         done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+            command, env=environment(holding), capture_output=True, text=True, timeout=120, check=False
         )
         assert sent.shown() == {}, f"after a kill before commit {step}"
         if done.returncode != -signal.SIGKILL:
