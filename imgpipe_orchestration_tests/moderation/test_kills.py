@@ -1,25 +1,36 @@
-"""With MODERATION=hold nothing is shown before its verdict, also after kill -9 of a gateway."""
+"""With MODERATION=hold nothing is shown before its verdict, also after kill -9 of a gateway or of the database."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from sqlalchemy import Engine, event
 
 from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.moderation import judging, verdicts
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.moderation.conftest import Sent, environment, process, send
+from imgpipe_orchestration_tests.lifecycle.conftest import call
+from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture
+from imgpipe_orchestration_tests.moderation.conftest import Sent, environment, process, saying, send
+from imgpipe_orchestration_tests.recovery.conftest import servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -92,3 +103,89 @@ def test_a_gateway_that_dies_while_a_verdict_falls_does_not_show_the_image_again
             verdicts.hold(holding.services, connection, subject_of("media"), sent.media_id, held=True)
     with gateway_process(holding) as (gateway, _):
         assert [gateway.get(path).status_code, gateway.get(path, **{"If-None-Match": tag}).status_code] == [403, 403]
+
+
+@contextmanager
+def killed_at(server: Postgres, last: int) -> Iterator[None]:
+    """Kill the database before the `last`-th commit, of whomever."""
+    steps = itertools.count(1)
+
+    def step(*_: object) -> None:
+        if next(steps) == last and server.pid is not None:
+            os.kill(server.pid, signal.SIGKILL)
+
+    event.listen(Engine, "commit", step)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "commit", step)
+
+
+def test_a_database_killed_at_any_commit_of_a_verdict_or_a_decision_shows_nothing_before_it(
+    open_folder: Path, standins: StandInAccess
+) -> None:
+    with servers(open_folder) as (server, _, settings), gateways(settings) as make:
+        gateway = make(**standins.seeing, moderation="hold", partner_timeout_seconds=30)
+        services = gateway.services
+        standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+        clear, doubtful = send(gateway, picture(seed=3)), send(gateway, saying("sexual=0.91", seed=4))
+        process(gateway)
+        standins.admin("DELETE", "faults")
+        services.ledger.resume()
+
+        def again() -> None:
+            server.start()
+            server.wait_until_ready()
+
+        def give_back(step: int) -> None:
+            """Give back what a run that died had claimed."""
+
+            def back() -> bool:
+                with contextlib.suppress(BackendUnavailable):
+                    services.claims.release(f"killed-{step}")
+                    services.claims.hasten(judging.JUDGE)
+                    return True
+                return False
+
+            wait_for(back, "the database", 20)
+
+        def state(sent: Sent) -> Any:
+            query = "select v.state, f.held from verdicts v join media_files f on f.id = v.item"
+            (row,) = gateway.rows(f"{query} where v.kind = 'media' and v.item = :id", id=sent.media_id)
+            assert row.held == (row.state not in {"clear", "approved"}), "half a verdict"
+            return row.state
+
+        def ended(acting: Future[Any]) -> bool:
+            return acting.done() or server.exit_code() is not None
+
+        def kills(sent: Sent, act: Any, final: str) -> int:
+            """Do something to its end, with the database killed at its first commit, then at its second ..."""
+            paths = sent.paths()
+            for step in itertools.count(1):
+                with killed_at(server, step), ThreadPoolExecutor(1) as beside:
+                    # beside, because what was paid for waits until it can be written down
+                    acting = beside.submit(act, step)
+                    wait_for(partial(ended, acting), "the end of either", 60)
+                    if not (killed := server.exit_code() is not None):
+                        acting.result()
+                    else:
+                        away = {path: gateway.get(path).status_code for path in paths}
+                        assert not {200, 304} & set(away.values()), f"shown while the database is away: {away}"
+                        again()
+                        wait([acting])
+                if not killed:
+                    assert state(sent) == final
+                    wait_for(lambda: len(sent.shown()) > 4, "the image that is clear", 20)
+                    return step
+                give_back(step)
+                if state(sent) != final:
+                    assert not {200, 304} & {gateway.get(path).status_code for path in paths}
+            raise AssertionError
+
+        def approve(_: int) -> None:
+            body = {"decision": "approve", "reason": "A statue"}
+            call(gateway, "POST", f"/api/moderation/{doubtful.media_id}", json=body)
+
+        assert kills(clear, lambda step: judging.run(services, f"killed-{step}"), "clear") > 2
+        assert state(doubtful) == "held"
+        assert kills(doubtful, approve, "approved") > 1
