@@ -52,7 +52,7 @@ def gateway_process(like: Gateway, *, killed_at: int = 0) -> Iterator[tuple[Gate
         return False
 
     try:
-        wait_for(answers, "the gateway", 60)
+        wait_for(answers, "the gateway", 120)
         yield gateway, started
     finally:
         started.kill()
