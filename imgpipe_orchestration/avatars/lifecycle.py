@@ -14,7 +14,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
-from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
+from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 
 PARTS = 10
 """Bits by which the number of a person's picture is longer than the person's."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, TextClause, text
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.deletions import Deletion, Thing
-from imgpipe_orchestration.storage.garbage import Holding
+from imgpipe_orchestration.storage.holdings import Holding
 from imgpipe_orchestration.storage.objects import Bucket
 
 

@@ -14,7 +14,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
-from imgpipe_orchestration.storage.garbage import Holding, Promise, named_by, promised_by
+from imgpipe_orchestration.storage.holdings import Holding, Promise, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
 

@@ -19,7 +19,7 @@ from imgpipe_orchestration.media.logos import SVG_TYPE
 from imgpipe_orchestration.media.model import FIELDS, DataType
 from imgpipe_orchestration.media.uploads import Accepted, Upload
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.retention import in_batches, old_rows
+from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.rows import transaction
 
 STAGING = "staging/"

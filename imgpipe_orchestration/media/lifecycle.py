@@ -21,7 +21,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Item, State
 from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
-from imgpipe_orchestration.storage.garbage import Holding, Promise, promised_by
+from imgpipe_orchestration.storage.holdings import Holding, Promise, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
 BY_MEDIA = (store.MEDIA, store.HEALING, *AGAIN, store.CANARY)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.media.model import field_of
 from imgpipe_orchestration.media.pending import PendingImage
-from imgpipe_orchestration.storage.retention import in_batches, old_rows
+from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.names import clean_name

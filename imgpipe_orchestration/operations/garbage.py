@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.kinds import KINDS
-from imgpipe_orchestration.storage.garbage import Collected, Holding, collect
+from imgpipe_orchestration.storage.holdings import Collected, Holding, collect
 from imgpipe_orchestration.storage.rows import time_of, transaction
 
 if TYPE_CHECKING:

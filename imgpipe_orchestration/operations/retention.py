@@ -8,7 +8,7 @@ from __future__ import annotations
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.kinds import KINDS
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import kept_answers, retention
+from imgpipe_orchestration.storage import history, kept_answers
 
 ACCOUNTS_DAYS = 400
 """Days that uses of paid calls are kept: last year's can be compared with this one's. Answers stay for ever."""
@@ -22,14 +22,14 @@ def tidy(services: Services) -> dict[str, int]:
         BackendUnavailable: the database went away; rows that were removed before stay removed.
     """
     engine, days = services.engine, services.settings.retention_days
-    work = retention.purge_work(engine, days)
+    work = history.purge_work(engine, days)
     of_features = [kind.tidy(services, days) for kind in KINDS]
     return {
         "items": work.items,
         "attempts": work.attempts,
-        "job_instances": retention.purge_job_instances(engine, days),
+        "job_instances": history.purge_job_instances(engine, days),
         "kept_answers": kept_answers.forget_answers(engine),
-        "paid_call_uses": retention.purge_paid_call_uses(engine, ACCOUNTS_DAYS),
+        "paid_call_uses": history.purge_paid_call_uses(engine, ACCOUNTS_DAYS),
         "audit_months": audit.keep_months(engine, services.settings.audit_days),
         **{name: count for tidied in of_features for name, count in tidied.items()},
     }

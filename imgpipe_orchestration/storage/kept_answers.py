@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.storage.retention import in_batches, old_rows
+from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.rows import transaction
 
 KEPT_DAYS = 1

@@ -12,7 +12,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import DELETED, Thing
-from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
+from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 from imgpipe_orchestration.vision_reports import retention
 from imgpipe_orchestration.vision_reports.batches import QUEUE
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.storage.retention import MOST, in_pages, page_of
+from imgpipe_orchestration.storage.history import MOST, in_pages, page_of
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:

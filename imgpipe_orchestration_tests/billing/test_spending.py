@@ -11,7 +11,7 @@ from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage import retention
+from imgpipe_orchestration.storage import history
 
 
 def buy(
@@ -83,8 +83,8 @@ def test_old_uses_are_forgotten_but_their_answers_are_not(engine: Engine) -> Non
     buy(engine, "b")
     with engine.begin() as connection:
         connection.execute(text("update paid_call_uses set at = at - interval '90 days' where id = 1"))
-    assert retention.purge_paid_call_uses(engine, 30) == 1
-    assert retention.purge_paid_call_uses(engine, 30) == 0
+    assert history.purge_paid_call_uses(engine, 30) == 1
+    assert history.purge_paid_call_uses(engine, 30) == 0
     buy(engine, "a")
     with engine.connect() as connection:
         (total,) = spending.today(connection, by=())

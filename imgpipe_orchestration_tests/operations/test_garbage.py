@@ -22,9 +22,9 @@ from imgpipe_orchestration.media.store import MEDIA, REMAKE_VARIANTS
 from imgpipe_orchestration.operations.garbage import collect_garbage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import garbage
+from imgpipe_orchestration.storage import holdings
 from imgpipe_orchestration.storage.claims import Item
-from imgpipe_orchestration.storage.garbage import Collected, Holding, Promise, collect
+from imgpipe_orchestration.storage.holdings import Collected, Holding, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -252,7 +252,7 @@ def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
     """As by a database that is being restored, or that of another installation."""
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(garbage, "FEW", 3)
+    monkeypatch.setattr(holdings, "FEW", 3)
     listings, media, reports = services.listings_bucket, services.media_bucket, services.vision_bucket
     put(listings, "a-1.webp")
     put(reports, f"images/{UPLOADED}.jpg")
@@ -264,7 +264,7 @@ def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
     assert (told.garbage, told.doubt, keys(media)) == (4, "", stray)
 
     ask = ["gc", "--data", str(tmp_path), "--grace-hours", "0", "--delete"]
-    script = f"import {garbage.__name__} as g; g.FEW = 3; from {cli.__name__} import main; main()"
+    script = f"import {holdings.__name__} as g; g.FEW = 3; from {cli.__name__} import main; main()"
     command = [sys.executable, "-c", script, *ask]
     asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (asked.returncode, asked.stderr.count("\n")) == (1, 1), asked.stderr
@@ -284,7 +284,7 @@ def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
 def test_a_small_bucket_is_kept_where_the_database_is_empty(
     services: Services, monkeypatch: pytest.MonkeyPatch, stray: int, rows: int, doubted: bool
 ) -> None:
-    monkeypatch.setattr(garbage, "MANY", 30)
+    monkeypatch.setattr(holdings, "MANY", 30)
     bucket = services.media_bucket
     put(bucket, *(f"bulk/{number}" for number in range(stray)))
     holding = Holding(

@@ -20,7 +20,7 @@ from imgpipe_orchestration.operations.schedules import garbage_collection_schedu
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import garbage
+from imgpipe_orchestration.storage import holdings
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -327,7 +327,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
 
     services.media_bucket.put("bulk/2026-01-31/8.jpg", b"x" * 100, content_type="image/jpeg")
     with monkeypatch.context() as fewer:
-        fewer.setattr(garbage, "FEW", 0)
+        fewer.setattr(holdings, "FEW", 0)
         with pytest.raises(dg.Failure, match=r"media: 1 of 1 objects .* nothing was deleted"):
             collected(delete)
     services.media_bucket.delete("bulk/2026-01-31/8.jpg")

@@ -26,7 +26,7 @@ from imgpipe_orchestration.errors import (
     LeaseLost,
     PartnerUnavailable,
 )
-from imgpipe_orchestration.storage import claims_sql, retention
+from imgpipe_orchestration.storage import claims_sql, history
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
@@ -100,7 +100,7 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
                 connection.execute(claims_sql.HEARTBEAT, {"owner": "run-1", "lease": 0.5})
             claims.requeue(QUEUE)
             claims.release("run-2")
-            retention.purge_work(engine, 1)
+            history.purge_work(engine, 1)
             claims.counts()
             time.sleep(0.01)
 

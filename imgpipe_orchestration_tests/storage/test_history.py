@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.storage import retention
+from imgpipe_orchestration.storage import history
 from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import retention as vision_reports
@@ -16,7 +16,7 @@ OLD = "now() - interval '90 days'"
 
 KEPT = {
     "dead letters": (
-        retention._ATTEMPTS,
+        history._ATTEMPTS,
         f"""
             insert into work_items (queue, item_id, state, turn)
             select 'media', i, 'failed', i from generate_series(1, {ROWS}) i;
@@ -88,15 +88,15 @@ def test_no_page_reads_more_rows_than_it_has(engine: Engine, kept: str) -> None:
                 connection.execute(page, {"days": 30, "after": after, "batch": 100, "most": 100})
         connection.rollback()
     assert 0 < max(read) <= 100
-    assert retention.in_pages(engine, page, 30, limit=4) == 4
-    assert retention.in_pages(engine, page, 30, limit=ROWS) == 6
-    assert retention.in_pages(engine, page, 30, limit=ROWS) == 0
+    assert history.in_pages(engine, page, 30, limit=4) == 4
+    assert history.in_pages(engine, page, 30, limit=ROWS) == 6
+    assert history.in_pages(engine, page, 30, limit=ROWS) == 0
 
 
 def test_batches_stop_at_their_bound(engine: Engine) -> None:
     with transaction(engine) as connection:
         connection.execute(text("create table old as select generate_series(1, 10) as id"))
     batch = text("delete from old where id in (select id from old limit :batch)")
-    assert retention.in_batches(engine, batch, 30, limit=4) == 4
-    assert retention.in_batches(engine, batch, 30, limit=ROWS) == 6
-    assert retention.in_batches(engine, batch, 30, limit=ROWS) == 0
+    assert history.in_batches(engine, batch, 30, limit=4) == 4
+    assert history.in_batches(engine, batch, 30, limit=ROWS) == 6
+    assert history.in_batches(engine, batch, 30, limit=ROWS) == 0
