@@ -21,7 +21,7 @@ class Rule:
         role: the least role of a session or a named key that opens it. None: none does.
         keys: settings whose keys open it too. ADMIN_API_KEY has the role admin and opens every route that has a role.
         user: a user's token opens it.
-        local: in development, programs and pages of this machine need no key.
+        local: in development, programs and pages of this machine need no key. One that they send must open the route.
         everybody: it is open.
     """
 

@@ -295,16 +295,28 @@ def test_https_is_asked_for_where_it_is_spoken(module_settings: Settings) -> Non
     assert client.get("/openapi.json").headers["Strict-Transport-Security"].startswith("max-age=")
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/api/avatars/cleanup"),
-        ("GET", "/cron-jobs"),
-        ("DELETE", "/api/jobs/process-image-queue"),
-        ("GET", "/metrics"),
-        ("POST", "/batch-analysis/batches"),
-    ],
-)
+OPEN_TO_THIS_MACHINE = [
+    ("POST", "/api/avatars/cleanup"),
+    ("GET", "/cron-jobs"),
+    ("DELETE", "/api/jobs/process-image-queue"),
+    ("GET", "/metrics"),
+    ("POST", "/batch-analysis/batches"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), OPEN_TO_THIS_MACHINE)
+def test_in_development_a_key_opens_what_it_opens_elsewhere_and_none_is_needed(
+    settings: Settings, method: str, path: str
+) -> None:
+    user = jwt.encode({"sub": "7", "exp": time.time() + 60}, settings.user_jwt_secret, "HS256")
+    with Client(create_app(settings)) as client:
+        assert client.request(method, path).status_code != 401
+        for wrong in ("wrong", user, "imgp_" + "x" * 32):
+            headers = {"Authorization": f"Bearer {wrong}"}
+            assert client.request(method, path, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), OPEN_TO_THIS_MACHINE)
 def test_in_development_no_other_site_gets_what_is_open_to_this_machine(
     settings: Settings, method: str, path: str
 ) -> None:
