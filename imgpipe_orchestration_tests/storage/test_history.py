@@ -74,9 +74,9 @@ KEPT = {
 
 @pytest.mark.parametrize("kept", KEPT)
 def test_no_page_reads_more_rows_than_it_has(engine: Engine, kept: str) -> None:
-    page, history, goes = KEPT[kept]
+    page, stays, goes = KEPT[kept]
     with transaction(engine) as connection:
-        connection.execute(text(history))
+        connection.execute(text(stays))
         connection.execute(text(goes))
         for _ in range(20):
             connection.execute(text(goes.replace(OLD, "now()")))

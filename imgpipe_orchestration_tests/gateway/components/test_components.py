@@ -30,7 +30,7 @@ def pages(gateway: Gateway, body: str) -> dict[str, str]:
 
 def shown(page: Page) -> str:
     """The address of the variant that the browser chose, once it is painted."""
-    expect(page.locator("smart-image .box.there").first).to_be_visible()
+    expect(page.locator("smart-image").first.locator(".box.there")).to_be_visible()
     source: str = page.evaluate("document.querySelector('smart-image').shadowRoot.querySelector('img').currentSrc")
     return source
 
