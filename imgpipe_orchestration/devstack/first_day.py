@@ -10,9 +10,11 @@ _OLDEST = """
     select min(day) from (
         select min(upload_day) as day from media_files
         union all select (min(created_at) at time zone 'UTC')::date from pending_images
+            where created_at between '2020-01-02' and now()
         union all select (min(created_at) at time zone 'UTC')::date from image_queue
     ) as days
 """
+# Another program writes pending_images: a wrong clock or '-infinity' must not decide. 2020 is the setting's default.
 
 
 def first_day(database_url: str) -> str:

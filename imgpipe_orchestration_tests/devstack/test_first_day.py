@@ -14,6 +14,10 @@ def test_it_is_the_day_before_the_oldest_upload_of_any_kind(postgres_url: str) -
     yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
     assert first_day(postgres_url) == yesterday
     with psycopg.connect(postgres_url, autocommit=True) as connection:
+        for wrong in ("-infinity", "0001-01-01", "2099-01-01", "infinity"):
+            row = "insert into pending_images (user_id, image_path, created_at) values (1, '/x', %s::timestamptz)"
+            connection.execute(row, [wrong])
+        assert first_day(postgres_url) == yesterday
         connection.execute(
             "insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)"
             " values (1, 1, 'profile', 'profile', '/x', '2026-03-01')"
