@@ -22,15 +22,15 @@ def auto_marker_sensor(
     from imgpipe_orchestration.auto_marker.due import due
     from imgpipe_orchestration.errors import BackendUnavailable
 
-    running = unfinished_run(context.instance, auto_marker.name)
-    if running:
-        return dg.SkipReason(f"run {running} has not ended")
-    if reason := failed_just_now(context.instance, auto_marker.name, at_work=True):
-        return dg.SkipReason(reason)
     try:
         found = due(sensor_backends.services)
     except BackendUnavailable as away:
         return dg.SkipReason(away.public)
     if not found.anything:
         return dg.SkipReason(found.reason)
+    running = unfinished_run(context.instance, auto_marker.name)
+    if running:
+        return dg.SkipReason(f"run {running} has not ended")
+    if reason := failed_just_now(context.instance, auto_marker.name, at_work=True):
+        return dg.SkipReason(reason)
     return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": found.scheduled}}}}, tags=PRIORITY)

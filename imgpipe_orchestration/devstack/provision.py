@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import make_url, text
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
@@ -38,6 +38,7 @@ def provision(settings: Settings) -> None:
         engine.dispose()
     with _named("DAGSTER_PG_URL"):
         _ensure_database(settings.dagster_pg_url)
+        _ensure_tables_of_dagster(settings.dagster_pg_url)
     with _named("S3_ENDPOINT"):
         store = ObjectStore(
             endpoint=settings.s3_endpoint,
@@ -84,6 +85,16 @@ def _ensure_database(url: str) -> None:
         with engine.begin() as connection:
             connection.execute(text("create schema if not exists dagster"))
     engine.dispose()
+
+
+def _ensure_tables_of_dagster(url: str) -> None:
+    engine = connect(url, pool_size=1)
+    there = set(inspect(engine).get_table_names())
+    engine.dispose()
+    if not {"runs", "event_logs", "jobs"} <= there:  # one of each of its three storages
+        from dagster_postgres import DagsterPostgresStorage  # takes a second
+
+        DagsterPostgresStorage(url)
 
 
 if __name__ == "__main__":

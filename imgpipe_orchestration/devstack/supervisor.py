@@ -21,9 +21,7 @@ import psutil
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.first_day import first_day
 from imgpipe_orchestration.devstack.plan import MARKER, Plan
-from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part, open_log
-from imgpipe_orchestration.devstack.services import CodeServer, Webserver
 from imgpipe_orchestration.errors import BackendUnavailable
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -108,16 +106,9 @@ class Supervisor:
         self._await_ready(backends)
         if not self.plan.first_day_given:
             self.plan.begin_partitions(first_day(self.plan.settings.database_url))
-        provisioning = self._provision()
-        if any(isinstance(w.part, Postgres) for w in backends):
-            # These import for seconds, and then need only Dagster's database, which our PostgreSQL has already.
-            for watched in services:
-                if isinstance(watched.part, (CodeServer, Webserver)):
-                    watched.launch()
-        self._await_exit(provisioning)
+        self._await_exit(self._provision())
         for watched in services:
-            if watched.part.pid is None:
-                watched.launch()
+            watched.launch()
         self._await_ready(services)
         self._write_stack_file()
 

@@ -21,15 +21,15 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
 
     heartbeats.beat_at_times(sensor_backends.services.engine, heartbeats.DAEMON, seconds=20)
     most = sensor_backends.services.settings.runs_per_pipeline
+    # One more than can run at a time: between two runs of the latest day only so many older ones have their turn.
+    days = due_days(sensor_backends.services, limit=most + 1)
+    if not days:
+        return dg.SensorResult(skip_reason="nothing is due")
     tags = {DUE_ONLY: "true"}
     if run_id := unfinished_run(context.instance, media_pipeline.name, tags, at_most=most, seconds=RUN_SECONDS):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     if reason := failed_just_now(context.instance, media_pipeline.name):
         return dg.SensorResult(skip_reason=reason)
-    # One more than can run at a time: between two runs of the latest day only so many older ones have their turn.
-    days = due_days(sensor_backends.services, limit=most + 1)
-    if not days:
-        return dg.SensorResult(skip_reason="nothing is due")
     return dg.SensorResult(
         run_requests=[dg.RunRequest(partition_key=day, tags={DUE_ONLY: "true", **PRIORITY}) for day in days]
     )
