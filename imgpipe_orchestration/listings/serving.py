@@ -44,7 +44,7 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
     or damaged in the object store, until the garbage collection has it made again.
 
     While the object store or the database is away the answer is a 503 with the placeholder as its body: programs see
-    the error, and people see no broken image.
+    the error, and people see no broken image. Without the database nobody knows whether it was deleted or is held.
 
     Raises:
         Deleted: it was deleted.
@@ -61,7 +61,7 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
             if image is None and deletions.was_at(connection, address):
                 raise Deleted("This image was deleted.")
     except BackendUnavailable as away:
-        return _without_database(services, name, away)
+        return _stand_in(name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
     if image is None:
         raise unknown
     if image.held:
@@ -77,17 +77,6 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
         return _unfinished(services, image)
     except BackendUnavailable as away:
         return _stand_in(name, away, *_placeholder_size(image.width, image.height))
-
-
-def _without_database(services: Services, name: str, away: BackendUnavailable) -> Reply:
-    """The WebP, whose key is the file name, or the placeholder: without the row nothing else is known, also not whether
-    it is held."""
-    try:
-        if services.settings.moderation == "hold":
-            raise away
-        return Reply(200, services.listings_bucket.get(name), "image/webp", _NO_STORE)
-    except (NotFound, BackendUnavailable):
-        return _stand_in(name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
 
 
 def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> Reply:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from sqlalchemy import Engine, event
@@ -103,6 +105,52 @@ def test_a_gateway_that_dies_while_a_verdict_falls_does_not_show_the_image_again
             verdicts.hold(holding.services, connection, subject_of("media"), sent.media_id, held=True)
     with gateway_process(holding) as (gateway, _):
         assert [gateway.get(path).status_code, gateway.get(path, **{"If-None-Match": tag}).status_code] == [403, 403]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_a_database_nothing_is_shown_that_may_have_been_deleted_or_held_in_any_mode(
+    open_folder: Path, standins: StandInAccess, end: signal.Signals
+) -> None:
+    """A hot image for at most the six seconds that a deletion may take. A listing is hot nowhere."""
+    with servers(open_folder) as (server, _, settings), gateways(settings) as make:
+        modes = [make(**standins.seeing, moderation=mode) for mode in ("hold", "flag", "off")]
+        sent = send(modes[0], picture(seed=5))
+        process(modes[0])
+        path, process_of = f"/serve/{sent.media_id}?format=jpeg", psutil.Process(server.pid)
+        for gateway in modes:
+            hot = wait_for(lambda asked=gateway: shown(asked, path), "the image", 20)
+            assert gateway.get(sent.listing).headers["cache-control"].startswith("public")
+        all_of_it = [process_of, *process_of.children()]
+        for one in all_of_it:
+            one.send_signal(end)
+        cut = time.monotonic()
+        try:
+            with ThreadPoolExecutor(6) as pool:
+                if end is signal.SIGKILL:  # it hangs for a minute otherwise, as every request for rows does
+                    listed = list(pool.map(lambda one: one.get(sent.listing), modes))
+                    assert {answer.headers["content-type"] for answer in listed} == {"image/webp"}
+                    assert {answer.content for answer in listed}.isdisjoint({hot})
+                    assert all(withheld(answer) for answer in listed)
+                for gateway in modes:
+                    while shown(gateway, path):
+                        assert time.monotonic() - cut < 6, gateway.settings.moderation
+                    assert withheld(answer := gateway.get(path)), answer.status_code
+                    assert answer.headers["content-type"] == "image/svg+xml"
+        finally:
+            for one in all_of_it:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(signal.SIGCONT)
+
+
+def shown(gateway: Gateway, path: str) -> bytes | None:
+    answer = gateway.get(path)
+    return answer.content if answer.status_code == 200 else None
+
+
+def withheld(answer: requests.Response) -> bool:
+    """Whether an answer says to come again, and nobody keeps it."""
+    again = int(answer.headers.get("retry-after", 0))
+    return (answer.status_code, answer.headers["cache-control"]) == (503, "no-store") and again > 0
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Triggers on the media tables send notifications at commit, so none are missed while the connection is alive. When it is
 lost, cached manifests are not trusted until it is back. A connection can be lost silently (by a firewall, or a pooler
 in between), so the gateway notifies itself every few seconds and checks that the notification arrives. What was deleted
-or held back is asked for as well, because nobody may be shown that for any reason.
+or held back is asked for as well, because nobody may be shown that for any reason. So an image is served from memory
+for at most 2 * CALL_SECONDS without a database that confirms that it is public.
 """
 
 from __future__ import annotations
@@ -62,9 +63,16 @@ async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
     await connection.execute(f"listen {CHANNEL}; listen {echo}")
     hot.trust()
     while True:
-        async with asyncio.timeout(CALL_SECONDS):
-            deleted = await (await connection.execute(_DELETED_OF_LATE)).fetchall()
-            await connection.execute(f"notify {echo}")
+        # At once: of a server that hangs psycopg takes leave for ten seconds, by asking it to cancel the query.
+        late = asyncio.get_running_loop().call_later(CALL_SECONDS, hot.distrust)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                deleted = await (await connection.execute(_DELETED_OF_LATE)).fetchall()
+                await connection.execute(f"notify {echo}")
+        finally:
+            late.cancel()
+        if not hot.trusted:
+            raise NotHeard("the database took too long to answer")
         for (media_id,) in deleted:
             hot.forget(media_id)
         heard = False

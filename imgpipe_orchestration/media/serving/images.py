@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.errors import ImgpipeError, NotFound, NotWhole, Permanent
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, NotMigrated, NotWhole, Permanent
 from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus
@@ -54,11 +54,11 @@ heard of the change, must not keep these bytes under that name."""
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
 _PLACEHOLDER = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 300" role="img" aria-label="Being processed">'
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 300" role="img" aria-label="Not there yet">'
     b'<rect width="300" height="300" fill="#8a8f98" fill-opacity=".25"/>'
     b'<circle cx="150" cy="150" r="36" fill="none" stroke="#8a8f98" stroke-width="8" stroke-dasharray="150 76"/></svg>'
 )
-"""Shown until the image is ready, if browsers cannot show its original."""
+"""Shown until the image is ready, if browsers cannot show its original, and while nobody can tell what may be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,9 @@ def asked_for(scope: Scope) -> tuple[Address, int] | None:
 
 
 async def respond(scope: Scope, address: Address, media_id: int) -> Response:
-    """The image, or a problem document. Both vary with Accept unless the URL names a format, and pages of any origin
-    may read them, because access depends on the URL alone (with a signature for a private image). All have the image's
-    tag for CDNs."""
+    """The image, a problem document, or a placeholder while the database or the object store is away. All vary with
+    Accept unless the URL names a format, and pages of any origin may read them, because access depends on the URL alone
+    (with a signature for a private image). All have the image's tag for CDNs."""
     vary = "" if _NAMES_FORMAT.search(scope["query_string"]) else "Accept"
     try:
         answer = await _found(scope, media_id, address.caching, vary)
@@ -131,6 +131,11 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
             return answer
     except ImgpipeError as error:
         answer = problems.reported(error, scope["path"])
+        if isinstance(error, BackendUnavailable) and not isinstance(
+            error, NotMigrated
+        ):  # programs see the status, and people no broken image
+            headers = UNCACHED | {"Retry-After": answer.headers["Retry-After"]}
+            answer = Response(_PLACEHOLDER, answer.status_code, headers, "image/svg+xml")
     except Unsatisfiable as error:
         span = {"Content-Range": f"bytes */{error.size}"}
         answer = problems.problem(416, "Range not satisfiable", str(error), code="range", headers=span)

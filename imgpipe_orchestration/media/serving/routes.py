@@ -43,7 +43,7 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
     412: {"description": "If-Match names other bytes", "content": {problems.MEDIA_TYPE: {}}},
     416: {"description": "The range lies outside of the image", "content": {problems.MEDIA_TYPE: {}}},
-    503: {"description": "Neither kept in memory nor to be had just now", "content": {problems.MEDIA_TYPE: {}}},
+    503: {"description": "Our storage is away; the body is a placeholder", "content": {"image/svg+xml": {}}},
 }
 
 
