@@ -141,8 +141,8 @@ def _erase(services: Services, claim: Claim) -> None:
     _remove_strays(services, user)
     with services.claims.fenced(claim) as connection:
         rows = sum(kind.forget_user(services, connection, user) for kind in KINDS if kind.forget_user)
-        theirs = [kind for kind in KINDS if kind.queues]
-        queues, pipelines = [queue for kind in theirs for queue in kind.queues], [kind.pipeline for kind in theirs]
+        theirs = [kind for kind in KINDS if kind.live]
+        queues, pipelines = [queue.name for kind in theirs for queue in kind.queues], [kind.pipeline for kind in theirs]
         rows += deletions.forget_person(connection, user, queues, pipelines)
     found = sweep.of_user(services, user)
     with services.claims.fenced(claim) as connection:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
+from sqlalchemy import text
+
 from imgpipe_orchestration.kinds import KINDS
 from imgpipe_orchestration.lifecycle.kind import Exported, Kind
 from imgpipe_orchestration.lifecycle.zips import Archive
@@ -55,16 +57,17 @@ def _records(services: Services, user_id: int) -> Iterator[bytes]:
 def _of_kind(services: Services, user_id: int, kind: Kind) -> Iterator[Exported]:
     """All that a person has of a kind, a page of rows at a time."""
     after: int | None = 0
-    while after is not None and kind.export is not None and kind.exported is not None:
+    query = text(_ROWS.format(table=kind.table))
+    while after is not None and kind.exported is not None:
         with transaction(services.engine) as connection:
-            values = {"user": user_id, "after": after, "limit": _PAGE}
-            rows = connection.execute(kind.export, values).mappings().all()
+            values = {"kind": kind.name, "user": user_id, "after": after, "limit": _PAGE}
+            rows = connection.execute(query, values).mappings().all()
             found = [kind.exported(connection, row) for row in rows]
         for row, one in zip(rows, found, strict=True):
             trashed = row["trashed_at"]
-            deleted = {"at": trashed, "by": row["who"], "why": row["why"]} if trashed else None
-            state = {"state": "trashed"} if trashed else {}
-            yield replace(one, record={**one.record, **state, "deleted": deleted})
+            state = {"state": "trashed"} if trashed else {"state": "held"} if row["held"] else {}
+            seen = {"deleted": row["deleted"] if trashed else None, "moderation": row["verdict"]}
+            yield replace(one, record={**one.record, **state, **seen})
         after = rows[-1]["id"] if len(rows) == _PAGE else None
 
 
@@ -82,3 +85,13 @@ def _free(name: str, taken: set[str]) -> str:
         free = f"{stem} ({number}).{extension}" if dot else f"{name} ({number})"
     taken.add(free.casefold())
     return free
+
+
+# With those in the trash, which are the person's still, and what was said of each.
+_ROWS = """
+    select t.*, d.trashed_at, jsonb_build_object('at', d.trashed_at, 'by', d.who, 'why', d.why) as deleted,
+        (select jsonb_build_object('state', v.state, 'by', v.decided_by, 'at', v.decided_at, 'why', v.reason)
+            from verdicts v where v.kind = :kind and v.item = t.id and v.state <> 'waiting') as verdict
+    from {table} t left join deletions d on d.kind = :kind and d.item = t.id
+    where t.user_id = :user and t.id > :after and d.purging_at is null order by t.id limit :limit
+"""

@@ -1,26 +1,24 @@
-"""What a feature declares about the things it owns that can be deleted."""
+"""What a feature declares about the things it owns that can be deleted, and what is done with all kinds alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, TextClause, text
+from sqlalchemy import Connection, Row, RowMapping, TextClause, text
 
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.deletions import Deletion, Thing
-from imgpipe_orchestration.storage.holdings import Holding
+from imgpipe_orchestration.storage import deletions
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue
+from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
+from imgpipe_orchestration.storage.holdings import Holding, Promise
 from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration.storage.rows import transaction
 
-
-@dataclass(frozen=True)
-class Objects:
-    """The objects of one thing: their keys, and prefixes whose objects are all its own."""
-
-    keys: Sequence[str] = ()
-    prefixes: Sequence[str] = ()
+Rows = Sequence[Row[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,12 @@ class Exported:
 
 @dataclass(frozen=True)
 class Aging:
-    """Things that are old enough: `query` selects the ids of the first ones, and takes the parameter `days`."""
+    """Things are old enough so many days after `since`, a column, where `condition` holds for a row `t`."""
 
     days: Callable[[Settings], float | None]
     """None where they do not age."""
-    query: TextClause
-
-    def due(self, settings: Settings, connection: Connection) -> list[int]:
-        """The first ids that are old enough."""
-        days = self.days(settings)
-        return [] if days is None else list(connection.scalars(self.query, {"days": days}))
+    since: str
+    condition: str = "true"
 
 
 @dataclass(frozen=True)
@@ -54,31 +48,36 @@ class Kind:
     pipeline: str
     """The pipeline that it belongs to, also of its paid calls, whose items begin with `what`."""
     bucket: Callable[[Services], Bucket]
-    stop: Callable[[Services, Connection, Sequence[int]], list[Thing]]
-    """Locks the rows of some ids and takes them out of the queues; returns those that exist."""
-    objects: Callable[[Connection, Sequence[int]], dict[int, Objects]]
-    """All objects of some ids. What is not there any more is left out."""
-    erase: Callable[[Services, Connection, Sequence[int]], None]
-    """Removes the rows, the paid answers and what the queues know. Their objects are gone by then."""
+    rows: TextClause
+    """Locks the rows of `ids` and selects of each `id`, `user_id`, `what` (its name in the ledger and among the
+    deletions), `addresses` (paths of its URLs), `keys` and `prefixes` of all its objects, `bought` (names in the
+    ledger), `day` (its partition), and the columns that `queues` and `judged` name."""
     tables: Mapping[str, str]
-    """Tables whose rows must be gone after a purge, and the column with the id, for the sweep."""
+    """Its table first, and tables whose rows must be gone with it; and the column with the id, for the sweep."""
+    queues: Mapping[Queue, str]
+    """Its queues, and the column of `rows` with the item, or the items. Their tenants are users where the kind belongs
+    to users."""
+    judged: Mapping[str, tuple[str, int]]
+    """The subjects of moderation that it is: the column of `rows` with their ids, and the bits by which the number of a
+    part is longer."""
+    stopped: Callable[[Connection, Rows], None] = lambda _, __: None
+    """What else happens when things are taken out of their queues."""
+    erased: Callable[[Services, Connection, Rows], None] = lambda _, __, ___: None
+    """Removes what else there is about things, before their rows go. Their objects are gone by then."""
+    resumed: Callable[[Connection, Deletion], None] | None = None
+    """What else happens to a restored thing; None where nothing of the kind is restored."""
+    ready: str = ""
+    """The condition on which a restored thing is shown, unless it is held."""
     item_of: str = ""
     """Regular expression (PostgreSQL's and Python's) of the id in an object's key, for the sweep."""
-    queues: Sequence[str] = ()
-    """Its queues, whose tenants are users where the kind belongs to users."""
-    resume: Callable[[Services, Connection, Deletion], None] | None = None
-    """Puts a restored thing back into its queues; None where nothing of the kind is restored."""
     live: str = ""
     """The view of things that are not in the trash, where they belong to users (`user_id`)."""
     adopt: Callable[[Services, int], None] = lambda _, __: None
     """Makes things of what a user has sent and no worker has looked at yet."""
     prefixes_of: Callable[[int], Sequence[str]] = lambda _: ()
     """Where all objects belong to one user."""
-    export: TextClause | None = None
-    """Rows of a user (`user`) past an id (`after`), up to `limit`, with the `trashed_at`, `who` and `why` of those in
-    the trash, which are the person's still."""
     exported: Callable[[Connection, RowMapping], Exported] | None = None
-    """What the person gets of such a row."""
+    """What a person gets of a row of its table."""
     folder: str = ""
     """Where the export has the originals."""
     expired: Aging | None = None
@@ -87,12 +86,18 @@ class Kind:
     """What something newer has replaced for long enough, for the trash."""
     tag: str = ""
     """The beginning of its tags in a CDN, before the id; empty where no answer has one."""
-    holding: Callable[[Services], Holding] | None = None
-    """Its bucket for the garbage collection."""
+    kept: Callable[[Services], Holding] | None = None
+    """Its bucket for the garbage collection, where it has one of its own."""
+    remake: Queue | None = None
+    """The queue in which its missing objects are made again; None where they cannot be."""
     tidy: Callable[[Services, float], Mapping[str, int]] = field(default=lambda _, __: {})
     """Removes history that is so many days old; rows by their kind."""
     forget_user: Callable[[Services, Connection, int], int] | None = None
     """Removes what is kept of a person beside things; returns how many rows."""
+
+    @property
+    def table(self) -> str:
+        return next(iter(self.tables))
 
     def of_user(self, connection: Connection, user_id: int, limit: int) -> list[int]:
         """The first ids of a user's things that are not in the trash."""
@@ -100,3 +105,87 @@ class Kind:
             return []
         query = text(f"select id from {self.live} where user_id = :user order by id limit :limit")
         return list(connection.scalars(query, {"user": user_id, "limit": limit}))
+
+    def find(self, connection: Connection, ids: Sequence[int]) -> Rows:
+        """The rows of some ids, locked. What is not there any more is left out."""
+        return connection.execute(self.rows, {"ids": sorted(ids)}).all()
+
+    def due(self, connection: Connection, aging: Aging, settings: Settings) -> list[int]:
+        """The first ids that are old enough."""
+        days = aging.days(settings)
+        if days is None:
+            return []
+        query = text(f"""
+            select id from {self.table} t where {aging.since} <= now() - make_interval(secs => :days * 86400)
+            and {aging.condition}
+            and not exists (select from deletions d where d.kind = :kind and d.item = t.id) order by id limit 500
+        """)
+        return list(connection.scalars(query, {"days": days, "kind": self.name}))
+
+    def stop(self, connection: Connection, ids: Sequence[int]) -> list[Thing]:
+        """Lock the rows of some ids and take them out of the queues; returns those that exist."""
+        rows = self.find(connection, ids)
+        places: dict[int, set[str]] = {row.id: set() for row in rows}
+        for queue, column in self.queues.items():
+            owners = _items(rows, column)
+            for item in Claims.withdraw(connection, queue, list(owners), DELETED, failed=True):
+                places[owners[item]].add(queue.name)
+        self.stopped(connection, rows)
+        return [Thing(row.what, row.id, row.user_id, row.addresses, sorted(places[row.id])) for row in rows]
+
+    def resume(self, connection: Connection, deletion: Deletion) -> None:
+        """Put a restored thing back into its queues."""
+        if self.resumed is None:
+            return
+        self.resumed(connection, deletion)
+        rows = self.find(connection, [deletion.item])
+        for queue, column in self.queues.items():
+            if queue.name in deletion.queues:
+                Claims.enqueue(connection, queue, _queued(rows, column), again=True)
+
+    def state(self, connection: Connection, id_: int) -> str:
+        """What a restored thing is: `held`, `ready`, or the state of its row."""
+        query = f"case when held then 'held' when {self.ready} then 'ready' else cast(status as text) end"
+        return str(connection.scalar(text(f"select {query} from {self.table} where id = :id"), {"id": id_}))
+
+    def erase(self, services: Services, connection: Connection, ids: Sequence[int]) -> None:
+        """Remove the rows, the paid answers, the verdicts and what the queues know."""
+        rows = self.find(connection, ids)
+        for subject, (column, parts) in self.judged.items():
+            deletions.forget_verdicts(connection, subject, list(_items(rows, column)), parts=parts)
+        deletions.forget_answers(connection, self.pipeline, [name for row in rows for name in row.bought])
+        for queue, column in self.queues.items():
+            deletions.forget_work(connection, [queue.name], list(_items(rows, column)))
+        self.erased(services, connection, rows)
+        connection.execute(text(f"delete from {self.table} where id = any(:ids)"), {"ids": list(ids)})
+
+    def holding(self, services: Services) -> Holding:
+        """Its bucket for the garbage collection."""
+        assert self.kept is not None  # noqa: S101 - as its caller made sure
+        return replace(self.kept(services), repair=partial(self._make_again, services) if self.remake else None)
+
+    def _make_again(self, services: Services, missing: Sequence[Promise]) -> int:
+        assert self.remake is not None  # noqa: S101 - as `holding` made sure
+        query = text(f"select id from {self.live} where id = any(cast(:ids as bigint[])) and {self.ready}")
+        with transaction(services.engine) as connection:
+            ids = connection.scalars(query, {"ids": sorted({promise.row for promise in missing})})
+            rows = self.find(connection, list(ids))
+            services.claims.enqueue(connection, self.remake, _queued(rows, "id"), again=True)
+        return len(rows)  # also those that were queued already
+
+
+def _items(rows: Rows, column: str) -> dict[int, int]:
+    """The items of some rows, and whose they are."""
+    found: dict[int, int] = {}
+    for row in rows:
+        value = getattr(row, column)
+        found |= dict.fromkeys(value if isinstance(value, list) else [value], row.id)
+    return found
+
+
+def _queued(rows: Rows, column: str) -> list[Item]:
+    """The items of some rows for a queue; those that are no ids of the kind belong to no partition."""
+    return [
+        Item(getattr(row, column), "" if row.user_id is None else str(row.user_id), row.day if column == "id" else "")
+        for row in rows
+    ]

@@ -15,7 +15,7 @@ from itertools import islice
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
 from imgpipe_orchestration.kinds import KINDS, kind_of
 from imgpipe_orchestration.lifecycle import trash
-from imgpipe_orchestration.lifecycle.kind import Kind, Objects
+from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim
@@ -62,7 +62,7 @@ def order_due(services: Services) -> dict[str, int]:
             more = aging is not None
             while aging is not None and more:
                 with transaction(services.engine) as connection:
-                    ids = aging.due(settings, connection)
+                    ids = kind.due(connection, aging, settings)
                     put = trash.put(services, connection, kind, ids, who="imgpipe", why=why, days=days) if ids else []
                 found[name] += len(put)
                 more = bool(put)
@@ -127,12 +127,12 @@ def _remove_objects(services: Services, kind: Kind, theirs: Sequence[Deletion]) 
     """Delete the objects of some things of a kind; returns how many there were, by deletion."""
     bucket = kind.bucket(services)
     with transaction(services.engine) as connection:
-        owned = kind.objects(connection, [deletion.item for deletion in theirs])
+        owned = {row.id: row for row in kind.find(connection, [deletion.item for deletion in theirs])}
     with ThreadPoolExecutor(4, thread_name_prefix="purge") as pool:
-        listed = pool.map(lambda one: under(bucket, owned.get(one.item, Objects()).prefixes), theirs)
-        keys = {one.id: {*owned.get(one.item, Objects()).keys, *more} for one, more in zip(theirs, listed, strict=True)}
+        listed = zip(owned.values(), pool.map(lambda row: under(bucket, row.prefixes), owned.values()), strict=True)
+        keys = {row.id: {*row.keys, *more} for row, more in listed}
         remove(bucket, (key for ones in keys.values() for key in ones), pool)
-    return {id_: len(ones) for id_, ones in keys.items()}
+    return {one.id: len(keys.get(one.item, ())) for one in theirs}
 
 
 def under(bucket: Bucket, prefixes: Iterable[str]) -> list[str]:

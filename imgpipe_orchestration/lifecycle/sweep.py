@@ -81,12 +81,12 @@ def of_user(services: Services, user_id: int) -> Swept:
             query = text(f'select count(*) from "{table}" where cast("{column}" as text) in (:user, :named)')
             names = {"user": str(user_id), "named": f"user_{user_id}"}
             swept.found(table, connection.scalar(query, names) or 0)
-        queues = [queue for kind in KINDS for queue in kind.queues]
+        queues = [queue.name for kind in KINDS if kind.live for queue in kind.queues]
         for table in _TENANTS:
             query = text(f"select count(*) from {table} where tenant = :user and queue = any(:queues)")
             swept.found(table, connection.scalar(query, {"user": str(user_id), "queues": queues}) or 0)
         swept.found("paid_calls", connection.scalar(_ANSWERS, {"user": user_id}) or 0)
-        pipelines = sorted({kind.pipeline for kind in KINDS if kind.queues})
+        pipelines = sorted({kind.pipeline for kind in KINDS if kind.live})
         uses = {"user": str(user_id), "pipelines": pipelines}
         swept.found("paid_call_uses", connection.scalar(_USES, uses) or 0)
         swept.found("spending_tenants", connection.scalar(_SPENDING, uses) or 0)

@@ -31,7 +31,7 @@ def put(
     Returns:
         the names (`Thing.what`) of those that exist.
     """
-    things = kind.stop(services, connection, ids)
+    things = kind.stop(connection, ids)
     secret = services.settings.secret_key
     deletions.add(connection, services.claims, kind.name, things, who=who, why=why, days=days, secret=secret)
     cdn.order(services, connection, [f"{kind.tag}{thing.item}" for thing in things if kind.tag])
@@ -59,13 +59,13 @@ def delete(
         elif purge and user in {None, found.user_id}:
             deletions.hasten(connection, services.claims, [what])
         found = deletions.find(connection, what)
-        if found is None or user not in {None, found.user_id}:
+        if found is None or user not in {None, found.user_id}:  # then it is not deleted, for nothing is committed
             raise NotFound(f"There is no {what.replace('/', ' ')}.")
         return found
 
 
-def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> bool:
-    """Take a thing out of the trash as it was; False if it is not there.
+def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> str | None:
+    """Take a thing out of the trash as it was; returns its state (`Kind.state`), or None if it is not there.
 
     Raises:
         Purged: it is gone for good.
@@ -74,13 +74,12 @@ def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> b
     with transaction(services.engine) as connection:
         found = deletions.find(connection, what, lock=True)
         if found is None:
-            return False
+            return None
         if user not in {None, found.user_id}:
             raise NotFound(f"There is no {what.replace('/', ' ')}.")
         deletions.remove(connection, services.claims, what)
-        if kind.resume is not None:
-            kind.resume(services, connection, found)
-    return True
+        kind.resume(connection, found)
+        return kind.state(connection, found.item) if kind.ready else ""
 
 
 @contextmanager

@@ -188,7 +188,7 @@ class DeletedImage(BaseModel):
 
 class RestoredImage(BaseModel):
     id: str
-    state: Literal["ready"] = "ready"
+    state: Literal["ready", "held", "failed"]
 
 
 class DeletedImages(BaseModel):
@@ -216,30 +216,23 @@ def restore_image(image_id: UUID, services: ServicesDep, who: Allowed) -> Restor
             raise Purged("It was deleted for good, and cannot be restored.")
     if not ids:
         raise NotFound(f"There is no listing image {image_id}.")
-    trash.restore(services, LISTINGS, lifecycle.what(ids[0]), user=who.user)
-    return RestoredImage(id=str(image_id))
+    (number,) = ids
+    trash.restore(services, LISTINGS, lifecycle.what(number), user=who.user)
+    with transaction(services.engine) as connection:
+        return RestoredImage.model_validate({"id": str(image_id), "state": LISTINGS.state(connection, number)})
 
 
 def _delete(services: Services, who: Caller, *, purge: bool, **wanted: UUID) -> DeletedImages:
     with transaction(services.engine) as connection:
-        ids = lifecycle.find(connection, who.user, **wanted)
-    if not ids:
+        names = lifecycle.find(connection, who.user, **wanted)
+    if not names:
         raise NotFound("There is no such listing, or image of one.")
-    found = [
-        trash.delete(services, LISTINGS, lifecycle.what(one), [one], user=who.user, who=who.name, purge=purge)
-        for one in ids
-    ]
-    names = lifecycle.names(services, ids)
-    images = [
-        DeletedImage(
-            id=names[one.item],
-            state=one.state,
-            deleted_at=one.trashed_at,
-            purge_after=one.purge_after,
+    images = []
+    for number, name in names.items():
+        gone = trash.delete(
+            services, LISTINGS, lifecycle.what(number), [number], user=who.user, who=who.name, purge=purge
         )
-        for one in found
-        if one.item in names
-    ]
+        images.append(DeletedImage(id=name, state=gone.state, deleted_at=gone.trashed_at, purge_after=gone.purge_after))
     return DeletedImages(images=images)
 
 

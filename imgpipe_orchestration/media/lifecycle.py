@@ -11,23 +11,16 @@ from sqlalchemy import Connection, RowMapping, text
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import cdn
-from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Objects
-from imgpipe_orchestration.media import canary, direct_uploads, model, pending, registering, store
+from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
+from imgpipe_orchestration.media import direct_uploads, model, pending, registering, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.due import AGAIN
 from imgpipe_orchestration.media.steps.urls import COLUMNS
-from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import deletions
-from imgpipe_orchestration.storage.claims import Item, State
-from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
-from imgpipe_orchestration.storage.holdings import Holding, Promise, promised_by
+from imgpipe_orchestration.storage.claims import State
+from imgpipe_orchestration.storage.deletions import Deletion
+from imgpipe_orchestration.storage.holdings import Holding, promised_by
 from imgpipe_orchestration.storage.rows import transaction
-
-BY_MEDIA = (store.MEDIA, store.HEALING, *AGAIN, store.CANARY)
-"""Queues whose items are media ids."""
-BY_UPLOAD = (store.URLS, store.CLEANUPS)
-"""Queues whose items are pending image ids."""
 
 
 def what(media_id: int) -> str:
@@ -35,69 +28,29 @@ def what(media_id: int) -> str:
     return f"media/{media_id}"
 
 
-def _stop(services: Services, connection: Connection, ids: Sequence[int]) -> list[Thing]:
-    rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
-    places: dict[int, list[str]] = {row.id: [] for row in rows}
-    owners = {row.main_api_id: row.id for row in rows}
-    for queue in BY_MEDIA:
-        for id_ in services.claims.withdraw(connection, queue, list(places), DELETED, failed=True):
-            places[id_].append(queue.name)
-    for queue in BY_UPLOAD:
-        for id_ in services.claims.withdraw(connection, queue, list(owners), DELETED, failed=True):
-            places[owners[id_]].append(queue.name)
-    return [Thing(what(row.id), row.id, row.user_id, [row.image_path], places[row.id]) for row in rows]
-
-
-def _resume(services: Services, connection: Connection, deletion: Deletion) -> None:
-    media = store.media_file(connection, deletion.item)
+def _resumed(connection: Connection, deletion: Deletion) -> None:
     if deletion.why == "replaced":  # or the next night would delete it again
-        connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": media.id})
-    day = media.upload_day.isoformat()
-    for queue in BY_MEDIA:
-        if queue.name in deletion.queues:
-            if queue is store.MEDIA and media.status is model.MediaStatus.FAILED:
-                queue.mirror(connection, [media.id], State.WAITING, None)
-            services.claims.enqueue(connection, queue, [Item(media.id, str(media.user_id), day)], again=True)
-    for queue in BY_UPLOAD:
-        if queue.name in deletion.queues:
-            services.claims.enqueue(connection, queue, [Item(media.main_api_id, str(media.user_id))], again=True)
+        connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": deletion.item})
+    if store.MEDIA.name in deletion.queues:
+        query = text("select id from media_files where id = :id and status = 'failed'")
+        store.MEDIA.mirror(connection, list(connection.scalars(query, {"id": deletion.item})), State.WAITING, None)
 
 
-def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
-    """All objects of a finished image, as its rows name them. A run in progress may have stored some that no row names
-    yet, so for an unfinished image the bucket is listed as well."""
-    found = {}
-    for row in connection.execute(_KEYS, {"ids": list(ids)}):
-        temp = [model.temp_key(row.image_path)] if model.is_temp_path(row.image_path) else []
-        kept = [key for key in (row.bulk_path, row.staged) if key]
-        library = model.library_prefix(row.user_id, model.DataType(row.data_type))
-        unsure = [f"{library}/{row.id}-", f"bulk/{row.upload_day}/{row.id}."] if row.unsure else []
-        found[row.id] = Objects([*temp, *kept, *row.variants], unsure)
-    return found
-
-
-def _erase(services: Services, connection: Connection, ids: Sequence[int]) -> None:
-    verdicts.forget(connection, "media", ids)
-    rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
-    uploads = [row.main_api_id for row in rows if row.main_api_id > 0]
-    urls = [f"{model.smart_url(services.settings.smart_media_base_url, id_)}" for id_ in ids]
-    urls += [row.image_path for row in rows]
+def _erased(services: Services, connection: Connection, rows: Rows) -> None:
+    uploads = [row.upload for row in rows if row.upload > 0]
+    urls = [f"{model.smart_url(services.settings.smart_media_base_url, row.id)}" for row in rows]
+    urls += [path for row in rows for path in row.addresses]
     for table, column in COLUMNS:
         if table.endswith("_media"):
             connection.execute(text(f"delete from {table} where {column} = any(:urls)"), {"urls": urls})
         else:
             query = text(f"update {table} set {column} = null where {column} = any(:urls)")
             connection.execute(query, {"urls": urls})
-    answers = [name for id_ in ids for name in (what(id_), canary.item_of(id_))]
-    deletions.forget_answers(connection, "media", answers)
-    deletions.forget_work(connection, [queue.name for queue in BY_MEDIA], ids)
-    deletions.forget_work(connection, [queue.name for queue in BY_UPLOAD], uploads)
     for statement in _OF_UPLOADS:
         connection.execute(statement, {"uploads": uploads})
     # A row that is still there when ours is gone would be registered anew; so it goes first, should it lie elsewhere.
     with pending.joined(services, connection) as where:
         pending.remove(where, uploads)
-    connection.execute(text("delete from media_files where id = any(:ids)"), {"ids": list(ids)})
 
 
 def _adopt(services: Services, user_id: int) -> None:
@@ -187,24 +140,8 @@ def _forget_user(services: Services, connection: Connection, user_id: int) -> in
     return removed
 
 
-def _holding(services: Services) -> Holding:
-    """Temp files are in use until their URLs are replaced or their upload has failed for good, staged files until their
-    upload is committed or expires, and originals and variants as long as their rows name them.
-
-    A variant that is missing or has another size is made again from its original; an original cannot be.
-    """
-    return Holding(
-        name="media",
-        bucket=services.media_bucket,
-        prefixes=("temp_images/", direct_uploads.STAGING, "bulk/", "library/"),
-        named=lambda keys: _named(services, keys),
-        promised=promised_by(services.engine, _PROMISED),
-        sized=True,
-        repair=lambda missing: _make_again(services, missing),
-        is_original=lambda promise: promise.key.startswith("bulk/"),
-    )
-
-
+# Temp files are in use until their URLs are replaced or their upload has failed for good, staged files until their
+# upload is committed or expires, and originals and variants as long as their rows name them.
 def _named(services: Services, keys: Sequence[str]) -> set[str]:
     temp = [key for key in keys if key.startswith("temp_images/")]
     staged = [key for key in keys if key.startswith(direct_uploads.STAGING)]
@@ -224,28 +161,21 @@ def _named(services: Services, keys: Sequence[str]) -> set[str]:
         return named | set(connection.scalars(_NAMED, {"keys": others}))
 
 
-def _make_again(services: Services, missing: Sequence[Promise]) -> int:
-    ids = sorted({promise.row for promise in missing})
-    with transaction(services.engine) as connection:
-        rows = connection.execute(_ITEMS, {"ids": ids})
-        items = [Item(row.id, tenant=str(row.user_id), partition=row.day) for row in rows]
-        services.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
-    return len(items)  # including those that were already enqueued
-
-
+# All objects of a finished image, as its rows name them. A run in progress may have stored some that no row names yet,
+# so for an unfinished image the bucket is listed as well. A path that is no temp path is of another worker's file.
 _ROWS = text("""
-    select id, user_id, main_api_id, image_path from media_files where id = any(cast(:ids as bigint[]))
-    order by id for update
-""")
-
-_KEYS = text("""
-    select f.id, f.user_id, f.data_type, f.image_path, f.bulk_path, f.upload_day,
-        (select u.object_key from media_uploads u where u.user_id = f.user_id and u.pending_id = f.main_api_id limit 1)
-            as staged,
-        array(select v.object_key from media_variants v where v.media_id = f.id) as variants,
-        f.status <> 'completed' or exists (select from deletions d
-            where d.kind = 'media' and d.item = f.id and cardinality(d.queues) > 0) as unsure
-    from media_files f where f.id = any(cast(:ids as bigint[]))
+    select f.id, f.user_id, 'media/' || f.id as what, array[cast(f.image_path as text)] as addresses,
+        array_remove(array[substring(f.image_path from '^/(temp_images/[a-z]+/[^/]+)$'), f.bulk_path,
+            (select u.object_key from media_uploads u where u.user_id = f.user_id and u.pending_id = f.main_api_id
+                limit 1)], null)
+            || array(select v.object_key from media_variants v where v.media_id = f.id) as keys,
+        case when f.status <> 'completed' or exists (select from deletions d
+                where d.kind = 'media' and d.item = f.id and cardinality(d.queues) > 0)
+            then array['library/user_' || f.user_id || '/' || f.data_type || '/img/' || f.id || '-',
+                'bulk/' || f.upload_day || '/' || f.id || '.'] else '{}' end as prefixes,
+        array['media/' || f.id, 'media/' || f.id || '/canary'] as bought,
+        cast(f.upload_day as text) as day, f.main_api_id as upload
+    from media_files f where f.id = any(cast(:ids as bigint[])) order by f.id for update of f
 """)
 
 _OF_UPLOADS = (
@@ -258,16 +188,6 @@ _OF_PEOPLE = (
     *(text(f"delete from {table} where user_id = :user") for table in sorted({table for table, _ in COLUMNS})),
     text("delete from media_uploads where user_id = :user"),
 )
-
-_EXPORT = text("""
-    select f.*, d.trashed_at, d.who, d.why from media_files f
-    left join deletions d on d.kind = 'media' and d.item = f.id
-    where f.user_id = :user and f.id > :after and d.purging_at is null order by f.id limit :limit
-""")
-
-_REPLACED = text("""
-    select id from live_media where replaced_at <= now() - make_interval(secs => :days * 86400) order by id limit 500
-""")
 
 # Keys contain the image's id (`library/user_7/product/img/12-detail-0123456789ab.avif`, `bulk/2026-01-31/12.jpg`), so
 # each takes a look-up by primary key, however many images there are. Keys of another form count as in use.
@@ -295,19 +215,11 @@ _PROMISED = text("""
     order by 1
 """)
 
-_ITEMS = text("""
-    select id, user_id, cast(upload_day as text) as day from live_media
-    where id = any(cast(:ids as bigint[])) and status = 'completed'
-""")
-
 MEDIA = Kind(
     name="media",
     pipeline="media",
     bucket=lambda services: services.media_bucket,
-    stop=_stop,
-    objects=_objects,
-    erase=_erase,
-    resume=_resume,
+    rows=_ROWS,
     tables={
         "media_files": "id",
         "processing_checklist": "media_id",
@@ -316,18 +228,33 @@ MEDIA = Kind(
         "media_colours": "media_id",
         "media_callers": "media_id",
     },
+    queues=dict.fromkeys((store.MEDIA, store.HEALING, *AGAIN, store.CANARY), "id")
+    | dict.fromkeys((store.URLS, store.CLEANUPS), "upload"),
+    judged={"media": ("id", 0)},
+    erased=_erased,
+    resumed=_resumed,
+    ready="(recipe is not null or status = 'completed')",
     item_of=r"^(?:library/.*/([0-9]{1,18})-[^/]*|bulk/[0-9-]+/([0-9]{1,18})[.][^/]*)$",
-    queues=tuple(queue.name for queue in (*BY_MEDIA, *BY_UPLOAD)),
     live="live_media",
     adopt=_adopt,
     prefixes_of=_prefixes_of,
-    export=_EXPORT,
     exported=_exported,
     folder="originals",
-    superseded=Aging(lambda settings: None if settings.replaced_days == "keep" else settings.replaced_days, _REPLACED),
+    superseded=Aging(
+        lambda settings: None if settings.replaced_days == "keep" else settings.replaced_days, "replaced_at"
+    ),
     forget_user=_forget_user,
     tag="media-",
-    holding=_holding,
+    kept=lambda services: Holding(
+        "media",
+        services.media_bucket,
+        ("temp_images/", direct_uploads.STAGING, "bulk/", "library/"),
+        lambda keys: _named(services, keys),
+        promised_by(services.engine, _PROMISED),
+        sized=True,
+        is_original=lambda promise: promise.key.startswith("bulk/"),
+    ),
+    remake=store.REMAKE_VARIANTS,
     tidy=lambda services, days: {
         "presigned_uploads": direct_uploads.forget_presigned(services.engine),
         "upload_traces": registering.forget_upload_traces(services.engine, days),

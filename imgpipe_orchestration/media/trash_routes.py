@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
-from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, NotFound
 from imgpipe_orchestration.identity import audit
@@ -42,7 +41,7 @@ class DeletedAnswer(BaseModel):
 
 class RestoredAnswer(BaseModel):
     media_id: str
-    state: str
+    state: str = Field(description="`ready`, `held` if it stays held back, `failed`, or the state of its processing.")
 
 
 class Trashed(DeletedAnswer):
@@ -62,15 +61,8 @@ def delete(services: Services, media_id: int, caller: Caller, *, purge: bool = F
     Raises:
         NotFound: there is no such image, or it is somebody else's.
     """
-    with transaction(services.engine) as connection:
-        owner = connection.scalar(text("select user_id from media_files where id = :id"), {"id": media_id})
-    ids = [media_id] if caller.user is None or owner == caller.user else []
-    try:
-        return trash.delete(
-            services, MEDIA, lifecycle.what(media_id), ids, user=caller.user, who=caller.name, purge=purge
-        )
-    except NotFound:
-        raise NotFound(f"There is no media {media_id}.") from None
+    name = lifecycle.what(media_id)
+    return trash.delete(services, MEDIA, name, [media_id], user=caller.user, who=caller.name, purge=purge)
 
 
 def restore(services: Services, media_id: int, caller: Caller) -> str:
@@ -80,17 +72,10 @@ def restore(services: Services, media_id: int, caller: Caller) -> str:
         NotFound: there is no such image, or it is somebody else's.
         Purged: it is gone for good.
     """
-    try:
-        trash.restore(services, MEDIA, lifecycle.what(media_id), user=caller.user)
-    except NotFound:
-        raise NotFound(f"There is no media {media_id}.") from None
-    return _state(services, media_id, caller)
-
-
-def _state(services: Services, media_id: int, caller: Caller) -> str:
+    trash.restore(services, MEDIA, lifecycle.what(media_id), user=caller.user)
     with transaction(services.engine) as connection:
-        media = lifecycle.owned(connection, media_id, caller)
-    return "ready" if media.recipe is not None else media.status.value
+        lifecycle.owned(connection, media_id, caller)
+        return MEDIA.state(connection, media_id)
 
 
 @router.get("", dependencies=[Depends(allowed), *KNOWN_ONLY])

@@ -122,8 +122,7 @@ def _restore(services: Services, connection: Connection, subject: Subject, item:
     if deletion is None or not deletion.why.startswith(verdicts.REJECTED):
         return
     deletions.remove(connection, services.claims, subject.what(item))
-    if subject.kind.resume is not None:
-        subject.kind.resume(services, connection, deletion)
+    subject.kind.resume(connection, deletion)
 
 
 _WAITING = text(f"""

@@ -227,18 +227,6 @@ def judged(
     return state
 
 
-def forget(connection: Connection, kind: str, ids: Sequence[int], *, parts: int = 0) -> None:
-    """Remove the verdicts on purged things, and the reports. What people decided of the bytes stays.
-
-    Args:
-        parts: the bits of an item that say which part of a thing it is, where things are judged in parts.
-    """
-    values = {"kind": kind, "ids": list(ids), "parts": parts}
-    numbers = list(connection.scalars(text(f"delete from verdicts v {_OF_THINGS} returning v.id"), values))
-    deletions.forget_work(connection, [JUDGE.name], numbers)
-    connection.execute(text(f"delete from reports v {_OF_THINGS}"), values)
-
-
 _ASK = text("""
     insert into verdicts (kind, item, user_id, digest, holding) values (:kind, :item, :user_id, :digest, :holding)
     on conflict (kind, item) do nothing returning id
@@ -273,8 +261,3 @@ _JUDGED = text("""
         review_since = case when :state <> 'clear' then coalesce(review_since, now()) end, moved_at = now()
     where id = :id
 """)
-
-_OF_THINGS = """
-    using unnest(cast(:ids as bigint[])) as t (id)
-    where v.kind = :kind and v.item >= t.id << :parts and v.item < (t.id + 1) << :parts
-"""

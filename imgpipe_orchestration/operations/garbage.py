@@ -3,13 +3,13 @@ objects are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.kinds import KINDS
-from imgpipe_orchestration.storage.holdings import Collected, Holding, collect
+from imgpipe_orchestration.storage.holdings import Collected, collect
 from imgpipe_orchestration.storage.rows import time_of, transaction
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 GRACE_HOURS = 24.0
 """Age at which an object without a row is garbage."""
 
-HOLDINGS: dict[str, Callable[[Services], Holding]] = {
-    kind.pipeline: kind.holding for kind in sorted(KINDS, key=lambda kind: kind.pipeline) if kind.holding
-}
+HOLDINGS = {kind.pipeline: kind for kind in sorted(KINDS, key=lambda kind: kind.pipeline) if kind.kept}
 
 
 def collect_garbage(
@@ -38,4 +36,4 @@ def collect_garbage(
         now = time_of(connection)
     before = now - timedelta(hours=grace_hours)
     wanted = [name for name in HOLDINGS if not names or name in names]
-    return [collect(HOLDINGS[name](services), before=before, act=act, even_most=even_most) for name in wanted]
+    return [collect(HOLDINGS[name].holding(services), before=before, act=act, even_most=even_most) for name in wanted]

@@ -205,6 +205,18 @@ def forget_answers(connection: Connection, pipeline: str, items: Sequence[str]) 
     connection.execute(_FORGET_ERRORS, values)
 
 
+def forget_verdicts(connection: Connection, subject: str, ids: Sequence[int], *, parts: int) -> None:
+    """Remove the verdicts on purged things, and the reports. What people decided of the bytes stays.
+
+    Args:
+        parts: the bits of an item that say which part of a thing it is, where things are judged in parts.
+    """
+    values = {"subject": subject, "ids": list(ids), "parts": parts}
+    numbers = list(connection.scalars(text(f"delete from verdicts v {_OF_THINGS} returning v.id"), values))
+    forget_work(connection, ["moderation"], numbers)
+    connection.execute(text(f"delete from reports v {_OF_THINGS}"), values)
+
+
 def forget_person(connection: Connection, user_id: int, queues: Sequence[str], pipelines: Sequence[str]) -> int:
     """Remove what shared tables know of a user: kept answers, jobs, the tenant's name in some queues and in the uses of
     some pipelines' paid calls. Returns how many rows."""
@@ -258,6 +270,11 @@ _FORGET_ANSWERS = text("""
         select from paid_call_uses u where u.key = c.key and (u.pipeline <> :pipeline or u.item <> all(:items))
         and not exists (select from deletions d where d.what = u.item and d.purged_at is not null))
 """)
+
+_OF_THINGS = """
+    using unnest(cast(:ids as bigint[])) as t (id)
+    where v.kind = :subject and v.item >= t.id << :parts and v.item < (t.id + 1) << :parts
+"""
 
 _FORGET_ERRORS = text("""
     update paid_call_uses set error = null

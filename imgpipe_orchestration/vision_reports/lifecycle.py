@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Objects
-from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import deletions
-from imgpipe_orchestration.storage.deletions import DELETED, Thing
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 from imgpipe_orchestration.vision_reports import retention
 from imgpipe_orchestration.vision_reports.batches import QUEUE
@@ -20,46 +14,12 @@ PARTS = 21
 """Bits by which the number of a finding is longer than its batch's."""
 
 
-def _stop(services: Services, connection: Connection, ids: Sequence[int]) -> list[Thing]:
-    rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
-    services.claims.withdraw(connection, QUEUE, [row.id for row in rows], DELETED, failed=True)
-    return [Thing(f"vision_batches/{row.id}", row.id, None, [f"reports/{row.batch_id}.html"]) for row in rows]
-
-
-def _objects(connection: Connection, ids: Sequence[int]) -> dict[int, Objects]:
-    pictures: dict[int, list[str]] = defaultdict(list)
-    rows = connection.execute(_ROWS, {"ids": sorted(ids)}).all()
-    for row in connection.execute(_PICTURES, {"ids": list(ids)}):
-        pictures[row.batch_id].append(row.object_key)
-    return {
-        row.id: Objects([*pictures[row.id], f"reports/{row.batch_id}.html"], [f"views/{row.batch_id}/"]) for row in rows
-    }
-
-
-def _erase(_: Services, connection: Connection, ids: Sequence[int]) -> None:
-    bought = list(connection.scalars(_BOUGHT, {"ids": list(ids)}))
-    deletions.forget_answers(connection, "vision_reports", bought)
-    deletions.forget_work(connection, [QUEUE.name], ids)
-    verdicts.forget(connection, "findings", ids, parts=PARTS)
-    uploads = list(connection.scalars(_UPLOADS, {"ids": list(ids)}))
-    connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": list(ids)})
+def _erased(_: Services, connection: Connection, rows: Rows) -> None:
+    ids = [row.id for row in rows]
+    uploads = list(connection.scalars(_UPLOADS, {"ids": ids}))
+    connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": ids})  # which name the uploads
     connection.execute(text("delete from vision_uploads where id = any(:ids)"), {"ids": uploads})
 
-
-def _holding(services: Services) -> Holding:
-    """Images and reports are named by their rows, views by an unfinished batch. What is missing is not made again."""
-    return Holding(
-        name="vision_reports",
-        bucket=services.vision_bucket,
-        prefixes=("images/", "views/", "reports/"),
-        named=named_by(services.engine, _NAMED),
-        promised=promised_by(services.engine, _PROMISED),
-    )
-
-
-_ROWS = text("""
-    select id, batch_id from vision_batches where id = any(cast(:ids as bigint[])) order by id for update
-""")
 
 # Pictures of no other batch: a client may submit one picture twice.
 _ONLY_HERE = """
@@ -67,21 +27,17 @@ _ONLY_HERE = """
     where i.batch_id = any(cast(:ids as bigint[])) and not exists (
         select from vision_batch_images o where o.image_id = i.image_id and o.batch_id <> all(cast(:ids as bigint[])))
 """
-_PICTURES = text(f"select i.batch_id, u.object_key {_ONLY_HERE} and u.object_key <> ''")
 _UPLOADS = text(f"select u.id {_ONLY_HERE}")
 
-_BOUGHT = text("""
-    select 'vision_batches/' || batch_id || '/' || position from vision_batch_images
-    where batch_id = any(cast(:ids as bigint[]))
-""")
-
-_OLD = text("""
-    select id from vision_batches b where status in ('completed', 'failed')
-    and finished_at <= now() - make_interval(secs => :days * 86400)
-    and not exists (select from deletions d where d.kind = 'vision_batches' and d.item = b.id)
-    and not exists (select from vision_analyses a
-        where a.batch_id = cast(b.batch_id as text) and a.status in ('waiting', 'submitted'))
-    order by id limit 100
+_ROWS = text(f"""
+    select b.id, cast(null as bigint) as user_id, 'vision_batches/' || b.id as what,
+        array['reports/' || b.batch_id || '.html'] as addresses,
+        array['reports/' || b.batch_id || '.html']
+            || array(select u.object_key {_ONLY_HERE} and i.batch_id = b.id and u.object_key <> '') as keys,
+        array['views/' || b.batch_id || '/'] as prefixes, '' as day,
+        array(select 'vision_batches/' || i.batch_id || '/' || i.position from vision_batch_images i
+            where i.batch_id = b.id) as bought
+    from vision_batches b where b.id = any(cast(:ids as bigint[])) order by b.id for update of b
 """)
 
 # Keys: images/<id>.jpg, views/<batch>/<n>.jpg, reports/<batch>.html.
@@ -110,11 +66,24 @@ BATCHES = Kind(
     name="vision_batches",
     pipeline="vision_reports",
     bucket=lambda services: services.vision_bucket,
-    stop=_stop,
-    objects=_objects,
-    erase=_erase,
+    rows=_ROWS,
     tables={"vision_batches": "id", "vision_batch_images": "batch_id"},
-    expired=Aging(lambda settings: settings.vision_keep_days or None, _OLD),
-    holding=_holding,
+    queues={QUEUE: "id"},
+    judged={"findings": ("id", PARTS)},
+    erased=_erased,
+    expired=Aging(
+        lambda settings: settings.vision_keep_days or None,
+        "finished_at",
+        """status in ('completed', 'failed') and not exists (select from vision_analyses a
+            where a.batch_id = cast(t.batch_id as text) and a.status in ('waiting', 'submitted'))""",
+    ),
+    # Images and reports are named by their rows, views by an unfinished batch. What is missing is not made again.
+    kept=lambda services: Holding(
+        "vision_reports",
+        services.vision_bucket,
+        ("images/", "views/", "reports/"),
+        named_by(services.engine, _NAMED),
+        promised_by(services.engine, _PROMISED),
+    ),
     tidy=lambda services, days: {"vision_reports": retention.tidy(services, days)},
 )

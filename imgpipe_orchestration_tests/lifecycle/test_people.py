@@ -61,6 +61,8 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
     finished(gateway, seed=3, user=7)
     delete(gateway, trashed)
     listing(gateway)
+    body = {"decision": "reject", "reason": "Stolen"}
+    call(gateway, "POST", f"/api/moderation/{trashed}", json=body)
     mine = call(gateway, "GET", "/users/me/export", USER)
     assert mine.headers["Content-Type"] == "application/zip"
     archive = zipfile.ZipFile(io.BytesIO(mine.content))
@@ -79,6 +81,8 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
         ("listings", None, "pending"),
     ]
     assert records[1]["deleted"]["by"] == f"user {USER}"
+    said = records[1]["moderation"]
+    assert (said["state"], said["by"], said["why"]) == ("rejected", "ADMIN_API_KEY", "Stolen")
     for_admin = call(gateway, "GET", f"/api/users/{USER}/export")
     assert zipfile.ZipFile(io.BytesIO(for_admin.content)).namelist() == archive.namelist()
 

@@ -46,13 +46,19 @@ def test_approved_it_is_shown_and_rejected_it_is_in_the_trash_and_stays_held_whe
     assert (rejected["state"], rejected["reason"]) == ("rejected", "Not a statue")
     path = f"/serve/{sent.media_id}"
     assert holding.get(path).status_code == 410
-    assert call(holding, "POST", f"/api/media/{sent.media_id}/restore", USER).status_code == 200
+    restored = call(holding, "POST", f"/api/media/{sent.media_id}/restore", USER)
+    assert (restored.status_code, restored.json()["state"]) == (200, "held")
+    many = call(holding, "POST", "/api/media/bulk", USER, json={"ids": [sent.media_id], "action": "restore"})
+    assert many.json()["results"][0]["state"] == "held"
     assert holding.get(path).status_code == 403
     assert decide(holding, str(sent.media_id), "approve").json()["verdict"]["state"] == "approved"
     assert holding.get(path).status_code == 200
+    decide(holding, f"listings/{listing}", "reject")
+    restored = call(holding, "POST", f"/api/listings/images/{listing}/restore", USER)
+    assert (restored.json()["state"], holding.get(sent.listing).status_code) == ("held", 403)
     rows = holding.rows("select subject, after ->> 'state' as state from audit where action = 'moderate' order by id")
     done = [(row.subject.partition("/")[0], row.state) for row in rows if row.state]
-    assert done == [("listings", "approved"), ("media", "rejected"), ("media", "approved")]
+    assert done == [("listings", "approved"), ("media", "rejected"), ("media", "approved"), ("listings", "rejected")]
 
 
 def test_identical_bytes_take_a_decision_over_also_from_an_image_that_is_purged(holding: Gateway) -> None:

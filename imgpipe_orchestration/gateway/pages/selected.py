@@ -97,15 +97,21 @@ def act(
         shown: dict[str, Any] = {"to": "/selected", "fields": fields, "verb": verb, "words": words, "back": back}
         return page(request, "confirm.html", session, **shown)
     audit.note(action=action, subject=_counted(count, of), after={"all of": filter} if every else picked)
-    undo = ""
+    undo, remark = "", ""
     if action in LOSES:
         days = services.settings.trash_days if action == "delete" else 0
         done, undo = _delete(services, session.caller, picked, days=days)
+    elif action == "restore":
+        states = [state for name, ids in picked.items() for state in _restore(services, name, ids)]
+        done, held = len(states), states.count("held")
+        remark = (
+            f" {_counted(held, of)} {('stays', 'stay')[held != 1]} held back until somebody approves." if held else ""
+        )
     else:
         done = sum(_do(services, session.caller, action, name, ids) for name, ids in picked.items())
     for media_id in picked.get("media", []):
         request.app.state.hot.forget(int(media_id))
-    said = f"{_counted(done, of)} {SAID[action][done != 1]}." if done else ""
+    said = f"{_counted(done, of)} {SAID[action][done != 1]}.{remark}" if done else ""
     left = f"Nothing was done with {_counted(count - done, of)}: there was nothing to do." if done < count else ""
     return back_to(back, notice=said, trouble=left, undo=undo)
 
@@ -177,11 +183,7 @@ def _delete(services: Services, caller: Caller, picked: Picked, *, days: float) 
 def _do(services: Services, caller: Caller, action: str, name: str, ids: list[str]) -> int:
     """With how many of some things it was done."""
     done = 0
-    if action == "restore":
-        for item in ids if name in _NOUNS else []:
-            with suppress(Purged):  # its purge began in the meantime
-                done += trash.restore(services, kind_of(name), f"{name}/{item}", user=None)
-    elif name == "avatars" and action == "requeue":
+    if name == "avatars" and action == "requeue":
         done = sum(avatars.retry_failed(item, services).retried > 0 for item in ids)
     elif action in {"private", "public"}:
         results = trash_routes.act_on_all(services, [int(item) for item in ids if name == "media"], action, caller)
@@ -190,6 +192,16 @@ def _do(services: Services, caller: Caller, action: str, name: str, ids: list[st
         change: Callable[[Queue, list[int]], list[int]] = getattr(services.claims, action)
         done = len(change(queues(name)[0], [int(item) for item in ids]))
     return done
+
+
+def _restore(services: Services, name: str, ids: list[str]) -> list[str]:
+    """The states of those that were in the trash."""
+    states: list[str] = []
+    for item in ids if name in _NOUNS else []:
+        with suppress(Purged):  # its purge began in the meantime
+            state = trash.restore(services, kind_of(name), f"{name}/{item}", user=None)
+            states += [] if state is None else [state]
+    return states
 
 
 def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Response:

@@ -31,6 +31,12 @@ def test_an_image_is_deleted_restored_and_removed_for_good(guest: Visitor, gatew
     page.get_by_role("button", name="Restore media 1").click()
     expect(page.get_by_role("status")).to_have_text("1 item is restored.")
     assert gateway.get("/serve/1").status_code == 200
+    gateway.rows("update media_files set held = true returning id")
+    requests.delete(f"{gateway.url}/api/media/1", headers=gateway.as_user(456), timeout=30)
+    guest.go("/trash")
+    page.get_by_role("button", name="Restore media 1").click()
+    told = "1 item is restored. 1 item stays held back until somebody approves."
+    expect(page.get_by_role("status")).to_have_text(told)
     requests.delete(f"{gateway.url}/api/media/1", headers=gateway.as_user(456), timeout=30)
     guest.go("/trash")
     page.get_by_label("Select media 1").check()
