@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import verdicts
@@ -80,11 +81,14 @@ def ensure(services: Services, subject: Subject, item: int) -> None:
         verdicts.add(services, connection, subject, item, user_id=user_id, sha256=sha256)
 
 
-def decide(services: Services, subject: Subject, item: int, *, approve: bool, why: str, who: str) -> Verdict:
+def decide(
+    services: Services, subject: Subject, item: int, *, approve: bool, why: str, who: str, first: bool = False
+) -> Verdict:
     """Approve or reject a thing, and with it all things of the same bytes that nobody decided on. The same decision
     twice is one; another one later counts.
 
     Raises:
+        Conflict: somebody decided otherwise, and this is to be the `first` decision.
         NotFound, Deleted: it is not there.
         Purged: it was rejected, and is gone for good.
     """
@@ -95,6 +99,8 @@ def decide(services: Services, subject: Subject, item: int, *, approve: bool, wh
         wanted = State.APPROVED if approve else State.REJECTED
         if found.by_person and found.state is wanted:
             return found
+        if first and found.by_person:
+            raise Conflict(f"{found.decided_by} has decided: {found.state}.")
         if approve and found.state is State.REJECTED:
             _restore(services, connection, subject, item)
         verdicts.decide_row(connection, found.id, approved=approve, who=who, why=why)

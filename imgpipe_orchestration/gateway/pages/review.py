@@ -98,12 +98,11 @@ def decide(
     desk: Annotated[str, Form(pattern=r"^[0-9a-f]{8}$")],
     reason: Annotated[str, Form(max_length=500)] = "",
 ) -> Response:
-    """Approve or reject one thing."""
+    """Approve or reject one thing that nobody has decided on, should it have been given to somebody else by now."""
     if kind not in {subject.name for subject in SUBJECTS}:
         raise NotFound(f"Nothing of {kind!r:.40} is reviewed.")
-    found = review.decide(
-        services, subject_of(kind), item, approve=decision == "approve", why=reason, who=session.caller.name
-    )
+    subject, approve, who = subject_of(kind), decision == "approve", session.caller.name
+    found = review.decide(services, subject, item, approve=approve, why=reason, who=who, first=True)
     if kind == "media":
         request.app.state.hot.forget(item)
     if "text/html" not in request.headers.get("accept", ""):
