@@ -16,6 +16,7 @@ from typing import Any
 
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.store import IMAGES
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
@@ -122,7 +123,7 @@ def _fetch_at_half_price(
 
     endpoint = "images/generations" if kind == "base" else "images/edits"
     question = Question(wanted, {"model": choice.model, **body}, buyer)
-    services.half_price.fetch(buyer.item, endpoint, lambda: [question], read)
+    services.half_price.fetch(f"{IMAGES.name}/{persona.id}", endpoint, lambda: [question], read)
 
 
 def _options(services: Services, size: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars.model import ENDED, TaskRequest, TaskStatus, final_status
 from imgpipe_orchestration.avatars.records import COLUMNS, ENDED_SQL, Task, task_of
-from imgpipe_orchestration.billing import batches
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 
@@ -104,7 +103,6 @@ def cancel(connection: Connection, claims: Claims, task: Task) -> None:
     claims.withdraw(connection, DATA, [task.id], reason)
     people = list(connection.scalars(_TO_PICTURE, {"id": task.id}))
     claims.withdraw(connection, IMAGES, people, reason)
-    batches.abandon(connection, [f"task_{task.id}/persona_{person}" for person in people])
     if connection.execute(_CANCEL, {"id": task.id}).rowcount == 0:
         raise Conflict(
             f"The task is {records.get(connection, task.id).status}; only one that has not ended can be cancelled."

@@ -6,7 +6,8 @@ way in the ledger; when the batch has ended, its answers are in the ledger and t
     row with the calls ──► file ──► batch ──► its id in the row ──► ... ──► answers stored, row gone
 
 A worker may be killed anywhere between: a batch whose id was not stored is found by the row's token, which it carries,
-and the answers are stored in one transaction. What a batch does not answer is bought in the usual way.
+and the answers are stored in one transaction. What a batch does not answer is bought in the usual way, and so is what
+cannot be sent for hours. A batch whose item has left its queue, as what is deleted or cancelled does, is cancelled.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ log = logger(__name__)
 Told = TypeVar("Told")
 
 _FIRST_POLL, _LONGEST_POLL = 2.0, 600.0
+_PATIENCE = 6 * 3600.0
+"""Seconds after which a batch that could not be sent is given up."""
 
 
 class InBatch(Retryable):
@@ -67,7 +70,7 @@ class HalfPrice:
         """Put answers into the ledger, as far as a batch gives them. Only for one claim of an item at a time.
 
         Args:
-            item: the item that waits, as in `Buyer.item`, with or without its part.
+            item: the work item that waits, `QUEUE/ID`, with the part (`/PART`) where it has several batches.
             endpoint: of the provider, such as `responses`.
             questions: all of the item, to one provider. Called where no batch is under way.
 
@@ -100,7 +103,7 @@ class HalfPrice:
             self._ended(row)
 
     def abandoned(self) -> bool:
-        """Whether a batch is to be cancelled now: nobody waits for it any more, or its item was deleted."""
+        """Whether a batch is to be cancelled now, because its item waits no more."""
         with autocommit(self._ledger.engine) as rows:
             return bool(rows.scalar(_IS_ABANDONED))
 
@@ -119,7 +122,7 @@ class HalfPrice:
     def _cancel(self, row: Row[Any]) -> None:
         batch_id = row.batch_id or self._found(row)
         if batch_id is None:  # killed before it was sent
-            self._end(row, {})
+            self._end(row)
             return
         if row.batch_id is None:
             self._note(row, batch_id)
@@ -128,7 +131,7 @@ class HalfPrice:
             self._batches(row.provider).cancel(batch_id)
         except PartnerRefused as error:  # it has ended
             log.info("nothing to cancel", extra={"batch": batch_id, "error": error.public})
-        self._settled(row, _unread)
+        self._settled(row, None)
 
     def _under_way(self, item: str) -> Row[Any] | None:
         with autocommit(self._ledger.engine) as rows:
@@ -181,11 +184,11 @@ class HalfPrice:
         if questions:
             requests = ((question.call.key, question.body) for question in questions)
             try:
-                self._note(row, self._batches(row.provider).send(row.token, endpoint, requests))
+                self._note(row, self._patiently(row, lambda batches: batches.send(row.token, endpoint, requests)))
                 return True
             except PartnerRefused as error:
                 log.warning("no batch: it is bought at full price", extra={"item": row.item, "error": error.public})
-        self._end(row, {})
+        self._end(row)
         return False
 
     def _found(self, row: Row[Any]) -> str | None:
@@ -193,19 +196,19 @@ class HalfPrice:
         try:
             return self._patiently(row, lambda batches: batches.find(row.token, row.began_at))
         except PartnerRefused as error:
-            if error.partner_status == 404:  # it has no batches
+            if error.partner_status in (404, None):  # it has no batches, or is given up
                 return None
             raise self._later(row, error.public) from error
 
-    def _settled(self, row: Row[Any], read: Read) -> bool:
+    def _settled(self, row: Row[Any], read: Read | None) -> bool:
         """Store what a batch has answered, once it has ended. Returns whether to send the rest in another batch."""
         batch = self._ended(row)
         if batch is None:
             log.warning("the provider does not know a batch of ours", extra={"batch": row.batch_id})
-            self._end(row, {})
+            self._end(row)
             return False
         found = self._patiently(row, lambda b: b.results(batch))
-        self._end(row, {key: partial(_purchase, result, read) for key, result in found.items()})
+        self._end(row, found, read)
         told = {"item": row.item, "batch": row.batch_id, "status": batch.status, "lines": len(found)}
         log.info("batch ended", extra=told | ({"why": batch.why} if batch.why else {}))
         # One that expired before anything was done is not worth another day.
@@ -228,10 +231,17 @@ class HalfPrice:
         return batch
 
     def _patiently(self, row: Row[Any], ask: Callable[[OpenAIBatches], Told]) -> Told:
-        """What was asked of the provider. That it is away is no failure of an item whose answers are being made."""
+        """What was asked of the provider. That it is away is no failure of the item.
+
+        Raises:
+            InBatch: it is away.
+            PartnerRefused: for so long that the batch is not sent any more; or as `OpenAIBatches`.
+        """
         try:
             return ask(self._batches(row.provider))
         except Retryable as error:
+            if row.batch_id is None and row.waited > _PATIENCE:
+                raise PartnerRefused(error.public) from error
             raise self._later(row, error.public) from error
 
     def _later(self, row: Row[Any], why: str) -> InBatch:
@@ -242,16 +252,17 @@ class HalfPrice:
             rows.execute(_NOTE, {"token": row.token, "batch": batch_id})
         log.info("batch sent", extra={"item": row.item, "batch": batch_id})
 
-    def _end(self, row: Row[Any], results: Mapping[str, Callable[[], Purchase]]) -> None:
+    def _end(
+        self, row: Row[Any], found: Mapping[str, dict[str, Any] | ImgpipeError] | None = None, read: Read | None = None
+    ) -> None:
+        """Store what was found of a batch, if its item still waits (`read`), else only what it cost."""
         with transaction(self._ledger.engine) as rows:
+            wanted = rows.scalar(_LOCK_OPEN, {"item": row.item}) is not None
+            read = read if wanted and read else _unread
+            results = {key: partial(_purchase, result, read) for key, result in (found or {}).items()}
             # Of two that end it, as when a worker was too slow for its lease, one finds it.
             if rows.execute(_END, {"token": row.token}).rowcount:
-                self._ledger.settle_batch(rows, row.token, row.item, results)
-
-
-def abandon(connection: Connection, items: Sequence[str]) -> None:
-    """Nobody waits for the answers to these items any more: their batches are to be cancelled."""
-    connection.execute(_ABANDON, {"items": list(items)})
+                self._ledger.settle_batch(rows, row.token, row.item, results, forget=not wanted)
 
 
 def _unread(body: dict[str, Any]) -> Purchase:
@@ -273,13 +284,16 @@ _STATES = text("select key, state from paid_calls where key = any(:keys)")
 _MINE = text("select key from paid_calls where owner = :token and state = 'started'")
 _BEGIN = text("insert into ai_batches (item, token, provider) values (:item, :token, :provider)")
 _NOTE = text("update ai_batches set batch_id = :batch where token = :token")
-_ABANDON = text("update ai_batches set cancel_at = clock_timestamp() where item = any(:items)")
+_OPEN = """
+    from work_items where queue = split_part({0}, '/', 1) and item_id = cast(split_part({0}, '/', 2) as bigint)
+    and state in ('waiting', 'claimed')
+"""
+# Whoever deletes or cancels the item changes this row, before or after the answers are stored.
+_LOCK_OPEN = text(f"select 1 {_OPEN.format(':item')} for share")
 # One without an id may be being sent: a worker that lives has done that by then.
-_ABANDONED = r"""
-    coalesce(cancel_at, case when exists (
-        select from deletions where what in (ai_batches.item, regexp_replace(ai_batches.item, '/[^/]*$', '')))
-        then began_at end)
-        <= clock_timestamp() and (batch_id is not null or began_at < clock_timestamp() - interval '15 minutes')
+_ABANDONED = f"""
+    coalesce(cancel_at, began_at) <= clock_timestamp() and not exists (select {_OPEN.format("ai_batches.item")})
+    and (batch_id is not null or began_at < clock_timestamp() - interval '15 minutes')
 """
 _IS_ABANDONED = text(f"select exists (select from ai_batches where {_ABANDONED})")
 _TAKE_ABANDONED = text(f"""

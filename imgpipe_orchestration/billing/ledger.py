@@ -279,13 +279,20 @@ class Ledger:
         return cost * HALF if cost is not None and half else cost
 
     def settle_batch(
-        self, connection: Connection, token: str, item: str, results: Mapping[str, Callable[[], Purchase]]
+        self,
+        connection: Connection,
+        token: str,
+        item: str,
+        results: Mapping[str, Callable[[], Purchase]],
+        *,
+        forget: bool = False,
     ) -> None:
         """Store the answers of a batch that has ended, in the caller's transaction; calls without one are open again.
 
         Args:
             item: for which the batch was sent.
             results: by the call's key; returns the answer or raises what is wrong with it.
+            forget: keep no row of a call without an answer, because nobody wants one.
         """
         for row in connection.execute(sql.OF_BATCH, {"token": token, "keys": list(results)}):
             call = PaidCall(row.provider, row.operation, row.model, row.input_hash, row.parameter_hash)
@@ -306,7 +313,8 @@ class Ledger:
                     cost=self._cost(call, usage, half=True) if usage else None,
                     error=error.public,
                 )
-                connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": error.public})
+                given_up = sql.FORGET if forget else sql.REOPEN
+                connection.execute(given_up, {"key": call.key, "owner": token, "error": error.public})
                 connection.execute(sql.RECORD, {**values, "half_price": True})
             else:
                 # Who did not want to wait for the batch has bought it as well.

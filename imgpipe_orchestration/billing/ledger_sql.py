@@ -73,6 +73,8 @@ REOPEN = text("""
     where key = :key and owner = :owner and state = 'started'
 """)
 
+FORGET = text("delete from paid_calls where key = :key and owner = :owner and state = 'started'")
+
 PAUSE = text("""
     insert into spending_pauses (provider, until, reason)
     values (:provider, clock_timestamp() + make_interval(secs => :seconds), :reason)

@@ -52,8 +52,8 @@ class Description:
 
         return self.services.ledger.buy(self._call, purchase, buyer=self.buyer)
 
-    def fetch_at_half_price(self) -> None:
-        """Have the answer in the ledger when it is bought, if the provider has batches.
+    def fetch_at_half_price(self, item: str) -> None:
+        """Have the answer in the ledger when it is bought, if the provider has batches; `item` as of `HalfPrice.fetch`.
 
         Raises:
             InBatch: it is not there yet.
@@ -65,7 +65,7 @@ class Description:
 
         if self.services.models.takes_batches(self.choice.provider):
             question = Question(self._call, body, self.buyer)
-            self.services.half_price.fetch(f"{self.buyer.item}/describe", "responses", lambda: [question], read)
+            self.services.half_price.fetch(item, "responses", lambda: [question], read)
 
     @property
     def _call(self) -> PaidCall:

@@ -89,8 +89,11 @@ def embed(services: Services, choice: Choice, words: str, dimensions: int, buyer
     return services.ledger.buy(_call(choice, words, dimensions), purchase, buyer=buyer)
 
 
-def fetch_at_half_price(services: Services, choice: Choice, words: str, dimensions: int, buyer: Buyer) -> None:
-    """Have the vector in the ledger when it is bought by `embed`, if the provider has batches.
+def fetch_at_half_price(
+    services: Services, choice: Choice, words: str, dimensions: int, buyer: Buyer, item: str
+) -> None:
+    """Have the vector in the ledger when it is bought by `embed`, if the provider has batches; `item` as of
+    `HalfPrice.fetch`.
 
     Raises:
         InBatch: it is not there yet.
@@ -103,7 +106,7 @@ def fetch_at_half_price(services: Services, choice: Choice, words: str, dimensio
         return _fitting(batched_embedding(answer, choice.model, server_name(choice.provider)), choice.model, dimensions)
 
     if services.models.takes_batches(choice.provider):
-        services.half_price.fetch(f"{buyer.item}/embed", "embeddings", lambda: [question], read)
+        services.half_price.fetch(item, "embeddings", lambda: [question], read)
 
 
 def _call(choice: Choice, words: str, dimensions: int) -> PaidCall:

@@ -199,7 +199,7 @@ def forget_work(connection: Connection, queues: Iterable[str], ids: Sequence[int
 
 def forget_answers(connection: Connection, pipeline: str, items: Sequence[str]) -> None:
     """Remove the paid answers that were only used for these items (names as of `Buyer.item`). The uses stay with what
-    they cost, without the words of their errors."""
+    they cost, without the words of their errors. Calls in a batch go when it is cancelled and its cost is known."""
     values = {"pipeline": pipeline, "items": list(items)}
     connection.execute(_FORGET_ANSWERS, values)
     connection.execute(_FORGET_ERRORS, values)
@@ -266,7 +266,7 @@ _END = text("""
 _FORGET_ANSWERS = text("""
     delete from paid_calls c using (
         select distinct key from paid_call_uses where pipeline = :pipeline and item = any(:items)) as mine
-    where c.key = mine.key and not exists (
+    where c.key = mine.key and (c.state <> 'started' or c.bought_for is null) and not exists (
         select from paid_call_uses u where u.key = c.key and (u.pipeline <> :pipeline or u.item <> all(:items))
         and not exists (select from deletions d where d.what = u.item and d.purged_at is not null))
 """)
@@ -301,6 +301,7 @@ _FORGET_PERSON = (
             reused = t.reused + excluded.reused, cost_usd = t.cost_usd + excluded.cost_usd,
             saved_usd = t.saved_usd + excluded.saved_usd
     """),
+    text("update paid_calls set tenant = '' where tenant = :user and pipeline = any(:pipelines)"),
     text("delete from budgets where scope = 'tenant:' || :user"),
     text("delete from budget_stops where scope = 'tenant:' || :user"),
 )

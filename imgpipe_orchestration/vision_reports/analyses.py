@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
-from imgpipe_orchestration.vision_reports import cron_jobs, executions
+from imgpipe_orchestration.vision_reports import batches, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.model import Analysis, Document
 
 _OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "running"}
@@ -125,7 +125,8 @@ def adopt(rows: Connection, execution_id: int, source: str, organization_id: str
 
 def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
     """Remove a cron job, its key and its executions. Its unfinished analyses are withdrawn, also from workers, whose
-    next write raises LeaseLost. Another job that lists the same analysis takes it up.
+    next write raises LeaseLost, and so are their batches at our own backend. Another job that lists the same analysis
+    takes it up.
 
     Raises:
         NotFound: there is none of this id.
@@ -137,6 +138,9 @@ def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
         claims.withdraw(rows, executions.QUEUE, unlisted, executions.DELETED)
         ended = claims.withdraw(rows, QUEUE, rows.scalars(_UNDER_WAY, job).all(), executions.DELETED)
         rows.execute(_ENDED, {"ids": ended, "error": executions.DELETED})
+        orphans = claims.withdraw(rows, batches.QUEUE, rows.scalars(_BATCHES, {"ids": ended}).all(), executions.DELETED)
+        batches.QUEUE.mirror(rows, orphans, State.FAILED, executions.DELETED)
+        rows.execute(_BATCHLESS, {"ids": ended, "batches": orphans})
         rows.execute(text("delete from cron_jobs where id = :id"), job)
 
 
@@ -324,6 +328,16 @@ _UNDER_WAY = text("""
 """)
 
 _ENDED = text("update vision_analyses set status = 'failed', error = :error where id = any(:ids)")
+
+_BATCHES = text("""
+    select b.id from vision_batches b join vision_analyses a on a.batch_id = cast(b.batch_id as text)
+    where a.id = any(:ids)
+""")
+
+_BATCHLESS = text("""
+    update vision_analyses a set batch_id = null, submitted_at = null, reference = gen_random_uuid()
+    from vision_batches b where a.id = any(:ids) and b.id = any(:batches) and a.batch_id = cast(b.batch_id as text)
+""")
 
 _ITEMS_OF_DAY = text("""
     select 1 from work_items where queue = :queue and item_id in (

@@ -181,7 +181,7 @@ class BatchWorker:
             seen = batched_answer(body, self._shape, choice.model, server_name(choice.provider))
             return Purchase(seen.usage, inspection.accepted(seen.answer))
 
-        self._services.half_price.fetch(f"vision_batches/{batch.id}", "responses", questions, read)
+        self._services.half_price.fetch(f"{batches.QUEUE.name}/{batch.id}", "responses", questions, read)
 
     def _choices(self, batch: Batch) -> list[Choice]:
         return sorted(self._services.models.choices("report"), key=lambda one: one.model != batch.model)

@@ -11,8 +11,10 @@ from PIL import Image
 from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.imaging.portraits.files import TRAINED
+from imgpipe_orchestration.lifecycle.trash import delete
 from imgpipe_orchestration.lifecycle.work import due, run
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of
@@ -100,19 +102,27 @@ def test_pictures_that_are_not_urgent_cost_half(desk: Desk) -> None:
     assert desk.people(task)[0].cost_usd < desk.people(direct)[0].cost_usd
 
 
-def test_cancelling_a_task_cancels_its_batches(desk: Desk) -> None:
+@pytest.mark.parametrize("how", ["cancelled", "task deleted", "people deleted"])
+def test_what_is_cancelled_or_deleted_has_its_batches_cancelled(desk: Desk, how: str) -> None:
     desk.standins.admin("POST", "delays", {"openai.batch_work": 600})
     task = desk.ask(2, urgent=False)
     desk.data()
     desk.images()
     assert not due(desk.services)
-    with transaction(desk.services.engine) as connection:
-        store.cancel(connection, desk.services.claims, desk.task(task))
+    if how == "cancelled":
+        with transaction(desk.services.engine) as connection:
+            store.cancel(connection, desk.services.claims, desk.task(task))
+    elif how == "task deleted":
+        delete(desk.services, TASKS, f"task_{task.id}", [task.id], user=None, who="a test", purge=True)
+    else:
+        for person in desk.people(task):
+            name = f"task_{task.id}/persona_{person.id}"
+            delete(desk.services, PERSONAS, name, [person.id], user=None, who="a test", purge=True)
     assert due(desk.services)
     run(desk.services, "purge-1")
     assert len(desk.standins.calls("openai", "batch_cancel")) == 2
     with transaction(desk.services.engine) as rows:
-        left = "select (select count(*) from ai_batches) + count(*) from paid_calls where state = 'started'"
+        left = "select (select count(*) from ai_batches) + count(*) from paid_calls where bought_for is not null"
         assert rows.scalar(text(left)) == 0
 
 

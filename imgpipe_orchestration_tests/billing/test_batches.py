@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,18 +16,21 @@ import requests
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing import budgets
-from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question, abandon
+from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
 from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 
+QUEUE = Queue("things")
 ITEM, COUNT = "things/1", 4
 
 
@@ -56,6 +60,15 @@ class Shop:
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.engine)
         self.batches = HalfPrice(self.ledger, lambda _: OpenAIBatches(self.client))
+
+    def enqueue(self) -> None:
+        with transaction(self.engine) as rows:
+            Claims.enqueue(rows, QUEUE, [Item(1), Item(2)], again=True)
+
+    def withdraw(self) -> None:
+        """As what deletes or cancels the item does."""
+        with transaction(self.engine) as rows:
+            Claims.withdraw(rows, QUEUE, [1], "It was deleted.")
 
     def fetch(self, item: str = ITEM, ask: Callable[[], list[Question]] = questions) -> None:
         """As workers do that are called again while the batch is under way."""
@@ -102,7 +115,9 @@ class Shop:
 def shop(engine: Engine, standins: StandInAccess, request: pytest.FixtureRequest) -> Iterator[Shop]:
     policy = RetryPolicy(attempts=1, budget=10)
     client = OpenAIClient(request.node.nodeid, base_url=standins.openai_url, timeout=5, policy=policy)
-    yield Shop(engine, standins, client)
+    shop = Shop(engine, standins, client)
+    shop.enqueue()
+    yield shop
     client.close()
 
 
@@ -213,6 +228,7 @@ def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_f
 
 def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_on_the_bill(shop: Shop) -> None:
     def begin(seconds: float) -> str:
+        shop.enqueue()
         shop.standins.admin("POST", "delays", {"openai.batch_work": seconds})
         with pytest.raises(InBatch):
             shop.batches.fetch(ITEM, "responses", questions, read)
@@ -220,8 +236,8 @@ def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_
             return str(rows.scalar(text("select batch_id from ai_batches")))
 
     def cancel() -> list[Any]:
-        with transaction(shop.engine) as rows:
-            abandon(rows, [ITEM])
+        assert not shop.batches.abandoned()
+        shop.withdraw()
         assert shop.batches.abandoned()
         assert shop.batches.cancel_abandoned() == 1
         assert (shop.left(), shop.batches.abandoned()) == (0, False)
@@ -233,6 +249,59 @@ def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_
     wait_for(lambda: OpenAIBatches(shop.client).get(ended).ended, "the batch to end")
     assert len(cancel()) == COUNT
     assert shop.bought_directly() == COUNT, "its answers are dropped"
+
+
+def test_a_worker_that_was_at_it_when_its_item_was_deleted_stores_no_answer(shop: Shop) -> None:
+    shop.standins.admin("POST", "delays", {"openai.batch_work": 0.3})
+    with pytest.raises(InBatch):
+        shop.batches.fetch(ITEM, "responses", questions, read)
+    shop.withdraw()
+    shop.fetch()
+    with transaction(shop.engine) as rows:
+        assert rows.scalar(text("select count(*) from paid_calls")) == 0
+    assert [(use.outcome, use.half_price, use.error) for use in shop.uses()] == [
+        ("bought", True, "Its batch was cancelled")
+    ] * COUNT
+
+
+@pytest.mark.parametrize("where", ["/files", "/batches"])
+@pytest.mark.parametrize("how", ["breaks off", "500", "too slow"])
+def test_a_provider_that_is_away_when_a_batch_is_sent_costs_no_attempt_and_nothing_twice(
+    shop: Shop, where: str, how: str
+) -> None:
+    away = True
+
+    def between(command: str, path: str, pass_on: Callable[[], None]) -> None:
+        """Away for each request to `where`. One that is too slow has done what it was asked."""
+        if not (away and command == "POST" and path == where):
+            pass_on()
+        elif how == "too slow":
+            pass_on()
+            time.sleep(1.5)
+
+    with serving(_proxy(shop.standins.openai_url, between, breaks_off=how == "breaks off")) as proxy:
+        policy = RetryPolicy(attempts=1, budget=10)
+        client = OpenAIClient(f"{how} {where}", base_url=proxy.url, timeout=1, policy=policy)
+        mine = Shop(shop.engine, shop.standins, client)
+        with pytest.raises(InBatch) as waits:
+            mine.batches.fetch(ITEM, "responses", questions, read)
+        assert not waits.value.spends_attempt and waits.value.retry_after
+        away = False
+        mine.fetch()
+        client.close()
+    assert (shop.bought_directly(), shop.left(), len(shop.answered())) == (0, 0, COUNT)
+
+
+def test_what_no_provider_takes_for_hours_is_bought_at_full_price(shop: Shop) -> None:
+    client = OpenAIClient("nobody", base_url=f"http://127.0.0.1:{free_port()}", policy=RetryPolicy(attempts=1))
+    mine = Shop(shop.engine, shop.standins, client)
+    with pytest.raises(InBatch, match="could not be reached"):
+        mine.batches.fetch(ITEM, "responses", questions, read)
+    with transaction(shop.engine) as rows:
+        rows.execute(text("update ai_batches set began_at = began_at - interval '7 hours'"))
+    mine.fetch()
+    assert (shop.left(), shop.bought_directly()) == (0, COUNT)
+    client.close()
 
 
 def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Shop) -> None:
@@ -311,8 +380,11 @@ def _proxy(
     url: str,
     between: Callable[[str, str, Callable[[], None]], None],
     rewrite: Callable[[bytes], bytes] = bytes,
+    *,
+    breaks_off: bool = False,
 ) -> Behaviour:
-    """The stand-in behind `between`, with results as `rewrite` makes them."""
+    """The stand-in behind `between`, with results as `rewrite` makes them. What that does not pass on is answered with
+    500, or not at all."""
 
     def behave(handler: Any, number: int) -> None:
         headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
@@ -322,6 +394,10 @@ def _proxy(
             answers.append(requests.request(handler.command, url + handler.path, headers=headers, data=handler.sent))
 
         between(handler.command, handler.path, pass_on)
+        if not answers and breaks_off:
+            handler.close_connection = True
+        elif not answers:
+            reply(handler, b"{}", 500)
         for answer in answers:
             content = rewrite(answer.content) if handler.path.endswith("/content") else answer.content
             reply(handler, content, answer.status_code, Content_Type=answer.headers["content-type"])

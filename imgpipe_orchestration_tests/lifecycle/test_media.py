@@ -10,6 +10,8 @@ from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.lifecycle import sweep
 from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media.remake import make_analyses, order
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -279,3 +281,33 @@ def test_a_failed_image_leaves_the_failures_when_it_is_deleted(gateway: Gateway)
     purge(gateway)
     assert keys(gateway) == set()
     assert gateway.services.claims.failures(PURGES) == []
+
+
+def test_an_image_that_is_deleted_while_it_waits_for_a_batch_has_that_cancelled(
+    seeing_gateway: Gateway, standins: StandInAccess
+) -> None:
+    gateway, services = seeing_gateway, seeing_gateway.services
+    media_id = finished(gateway)
+    with transaction(services.engine) as connection:
+        connection.exec_driver_sql("update media_ai_analysis set version = 'old'")
+        connection.exec_driver_sql("delete from paid_call_uses")
+        connection.exec_driver_sql("delete from paid_calls")
+    day = gateway.rows("select upload_day::text from media_files")[0][0]
+    bought = "select count(*) from paid_call_uses where outcome = 'bought' and operation = 'vision'"
+
+    def made() -> bool:
+        with transaction(services.engine) as connection:
+            connection.exec_driver_sql("update work_items set due_at = now() where state = 'waiting'")
+        return bool(make_analyses(services, "run-b", day).outcome.done)
+
+    standins.admin("POST", "delays", {"openai.batch_work": 600})
+    assert order(services, day, Step.AI_VISUAL_ANALYSIS, urgent=False) == 1
+    assert not made()
+    assert delete(gateway, media_id).status_code == 202
+    assert purge(gateway)["ai_batches_cancelled"] == len(standins.calls("openai", "batch_cancel")) == 1
+    assert gateway.rows("select from ai_batches") == gateway.rows("select from paid_calls where state <> 'committed'") == []
+
+    assert call(gateway, "POST", f"/api/media/{media_id}/restore").status_code == 200
+    standins.admin("POST", "delays", {"openai.batch_work": 0})
+    wait_for(made, "the analysis to be made again")
+    assert gateway.rows(bought)[0][0] == len(standins.calls("openai", "responses")) - 1 == 1, "beside the first analysis"

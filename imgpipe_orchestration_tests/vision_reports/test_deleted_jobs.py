@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration.lifecycle import trash, work
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import crew
+from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
@@ -50,3 +54,36 @@ def test_a_job_that_is_deleted_while_its_analyses_are_worked_on_delivers_nothing
         desk.ask(job)
         assert desk.run().success
     assert (desk.services.claims.failures(), desk.reports) == ([], [])
+
+
+@pytest.mark.parametrize("deleted", ["the job", "the batch"])
+def test_what_is_deleted_while_it_waits_for_a_batch_of_the_provider_has_that_cancelled(
+    desk: Desk, deleted: str
+) -> None:
+    def batches() -> list[Any]:
+        with transaction(desk.services.engine) as rows:
+            return list(rows.execute(text("select * from ai_batches where batch_id is not null")))
+
+    desk.standins.admin("POST", "delays", {"openai.batch_work": 600})
+    desk.seed(images=2)
+    with desk.serving(patience=0.2) as gateway:
+        job = desk.job(backend_api_url=gateway, urgent=False)
+        desk.ask(job)
+        desk.run()
+        wait_for(batches, "the batch to be sent")
+        if deleted == "the job":
+            assert desk.api.delete(f"/cron-jobs/{job}").status_code == 200
+        else:
+            number = int(batches()[0].item.split("/")[1])
+            what = f"vision_batches/{number}"
+            trash.delete(desk.services, BATCHES, what, [number], user=None, who="a test", purge=True)
+        assert work.due(desk.services)
+        assert work.run(desk.services, "purge-1")["ai_batches_cancelled"] == 1
+    assert (len(desk.standins.calls("openai", "batch_cancel")), batches()) == (1, [])
+    with transaction(desk.services.engine) as rows:
+        assert rows.scalar(text("select count(*) from paid_calls")) == 0
+    if deleted == "the job":
+        desk.standins.admin("POST", "delays", {"openai.batch_work": 0})
+        with desk.serving() as gateway:
+            assert desk.execute(backend_api_url=gateway, urgent=False)["status"] == "success", "of another job"
+        assert len(desk.standins.calls("openai", "responses")) == 2

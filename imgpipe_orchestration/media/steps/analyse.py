@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
-from imgpipe_orchestration.media import prompts
+from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.describing import Description, descriptions
 from imgpipe_orchestration.media.embedding import embed, fetch_at_half_price, space_of, words_of
 from imgpipe_orchestration.media.model import DataType
@@ -75,19 +75,20 @@ def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Ana
     from imgpipe_orchestration.imaging.measuring.preview import look
 
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
-    if not urgent:
-        for task in ("describe", "embed"):  # before anything is decoded
-            services.half_price.wait_for(f"{buyer.item}/{task}")
+    describing, embedding = (f"{store.UNHURRIED_ANALYSIS.name}/{media.id}/{task}" for task in ("describe", "embed"))
+    if not urgent:  # before anything is decoded
+        services.half_price.wait_for(describing)
+        services.half_price.wait_for(embedding)
     seen = services.workshop.call(look, needed(services, media))
     found = Analysis(_measured(seen.measurements, media))
     found.values["version"] = prompts.versions(services.prompts["describe"]).get(media.kind)
     describe = descriptions(services, media, seen.preview, buyer, services.models.choices("describe"))
     if not urgent and describe:
-        describe[0].fetch_at_half_price()
+        describe[0].fetch_at_half_price(describing)
     _ask(found, "google_vision", lambda: _google(services, media, seen, buyer, found))
     _ask(found, "openai_vision", lambda: _openai(media, describe, found))
     if not urgent:
-        _fetch_embedding(services, buyer, found)
+        _fetch_embedding(services, buyer, found, embedding)
     _ask(found, "openai_embedding", lambda: _embedding(services, buyer, found))
     found.values["providers"] = _bounded(found.providers)
     found.values["answered_by"] = found.answered_by
@@ -246,12 +247,12 @@ def _openai(media: MediaFile, describe: Sequence[Description], found: Analysis) 
     return True
 
 
-def _fetch_embedding(services: Services, buyer: Buyer, found: Analysis) -> None:
+def _fetch_embedding(services: Services, buyer: Buyer, found: Analysis, item: str) -> None:
     with transaction(services.engine) as connection:
         space = space_of(connection)
     choices, words = space.choices(services), words_of(found.values)
     if choices and words:
-        fetch_at_half_price(services, choices[0], words, space.dimensions, buyer)
+        fetch_at_half_price(services, choices[0], words, space.dimensions, buyer, item)
 
 
 def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
