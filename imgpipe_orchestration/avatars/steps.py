@@ -14,8 +14,8 @@ from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaSt
 from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS, picture_number
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase
 from imgpipe_orchestration.billing.choosing import first_answer
-from imgpipe_orchestration.billing.ledger import Answer, PaidCall, Purchase
 from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.moderation.subjects import Subject

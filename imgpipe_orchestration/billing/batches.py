@@ -20,9 +20,10 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Row, text
 
-from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Retryable, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.partners.openai import usage_of
 from imgpipe_orchestration.partners.openai_batches import MOST_BYTES, MOST_SECONDS, OpenAIBatches, SentBatch

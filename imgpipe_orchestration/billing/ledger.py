@@ -55,8 +55,6 @@ from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 
-__all__ = ["Answer", "Buyer", "Ledger", "LedgerPolicy", "PaidCall", "Purchase", "UseOutcome"]
-
 log = logger(__name__)
 
 _FOR_ALL = {*range(300, 400), 401, 402, 403, 404}

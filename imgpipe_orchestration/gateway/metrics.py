@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.billing.ledger import UseOutcome
+from imgpipe_orchestration.billing.calls import UseOutcome
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.listings import store as listings

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.billing.ledger import Buyer
+from imgpipe_orchestration.billing.calls import Buyer
 from imgpipe_orchestration.errors import Permanent
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import descriptions

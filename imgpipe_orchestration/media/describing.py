@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from imgpipe_orchestration.billing.batches import Question
-from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.model import BY_KIND, DataType
 from imgpipe_orchestration.media.store import MediaFile

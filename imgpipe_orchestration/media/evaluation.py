@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imgpipe_orchestration.billing.ledger import Buyer
+from imgpipe_orchestration.billing.calls import Buyer
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.media import prompts
 from imgpipe_orchestration.media.describing import Description

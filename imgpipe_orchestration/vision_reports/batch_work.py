@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration.billing.batches import Question
+from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.choosing import first_answer, nobody
-from imgpipe_orchestration.billing.ledger import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,

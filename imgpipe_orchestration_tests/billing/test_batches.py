@@ -17,7 +17,8 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing import budgets
 from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
-from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing import budgets
 from imgpipe_orchestration.billing.budgets import Period
-from imgpipe_orchestration.billing.ledger import Ledger, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.dagster_side.alerts import alert_on_budgets
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage

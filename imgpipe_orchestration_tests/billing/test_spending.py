@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.billing.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import history

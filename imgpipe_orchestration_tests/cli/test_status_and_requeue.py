@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
-from imgpipe_orchestration.billing.ledger import Ledger, Purchase
+from imgpipe_orchestration.billing.calls import Purchase
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import BadImage, RateLimited, SpendingPaused
 from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.listings.store import QUEUE, NewImage, add

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.billing.ledger import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.partners.usage import Usage
 
 ANNA = Buyer("media", "media/1", "user 1")

@@ -9,7 +9,8 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
 from imgpipe_orchestration.errors import PartnerRefused, Retryable
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses

@@ -13,7 +13,8 @@ import tenacity
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import (

@@ -18,7 +18,8 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 BUYER = """
 import sys, time
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.billing.ledger import Buyer, Ledger, LedgerPolicy, PaidCall, Purchase
+from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
 from imgpipe_orchestration.storage.rows import connect
 
 url, log, seconds = sys.argv[1:]
