@@ -25,7 +25,7 @@ from sqlalchemy import Row, text
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Retryable, SpendingPaused, UnreadableAnswer
-from imgpipe_orchestration.partners.openai import usage_of
+from imgpipe_orchestration.partners.openai_answers import usage_of
 from imgpipe_orchestration.partners.openai_batches import MOST_BYTES, MOST_SECONDS, OpenAIBatches, SentBatch
 from imgpipe_orchestration.partners.usage import charged
 from imgpipe_orchestration.storage.rows import autocommit, transaction

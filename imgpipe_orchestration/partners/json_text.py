@@ -41,21 +41,6 @@ def decoded(written: str | bytes) -> Any:
     return json.loads(text)
 
 
-def decoded_at(text: str, start: int) -> Any:
-    """The value of the JSON that begins at `start`; text after it is ignored.
-
-    Raises:
-        ValueError: none begins there, or the rest of the text is nested deeper than `DEEPEST`.
-    """
-    return _value_at(text, start)[0]
-
-
-def _value_at(text: str, start: int) -> tuple[Any, int]:
-    """The value that begins at `start`, and where it ends."""
-    refuse_deep(text[start:])
-    return json.JSONDecoder().raw_decode(text, start)
-
-
 def values_in(text: str) -> Iterator[Any]:
     """The JSON values in a model's answer: the whole text, each Markdown fence in it, each array or object in it.
 
@@ -68,7 +53,8 @@ def values_in(text: str) -> Iterator[Any]:
     for start in islice(_START.finditer(text), _MOST_STARTS):
         if start.start() >= end:  # what is within a value is a part of it
             with suppress(ValueError):
-                value, end = _value_at(text, start.start())
+                refuse_deep(text[start.start() :])
+                value, end = json.JSONDecoder().raw_decode(text, start.start())
                 yield value
 
 

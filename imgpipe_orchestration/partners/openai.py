@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent, Retryable, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading import jpeg_segments, png_chunks
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
-from imgpipe_orchestration.partners.openai_errors import OPENAI, from_answer, translating, word_of
+from imgpipe_orchestration.partners.openai_answers import attribute, expect, no_answer, usage_of
+from imgpipe_orchestration.partners.openai_errors import OPENAI, translating
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
-
-_LONGEST_NAME = 200
-"""Most characters of a model's name; a longer one is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class OpenAIClient:
             expect(response, "output", list, self.name)
             answer = response.output_parsed
             if answer is None:
-                raise _no_answer(response, self.name)
+                raise no_answer(response, self.name)
         return Seen(answer, usage, response.to_dict(mode="json", warnings=False))
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
@@ -286,7 +284,7 @@ def batched_answer(body: dict[str, Any], schema: type[Schema], model: str, name:
         with charged(usage):
             expect(response, "output", list, name)
             if not (text := response.output_text):
-                raise _no_answer(response, name)
+                raise no_answer(response, name)
             try:
                 return Seen(fitting(values_in(text), schema.model_validate), usage, body)
             except ValueError as error:
@@ -374,49 +372,3 @@ def _whole(image: bytes) -> bool:
     if image.startswith(b"RIFF"):
         return len(image) >= int.from_bytes(image[4:8], "little") + 8
     return False
-
-
-def expect(response: Any, field: str, kind: type[Result], name: str) -> Result:
-    """The attribute, with its type checked: the SDK builds its objects from any JSON, without validation."""
-    value = attribute(response, field)
-    if not isinstance(value, kind):
-        raise UnreadableAnswer(f"{name} answered in a shape we do not know", detail=str(response)[:500])
-    return value
-
-
-def _no_answer(response: Any, name: str) -> ImgpipeError:
-    """The error for a response without a structured answer."""
-    if (error := attribute(response, "error")) is not None:
-        return from_answer(error, name)
-    for item in response.output:
-        for part in attribute(item, "content") or []:
-            if attribute(part, "type") == "refusal":
-                return PartnerRefused(f"{name}'s model refused to answer", detail=str(attribute(part, "refusal"))[:500])
-    reason = word_of(attribute(attribute(response, "incomplete_details"), "reason"))
-    if reason == "content_filter":
-        return PartnerRefused(f"{name} filtered its answer (content policy)")
-    return UnreadableAnswer(f"{name}'s answer is incomplete ({reason or 'no text in it'})")
-
-
-def attribute(thing: Any, name: str) -> Any:
-    """An attribute of an SDK object; None where the JSON did not have it."""
-    return getattr(thing, name, None)
-
-
-def usage_of(response: Any, model: str) -> Usage:
-    """Token counts of any of the APIs; 0 for missing or invalid ones."""
-    usage = attribute(response, "usage")
-    details = attribute(usage, "input_tokens_details") or attribute(usage, "prompt_tokens_details")
-    named = attribute(response, "model")
-    return Usage(
-        # The name is stored in rows and in the metadata of objects, whose size is limited.
-        model=named if isinstance(named, str) and 0 < len(named) <= _LONGEST_NAME and named.isprintable() else model,
-        input_tokens=_count(attribute(usage, "input_tokens") or attribute(usage, "prompt_tokens")),
-        output_tokens=_count(attribute(usage, "output_tokens") or attribute(usage, "completion_tokens")),
-        input_image_tokens=_count(attribute(details, "image_tokens")),
-        cached_tokens=_count(attribute(details, "cached_tokens")),
-    )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 <= value < 2**40 else 0

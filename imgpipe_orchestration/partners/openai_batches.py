@@ -15,7 +15,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.openai import OpenAIClient, attribute
+from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.openai_answers import attribute
 from imgpipe_orchestration.partners.openai_errors import from_answer, word_of
 from imgpipe_orchestration.telemetry.logs import logger
 

@@ -18,13 +18,11 @@ from imgpipe_orchestration.partners.openai import (
     OpenAIClient,
     Schema,
     Seen,
-    attribute,
     closed,
     data_url,
-    expect,
     json_schema,
-    usage_of,
 )
+from imgpipe_orchestration.partners.openai_answers import attribute, expect, usage_of
 from imgpipe_orchestration.partners.openai_errors import from_answer
 from imgpipe_orchestration.partners.usage import Usage, charged
 
