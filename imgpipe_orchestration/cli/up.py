@@ -38,32 +38,28 @@ def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
     """
     from imgpipe_orchestration.devstack.plan import make_plan
     from imgpipe_orchestration.devstack.services import prepare_dagster_home
-    from imgpipe_orchestration.devstack.stackfile import StackLock
+    from imgpipe_orchestration.devstack.stackfile import locked
     from imgpipe_orchestration.devstack.supervisor import Supervisor
     from imgpipe_orchestration.settings import misspelled
 
     began = time.monotonic()
     data_dir.mkdir(parents=True, exist_ok=True)
-    lock = StackLock(data_dir)
     try:
-        lock.acquire()
+        with locked(data_dir):
+            if exported := os.environ.get(EXPORTED):
+                raise SettingsError(
+                    f"this shell has the settings of the stack on {exported}, by `imgpipe env`; a new stack would take"
+                    " them for servers of yours: start it in another shell"
+                )
+            plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
+            prepare_dagster_home(data_dir / "dagster", _dagster_configuration())
+            _say(f"starting on {data_dir}")
+            for note in (*misspelled(), *plan.ports.notes):
+                _say(note)
+            Supervisor(plan, _say).run(on_ready=lambda: _announce(plan, time.monotonic() - began))
     except Conflict as conflict:
         click.echo(f"imgpipe: {retyped(conflict.public)}", err=True)
         sys.exit(ALREADY_RUNNING)
-    try:
-        if exported := os.environ.get(EXPORTED):
-            raise SettingsError(
-                f"this shell has the settings of the stack on {exported}, by `imgpipe env`; a new stack would take them"
-                " for servers of yours: start it in another shell"
-            )
-        plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
-        prepare_dagster_home(data_dir / "dagster", _dagster_configuration())
-        _say(f"starting on {data_dir}")
-        for note in (*misspelled(), *plan.ports.notes):
-            _say(note)
-        Supervisor(plan, _say).run(on_ready=lambda: _announce(plan, time.monotonic() - began))
-    finally:
-        lock.release()
     _say("stopped")
 
 

@@ -36,6 +36,10 @@ class StandIn:
     named_by: tuple[str, ...]
     settings: Mapping[str, str]
 
+    def at(self, url: str) -> dict[str, str]:
+        """The settings for a stand-in at `url`."""
+        return {name: url + value if value.startswith("/") else value for name, value in self.settings.items()}
+
 
 STAND_INS = (
     StandIn(
@@ -89,8 +93,9 @@ class Plan:
         return [*self.backends, *self.services]
 
     def begin_partitions(self, day: str) -> None:
-        """Set MEDIA_FIRST_DAY for the parts that start after this."""
-        self.environment["MEDIA_FIRST_DAY"] = self.shared["MEDIA_FIRST_DAY"] = day
+        """Set MEDIA_FIRST_DAY, unless the user did, for the parts that start after this."""
+        if not self.first_day_given:
+            self.environment["MEDIA_FIRST_DAY"] = self.shared["MEDIA_FIRST_DAY"] = day
 
     def public_environment(self) -> dict[str, str]:
         """What may be shown and written down: in development everything, in production no secret."""
@@ -110,24 +115,27 @@ def make_plan(
     given = {name.upper(): environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
     if gateway_port is not None:
         given["GATEWAY_PORT"] = str(gateway_port)
-    ports = Ports(data_dir / "ports.json")
-    # None in production: invented analyses must not be mixed with real ones, and our stores have no passwords.
+    # None of ours in production: invented analyses must not be mixed with real ones, and our stores have no passwords.
     production = given.get("IMGPIPE_ENV") == "production"
     stores = () if production else tuple(name for name in STORES if name not in given)
     played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
+    ports = Ports(data_dir / "ports.json")
     values = _choose(given, ports, stores, played, production=production)
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     check_settings(settings)
+    ports.save()
     environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
     shared = {**environ, **environment, MARKER: str(data_dir), "PYTHONUNBUFFERED": "1"}
-    backends = _backends(data_dir, stores, settings, ports, shared)
-    if played:
-        backends.append(StandIns(data_dir / "stand-ins", ports["stand-ins"], environ=shared))
-    services = _services(data_dir, settings, shared, dagster=dagster)
-    ports.save()
-    partners = [s.partner for s in played]
     return Plan(
-        data_dir, settings, environment, shared, backends, services, ports, partners, "MEDIA_FIRST_DAY" in given
+        data_dir,
+        settings,
+        environment,
+        shared,
+        _backends(data_dir, settings, ports.chosen, shared),
+        _services(data_dir, settings, shared, dagster=dagster),
+        ports,
+        [stand_in.partner for stand_in in played],
+        "MEDIA_FIRST_DAY" in given,
     )
 
 
@@ -135,10 +143,14 @@ def _choose(
     given: Mapping[str, str], ports: Ports, stores: tuple[str, ...], played: list[StandIn], *, production: bool
 ) -> dict[str, str]:
     """The stack's settings: the given ones, and for the others addresses and keys of our own parts."""
+
+    def address(part: str) -> str:
+        return f"http://{LOOPBACK}:{ports.choose(part)}"
+
     listening = {typed.setting: str(ports.choose(part, given.get(typed.setting))) for part, typed in TYPED.items()}
     own = {
-        "GATEWAY_URL": f"http://{LOOPBACK}:{ports['gateway']}",
-        "DAGSTER_URL": f"http://{LOOPBACK}:{ports['dagster-webserver']}",
+        "GATEWAY_URL": f"http://{LOOPBACK}:{listening['GATEWAY_PORT']}",
+        "DAGSTER_URL": f"http://{LOOPBACK}:{listening['DAGSTER_WEBSERVER_PORT']}",
     }
     if "DATABASE_URL" in stores:
         port = ports.choose("postgres")
@@ -146,50 +158,43 @@ def _choose(
         own["DAGSTER_PG_URL"] = url_of(port, "dagster", scheme="postgresql+psycopg2")
     if "S3_ENDPOINT" in stores:
         own |= {"S3_ACCESS_KEY": "imgpipe-development", "S3_SECRET_KEY": "imgpipe-development-secret"}
-        own["S3_ENDPOINT"] = f"http://{LOOPBACK}:{ports.choose('s3')}"
-        own["S3_PUBLIC_ENDPOINT"] = f"http://{LOOPBACK}:{ports.choose('s3-public')}"
+        own |= {"S3_ENDPOINT": address("s3"), "S3_PUBLIC_ENDPOINT": address("s3-public")}
     if "MONGODB_URL" in stores:
         database = given.get("MONGODB_DATABASE") or Settings.model_fields["mongodb_database"].default
         own["MONGODB_URL"] = f"mongodb://{LOOPBACK}:{ports.choose('mongo')}/{database}"
     if played:
-        url = f"http://{LOOPBACK}:{ports.choose('stand-ins')}"
+        url = address("stand-ins")
         for stand_in in played:
-            own |= {n: url + value if value.startswith("/") else value for n, value in stand_in.settings.items()}
+            own |= stand_in.at(url)
     # Our own parts are on loopback, which downloads may not reach unless they are listed. In production that is the
     # gateway alone, which is asked by its public name.
     parts = () if production else ("gateway", "s3-public", "stand-ins")
     hosts = [given["ALLOWED_PRIVATE_HOSTS"]] if "ALLOWED_PRIVATE_HOSTS" in given else []
-    hosts += [f"{LOOPBACK}:{ports[name]}" for name in parts if name in ports]
+    hosts += [f"{LOOPBACK}:{ports.chosen[name]}" for name in parts if name in ports.chosen]
     return {**own, **given, **listening, "ALLOWED_PRIVATE_HOSTS": ",".join(hosts)}
 
 
-def _backends(
-    data_dir: Path, stores: tuple[str, ...], settings: Settings, ports: Ports, shared: Mapping[str, str]
-) -> list[Part]:
+def _backends(data_dir: Path, settings: Settings, ports: Mapping[str, int], shared: Mapping[str, str]) -> list[Part]:
+    """Those of our stores and stand-ins that have got a port."""
     parts: list[Part] = []
-    if "DATABASE_URL" in stores:
-        databases = ("imgpipe", "dagster")
-        parts.append(Postgres(data_dir / "postgres", ports["postgres"], environ=shared, databases=databases))
-    if "S3_ENDPOINT" in stores:
+    if port := ports.get("postgres"):
+        parts.append(Postgres(data_dir / "postgres", port, environ=shared, databases=("imgpipe", "dagster")))
+    if port := ports.get("s3"):
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
         # Not the listings' bucket, which also has the originals: the gateway serves its public files.
         public = (settings.s3_bucket_name,)
         origin = next(iter(settings.origins), "")
-        parts.append(S3(data_dir / "s3", ports["s3"], **keys, origin=origin, environ=shared))
+        parts.append(S3(data_dir / "s3", port, **keys, origin=origin, environ=shared))
         parts.append(PublicObjects(data_dir / "s3", ports["s3-public"], buckets=public, environ=shared))
-    if "MONGODB_URL" in stores:
-        parts.append(Mongo(data_dir / "mongo", ports["mongo"], environ=shared))
+    if port := ports.get("mongo"):
+        parts.append(Mongo(data_dir / "mongo", port, environ=shared))
+    if port := ports.get("stand-ins"):
+        parts.append(StandIns(data_dir / "stand-ins", port, environ=shared))
     return parts
 
 
 def _services(data_dir: Path, settings: Settings, shared: Mapping[str, str], *, dagster: bool) -> list[Part]:
     gateway = Gateway(data_dir / "gateway", settings.gateway_port, environ=shared)
-    if not dagster:
-        return [gateway]
-    home = data_dir / "dagster"
-    return [
-        gateway,
-        CodeServer(home, environ=shared),
-        Webserver(home, settings.dagster_webserver_port, environ=shared),
-        Daemon(home, environ=shared),
-    ]
+    home, port = data_dir / "dagster", settings.dagster_webserver_port
+    ours = [CodeServer(home, environ=shared), Webserver(home, port, environ=shared), Daemon(home, environ=shared)]
+    return [gateway, *ours] if dagster else [gateway]

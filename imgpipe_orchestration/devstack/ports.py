@@ -15,8 +15,6 @@ from typing import NamedTuple
 from imgpipe_orchestration.errors import SettingsError
 
 LOOPBACK = "127.0.0.1"
-
-
 _NOT_OF_CONNECTIONS = range(20_000, 32_768)
 """Ports that Linux and macOS give to no outgoing connection, which might take one before its server listens."""
 _given: set[int] = set()
@@ -84,16 +82,10 @@ class Ports:
         self._before: dict[str, int] = {}
         with contextlib.suppress(FileNotFoundError, ValueError):  # after a power cut or on a full disk it is empty
             self._before = json.loads(file.read_text())
-        self._chosen: dict[str, int] = {}
+        self.chosen: dict[str, int] = {}
         self._held: list[int] = []
         self.notes: list[str] = []
         """One line for each port that people type and would not expect."""
-
-    def __getitem__(self, part: str) -> int:
-        return self._chosen[part]
-
-    def __contains__(self, part: str) -> bool:
-        return part in self._chosen
 
     def choose(self, part: str, asked: str | None = None) -> int:
         """
@@ -103,22 +95,19 @@ class Ports:
         Raises:
             SettingsError: `asked` is not a port.
         """
+        setting, preferred = TYPED.get(part, ("", 0))
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
-            setting = TYPED[part].setting
             raise SettingsError(f"{setting}: {asked!r} is not a port; give a number from 0 to 65535", field=setting)
-        preferred = TYPED[part].preferred if part in TYPED else 0
-        wanted = int(asked) if asked is not None else self._before.get(part, preferred)
-        if wanted != 0 and is_free(wanted) and self._reserve(wanted):
-            port = wanted
-            if asked is None and part in TYPED and port != preferred:
+        port = wanted = int(asked) if asked is not None else self._before.get(part, preferred)
+        if wanted and self._reserve(wanted):
+            if setting and asked is None and port != preferred:
                 self.notes.append(f"{part} uses port {port}, as at its last start")
         else:
-            port = free_port()
-            while not self._reserve(port):
-                port = free_port()
-            if wanted != 0:
+            while not self._reserve(port := free_port()):
+                pass
+            if wanted:
                 self.notes.append(f"port {wanted} is taken; {part} uses {port}")
-        self._chosen[part] = port
+        self.chosen[part] = port
         return port
 
     def _reserve(self, port: int) -> bool:
@@ -135,7 +124,7 @@ class Ports:
             os.close(descriptor)
             return False
         self._held.append(descriptor)
-        return True
+        return is_free(port)
 
     def release(self) -> None:
         """Give up the reservations."""
@@ -143,4 +132,4 @@ class Ports:
             os.close(self._held.pop())
 
     def save(self) -> None:
-        self._file.write_text(json.dumps(self._before | self._chosen, indent=2))
+        self._file.write_text(json.dumps(self._before | self.chosen, indent=2))

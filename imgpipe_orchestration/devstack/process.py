@@ -22,16 +22,11 @@ PROBE_SECONDS = 5
 """Timeout of a probe; long enough for a busy machine."""
 
 
-PRIVATE_UMASK = 0o027
-"""For the parts: what they write is for its owner, and for its group to read."""
-
-
 def open_log(file: Path, mode: Literal["ab", "wb"]) -> IO[bytes]:
-    """Open a log for writing, with its folder (0700). Both lose what permissions an earlier version gave to others."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.parent.chmod(0o700)
+    """Open a log for writing, for its owner, and for its group to read; with its folder."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.touch(0o640)
     log: IO[bytes] = file.open(mode)
-    os.fchmod(log.fileno(), 0o640)
     return log
 
 
@@ -52,19 +47,17 @@ class Part(ABC):
     start_seconds: ClassVar[float] = 60
     """How long it may take until it answers; long enough for a busy machine."""
 
-    def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, port: int = 0, *, environ: Mapping[str, str] | None = None) -> None:
         """
         Args:
             folder: for its data; created when missing.
-            port: TCP port on loopback.
+            port: TCP port on loopback, of a part that has one.
             environ: its whole environment (default: this process's).
         """
         self.folder = folder.resolve()
         self.port = port
         self.environ = environ
         self.log_file = self.folder.parent / "logs" / f"{self.name}.log"
-        self.started = 0.0
-        """`time.monotonic()` of the last start."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -84,9 +77,6 @@ class Part(ABC):
         """Whether it serves requests at this moment; at most PROBE_SECONDS, and never raises."""
         return listening(self.port)
 
-    def settle(self) -> None:  # noqa: B027 - most parts have nothing to do here
-        """What is to be done once it answers, before others use it."""
-
     @property
     def user(self) -> str | None:
         """System user to run as, when not ours."""
@@ -97,30 +87,26 @@ class Part(ABC):
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        self.started = time.monotonic()
-        self.prepare()
-        with open_log(self.log_file, "ab") as log:
-            self._process = self._spawn(log)
-
-    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         def in_child() -> None:
             # A background job of a non-interactive shell ignores SIGINT, and children inherit that.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             die_with_parent(self.stop_signal)
 
-        return subprocess.Popen(
-            self.command(),
-            cwd="/",
-            env=dict(self.environ) if self.environ is not None else None,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            user=self.user,
-            umask=PRIVATE_UMASK,
-            preexec_fn=in_child,  # noqa: PLW1509 - the parent-death signal can only be asked for by the child
-        )
+        self.prepare()
+        with open_log(self.log_file, "ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd="/",
+                env=dict(self.environ) if self.environ is not None else None,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=self.user,
+                umask=0o027,
+                preexec_fn=in_child,  # noqa: PLW1509 - the parent-death signal can only be asked for by the child
+            )
 
     def exit_code(self) -> int | None:
         """None while it runs; negative when a signal ended it."""
@@ -138,16 +124,13 @@ class Part(ABC):
         while not self.answers():
             code = self.exit_code()
             if code is not None:
-                raise BackendUnavailable(f"{self.name} ended at its start with code {code}:\n{self.last_words()}")
+                raise BackendUnavailable(f"{self.name} ended at its start with code {code}:\n{self._last_words()}")
             if time.monotonic() > deadline:
-                raise BackendUnavailable(f"{self.name} does not answer at {self.url}:\n{self.last_words()}")
+                raise BackendUnavailable(f"{self.name} does not answer at {self.url}:\n{self._last_words()}")
             time.sleep(0.02)
-        self.settle()
 
-    def last_words(self) -> str:
+    def _last_words(self) -> str:
         """The last eight lines of its log, for a message."""
-        if not self.log_file.is_file():
-            return "(no log)"
         with self.log_file.open("rb") as log:
             log.seek(max(0, self.log_file.stat().st_size - 4000))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-8:])
@@ -158,27 +141,21 @@ class Part(ABC):
 
     def stop(self) -> None:
         """End it and all it started: gracefully, then by force."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self.ask_to_stop()
-            try:
+        self.ask_to_stop()
+        self.await_stop()
+
+    def await_stop(self) -> None:
+        """Wait until it has stopped, as asked; kill it if it does not in time, and what it has left behind."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(self.stop_seconds)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self.sweep()
+            self.kill()
 
     def kill(self) -> None:
-        """End it and all it started with SIGKILL, also when it hangs."""
+        """End it, also when it hangs, and what it has started and left behind."""
         if self._process is not None:
-            self._process.kill()
+            self._signal_group(signal.SIGKILL)
             self._process.wait()
-            self.sweep()
-
-    def sweep(self) -> None:
-        """Kill what the part started and left behind when it ended."""
-        self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: signal.Signals) -> None:
         if self._process is not None:

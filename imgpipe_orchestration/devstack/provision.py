@@ -1,6 +1,7 @@
 """`python -m imgpipe_orchestration.devstack.provision`: databases, schema, buckets, indexes, before the services start.
 
-In a process of its own, so that the supervisor, which lives for weeks, does not load these modules. Safe to run again.
+It prints MEDIA_FIRST_DAY. In a process of its own, so that the supervisor, which lives for weeks, does not load these
+modules. Safe to run again.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import inspect, make_url, text
+from sqlalchemy import Connection, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
@@ -24,9 +26,19 @@ from imgpipe_orchestration.telemetry.redaction import redact
 
 log = logger(__name__)
 
+_OLDEST = """
+    select min(day) from (
+        select min(upload_day) as day from media_files
+        union all select (min(created_at) at time zone 'UTC')::date from pending_images
+            where created_at between '2020-01-02' and now()
+        union all select (min(created_at) at time zone 'UTC')::date from image_queue
+    ) as days
+"""
+# Another program writes pending_images: a wrong clock or '-infinity' must not decide. 2020 is the setting's default.
 
-def provision(settings: Settings) -> None:
-    """Create databases, schema, buckets and indexes that are missing.
+
+def provision(settings: Settings) -> str:
+    """Create databases, schema, buckets and indexes that are missing; returns `first_day`.
 
     Raises:
         BackendUnavailable: the database, the object store or MongoDB cannot be reached.
@@ -35,6 +47,8 @@ def provision(settings: Settings) -> None:
         _ensure_database(settings.database_url)
         engine = connect(settings.database_url, pool_size=1)
         migrations.upgrade(engine)
+        with engine.connect() as connection:
+            day = first_day(connection)
         engine.dispose()
     with _named("DAGSTER_PG_URL"):
         _ensure_database(settings.dagster_pg_url)
@@ -54,6 +68,15 @@ def provision(settings: Settings) -> None:
             for problem in create_indexes(documents):
                 log.warning("index not created", extra={"index": problem})
             documents.close()
+    return day
+
+
+def first_day(connection: Connection) -> str:
+    """The day (UTC) before the oldest upload, or before today when there is none: a backfill over two days can be tried
+    at once. Dagster shows every day from then on that has no images as missing.
+    """
+    oldest: date = connection.scalar(text(_OLDEST)) or datetime.now(UTC).date()
+    return (oldest - timedelta(days=1)).isoformat()
 
 
 @contextmanager
@@ -99,6 +122,6 @@ def _ensure_tables_of_dagster(url: str) -> None:
 
 if __name__ == "__main__":
     try:
-        provision(load())
+        sys.stdout.write(provision(load()))
     except ImgpipeError as failure:
         sys.exit(failure.public)

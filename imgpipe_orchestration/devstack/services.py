@@ -6,19 +6,20 @@ One code server loads the definitions once for the webserver and the daemon, whe
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import PROBE_SECONDS, HttpPart, Part
 
+WORKSPACE = "workspace.yaml"
 LOCATION = "imgpipe"
 """Name of the code location; the same as in workspace.yaml, so that schedules and sensors keep their state."""
 
@@ -27,10 +28,10 @@ class StandIns(HttpPart):
     """The partner APIs that are not configured, in one process."""
 
     name = "stand-ins"
+    module: ClassVar[str] = "imgpipe_orchestration.devstack.standins"
 
     def command(self) -> list[str]:
-        module = "imgpipe_orchestration.devstack.standins"
-        return [sys.executable, "-m", module, "--port", str(self.port), "--keep", str(self.folder)]
+        return [sys.executable, "-m", self.module, "--port", str(self.port), "--keep", str(self.folder)]
 
 
 class Gateway(HttpPart):
@@ -51,9 +52,9 @@ class CodeServer(Part):
     name = "code-server"
     start_seconds = 180
 
-    def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
-        super().__init__(folder, 0, environ=environ)
-        self.socket = code_socket(self.folder)
+    @property
+    def socket(self) -> Path:
+        return code_socket(self.folder)
 
     @property
     def url(self) -> str:
@@ -93,7 +94,7 @@ class Webserver(HttpPart):
         super().__init__(folder, port, environ={**environ, "PYTHONWARNINGS": quiet})
 
     def command(self) -> list[str]:
-        flags = ["-p", str(self.port), "-w", str(_workspace(self.folder)), *_log_format(self.environ)]
+        flags = ["-p", str(self.port), "-w", str(self.folder / WORKSPACE), *_log_format(self.environ)]
         return [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, *flags]
 
 
@@ -102,17 +103,11 @@ class Daemon(Part):
 
     name = "dagster-daemon"
     start_seconds = 180
-
-    def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
-        super().__init__(folder, 0, environ=environ)
-
-    @property
-    def url(self) -> str:
-        return ""
+    url = ""
 
     def command(self) -> list[str]:
         # At `info` it writes two lines for every sensor tick that found nothing.
-        flags = ["-w", str(_workspace(self.folder)), "--log-level", "warning", *_log_format(self.environ)]
+        flags = ["-w", str(self.folder / WORKSPACE), "--log-level", "warning", *_log_format(self.environ)]
         return [sys.executable, "-m", "dagster._daemon", "run", *flags]
 
     def answers(self) -> bool:
@@ -125,7 +120,7 @@ def _log_format(environ: Mapping[str, str] | None) -> list[str]:
 
 
 def prepare_dagster_home(folder: Path, configuration: Path) -> None:
-    """Put `configuration` (our dagster.yaml) into DAGSTER_HOME.
+    """Put `configuration` (our dagster.yaml) into DAGSTER_HOME, and a workspace file that points at our code server.
 
     `provision` has made Dagster's tables. Else each tick of a sensor looks for them, and that takes half of the tick.
     """
@@ -133,6 +128,8 @@ def prepare_dagster_home(folder: Path, configuration: Path) -> None:
     values = yaml.safe_load(configuration.read_text())
     values["storage"]["postgres"]["should_autocreate_tables"] = False
     (folder / "dagster.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    server = {"socket": str(code_socket(folder)), "location_name": LOCATION}
+    (folder / WORKSPACE).write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
 
 
 def code_socket(home: Path) -> Path:
@@ -141,11 +138,3 @@ def code_socket(home: Path) -> Path:
     if len(os.fsencode(near)) <= 100:
         return near
     return Path(tempfile.gettempdir()) / f"imgpipe-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}.sock"
-
-
-def _workspace(home: Path) -> Path:
-    """A workspace file that points at our one code server."""
-    file = home / "workspace.yaml"
-    server = {"socket": str(code_socket(home)), "location_name": LOCATION}
-    file.write_text(json.dumps({"load_from": [{"grpc_server": server}]}))  # JSON is YAML
-    return file

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -17,8 +18,7 @@ from typing import Any
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.settings import STACK_FILE
 
-LOCK_FILE = "lock"
-_LOCK_SECONDS = 1.0
+_LOCK_FILE = "lock"
 
 
 @dataclass(frozen=True)
@@ -35,53 +35,38 @@ class RunningStack:
     """A line for each port that people would not expect."""
 
 
-class StackLock:
-    """Held by the one supervisor of a data folder."""
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Hold the lock, as the one supervisor of a data folder does.
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._descriptor: int | None = None
-
-    def acquire(self) -> None:
-        """Take the lock.
-
-        Raises:
-            Conflict: another stack runs on this data; the message names it.
-        """
-        descriptor = os.open(self._data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    Raises:
+        Conflict: another stack runs on this data; the message names it.
+    """
+    with (data_dir / _LOCK_FILE).open("a") as file:
+        for _ in range(20):  # `is_running` holds it for microseconds
+            if _lock(file.fileno(), fcntl.LOCK_EX):
                 break
-            except BlockingIOError:
-                # `is_running` holds the lock for microseconds.
-                if time.monotonic() > deadline:
-                    os.close(descriptor)
-                    raise Conflict(_who_runs(self._data_dir)) from None
-                time.sleep(0.05)
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            time.sleep(0.05)
+        else:
+            raise Conflict(_who_runs(data_dir))
+        yield
 
 
 def is_running(data_dir: Path) -> bool:
     """Whether a supervisor lives on this data folder."""
     try:
-        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDONLY)
+        with (data_dir / _LOCK_FILE).open() as file:
+            return not _lock(file.fileno(), fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+
+
+def _lock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    else:
         return False
-    finally:
-        os.close(descriptor)
+    return True
 
 
 def read(data_dir: Path) -> RunningStack | None:
@@ -89,16 +74,14 @@ def read(data_dir: Path) -> RunningStack | None:
     file = data_dir / STACK_FILE
     if not is_running(data_dir) or not file.is_file():
         return None
-    written = json.loads(file.read_text())
-    return RunningStack(data_dir, **written)
+    return RunningStack(data_dir, **json.loads(file.read_text()))
 
 
 def write(data_dir: Path, content: dict[str, Any]) -> None:
     """Replace `stack.json` atomically; readable by our user only, because it contains keys."""
     unfinished = data_dir / f"{STACK_FILE}.new"
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=2)
+    unfinished.touch(0o600)
+    unfinished.write_text(json.dumps(content, indent=2))
     unfinished.replace(data_dir / STACK_FILE)
 
 

@@ -14,7 +14,7 @@ import pytest
 from imgpipe_orchestration.cli import up
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.devstack.stackfile import StackLock
+from imgpipe_orchestration.devstack.stackfile import locked
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.cli.conftest import Run
@@ -98,12 +98,10 @@ def test_what_a_killed_stack_left_behind_is_no_running_stack(command: str, tmp_p
 def test_a_second_up_says_who_runs_and_a_command_that_stops_it_as_it_stands(tmp_path: Path) -> None:
     folder = tmp_path / "our data"
     folder.mkdir()
-    lock = StackLock(folder)
-    lock.acquire()
     running = {"pid": 77, "started_at": "today", "environment": {"GATEWAY_URL": "http://127.0.0.1:8000"}, "parts": {}}
     (folder / "stack.json").write_text(json.dumps(running))
-    result = imgpipe("up", "--data", str(folder))
-    lock.release()
+    with locked(folder):
+        result = imgpipe("up", "--data", str(folder))
     assert result.returncode == 4, result.stderr
     assert "process 77" in result.stderr
     assert f"imgpipe down --data '{folder}'`" in result.stderr

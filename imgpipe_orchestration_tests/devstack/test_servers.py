@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import stat
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -71,34 +68,6 @@ def test_postgres_data_is_readable_by_its_user_only(open_folder: Path) -> None:
     server = Postgres(open_folder / "data", free_port())
     server.prepare()
     assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users")
-def test_the_first_stacks_of_a_machine_make_one_user_when_they_start_at_once() -> None:
-    """Each useradd gave the user another number, and the folder of an earlier one's then was closed to it."""
-    user = f"imgpipe-test-{os.getpid()}"
-    make = f"""
-from imgpipe_orchestration.devstack.postgres import account_of
-print(flush=True)
-input()
-print(account_of({user!r}).pw_uid)
-"""
-    makers = [
-        subprocess.Popen([sys.executable, "-c", make], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(8)
-    ]
-    for maker in makers:
-        assert maker.stdout is not None
-        maker.stdout.readline()
-    try:
-        for maker in makers:
-            assert maker.stdin is not None
-            maker.stdin.write("\n")
-            maker.stdin.flush()
-        numbers = {maker.communicate()[0].strip() for maker in makers}
-        assert numbers == {str(pwd.getpwnam(user).pw_uid)}
-    finally:
-        subprocess.run(["userdel", user], check=True, capture_output=True)
 
 
 def test_s3_keeps_objects_through_kill_minus_9(tmp_path: Path) -> None:
