@@ -17,7 +17,6 @@ from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerRefused,
     PartnerUnavailable,
-    RateLimited,
     TooLarge,
 )
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
@@ -215,40 +214,22 @@ def test_a_broken_download_begins_anew() -> None:
 # --- statuses ------------------------------------------------------------------------------------------------------
 
 
-def test_retry_after_is_honoured() -> None:
+@pytest.mark.parametrize("statuses", [(408, 425), (429, 503)])
+def test_who_is_busy_or_failed_is_asked_again_after_the_wait_it_wants(statuses: tuple[int, int]) -> None:
     def busy(handler: BaseHTTPRequestHandler, number: int) -> None:
-        if number == 0:
-            reply(handler, status=429, Retry_After="1")
+        if number < len(statuses):
+            reply(handler, status=statuses[number], Retry_After="0.3")
         else:
             reply(handler, CONTENT)
 
     began = time.monotonic()
     with serving(busy) as server:
         assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
-    assert time.monotonic() - began >= 1
-
-
-def test_a_retry_after_beyond_the_time_limit_is_reported_at_once() -> None:
-    with serving(lambda h, _: reply(h, status=429, Retry_After="600")) as server:
-        began = time.monotonic()
-        with pytest.raises(RateLimited) as caught:
-            fetcher(server).fetch_bytes(server.url, QUICK)
-        assert time.monotonic() - began < 20
-        assert caught.value.retry_after == 600
-
-
-def test_a_server_error_is_tried_again() -> None:
-    with serving(lambda h, n: reply(h, CONTENT) if n else reply(h, status=503)) as server:
-        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
-
-
-@pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_refusal_is_not_tried_again(status: int) -> None:
-    with serving(lambda h, _: reply(h, status=status)) as server:
-        with pytest.raises(PartnerRefused, match=str(status)) as caught:
+    assert time.monotonic() - began >= 0.6
+    with serving(lambda h, _: reply(h, status=403)) as server:
+        with pytest.raises(PartnerRefused, match="403"):
             fetcher(server).fetch_bytes(server.url, QUICK)
         assert len(server.requests) == 1
-    assert caught.value.partner_status == status
 
 
 SECRET = "c2VjcmV0LXNpZ25hdHVyZQ"

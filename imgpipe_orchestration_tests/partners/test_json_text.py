@@ -55,15 +55,6 @@ def test_a_fence_with_nothing_but_lines_takes_no_time() -> None:
     assert next(values_in("Here:\n```json  \n\n\n[1]\n```")) == [1]
 
 
-def test_values_within_a_value_are_a_part_of_it() -> None:
-    assert list(values_in('First {"a": ["b"]}, then [[1]] and ["c"].')) == [{"a": ["b"]}, [[1]], ["c"]]
-
-
 @given(anything, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"]))
 def test_bytes_in_the_encodings_of_json(value: Any, encoding: str) -> None:
     assert decoded(json.dumps(value, ensure_ascii=False).encode(encoding)) == value
-
-
-def test_other_bytes_are_refused_by_their_encoding() -> None:
-    with pytest.raises(UnicodeDecodeError):
-        decoded('"grün"'.encode("latin-1"))

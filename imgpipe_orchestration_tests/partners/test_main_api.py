@@ -31,32 +31,6 @@ def test_a_callback_is_signed_and_carries_the_bearer_and_an_idempotency_key() ->
     verify(headers[HEADER.lower()], body, KEY)
 
 
-@pytest.mark.parametrize("status", [404, 409])
-def test_the_status_of_a_refusal_is_told(status: int) -> None:
-    with serving(lambda h, _: reply(h, status=status)) as server, pytest.raises(PartnerRefused) as caught:
-        MainApi(server.url, KEY, policy=QUICK).complete(5, {})
-    assert caught.value.partner_status == status
-
-
-def test_cleanup_is_a_delete() -> None:
-    methods = []
-
-    def note(handler: BaseHTTPRequestHandler, _: int) -> None:
-        methods.append(handler.command)
-        reply(handler, b"{}")
-
-    with serving(note) as server:
-        MainApi(server.url, KEY).cleanup(9)
-        assert server.paths == ["/api/media/cleanup/9"]
-    assert methods == ["DELETE"]
-
-
-def test_a_temp_file_is_fetched_from_its_path() -> None:
-    with serving(lambda h, _: reply(h, b"bytes")) as server:
-        assert MainApi(server.url, KEY).fetch_temp("/temp_images/profiles/1-profile-2-x.jpg", limit=100) == b"bytes"
-        assert server.paths == ["/temp_images/profiles/1-profile-2-x.jpg"]
-
-
 def test_a_temp_file_beyond_the_limit_is_not_taken() -> None:
     with serving(lambda h, _: reply(h, bytes(1000))) as server, pytest.raises(TooLarge):
         MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=100)

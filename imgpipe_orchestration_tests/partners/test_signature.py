@@ -6,8 +6,6 @@ import hashlib
 import hmac
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.partners.signature import TOLERANCE_SECONDS, sign, verify
@@ -20,11 +18,6 @@ NOW = 1_800_000_000
 def test_the_form_is_the_documented_one() -> None:
     expected = hmac.new(KEY.encode(), b"1800000000." + BODY, hashlib.sha256).hexdigest()
     assert sign(BODY, KEY, at=NOW) == f"t=1800000000,v1={expected}"
-
-
-@given(st.binary(max_size=200), st.text(min_size=1, max_size=40))
-def test_what_was_signed_verifies(body: bytes, key: str) -> None:
-    verify(sign(body, key), body, key)
 
 
 @pytest.mark.parametrize("offset", [-TOLERANCE_SECONDS - 1, TOLERANCE_SECONDS + 1])

@@ -18,8 +18,6 @@ from sqlalchemy import text
 from imgpipe_orchestration.cli.vision_reports import command
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.lacking import lacking
-from imgpipe_orchestration_tests.recovery.test_clock import FAKETIME
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
 
 RUN = "from imgpipe_orchestration.cli.vision_reports import command; command()"
@@ -111,14 +109,6 @@ def test_in_production_the_token_goes_over_https_only(
         assert connection.scalar(text("select count(*) from vision_executions")) == 0, "nothing was begun"
 
 
-def test_a_list_that_cannot_be_had_ends_the_command_with_the_reason(desk: Desk, config: Path) -> None:
-    desk.standins.fault("vision_analysis", "unauthorized", count=None)
-    ran = invoke(config)
-    assert ran.exit_code == 1
-    assert re.search(r"failed: The Vision Analysis API at \S+ does not accept our credential \(HTTP 401\)", ran.output)
-    assert os.environ["DATABASE_URL"] not in ran.output
-
-
 def test_the_next_command_goes_on_with_what_one_could_not_finish(desk: Desk, config: Path) -> None:
     desk.seed(images=1)
     desk.seed(images=1, organization_id="somebody-else")
@@ -183,23 +173,6 @@ def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
     assert len(desk.reports) == 1
 
 
-@pytest.mark.slow
-def test_on_a_machine_whose_clock_is_hours_ahead_a_batch_has_all_its_time(desk: Desk, config: Path) -> None:
-    if not FAKETIME.exists():
-        lacking("libfaketime", "make test-servers")
-    desk.seed(images=1)
-    desk.backend.status = {"status": "running"}
-    ahead = start(config, LD_PRELOAD=str(FAKETIME), FAKETIME="+2h", FAKETIME_DONT_FAKE_MONOTONIC="1")
-    try:
-        wait_for(lambda: desk.backend.asked("/batches/") or ahead.poll() is not None, "a look at the batch", 60)
-        desk.backend.status = {"status": "completed"}
-        assert ahead.wait(60) == 0
-    finally:
-        ahead.kill()
-        ahead.wait(20)
-    assert len(desk.reports) == 1
-
-
 def executions_of(desk: Desk) -> list[tuple[str, str | None]]:
     """State and error of all, oldest first."""
     with transaction(desk.services.engine) as rows:
@@ -221,10 +194,3 @@ def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config
     today = datetime.now(UTC).date().isoformat()
     assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
     assert (len(desk.reports), len(desk.backend.orders)) == (6, 6)
-
-
-def test_the_backend_that_is_named_gets_the_key(desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BACKEND_API_KEY", "our-key")
-    desk.seed(images=1)
-    assert invoke(config).exit_code == 0
-    assert {headers["authorization"] for _, headers, _ in desk.backend.server.requests} == {"Bearer our-key"}

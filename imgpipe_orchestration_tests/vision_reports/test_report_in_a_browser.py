@@ -110,27 +110,5 @@ def test_a_reader_with_any_need_can_use_it(site: str, browser: Browser) -> None:
             assert reader.axe() == []
 
 
-def test_it_can_be_read_where_not_even_styles_and_pictures_are_allowed(site: str, browser: Browser) -> None:
-    with visitor(browser, site) as reader:
-        reader.allowed = ["Content Security Policy", "favicon", "sandbox"]
-        page = reader.go("/strict")
-        assert page.get_by_text("Corrosion at the joint").first.is_visible()
-        assert page.get_by_text("the link has expired").is_visible()
-
-
-def test_on_paper_it_is_dark_on_white_and_no_finding_is_torn_apart(site: str, browser: Browser) -> None:
-    with visitor(browser, site, color_scheme="dark") as reader:
-        reader.allowed = ["favicon"]
-        page = reader.go("/")
-        page.emulate_media(media="print")
-        style = page.evaluate(
-            "() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; }"
-        )
-        assert style == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
-        torn = page.evaluate("() => getComputedStyle(document.querySelector('.finding')).breakInside")
-        assert torn == "avoid"
-        assert page.pdf(format="A4").startswith(b"%PDF")
-
-
 def _boxes(page: Page, selector: str) -> list[Any]:
     return [one.bounding_box() for one in page.locator(selector).all()]

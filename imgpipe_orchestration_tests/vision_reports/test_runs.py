@@ -162,16 +162,6 @@ def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organizat
     assert "pointed at another external API or organization" in desk.executions(job)[0]["analyses"][0]["error"]
 
 
-def test_a_failed_analysis_is_tried_again_by_the_next_execution(desk: Desk) -> None:
-    desk.seed(images=1, descriptions=False)
-    desk.standins.fault("files", "not_found", count=1)
-    job = desk.job()
-    assert desk.execute(job)["status"] == "failed"
-    assert desk.execute(job)["status"] == "success"
-    assert [execution["status"] for execution in desk.executions(job)] == ["success", "failed"]
-    assert len(desk.reports) == 1
-
-
 AWAY = "http://127.0.0.1:9"
 TOLD = r"127\.0\.0\.1:9 could not be reached \(connection refused\)"
 NEXT = r"; it is tried again at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"

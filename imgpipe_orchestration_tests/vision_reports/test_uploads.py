@@ -14,22 +14,6 @@ from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
 
 
-def test_an_upload_answered_500_twice_is_delivered_once(desk: Desk) -> None:
-    desk.seed(images=1)
-    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=2)
-    assert desk.execute()["status"] == "success"
-    assert len(desk.reports) == 1
-
-
-@pytest.mark.parametrize("kind", ["cut", "late_error"])
-def test_an_upload_that_arrived_is_sent_once_whatever_the_answer(desk: Desk, kind: str) -> None:
-    desk.seed(images=1)
-    desk.standins.fault("vision_analysis", kind, operation="upload", count=None)
-    assert desk.execute()["status"] == "success"
-    assert len(desk.reports) == 1
-    assert len(desk.standins.calls("vision_analysis", "upload")) == 1
-
-
 def test_after_an_upload_answered_500_nothing_is_sent_before_the_listing_can_be_had(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job()

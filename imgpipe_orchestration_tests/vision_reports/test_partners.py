@@ -30,21 +30,6 @@ def test_a_wrong_token_fails_the_execution_at_once_and_says_so(desk: Desk) -> No
     assert len(desk.standins.calls("vision_analysis")) == 1
 
 
-def test_a_list_that_cannot_be_had_for_a_while_is_asked_for_again(desk: Desk) -> None:
-    faults: dict[str, dict[str, Any]] = {
-        "server_error": {"count": 2},
-        "truncated_json": {"count": 1},
-        "cut": {"count": 1},
-    }
-    job = desk.job()
-    for number, (kind, options) in enumerate(faults.items(), 1):
-        desk.seed(images=1, descriptions=False)
-        desk.standins.fault("vision_analysis", kind, operation="list", **options)
-        execution = desk.execute(job)
-        assert (execution["status"], execution["successful"]) == ("success", 1), kind
-        assert len(desk.reports) == number
-
-
 def test_what_cannot_be_used_of_the_list_has_failed_for_the_organization_it_names(desk: Desk) -> None:
     good = desk.seed(images=1)
     bad: dict[str, Any] = {**good, "vision_analysis_id": None}
@@ -61,20 +46,28 @@ def test_what_cannot_be_used_of_the_list_has_failed_for_the_organization_it_name
     assert (execution["status"], execution["total"], execution["failed"]) == ("failed", 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "taken", "told"),
+    [
+        ("MOST_ANALYSES", 2, 2, "More than 2 analyses are unprocessed; the others are left to later executions."),
+        ("LIST_SECONDS", 0.0, 1, "needs more than 0 s to list what is unprocessed; the others are left to later"),
+    ],
+)
 def test_more_than_one_execution_takes_is_left_to_the_next_and_said(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, limit: str, most: float, taken: int, told: str
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_ANALYSES", 2)
+    """The analyses of all other organizations wait for a list."""
+    monkeypatch.setattr(listing, limit, most)
     monkeypatch.setenv("VISION_PAGE_SIZE", "1")
-    for _ in range(3):
+    for _ in range(taken + 1):
         desk.seed(images=1, descriptions=False)
     job = desk.job()
     first = desk.execute(job)
-    assert (first["status"], first["total"]) == ("success", 2)
-    assert first["error"] == "More than 2 analyses are unprocessed; the others are left to later executions."
+    assert (first["status"], first["total"]) == ("success", taken)
+    assert told in first["error"]
     second = desk.execute(job)
-    assert (second["status"], second["total"], second["error"]) == ("success", 1, None)
-    assert len(desk.reports) == 3
+    assert (second["status"], second["total"]) == ("success", 1)
+    assert len(desk.reports) == taken + 1
 
 
 def test_reports_that_the_api_accepted_and_lost_are_named_in_the_next_executions(desk: Desk) -> None:
@@ -88,22 +81,6 @@ def test_reports_that_the_api_accepted_and_lost_are_named_in_the_next_executions
         execution = desk.execute(job)
     assert (execution["status"], execution["total"]) == ("success", 0)
     assert f"over an hour ago: 1 ({seeded['vision_analysis_id']}). A backfill" in execution["error"]
-
-
-def test_a_list_that_takes_too_long_is_taken_as_far_as_it_came(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The analyses of all other organizations wait for it."""
-    monkeypatch.setattr(listing, "LIST_SECONDS", 0.0)
-    monkeypatch.setenv("VISION_PAGE_SIZE", "1")
-    for _ in range(2):
-        desk.seed(images=1, descriptions=False)
-    job = desk.job()
-    first = desk.execute(job)
-    assert (first["status"], first["total"]) == ("success", 1)
-    assert first["error"].endswith(
-        "needs more than 0 s to list what is unprocessed; the others are left to later executions."
-    )
-    assert desk.execute(job)["total"] == 1
-    assert len(desk.reports) == 2
 
 
 @pytest.mark.parametrize(
@@ -217,34 +194,6 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
     assert [note[: len(expected[0])] for note in gathered.notes] == expected
 
 
-@pytest.mark.parametrize("charset", ["utf-8-sig", "utf-16"])
-def test_descriptions_are_read_in_every_charset_that_json_comes_in(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, charset: str
-) -> None:
-    seeded = desk.seed(images=1)
-    image, descriptions = seeded["documents"]
-    written = json.dumps({image["document_name"]: "Rost am Rumpf – größer"}, ensure_ascii=False).encode(charset)
-    with serving(lambda handler, _: reply(handler, written)) as server:
-        monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.0/8")
-        descriptions["document_path"] = f"{server.url}/descriptions.json"
-        desk.execute_over({**seeded, "documents": [image, descriptions]})
-    (order,) = desk.backend.orders.values()
-    assert [one["description"] for one in order["images"]] == ["Rost am Rumpf – größer"]
-    assert order["notes"] == []
-
-
-def test_a_backend_that_never_finishes_times_out_and_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
-    desk.seed(images=1)
-    backend = desk.backend
-    backend.status = {"status": "running", "done": 0, "total": 1}
-    execution = desk.execute()
-    assert backend.asked("/report") == 0
-    assert execution["status"] == "failed"
-    assert "did not finish batch batch/0 within 1 s (0 of 1 images done)" in execution["analyses"][0]["error"]
-    assert desk.reports == []
-
-
 def test_a_batch_that_two_executions_waited_for_in_vain_is_ordered_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,28 +241,26 @@ def test_a_batch_the_backend_gave_up_is_ordered_anew_by_the_next_execution(desk:
     assert len(desk.reports) == 1
 
 
-@pytest.mark.parametrize("status", [401])
-def test_a_backend_that_takes_no_image_from_us_costs_the_report_none(desk: Desk, status: int) -> None:
+def test_a_backend_that_takes_no_image_from_us_costs_the_report_none(desk: Desk) -> None:
     desk.seed(images=3, descriptions=False)
-    desk.backend.image_refusals = {2: status}
+    desk.backend.image_refusals = {2: 401}
     job = desk.job()
     execution = desk.execute(job)
     assert execution["status"] == "failed"
-    assert f"(HTTP {status})" in execution["analyses"][0]["error"]
+    assert "(HTTP 401)" in execution["analyses"][0]["error"]
     assert (desk.backend.orders, desk.reports) == ({}, [])
     assert desk.execute(job)["status"] == "success"
     (order,) = desk.backend.orders.values()
     assert (len(order["images"]), order["missing"]) == (3, [])
 
 
-@pytest.mark.parametrize("status", [413])
-def test_an_image_that_a_backend_does_not_take_is_listed_and_the_others_are_analysed(desk: Desk, status: int) -> None:
+def test_an_image_that_a_backend_does_not_take_is_listed_and_the_others_are_analysed(desk: Desk) -> None:
     desk.seed(images=3, descriptions=False)
-    desk.backend.image_refusals = {2: status}
+    desk.backend.image_refusals = {2: 413}
     assert desk.execute()["status"] == "success"
     (order,) = desk.backend.orders.values()
     assert len(order["images"]) == 2
-    assert f"refused the request (HTTP {status})" in order["missing"][0]["reason"]
+    assert "refused the request (HTTP 413)" in order["missing"][0]["reason"]
 
 
 @pytest.mark.parametrize("told", [None, {}])
