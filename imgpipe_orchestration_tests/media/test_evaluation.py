@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media.assets import model_evaluation
-from imgpipe_orchestration.media.evaluation import OWN_SET, Expected, evaluate, page
+from imgpipe_orchestration.media.evaluation import OWN_SET, evaluate, page
 from imgpipe_orchestration.resources import (
     BackendsResource,
     DatabaseResource,
@@ -116,10 +116,6 @@ def test_a_set_that_cannot_be_used_is_refused_with_its_place(
     with pytest.raises(BadInput, match=r"expected\.jsonl") as caught:
         evaluate(services, a_set(tmp_path, line), services.models.choices("describe"), services.prompts["describe"])
     assert told in caught.value.public
-
-
-def test_a_number_is_within_only_as_a_number() -> None:
-    assert Expected(within=(0, 1)).holds(0.5) and not Expected(within=(0, 1)).holds("0.5")
 
 
 def test_the_assets_check_is_red_below_the_least_and_green_above(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -89,28 +89,6 @@ def test_ids_that_begin_anew_are_new_uploads(services: Services, engine: Engine)
         }
 
 
-def test_uploads_of_a_table_whose_ids_are_all_below_what_was_read_are_seen_at_once(
-    services: Services, engine: Engine
-) -> None:
-    def at(id_: int, n: int) -> None:
-        with transaction(engine) as connection:
-            query = text("insert into pending_images (id, user_id, image_path) values (:id, 1, :path)")
-            connection.execute(query, {"id": id_, "path": PATH.format(n=n)})
-
-    at(246, 1)
-    assert intake.take_in(services) == 1
-    assert intake.first_new(services) is None
-    with transaction(engine) as connection:
-        connection.execute(text("delete from pending_images"))
-    at(1, 2)
-    at(2, 3)
-    found = intake.first_new(services)
-    assert found is not None
-    assert found.id == 1
-    assert intake.take_in(services) == 2
-    assert intake.first_new(services) is None
-
-
 def test_an_upload_never_shows_the_image_that_had_its_id_before(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture(seed=1))
     gateway.run_due()
@@ -157,31 +135,6 @@ def test_an_image_is_as_old_as_its_upload_and_no_younger_than_now(services: Serv
         known = {row.main_api_id: row for row in connection.execute(query)}
     assert known[old].created_at == datetime(2026, 1, 20, 23, 59, 30, tzinfo=UTC)
     assert known[coming].over
-
-
-def test_a_refused_row_is_named_with_its_reason(
-    services: Services, engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    (row,) = add_changed(engine, ["image_path = ''"]).values()
-    assert intake.take_in(services) == 0
-    (record,) = (one for one in caplog.records if one.message == "pending image refused")
-    assert (vars(record)["pending_id"], vars(record)["error"]) == (row, "'' does not say what kind of image it is")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
-@pytest.mark.parametrize("state", ["null", "'lost'"])
-def test_a_row_in_no_state_is_nobodys_work(make_gateway: Callable[..., Gateway], pending_url: str, state: str) -> None:
-    gateway = make_gateway(pending_images_database_url=pending_url)
-    path = gateway.upload(456, profile_image=picture()).json()["profile_image_path"]
-    with transaction(gateway.services.pending_engine) as connection:
-        connection.exec_driver_sql("set sql_mode = ''")
-        connection.exec_driver_sql(f"update pending_images set status = {state}")
-    assert intake.take_in(gateway.services) == 0
-    assert gateway.me()["profile_image_path"] == path
-    url = f"{gateway.url}/api/media/complete/1"
-    told = gateway.session.post(url, json={"media_id": "7"}, headers=gateway.as_worker, timeout=30)
-    assert told.status_code == 409
 
 
 def test_a_batch_larger_than_a_page_is_taken_in_whole(

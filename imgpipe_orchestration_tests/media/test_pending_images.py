@@ -13,7 +13,7 @@ import requests
 from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
-from imgpipe_orchestration.errors import BackendUnavailable, NotFound, OutOfSpace
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.media import direct_uploads, intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
@@ -90,11 +90,6 @@ def test_a_state_is_not_overwritten_where_it_must_not_be(engine: Engine) -> None
     assert (status(engine, first), status(engine, second)) == ("complete", "failed")
 
 
-def test_a_row_that_is_not_there_is_said_to_be_missing(engine: Engine) -> None:
-    with transaction(engine) as connection, pytest.raises(NotFound):
-        pending.get(connection, 99)
-
-
 def test_a_locked_row_makes_others_wait(engine: Engine) -> None:
     image_id = add(engine, 1)
     order: list[str] = []
@@ -154,99 +149,7 @@ def test_sessions_on_a_mariadb_that_is_read_only_since_a_failover_are_left(maria
     engine.dispose()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
-def test_two_changes_that_meet_in_a_mariadb_are_told_as_that(engine: Engine) -> None:
-    """As they do by default from MariaDB 11.6 on."""
-    add(engine, 1)
-    change = text("update pending_images set user_id = user_id + 1")
-    with pytest.raises(BackendUnavailable, match="Two changes met"), transaction(engine) as connection:
-        connection.execute(text("set innodb_snapshot_isolation = on"))
-        pending.last_id(connection)
-        with transaction(engine) as other:
-            other.execute(change)
-        connection.execute(change)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
-@pytest.mark.parametrize(
-    ("before", "statement", "kind", "told"),
-    [
-        (
-            "set innodb_lock_wait_timeout = 1",
-            "update pending_images set user_id = 1",
-            BackendUnavailable,
-            "took too long over a statement",
-        ),
-        (
-            "set max_statement_time = 0.1",
-            "select sleep(9) from pending_images",
-            BackendUnavailable,
-            "took too long over a statement",
-        ),
-        ("select 1", "select nope from pending_images", BackendUnavailable, "lacks .* column: Unknown column 'nope'"),
-        ("select 1", "select 1 from nowhere", BackendUnavailable, "lacks a table .*nowhere' doesn't exist"),
-        (
-            "create temporary table small engine=memory max_rows=1 select seq from seq_1_to_2",
-            "insert into small select seq from seq_1_to_1000000",
-            OutOfSpace,
-            "disk is full",
-        ),
-    ],
-    ids=["a lock", "a slow statement", "no column", "no table", "no room"],
-)
-def test_what_a_mariadb_does_not_do_is_told_as_what_it_is(
-    engine: Engine, before: str, statement: str, kind: type[BackendUnavailable], told: str
-) -> None:
-    """And not as a database that cannot be reached, which would be looked for in the wrong place."""
-    add(engine, 1)
-    with transaction(engine) as other, pytest.raises(kind, match=told), transaction(engine) as connection:
-        other.execute(text("update pending_images set user_id = 2"))
-        connection.execute(text(before))
-        connection.execute(text(statement))
-
-
 # --- through the pipeline ------------------------------------------------------------------------------------------
-
-
-def test_an_upload_becomes_a_smart_url(make_gateway: Callable[..., Gateway], pending_url: str) -> None:
-    gateway = make_gateway(pending_images_database_url=pending_url)
-    engine = gateway.services.pending_engine
-    path = gateway.upload(456, profile_image=picture()).json()["profile_image_path"]
-    (image,) = gateway.get("/api/media/pending/all", **gateway.as_worker).json()["images"]
-    assert image["image_path"] == path
-    gateway.run_due()
-    with transaction(engine) as connection:
-        row = connection.execute(text("select status, permanent_url, thumbnail_url from pending_images")).one()
-    assert row.status == "complete"
-    assert row.permanent_url == row.thumbnail_url
-    assert gateway.me()["profile_image_path"].endswith(f"/api/images/{row.permanent_url}?size=detail")
-
-
-def test_an_outside_worker_fails_an_image(make_gateway: Callable[..., Gateway], pending_url: str) -> None:
-    gateway = make_gateway(pending_images_database_url=pending_url)
-    gateway.upload(456, profile_image=picture())
-    url = f"{gateway.url}/api/media/cleanup/1"
-    assert gateway.session.delete(url, headers=gateway.as_worker, timeout=30).status_code == 200
-    assert status(gateway.services.pending_engine, 1) == "failed"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
-def test_a_file_name_in_characters_that_the_other_table_does_not_have_is_refused(
-    make_gateway: Callable[..., Gateway], pending_url: str
-) -> None:
-    """The default of a MariaDB before 11.6 and of a MySQL before 8 is latin1."""
-    gateway = make_gateway(pending_images_database_url=pending_url)
-    with transaction(gateway.services.pending_engine) as connection:
-        connection.execute(text("alter table pending_images modify original_name varchar(255) character set latin1"))
-    file = ("Ferien 🏖.jpg", picture(), "image/jpeg")
-    answer = requests.patch(
-        f"{gateway.url}/users/me", files={"profile_image": file}, headers=gateway.as_user(456), timeout=30
-    )
-    assert answer.status_code == 422
-    assert "cannot be stored" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("outcome", ["cleaned up", "processed elsewhere"])

@@ -230,26 +230,6 @@ def test_a_corrupt_image_fails_alone_with_its_reason_and_can_be_requeued(gateway
     ]
 
 
-def test_rows_that_others_insert_are_found(gateway: Gateway) -> None:
-    path = gateway.upload(5, profile_image=picture()).json()["profile_image_path"]
-    gateway.run_due()
-    data = picture(seed=6)
-    by_hand = path.replace("profiles/5-", "profiles/6-")
-    gateway.services.media_bucket.put(by_hand.lstrip("/"), data, content_type="image/jpeg")
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "insert into pending_images (user_id, image_path) values (6, %(path)s), (6, '/temp_images/x/what.jpg')",
-            {"path": by_hand},
-        )
-    assert intake.first_new(gateway.services) is not None
-    gateway.run_due("run-2")
-    assert [tuple(r) for r in gateway.rows("select status from pending_images order by id")] == [
-        ("complete",),
-        ("complete",),
-        ("failed",),
-    ]
-
-
 def test_an_image_is_shown_before_it_is_ready(gateway: Gateway) -> None:
     photo = picture()
     gateway.upload(1, profile_image=photo)
@@ -376,21 +356,6 @@ def test_a_callback_that_fails_is_tried_three_times_and_then_shown(make_gateway:
     # The variants are there. A clean-up at the main API would delete what its user sees.
     assert gateway.rows("select count(*) from work_items where queue = 'media_cleanups'")[0][0] == 0
     assert gateway.get(path).status_code == 200
-
-
-def test_two_runs_on_one_queue_share_the_work_and_do_nothing_twice(
-    seeing_gateway: Gateway, standins: StandInAccess
-) -> None:
-    gateway = seeing_gateway
-    for user in range(1, 7):
-        gateway.upload(user, profile_image=picture(300, 200, seed=user))
-    with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(gateway.run_due, ["run-a", "run-b"]))
-    done = [claim.item_id for run in runs for claim in run["update_callback"].outcome.done]
-    assert len(done) == len(set(done)) == 6
-    assert {row[0] for row in gateway.rows("select status from pending_images")} == {"complete"}
-    assert len(standins.calls("google")) == 6
-    assert_nothing_orphaned(gateway)
 
 
 def test_a_focus_set_by_hand_wins_and_the_variants_follow(gateway: Gateway) -> None:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media.serving import callers
-from imgpipe_orchestration.media.serving.callers import Key, named
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.media.serving.callers import named
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64)"
-
-
-@pytest.fixture
-def engine(engine: Engine) -> Engine:
-    """Of a database with two images."""
-    with transaction(engine) as connection:
-        connection.execute(
-            text("""
-                insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)
-                select n, 1, 'profile', 'profile', '/temp_images/profiles/' || n, current_date
-                from generate_series(1, 2) as n
-            """)
-        )
-    return engine
 
 
 @pytest.mark.parametrize(
@@ -47,34 +29,6 @@ def engine(engine: Engine) -> Engine:
 )
 def test_a_caller_is_a_host_or_a_program_and_nothing_more(page: str, program: str, caller: tuple[str, str]) -> None:
     assert named(page, program) == caller
-
-
-def test_counts_add_up_over_flushes_and_over_gateways(engine: Engine) -> None:
-    for n in (3, 4):
-        counts = Counter(
-            {Key(1, "page", "a.example", "grid", "avif"): n, Key(1, "page", "a.example", "zoom", "webp"): 1}
-        )
-        callers.write(engine, counts + Counter({Key(77, "page", "a.example", "grid", "avif"): 1}))
-    with transaction(engine) as connection:
-        (one,) = callers.of_image(connection, 1)
-        assert (one.caller, one.requests, one.sizes, one.formats) == (
-            "a.example",
-            9,
-            ["grid", "zoom"],
-            ["avif", "webp"],
-        )
-        assert callers.of_image(connection, 77) == []  # there is no such image
-
-
-def test_what_a_database_that_is_away_does_not_take_is_kept(engine: Engine) -> None:
-    counting = callers.Callers()
-    counting._counts.update({Key(1, "client", "curl", "grid", "avif"): 2})
-    away = connect("postgresql://nobody@127.0.0.1:1/none")
-    asyncio.run(counting.flush(away))
-    asyncio.run(counting.flush(engine))
-    with transaction(engine) as connection:
-        assert [one.requests for one in callers.of_image(connection, 1)] == [2]
-    away.dispose()
 
 
 def test_the_page_of_an_image_names_who_asked_for_it(

@@ -165,12 +165,6 @@ def test_pages_of_any_origin_may_read_an_image_and_what_is_said_instead(shown: G
         assert "access-control-allow-credentials" not in answer.headers
 
 
-def test_another_method_is_told_which_there_are(shown: Gateway) -> None:
-    for path in ("/serve/1", "/api/images/1"):
-        answer = shown.session.post(shown.url + path, timeout=10)
-        assert (answer.status_code, sorted(answer.headers["allow"].split(", "))) == (405, ["GET", "HEAD"])
-
-
 def test_ranges(shown: Gateway) -> None:
     whole = shown.get("/serve/1").content
     part = shown.get("/serve/1", Range="bytes=10-19")
@@ -204,11 +198,6 @@ def test_a_logo_without_its_background_is_transparent_and_falls_back_to_png(show
     with Image.open(io.BytesIO(shown.get("/serve/2?size=small&bg=original").content)) as image:
         assert image.mode == "RGB"
     assert shown.get("/serve/1?bg=removed").status_code == 404
-
-
-@pytest.mark.parametrize("path", ["/serve/0", "/serve/abc", "/serve/99999999999999999999", "/api/images/-1"])
-def test_an_impossible_id_is_refused_and_never_a_fault(shown: Gateway, path: str) -> None:
-    assert shown.get(path).status_code in {404, 422}
 
 
 def test_a_hot_image_needs_neither_database_nor_object_store(alone: Gateway, s3: S3Access) -> None:
