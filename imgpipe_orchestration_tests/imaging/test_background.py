@@ -50,13 +50,6 @@ def test_opacity_and_colour_of_a_logo_are_recovered(background: str) -> None:
     assert cut.holes == 1
 
 
-def test_a_logo_survives_jpeg() -> None:
-    image, alpha, _ = _logo("white")
-    with Image.open(io.BytesIO(encoded(image, "JPEG", quality=90))) as compressed:
-        result = np.asarray(remove_background(compressed.convert("RGB")).image)[..., 3]
-    assert np.abs(result - alpha * 255).mean() < 2
-
-
 @pytest.mark.parametrize("colour", [(200, 30, 40), (20, 20, 20), (30, 90, 200)])
 def test_jpeg_leaves_no_specks_around_a_logo(colour: tuple[int, int, int]) -> None:
     plain, alpha, _ = _logo("white")
@@ -176,12 +169,6 @@ def _rembg_that_cuts(monkeypatch: pytest.MonkeyPatch, box: tuple[int, int, int, 
     monkeypatch.setitem(sys.modules, "rembg.sessions", sessions)
 
 
-def test_a_model_that_is_not_installed_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rembg", None)
-    with pytest.raises(NotUniform, match=r"scissors cannot be used.*imgpipe doctor"):
-        remove_background_with_model(photo("coffee"), "scissors")
-
-
 def test_a_model_that_is_not_on_this_machine_is_a_refusal_and_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     _rembg_that_cuts(monkeypatch, (100, 50, 300, 250))
     with pytest.raises(LookupError, match="the model knife is not on this machine"):
@@ -197,9 +184,3 @@ def test_the_model_is_asked_where_the_background_is_no_plain_colour(monkeypatch:
     (cut,) = [v for v in rendition.variants if (v.background, v.format) == ("removed", "png")]
     with Image.open(io.BytesIO(cut.data)) as image:
         assert image.getchannel("A").getbbox() == (100, 50, 300, 250)
-
-
-def test_a_model_that_finds_no_subject_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    _rembg_that_cuts(monkeypatch, (0, 0, 1, 1))
-    with pytest.raises(NotUniform, match="no subject"):
-        remove_background_with_model(photo("coffee"), "scissors")

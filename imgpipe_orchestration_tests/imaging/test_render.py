@@ -51,9 +51,3 @@ def test_transparency_makes_png_of_what_would_be_jpeg() -> None:
     image.paste((0, 0, 0, 0), (0, 0, 100, 100))
     rendition = render(encoded(image, "PNG"), MEDIA)
     assert "png" in {v.format for v in rendition.variants} <= {"avif", "webp", "png"}
-
-
-def test_an_opaque_alpha_channel_is_dropped() -> None:
-    rendition = render(encoded(picture(320, 240).convert("RGBA"), "PNG"), MEDIA)
-    assert "jpeg" in {v.format for v in rendition.variants}
-    assert "png" not in {v.format for v in rendition.variants}

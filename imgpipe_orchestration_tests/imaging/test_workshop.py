@@ -103,16 +103,6 @@ def test_where_memory_runs_out_the_kernel_ends_the_worker_before_its_run(shop: W
     assert int(shop.call(Path("/proc/self/oom_score_adj").read_text)) == oom.IMAGE_WORKER > oom.RUN
 
 
-def test_work_that_cannot_be_unpacked_is_an_error_of_its_own(shop: Workshop) -> None:
-    class Unpackable:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return __import__, ("no_such_module_anywhere",)
-
-    with pytest.raises(ModuleNotFoundError):
-        shop.call(len, Unpackable())  # type: ignore[arg-type]
-    assert shop.call(len, b"abc") == 3
-
-
 def test_a_future_that_is_cancelled_ends_its_work() -> None:
     with Workshop(1) as shop:
         future = shop.submit(time.sleep, 60)

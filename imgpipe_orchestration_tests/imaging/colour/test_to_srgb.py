@@ -31,11 +31,6 @@ def test_a_png_s_colour_numbers_count_more_than_its_profile() -> None:
     assert np.abs(unknown[0, 0].astype(int) - (200, 100, 50)).max() > 10
 
 
-def test_colour_numbers_are_read_from_their_own_chunk() -> None:
-    row = bytes((200, 100, 50)) * 32
-    assert (prepared_pixels(flat_png(8, 2, row, (b"tEXt", b"note\0cICP\x09\x10\0\1"))) == (200, 100, 50)).all()
-
-
 def test_a_grey_profile_takes_no_colours_away() -> None:
     prepared = prepare(encoded(picture(160, 120), "PNG", icc_profile=grey_gamma(1.0)), MEDIA)
     assert "colour profile ignored" in prepared.notes[0]

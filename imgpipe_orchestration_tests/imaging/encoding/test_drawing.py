@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from imgpipe_orchestration.imaging.encoding import encode_all
 from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours, is_drawn
-from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import Rendition, render
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
@@ -73,29 +71,6 @@ def test_what_arrives_at_once_stays_as_it_is() -> None:
     detail = {variant.format: variant.quality for variant in rendition.variants if variant.size == "detail"}
     assert set(detail) == {"avif", "webp", "jpeg"}
     assert detail["webp"] > 0
-
-
-def test_where_lossy_is_smaller_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reduced, a chart's edges have too many shades."""
-    monkeypatch.setattr(Picture, "has_few_colours", True)
-    monkeypatch.setattr(encode_all, "may_gain", lambda *_: True)
-    small = Image.new("RGB", (600, 400), "white")
-    ImageDraw.Draw(small).ellipse((100, 50, 500, 350), fill="#2266cc")
-    soft = small.resize((3000, 2000), Image.Resampling.BICUBIC).resize((900, 600), Image.Resampling.LANCZOS)
-    blurred = Image.blend(soft, photo("coffee").resize(soft.size), 0.3)
-    _, quality = webp_of(render(encoded(blurred, "PNG"), MEDIA), "zoom")
-    assert quality > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("name", ["coffee", "gravel", "retina", "hubble"])
-def test_no_photograph_is_tried(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A grey one has few colours, too."""
-    tried: list[tuple[int, int]] = []
-    monkeypatch.setattr(encode_all, "encode_lossless", lambda image, _: tried.append(image.size) or b"")
-    render(encoded(photo(name).convert(mode), "PNG"), MEDIA)
-    assert tried == []
 
 
 def test_a_drawing_in_many_colours_is_told_from_a_photograph_by_its_flat_areas() -> None:

@@ -11,21 +11,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageDraw
 
-from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft
+from imgpipe_orchestration.imaging.encoding.encode import encode
 from imgpipe_orchestration.imaging.reading.metadata import exif_block
 from imgpipe_orchestration.imaging.recipe import MEDIA
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, photo, picture, pixels
-
-
-def test_a_jpeg_is_progressive_exactly_where_that_is_smaller() -> None:
-    for side in (100, 480):
-        image = photo("coffee").resize((side, side * 2 // 3))
-        data = encode(image, "jpeg", 75, MEDIA)
-        options = {"quality": 75, "subsampling": "4:2:0", "optimize": True}
-        sizes = {flag: len(encoded(image, "JPEG", progressive=flag, **options)) for flag in (False, True)}
-        assert len(data) == min(sizes.values())
-        with Image.open(io.BytesIO(data)) as result:
-            assert bool(result.info.get("progressive")) == (sizes[True] <= sizes[False])
+from imgpipe_orchestration_tests.imaging.corpus import difference, picture
 
 
 def test_one_picture_saved_by_many_threads_at_once_gives_the_same_bytes_each_time() -> None:
@@ -36,15 +25,6 @@ def test_one_picture_saved_by_many_threads_at_once_gives_the_same_bytes_each_tim
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda job: encode(image, *job, MEDIA), jobs))
     assert all(data == alone[job] for job, data in zip(jobs, together, strict=True))
-
-
-def test_a_draft_decodes_to_the_pixels_of_the_final_file() -> None:
-    image = picture(900, 640)
-    draft = encode_draft(image, "jpeg", 82, MEDIA)
-    assert draft != encode(image, "jpeg", 82, MEDIA)
-    assert np.array_equal(pixels(draft), pixels(encode(image, "jpeg", 82, MEDIA)))
-    for kind in ("avif", "webp"):
-        assert encode_draft(image, kind, 60, MEDIA) == encode(image, kind, 60, MEDIA)
 
 
 def test_the_transparency_of_small_letters_is_kept_whatever_the_quality_of_the_colours() -> None:

@@ -34,26 +34,6 @@ def test_the_score_agrees_with_the_published_implementation(quality: int, tmp_pa
     assert Reference(original).score(distorted) == pytest.approx(expected, abs=0.5)
 
 
-def test_a_sampled_score_is_close_to_the_whole_one() -> None:
-    original = photo("hubble")
-    for quality in (60, 85):
-        distorted = _decoded(encoded(original, "JPEG", quality=quality))
-        whole = Reference(original).score(distorted)
-        assert Reference(original, sampled=True).score(distorted) == pytest.approx(whole, abs=0.5)
-
-
-def test_a_sampled_score_misses_no_subject_before_a_soft_background() -> None:
-    """Wherever it is, while the background loses less at this quality."""
-    sharp = photo("astronaut").resize((1200, 800))
-    soft = sharp.resize((60, 40)).resize(sharp.size)
-    for top in range(0, 601, 100):
-        original = soft.copy()
-        original.paste(sharp.crop((0, top, 1200, top + 200)), (0, top))
-        distorted = _decoded(encoded(original, "JPEG", quality=60))
-        whole = Reference(original).score(distorted)
-        assert Reference(original, sampled=True).score(distorted) == pytest.approx(whole, abs=0.8)
-
-
 def test_a_sampled_score_sees_a_small_figure_between_its_bands_at_some_scale() -> None:
     """It is a tenth of the height, and all there is to see: with the same bands at each scale it was off by 2.5."""
     figure = photo("astronaut").resize((160, 80))
@@ -162,24 +142,6 @@ def test_what_half_the_colours_cannot_show_gets_all_of_them() -> None:
     # stays although it takes more bytes than that.
     assert set(scores) == {(size, kind) for size in ("small", "zoom") for kind in ("avif", "jpeg")}
     assert "zoom: webp dropped, it cannot show the picture's colours as others do" in rendition.notes
-
-
-@pytest.mark.slow
-def test_what_half_the_colours_cannot_show_at_full_size_gets_all_of_them_there() -> None:
-    """Reduced, these letters are fine with half of them; no quality was enough for them as they are."""
-    page = Image.new("RGB", (1600, 1000), "white")
-    for line in range(40):
-        ink = ("#000", "#c00", "#00a", "#080")[line % 4]
-        text = " ".join(f"{line * 31 + word * 7919} words" for word in range(15))
-        ImageDraw.Draw(page).text((20, 10 + 24 * line), text, fill=ink, font=ImageFont.load_default(18))
-    rendition = render(encoded(page, "PNG"), MEDIA)
-    made = {(v.size, v.format): v for v in rendition.variants}
-    assert Image.open(io.BytesIO(made["small", "jpeg"].data)).layer[0][1] == 2  # a sample of colour for two pixels
-    for size in ("detail", "header"):
-        for kind in ("avif", "jpeg"):
-            if (size, kind) in made:
-                assert made[size, kind].score == pytest.approx(75, abs=3)
-    assert Image.open(io.BytesIO(made["detail", "jpeg"].data)).layer[0][1] == 1
 
 
 def test_a_format_larger_than_a_better_supported_one_is_dropped_and_named() -> None:

@@ -10,16 +10,14 @@ import cv2
 import numpy as np
 import pi_heif
 import pytest
-from PIL import Image, features
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare, render
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels, tiff_of
-from imgpipe_orchestration_tests.imaging.hostile import bmp_of_runs, masked_bmp
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
 
 WIDTH, HEIGHT = 160, 120
 
@@ -103,14 +101,6 @@ def test_transparency_of_any_kind_survives(name: str) -> None:
     assert (result[:, WIDTH // 2 + 2 :, 3] > 247).all()
 
 
-def test_one_transparent_colour_becomes_transparency() -> None:
-    image = Image.new("RGB", (64, 64), (10, 200, 30))
-    image.paste((255, 0, 255), (0, 0, 64, 32))
-    result = prepared_pixels(encoded(image, "PNG", transparency=(255, 0, 255)))
-    assert result[:32, :, 3].max() == 0
-    assert (result[32:] == (10, 200, 30, 255)).all()
-
-
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("brightest", [False, True])
 def test_one_transparent_level_of_grey_becomes_transparency_at_every_depth(depth: int, brightest: bool) -> None:
@@ -181,11 +171,6 @@ def test_exif_in_a_png_s_texts_names_the_owner_and_turns_nothing() -> None:
     texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
     data = encoded(_picture(), "PNG", pnginfo=texts)
     assert (open_original(data).orientation, prepare(data, MEDIA).source.copyright) == (1, "(c) 2026 Ada")
-
-
-def test_a_png_without_the_palette_that_it_needs_is_refused() -> None:
-    with pytest.raises(BadImage, match="the png has no palette"):
-        sniff(flat_png(8, 3, bytes(32)))
 
 
 def test_a_tiff_whose_palette_was_never_scaled_is_no_black_picture() -> None:
@@ -313,35 +298,6 @@ def test_names_keep_their_letters(charset: str) -> None:
         assert "© 2026 Zoë".encode() in variant.data
 
 
-def test_a_picture_of_nobody_in_particular_carries_no_exif() -> None:
-    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
-    for variant in render(encoded(_picture(), "JPEG"), small).variants:
-        with Image.open(io.BytesIO(variant.data)) as image:
-            assert "exif" not in image.info, variant.format
-
-
-RARE = {
-    "a jpeg xl": b"\xff\x0a\xcb\x06" + bytes(60),
-    "a jpeg xl in boxes": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60),
-    "a bigtiff in big-endian order": b"MM\0+\0\x08\0\0" + bytes(60),
-    "a tiff of 16 bits in planes": tiff_of(np.asarray(_picture(), np.uint16) * 257, 2, planes=True),
-    "a tiff of floats in colour": tiff_of(np.asarray(_picture(), np.float32) / 255, 2),
-    "a bmp of runs": bmp_of_runs(64, 64, b"\x40\1\0\0" * 64),
-    "a bmp of unusual masks": masked_bmp(64, 64, 16, (0xF00, 0xF0, 0xF, 0xF000), bytes(8192)),
-}
-
-
-@pytest.mark.parametrize("name", RARE)
-def test_a_rare_kind_is_refused_with_what_to_save_it_as(name: str) -> None:
-    with pytest.raises(BadImage, match=r"not read.*: (send|save it as) .*(JPEG|PNG)"):
-        sniff(RARE[name])
-
-
-def test_a_file_that_is_not_read_is_told_what_is() -> None:
-    with pytest.raises(BadImage, match=r"send JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF or BMP$"):
-        sniff(b"Hello")
-
-
 def test_heic_is_read() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -357,7 +313,3 @@ def test_heic_is_decoded_by_one_thread() -> None:
     """Several take more addresses than a worker has, and a photo of 50 megapixels was refused."""
     sniff(encoded(_picture(), "HEIF", quality=50))
     assert pi_heif.options.DECODE_THREADS == 1
-
-
-def test_avif_is_there_at_all() -> None:
-    assert features.check("avif"), "another package has replaced Pillow by one without AVIF"
