@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.errors import BadImage, PartnerUnavailable, SpendingPaused
 from imgpipe_orchestration.storage import history
-from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+from imgpipe_orchestration.storage.claims import Claims, Queue, State
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, put, time_passes
 
 
@@ -30,10 +30,6 @@ def kept(claims: Claims) -> dict[tuple[str, str], int]:
     }
 
 
-def test_an_empty_database_has_no_queues_to_show(claims: Claims) -> None:
-    assert claims.counts() == {}
-
-
 def test_counts_follow_an_item_through_its_states(claims: Claims) -> None:
     put(claims, 1, 2, 3)
     assert kept(claims) == {("listings", "waiting"): 3}
@@ -46,13 +42,6 @@ def test_counts_follow_an_item_through_its_states(claims: Claims) -> None:
     assert claims.counts()["listings"].ignored == 1
     claims.requeue(QUEUE, [second.item_id])
     assert claims.counts()["listings"].waiting == 2
-
-
-def test_a_transaction_that_is_rolled_back_counts_nothing(claims: Claims) -> None:
-    with claims.engine.connect() as connection:
-        claims.enqueue(connection, QUEUE, [Item(1)])
-        connection.rollback()
-    assert claims.counts() == {}
 
 
 def test_counts_stay_exact_under_many_writers_and_their_tidying(claims: Claims) -> None:

@@ -10,30 +10,10 @@ from sqlalchemy import Engine
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Queue
-from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, JobStatus, Trigger
+from imgpipe_orchestration.storage.job_instances import JobResult, JobStatus, Trigger
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.devstack.running import wait_for
 
 JOB = "auto_marker"
-
-
-def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
-    asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1", user_id="u1")
-    assert asked.status is JobStatus.QUEUED
-    (started,) = job_instances.start(Claims(engine), JOB, "run-1", 10)
-    assert (started.id, started.status, started.run_id) == (asked.id, JobStatus.RUNNING, "run-1")
-    assert job_instances.finish(Claims(engine), [JobResult(started, {"images_marked": 25})]) == set()
-    shown = job_instances.get(engine, str(asked.id)).shown()
-    assert shown["status"] == "completed"
-    assert (shown["images_marked"], shown["customer_id"], shown["user_id"]) == (25, "c1", "u1")
-    assert shown["started_at"] <= shown["finished_at"]
-
-
-def test_an_error_makes_it_failed_and_is_shown(engine: Engine) -> None:
-    (started,) = job_instances.begin(Claims(engine), JOB, ["c1"], "run-1")
-    job_instances.finish(Claims(engine), [JobResult(started, error="no such\0thing", failed=True)])
-    over = job_instances.get(engine, started.id)
-    assert (over.status, over.error) == (JobStatus.FAILED, "no such\\0thing")
 
 
 def test_a_customer_never_sees_another_ones_jobs(engine: Engine) -> None:
@@ -74,17 +54,6 @@ def test_a_scheduled_run_does_what_was_asked_for_and_leaves_other_runs_customers
     assert job_instances.begin(Claims(engine), JOB, ["c1"], "run-1") == [begun]
     (scheduled,) = job_instances.begin(Claims(engine), JOB, ["c1", "c2"], "run-2")
     assert (scheduled.customer_id, scheduled.trigger) == ("c2", Trigger.SCHEDULED)
-
-
-def test_two_runs_that_begin_the_same_customers_share_them(engine: Engine) -> None:
-    everybody = [f"c{n}" for n in range(50)]
-    with ThreadPoolExecutor(2) as pool:
-        sides = [
-            pool.submit(job_instances.begin, Claims(engine), JOB, customers, run_id)
-            for run_id, customers in (("run-1", everybody), ("run-2", everybody[::-1]))
-        ]
-        begun = [instance.customer_id for side in sides for instance in side.result()]
-    assert sorted(begun) == sorted(everybody)
 
 
 def test_the_ending_of_one_lost_instance_costs_the_others_nothing(engine: Engine) -> None:
@@ -131,14 +100,3 @@ def test_a_job_whose_user_was_erased_is_not_begun(engine: Engine) -> None:
     claims = Claims(engine)
     assert job_instances.start(claims, JOB, "run-1", 10) == []
     assert claims.due_partitions(Queue(JOB)) == []
-
-
-def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engine) -> None:
-    (dead,) = job_instances.begin(Claims(engine, lease_seconds=0.05), JOB, ["c1"], "run-1")
-
-    def heirs() -> list[JobInstance]:
-        return job_instances.begin(Claims(engine), JOB, ["c1"], "run-2")
-
-    (taken_over,) = wait_for(heirs, "the lease to end", 10)
-    assert (taken_over.id, taken_over.again) == (dead.id, True)
-    assert job_instances.finish(Claims(engine), [JobResult(dead)]) == {dead.id}

@@ -35,11 +35,3 @@ def test_threads_that_ask_at_once_get_the_same() -> None:
         asked = list(pool.map(ask, range(8)))
     assert shelf.made == 1
     assert all(one is (shelf.board if number % 2 else shelf.wood) for number, one in enumerate(asked))
-
-
-def test_each_object_has_its_own_and_may_forget_it() -> None:
-    shelf = Shelf()
-    assert shelf.wood is not Shelf().wood
-    del shelf.wood
-    assert shelf.wood == ["oak"]
-    assert shelf.made == 2

@@ -13,10 +13,8 @@ from sqlalchemy import Engine, event, text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.migrations import _LOCK, behind, pending, upgrade
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import connect
 
 
 @pytest.fixture
@@ -162,29 +160,3 @@ def test_what_was_spent_by_day_is_the_sum_of_the_uses(empty: Engine) -> None:
             connection.execute(use)
             assert connection.execute(summed).all() == connection.execute(by_hand).all()
         assert len(connection.execute(summed).all()) == 30
-
-
-def test_jobs_of_an_older_release_wait_again_and_none_is_lost(empty: Engine) -> None:
-    upgrade(empty, "0040")
-    with transaction(empty) as connection:
-        connection.execute(
-            text("""
-                insert into job_instances (job, trigger, customer_id, status, run_id, started_at, finished_at) values
-                ('auto_marker', 'on_demand', 'asked', 'queued', null, null, null),
-                ('auto_marker', 'scheduled', 'at work', 'running', 'old', now(), null),
-                ('auto_marker', 'scheduled', 'twice', 'running', 'old', now(), null),
-                ('auto_marker', 'on_demand', 'twice', 'queued', null, null, null),
-                ('auto_marker', 'scheduled', 'over', 'completed', 'old', now(), now())
-            """)
-        )
-    upgrade(empty)
-    taken = job_instances.start(Claims(empty), "auto_marker", "new", 10)
-    assert {one.customer_id: one.again for one in taken} == {"asked": False, "at work": True, "twice": True}
-    found = {(one.customer_id, one.status.value) for one in job_instances.recent(empty, "auto_marker")}
-    assert found == {
-        ("asked", "running"),
-        ("at work", "running"),
-        ("twice", "running"),
-        ("twice", "failed"),
-        ("over", "completed"),
-    }

@@ -44,16 +44,6 @@ def test_a_url_that_cannot_be_used_names_its_setting(url: str) -> None:
     assert raised.value.field == "PENDING_IMAGES_DATABASE_URL"
 
 
-def test_a_transaction_commits_at_its_end_and_rolls_back_on_an_error(engine: Engine) -> None:
-    with transaction(engine) as connection:
-        connection.execute(text("create table t (n int)"))
-    with pytest.raises(ZeroDivisionError), transaction(engine) as connection:
-        connection.execute(text("insert into t values (1)"))
-        _ = 1 / 0
-    with transaction(engine) as connection:
-        assert connection.scalar(text("select count(*) from t")) == 0
-
-
 def test_a_session_speaks_utc_and_plans_for_what_is_there(engine: Engine) -> None:
     with transaction(engine) as connection:
         assert connection.scalar(text("show timezone")) == "UTC"
@@ -163,22 +153,6 @@ def test_a_server_that_is_not_silent_may_take_its_time(engine: Engine, monkeypat
             connection.execute(text("select pg_sleep(2)"))
 
 
-def test_only_a_connection_that_has_been_idle_is_asked_whether_it_still_leads_somewhere(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[object] = []
-    ping = engine.dialect.do_ping
-    monkeypatch.setattr(engine.dialect, "do_ping", lambda connection: asked.append(connection) or ping(connection))
-    for _ in range(3):
-        with transaction(engine) as connection:
-            connection.execute(text("select 1"))
-    assert asked == []
-    monkeypatch.setattr(rows, "_TRUSTED_SECONDS", 0)
-    with transaction(engine) as connection:
-        connection.execute(text("select 1"))
-    assert len(asked) == 1
-
-
 def test_a_transaction_of_somebody_who_froze_lets_its_locks_go(engine: Engine) -> None:
     with transaction(engine) as connection:
         assert connection.scalar(text("show idle_in_transaction_session_timeout")) == "1min"
@@ -189,43 +163,6 @@ def test_a_transaction_of_somebody_who_froze_lets_its_locks_go(engine: Engine) -
         with transaction(engine) as other:
             assert other.scalar(text("select n from held for update")) == 1
         frozen.execute(text("update held set n = 3"))
-
-
-def test_a_deadlock_that_the_database_broke(engine: Engine) -> None:
-    import threading
-
-    with transaction(engine) as connection:
-        connection.execute(text("create table d (n int primary key); insert into d values (1), (2)"))
-    both = threading.Barrier(2)
-    outcomes: list[type[BaseException] | None] = []
-
-    def cross(first: int, second: int) -> None:
-        try:
-            with transaction(engine) as connection:
-                connection.execute(text("select * from d where n = :n for update"), {"n": first})
-                both.wait(10)
-                connection.execute(text("select * from d where n = :n for update"), {"n": second})
-            outcomes.append(None)
-        except BackendUnavailable as error:
-            outcomes.append(type(error))
-
-    threads = [threading.Thread(target=cross, args=pair) for pair in ((1, 2), (2, 1))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes, key=str) == sorted([BackendUnavailable, None], key=str)
-
-
-def test_a_database_that_takes_no_writes_at_this_moment_is_told_as_such(engine: Engine) -> None:
-    with transaction(engine) as connection:
-        connection.execute(text("create table w (n int)"))
-    with (
-        pytest.raises(BackendUnavailable, match="The database takes no writes: it is read-only"),
-        transaction(engine) as connection,
-    ):
-        connection.execute(text("set local transaction_read_only = on"))
-        connection.execute(text("insert into w values (1)"))
 
 
 def test_sessions_on_a_server_that_is_read_only_since_a_failover_are_left(

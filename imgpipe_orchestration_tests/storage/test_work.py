@@ -43,14 +43,6 @@ def finishing(claims: Claims, queue: Queue = QUEUE) -> Callable[[Claim], None]:
     return step
 
 
-def test_every_item_is_done_and_accounted_for(claims: Claims) -> None:
-    batch = taken(claims, 20)
-    outcome = work_through(claims, QUEUE, batch, finishing(claims), threads=4)
-    assert sorted(c.item_id for c in outcome.done) == list(range(1, 21))
-    assert (outcome.retried, outcome.failed, outcome.lost, outcome.left) == ({}, {}, [], [])
-    assert claims.counts()["listings"].done == 20
-
-
 def test_items_are_begun_in_turn_and_as_many_at_once_as_there_are_threads(claims: Claims) -> None:
     batch = taken(claims, 12)
     begun: list[int] = []

@@ -213,17 +213,6 @@ def test_a_worker_that_was_frozen_wakes_up_without_its_lease(claims: Claims, pos
     finish(claims, batch[0])
 
 
-def test_two_processes_share_a_queue(claims: Claims, postgres_url: str) -> None:
-    put(claims, *range(1, 41))
-    with worker(postgres_url, "a", 25) as a, worker(postgres_url, "b", 25) as b:
-        held = [int(n) for process in (a, b) for n in says(process).split()[1:]]
-        assert sorted(held) == list(range(1, 41))
-        for process in (a, b):
-            tell(process)
-            assert says(process) == "finished"
-    assert claims.counts()["listings"].done == 2
-
-
 def test_a_database_that_goes_away_and_comes_back_costs_nothing(open_folder: Path) -> None:
     with Postgres(open_folder / "data", free_port()) as server:
         engine = connect(server.ensure_database("work"))
