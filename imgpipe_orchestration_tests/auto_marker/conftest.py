@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +12,6 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
 
 __all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
-
-Seed = Callable[..., list[Any]]
 
 
 @pytest.fixture

@@ -112,15 +112,6 @@ def test_partitions_come_and_go_with_the_customers(
     assert instance.get_dynamic_partitions("customers") == ["here"]
 
 
-def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
-    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    seed(services, "broken", 2, image=5)
-    instance.add_dynamic_partitions("customers", ["broken"])
-    with pytest.raises(dg.Failure, match="image is a number"):
-        repository.resolve_job_def("auto_marker_backfill").execute_in_process(partition_key="broken", instance=instance)
-
-
 def test_a_backfill_without_a_partition_says_that_it_needs_one(
     repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:

@@ -71,11 +71,6 @@ def test_a_customer_sees_its_own_jobs_and_an_operator_all(client: Client) -> Non
     assert client.get("/api/jobs", headers={"X-Customer-ID": ""}).status_code == 422
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "many", "100000"])
-def test_a_limit_that_makes_no_sense_is_refused(client: Client, limit: str) -> None:
-    assert client.get(f"/api/jobs?limit={limit}").status_code == 422
-
-
 def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Client) -> None:
     path = "/api/customers/c1/image-config"
     fresh = client.get(path).json()
@@ -89,13 +84,6 @@ def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Cl
     assert now["created_at"] <= now["updated_at"]
     changes = [(c["changed_by"], c["before"], c["after"]) for c in now["changes"]]
     assert changes == [("operator", True, False), ("c1", False, True), ("user_456", None, False)]
-
-
-@pytest.mark.parametrize(
-    "body", [{}, {"auto_mark_cleaned": "yes"}, {"auto_mark_cleaned": 1}, {"auto_mark_cleaned": True, "x": 1}, None]
-)
-def test_a_toggle_that_is_no_boolean_is_refused(client: Client, body: object) -> None:
-    assert client.put("/api/customers/c1/image-config", json=body).status_code == 422
 
 
 def test_a_customer_cannot_touch_another_ones_toggle(client: Client, services: Services) -> None:
@@ -139,15 +127,3 @@ def test_a_trigger_is_accepted_while_mongodb_is_away(settings: Settings, service
         assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "c1"}).status_code == 202
     work(services)
     assert marked(services, "c1") == 1
-
-
-def test_production_asks_for_the_operators_key(settings: Settings) -> None:
-    secrets = {name: f"secret-{name}" for name in ("media_api_key", "main_api_key", "user_jwt_secret", "secret_key")}
-    production = settings.model_copy(update={"imgpipe_env": "production", "admin_api_key": "the-key", **secrets})
-    with Client(create_app(production)) as client:
-        asking = {"X-Customer-ID": "c1"}
-        assert client.post("/api/jobs/trigger", headers=asking).status_code == 401
-        assert client.get("/api/jobs", headers=asking).status_code == 401
-        assert client.get("/api/customers/c1/image-config").status_code == 401
-        asking["Authorization"] = "Bearer the-key"
-        assert client.post("/api/jobs/trigger", headers=asking).status_code == 202

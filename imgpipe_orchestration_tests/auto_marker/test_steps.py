@@ -14,15 +14,15 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import steps, toggle
 from imgpipe_orchestration.auto_marker.due import due
-from imgpipe_orchestration.auto_marker.model import JOB, Figures, partition_key
+from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import heartbeats, job_instances
-from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.job_instances import JobStatus
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
 
@@ -122,18 +122,6 @@ def test_documents_that_cannot_be_marked_do_not_block_those_behind_them(services
     assert round_of(services)["c1"].marked == 10
 
 
-def test_a_backfill_has_no_batch_limit_and_covers_whom_it_names(services: Services) -> None:
-    for customer in ("a", "b", "c"):
-        seed(services, customer, 120)
-    todo = steps.plan(services, scheduled=False, customers=["a", "b"])
-    figures = list(steps.carry_out(services, todo, "run-1", batch_size=None))
-    assert {f.customer_id: f.marked for f in figures} == {"a": 120, "b": 120}
-    assert marked(services, "c") == 0
-    round_of(services)
-    trigger_of = {one.customer_id: one.trigger for one in job_instances.recent(services.engine, JOB)}
-    assert trigger_of == {"a": Trigger.ON_DEMAND, "b": Trigger.ON_DEMAND, "c": Trigger.SCHEDULED}
-
-
 def test_a_backfill_stops_when_its_customer_is_switched_off(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,36 +212,3 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
     assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)
     assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
     services.close()
-
-
-def test_a_round_is_due_by_the_clock_or_when_asked_for(services: Services) -> None:
-    quiet = due(services)
-    assert (quiet.anything, quiet.reason) == (False, "no customer has pending images")
-    assert heartbeats.last(services.engine, JOB) is not None
-    seed(services, "c1")
-    assert not due(services).anything
-    job_instances.create_or_join(services.engine, JOB, customer_id="c2")
-    assert (due(services).scheduled, due(services).asked) == (False, True)
-    with services.engine.begin() as connection:
-        connection.execute(text("update heartbeats set beat_at = now() - interval '5 minutes'"))
-    assert due(services).scheduled
-    assert due(services).scheduled, "until a run has begun: the first may have been a preview in Dagster's UI"
-    steps.plan(services, scheduled=True)
-    assert not due(services).scheduled
-
-
-def test_customers_who_are_off_or_broken_call_for_no_run(services: Services) -> None:
-    seed(services, "off", 3)
-    ImageConfigs(services.documents).switch("off", False)
-    seed(services, "broken", 3, image=5)
-    seed(services, 7, 3)
-    assert not due(services).anything
-
-
-def test_partitions_follow_the_customers_there_are(services: Services) -> None:
-    configs = ImageConfigs(services.documents)
-    configs.add_new("known, and new to Dagster")
-    configs.add_new("quiet")
-    seed(services, "only, documents", clean_image="x")
-    known = ["quiet", partition_key("only, documents"), "gone"]
-    assert steps.out_of_step(services, known) == ([partition_key("known, and new to Dagster")], ["gone"])

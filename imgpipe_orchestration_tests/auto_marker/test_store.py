@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, Int64, ObjectId
-from bson.datetime_ms import DatetimeMS
 
-from imgpipe_orchestration.auto_marker import store
 from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page, create_indexes, missing_indexes
-from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.mongo_servers import EMBEDDED, GIVEN, ferretdb
 
@@ -178,25 +175,6 @@ def test_what_a_server_takes_for_a_text_calls_for_no_run_and_hides_none(
     assert news.anything_markable(opted_out=[])
 
 
-def test_a_document_that_cannot_be_read_is_left_to_a_run(documents: Documents, any_mongo: str) -> None:
-    if any_mongo == EMBEDDED:
-        return  # which cannot store such a date
-    far = DatetimeMS(10**15)  # beyond the years Python knows
-    documents.collection("news_document").insert_one({**PENDING, "image": ["x", far]})
-    assert News(documents).anything_markable(opted_out=[])
-
-
-def test_a_good_document_behind_more_than_are_looked_at_is_left_to_a_run(
-    documents: Documents, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store, "LOOKED_AT", 3)
-    collection, news = documents.collection("news_document"), News(documents)
-    collection.insert_many([{**PENDING, "image": ["x"]} for _ in range(2)])
-    assert not news.anything_markable(opted_out=[])
-    collection.insert_many([{**PENDING, "image": ["x"]}, dict(PENDING)])
-    assert news.anything_markable(opted_out=[])
-
-
 def test_a_tick_does_not_read_all_images_to_find_one_that_is_good(documents: Documents) -> None:
     image = "data:image/png;base64," + "A" * 1_000_000
     documents.collection("news_document").insert_many([{**PENDING, "image": image} for _ in range(20)])
@@ -291,15 +269,6 @@ def test_a_config_whose_customer_id_is_no_text_hides_nobody_who_is_off(documents
     assert ImageConfigs(documents).opted_out() == ["off"]
 
 
-def test_a_config_that_the_server_finds_for_another_customer_is_left_out(documents: Documents) -> None:
-    """The embedded server finds it for what stands before the NUL; MongoDB, one in other letters under a collation."""
-    documents.collection("image_config").insert_many(
-        [{"customer_id": c, "auto_mark_cleaned": c == "a"} for c in ("a", "a\0b")]
-    )
-    of_each = ImageConfigs(documents).of_each(["a"])
-    assert [config["customer_id"] for config in of_each["a"]] == ["a"]
-
-
 def test_a_new_customer_gets_one_document_switched_on(documents: Documents) -> None:
     configs = ImageConfigs(documents)
     assert configs.of("c1") == []
@@ -336,18 +305,6 @@ def test_indexes_are_created_once_and_found_missing_before(documents: Documents)
     assert not ImageConfigs(documents).add_new("c1")
 
 
-def test_an_index_that_the_data_forbids_is_told(documents: Documents) -> None:
-    documents.collection("image_config").insert_many([{"customer_id": "twice"}, {"customer_id": "twice"}])
-    (refused,) = create_indexes(documents)
-    assert "image_config" in refused
-    assert missing_indexes(documents) == ["image_config: unique index over customer_id"]
-
-
-def test_queries_are_right_with_their_indexes_too(documents: Documents) -> None:
-    create_indexes(documents)
-    test_pending_is_what_has_image_and_summary_and_no_clean_image(documents)
-
-
 @pytest.mark.parametrize("nothing", NOTHING)
 def test_what_a_tick_asks_is_found_by_index_whatever_else_there_is(documents: Documents, nothing: str | None) -> None:
     if ferretdb(documents):
@@ -375,10 +332,3 @@ def test_a_marked_document_that_lost_something_is_found(documents: Documents) ->
         (first["_id"], "clean_image"),
         (second["_id"], "short_summary"),
     }
-
-
-def test_a_server_that_is_away_is_said_so() -> None:
-    away = Documents("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200", database="ichat")
-    with pytest.raises(BackendUnavailable, match="MongoDB cannot be reached"):
-        News(away).anything_markable(opted_out=[])
-    away.close()

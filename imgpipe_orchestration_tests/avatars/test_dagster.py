@@ -10,7 +10,7 @@ from imgpipe_orchestration import resources
 from imgpipe_orchestration.avatars.assets import STAGES
 from imgpipe_orchestration.avatars.definitions import definitions
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
-from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor, too_early
+from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
@@ -36,12 +36,6 @@ def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str 
         assert isinstance(result, dg.SensorResult)
     assert all(PRIORITY.items() <= request.tags.items() for request in result.run_requests or [])
     return result
-
-
-def test_runs_are_asked_for_once_an_interval() -> None:
-    assert not too_early(None, 1000, 30)
-    assert too_early("990", 1000, 30)
-    assert not too_early("970", 1000, 30)
 
 
 def test_nothing_is_launched_when_nothing_is_due(environment: None, instance: dg.DagsterInstance) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import json
 from typing import NoReturn
 
@@ -20,64 +19,14 @@ from imgpipe_orchestration_tests.avatars.relay import Relay
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("rate_limit", {"retry_after": 0.2}),
-        ("truncated_base64", {}),
-        ("wrong_shape", {}),
-    ],
-)
-def test_a_failure_of_openai_that_passes_is_survived(desk: Desk, kind: str, options: dict[str, float]) -> None:
-    desk.standins.fault("openai", kind, operation="images", **options)
-    desk.standins.fault("openai", kind, operation="edits", **options)
-    task = desk.ask(1)
-    desk.data()
-    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
-    assert desk.runs <= 4, "at most one pause for each of the two failures"
-
-
-def test_a_provider_that_is_too_slow_is_asked_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    importlib.import_module("openai.resources.images")  # which a run has done; here it would take the call's time
-    desk.services.close()
-    monkeypatch.setattr("imgpipe_orchestration.services.IMAGE_SECONDS", 2.0)
-    desk.standins.fault("openai", "slow", operation="images", seconds=5)
-    task = desk.ask(1)
-    desk.data()
-    desk.images()
-    assert len(desk.standins.calls("openai")) == 1, "it may be charged, so the person waits first"
-    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
-
-
-def test_a_used_up_quota_stops_at_once_says_so_and_work_goes_on_after(desk: Desk) -> None:
-    desk.standins.fault("openai", "insufficient_quota", count=None)
-    task = desk.ask(4)
-    desk.data()
-    report = desk.images()
-    assert len(report.outcome.retried) == 4
-    # Whoever was asking at that moment learnt it from OpenAI; nobody asked a second time.
-    assert len(desk.standins.calls("openai")) <= 4
-    waiting = desk.task(task)
-    assert waiting.status is TaskStatus.DATA_GENERATED
-    assert "quota is used up" in (waiting.waiting_for or "")
-    assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
-    assert not desk.services.claims.due_partitions(store.IMAGES)
-
-    desk.standins.admin("DELETE", "faults")
-    desk.now()
-    desk.images()
-    done = desk.task(task)
-    assert (done.status, done.waiting_for, done.error_log) == (TaskStatus.COMPLETED, None, None)
-    assert desk.calls("openai", "images") == 4
-
-
-@pytest.mark.parametrize(
     ("provider", "kind", "reason", "stands_at"),
     [
+        ("openai", "insufficient_quota", "quota is used up", TaskStatus.DATA_GENERATED),
         ("openai", "not_found", "does not know the model", TaskStatus.DATA_GENERATED),
         ("flowise", "unauthorized", "does not accept our credential", TaskStatus.PENDING),
     ],
 )
-def test_a_key_or_model_that_is_not_accepted_holds_the_task_says_so_and_work_goes_on_once_it_is_mended(
+def test_a_quota_key_or_model_that_is_not_accepted_holds_the_task_says_so_and_work_goes_on_once_it_is_mended(
     desk: Desk, provider: str, kind: str, reason: str, stands_at: TaskStatus
 ) -> None:
     desk.standins.fault(provider, kind, count=None)
@@ -128,16 +77,6 @@ def test_a_refusal_fails_one_person_and_the_error_log_names_them(desk: Desk) -> 
     assert done.status is TaskStatus.COMPLETED
     assert done.error_log == f"{unlucky.name} (result_id={unlucky.id}): OpenAI refused for its content policy"
     assert [p.status for p in desk.people(task)].count(PersonaStatus.COMPLETED) == 2
-
-
-def test_when_everybody_fails_the_task_has_failed_with_all_errors(desk: Desk) -> None:
-    desk.standins.fault("openai", "content_policy", operation="images", count=None)
-    task = desk.ask(2)
-    desk.data()
-    desk.images()
-    done = desk.task(task)
-    assert done.status is TaskStatus.FAILED
-    assert len((done.error_log or "").splitlines()) == 2
 
 
 @pytest.mark.parametrize("kind", ["single_image", "half_grid", "blank_image"])

@@ -11,13 +11,10 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import records, store, work
-from imgpipe_orchestration.avatars.lanes import Lanes
+from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.errors import Conflict
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.shares import Shares
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -89,22 +86,6 @@ def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_a
 
 
 @pytest.mark.slow
-def test_a_worker_killed_after_it_paid_leaves_nothing_to_be_bought_again(desk: Desk) -> None:
-    task = desk.ask(2)
-    desk.data()
-    worker = Worker(desk, "killed")
-    assert worker.until("Step 5/7")
-    worker.kill()
-    _bring_back(desk)
-    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
-    first = next(p for p in desk.people(task) if f"[{p.name}] Step 5/7" in "\n".join(worker.said))
-    prompts = [c for c in desk.standins.calls("openai", "images") if c["status"] == 200]
-    assert len({c["input_hash"] for c in prompts}) == 2
-    assert first.status is PersonaStatus.COMPLETED
-    assert desk.calls("openai", "edits") <= 3, "one for each, and one that was in flight for the other person"
-
-
-@pytest.mark.slow
 def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(desk: Desk) -> None:
     task = desk.ask(2)
     desk.data()
@@ -120,27 +101,6 @@ def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(d
     _bring_back(desk)
     desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 2)
-
-
-def test_two_workers_share_the_people_and_buy_each_picture_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = desk.ask(6)
-    desk.data()
-    monkeypatch.setattr(work, "MOST_PEOPLE", 3)
-    two = [Services(desk.services.settings), Services(desk.services.settings)]
-    reports: list[work.Report] = []
-    threads = [
-        threading.Thread(target=lambda s=s, n=n: reports.append(work.run_images(s, f"worker-{n}")))
-        for n, s in enumerate(two)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for services in two:
-        services.close()
-    assert sorted(len(report.outcome.done) for report in reports) == [3, 3]
-    assert desk.task(task).status is TaskStatus.COMPLETED
-    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (6, 6)
 
 
 def test_a_picture_that_takes_long_keeps_no_other_task_waiting(desk: Desk) -> None:
@@ -178,13 +138,6 @@ def test_a_task_whose_pictures_are_all_slow_leaves_a_place_to_a_task_that_comes_
             store.cancel(connection, desk.services.claims, slow)
         desk.standins.admin("DELETE", "faults")
         run.join(120)
-
-
-def test_one_run_pictures_everybody_also_one_at_a_time(desk: Desk) -> None:
-    task = desk.ask(3)
-    desk.data()
-    desk.images(lanes=Lanes(Shares(1), Shares(1), people=1))
-    assert desk.task(task).status is TaskStatus.COMPLETED
 
 
 def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(desk: Desk) -> None:

@@ -19,58 +19,18 @@ from imgpipe_orchestration_tests.avatars.test_personas import person
 MORE_THAN_ATTEMPTS = store.DATA.max_attempts + 2
 
 
-@pytest.mark.slow
-def test_a_flowise_that_cannot_be_reached_is_waited_for_and_the_task_goes_on_when_it_is_back(desk: Desk) -> None:
-    with Relay(desk.standins.flowise_url) as flowise:
-        desk.use_flowise(flowise.url)
-        task = desk.ask(2)
-        for _ in range(MORE_THAN_ATTEMPTS):
-            desk.now()
-            desk.data()
-            waiting = desk.task(task)
-            assert waiting.status is TaskStatus.PENDING
-            assert "Flowise could not be reached" in (waiting.waiting_for or "")
-            assert "it is asked again until 20" in (waiting.waiting_for or "")
-        assert _failures(desk) == 0
-        assert not desk.services.claims.due_partitions(store.DATA), "it is left alone for a moment"
-
-        flowise.back()
-        desk.now()
-        desk.data()
-        assert (desk.task(task).status, desk.task(task).waiting_for) == (TaskStatus.DATA_GENERATED, None)
-
-        flowise.away()  # and the prompts are its work, too
-        for _ in range(MORE_THAN_ATTEMPTS):
-            desk.images_now()
-        assert "Flowise could not be reached" in (desk.task(task).waiting_for or "")
-        assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
-        assert _failures(desk) == 0
-
-        flowise.back()
-        desk.images_now()
-    done = desk.task(task)
-    assert (done.status, done.waiting_for, done.error_log) == (TaskStatus.COMPLETED, None, None)
-
-
-@pytest.mark.parametrize("how", ["refused", pytest.param("503", marks=pytest.mark.slow)])
-def test_an_openai_that_is_away_is_waited_for_and_nothing_is_paid_twice(desk: Desk, how: str) -> None:
+def test_an_openai_that_is_away_is_waited_for_and_nothing_is_paid_twice(desk: Desk) -> None:
     with Relay(desk.standins.openai_url) as openai:
         desk.services.settings = desk.services.settings.model_copy(update={"openai_base_url": openai.url})
         task = desk.ask(2)
         desk.data()
-        if how == "503":
-            openai.back()
-            desk.standins.fault("openai", "server_error", status=503, count=None)
         for _ in range(MORE_THAN_ATTEMPTS):
             desk.images_now()
-            reason = "OpenAI could not be reached" if how == "refused" else "OpenAI failed (HTTP 503)"
-            assert reason in (desk.task(task).waiting_for or "")
+            assert "OpenAI could not be reached" in (desk.task(task).waiting_for or "")
         assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
         assert _failures(desk) == 0
 
-        if how == "refused":
-            openai.back()
-        desk.standins.admin("DELETE", "faults")
+        openai.back()
         desk.images_now()
     assert desk.task(task).status is TaskStatus.COMPLETED
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 2)

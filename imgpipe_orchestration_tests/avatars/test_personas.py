@@ -108,14 +108,6 @@ def test_a_planned_question_is_asked_in_the_same_words_by_whoever_takes_over(des
     assert flowise.questions[-1] == flowise.questions[0]
 
 
-def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason(desk: Desk) -> None:
-    desk.standins.fault("flowise", "invalid_answer")
-    task = desk.ask(1)
-    desk.data()
-    assert desk.task(task).status is TaskStatus.DATA_GENERATED
-    assert len(desk.standins.calls("flowise")) == 2
-
-
 def test_a_question_that_is_refused_costs_the_others_nothing_and_is_asked_anew(desk: Desk) -> None:
     def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
         if number == 0:
@@ -152,17 +144,3 @@ def test_a_flowise_that_answers_nonsense_makes_the_task_wait_and_then_fail_with_
     desk.data()
     desk.images()
     assert desk.task(task).status is TaskStatus.COMPLETED
-
-
-def test_requeueing_the_dead_letter_is_as_good_as_retrying(desk: Desk) -> None:
-    desk.standins.fault("flowise", "not_json", count=None)
-    task = desk.ask(1)
-    for _ in range(3):
-        desk.now()
-        desk.data()
-    assert desk.task(task).status is TaskStatus.FAILED
-    desk.standins.admin("DELETE", "faults")
-    desk.services.claims.requeue(store.DATA)
-    assert desk.task(task).status is TaskStatus.PENDING
-    desk.data()
-    assert desk.task(task).status is TaskStatus.DATA_GENERATED

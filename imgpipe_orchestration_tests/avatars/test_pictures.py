@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
-from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
+from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
 from imgpipe_orchestration.imaging.portraits.files import TRAINED
 from imgpipe_orchestration.lifecycle.trash import delete
 from imgpipe_orchestration.lifecycle.work import due, run
@@ -74,15 +74,6 @@ def test_people_are_invented_and_pictured_with_the_documents_states_keys_and_url
         assert f"[Task {task.task_id}] [{person.name}] {line}" in said
 
 
-def test_each_picture_is_bought_once_and_its_cost_stands_at_the_person(desk: Desk) -> None:
-    task = desk.ask(2)
-    desk.data()
-    desk.images()
-    assert desk.calls("openai", "images") == 2
-    assert desk.calls("openai", "edits") == 2
-    assert all(person.cost_usd > 0 for person in desk.people(task))
-
-
 def test_pictures_that_are_not_urgent_cost_half(desk: Desk) -> None:
     direct = desk.ask(1)
     desk.data()
@@ -124,15 +115,6 @@ def test_what_is_cancelled_or_deleted_has_its_batches_cancelled(desk: Desk, how:
     with transaction(desk.services.engine) as rows:
         left = "select (select count(*) from ai_batches) + count(*) from paid_calls where bought_for is not null"
         assert rows.scalar(text(left)) == 0
-
-
-def test_steps_can_be_done_one_at_a_time(desk: Desk) -> None:
-    task = desk.ask(1)
-    desk.data()
-    for step in Step:
-        desk.images(steps={step})
-        assert desk.people(task)[0].step == step
-    assert desk.task(task).status is TaskStatus.COMPLETED
 
 
 def test_people_on_their_way_keep_within_the_limits_of_each_provider(desk: Desk) -> None:

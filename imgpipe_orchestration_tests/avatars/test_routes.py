@@ -230,14 +230,3 @@ def test_figures_count_people_and_costs_by_day(desk: Desk, client: Client) -> No
     (today,) = client.get("/api/avatars/figures").json()
     assert (today["completed"], today["failed"], today["standin"]) == (2, 0, True)
     assert float(today["cost_usd"]) > 0
-
-
-def test_production_asks_for_the_operators_key(desk: Desk) -> None:
-    secrets = dict.fromkeys(("media_api_key", "main_api_key", "user_jwt_secret", "secret_key"), "s" * 40)
-    settings = desk.services.settings.model_copy(
-        update={"imgpipe_env": "production", "admin_api_key": "an operator's key", **secrets}
-    )
-    with Client(create_app(settings)) as client:
-        assert client.get("/api/avatars/tasks").status_code == 401
-        headers = {"Authorization": "Bearer an operator's key"}
-        assert client.get("/api/avatars/tasks", headers=headers).status_code == 200

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import os
 import re
 from datetime import UTC, datetime
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,12 +14,10 @@ from PIL import Image
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
-from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.listings import assets, jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.claims import Claim, Claims
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
@@ -120,27 +116,3 @@ def test_a_day_that_got_no_image_is_observed_with_its_failures_and_not_materiali
     assert record.asset_observation is not None
     metadata = record.asset_observation.metadata
     assert (metadata["processed"].value, metadata["failed"].value) == (0, 1)
-
-
-def test_a_run_that_fails_tells_what_it_had_made_by_then(
-    client: Client, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queued(client, *(photo(),) * 12)
-    calls, claim = itertools.count(), Claims.claim
-
-    def breaks(claims: Claims, *args: Any, **options: Any) -> list[Claim]:
-        if next(calls):
-            raise BackendUnavailable("The database cannot be reached.")
-        return claim(claims, *args, **options)
-
-    monkeypatch.setattr(Claims, "claim", breaks)
-    run = jobs.process_image_queue.execute_in_process(
-        instance=instance, resources={"backends": resource}, raise_on_error=False
-    )
-    assert not run.success
-    (record,) = instance.fetch_materializations(IMAGES, limit=10).records
-    assert record.asset_materialization is not None
-    claimed = min(10, 2 * resource.services.workshop.workers)
-    assert record.asset_materialization.metadata["processed"].value == claimed
-    result = client.get(JOB).json()["data"]["last_result"]
-    assert (result["processed"], result["ended"]) == (claimed, "the run failed: The database cannot be reached.")

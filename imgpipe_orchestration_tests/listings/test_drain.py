@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -15,13 +11,13 @@ from PIL import Image
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control, steps, store
-from imgpipe_orchestration.listings.drain import Drained, drain, in_turn
+from imgpipe_orchestration.listings.drain import drain, in_turn
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import pixels
-from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
+from imgpipe_orchestration_tests.listings.conftest import path_of, photo, queued, rows
 
 UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
 
@@ -69,26 +65,6 @@ def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(
     assert drain(patient, "run-2").processed == 12 - done.processed
     hurried.close()
     patient.close()
-
-
-def test_with_the_object_store_stopped_an_upload_is_503_and_nothing_is_half_accepted(
-    own_s3: tuple[S3, Settings],
-) -> None:
-    server, settings = own_s3
-    with Client(create_app(settings)) as client:
-        services = Services(settings)
-        server.kill()
-        answer = Form("Away", [("a.jpg", photo()), ("b.jpg", photo())]).send(client, **{"Idempotency-Key": "k"})
-        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
-        assert int(answer.headers["retry-after"]) > 0
-        assert rows(services, "select count(*) from image_queue") == [(0,)]
-        assert rows(services, "select count(*) from work_items") == [(0,)]
-        server.start()
-        server.wait_until_ready()
-        again = Form("Away", [("a.jpg", photo()), ("b.jpg", photo())]).send(client, **{"Idempotency-Key": "k"})
-        assert again.status_code == 200
-        assert rows(services, "select count(*) from image_queue") == [(2,)]
-        services.close()
 
 
 def test_with_the_object_store_stopped_while_processing_images_are_retried_and_then_done(
@@ -176,89 +152,6 @@ def test_giant_animations_of_one_uploader_do_not_hold_up_the_photograph_of_anoth
         assert rows(services, UNSETTLED)[0][0] > 0, "the photograph waited for the animations"
     finally:
         run.join(300)
-
-
-def test_two_workers_share_the_queue_and_do_nothing_twice(client: Client, settings: Settings) -> None:
-    for n in range(4):
-        queued(client, *(photo(seed=n),) * 10)
-    workers = [Services(settings), Services(settings)]
-    results: list[Drained] = []
-    threads = [threading.Thread(target=lambda n=n: results.append(drain(workers[n], f"worker-{n}"))) for n in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(result.processed for result in results) == 40
-    assert all(result.processed for result in results)
-    assert rows(workers[0], UNSETTLED) == [(0,)]
-    attempts = "select outcome, count(*), count(distinct item_id) from work_attempts group by outcome"
-    assert rows(workers[0], attempts) == [("done", 40, 40)]
-    for services in workers:
-        services.close()
-
-
-@pytest.mark.slow
-def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(settings: Settings) -> None:
-    settings = settings.model_copy(update={"lease_seconds": 2.0})
-    services = Services(settings)
-    with Client(create_app(settings)) as client:
-        images = [image for n in range(4) for image in queued(client, *(photo(900, 700, seed=n),) * 15)]
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "imgpipe_orchestration_tests.listings.worker", "killed"],
-            env={**os.environ, **settings.environment()},
-            start_new_session=True,
-        )
-        try:
-            done = "select count(*) from image_queue where status = 'processed'"
-            wait_for(lambda: rows(services, done)[0][0] >= 5, "the first images")
-        finally:
-            os.kill(worker.pid, signal.SIGKILL)
-            worker.wait()
-        finished = rows(services, done)[0][0]
-        assert finished < 60, "killed too late to prove anything"
-        held = "select count(*) from work_items where state = 'claimed'"
-        assert rows(services, held)[0][0] > 0
-        for image in images:
-            assert client.get(path_of(image)).status_code == 200
-        lapsed = "select count(*) from work_items where state = 'claimed' and due_at > now()"
-        wait_for(lambda: rows(services, lapsed)[0][0] == 0, "the leases to run out")
-        drain(services, "second")
-        assert rows(services, UNSETTLED) == [(0,)]
-        outcomes = dict(map(tuple, rows(services, "select outcome, count(*) from work_attempts group by outcome")))
-        assert outcomes["done"] == 60
-        assert outcomes["lost"] > 0
-        keys = [found.key for found in services.listings_bucket.list()]
-        assert sorted(key for key in keys if "/" not in key) == sorted(image["file_name"] for image in images)
-        assert sum(key.startswith("originals/") for key in keys) == 60
-        for image in images:
-            answer = client.get(path_of(image))
-            assert (answer.status_code, pixels(answer.content).shape) == (200, (640, 823, 3))
-    services.close()
-
-
-@pytest.mark.slow
-def test_an_interrupted_run_begins_no_more_batches_and_gives_back_what_it_held(
-    client: Client, services: Services, settings: Settings
-) -> None:
-    for n in range(4):
-        queued(client, *(photo(900, 700, seed=n),) * 20)
-        queued(client, *(photo(900, 700, seed=n),) * 20)
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "imgpipe_orchestration_tests.listings.worker", "interrupted"],
-        env={**os.environ, **settings.environment()},
-        start_new_session=True,
-    )
-    try:
-        done = "select count(*) from image_queue where status = 'processed'"
-        wait_for(lambda: rows(services, done)[0][0] >= 5, "the first images")
-        worker.send_signal(signal.SIGINT)
-        assert worker.wait(60) != 0
-    finally:
-        worker.kill()
-        worker.wait()
-    assert rows(services, done)[0][0] < 80, "what was begun is finished, and no more"
-    assert rows(services, "select count(*) from work_items where state = 'claimed'") == [(0,)]
-    assert rows(services, "select distinct outcome from work_attempts") == [("done",)]
 
 
 def test_a_finished_day_can_be_made_again_while_its_images_stay_served(

@@ -58,19 +58,6 @@ def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
     assert difference(pixels(file.data), np.asarray(upright)) < 4
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "I;16"])
-def test_any_mode_becomes_a_webp_in_its_own_colours(mode: str) -> None:
-    source = picture(200, 150)
-    if mode == "I;16":
-        grey = np.asarray(source.convert("L")).astype(np.uint16) * 257
-        stored, expected = Image.fromarray(grey), source.convert("L").convert("RGB")
-    else:
-        stored = source.convert(mode)
-        expected = stored.convert("RGB")
-    file = steps.make(encoded(stored, "TIFF"), OPTIONS)
-    assert difference(pixels(file.data), np.asarray(expected)) < 14
-
-
 def test_transparency_stays_and_an_alpha_that_hides_nothing_goes() -> None:
     clear = picture(200, 150).convert("RGBA")
     opaque = steps.make(encoded(clear, "PNG"), OPTIONS)
@@ -146,19 +133,6 @@ def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:
             image.load()
             total += image.info["duration"]
     assert total == 25 * 80
-
-
-@pytest.mark.parametrize("frames", [1, 3])
-def test_the_picture_for_readers_without_animations_is_no_frame(frames: int) -> None:
-    colours = [(200, 20, 20), (20, 200, 20), (20, 20, 200), (90, 90, 90)][: frames + 1]
-    pictures = [Image.new("RGB", (60, 40), colour) for colour in colours]
-    data = encoded(
-        pictures[0], "PNG", save_all=True, append_images=pictures[1:], default_image=True, duration=100, loop=0
-    )
-    file = steps.make(data, OPTIONS)
-    assert file.frames == frames
-    with opened(file.data) as image:
-        assert np.asarray(image.convert("RGB")).mean(axis=(0, 1)) == pytest.approx(colours[1], abs=4)
 
 
 def test_a_broken_frame_is_a_bad_image() -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import cli
 from imgpipe_orchestration.cli import imgpipe
-from imgpipe_orchestration.errors import BadImage, NotFound
+from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.reports import clean_up
 from imgpipe_orchestration.media.store import MEDIA, REMAKE_VARIANTS
@@ -296,11 +296,6 @@ def test_a_small_bucket_is_kept_where_the_database_is_empty(
         assert len(keys(bucket)) == stray
     else:
         assert collect(holding, before=before, act=True).deleted == stray
-
-
-def test_a_pipeline_nobody_knows_is_refused_before_anything_is_done(services: Services) -> None:
-    with pytest.raises(NotFound, match="there are avatars"):
-        collect_garbage(services, ["medai"], act=True, grace_hours=0)
 
 
 def test_the_command_tells_and_only_deletes_when_told_to(

@@ -35,12 +35,6 @@ def test_what_a_text_must_be_is_said_in_words(client: Client, path: str, told: s
     assert (answer.status_code, answer.json()["detail"]) == (422, told)
 
 
-def test_openapi_has_the_pattern(client: Client) -> None:
-    search = client.get("/openapi.json").json()["paths"]["/api/media/search"]["get"]["parameters"]
-    (colour,) = [one for one in search if one["name"] == "color"]
-    assert colour["schema"]["pattern"] == "^(#?[0-9a-fA-F]{6})?$"
-
-
 def test_an_id_beyond_all_ids_is_refused_by_the_name_of_its_field(client: Client) -> None:
     asked = []
     for path, methods in client.get("/openapi.json").json()["paths"].items():
