@@ -69,9 +69,3 @@ def test_refusals_can_be_read_by_the_front_end_too(client: Client) -> None:
 def test_nobody_is_let_in_where_no_front_end_is_named(settings: Settings) -> None:
     with Client(create_app(settings)) as client:
         assert not preflight(client, "PATCH", "/users/me")
-
-
-def test_images_stay_open_to_every_page_and_alike_for_caches(client: Client) -> None:
-    told = client.get("/serve/17", headers={"Origin": SHOP}).headers
-    assert told["access-control-allow-origin"] == "*"
-    assert "origin" not in told.get("vary", "").lower()

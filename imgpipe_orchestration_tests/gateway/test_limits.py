@@ -15,14 +15,13 @@ import jwt
 import pytest
 import requests
 
-from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway import bodies, limits
 from imgpipe_orchestration.gateway.__main__ import _listen, host_of
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.gateway.turns import AT_ONCE, SHARE_BYTES, Turns
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -232,13 +231,6 @@ def test_the_gateway_listens_where_it_is_told_to(host: str, reached: set[str]) -
             with suppress(OSError), socket.create_connection((address, port), timeout=5):
                 answering.add(address)
     assert answering == reached
-
-
-@pytest.mark.parametrize("name", sorted(KEYS))
-def test_production_refuses_the_key_that_everybody_knows(name: str) -> None:
-    keys = {**KEYS, name: DEVELOPMENT_SECRET}
-    with pytest.raises(SettingsError, match=name.upper()):
-        Settings(imgpipe_env="production", database_url="postgresql://x/y", s3_endpoint="http://s3:9000", **keys)  # type: ignore[arg-type]
 
 
 def test_uploads_that_arrive_together_take_turns_once_they_are_whole(settings: Settings) -> None:

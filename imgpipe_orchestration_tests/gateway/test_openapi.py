@@ -16,7 +16,6 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 Operation = tuple[str, dict[str, Any]]
@@ -86,16 +85,6 @@ def test_every_route_says_in_words_what_it_does_and_names_its_errors() -> None:
         if "security" in operation:
             assert "401" in operation["responses"], name
         assert "default" not in operation["responses"], name
-
-
-def test_debug_routes_are_told_of_in_development_only() -> None:
-    keys = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
-    values = {name: f"{name}-which-is-long-enough-for-production" for name in keys}
-    stores = {"database_url": "postgresql://x@127.0.0.1:1/x", "s3_endpoint": "http://127.0.0.1:1"}
-    app = create_app(Settings(imgpipe_env="production", **stores, **values))
-    document = Client(app).get("/openapi.json").json()
-    assert not [path for path in document["paths"] if path.startswith("/debug")]
-    assert "debug" not in [tag["name"] for tag in document["tags"]]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -41,17 +40,6 @@ def strict(gateway: Gateway) -> str:
     return f"default-src 'none'; script-src {own}; style-src {own}; img-src {own}; connect-src {own}"
 
 
-def test_the_picture_element_opened_as_a_page_shows_the_image_over_its_blurred_picture(
-    gateway: Gateway, visit: Visit
-) -> None:
-    gateway.upload(1, profile_image=picture(480, 360))
-    gateway.run_due()
-    with visit(gateway.url) as guest:
-        page = guest.go("/picture/1")
-        expect(page.locator("img")).to_have_js_property("naturalWidth", 480)
-        assert page.locator("img").evaluate("img => getComputedStyle(img).backgroundImage").startswith('url("data:')
-
-
 def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(1, profile_image=picture(1500, 1000))
     gateway.run_due()
@@ -79,18 +67,6 @@ def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Vis
         page = guest.go("/")
         expect(page.locator("ai-analysis-display details")).to_have_count(2)
         expect(page.locator("ai-analysis-display details[open]")).to_have_count(1)
-
-
-@pytest.mark.slow
-def test_an_image_that_failed_or_never_was_says_so(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(1, profile_image=picture()[:3000])
-    gateway.run_due()
-    body = '<smart-image media-id="1" alt="Me"></smart-image><smart-image media-id="999" alt="You"></smart-image>'
-    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        guest.allowed = ["404"]
-        page = guest.go("/")
-        expect(page.get_by_text("Me: this image could not be processed.")).to_be_visible()
-        expect(page.get_by_text("You: This image is not there.")).to_be_visible()
 
 
 def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit: Visit) -> None:

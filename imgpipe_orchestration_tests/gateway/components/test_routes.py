@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from PIL import ExifTags, Image
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-
-
-def test_an_image_is_as_wide_and_high_as_it_is_seen(gateway: Gateway) -> None:
-    exif, turned = Image.Exif(), io.BytesIO()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.open(io.BytesIO(picture(120, 80))).save(turned, "JPEG", exif=exif)
-    gateway.upload(1, profile_image=turned.getvalue())
-    gateway.run_due()
-    info = gateway.get("/api/images/1/info").json()
-    assert (info["width"], info["height"]) == (80, 120)
 
 
 def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) -> None:
@@ -71,14 +59,6 @@ def test_components_are_modules_for_every_origin_and_name_what_there_is(gateway:
         assert gateway.get("/components/smart-image.js", **{"If-None-Match": known}).status_code == 304
     assert gateway.get("/components/smart-image.js", **{"If-None-Match": '"other"'}).status_code == 200
     assert "smart-image.js" in gateway.get("/components/image.js").json()["detail"]
-
-
-@pytest.mark.parametrize("media_id", ["abc", "77"])
-def test_a_page_of_another_origin_may_read_that_an_id_is_none(gateway: Gateway, media_id: str) -> None:
-    for what in ("info", "analysis"):
-        answer = gateway.get(f"/api/images/{media_id}/{what}", Origin="https://shop.example")
-        assert answer.status_code in {404, 422}
-        assert answer.headers["access-control-allow-origin"] == "*"
 
 
 FIXED = [{"size": "thumbnail"}, {"size": "detail"}, {"format": "webp"}, {"bg": "original"}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import requests
 from playwright.sync_api import expect
 
@@ -84,15 +83,6 @@ def test_what_is_ignored_has_a_list_from_which_it_is_taken_back(guest: Visitor, 
     expect(page.get_by_role("heading", name="Nothing is ignored")).to_be_visible()
 
 
-@pytest.mark.slow
-def test_long_lists_come_in_pages(guest: Visitor, gateway: Gateway) -> None:
-    failed_media(gateway.services, 60)
-    page = guest.go("/failures")
-    expect(page.locator(".letter")).to_have_count(50)
-    page.get_by_role("link", name="Older failures").click()
-    expect(page.locator(".letter")).to_have_count(10)
-
-
 def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gateway, visit: Visit) -> None:
     reason = "<img src=x onerror=alert(1)> " + "x" * 400
     fail(gateway.services, QUEUE, [11], reason)
@@ -117,8 +107,3 @@ def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
         answer = requests.post(f"{gateway.url}/failures/requeue", data=data, headers=headers, timeout=10)
         assert answer.status_code == 403
     assert failed(gateway) == {"media": 1}
-
-
-def test_nothing_failed_says_so(guest: Visitor) -> None:
-    page = guest.go("/failures")
-    expect(page.get_by_role("heading", name="Nothing here has failed")).to_be_visible()

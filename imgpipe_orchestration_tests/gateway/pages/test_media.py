@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
@@ -151,18 +149,3 @@ def test_what_to_write_for_a_picture_is_markup_whatever_its_words_are(guest: Vis
         assert page.evaluate(f"{element}.getAttribute('alt')", written) == words
         assert "onload" not in page.evaluate(f"{element}.getAttributeNames()", written)
         page.get_by_label("size").select_option("thumbnail")
-
-
-@pytest.mark.slow
-def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gateway, visit: Visit) -> None:
-    same = picture(900, 600, seed=9)
-    gateway.upload(1, product_image=same)
-    gateway.upload(2, product_image=same)
-    gateway.run_due()
-    with visit(gateway.url, viewport={"width": 360, "height": 760}, color_scheme="dark") as guest:
-        page = guest.go("/media/1")
-        expect(page.get_by_role("heading", name="Identical file")).to_be_visible()
-        expect(page.get_by_role("heading", name="Similar")).not_to_be_attached()
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    sha = gateway.rows("select sha256 from media_files where id = 1")[0][0]
-    assert sha == hashlib.sha256(same).hexdigest()

@@ -10,7 +10,6 @@ from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
-from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
 from imgpipe_orchestration_tests.media.conftest import Gateway
 
@@ -42,22 +41,6 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     assert link.startswith(gateway.settings.dagster_url)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_what_is_away_is_told_beside_the_dot(visit: Visit, gateway: Gateway, width: int) -> None:
-    told = '"The database cannot be reached. What was accepted waits and goes on by itself."'
-    listen = f"this.addEventListener = (kind, hear) => kind === 'away' && hear({{ data: '{told}' }})"
-    with visit(gateway.url, viewport={"width": width, "height": 860}) as guest:
-        page = guest.page
-        page.add_init_script(f"window.EventSource = class {{ constructor() {{ {listen}; }} close() {{}} }};")
-        guest.go("/")
-        words = page.locator("[data-live-state]", has_text="Last figures of")
-        expect(words).to_be_visible()
-        top = words.evaluate("words => words.getClientRects()[0].top")
-        dot = page.locator("#live .dot").bounding_box()
-        assert dot is not None
-        assert top < dot["y"]  # the line is higher than the dot in it; one below begins under the dot
-
-
 @pytest.mark.slow
 def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Visitor, gateway: Gateway) -> None:
     """A browser has six connections to a host."""
@@ -71,12 +54,6 @@ def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Vis
         gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
     tabs[0].evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
     expect(listings(tabs[0], "waiting")).to_have_text("1")
-
-
-def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
-    page = guest.go("/")
-    expect(page.get_by_text("Nothing has failed")).to_be_visible()
-    expect(page.get_by_text("None yet: upload a photograph")).to_be_visible()
 
 
 def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gateway) -> None:

@@ -49,14 +49,6 @@ def test_a_restart_and_a_second_gateway_count_nothing_twice_and_nothing_less(eng
     assert hours(engine, later) == hours(engine, later) == {0: (3, 1), 1: (1, 0), 23: (1, 0)}
 
 
-def test_what_is_final_is_not_counted_again(engine: Engine) -> None:
-    ended(engine, NOW - timedelta(hours=3))
-    assert hours(engine, NOW) == {3: (1, 0)}
-    with transaction(engine) as connection:
-        connection.execute(text("delete from work_attempts"))
-    assert hours(engine, NOW) == {3: (1, 0)}
-
-
 def test_a_long_pause_leaves_no_gap(engine: Engine) -> None:
     ended(engine, NOW - timedelta(hours=2))
     hours(engine, NOW)
