@@ -51,7 +51,7 @@ test: $(STAMP) $(if $(CI),test-tools)  ## the test suite (under ten minutes on t
 test-all: $(STAMP) $(if $(CI),test-tools)  ## the suite with the slow and heavy tests (`make test-servers` for those that need a server)
 	@$(BIN)/pytest $(PARALLEL) 3 -m "slow or not slow" $(ARGS)
 
-test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed; throughput of two over one
+test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed
 	@command -v redis-server >/dev/null || $(MAKE) test-servers
 	@$(BIN)/pytest -n 0 -m slow -s imgpipe_orchestration_tests/dagster_side imgpipe_orchestration_tests/scale $(ARGS)
 

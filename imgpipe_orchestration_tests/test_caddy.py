@@ -6,16 +6,16 @@ import os
 import subprocess
 import sysconfig
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import requests
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 
 pytestmark = pytest.mark.slow
 
@@ -23,30 +23,18 @@ CADDYFILE = (Path(__file__).parents[1] / "deploy" / "caddy" / "Caddyfile").read_
 SIGN_IN = "https://images.example/login?next=%2Fdagster"
 
 
-@contextmanager
-def serving(name: str) -> Iterator[int]:
-    """A server that says its name and the role that it was told; as the gateway it also knows who `role=...` is."""
+def named(name: str) -> Behaviour:
+    """Says its name and the role that it was told; as the gateway it also knows who `role=...` is."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            role = (self.headers["Cookie"] or "").partition("role=")[2]
-            verifying = name == "gateway" and self.path.startswith("/auth/verify")
-            body = b"" if verifying else f"{name} {self.path} {self.headers['X-Imgpipe-Role']}".encode()
-            self.send_response((204 if role else 401) if verifying else 200)
-            if verifying:
-                self.send_header(*(("X-Imgpipe-Role", role) if role else ("X-Imgpipe-Sign-In", SIGN_IN)))
-            else:
-                self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        role = (handler.headers["Cookie"] or "").partition("role=")[2]
+        if name == "gateway" and handler.path.startswith("/auth/verify"):
+            told = {"X_Imgpipe_Role": role} if role else {"X_Imgpipe_Sign_In": SIGN_IN}
+            reply(handler, status=204 if role else 401, **told)
+        else:
+            reply(handler, f"{name} {handler.path} {handler.headers['X-Imgpipe-Role']}".encode())
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    return answer
 
 
 @pytest.fixture
@@ -58,7 +46,7 @@ def caddy(tmp_path: Path) -> Iterator[str]:
         written = written.replace("\n:9000 {", f"\nhttp://{LOOPBACK}:{objects} {{")
         for theirs in ("gateway:8000", "webserver-read-only:3000", "webserver:3000"):
             assert theirs in written
-            port = stack.enter_context(serving(theirs.partition(":")[0]))
+            port = stack.enter_context(serving(named(theirs.partition(":")[0]))).port
             written = written.replace(theirs, f"{LOOPBACK}:{port}")
         conf = tmp_path / "Caddyfile"
         conf.write_text(written.replace("auto_https off", "auto_https off\n\tadmin off"))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,33 +194,6 @@ def test_a_forkserver_that_hangs_is_replaced(instance: dg.DagsterInstance) -> No
     wait_for(lambda: not parent.is_running() or parent.status() == psutil.STATUS_ZOMBIE, "the end of the hung one")
     instance.run_launcher.terminate(first)
     becomes(instance, first, CANCELED)
-
-
-@pytest.mark.slow
-def test_a_forkserver_that_cannot_fork_for_a_moment_says_so_and_goes_on() -> None:
-    ours, theirs = socket.socketpair()
-    short_of_processes = """
-import errno, itertools, os, sys
-from imgpipe_orchestration.dagster_side import forkserver
-fork, calls = os.fork, itertools.count()
-def short():
-    if next(calls) == 0:
-        raise OSError(errno.EAGAIN, "no process left")
-    return fork()
-os.fork = short
-forkserver.main(int(sys.argv[1]))
-"""
-    words = [sys.executable, "-c", short_of_processes, str(theirs.fileno())]
-    with subprocess.Popen(words, pass_fds=[theirs.fileno()]), ours, ours.makefile("rwb") as lines:
-        theirs.close()
-        ours.settimeout(60)
-        answers = []
-        for _ in range(2):
-            lines.write(b'["--version"]\n')
-            lines.flush()
-            answers.append(int(lines.readline()))
-    assert answers[0] == -errno.EAGAIN
-    assert answers[1] > 0
 
 
 def test_a_run_of_whose_process_nothing_is_known_does_not_count_as_running(

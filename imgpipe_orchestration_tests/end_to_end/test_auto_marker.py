@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,28 +110,6 @@ def test_a_round_by_the_clock_marks_who_is_on_and_names_who_is_broken(stack: Sta
     health = stack.session.get(f"http://127.0.0.1:{stack.environment['FLASK_PORT']}/health", timeout=30)
     assert (health.status_code, health.json()["checks"]["mongodb"]) == (200, "ok")
     assert health.json()["checks"]["last_tick"].startswith("20")
-
-
-@pytest.mark.slow
-def test_mongodb_killed_under_a_run_costs_time_and_nothing_else(stack: Stack, ichat: Any) -> None:
-    seed(ichat, "e2e-killed", 40)
-    asked = trigger(stack, "e2e-killed")
-    os.kill(stack.up.part("mongo")["pid"], signal.SIGKILL)
-    done = wait_for(lambda: (found := job(stack, asked["job_id"]))["status"] == "completed" and found, "the job", 90)
-    assert done["images_marked"] <= 40
-    assert marked(ichat, "e2e-killed") == 40
-
-
-@pytest.mark.slow
-def test_the_command_line_backfills_several_customers_in_one_run(stack: Stack, ichat: Any) -> None:
-    for customer in ("e2e-cli-1", "e2e-cli-2", "e2e-cli-3"):
-        seed(ichat, customer, 120)
-    config = {"ops": {"mark_images": {"config": {"customers": ["e2e-cli-1", "e2e-cli-2"], "everything": True}}}}
-    answer = stack.dagster(
-        "job", "launch", "-w", "workspace.yaml", "-j", "auto_marker", "--config-json", json.dumps(config)
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    wait_for(lambda: marked(ichat, "e2e-cli-1") == marked(ichat, "e2e-cli-2") == 120, "the backfill", 60)
 
 
 @pytest.mark.slow

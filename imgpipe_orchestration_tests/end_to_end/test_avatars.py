@@ -45,12 +45,6 @@ class Request:
         found: dict[str, Any] = wait_for(look, f"the task to be {' or '.join(statuses)}", seconds)
         return found
 
-    def until_waiting_for(self, words: str, seconds: float = 90) -> dict[str, Any]:
-        found: dict[str, Any] = wait_for(
-            lambda: task if words in str((task := self.seen())["waiting_for"]) else None, f"{words!r}", seconds
-        )
-        return found
-
     def export(self, kind: str) -> bytes:
         answer = self.stack.session.get(f"{self.url}/export", params={"format": kind}, timeout=60)
         assert answer.status_code == 200, answer.text
@@ -169,41 +163,3 @@ def test_runs_killed_while_they_draw_cut_and_upload_cost_at_most_the_call_that_w
     # The selfie was being drawn when the first run died: OpenAI may have drawn it twice. Nothing else may be.
     assert partners.paid("images") <= 2
     assert partners.paid("edits") == 1
-
-
-@pytest.mark.slow
-def test_a_used_up_quota_holds_the_task_and_a_cancelled_one_stays_cancelled(stack: Stack, partners: Partners) -> None:
-    partners.fault("openai", "insufficient_quota", count=None)
-    held = Request(stack, 2)
-    task = held.until_waiting_for("quota is used up")
-    assert task["status"] == "data-generated"
-    assert {p["status"] for p in task["personas"]} == {"pending"}
-    partners.tell("DELETE", "faults")
-
-    partners.tell("POST", "delays", {"openai": 2})
-    stopped = Request(stack, 10)
-    wait_for(lambda: stopped.step() >= 1, "the first person to be drawn", 120)
-    stopped.post("cancel")
-    sent = partners.paid("images")
-    partners.tell("POST", "delays", {"openai": 0})
-    assert held.until("completed")["error_log"] is None
-    assert stopped.seen()["status"] == "cancelled"
-    assert partners.paid("images") <= sent + 2 + 5, "the other task's two, and what was in flight"
-
-
-@pytest.mark.slow
-def test_an_object_store_that_hangs_at_the_upload_costs_time_and_no_second_picture(
-    stack: Stack, partners: Partners
-) -> None:
-    partners.fault("openai", "truncated_base64", operation="images")
-    partners.tell("POST", "delays", {"openai": 0.5})
-    request = Request(stack, 1)
-    wait_for(lambda: request.step() >= 4, "the grid", 120)
-    store = stack.up.part("s3")["pid"]
-    os.kill(store, signal.SIGSTOP)
-    try:
-        request.until_waiting_for("object store", 200)  # three tries of 30 s each
-    finally:
-        os.kill(store, signal.SIGCONT)
-    assert request.until("completed")["error_log"] is None
-    assert (partners.paid("images"), partners.paid("edits")) == (2, 1)  # the first selfie came cut off

@@ -52,22 +52,3 @@ def test_an_upload_becomes_webp_at_the_urls_of_its_answer(stack: Stack) -> None:
     assert job()["last_result"]["processed"] >= 1
     assert job()["last_run"]
     assert job()["next_run"]
-
-
-@pytest.mark.slow
-def test_a_stopped_job_waits_until_it_is_started_again(stack: Stack) -> None:
-    assert stack.session.delete(stack.gateway + JOB, timeout=30).status_code == 200
-    before = len(stack.runs("process_image_queue"))
-    image = upload(stack, photos.jpeg("astronaut"))[0]
-
-    def checked() -> str:
-        return stack.session.get(stack.gateway + JOB, timeout=30).json()["data"]["last_checked_at"] or ""
-
-    before_it = checked()
-    # The sensor has looked since, and asked for nothing.
-    wait_for(lambda: checked() > before_it, "the sensor's next look", 60)
-    assert len(stack.runs("process_image_queue")) == before
-    assert not is_webp(stack, image["url"])
-    body = {"id": "process-image-queue", "type": "process_images", "interval": "10s", "payload": {"batch_size": 10}}
-    assert stack.session.post(f"{stack.gateway}/api/jobs", json=body, timeout=30).status_code == 200
-    wait_for(lambda: is_webp(stack, image["url"]), "the WebP", 90)

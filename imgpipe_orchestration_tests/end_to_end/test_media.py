@@ -44,26 +44,6 @@ def test_an_upload_becomes_a_served_image_by_itself(stack: Stack) -> None:
         assert runs[0] in stack.runs("media_pipeline", tags=[{"key": key, "value": value}])
 
 
-@pytest.mark.slow
-def test_the_materialisations_show_what_was_made(stack: Stack) -> None:
-    user = stack.new_user()
-    stack.upload(user, profile_image=picture(600, 400, seed=user))
-    wait_for(lambda: finished(stack, user), "the image to be complete", 60)
-    query = """
-        query Latest { assetNodes(pipeline: {pipelineName: "media_pipeline", repositoryName: "__repository__",
-            repositoryLocationName: "imgpipe"}) {
-            assetKey { path } description groupName owners { ... on TeamAssetOwner { team } } kinds
-            assetMaterializations(limit: 1) { metadataEntries { label } } } }
-    """
-    wait_for(lambda: all(n["assetMaterializations"] for n in stack.graphql(query)["assetNodes"]), "all five", 30)
-    nodes = {node["assetKey"]["path"][-1]: node for node in stack.graphql(query)["assetNodes"]}
-    assert set(nodes) == {"retrieve_file", "ai_visual_analysis", "resize_optimize", "update_callback", "replace_urls"}
-    for node in nodes.values():
-        assert node["description"] and node["groupName"] == "media" and node["owners"] and node["kinds"]
-    labels = {entry["label"] for entry in nodes["resize_optimize"]["assetMaterializations"][0]["metadataEntries"]}
-    assert {"images", "variants", "seconds", "megabytes avif", "megabytes webp", "contact sheet"} <= labels
-
-
 def automation(stack: Stack) -> tuple[str, str, str]:
     """What `imgpipe doctor` says of sensors and schedules."""
     told = imgpipe("doctor", "--json", "--data", str(stack.up.data_dir))
@@ -129,22 +109,6 @@ def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_l
         return check["name"] == "nothing_left" and (check["executionForLatestMaterialization"] or {}).get("evaluation")
 
     assert wait_for(checked, "the check", 120) == {"success": True}
-
-
-@pytest.mark.slow
-def test_nothing_due_launches_nothing(stack: Stack) -> None:
-    query = """
-        query Ticks { sensorOrError(sensorSelector: {sensorName: "pending_images_sensor",
-            repositoryName: "__repository__", repositoryLocationName: "imgpipe"}) {
-            ... on Sensor { sensorState { ticks(limit: 5) { status skipReason timestamp } } } } }
-    """
-    start = datetime.now(UTC).timestamp()
-
-    def skipped() -> bool:
-        ticks = stack.graphql(query)["sensorOrError"]["sensorState"]["ticks"]
-        return any(t["timestamp"] > start and t["skipReason"] == "nothing is due" for t in ticks)
-
-    wait_for(skipped, "a tick that launches nothing", 60)
 
 
 _PAGE = (ROOT / "docs" / "media.md").read_text()

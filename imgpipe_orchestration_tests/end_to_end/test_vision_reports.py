@@ -113,24 +113,3 @@ def test_daemon_and_run_killed_between_submit_and_upload_cost_neither_a_second_b
         assert client.ended()["status"] == "success"
         assert (len(backend.orders), backend.images) == (1, 2)
     assert len(client.reports()) == 1
-
-
-@pytest.mark.slow
-def test_a_run_cancelled_in_the_ui_while_it_waits_for_a_slow_backend_leaves_its_batch_to_the_next(stack: Stack) -> None:
-    with backend_serving() as backend:
-        backend.status = {"status": "running"}
-        client = Client(stack, "e2e-cancelled", backend_api_url=backend.url)
-        client.seed(images=1)
-        client.ask()
-        wait_for(lambda: backend.asked("/batches/"), "the batch to be waited for", 60)
-        (run,) = [r for r in stack.runs("vision_reports") if r["status"] == "STARTED"]
-        stack.graphql("mutation Stop($id: String!) { terminateRun(runId: $id) { __typename } }", id=run["runId"])
-
-        def cancelled() -> bool:
-            return next(r["status"] for r in stack.runs("vision_reports") if r["runId"] == run["runId"]) == "CANCELED"
-
-        wait_for(cancelled, "the run to be cancelled", 30)
-        backend.status = {"status": "completed"}
-        assert client.ended()["status"] == "success"
-        assert (len(backend.orders), backend.images) == (1, 1)
-    assert len(client.reports()) == 1

@@ -78,9 +78,7 @@ class Machines(Stack):
 
 
 @contextmanager
-def machines(
-    folder: Path, *, workers: int, concurrency: int = 4, webserver: bool = False, **settings: str
-) -> Iterator[Machines]:
+def machines(folder: Path, *, workers: int, webserver: bool = False, **settings: str) -> Iterator[Machines]:
     """Everything up, with the embedded servers, the stand-in partners and deploy/dagster.yaml."""
     require_redis()
     data = folder / "data"
@@ -109,9 +107,7 @@ def machines(
             Gateway(data / "gateway", plan.settings.gateway_port, environ=plan.shared),
             Gateway(data / "gateway-2", second, environ=other),
         ]
-        some = [
-            Worker(data / f"worker-{number}", environ=plan.shared, concurrency=concurrency) for number in range(workers)
-        ]
+        some = [Worker(data / f"worker-{number}", environ=plan.shared, concurrency=4) for number in range(workers)]
         daemon = Daemon(home, environ=plan.shared)
         parts: list[Part] = [*gateways, *some, CodeServer(home, environ=plan.shared)]
         if webserver:

@@ -30,10 +30,6 @@ pytestmark = [
 ]
 
 LISTINGS = 40
-IMAGES = 500
-PEOPLE = 36
-"""For each worker whose rate is measured: three times what one does in the 10 s until the sensor's next tick begins the
-second run."""
 HELD = "select count(*) from work_items where state = 'claimed' and owner = any(:runs)"
 PAID = {"openai": ("responses", "images", "embeddings"), "google": ("annotate",), "flowise": ("prediction",)}
 
@@ -61,13 +57,6 @@ def upload_listings(stack: Machines, images: int) -> list[str]:
 
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(one, range(images)))
-
-
-def ask_for_people(stack: Machines, count: int, brief: str) -> str:
-    wanted = {"count": count, "brief": brief, "seed": 7}
-    answer = stack.request("POST", "/api/avatars/tasks", json=wanted, headers=stack.admin_headers())
-    assert answer.ok, answer.text
-    return str(answer.json()["task_id"])
 
 
 def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_folder: Path) -> None:
@@ -152,56 +141,6 @@ def bought_once(stack: Machines, killed: float) -> None:
         assert killed - 10 < first <= killed, f"{provider} {operation} was bought twice without a reason"
     assert len(again) <= lost
     tell(f"{bought} paid answers, {lost} of them under way when their buyer was killed, {len(again)} bought again")
-
-
-@pytest.fixture(scope="module")
-def rates() -> dict[tuple[str, int], float]:
-    return {}
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_throughput_by_workers(open_folder: Path, workers: int, rates: dict[tuple[str, int], float]) -> None:
-    """CPU-bound: listings. Network-bound: avatars, whose partner takes two seconds a picture."""
-    with machines(open_folder, workers=workers, concurrency=1, WORKER_INTERVAL="1") as stack:
-        upload_listings(stack, IMAGES * workers)
-        done = "select count(*) from image_queue where status = 'processed'"
-        wait_for(lambda: number(stack, done) == IMAGES * workers, "the listings", 240)
-        rates["CPU-bound", workers] = rate(stack, "listings", workers)
-        stack.stand_in("POST", "delays", {"openai.images": 2})
-        ask_for_people(stack, PEOPLE * workers, "People who work in a small bakery in Porto")
-        finished = "select count(*) from generation_results where status = 'completed'"
-        wait_for(lambda: number(stack, finished) == PEOPLE * workers, "the people", 240)
-        rates["network-bound", workers] = rate(stack, "avatar_images", workers)
-    if workers == 2:
-        for kind in ("CPU-bound", "network-bound"):
-            one, two = rates[kind, 1], rates[kind, 2]
-            tell(f"{kind}: {one:.2f} items a second by one worker, {two:.2f} by two: {two / one:.2f} times")
-
-
-def rate(stack: Machines, queue: str, workers: int) -> float:
-    """Items a second while as many runs as workers were at it."""
-    runs = rows(
-        stack,
-        """
-        select owner, extract(epoch from min(started_at)) as began, extract(epoch from max(ended_at)) as ended
-        from work_attempts where queue = :queue and outcome = 'done' group by owner order by count(*) desc limit :most
-        """,
-        queue=queue,
-        most=workers,
-    )
-    assert len(runs) == workers, "each worker had a run"
-    began, ended = max(float(run.began) for run in runs), min(float(run.ended) for run in runs)
-    items = number(
-        stack,
-        """
-        select count(*) from work_attempts where queue = :queue and outcome = 'done'
-        and extract(epoch from ended_at) > :began and extract(epoch from ended_at) <= :ended
-        """,
-        queue=queue,
-        began=began,
-        ended=ended,
-    )
-    return items / (ended - began)
 
 
 def tell(what: str) -> None:
