@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.billing.batches import HalfPrice
     from imgpipe_orchestration.billing.ledger import Ledger
-    from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.imaging.workshop import Workshop
     from imgpipe_orchestration.partners.cdn import Cdn
     from imgpipe_orchestration.partners.clients import Clients
@@ -147,11 +145,10 @@ class Services:
     @made_once
     def workshop(self) -> Workshop:
         """Worker processes that decode untrusted images."""
-        from imgpipe_orchestration.imaging.workshop import WITH_MODEL_BYTES, Workshop
+        from imgpipe_orchestration.imaging.workshop import Workshop
 
-        options = {"memory_bytes": WITH_MODEL_BYTES} if self.settings.background_model else {}
         # One process more than cores, and not for one tenant: see `rendering`.
-        return Workshop((os.cpu_count() or 1) + 1, **options, prepare=self._prepare_worker())
+        return Workshop((os.cpu_count() or 1) + 1, prepare=self._prepare_worker())
 
     @made_once
     def logo_workshop(self) -> Workshop:
@@ -173,13 +170,6 @@ class Services:
         """Turns at the workshop. One tenant has as many as there are cores: its giant animations leave a process to the
         images of others."""
         return Shares(self.workshop.workers)
-
-    @made_once
-    def media_recipe(self) -> Recipe:
-        """What is made of uploaded images."""
-        from imgpipe_orchestration.imaging.recipe import MEDIA
-
-        return replace(MEDIA, background_model=self.settings.background_model)
 
     @made_once
     def main_api(self) -> MainApi:

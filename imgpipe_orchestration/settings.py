@@ -281,10 +281,6 @@ class Settings(BaseModel):
         description="First daily partition of media and listings. `imgpipe up` sets the day before the oldest upload.",
     )
 
-    background_model: str = Field(
-        "",
-        description="rembg model (extra `rembg`) for logos on uneven backgrounds. Empty: none.",
-    )
     analysis_public_fields: str = Field(
         "style,medium,quality_score,mood_keywords,dominant_colors,brand_colors,alt_text",
         description="Analysis fields that need no token. Empty: none.",
@@ -329,9 +325,6 @@ class Settings(BaseModel):
     avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
         "medium", description="OpenAI's image quality."
     )
-    c2pa_certificate: str = Field("", description="PEM chain for signing C2PA manifests. Empty: none.")
-    c2pa_private_key: str = Field("", description="PEM key of C2PA_CERTIFICATE.")
-    c2pa_timestamp_url: str = Field("", description="RFC 3161 timestamp server. Empty: none.")
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_used(self) -> Self:

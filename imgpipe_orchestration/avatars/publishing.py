@@ -1,4 +1,4 @@
-"""Publishes a picture: signs it, uploads it with thumbnails, and describes it for the manifest."""
+"""Publishes a picture: uploads it with thumbnails, and describes it for the manifest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.avatars.model import persona_prefix
-from imgpipe_orchestration.avatars.provenance import signed
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.services import Services
 
@@ -17,15 +16,11 @@ CACHE_CONTROL = "public, max-age=31536000"
 """A year. The picture of a key changes only when a failed persona is made again."""
 
 
-def publish(services: Services, persona: Persona, name: str, files: Files, *, parent: bytes | None) -> dict[str, Any]:
-    """Sign where a certificate is configured, upload the original and its thumbnails, and describe them.
-
-    Args:
-        parent: the published selfie, for a picture that was drawn from it.
-    """
+def publish(services: Services, persona: Persona, name: str, files: Files) -> dict[str, Any]:
+    """Upload the original and its thumbnails, and describe them."""
     prefix = persona_prefix(persona.task_id, persona.id)
     key = f"{prefix}{name}.png"
-    png = signed(services, files.png, "selfie" if parent is None else "cut from a grid", parent=parent)
+    png = files.png
     _put(services, key, png, "image/png")
     thumbnails = {kind: f"{prefix}{name}_thumb.{kind}" for kind in files.thumbnails}
     for kind, data in files.thumbnails.items():

@@ -195,7 +195,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
     if reasons := found.judgement.reasons:
         _buy_again(place, persona, "base_object", reasons)
     _admit(place, PORTRAITS, {picture_number(persona): place.data(persona, "base_object")})
-    described = publish(place.services, persona, "base", found.files[0], parent=None)
+    described = publish(place.services, persona, "base", found.files[0])
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
 
@@ -250,13 +250,8 @@ def _upload(place: _Place, persona: Persona) -> None:
         except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
             _buy_again(place, persona, "grid_object", (error.public,))
     _admit(place, PORTRAITS, {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)})
-    # The published selfie, because the signature refers to its bytes; without a certificate nothing does.
-    base = persona.images["base"]
-    certified = bool(services.settings.c2pa_certificate)
-    selfie = services.avatars_bucket.get(base["key"], size=base["bytes"]) if certified else b""
     described = {
-        f"image_{number}": publish(services, persona, f"image_{number}", files, parent=selfie)
-        for number, files in enumerate(place.cut)
+        f"image_{number}": publish(services, persona, f"image_{number}", files) for number, files in enumerate(place.cut)
     }
     place.commit(Step.UPLOAD, images=described)
 

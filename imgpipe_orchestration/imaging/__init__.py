@@ -11,7 +11,7 @@
     formats      names, media types and file extensions
     hashing      whether two pictures are the same, by pixels and by looks
     resize       smaller, never larger
-    background   removing the background of a logo; `background_model`: by a neural network
+    background   removing the background of a logo
     recipe       what to make of an image; `plan`: which size is made from which, decided before decoding
     render       all of the above in the fastest order
     workshop     any of these in worker processes, so that a hostile file costs only itself

@@ -1,7 +1,7 @@
 """Removing the background of a logo: fit a colour model to the border, flood fill from it, unmix the edge.
 
 It works where the background is one colour or a smooth gradient, as logos usually have, and refuses anything else: a
-wrong cut-out is worse than none. `background_model` does that by a neural network.
+wrong cut-out is worse than none.
 """
 
 from __future__ import annotations

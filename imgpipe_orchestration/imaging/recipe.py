@@ -52,8 +52,6 @@ class Recipe:
     """libwebp's effort, 0 to 6: 3 optimises rate-distortion, for 0.93 of the bytes of 2 in 2.3 times the time."""
     webp_method_large: int = 2
     """The method above `large_pixels`, where WebP would take half as long as everything else together."""
-    background_model: str = ""
-    """Name of the rembg network (an optional install) that removes backgrounds that are not plain; empty for none."""
     jpeg_subsampling: Subsampling = "4:2:0"
 
     @cached_property

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageChops
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
-from imgpipe_orchestration.imaging.background_model import remove_background_with_model
 from imgpipe_orchestration.imaging.colour.alpha import WHITE, drop_opaque_alpha, flattened, has_open_edges
 from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
@@ -66,7 +65,7 @@ def render(
     if is_logo:
         if not mark:
             notes.append("crops may cut the logo: its ground is not one plain colour, or nothing stands on it")
-        cut_out, note = _without_background(prepared, recipe)
+        cut_out, note = _without_background(prepared)
         notes.append(note)
         if cut_out:
             pictures.append(("removed", cut_out, replace(mark, ground=NOTHING) if mark else find_mark(cut_out)))
@@ -121,18 +120,13 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     return Prepared(image, source, tuple(notes))
 
 
-def _without_background(prepared: Prepared, recipe: Recipe) -> tuple[Image.Image | None, str]:
+def _without_background(prepared: Prepared) -> tuple[Image.Image | None, str]:
     """The picture without its background and what was done, or None and why not."""
     image = prepared.image
     if image.mode == "RGBA" and has_open_edges(image):
         return image, "background removed: the original has none"
     try:
-        try:
-            cut = remove_background(flattened(image, WHITE), is_jpeg=prepared.source.format == "jpeg")
-        except NotUniform:
-            if not recipe.background_model:
-                raise
-            cut = remove_background_with_model(flattened(image, WHITE), recipe.background_model)
+        cut = remove_background(flattened(image, WHITE), is_jpeg=prepared.source.format == "jpeg")
     except NotUniform as error:
         return None, f"background not removed: {error.public}"
     except MemoryError:

@@ -55,10 +55,6 @@ _FROM_OUTSIDE = {-signal.SIGKILL: "SIGKILL", int(signal.SIGTERM): "SIGTERM"}
 """Exit codes of workers that were ended by a person, or by a kernel short of memory. (At a SIGTERM pebble's workers
 exit by themselves, with its number.) No codec does that to itself."""
 
-WITH_MODEL_BYTES = 5 * 1024**3
-"""Memory limit of a worker that loads a neural network: rembg's isnet-general-use takes 4.5 GB of address space, of
-which it uses 2.5 GB."""
-
 _GRACE = 5.0
 """Seconds past the wall time after which a worker ends itself, in case its pool is gone and cannot."""
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.driving import drain
 from imgpipe_orchestration.media.model import Step
@@ -45,7 +46,7 @@ def _outdated(services: Services, connection: Connection, day: str, step: Step) 
     """The finished images of a day whose result of `step` is outdated: made by another recipe; or an analysis with
     other questions, or without an answer of a configured provider."""
     if step is Step.RESIZE_OPTIMIZE:
-        return store.made_by_other_recipe(connection, day, services.media_recipe.version)
+        return store.made_by_other_recipe(connection, day, MEDIA.version)
     if step is Step.AI_VISUAL_ANALYSIS:
         choices = services.models.choices
         asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}

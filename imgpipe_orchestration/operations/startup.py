@@ -45,8 +45,5 @@ def _hosts(settings: Settings) -> None:
 
 
 def _files(settings: Settings) -> None:
-    for name in ("c2pa_certificate", "c2pa_private_key"):
-        if (path := getattr(settings, name)) and not Path(path).is_file():
-            raise SettingsError(f"{name.upper()}: there is no file {path}", field=name.upper())
     if settings.log_file and not (folder := Path(settings.log_file).absolute().parent).is_dir():
         raise SettingsError(f"LOG_FILE: there is no folder {folder}", field="LOG_FILE")

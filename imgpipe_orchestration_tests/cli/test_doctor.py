@@ -175,13 +175,6 @@ def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, 
     engine.dispose()
 
 
-def test_doctor_says_of_a_background_model_that_it_is_not_there(run: Run) -> None:
-    told = json.loads(run("doctor", "--json", BACKGROUND_MODEL="nobodys-model").stdout)
-    found = next(finding for finding in told if finding["what"] == "background model")
-    assert found["verdict"] == "bad", found
-    assert found["do"].startswith("Check BACKGROUND_MODEL")
-
-
 def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"

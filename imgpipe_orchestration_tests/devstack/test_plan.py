@@ -172,7 +172,6 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path, setting: str) -> None:
         ("ALLOWED_PRIVATE_HOSTS", "10.0.0.0/8/8"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FILE", "/no/such/folder/imgpipe.log"),
-        ("C2PA_CERTIFICATE", "/no/such/chain.pem"),
     ],
 )
 def test_a_setting_that_a_part_could_not_use_is_refused_before_any_starts(

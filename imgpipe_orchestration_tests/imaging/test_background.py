@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
-from imgpipe_orchestration.imaging.background_model import load_model, remove_background_with_model
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
@@ -140,47 +136,3 @@ def test_a_refusal_is_a_note_and_no_variant() -> None:
     rendition = render(encoded(photo("coffee"), "PNG"), MEDIA, is_logo=True)
     assert {v.background for v in rendition.variants} == {"original"}
     assert any("background not removed: the background is not uniform" in note for note in rendition.notes)
-
-
-def _rembg_that_cuts(monkeypatch: pytest.MonkeyPatch, box: tuple[int, int, int, int]) -> None:
-    """rembg's interface (a Pillow picture in, one with transparency out) with one model, instead of its networks."""
-
-    class Kind:
-        @staticmethod
-        def name() -> str:
-            return "scissors"
-
-        @staticmethod
-        def resolve_existing(file: str) -> str | None:
-            return file if file == "scissors.onnx" else None
-
-    def remove(image: Image.Image, session: str) -> Image.Image:
-        assert session == "scissors"
-        opacity = Image.new("L", image.size, 0)
-        opacity.paste(255, box)
-        cut = image.convert("RGBA")
-        cut.putalpha(opacity)
-        return cut
-
-    rembg, sessions = ModuleType("rembg"), ModuleType("rembg.sessions")
-    rembg.remove, rembg.new_session = remove, str  # type: ignore[attr-defined]
-    sessions.sessions_class = [Kind]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "rembg", rembg)
-    monkeypatch.setitem(sys.modules, "rembg.sessions", sessions)
-
-
-def test_a_model_that_is_not_on_this_machine_is_a_refusal_and_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    _rembg_that_cuts(monkeypatch, (100, 50, 300, 250))
-    with pytest.raises(LookupError, match="the model knife is not on this machine"):
-        load_model("knife")
-    with pytest.raises(NotUniform, match="knife cannot be used"):
-        remove_background_with_model(photo("coffee"), "knife")
-
-
-def test_the_model_is_asked_where_the_background_is_no_plain_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    _rembg_that_cuts(monkeypatch, (100, 50, 300, 250))
-    recipe = dataclasses.replace(MEDIA, background_model="scissors", adaptive=False, sizes=MEDIA.sizes[3:4])
-    rendition = render(encoded(photo("coffee"), "PNG"), recipe, is_logo=True)
-    (cut,) = [v for v in rendition.variants if (v.background, v.format) == ("removed", "png")]
-    with Image.open(io.BytesIO(cut.data)) as image:
-        assert image.getchannel("A").getbbox() == (100, 50, 300, 250)

@@ -101,7 +101,4 @@ def _checks(settings: Settings) -> list[Check]:
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),
         Check("Flowise", "Check FLOWISE_BASE_URL.", partners.flowise),
     ]
-    if settings.background_model:
-        how = "Check BACKGROUND_MODEL; docs/imaging.md (Logos) says how a model is installed."
-        checks.append(Check("background model", how, partners.background_model))
     return checks

@@ -1,4 +1,4 @@
-"""Checks of the partners, and of the model that is used in place of one."""
+"""Checks of the partners."""
 
 from __future__ import annotations
 
@@ -92,11 +92,3 @@ def flowise(services: Services) -> str:
             if answer.status_code >= 500:
                 raise Bad(f"{provider.base_url} answered {answer.status_code}")
     return _said(asked, "answers")
-
-
-def background_model(services: Services) -> str:
-    from imgpipe_orchestration.imaging.background_model import load_model
-
-    name = services.settings.background_model
-    load_model(name)
-    return f"{name} can be used"

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
+from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.media import model, store
@@ -116,7 +117,7 @@ def render_in(services: Services, data: bytes, media: MediaFile, focus: FocusHin
     from imgpipe_orchestration.imaging.render import render
 
     with services.rendering.place(str(media.user_id)):
-        return services.workshop.call(render, data, services.media_recipe, focus, media.data_type is DataType.LOGO)
+        return services.workshop.call(render, data, MEDIA, focus, media.data_type is DataType.LOGO)
 
 
 def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
