@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from dataclasses import replace
 
 import requests
 from running import bar, options, servers, services
@@ -20,6 +21,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.shares import Shares
 
 FLOWISE_SECONDS = 0.2
 IMAGE_SECONDS = 0.5
@@ -39,7 +41,6 @@ def main() -> None:
             "openai_base_url": f"{partners.url}/openai/v1",
             "flowise_base_url": f"{partners.url}/flowise",
             "multithread_flowise": LIMIT + 1,  # one place is for other tasks
-            "avatar_parallel_images": LIMIT + 1,
         }
         with services(postgres, s3, "avatars", **settings) as made:
             made.avatars_bucket.ensure()
@@ -57,7 +58,8 @@ def seconds(made: Services, people: int) -> float:
     with transaction(made.engine) as connection:
         task = store.create(connection, made.claims, TaskRequest(count=people, seed=1))
     work.run_data(made, f"data {task.id}")
-    work.run_images(made, f"images {task.id}", lanes=Lanes.of(made.settings))
+    lanes = replace(Lanes.of(made.settings), images=Shares(LIMIT + 1))
+    work.run_images(made, f"images {task.id}", lanes=lanes)
     took = time.perf_counter() - began
     with transaction(made.engine) as connection:
         task = records.get(connection, task.id)

@@ -14,6 +14,7 @@ from typing import Any
 from running import bar, cron_job, options, running_stack, standins, wait_for
 
 from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration.vision_reports.batch_work import PARALLEL_CALLS
 
 ORGANIZATION = "bench-organization"
 
@@ -25,9 +26,8 @@ def main() -> None:
         job = cron_job(stack, ORGANIZATION)
         execute(stack, job, 1, 1)  # what is slow once is not what is measured
         wall = execute(stack, job, arguments.analyses, arguments.images)
-        parallel = int(stack.environment["VISION_PARALLEL_CALLS"])
-    bound = arguments.delay * arguments.analyses * arguments.images / parallel
-    print(f"{arguments.analyses} analyses of {arguments.images} images, {parallel} calls at once")
+    bound = arguments.delay * arguments.analyses * arguments.images / PARALLEL_CALLS
+    print(f"{arguments.analyses} analyses of {arguments.images} images, {PARALLEL_CALLS} calls at once")
     print(f"from asking to the last upload {wall:.1f} s, bound {bound:.1f} s")
     bar("vision_reports_wall_over_bound", wall / bound, 1.3)
 

@@ -178,7 +178,7 @@ def _services_of(settings: "Settings") -> "Services":
         if found is None:
             while len(_KEPT) >= _MOST_KEPT:
                 _KEPT.pop(next(iter(_KEPT))).close()
-            tracing.configure(settings.otel_exporter_otlp_endpoint)
+            tracing.configure()
             found = _KEPT[settings] = Services(settings)
         return found
 

@@ -137,11 +137,6 @@ class Settings(BaseModel):
         "",
         description="Broker for workers: redis://, rediss://, amqp:// or amqps://.",
     )
-    celery_result_backend: str = Field(
-        "",
-        description="Where workers report: redis://, rediss:// or db+postgresql+psycopg2://.",
-    )
-    dagster_logs_bucket: str = Field("", description="Bucket for the output of runs (`deploy/`).")
     runs_per_pipeline: int = Field(
         1,
         ge=1,
@@ -182,24 +177,15 @@ class Settings(BaseModel):
     )
     cdn_purge_token: str = Field("", description="The CDN's API token.")
 
-    # --- limits ------------------------------------------------------------------------------------------------
-    uploads_per_minute: int = Field(
-        600, ge=0, description="Uploads allowed per minute and caller, in production. 0: no limit."
-    )
-
     # --- watching ----------------------------------------------------------------------------------------------
     metrics_api_key: str = Field("", description="Key for GET /metrics in production. Empty: only ADMIN_API_KEY works.")
     alert_webhook_url: str = Field("", description="Webhook for failed runs, in Slack's format. Empty: none.")
-    otel_exporter_otlp_endpoint: BaseUrl = Field(
-        "", description="OpenTelemetry collector (OTLP over HTTP). Empty: no spans."
-    )
 
     # --- identity and secrets ----------------------------------------------------------------------------------
     media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key for /api/media/*.")
     main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key for calls to the main API.")
     admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Operators' key: pages, jobs, avatars, cron jobs.")
     user_jwt_secret: str = Field(DEVELOPMENT_SECRET, description="HS256 secret of users' tokens; `sub` is the user id.")
-    user_jwt_needs_exp: bool = Field(True, description="Refuse users' tokens that never expire (without `exp`).")
     session_hours: float = Field(12, gt=0, le=720, description="Hours until a session of the pages ends.")
     audit_days: int = Field(400, ge=31, le=CENTURY_DAYS, description="How long the audit is kept, in whole months.")
     oidc_issuer: BaseUrl = Field(
@@ -274,16 +260,11 @@ class Settings(BaseModel):
     image_max_megapixels: float = Field(
         100, gt=0, le=1000, description="Most megapixels of one image, in all pipelines."
     )
-    serve_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="Image cache of one gateway.")
+
     media_first_day: str = Field(
         "2020-01-01",
         pattern=r"^\d{4}-\d{2}-\d{2}$",
         description="First daily partition of media and listings. `imgpipe up` sets the day before the oldest upload.",
-    )
-
-    analysis_public_fields: str = Field(
-        "style,medium,quality_score,mood_keywords,dominant_colors,brand_colors,alt_text",
-        description="Analysis fields that need no token. Empty: none.",
     )
     signed_url_keys: str = Field(
         "", description="Keys for signed URLs, comma-separated; the first signs. Empty: derived from SECRET_KEY."
@@ -295,12 +276,6 @@ class Settings(BaseModel):
         "",
         description="Base of listings' URLs. Empty: PUBLIC_BASE_URL/storage/v1/object/public/listing-images.",
     )
-    listings_steps: str = Field(
-        "decode,orient,resize,encode,upload",
-        description="Steps in order; `watermark` goes before encode.",
-    )
-    listings_watermark_text: str = Field("imgpipe", description="The watermark's text.")
-    debug_image_dir: str = Field("", description="Folder that POST /debug/upload-test-image may read. Empty: none.")
 
     # --- vision reports ----------------------------------------------------------------------------------------
     external_api_get_url: str = Field("", description="Lists analyses, for `imgpipe vision-reports run`.")
@@ -311,8 +286,6 @@ class Settings(BaseModel):
     backend_api_key: str = Field("", description="Bearer key for BACKEND_API_URL; ours accepts it too.")
     vision_bucket_name: str = Field("vision-reports", description="Bucket for submitted images and reports.")
     vision_page_size: int = Field(50, ge=1, le=1000, description="Page size when listing analyses.")
-    vision_parallel_calls: int = Field(8, ge=1, description="Parallel calls to the vision model in one run.")
-    vision_timeout_seconds: float = Field(3600, gt=0, description="Time limit for a batch.")
 
     # --- auto-marker -------------------------------------------------------------------------------------------
     job_interval_minutes: float = Field(5, gt=0, description="Minutes between rounds.")
@@ -321,10 +294,6 @@ class Settings(BaseModel):
     # --- avatars -----------------------------------------------------------------------------------------------
     worker_interval: float = Field(30, gt=0, description="Least seconds between two runs of the same kind.")
     multithread_flowise: int = Field(5, ge=1, description="Parallel Flowise requests.")
-    avatar_parallel_images: int = Field(5, ge=1, description="Parallel OpenAI images.")
-    avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
-        "medium", description="OpenAI's image quality."
-    )
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_used(self) -> Self:
@@ -409,8 +378,7 @@ class Settings(BaseModel):
     @property
     def buckets(self) -> tuple[str, ...]:
         """Every bucket of the project, by name."""
-        own = (self.media_bucket_name, self.listings_bucket_name, self.s3_bucket_name, self.vision_bucket_name)
-        return (*own, self.dagster_logs_bucket) if self.dagster_logs_bucket else own
+        return (self.media_bucket_name, self.listings_bucket_name, self.s3_bucket_name, self.vision_bucket_name)
 
     @property
     def origins(self) -> list[str]:

@@ -141,7 +141,6 @@ def site() -> Iterator[Site]:
             "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
             "MONGODB_URL": f"{mongo.url}/ichat",
             "CELERY_BROKER_URL": redis.url,
-            "CELERY_RESULT_BACKEND": redis.url,
             "GATEWAY_PORT": gateway,
             "FLASK_PORT": gateway,
             "GATEWAY_URL": url,

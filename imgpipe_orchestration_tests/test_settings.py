@@ -64,7 +64,6 @@ def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path:
         ("RETENTION_DAYS", "-1"),
         ("RETENTION_DAYS", "1e12"),
         ("LEASE_SECONDS", "inf"),
-        ("AVATAR_IMAGE_QUALITY", "best"),
         ("FRONTEND_ORIGINS", "*"),
         ("FRONTEND_ORIGINS", "https://shop.example/"),
     ],

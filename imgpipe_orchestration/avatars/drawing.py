@@ -127,7 +127,7 @@ def _fetch_at_half_price(
 
 
 def _options(services: Services, size: str) -> dict[str, str]:
-    return {"size": size, "quality": services.settings.avatar_image_quality}
+    return {"size": size, "quality": "medium"}
 
 
 def _identity(persona: Persona, attempt: int) -> dict[str, int]:

@@ -19,6 +19,9 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.shares import Shares
 
+PARALLEL_IMAGES = 5
+"""Pictures that one run has drawn at once."""
+
 
 @dataclass(frozen=True)
 class Lanes:
@@ -33,7 +36,7 @@ class Lanes:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        flowise, images, cores = settings.multithread_flowise, settings.avatar_parallel_images, os.cpu_count() or 1
+        flowise, images, cores = settings.multithread_flowise, PARALLEL_IMAGES, os.cpu_count() or 1
         return cls(
             Shares(flowise),
             Shares(images),

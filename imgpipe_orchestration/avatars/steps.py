@@ -251,7 +251,8 @@ def _upload(place: _Place, persona: Persona) -> None:
             _buy_again(place, persona, "grid_object", (error.public,))
     _admit(place, PORTRAITS, {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)})
     described = {
-        f"image_{number}": publish(services, persona, f"image_{number}", files) for number, files in enumerate(place.cut)
+        f"image_{number}": publish(place.services, persona, f"image_{number}", files)
+        for number, files in enumerate(place.cut)
     }
     place.commit(Step.UPLOAD, images=described)
 

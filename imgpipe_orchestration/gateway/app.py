@@ -43,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tracing.configure(settings.otel_exporter_otlp_endpoint)
+        tracing.configure()
         services = app.state.services
         async with serving.serving(app, services), callers.counting(app, services), pages.watching(app):
             yield

@@ -44,6 +44,8 @@ REQUEST_BYTES = 4 * 1024 * 1024
 STRANGERS_BYTES = 64 * 1024
 """Largest body of somebody without a key or a session, in production. A route reads it before it asks who sent it, and
 four megabytes of empty lists take a second."""
+UPLOADS_PER_MINUTE = 600
+"""From one caller, in production."""
 WRONG_KEYS_PER_MINUTE = 300
 """From one address, in production."""
 MOST_CALLERS = 50_000
@@ -114,7 +116,7 @@ class LimitRequests:
         self._uploads: Mapping[tuple[str, str], int] = upload_limits(settings)
         held = settings.production
         self._wrong_keys = Rate(WRONG_KEYS_PER_MINUTE if held else 0)
-        self._upload_rate = Rate(settings.uploads_per_minute if held else 0)
+        self._upload_rate = Rate(UPLOADS_PER_MINUTE if held else 0)
         self._turns = Turns()
         self._told = Rate(1)  # one line a minute and address: a scan must not fill the log
         self._engine = engine
@@ -169,8 +171,7 @@ class LimitRequests:
             self._wrong_keys.count(address)
             raise Unauthenticated("The token is invalid or has expired; sign in again.")
         if seconds := self._upload_rate.wait(caller or address):
-            most = self._settings.uploads_per_minute
-            raise TooManyRequests(f"At most {most} uploads a minute; wait.", retry_after=seconds)
+            raise TooManyRequests(f"At most {UPLOADS_PER_MINUTE} uploads a minute; wait.", retry_after=seconds)
         self._upload_rate.count(caller or address)
 
     async def _caller(self, credential: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgpipe_orchestration.listings import model, steps, store, timing
+from imgpipe_orchestration.listings import model, store, timing
 from imgpipe_orchestration.listings.drain import Drained, drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
@@ -54,10 +54,8 @@ def reason_to_wait(services: Services, running: str | None, *, another: bool = F
         another: whether a further run may start beside it.
 
     Raises:
-        SettingsError: LISTINGS_STEPS makes no sense; a run would fail.
         BackendUnavailable: the database is away.
     """
-    steps.options_of(services.settings)
     with transaction(services.engine) as connection:
         job_definitions.checked(connection, model.JOB_ID)
         job = job_definitions.find(connection, model.JOB_ID)

@@ -17,6 +17,9 @@ from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
+FOLDER = "debug-images"
+"""The folder in IMGPIPE_DATA_DIR that test images are read from."""
+
 router = APIRouter(prefix="/debug", tags=["debug"])
 
 
@@ -24,7 +27,7 @@ class TestUpload(BaseModel):
     """What to upload, as the document writes it."""
 
     listing_title: str = Field("", max_length=model.MOST_TITLE)
-    image_path: str = Field(min_length=1, description="below DEBUG_IMAGE_DIR")
+    image_path: str = Field(min_length=1, description=f"below IMGPIPE_DATA_DIR/{FOLDER}")
     process_now: bool = False
 
 
@@ -42,7 +45,7 @@ def image_queue_status(services: ServicesDep) -> dict[str, Any]:
 @router.post("/upload-test-image")
 def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]:
     """Queue a file of this machine, and with `process_now` process it before answering."""
-    path = _allowed(services.settings.debug_image_dir, body.image_path)
+    path = _allowed(services.settings.imgpipe_data_dir / FOLDER, body.image_path)
     size = path.stat().st_size
     data = path.read_bytes() if size <= services.settings.upload_max_bytes else b""
     answer = uploads.upload(services, body.listing_title, [uploads.Sent(path.name, lambda: data, size)])
@@ -66,24 +69,22 @@ def _processed_now(services: Services, file_name: str) -> model.Status:
     return served().status
 
 
-def _allowed(folder: str, image_path: str) -> Path:
+def _allowed(folder: Path, image_path: str) -> Path:
     """The path of the file, with links and `..` resolved.
 
     Raises:
-        Forbidden: no folder is configured, or the file lies outside of it.
+        Forbidden: the file lies outside of the folder.
         NotFound: there is no such file.
         BadInput: the path cannot be used.
     """
-    if not folder:
-        raise Forbidden("Set DEBUG_IMAGE_DIR to the folder that test images may be read from.")
-    root = Path(folder).resolve()
+    root = folder.resolve()
     try:
         path = (root / image_path).resolve()
         there = path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
         raise BadInput(f"image_path cannot be used: {error}", field="image_path") from error
     if not path.is_relative_to(root):
-        raise Forbidden("image_path must lie below DEBUG_IMAGE_DIR.")
+        raise Forbidden(f"image_path must lie below IMGPIPE_DATA_DIR/{FOLDER}.")
     if not there:
         raise NotFound(f"There is no file {image_path!r}.")
     return path

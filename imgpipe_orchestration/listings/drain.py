@@ -78,11 +78,10 @@ class Drained:
 class Processor:
     """The work of one image, with what all images of a run share."""
 
-    def __init__(self, services: Services, options: steps.Options, total: Drained, judges: Judges) -> None:
+    def __init__(self, services: Services, total: Drained, judges: Judges) -> None:
         self.services = services
         self.judges = judges
         self.queue: Queue = store.QUEUE
-        self.options = options
         self.away = ""
         """The message of the backend that did not answer; empty while all do. The run then ends."""
         self.interrupted = threading.Event()
@@ -109,8 +108,8 @@ class Processor:
             user = int(claim.tenant) if claim.tenant else None
             self.judges.begin(claim.item_id, user_id=user, sha256=hashlib.sha256(original).hexdigest())
             with self.services.rendering.place(claim.tenant):
-                file = self.services.workshop.call(steps.make_aside, original, self.options)
-            steps.deliver(file, work.file_name, bucket, self.options)
+                file = self.services.workshop.call(steps.make_aside, original)
+            steps.store(file, work.file_name, bucket)
         except BackendUnavailable as error:
             self.away = error.public
             raise
@@ -181,16 +180,14 @@ def drain(
         total: is updated during the run, so that the caller knows what was done also after an error.
 
     Raises:
-        SettingsError: LISTINGS_STEPS makes no sense; nothing was claimed.
         BackendUnavailable: the database is away.
     """
-    options = steps.options_of(services.settings)
     started = time.monotonic()
     deadline = started + RUN_SECONDS
     total = total or Drained()
     services.claims.release(owner, died=True)
     with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
-        processor = Processor(services, options, total, judges)
+        processor = Processor(services, total, judges)
 
         turn = 0
 
@@ -229,11 +226,10 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
     """Process one image now, before all that wait; one that a run is working on is left to it.
 
     Raises:
-        SettingsError, BackendUnavailable: see `drain`.
+        BackendUnavailable: see `drain`.
     """
-    options = steps.options_of(services.settings)
     with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
-        processor = Processor(services, options, Drained(), judges)
+        processor = Processor(services, Drained(), judges)
         try:
             batch = services.claims.claim_these(processor.queue, owner, [image_id])
             work_through(services.claims, processor.queue, batch, processor.process, threads=1)

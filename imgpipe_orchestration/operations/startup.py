@@ -17,19 +17,13 @@ def check_settings(settings: Settings) -> None:
         SettingsError: some cannot be used; names them all.
     """
     faults = []
-    for check in (_steps, _prices, Models, Library, _hosts, _files):
+    for check in (_prices, Models, Library, _hosts, _files):
         try:
             check(settings)
         except SettingsError as fault:
             faults.append(fault)
     if faults:
         raise SettingsError("; ".join(fault.public for fault in faults), field=faults[0].field)
-
-
-def _steps(settings: Settings) -> None:
-    from imgpipe_orchestration.listings.steps import options_of
-
-    options_of(settings)
 
 
 def _prices(settings: Settings) -> None:

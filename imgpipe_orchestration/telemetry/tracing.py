@@ -44,13 +44,15 @@ class _Export:
     provider: TracerProvider | None = None
 
 
-def configure(endpoint: str) -> None:
-    """Export this process's spans to the OTLP collector at `endpoint`, or nowhere when it is empty. Spans that the
-    collector does not accept are logged and lost.
+def configure(endpoint: str | None = None) -> None:
+    """Export this process's spans to the OTLP collector at `endpoint` (by default OTEL_EXPORTER_OTLP_ENDPOINT), or
+    nowhere when it is empty. Spans that the collector does not accept are logged and lost.
 
     Raises:
         SettingsError: the extra `otel` is not installed.
     """
+    if endpoint is None:
+        endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     if endpoint == _Export.endpoint:
         return
     if _Export.provider is not None:
@@ -74,7 +76,7 @@ def _provider(endpoint: str) -> TracerProvider:
         ) from error
     name = os.environ.get("OTEL_SERVICE_NAME") or "imgpipe"
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    sender = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=TIMEOUT_SECONDS)
+    sender = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=TIMEOUT_SECONDS)
     provider.add_span_processor(BatchSpanProcessor(sender))
     return provider
 

@@ -48,6 +48,8 @@ log = logger(__name__)
 
 REPORT_BYTES = 8_000_000
 """Size of the largest report."""
+PARALLEL_CALLS = 8
+"""Calls of the vision model at once, in one run."""
 _DETAIL = "high"
 
 
@@ -68,8 +70,8 @@ class BatchWorker:
         self._services = services
         self._settings = services.settings
         self._bucket = services.vision_bucket
-        self._looks = ThreadPoolExecutor(self._settings.vision_parallel_calls, thread_name_prefix="vision-look")
-        self._turns = Shares(self._settings.vision_parallel_calls)
+        self._looks = ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix="vision-look")
+        self._turns = Shares(PARALLEL_CALLS)
         self.interrupted = threading.Event()
         """The run is cancelled or its worker stops, or a thread ended with an error: nothing more is begun."""
 

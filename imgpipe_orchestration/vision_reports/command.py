@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
-from imgpipe_orchestration.vision_reports import analyses, executions, runs
+from imgpipe_orchestration.vision_reports import analyses, executions, model, runs
 from imgpipe_orchestration.vision_reports.crew import Crew
 from imgpipe_orchestration.vision_reports.listing import fetch_list
 from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionStatus, ExecutionTrigger
@@ -133,7 +133,7 @@ def _work(services: Services, owner: str, execution_id: int, say: Callable[[str]
         ids = rows.scalars(text("select id from vision_analyses where execution_id = :id"), {"id": execution_id}).all()
     held = services.claims.claim_these(analyses.QUEUE, owner, ids)
     say(f"{len(ids)} unprocessed analyses")
-    with Crew(services, owner, patience=services.settings.vision_timeout_seconds) as crew:
+    with Crew(services, owner, patience=model.BATCH_SECONDS) as crew:
         outcome = crew.deliver(held)
     told = runs.problems(services, outcome, crew.waiting)
     for item, name in runs.names(services, runs.ids(outcome)).items():
@@ -142,7 +142,7 @@ def _work(services: Services, owner: str, execution_id: int, say: Callable[[str]
 
 def _others_finished(services: Services, execution_id: int) -> Mapping[str, Any]:
     """The execution, after waiting for Dagster runs that have taken some of its analyses."""
-    until = time.monotonic() + services.settings.vision_timeout_seconds
+    until = time.monotonic() + model.BATCH_SECONDS
     while True:
         (execution,) = executions.summaries(services.engine, [execution_id])
         if execution["status"] != ExecutionStatus.RUNNING or not _claimed(services, execution_id):

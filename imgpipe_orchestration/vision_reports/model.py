@@ -16,6 +16,9 @@ AT_ONCE = 200
 PARALLEL_ANALYSES = 16
 """Analyses processed at once in one run, a quarter of them for one organization."""
 
+BATCH_SECONDS = 3600.0
+"""How long a backend may work on a batch."""
+
 IMAGE_BYTES = 25 * 1024 * 1024
 """Largest image of an analysis."""
 
@@ -78,7 +81,7 @@ class Pause:
 
 
 class TimedOut(Permanent):
-    """A backend did not finish a batch within VISION_TIMEOUT_SECONDS."""
+    """A backend did not finish a batch within BATCH_SECONDS."""
 
     status = 504
     title = "Timed out"

@@ -28,7 +28,7 @@ from imgpipe_orchestration.partners.fetch import FetchLimits
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration.vision_reports import analyses, model
 from imgpipe_orchestration.vision_reports.backends import backend_at
 from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.listing import api_of
@@ -198,7 +198,7 @@ class AnalysisWorker:
             self._fenced(claim, analyses.forget_batch)
             raise PartnerRefused(f"The analysis backend gave the batch up: {reason or 'it gave no reason'}")
         waited = analysis.waited or 0.0
-        limit = self._services.settings.vision_timeout_seconds
+        limit = model.BATCH_SECONDS
         if not analysis.connection.urgent:
             limit = max(limit, UNHURRIED_SECONDS)
         if waited > limit:

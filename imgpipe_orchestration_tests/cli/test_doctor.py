@@ -80,12 +80,11 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
         return found
 
     assert settings()["verdict"] == "ok"
-    steps = settings(LISTINGS_STEPS="decode,shrink,encode,upload")
-    assert steps["verdict"] == "bad" and "LISTINGS_STEPS: there is no step 'shrink'" in steps["seen"]
-    assert settings(MODEL_PRICES="cheap")["seen"].startswith("MODEL_PRICES must look like")
-    misspelt = settings(MEDIA_FIRST_DYA="2026-01-01")
+    prices = settings(MODEL_PRICES="cheap")
+    assert prices["verdict"] == "bad" and prices["seen"].startswith("MODEL_PRICES must look like")
+    misspelt = settings(RETENTION_DYAS="1")
     assert misspelt["verdict"] == "note"
-    assert misspelt["seen"] == "MEDIA_FIRST_DYA is no setting; MEDIA_FIRST_DAY is one"
+    assert misspelt["seen"] == "RETENTION_DYAS is no setting; RETENTION_DAYS is one"
 
 
 @pytest.mark.slow

@@ -167,7 +167,6 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path, setting: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("LISTINGS_STEPS", "decode,shrink,encode,upload"),
         ("MODEL_PRICES", "cheap"),
         ("ALLOWED_PRIVATE_HOSTS", "10.0.0.0/8/8"),
         ("LOG_LEVEL", "loud"),
@@ -183,5 +182,5 @@ def test_a_setting_that_a_part_could_not_use_is_refused_before_any_starts(
 
 
 def test_settings_that_parts_could_not_use_are_named_together(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"LISTINGS_STEPS: .*; MODEL_PRICES .*; LOG_FILE: "):
-        make_plan(tmp_path, {"LISTINGS_STEPS": "decode,foo", "MODEL_PRICES": "{x", "LOG_FILE": "/no/such/folder/log"})
+    with pytest.raises(SettingsError, match=r"MODEL_PRICES .*; LOG_FILE: "):
+        make_plan(tmp_path, {"MODEL_PRICES": "{x", "LOG_FILE": "/no/such/folder/log"})

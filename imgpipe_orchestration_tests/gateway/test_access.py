@@ -106,7 +106,6 @@ def module_settings() -> Settings:
         mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100",
         backend_api_key=BACKEND,
         metrics_api_key=METRICS,
-        uploads_per_minute=0,
     )
 
 
@@ -196,7 +195,7 @@ def test_the_right_key_is_not_refused(client: Client) -> None:
 
 def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings) -> None:
     """By a named key on the API and by a session on the pages, whose forms need a token of their own as well."""
-    production = produced(settings, uploads_per_minute=0)
+    production = produced(settings)
     shown = routes_of_pages()
     app = create_app(production)
     with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
@@ -220,7 +219,7 @@ def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings
 
 
 def test_pages_show_each_role_only_what_it_may_do(settings: Settings) -> None:
-    production = produced(settings, uploads_per_minute=0)
+    production = produced(settings)
     app = create_app(production)
     rules = {re.sub(r"\{[^}]+}", "[^/]+", f"{method}{path}"): rule for (method, path), (rule, _) in ACCESS.items()}
     sent: dict[Role, set[str]] = {}

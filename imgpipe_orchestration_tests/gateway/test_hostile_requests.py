@@ -26,7 +26,7 @@ Address = tuple[str, int]
 def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.5)
     monkeypatch.setattr(bodies, "BODY_SECONDS", 1.5)
-    return settings.model_copy(update={"uploads_per_minute": 0})
+    return settings
 
 
 @pytest.fixture

@@ -181,12 +181,14 @@ def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings, monk
     assert none.status_code == 401
 
 
-def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings) -> None:
+def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UPLOADS_PER_MINUTE", 2)
+
     def token(user: int, seconds: int = 60) -> str:
         return jwt.encode({"sub": str(user), "exp": int(time.time()) + seconds}, KEYS["user_jwt_secret"], "HS256")
 
     first = token(1)
-    with Client(create_app(produced(settings, uploads_per_minute=2))) as client:
+    with Client(create_app(produced(settings))) as client:
 
         def upload(credential: str) -> int:
             answer = client.patch("/users/me", data={"bio": "x"}, headers={"Authorization": credential})

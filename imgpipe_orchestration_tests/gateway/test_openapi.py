@@ -98,7 +98,7 @@ def furnished(gateway: Gateway) -> Gateway:
 def test_answers_to_which_no_schema_leads_are_described_too(
     make_gateway: Callable[..., Gateway], tmp_path: Path
 ) -> None:
-    gateway = make_gateway(debug_image_dir=str(tmp_path))
+    gateway = make_gateway()
     temp = gateway.upload(1, profile_image=picture(400, 300)).json()["profile_image_path"]
     images = {"images": ("a.png", picture(400, 300, format="PNG"))}
     listed = gateway.session.post(f"{gateway.url}/api/upload/listing_image", files=images, timeout=30).json()

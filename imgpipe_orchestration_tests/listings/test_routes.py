@@ -6,7 +6,6 @@ import hashlib
 import re
 import threading
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -190,12 +189,10 @@ def test_a_name_that_was_never_handed_out_is_404(client: Client) -> None:
         assert client.get(f"/storage/v1/object/public/listing-images/{name}").status_code == 404
 
 
-def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: Settings, tmp_path: Path) -> None:
+def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: Settings) -> None:
     secret = "a-secret-of-this-test-that-is-long-enough"
     keys = dict.fromkeys(("media_api_key", "main_api_key", "admin_api_key", "secret_key"), "another-secret")
-    production = settings.model_copy(
-        update={"imgpipe_env": "production", "user_jwt_secret": secret, "debug_image_dir": str(tmp_path), **keys}
-    )
+    production = settings.model_copy(update={"imgpipe_env": "production", "user_jwt_secret": secret, **keys})
     token = jwt.encode({"sub": "7", "exp": int(time.time()) + 60}, secret, "HS256")
     services = Services(settings)
     with Client(create_app(production)) as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +10,7 @@ from PIL import ExifTags, Image
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.listings import steps
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
-
-OPTIONS = steps.options_of(Settings())
 
 
 def opened(data: bytes) -> Image.Image:
@@ -33,7 +29,7 @@ def opened(data: bytes) -> Image.Image:
     ],
 )
 def test_at_most_640_high_of_its_own_shape_and_never_enlarged(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    file = steps.make(encoded(picture(*size), "PNG", compress_level=1), OPTIONS)
+    file = steps.make(encoded(picture(*size), "PNG", compress_level=1))
     with opened(file.data) as image:
         assert (image.format, image.size, file.frames) == ("WEBP", expected, 1)
     assert (file.width, file.height) == expected
@@ -41,7 +37,7 @@ def test_at_most_640_high_of_its_own_shape_and_never_enlarged(size: tuple[int, i
 
 def test_the_picture_is_the_one_that_was_sent() -> None:
     original = picture(1280, 960)
-    file = steps.make(encoded(original, "JPEG", quality=95), OPTIONS)
+    file = steps.make(encoded(original, "JPEG", quality=95))
     assert difference(pixels(file.data), np.asarray(original.resize((853, 640), Image.Resampling.LANCZOS))) < 4
 
 
@@ -54,15 +50,15 @@ def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
         stored = stored.transpose(Image.Transpose(turn))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    file = steps.make(encoded(stored, "JPEG", quality=95, exif=exif.tobytes()), OPTIONS)
+    file = steps.make(encoded(stored, "JPEG", quality=95, exif=exif.tobytes()))
     assert difference(pixels(file.data), np.asarray(upright)) < 4
 
 
 def test_transparency_stays_and_an_alpha_that_hides_nothing_goes() -> None:
     clear = picture(200, 150).convert("RGBA")
-    opaque = steps.make(encoded(clear, "PNG"), OPTIONS)
+    opaque = steps.make(encoded(clear, "PNG"))
     clear.putalpha(Image.linear_gradient("L").resize((200, 150)))
-    file = steps.make(encoded(clear, "PNG"), OPTIONS)
+    file = steps.make(encoded(clear, "PNG"))
     with opened(opaque.data) as image:
         assert image.mode == "RGB"
     assert difference(pixels(file.data)[..., 3], np.asarray(clear)[..., 3]) < 1
@@ -73,7 +69,7 @@ def test_only_whose_picture_it_is_survives_of_the_metadata() -> None:
     exif[ExifTags.Base.Copyright] = "Ada"
     exif[ExifTags.Base.Make] = "Camera"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
-    file = steps.make(encoded(picture(), "JPEG", exif=exif.tobytes()), OPTIONS)
+    file = steps.make(encoded(picture(), "JPEG", exif=exif.tobytes()))
     with opened(file.data) as image:
         kept = image.getexif()
         assert dict(kept) == {ExifTags.Base.Copyright: "Ada"}
@@ -89,7 +85,7 @@ def moving(count: int, kind: str, *, size: tuple[int, int] = (1000, 800), **opti
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_an_animation_stays_one(kind: str) -> None:
-    file = steps.make(moving(6, kind, duration=[100, 200, 300, 100, 100, 400], loop=0), OPTIONS)
+    file = steps.make(moving(6, kind, duration=[100, 200, 300, 100, 100, 400], loop=0))
     assert (file.width, file.height, file.frames) == (800, 640, 6)
     with opened(file.data) as image:
         assert (image.format, image.n_frames, image.info["loop"]) == ("WEBP", 6, 0)
@@ -106,7 +102,7 @@ def test_an_animation_stays_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
 @pytest.mark.parametrize(("claimed", "shown"), [(11, 11), (16, 16), (19, 19), (10, 100), (0, 100)])
 def test_short_frames_keep_their_pace_as_in_browsers(kind: str, claimed: int, shown: int) -> None:
-    file = steps.make(moving(4, kind, size=(60, 40), duration=claimed, loop=0), OPTIONS)
+    file = steps.make(moving(4, kind, size=(60, 40), duration=claimed, loop=0))
     with opened(file.data) as image:
         image.seek(3)
         image.load()
@@ -115,15 +111,16 @@ def test_short_frames_keep_their_pace_as_in_browsers(kind: str, claimed: int, sh
 
 @pytest.mark.parametrize(("claimed", "shown"), [(10, 100), (20, 20), (50, 50)])
 def test_a_gif_plays_as_browsers_play_it(claimed: int, shown: int) -> None:
-    file = steps.make(moving(4, "GIF", size=(60, 40), duration=claimed, loop=0), OPTIONS)
+    file = steps.make(moving(4, "GIF", size=(60, 40), duration=claimed, loop=0))
     with opened(file.data) as image:
         image.seek(3)
         image.load()
         assert image.info["duration"] == shown
 
 
-def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:
-    file = steps.make(moving(25, "GIF", size=(60, 40), duration=80, loop=2), replace(OPTIONS, max_frames=10))
+def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MOST_FRAMES", 10)
+    file = steps.make(moving(25, "GIF", size=(60, 40), duration=80, loop=2))
     assert file.frames <= 10
     with opened(file.data) as image:
         assert image.info["loop"] == 3, "a GIF counts the repeats, a WebP the times it plays"
@@ -138,29 +135,16 @@ def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:
 def test_a_broken_frame_is_a_bad_image() -> None:
     whole = moving(6, "GIF", duration=100)
     with pytest.raises(BadImage):
-        steps.make(whole[: len(whole) * 2 // 3], OPTIONS)
+        steps.make(whole[: len(whole) * 2 // 3])
     third = whole.index(b",", whole.index(b"!\xf9", whole.index(b"!\xf9", whole.index(b"!\xf9") + 9) + 9)) + 9
     with pytest.raises(BadImage, match="a frame of the gif is damaged or cut short"):
-        steps.make(whole[:third] + b"\xff" + whole[third + 1 :], OPTIONS)
+        steps.make(whole[:third] + b"\xff" + whole[third + 1 :])
 
 
-def test_the_watermark_is_off_by_default_and_marks_the_lower_right_corner() -> None:
-    original = encoded(picture(1280, 960), "JPEG")
-    plain = pixels(steps.make(original, OPTIONS).data)
-    options = steps.options_of(Settings(listings_steps="decode,orient,resize,watermark,encode,upload"))
-    marked = pixels(steps.make(original, options).data)
-    assert plain.shape == marked.shape
-    assert difference(plain[560:, 700:], marked[560:, 700:]) > 10
-    assert difference(plain[:500], marked[:500]) < 1
-
-
-def test_a_step_is_one_function_and_one_line_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "STEPS", dict(steps.STEPS))
-
-    @steps.step
-    def grey(images: steps.Picture, options: steps.Options) -> steps.Picture:
+def test_a_step_is_one_function_and_its_place_in_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def grey(images: steps.Picture) -> steps.Picture:
         return images.each(lambda image: image.convert("L"))
 
-    options = steps.options_of(Settings(listings_steps="decode,orient,resize,grey,encode,upload"))
-    made = pixels(steps.make(encoded(picture(), "JPEG"), options).data)
+    monkeypatch.setattr(steps, "STEPS", (*steps.STEPS[:-1], grey, steps.encode))
+    made = pixels(steps.make(encoded(picture(), "JPEG")).data)
     assert np.abs(made[..., 0] - made[..., 2]).max() <= 2

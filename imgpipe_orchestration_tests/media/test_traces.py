@@ -90,12 +90,15 @@ def test_the_trace_of_an_upload_reaches_providers_the_callback_and_the_log(
 
 
 def test_spans_of_the_whole_way_reach_a_collector(
-    make_gateway: Callable[..., Gateway], standins: StandInAccess, recorder: Server
+    make_gateway: Callable[..., Gateway],
+    standins: StandInAccess,
+    recorder: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", recorder.url)
     gateway = make_gateway(
         openai_api_key="test-key",
         openai_base_url=standins.openai_url,
-        otel_exporter_otlp_endpoint=recorder.url,
         moderation="off",
     )
     try:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,9 @@ def machines(folder: Path, *, workers: int, webserver: bool = False, **settings:
     data.mkdir()
     with ExitStack() as started:
         redis = started.enter_context(RedisServer(folder / "redis", free_port()))
-        queues = {"CELERY_BROKER_URL": redis.url, "CELERY_RESULT_BACKEND": redis.url}
+        queues = {"CELERY_BROKER_URL": redis.url}
         ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT")}
-        settings = {"RUNS_PER_PIPELINE": str(workers), "DAGSTER_LOGS_BUCKET": LOGS, **settings}
+        settings = {"RUNS_PER_PIPELINE": str(workers), **settings}
         given = clean_environment(**queues, **ports, **settings)
         plan = make_plan(data, given, gateway_port=0)
         keys = {
@@ -99,6 +99,8 @@ def machines(folder: Path, *, workers: int, webserver: bool = False, **settings:
             started.enter_context(part)
         provision = [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"]
         subprocess.run(provision, env=plan.shared, check=True)
+        with closing(Services(plan.settings)) as services:
+            services.objects.bucket(LOGS).ensure()
         home = data / "dagster"
         prepare_dagster_home(home, DEPLOYED)
         second = free_port()
@@ -120,7 +122,7 @@ def machines(folder: Path, *, workers: int, webserver: bool = False, **settings:
         started.enter_context(daemon)
         mine = {**os.environ, **plan.environment, **queues}
         stand_ins = next(part.url for part in plan.backends if part.name == "stand-ins")
-        s3 = {"S3_ENDPOINT": plan.settings.s3_endpoint, "DAGSTER_LOGS_BUCKET": LOGS, **keys}
+        s3 = {"S3_ENDPOINT": plan.settings.s3_endpoint, **keys}
         with _environment(queues | s3 | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}):
             machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, stand_ins)
             try:

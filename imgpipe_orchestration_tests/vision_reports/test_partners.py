@@ -13,7 +13,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import crew, listing, steps
+from imgpipe_orchestration.vision_reports import crew, listing, model, steps
 from imgpipe_orchestration.vision_reports.assets import DAYS
 from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.model import Document
@@ -197,7 +197,7 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
 def test_a_batch_that_two_executions_waited_for_in_vain_is_ordered_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
+    monkeypatch.setattr(model, "BATCH_SECONDS", 1.2)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.job()

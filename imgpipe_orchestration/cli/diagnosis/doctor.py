@@ -61,7 +61,7 @@ def _checks(settings: Settings) -> list[Check]:
             return "Start its service; if it runs, read its log."
         return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder, and kill {part} if it hangs."
 
-    checks = [
+    return [
         Check("settings", "Fix it and start again; docs/settings.md shows the format.", configuration.settings),
         Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", configuration.keys),
         Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", configuration.sign_in),
@@ -89,11 +89,6 @@ def _checks(settings: Settings) -> list[Check]:
             "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
             servers.workers,
         ),
-        Check(
-            "workers' reports",
-            "Check CELERY_RESULT_BACKEND: no run can be launched without it.",
-            servers.worker_reports,
-        ),
         Check("Dagster runs starting", start("dagster-webserver"), servers.beginning),
         Check("Dagster runs in progress", f"Check DATABASE_URL{ours}", servers.at_work),
         Check("paid calls", "", partners.paid_calls),
@@ -101,4 +96,3 @@ def _checks(settings: Settings) -> list[Check]:
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),
         Check("Flowise", "Check FLOWISE_BASE_URL.", partners.flowise),
     ]
-    return checks

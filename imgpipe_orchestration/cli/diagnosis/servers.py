@@ -187,19 +187,10 @@ def workers(services: Services) -> str:
     return f"{len(answers)} answer, every queue is taken"
 
 
-def worker_reports(services: Services) -> str:
-    settings = services.settings
-    if not settings.celery_broker_url:
-        return "not needed: the daemon starts every run on its own machine"
-    with _celery(settings) as app:
-        app.backend.get_task_meta("imgpipe doctor")
-    return f"their store ({settings.celery_result_backend.partition(':')[0]}) answers"
-
-
 def _celery(settings: Settings) -> Any:
     from celery import Celery
 
     from imgpipe_orchestration.dagster_side.celery_configuration import celery_configuration
 
-    urls = {"broker": settings.celery_broker_url, "backend": settings.celery_result_backend}
-    return Celery(**urls, config_source=celery_configuration(**urls))
+    broker = settings.celery_broker_url
+    return Celery(broker=broker, config_source=celery_configuration(broker, None))

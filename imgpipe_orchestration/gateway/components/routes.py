@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import NotFound, Unauthenticated
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
 from imgpipe_orchestration.media import store
@@ -20,7 +20,6 @@ from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
 from imgpipe_orchestration.media.variants import manifest_of, version_of
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, allowed, same_key
 from imgpipe_orchestration.web.headers import tagged
@@ -28,6 +27,9 @@ from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["components"], route_class=OpenRoute)
+
+PUBLIC_FIELDS = ("style", "medium", "quality_score", "mood_keywords", "dominant_colors", "brand_colors", "alt_text")
+"""What of an analysis everybody may read."""
 
 
 class SizeInfo(BaseModel):
@@ -161,13 +163,10 @@ def image_analysis(
 ) -> AnalysisAnswer:
     """What `<ai-analysis-display>` asks for: the public fields, or with a token for this image all of them."""
     settings = services.settings
-    public = public_fields(settings)
     if credentials is not None:
         if not same_key(credentials.credentials, settings.media_api_key):
             tokens.check(settings, media_id, credentials.credentials)
             _is_private(services, media_id)  # which refuses one that is held: a browser has the token
-    elif not public:
-        raise Unauthenticated("Analyses are not public here; ask your server for a token for this image.")
     elif _is_private(services, media_id):
         signing.check(services.settings, media_id, signature, signing.WHOLE)
     with transaction(services.engine) as connection:
@@ -179,17 +178,12 @@ def image_analysis(
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
     providers = analysis.get("providers") or {}
     if credentials is None:
-        analysis = {name: analysis[name] for name in public if name in analysis}
+        analysis = {name: analysis[name] for name in PUBLIC_FIELDS if name in analysis}
     response.headers["Cache-Control"] = "no-store"
     complete = all(state == "ok" for state in providers.values())
     return AnalysisAnswer(
         media_id=str(media_id), status=media.status, complete=complete, analysis=analysis, standins=standins
     )
-
-
-def public_fields(settings: Settings) -> list[str]:
-    """What of an analysis everybody may read."""
-    return [name.strip() for name in settings.analysis_public_fields.split(",") if name.strip()]
 
 
 answer_preflights(router, "/api/images/{media_id}/analysis", "Authorization")

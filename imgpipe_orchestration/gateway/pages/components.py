@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from imgpipe_orchestration.gateway.components.routes import info_of, public_fields
+from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, info_of
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
@@ -41,5 +41,5 @@ def components(request: Request, services: ServicesDep, session: Operator, media
         signature=signed,
         sizes=SIZES,
         base=services.settings.public_base_url,
-        public=public_fields(services.settings),
+        public=PUBLIC_FIELDS,
     )

@@ -16,6 +16,8 @@ from imgpipe_orchestration.web.lru_cache import AsyncLruCache
 
 _MANIFESTS = 20_000
 """Most cached manifests."""
+_CACHE_BYTES = 256 * 1024 * 1024
+"""Bytes of images that one gateway keeps."""
 
 
 _ORIGINALS = 4
@@ -37,7 +39,7 @@ class HotImages:
         self.originals = asyncio.Semaphore(_ORIGINALS)
         """To be held while an original is in memory."""
         self.manifests: AsyncLruCache[int, Manifest] = AsyncLruCache(_MANIFESTS)
-        self.bytes: AsyncLruCache[str, bytes] = AsyncLruCache(services.settings.serve_cache_bytes, len)
+        self.bytes: AsyncLruCache[str, bytes] = AsyncLruCache(_CACHE_BYTES, len)
 
     async def manifest(self, media_id: int) -> Manifest:
         """An image's manifest. One without variants is not cached, as it is about to change.

@@ -8,6 +8,7 @@ import pytest
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.components import tokens
+from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -31,7 +32,7 @@ def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) 
 
     public = gateway.get("/api/images/1/analysis").json()
     assert public["complete"] is True
-    assert set(public["analysis"]) <= set(gateway.settings.analysis_public_fields.split(","))
+    assert set(public["analysis"]) <= set(PUBLIC_FIELDS)
     assert "detected_objects" not in public["analysis"]
 
     address = f"{gateway.url}/api/media/analysis/1/token"
