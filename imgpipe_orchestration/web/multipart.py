@@ -3,23 +3,18 @@
 Every form passes through here before a route reads it, so that all routes take the same. Taken are:
 1. Text before the first boundary (RFC 2046, section 5.1.1), which is dropped.
 2. Names of files as `filename*=UTF-8''caf%C3%A9.jpg` (RFC 5987), also in pieces (`filename*0*=`, RFC 2231). They win
-   over a plain `filename`, which then is a makeshift. A name as an encoded word (`=?utf-8?B?...?=`, RFC 2047) is
-   decoded.
-3. Parts with a Content-Transfer-Encoding of base64 or quoted-printable, which are decoded.
+   over a plain `filename`, which then is a makeshift.
 
 Refused are bodies that the parser behind this (python-multipart, in Starlette) takes but should not:
-4. A body without the closing boundary. That parser hands out a part when it reads the boundary behind it, so it drops
+3. A body without the closing boundary. That parser hands out a part when it reads the boundary behind it, so it drops
    the last part of such a body silently.
-5. Texts in unusual charsets. It decodes them by any of Python's codecs: a megabyte of `punycode` takes half a minute.
+4. Texts in unusual charsets. It decodes them by any of Python's codecs: a megabyte of `punycode` takes half a minute.
+5. Parts with a Content-Transfer-Encoding, which it would hand out as they are.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
-from collections.abc import Callable
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 from email.message import Message
 from typing import TYPE_CHECKING
 
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
 _CHARSETS = frozenset({"utf-8", "us-ascii", "iso-8859-1"})
 """Charsets that clients name; browsers name none (RFC 7578, section 5.1.2)."""
 _AS_IT_IS = frozenset({"", "7bit", "8bit", "binary", "identity"})
-_LONGEST_ESCAPE = 1000
-"""Bytes from a `=` to the end of its line, in quoted-printable; the standard allows 76."""
 
 
 class IncompleteBody(BadInput):
@@ -66,7 +59,7 @@ class UnknownCharset(Permanent):
 
 
 class UnknownTransferEncoding(Permanent):
-    """A part with a Content-Transfer-Encoding that is not decoded here."""
+    """A part with a Content-Transfer-Encoding."""
 
     status = 415
     title = "Unknown transfer encoding"
@@ -82,7 +75,6 @@ class FormRewriter:
         self._out = bytearray()
         self._headers: list[tuple[bytes, bytes]] = []
         self._name, self._value = bytearray(), bytearray()
-        self._decoder: Callable[[bytes, bool], bytes] | None = None
         self._ended = False
         try:
             self._parser = MultipartParser(
@@ -153,34 +145,35 @@ class FormRewriter:
     def _on_headers_finished(self) -> None:
         given = dict(self._headers)
         encoding = given.get(b"content-transfer-encoding", b"").decode("latin-1").strip().lower()
-        self._decoder = _decoder(encoding)
+        if encoding not in _AS_IT_IS:
+            raise UnknownTransferEncoding(
+                f"A part of the form has the Content-Transfer-Encoding {clean_name(encoding)[:40]!r}. Send it as it is."
+            )
         self._out += self._border + b"\r\n"
         for name, value in self._headers:
-            if name == b"content-disposition":
-                self._out += name + b": " + _plain_disposition(value, self._charset) + b"\r\n"
-            elif name != b"content-transfer-encoding":
-                self._out += name + b": " + value + b"\r\n"
+            plain = _plain_disposition(value, self._charset) if name == b"content-disposition" else value
+            self._out += name + b": " + plain + b"\r\n"
         self._out += b"\r\n"
         self._headers = []
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._out += self._decoder(data[start:end], False) if self._decoder else data[start:end]
+        self._out += data[start:end]
 
     def _on_part_end(self) -> None:
-        self._out += (self._decoder(b"", True) if self._decoder else b"") + b"\r\n"
+        self._out += b"\r\n"
 
     def _on_end(self) -> None:
         self._ended = True
         self._out += self._border + b"--\r\n"
 
 
-def _unreadable(error: Exception, why: str = "invalid multipart data") -> UnreadableForm:
-    return UnreadableForm(f"The form cannot be read, and nothing was stored: {why}.", detail=str(error))
+def _unreadable(error: Exception) -> UnreadableForm:
+    return UnreadableForm("The form cannot be read, and nothing was stored: invalid multipart data.", detail=str(error))
 
 
 def _plain_disposition(value: bytes, charset: str) -> bytes:
     """A Content-Disposition with the name of the file as browsers write it."""
-    if b"filename*" not in value.lower() and b"=?" not in value:
+    if b"filename*" not in value.lower():
         return value
     read = Message()
     read["content-disposition"] = value.decode("latin-1")
@@ -202,56 +195,11 @@ def _decoded(given: str | tuple[str | None, str | None, str], charset: str) -> s
     Python's charsets will do here, as a head is short. Empty when it cannot be decoded."""
     text, own = (given[2], given[0]) if isinstance(given, tuple) else (given, None)
     try:
-        text = text.encode("latin-1").decode(own or charset)
-        return str(make_header(decode_header(text))) if "=?" in text else text
-    except (LookupError, UnicodeError, HeaderParseError):
+        return text.encode("latin-1").decode(own or charset)
+    except (LookupError, UnicodeError):
         return ""
 
 
 def _quoted(name: str) -> str:
     """With quotation marks as HTML has them ("multipart/form-data encoding algorithm"), without folders of Windows."""
     return clean_name(name).rpartition("\\")[2].replace('"', "%22")
-
-
-def _decoder(encoding: str) -> Callable[[bytes, bool], bytes] | None:
-    """Decodes a part piece by piece; None for one that is as it is.
-
-    Raises:
-        UnknownTransferEncoding: it is another encoding.
-    """
-    if encoding in _AS_IT_IS:
-        return None
-    if encoding not in _DECODERS:
-        raise UnknownTransferEncoding(
-            f"A part of the form has the Content-Transfer-Encoding {clean_name(encoding)[:40]!r}. Send it as it is, or"
-            " in base64 or quoted-printable."
-        )
-    kept = b""
-
-    def decoded(piece: bytes, last: bool) -> bytes:
-        nonlocal kept
-        try:
-            out, kept = _DECODERS[encoding](kept + piece, last)
-        except binascii.Error as error:
-            raise _unreadable(error, f"a part says that it is {encoding}, and is not") from error
-        return out
-
-    return decoded
-
-
-def _base64(text: bytes, last: bool) -> tuple[bytes, bytes]:
-    """What can be decoded so far (groups of four characters), and the rest."""
-    text = text.translate(None, b" \t\r\n")
-    end = len(text) if last else len(text) // 4 * 4
-    return binascii.a2b_base64(text[:end], strict_mode=True), text[end:]
-
-
-def _quoted_printable(text: bytes, last: bool) -> tuple[bytes, bytes]:
-    """As `_base64`: up to the last line break, or up to the last `=`, which may begin an escape."""
-    end = max(text.rfind(b"\n") + 1, text.rfind(b"="))
-    if last or end < len(text) - _LONGEST_ESCAPE:
-        end = len(text)
-    return binascii.a2b_qp(text[:end]), text[end:]
-
-
-_DECODERS = {"base64": _base64, "quoted-printable": _quoted_printable}

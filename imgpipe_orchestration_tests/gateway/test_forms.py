@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from datetime import UTC, datetime
 
@@ -105,7 +104,6 @@ NAMES = {
     "filename=\"%E5%B1%8B.jpg\"; filename*=UTF-8''%E5%B1%8B.jpg": "屋.jpg",
     "filename=\"plain.jpg\"; filename*=iso-8859-1'en'caf%E9.jpg": "café.jpg",
     "filename*0*=UTF-8''caf%C3; filename*1*=%A9.jpg": "café.jpg",
-    'filename="=?iso-8859-1?Q?caf=E9.jpg?="': "café.jpg",
     "filename=\"plain.jpg\"; filename*=no-such-charset''caf%E9.jpg": "plain.jpg",
     "filename*=UTF-8''a%22b%0D%0AX-Header:%20c.jpg": 'a"bX-Header: c.jpg',
     "filename*=UTF-8''gpj.%E2%80%AEphoto%1B%5B2J.jpg": "gpj.photo[2J.jpg",
@@ -134,38 +132,23 @@ def encoded(route: Route, encoding: str, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
-def test_what_mail_programs_put_around_and_into_parts_is_undone(gateway: Gateway, route: Route) -> None:
+def test_a_preamble_and_the_encoding_that_is_none_are_taken(gateway: Gateway, route: Route) -> None:
     plain = form(route)
     preamble = b"This is a form.\r\nIts parts begin below --b and --bb.\r\n" + plain
-    text = b"\r\n\r\nsome text"
-    for whole in (
-        preamble,
-        b"\r\n" + plain,
-        encoded(route, "base64", base64.encodebytes(PHOTO).replace(b"\n", b"\r\n")),
-        encoded(route, "Base64", base64.b64encode(PHOTO)),
-        encoded(route, "quoted-printable", binascii.b2a_qp(PHOTO, istext=False)),
-        encoded(route, "binary", PHOTO),
-        plain.replace(text, b"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.b64encode(b"some text")),
-    ):
+    for whole in (preamble, b"\r\n" + plain, encoded(route, "binary", PHOTO)):
         for pieces in ((whole,), (whole[:21], *(whole[n : n + 97] for n in range(21, len(whole), 97)))):
             answer = sent(gateway, route, *pieces)
             assert answer.status_code in {200, 202, 303}, (whole[:200], answer.text)
             assert "trouble" not in answer.headers.get("Location", "")
-    assert len(names(gateway)) == 14
-    texts = gateway.rows(
-        "select bio from user_profiles where bio is not null union select listing_title from image_queue"
-    )
-    assert texts == ([] if route[1] in {"/batch-analysis/images", "/upload"} else [("some text",)])
+    assert len(names(gateway)) == 6
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
-def test_a_part_in_an_encoding_that_is_not_decoded_is_refused_by_its_name(gateway: Gateway, route: Route) -> None:
-    answer = sent(gateway, route, encoded(route, "x-uuencode", b"begin 644 a.jpg"))
-    assert (answer.status_code, answer.json()["code"]) == (415, "unknown-transfer-encoding")
-    assert "x-uuencode" in answer.json()["detail"]
-    answer = sent(gateway, route, encoded(route, "base64", b"/9j/4AAQ?"))
-    assert (answer.status_code, answer.json()["code"]) == (400, "unreadable-form")
-    assert "base64" in answer.json()["detail"]
+def test_a_part_that_is_encoded_is_refused_by_the_encoding_s_name(gateway: Gateway, route: Route) -> None:
+    for encoding in ("x-uuencode", "base64"):
+        answer = sent(gateway, route, encoded(route, encoding, base64.b64encode(PHOTO)))
+        assert (answer.status_code, answer.json()["code"]) == (415, "unknown-transfer-encoding")
+        assert encoding in answer.json()["detail"]
     assert kept(gateway) == []
 
 
