@@ -1,4 +1,4 @@
-"""The image engine against sharp, and its files against each other.
+"""The image engine against sharp, and how evenly its per-photo quality scores.
 
 Every contender runs in a process of its own, is warmed up, and takes its turn at the same original before the next
 original comes, round after round; figures are medians of CPU time, which counts also on a machine that others use.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import shutil
 import statistics
 import subprocess
@@ -22,7 +21,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,6 @@ from PIL import Image
 from running import bar, options
 
 from imgpipe_orchestration.devstack.photos import PHOTOS, large, open_photo
-from imgpipe_orchestration.imaging.encoding.encode import encode
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.geometry import WHOLE
@@ -50,9 +47,7 @@ DETAIL = Size("detail", 1200, 1200, "within")
 def main() -> None:
     arguments = options(__doc__, rounds=5, photos=len(PHOTOS))
     speed(arguments.rounds)
-    names = list(PHOTOS)[: arguments.photos]
-    files(names)
-    spread(names)
+    spread(list(PHOTOS)[: arguments.photos])
 
 
 def speed(rounds: int) -> None:
@@ -62,8 +57,8 @@ def speed(rounds: int) -> None:
         originals = {f"photo {seed}": Path(folder, f"{seed}.jpg") for seed in range(3)}
         for seed, file in enumerate(originals.values()):
             file.write_bytes(large(seed))
-        # `found` is fixed quality at what `adaptive` chose for `detail`: the same work without the search.
-        ways: dict[str, Way] = {way: ours_in_a_process(stack, way) for way in ("ours", "adaptive", "found")}
+        pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+        ways: dict[str, Way] = {"ours": lambda given: pool.submit(ours, given).result()}
         qualities = {kind: MEDIA.quality_of(kind) for kind in KINDS}
         if home:
             ways["sharp"] = Sharp(stack, home).ask
@@ -75,50 +70,18 @@ def speed(rounds: int) -> None:
                 given: dict[str, Any] = {"file": str(file), "sizes": sizes_of(file), "quality": qualities}
                 for way, ask in ways.items():
                     answer = ask(given)
-                    given |= {"found": answer["found"]} if "found" in answer else {}
                     peaks[way] = answer["peak"]
                     if number:  # the first round warms up
                         used[way][name].append(answer["cpu"])
     median = {way: {name: statistics.median(values) for name, values in each.items()} for way, each in used.items()}
     for way, each in median.items():
         print(f"{way:9}", ", ".join(f"{name} {cpu:.2f} s" for name, cpu in each.items()), f"{peaks[way] / 1e6:.0f} MB")
-
-    def ratio(one: str, other: str) -> float:
-        return geometric(median[one][name] / median[other][name] for name in originals)
-
     if home:
-        bar("engine CPU over sharp", ratio("ours", "sharp"), 0.75)
+        ratios = [median["ours"][name] / median["sharp"][name] for name in originals]
+        bar("engine CPU over sharp", statistics.geometric_mean(ratios), 0.75)
         bar("engine peak memory over sharp", peaks["ours"] / peaks["sharp"], 0.8)
     else:
         print("sharp is not here (npm is missing or offline): its bars were not measured")
-    bar("engine CPU of per-photo quality over fixed", ratio("adaptive", "found"), 1.5)
-
-
-def files(names: list[str]) -> None:
-    """Bytes at a score of 75, photo by photo at 1200 px."""
-    wide = [open_photo(name) for name in names]
-    wide = [image.resize((1200, round(1200 * image.height / image.width)), Image.Resampling.LANCZOS) for image in wide]
-    at = {kind: [bytes_at(picture, kind, 75) for picture in wide] for kind in KINDS}
-    pairs: tuple[tuple[Format, Format, float], ...] = (("avif", "webp", 0.80), ("webp", "jpeg", 0.82))
-    for one, other, most in pairs:
-        bar(f"{one} bytes over {other}", geometric(a / b for a, b in zip(at[one], at[other], strict=True)), most)
-
-
-def bytes_at(picture: Image.Image, kind: Format, target: float) -> float:
-    """Bytes at exactly the target, between the two nearest qualities."""
-    reference = Reference(picture)
-
-    @cache
-    def at(quality: int) -> tuple[float, float]:
-        data = encode(picture, kind, quality, MEDIA)
-        return score(reference, data), math.log(len(data))
-
-    low, high = 15, 97
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if at(middle)[0] < target else (low, middle)
-    scores, sizes = zip(at(low), at(high), strict=True)
-    return math.exp(float(np.interp(target, scores, sizes)))
 
 
 def spread(names: list[str]) -> None:
@@ -142,23 +105,13 @@ def spread(names: list[str]) -> None:
 Way = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def ours_in_a_process(stack: ExitStack, way: str) -> Way:
-    pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-    return lambda given: pool.submit(ours, way, given).result()
-
-
-def ours(way: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The engine. The focus is given where it is compared with sharp, which does not look for one."""
+def ours(given: dict[str, Any]) -> dict[str, Any]:
+    """The engine at fixed quality. The focus is given, for sharp does not look for one."""
     data = Path(given["file"]).read_bytes()
-    adaptive = way == "adaptive"
-    quality = {kind: MEDIA.quality_of(kind) for kind in KINDS} | (given["found"] if way == "found" else {})
-    recipe = replace(MEDIA, adaptive=adaptive, fixed_quality=tuple(quality.items()))
     before = time.process_time()
-    variants = render(data, recipe, FocusHints(manual=WHOLE) if way == "ours" else None).variants
+    variants = render(data, replace(MEDIA, adaptive=False), FocusHints(manual=WHOLE)).variants
     answer: dict[str, Any] = {"cpu": time.process_time() - before, "peak": peak()}
     keep(given, {f"{one.size}.{one.format}": one.data for one in variants})
-    if adaptive:
-        answer["found"] = {one.format: one.quality for one in variants if one.size == "detail"}
     return answer
 
 
@@ -234,10 +187,6 @@ def keep(given: dict[str, Any], made: dict[str, bytes]) -> None:
 def score(reference: Reference, data: bytes) -> float:
     with Image.open(io.BytesIO(data)) as image:
         return reference.score(image.convert("RGB"))
-
-
-def geometric(values: Any) -> float:
-    return float(np.exp(np.mean(np.log(list(values)))))
 
 
 def peak() -> int:

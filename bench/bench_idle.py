@@ -64,13 +64,11 @@ Process = tuple[str, float]
 
 
 def told(stack: str, before: dict[int, Process], after: dict[int, Process], seconds: float) -> float:
-    """Print what each part took; returns the CPU seconds an hour of all."""
+    """The CPU seconds an hour of all; prints those of each part."""
     hourly: defaultdict[str, float] = defaultdict(float)
     for pid, (part, cpu) in after.items():
-        hourly[part] += (cpu - before[pid][1] if pid in before else cpu) * 3600 / seconds
-    for part in sorted(hourly, key=hourly.__getitem__, reverse=True):
-        print(f"  {part:22} {hourly[part]:7.1f} CPU s an hour")
-    print(f"{stack:24} {sum(hourly.values()):7.1f} CPU s an hour")
+        hourly[part] += (cpu - before.get(pid, (part, 0.0))[1]) * 3600 / seconds
+    print(stack, ", ".join(f"{part} {spent:.1f}" for part, spent in hourly.items()), "CPU s an hour")
     return sum(hourly.values())
 
 
