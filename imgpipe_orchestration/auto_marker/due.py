@@ -52,9 +52,7 @@ def _looked(services: Services, *, asked: bool) -> Due:
             services.documents.ping()
         return Due(scheduled=False, asked=asked, reason="nothing was asked for and the next round is not due")
     opted_out = ImageConfigs(services.documents).opted_out()
-    scheduled = News(services.documents).anything_markable(opted_out=opted_out) or bool(
-        job_instances.given_up(services.engine, JOB, limit=1)
-    )
+    scheduled = News(services.documents).anything_markable(opted_out=opted_out)
     if not scheduled:
         heartbeats.beat(services.engine, JOB)
     return Due(scheduled=scheduled, asked=asked, reason="no customer has pending images")

@@ -32,8 +32,6 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
     services = backends.services
     for problem in create_indexes(services.documents):
         context.log.warning(f"an index is missing: {problem}")
-    for figures in steps.given_up(services):
-        _report(context, figures)
     todo = steps.plan(services, scheduled=config.scheduled, customers=config.customers)
     for whose, count in todo.nobody.items():
         context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")

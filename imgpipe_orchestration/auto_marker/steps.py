@@ -45,7 +45,6 @@ PAGE_SIZE = 1000
 marked but not counted."""
 
 
-GIVEN_UP = "its runs were interrupted: what they marked is not known"
 OFF = (
     "automatic marking is off for this customer; it is switched on under Auto-marker, or by PUT "
     "/api/customers/{customer_id}/image-config"
@@ -161,14 +160,6 @@ def _begin(
     begun = job_instances.begin(services.claims, JOB, group, run_id, trigger=trigger)
     known = {instance.id: instance for instance in started}  # `begin` takes them for interrupted ones
     return [known.get(instance.id, instance) for instance in begun]
-
-
-def given_up(services: Services) -> Iterator[Figures]:
-    """Figures for jobs that failed because their runs died, which may have marked images without reporting them."""
-    while failed := job_instances.given_up(services.engine, JOB):
-        for instance in failed:
-            yield Figures(instance.customer_id, note=GIVEN_UP, job_id=instance.id, again=True)
-        job_instances.explain(services.engine, failed, {**NO_FIGURES, "note": GIVEN_UP})
 
 
 @contextmanager

@@ -240,20 +240,6 @@ def finish(claims: Claims, results: Sequence[JobResult]) -> set[UUID]:
     return lost
 
 
-def given_up(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
-    """Instances that failed in the last 24 hours because their runs were interrupted or cancelled, and that have no
-    result yet (see `explain`), so that nobody knows how far they got."""
-    with transaction(engine) as connection:
-        return [_read(row) for row in connection.execute(_GIVEN_UP, {"job": job, "limit": limit})]
-
-
-def explain(engine: Engine, instances: Sequence[JobInstance], result: Mapping[str, Any]) -> None:
-    """Give instances that were `given_up` a result."""
-    values = {"ids": [instance.id for instance in instances], "result": json.dumps(dict(result))}
-    with transaction(engine) as connection:
-        connection.execute(_EXPLAIN, values)
-
-
 def cancel(engine: Engine, run_id: str) -> int:
     """Somebody cancelled the run: what it still holds fails, instead of starting again. Returns how many."""
     with transaction(engine) as connection:
@@ -340,17 +326,6 @@ _GIVE_UP = text("""
     update job_instances set status = 'failed', finished_at = now(),
         error = 'The run ' || coalesce(run_id, '') || ' was interrupted.'
     where job = :job and number = any(cast(:numbers as bigint[]))
-""")
-
-_GIVEN_UP = text(f"""
-    {_ROWS} where j.job = :job and j.status = 'failed' and j.result = '{{}}'
-        and j.finished_at >= now() - interval '1 day'
-    order by j.finished_at, j.id limit :limit
-""")
-
-_EXPLAIN = text("""
-    update job_instances set result = cast(:result as jsonb)
-    where id = any(:ids) and status = 'failed' and result = '{}'
 """)
 
 _KEEP_WAITING = text("""

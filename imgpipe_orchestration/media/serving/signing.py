@@ -23,9 +23,9 @@ from imgpipe_orchestration.media.serving import decision
 from imgpipe_orchestration.settings import Settings
 
 PARAMETER = "signature"
+"""The query parameter."""
 VALID_SECONDS = 3600.0
 """How long the signed URL of a private image is valid, unless its owner says otherwise."""
-"""The query parameter."""
 NOTHING: Mapping[str, str] = {}
 WHOLE: Mapping[str, None] = {"size": None, "format": None, "bg": None}
 """For `check`: what is asked for is of the whole image, so that a signature that fixes something does not open it."""
