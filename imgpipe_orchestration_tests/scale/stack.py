@@ -68,7 +68,7 @@ class Machines(Stack):
             assert isinstance(launcher, WorkersRunLauncher)
             runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
             said = {run.run_id: launcher.celery.backend.get_task_meta(run.run_id)["result"] for run in runs}
-        return [run_id for run_id, sign in said.items() if isinstance(sign, dict) and sign["pid"] in below]
+        return [run_id for run_id, sign in said.items() if isinstance(sign, dict) and sign.get("pid") in below]
 
     def status_of(self, run_id: str) -> DagsterRunStatus:
         with DagsterInstance.from_config(str(self._home)) as instance:
