@@ -69,6 +69,10 @@ class Correction(_Strict):
     confidence_score: Share | None = None
     site_context: SiteContext | None = None
 
+    def given(self) -> dict[str, Any]:
+        """The fields that were given, whole."""
+        return {name: value for name, value in self.model_dump().items() if name in self.model_fields_set}
+
 
 def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, by: str) -> None:
     """Set fields of `Correction`, or give those with None back.

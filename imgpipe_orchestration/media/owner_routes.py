@@ -81,7 +81,7 @@ class CorrectionAnswer(BaseModel):
 def correct_analysis(media: Owned, caller: Allowed, wish: Correction, services: ServicesDep) -> CorrectionAnswer:
     """Correct the analysis: what people write wins over the models, is searched and reported, and stays through
     backfills. Null gives a field back. Owners may correct the alternative text."""
-    fields = wish.model_dump(exclude_unset=True)
+    fields = wish.given()
     if caller.user is not None and set(fields) - {"alt_text"}:
         raise Forbidden("Owners may correct alt_text; the other fields are for operators.")
     audit.note(after=fields, subject=str(media.id))

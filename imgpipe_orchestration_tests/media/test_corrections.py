@@ -100,3 +100,51 @@ def test_a_field_is_corrected_in_place_on_the_images_page(
         guest.page.click("text=Restore the model's")
         guest.page.wait_for_selector("text=The model's words are back")
     assert gateway.rows("select alt_text from media_ai_analysis") != [(ALT,)]
+
+
+def test_lists_numbers_and_choices_are_corrected_on_the_page_as_well(
+    seeing_gateway: Gateway, browser: Browser, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    gateway.upload(7, site_image=picture())
+    gateway.run_due()
+    with visitor(browser, gateway.url, viewport={"width": 1280, "height": 900}) as guest:
+        guest.page.goto(f"{gateway.url}/media/1")
+
+        def write(label: str, value: str, told: str = "Corrected.") -> None:
+            row = guest.page.locator(f"dt:text-is('{label}') + dd")
+            row.locator("summary").click()
+            control = row.locator("[name=value]")
+            if control.evaluate("one => one.tagName") == "SELECT":
+                control.select_option(value)
+            else:
+                control.fill(value)
+            if label == "Quality":
+                for width in (1280, 390):
+                    guest.page.set_viewport_size({"width": width, "height": 900})
+                    row.scroll_into_view_if_needed()
+                    guest.page.screenshot(path=tmp_path / f"correcting-{width}.png", full_page=True)
+            row.locator("button:text-is('Save')").click()
+            guest.page.wait_for_selector(f".notice:has-text('{told}')")
+
+        write("Mood", "airy\nlight as air")
+        write("Quality", "81")
+        write("Confidence", "0.5")
+        write("Objects", "Zeppelin | 0.5 | 0 0.25 1 0.5\nSky")
+        write("Colours", "#12ff00 | 0.75")
+        write("Brand", "Z")
+        write("Good for", "ui_element")
+        write("Fits its owner", "7")
+        write("Colours", "red | 0.75", told="Nothing was changed: dominant_colors.0.hex")
+        write("Objects", "Sky | much", told="Nothing was changed: detected_objects.0.score")
+    now = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
+    assert (now["mood_keywords"], now["quality_score"], now["confidence_score"], now["brand_name"]) == (
+        ["airy", "light as air"], 81, 0.5, "Z",
+    )  # fmt: skip
+    assert now["detected_objects"] == [
+        {"name": "Zeppelin", "score": 0.5, "box": [0.0, 0.25, 1.0, 0.5]},
+        {"name": "Sky", "score": 1.0, "box": None},  # what the API fills in as well
+    ]
+    assert now["dominant_colors"] == [{"hex": "#12ff00", "share": 0.75}]
+    assert (now["site_context"]["content_kind"], now["site_context"]["owner_fit"]) == ("ui_element", 7)
+    assert now["site_context"]["owner_fit_reason"], "what was not written stays"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.components.routes import info_of
-from imgpipe_orchestration.gateway.pages import formats
+from imgpipe_orchestration.gateway.pages import correcting, formats
 from imgpipe_orchestration.gateway.pages.advice import advice_after
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
@@ -29,6 +29,7 @@ from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
 from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.partners.json_text import problem_in
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage.claims import State
@@ -105,6 +106,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         standins = standins_of(connection, media_id)
         opinions = canary.compared(connection, media_id)
         verdict = verdicts.shown(connection, "media", media_id)
+    shown = public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None
     history = services.claims.history(store.MEDIA, media_id)
     steps, info = _steps(services, media), info_of(services, media_id)
     return page(
@@ -119,7 +121,8 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         formats=[name for name in MIME_OF if any(variant.format == name for variant in variants)],
         total={"count": len(variants), "bytes": sum(variant.bytes for variant in variants)},
         steps=steps,
-        analysis=public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None,
+        analysis=shown,
+        fields=correcting.fields_of(shown) if shown else [],
         copies=copies,
         callers=asking_for,
         history=history,
@@ -141,18 +144,21 @@ def correct(
     services: ServicesDep,
     session: Acting,
     media_id: int,
-    field: Annotated[Literal["alt_text", "subject", "style", "medium", "brand_name", "detected_text"], Form()],
+    field: Annotated[str, Form(max_length=50)],
     value: Annotated[str, Form(max_length=50_000)] = "",
     model: Annotated[bool, Form()] = False,
 ) -> Response:
     """A field as a person wants it, or as the model has it."""
-    try:
-        fields = Correction.model_validate({field: None if model else value}).model_dump(exclude_unset=True)
-    except ValueError:
-        return back_to(f"/media/{media_id}", trouble="Nothing was changed: that is too long.", at="analysis")
-    audit.note(after=fields, subject=str(media_id))
     with transaction(services.engine) as connection:
-        media = store.media_file(connection, media_id)
+        media, found = store.media_file(connection, media_id), store.analysis(connection, media_id)
+    try:
+        if model:
+            fields = Correction.model_validate({field.partition(".")[0]: None}).given()
+        else:
+            fields = correcting.corrected(field, value, public_analysis(found or {}, background_removed=False))
+    except ValueError as error:
+        return back_to(f"/media/{media_id}", trouble=f"Nothing was changed: {problem_in(error)}.", at="analysis")
+    audit.note(after=fields, subject=str(media_id))
     corrections.correct(services, media, fields, by=session.caller.name)
     told = "The model's words are back." if model else "Corrected. Models do not change it any more."
     return back_to(f"/media/{media_id}", notice=told, at="analysis")
