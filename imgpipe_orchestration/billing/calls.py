@@ -64,11 +64,13 @@ class PaidCall:
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """For whom a call is made: `item` is named by its feature ("media/123"), `tenant` is who pays in the end."""
+    """For whom a call is made: `item` is named by its feature ("media/123"), `tenant` is who pays in the end, and one
+    that is `patient` uses an answer again and again while it waits for others in batches, but saves it once."""
 
     pipeline: str
     item: str
     tenant: str = ""
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

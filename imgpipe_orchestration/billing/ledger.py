@@ -112,7 +112,6 @@ class Ledger:
             token = uuid4().hex
             start = self._start(call, token, buyer)
             if start.answer is not None:
-                tally.note(call.operation, start.answer.cost_usd, bought=start.answer.bought)
                 return start.answer
             if start.refused is not None:
                 raise start.refused
@@ -132,11 +131,14 @@ class Ledger:
         with autocommit(self.engine) as connection:
             row = connection.execute(sql.FIND, {"key": call.key}).one()
             if row.state == "committed":
-                fetched = {"key": call.key, "item": buyer.item}
-                if row.bought_for == buyer.item and connection.execute(sql.FETCHED, fetched).one_or_none():
+                mine = {"key": call.key, "item": buyer.item}
+                if row.bought_for == buyer.item and connection.execute(sql.FETCHED, mine).one_or_none():
+                    tally.note(call.operation, row.cost_usd, bought=True)
                     return _Start(answer=answer_of(row, bought=True))
-                saved = use(call, buyer, UseOutcome.REUSED, usage=usage_of(row), saved=row.cost_usd)
-                connection.execute(sql.RECORD, saved)
+                counted = buyer.patient and connection.scalar(sql.COUNTED, mine)
+                saved = None if counted else row.cost_usd
+                connection.execute(sql.RECORD, use(call, buyer, UseOutcome.REUSED, usage=usage_of(row), saved=saved))
+                tally.note(call.operation, saved, bought=False)
                 return _Start(answer=answer_of(row, bought=False))
         vanished = row.state == "started" and row.bought_for is None
         if vanished and not row.expired:

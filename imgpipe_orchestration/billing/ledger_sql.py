@@ -86,6 +86,11 @@ RESUME = text("delete from spending_pauses")
 # The first use of an answer from a batch, by the item that it was bought for, is no second use.
 FETCHED = text("update paid_calls set bought_for = null where key = :key and bought_for = :item returning key")
 
+COUNTED = text("""
+    select exists (select from paid_call_uses where key = :key and item = :item
+        and (half_price or saved_usd is not null) and at > clock_timestamp() - interval '3 days')
+""")
+
 OF_BATCH = text("""
     select *, state = 'started' and owner = :token as ours from paid_calls
     where (owner = :token and state = 'started') or key = any(:keys) order by key for update

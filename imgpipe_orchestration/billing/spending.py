@@ -15,6 +15,8 @@ from typing import Literal, get_args
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.partners.models import Choice
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -136,17 +138,24 @@ def forecast(days: Mapping[date, Decimal], today: date) -> Decimal:
     return past + max(now, pace) + pace * (last - today.day)
 
 
-def usual_costs(connection: Connection, pipeline: str) -> dict[str, Decimal]:
-    """US dollars of a call by operation: the mean of this pipeline's last thousand that were bought."""
-    statement = """
-        select operation, avg(cost_usd) as cost from (
-            select operation, cost_usd * (1 + half_price::int) as cost_usd from paid_call_uses
-            where pipeline = :pipeline and outcome = 'bought' and error is null and cost_usd is not null
+def usual_costs(connection: Connection, pipeline: str, models: Mapping[str, Sequence[Choice]]) -> dict[str, Decimal]:
+    """US dollars of a call by operation: the mean of the last thousand that this pipeline bought of the operation's
+    models for its items. Operations of which it bought none are left out."""
+    statement = text("""
+        select avg(cost_usd) from (
+            select cost_usd * (1 + half_price::int) as cost_usd from paid_call_uses
+            where pipeline = :pipeline and starts_with(item, :pipeline || '/') and operation = :operation
+                and outcome = 'bought' and error is null and cost_usd is not null
+                and (provider || ':' || model = any(:models) or provider = any(:models))
             order by id desc limit 1000
-        ) as latest group by operation
-    """
-    rows = connection.execute(text(statement), {"pipeline": pipeline})
-    return {row.operation: row.cost for row in rows}
+        ) as latest
+    """)
+    found = {}
+    for operation, ones in models.items():
+        values = {"pipeline": pipeline, "operation": operation, "models": [str(one) for one in ones]}
+        if (cost := connection.scalar(statement, values)) is not None:
+            found[operation] = cost
+    return found
 
 
 def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, int]:

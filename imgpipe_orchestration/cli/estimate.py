@@ -41,7 +41,7 @@ def media(first: datetime, last: datetime, data_dir: Path, as_json: bool) -> Non
     for operation, calls in found.calls.items():
         usual = found.costs.get(operation)
         told = (
-            f"at {usual:.6f} = {calls * usual:.4f} USD" if usual is not None else "of unknown cost: none was bought yet"
+            f"at {usual:.8f} = {calls * usual:.4f} USD" if usual is not None else "of unknown cost: none was bought yet"
         )
         click.echo(f"  {calls} x {operation} {told}")
     click.echo(f"In all {found.usd:.4f} USD{' and what is unknown' if found.unknown else ''}.")

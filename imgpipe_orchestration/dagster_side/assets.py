@@ -66,7 +66,7 @@ def figures_of(outcome: "Outcome", *, done: str = "done") -> dict[str, Any]:
 
 
 def shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as people read it in Dagster's UI: pictures first, and names in words."""
+    """Metadata as people read it in Dagster's UI: pictures first, and names in words, but those of dollars."""
     pictures = [name for name, value in metadata.items() if isinstance(value, dg.MarkdownMetadataValue)]
     names = [*pictures, *(name for name in metadata if name not in pictures)]
-    return {name.replace("_", " "): metadata[name] for name in names}
+    return {name if name.endswith("_usd") else name.replace("_", " "): metadata[name] for name in names}

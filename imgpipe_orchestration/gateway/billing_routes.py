@@ -112,7 +112,9 @@ class Spending(BaseModel):
 
 
 def _cell(value: object) -> object:
-    """Not a formula, which spreadsheets would run: a tenant's name may come from outside."""
+    """Not a formula, which spreadsheets would run: a tenant's name may come from outside. And no `4e-08`."""
+    if isinstance(value, float):
+        return f"{value:.8f}"
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
@@ -130,7 +132,7 @@ def read_spending(
     with transaction(services.engine) as connection:
         lines = [SpendingLine(**asdict(line)) for line in spending.between(connection, first, last, by)]
     if form == "json":
-        total = round(sum(line.cost_usd for line in lines), 6)
+        total = round(sum(line.cost_usd for line in lines), 9)
         return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
     written = io.StringIO()
     table = csv.writer(written)

@@ -9,13 +9,18 @@ from typing import Any
 
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.media import prompts, store
+from imgpipe_orchestration.partners.models import TaskName
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+
+_TASKS: dict[str, TaskName] = {"vision": "describe", "embedding": "embed", "annotate": "labels"}
+"""Whose models answer the calls of an operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Outdated images of some days, the calls that they need by operation, and what one usually costs (US dollars)."""
+    """Outdated images of some days, the calls that they need by operation, and what one usually costs (US dollars).
+    Copies of one image need one call."""
 
     images: int
     calls: dict[str, int]
@@ -56,6 +61,7 @@ def estimate(services: Services, first: date, last: date) -> Estimate:
                 described |= outdated(["openai_vision"])
             if choices("labels"):
                 labelled |= outdated(["google_vision"]) - outdated([])
-        calls = {"vision": len(described), "embedding": len(described), "annotate": len(labelled)}
-        costs = spending.usual_costs(connection, "media")
+        asked = {"vision": described, "embedding": described, "annotate": labelled}
+        calls = {name: store.different(connection, ids) for name, ids in asked.items()}
+        costs = spending.usual_costs(connection, "media", {name: choices(task) for name, task in _TASKS.items()})
     return Estimate(len(described | labelled), {name: n for name, n in calls.items() if n}, costs)

@@ -256,6 +256,15 @@ def analysed_otherwise(
     return [Item(row.id, str(row.user_id), day) for row in rows]
 
 
+def different(connection: Connection, ids: Collection[int]) -> int:
+    """How many different questions these images are: a site's depend on its owner, too."""
+    query = text("""
+        select count(distinct (coalesce(sha256, id::text), kind, case when data_type = 'sites' then user_id end))
+        from media_files where id = any(:ids)
+    """)
+    return connection.scalar(query, {"ids": list(ids)}) or 0
+
+
 # --- writing, inside a fence -----------------------------------------------------------------------------------------
 
 

@@ -132,8 +132,8 @@ def test_a_batch_buys_each_answer_once_at_half_the_price(shop: Shop) -> None:
     assert (len(shop.answered()), len(shop.standins.calls("openai", "batches")), shop.left()) == (COUNT, 1, 0)
     uses = shop.uses()
     assert [(use.outcome, use.half_price, use.item.rpartition("/")[0]) for use in uses] == [("bought", True, ITEM)] * 4
-    # 3 tokens for 0.10 and 1,000 for 0.50 USD a million, and half of that.
-    assert {use.cost_usd for use in uses} == {Decimal("0.000250")}, "rounded to a millionth"
+    # 2 tokens for 0.10 and 1,000 for 0.50 USD a million, and half of that.
+    assert {use.cost_usd for use in uses} == {Decimal("0.00025010")}
     assert not shop.buy(questions()[0])
     assert shop.uses()[-1].outcome == "reused", "the second time it is one"
 

@@ -74,7 +74,7 @@ def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Ana
     """
     from imgpipe_orchestration.imaging.measuring.preview import look
 
-    buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
+    buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id), patient=not urgent)
     describing, embedding = (f"{store.UNHURRIED_ANALYSIS.name}/{media.id}/{task}" for task in ("describe", "embed"))
     if not urgent:  # before anything is decoded
         services.half_price.wait_for(describing)
