@@ -12,13 +12,11 @@ import time
 from dataclasses import replace
 
 import requests
-from running import bar, options, servers, services
+from running import Partners, bar, options, servers, services
 
 from imgpipe_orchestration.avatars import records, store, work
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
-from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.shares import Shares
@@ -32,7 +30,7 @@ def main() -> None:
     arguments = options(__doc__, people=12, rounds=3)
     with (
         servers(durable=False) as (postgres, s3),
-        StandIns(postgres.folder.parent / "standins", free_port()) as partners,
+        Partners(postgres.folder.parent / "standins") as partners,
     ):
         delays = {"flowise": FLOWISE_SECONDS, "openai": IMAGE_SECONDS}
         requests.post(f"{partners.url}/_standin/delays", json=delays, timeout=5).raise_for_status()

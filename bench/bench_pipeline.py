@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from running import bar, options, render_by_the_stack, running_stack, standins
+from running import bar, options, render_by_the_stack, stack_with_partners, standins
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.imaging.recipe import MEDIA
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = options(__doc__, photos=200)
     count = arguments.photos
     originals, others, more = ([photos.large(1000 * lot + n) for n in range(count)] for lot in range(3))
-    with running_stack() as stack:
+    with stack_with_partners() as stack:
         whole = render_by_the_stack(stack, originals)
         instant = render_by_the_stack(stack, others)
         standins(stack, "POST", "delays", SLOW)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from running import bar, cron_job, options, running_stack, standins, wait_for
+from running import bar, cron_job, options, stack_with_partners, standins, wait_for
 
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.vision_reports.batch_work import PARALLEL_CALLS
@@ -21,7 +21,7 @@ ORGANIZATION = "bench-organization"
 
 def main() -> None:
     arguments = options(__doc__, analyses=20, images=10, delay=4.0)
-    with running_stack() as stack:
+    with stack_with_partners() as stack:
         standins(stack, "POST", "delays", {"openai.responses": arguments.delay})
         job = cron_job(stack, ORGANIZATION)
         execute(stack, job, 1, 1)  # what is slow once is not what is measured

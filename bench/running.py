@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import statistics
@@ -20,9 +21,11 @@ import psycopg
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration.devstack.plan import STAND_INS
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
@@ -34,6 +37,33 @@ def options(about: str | None, **defaults: int | float) -> Any:
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default: {value}")
     return parser.parse_args()
+
+
+class Partners(StandIns):
+    """The stand-ins of the tests, which are slow or fail on request."""
+
+    module = "imgpipe_orchestration_tests.standins"
+
+    def __init__(self, folder: Path) -> None:
+        root = Path(__file__).parents[1]  # the tests are not installed
+        super().__init__(folder, free_port(), environ={**os.environ, "PYTHONPATH": str(root)})
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What makes a stack ask them, in place of its own."""
+        named = {name: value for one in STAND_INS for name, value in one.at(self.url).items()}
+        return {**named, "ALLOWED_PRIVATE_HOSTS": self.url.removeprefix("http://")}
+
+
+@contextmanager
+def stack_with_partners() -> Iterator[Stack]:
+    """A `running_stack` whose partners `standins` steers."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Partners(Path(folder) / "partners") as partners,
+        running_stack({**os.environ, **partners.settings}) as stack,
+    ):
+        yield stack
 
 
 @contextmanager
@@ -130,7 +160,7 @@ def render_by_the_stack(stack: Stack, originals: list[bytes]) -> float:
 
 
 def standins(stack: Stack, method: str, path: str, body: Any = None) -> Any:
-    """Ask the stand-ins' own routes."""
+    """Ask the stand-ins' own routes, of a `stack_with_partners`."""
     base = stack.environment["EXTERNAL_API_GET_URL"].partition("/vision-analysis/")[0]
     return stack.accepted(method, f"{base}/_standin/{path}", json=body).json()
 

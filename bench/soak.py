@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import psutil
 from PIL import Image
-from running import bar, cron_job, launch, options, rows, running_stack, standins, wait_for
+from running import bar, cron_job, launch, options, rows, stack_with_partners, standins, wait_for
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.scenario import Stack
@@ -41,7 +41,7 @@ DAYS = 0.0003
 def main() -> None:
     arguments = options(__doc__, uploads=5000, patience=600.0)
     os.environ["RETENTION_DAYS"] = str(DAYS)
-    with running_stack() as stack:
+    with stack_with_partners() as stack:
         for provider in ("openai", "google", "flowise", "vision_analysis"):
             for kind in ("server_error", "truncated_json", "cut", "rate_limit"):
                 fault = {"provider": provider, "kind": kind, "count": None, "probability": FAULTS / 4}

@@ -32,12 +32,12 @@ from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration.partners import rate_limit
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.telemetry.logs import TextFormatter
+from imgpipe_orchestration_tests.standins.server import FaultyStandIns, partners
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -191,8 +191,8 @@ def mongo_url(mongo_server: Mongo) -> str:
 
 
 @pytest.fixture(scope="session")
-def _standins_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
-    with StandIns(tmp_path_factory.mktemp("standins") / "data", free_port()) as server:
+def _standins_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyStandIns]:
+    with partners(tmp_path_factory.mktemp("standins")) as server:
         yield server
 
 
@@ -222,7 +222,7 @@ class StandInAccess:
         return reply.json() if reply.content else None
 
     def fault(self, provider: str, kind: str, **options: Any) -> None:
-        """Seed a fault; options as in `devstack.standins.control.Fault`, `count=None` for every call."""
+        """Seed a fault; options as in `standins.control.Fault`, `count=None` for every call."""
         self.admin("POST", "faults", {"provider": provider, "kind": kind, **options})
 
     def calls(self, provider: str, operation: str | None = None) -> list[dict[str, Any]]:
@@ -233,7 +233,7 @@ class StandInAccess:
 
 
 @pytest.fixture
-def standins(_standins_server: StandIns) -> StandInAccess:
+def standins(_standins_server: FaultyStandIns) -> StandInAccess:
     """The stand-in partners, with nothing seeded and an empty journal."""
     access = StandInAccess(_standins_server.url)
     access.admin("DELETE", "state")

@@ -19,6 +19,7 @@ import requests
 
 from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.devstack.running import Up, clean_environment, whole
+from imgpipe_orchestration_tests.standins.server import partners
 
 ROOT = Path(__file__).parents[2]
 _users = itertools.count(1000)
@@ -96,7 +97,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def started(**settings: str) -> Iterator[Stack]:
-    with open_folder() as folder, whole(folder / "data", "--port", "0", **settings) as running:
+    """A stack whose partners fail on request."""
+    with (
+        open_folder() as folder,
+        partners(folder) as faulty,
+        whole(folder / "data", "--port", "0", **faulty.settings, **settings) as running,
+    ):
         yield Stack(running, running.environment)
 
 

@@ -26,6 +26,7 @@ from imgpipe_orchestration.settings import load
 from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import clean_environment
 from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
+from imgpipe_orchestration_tests.standins.server import partners
 
 LOGS = "dagster-logs"
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
@@ -87,7 +88,8 @@ def machines(folder: Path, *, workers: int, webserver: bool = False, **settings:
         redis = started.enter_context(RedisServer(folder / "redis", free_port()))
         queues = {"CELERY_BROKER_URL": redis.url}
         ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT")}
-        settings = {"RUNS_PER_PIPELINE": str(workers), **settings}
+        faulty = started.enter_context(partners(folder))
+        settings = {"RUNS_PER_PIPELINE": str(workers), **faulty.settings, **settings}
         given = clean_environment(**queues, **ports, **settings)
         plan = make_plan(data, given, gateway_port=0)
         keys = {
@@ -121,10 +123,9 @@ def machines(folder: Path, *, workers: int, webserver: bool = False, **settings:
             part.wait_until_ready()
         started.enter_context(daemon)
         mine = {**os.environ, **plan.environment, **queues}
-        stand_ins = next(part.url for part in plan.backends if part.name == "stand-ins")
         s3 = {"S3_ENDPOINT": plan.settings.s3_endpoint, **keys}
         with _environment(queues | s3 | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}):
-            machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, stand_ins)
+            machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, faulty.url)
             try:
                 yield machines
             except BaseException:

@@ -12,7 +12,7 @@ from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 
 def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk) -> None:
-    analysis = desk.seed(images=3, dead_link=True, expired_sas=True, sas=True, user_query="Find <rust> & dents")
+    analysis = desk.seed(images=3, dead_link=True, expired_sas=True, user_query="Find <rust> & dents")
 
     with desk.serving() as gateway:
         execution = desk.execute(backend_api_url=gateway)

@@ -26,7 +26,7 @@ def test_neither_a_token_nor_a_signature_reaches_a_log_an_event_an_answer_or_the
         reply(handler, f"you sent {sent}, that is {KEY}".encode(), 403, X_Echo=sent)
 
     caplog.set_level(logging.DEBUG)
-    desk.seed(images=1, sas=True, expired_sas=True, dead_link=True)
+    desk.seed(images=1, expired_sas=True, dead_link=True)
     with serving(echo) as liar:
         echoed = desk.job(external_api_get_url=liar.url)
         refused = desk.job(external_api_post_url=liar.url)

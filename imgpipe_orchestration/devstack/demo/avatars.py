@@ -1,13 +1,13 @@
-"""Four invented people; the first picture that the stand-in is asked for is refused, so that a failure can be seen."""
+"""Four invented people; the first is camera-shy, whom the stand-in draws not, so that a failure can be seen."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Refusal, Scenario, Stack, picture
+from imgpipe_orchestration.devstack.standins.flowise_api import CAMERA_SHY
 
 PEOPLE = 4
-_STANDIN = "/openai/v1"
 
 
 class AvatarsScenario(Scenario):
@@ -24,12 +24,11 @@ class AvatarsScenario(Scenario):
         self._people: list[dict[str, Any]] = []
 
     def feed(self) -> None:
-        openai = self.stack.environment["OPENAI_BASE_URL"]
+        brief = "People who work in a small bakery in Porto"
         # A real OpenAI refuses nobody on request: then all four are expected to arrive.
-        if openai.startswith("http://127.0.0.1") and openai.endswith(_STANDIN):
-            fault = {"provider": "openai", "operation": "images", "kind": "content_policy", "count": 1}
-            self.stack.accepted("POST", openai.removesuffix(_STANDIN) + "/_standin/faults", json=fault)
-        wanted = {"count": PEOPLE, "brief": "People who work in a small bakery in Porto", "seed": 1}
+        if self.stack.environment["OPENAI_BASE_URL"].startswith("http://127.0.0.1"):
+            brief += f", the first of them {CAMERA_SHY}"
+        wanted = {"count": PEOPLE, "brief": brief, "seed": 1}
         headers = self.stack.admin_headers()
         answer = self.stack.accepted("POST", "/api/avatars/tasks", json=wanted, headers=headers)
         self._url = f"/api/avatars/tasks/{answer.json()['task_id']}"

@@ -4,10 +4,9 @@ The production clients run against it unchanged; only base addresses and keys di
 from requests: colours are measured, JSON follows the requested schema, people are plainly drawn. All answers are
 marked: `"standin": true`, a model name that ends in `-standin`, a caption in pictures.
 
-    /openai/v1/...         responses, embeddings, images/generations, images/edits, models      openai_api
-    /openai/v1/moderations                                                                      moderation
-    /google-vision/v1/...  images:annotate                                                      google_api
-    /flowise/api/v1/...    prediction/{flow}: persona-data and image-prompt                      flowise_api
-    /vision-analysis/...   the external Vision Analysis API with its document files             vision_analysis_api
-    /_standin/...          journal of calls, faults on request, delays, limits, seeds            control
+    /openai/v1/...         responses, embeddings, images, moderations, models       openai_api, openai_batches
+    /google-vision/v1/...  images:annotate                                          google_api
+    /flowise/api/v1/...    prediction/{flow}: persona-data and image-prompt         flowise_api
+    /vision-analysis/...   the external Vision Analysis API with its files          vision_analysis_api
+    /_standin/...          what this last one lists, and what was uploaded to it    vision_analysis_api
 """

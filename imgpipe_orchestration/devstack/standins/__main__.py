@@ -1,4 +1,4 @@
-"""`python -m imgpipe_orchestration.devstack.standins --port N [--keep FOLDER]`"""
+"""`python -m imgpipe_orchestration.devstack.standins --port N --keep FOLDER`"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     """Serve on loopback until told to stop."""
     parser = argparse.ArgumentParser(prog="standins", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where analyses and their files outlive a restart")
+    parser.add_argument("--keep", type=Path, required=True, help="where analyses and their files outlive a restart")
     arguments = parser.parse_args()
     uvicorn.run(create_app(arguments.keep), host=LOOPBACK, port=arguments.port, log_level="warning", access_log=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ class Facts:
         digest = hashlib.sha256(self.seed + "/".join(path).encode()).digest()
         return int.from_bytes(digest[:6], "big") / 2**48
 
-    def pick(self, choices: tuple[Any, ...] | list[Any], *path: str) -> Any:
-        return choices[int(self.number(*path) * len(choices)) % len(choices)]
+    def pick(self, choices: Sequence[Any], *path: str) -> Any:
+        return choices[int(self.number(*path) * len(choices))]
 
 
 def fill(schema: Mapping[str, Any], facts: Facts) -> Any:
@@ -42,101 +42,72 @@ def fill(schema: Mapping[str, Any], facts: Facts) -> Any:
     Understands type, properties, items, enum, const, anyOf, $ref into $defs, minItems, minimum and maximum (exclusive
     ones too), minLength and maxLength; that is what Pydantic models in strict mode turn into.
     """
-    return _fill(schema, schema, facts, ())
+    return _fill(schema, schema.get("$defs", {}), facts, ())
 
 
-def _fill(schema: Mapping[str, Any], root: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> Any:
-    schema = _resolved(schema, root)
-    if len(path) > _DEPTH_LIMIT:
-        return None
-    if "const" in schema:
-        return schema["const"]
-    if "enum" in schema:
-        return facts.pick(list(schema["enum"]), *path)
-    return _by_type(schema, root, facts, path)
+def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> Any:
+    schema = _resolved(schema, defs)
+    kind = schema.get("type", "string")
+    value: Any = None  # of null, and of what contains itself, at some depth
+    if choices := [schema["const"]] if "const" in schema else schema.get("enum"):
+        value = facts.pick(choices, *path)
+    elif kind == "object" and len(path) < _DEPTH_LIMIT:
+        found = schema.get("properties", {}).items()
+        value = {name: _fill(inner, defs, facts, (*path, name)) for name, inner in found}
+    elif kind == "array" and len(path) < _DEPTH_LIMIT:
+        wanted = len(facts.image.hexes) if facts.image and path and "colo" in path[-1] else 2
+        count = min(schema.get("maxItems", 1000), max(schema.get("minItems", 0), wanted))
+        value = [_fill(schema.get("items", {}), defs, facts, (*path, str(i))) for i in range(count)]
+    elif kind in ("integer", "number"):
+        value = _number(schema, facts, path, whole=kind == "integer")
+    elif kind == "boolean":
+        value = facts.number(*path) < 0.5
+    elif kind == "string":
+        value = _words(facts, path).ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
+    return value
 
 
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema behind $ref and anyOf; of alternatives the first that is not null."""
     if "$ref" in schema:
-        target: Any = root
-        for step in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[step]
-        return _resolved(target, root)
+        return _resolved(defs[schema["$ref"].rpartition("/")[2]], defs)
     if options := schema.get("anyOf"):
-        return _resolved(next((option for option in options if option.get("type") != "null"), options[0]), root)
+        return _resolved(next((one for one in options if one.get("type") != "null"), options[0]), defs)
     return schema
-
-
-def _by_type(schema: Mapping[str, Any], root: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> Any:
-    kind = schema.get("type", "string")
-    if kind == "object":
-        properties = schema.get("properties", {})
-        return {name: _fill(inner, root, facts, (*path, name)) for name, inner in properties.items()}
-    if kind == "array":
-        return _array(schema, root, facts, path)
-    if kind in ("integer", "number"):
-        return _number(schema, facts, path, whole=kind == "integer")
-    if kind == "boolean":
-        return facts.number(*path) < 0.5
-    if kind == "null":
-        return None
-    return _string(schema, facts, path)
-
-
-def _array(schema: Mapping[str, Any], root: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> list[Any]:
-    least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", 1000))
-    count = min(most, max(least, 2))
-    if facts.image is not None and "colo" in (path[-1] if path else ""):
-        count = min(most, max(least, len(facts.image.colours)))
-    return [_fill(schema.get("items", {}), root, facts, (*path, str(i))) for i in range(count)]
-
-
-_EDGES = {
-    **dict.fromkeys(("left", "x", "x0", "xmin", "x_min"), ("x", -0.15)),
-    **dict.fromkeys(("right", "x1", "xmax", "x_max", "x2"), ("x", 0.15)),
-    **dict.fromkeys(("top", "y", "y0", "ymin", "y_min"), ("y", -0.15)),
-    **dict.fromkeys(("bottom", "y1", "ymax", "y_max", "y2"), ("y", 0.15)),
-}
 
 
 def _number(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...], *, whole: bool) -> float | int:
     """A measured figure where the name asks for one; boxes lie around the busiest part of the image."""
-    name = path[-1].lower() if path else ""
-    low = float(schema.get("minimum", schema.get("exclusiveMinimum", 0)))
-    high = float(schema.get("maximum", schema.get("exclusiveMaximum", 100 if whole else 1)))
-    share = facts.number(*path)
-    if facts.image is not None:
-        if name in _EDGES:
-            axis, offset = _EDGES[name]
-            share = facts.image.busiest[0 if axis == "x" else 1] + offset
-        elif name in ("width", "height", "w", "h"):
-            share = 0.3
-        elif "quality" in name or "sharp" in name:
-            share = 0.4 + 0.6 * facts.image.sharpness
-        elif "bright" in name or "exposure" in name:
-            share = facts.image.brightness
-    if "confidence" in name:
-        share = 0.6 + 0.35 * share
     step = 1 if whole else 10**-_DECIMALS
-    least = low + step if "exclusiveMinimum" in schema else low
-    most = high - step if "exclusiveMaximum" in schema else high
-    value = min(most, max(least, low + share * (high - low)))
+    low = float(schema["exclusiveMinimum"] + step if "exclusiveMinimum" in schema else schema.get("minimum", 0))
+    usual = 100 if whole else 1
+    high = float(schema["exclusiveMaximum"] - step if "exclusiveMaximum" in schema else schema.get("maximum", usual))
+    value = low + _share(facts, path) * (high - low)
+    value = min(high, max(low, value))
     return round(value) if whole else round(value, _DECIMALS)
 
 
-def _string(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> str:
-    text = _words(schema, facts, path)
-    least, most = int(schema.get("minLength", 0)), int(schema.get("maxLength", 100_000))
-    return text.ljust(least, ".")[:most]
+def _share(facts: Facts, path: tuple[str, ...]) -> float:
+    """Of 0 to 1: where in its range a number lies."""
+    name, image, share = path[-1].lower() if path else "", facts.image, facts.number(*path)
+    if image is not None:
+        x, y = image.busiest
+        edges = {"left": x - 0.15, "top": y - 0.15, "right": x + 0.15, "bottom": y + 0.15}
+        if name in edges:
+            share = edges[name]
+        elif "quality" in name or "sharp" in name:
+            share = 0.4 + 0.6 * image.sharpness
+        elif "bright" in name or "exposure" in name:
+            share = image.brightness
+    return 0.6 + 0.35 * share if "confidence" in name else share
 
 
-def _words(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> str:
+def _words(facts: Facts, path: tuple[str, ...]) -> str:
     names = [step.lower() for step in path if not step.isdigit()]
     name = names[-1] if names else ""
     index = next((int(step) for step in reversed(path) if step.isdigit()), 0)
     image = facts.image
-    if image is not None and ("colo" in name or "hex" in name or "#" in str(schema.get("pattern", ""))):
+    if image is not None and ("colo" in name or "hex" in name):
         return image.hexes[index % len(image.hexes)]
     for word, choices in _WORDS.items():
         if word in name:

@@ -6,14 +6,17 @@ import hashlib
 import json
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.devstack.standins.control import Kind
 from imgpipe_orchestration.devstack.standins.fill import Facts
-from imgpipe_orchestration.devstack.standins.wire import Asked, Provider
+from imgpipe_orchestration.devstack.standins.refusal import Refusal
 
 PERSONA_FLOW = "persona-data"
 PROMPT_FLOW = "image-prompt"
+
+CAMERA_SHY = "camera-shy"
+"""A word of the brief: the first person of the question with seed 1 is, and OpenAI's stand-in draws nobody who is."""
 
 _FIRST = {
     "female": (
@@ -41,23 +44,17 @@ def error(status: int, code: str, message: str) -> dict[str, Any]:
     return {"statusCode": status, "success": False, "message": f"{code}: {message}", "stack": {}, "standin": True}
 
 
-PROVIDER = Provider("flowise", error)
-
-
-async def predict(asked: Asked) -> Response:
+async def predict(request: Request) -> Response:
     """POST /api/v1/prediction/{flow}."""
-    flow = asked.request.path_params["flow"]
-    asked.call.model = flow
+    flow = request.path_params["flow"]
     try:
-        question = json.loads(asked.body)["question"]
+        question = (await request.json())["question"]
     except (ValueError, KeyError, TypeError):
-        return JSONResponse(error(400, "bad_request", "Question is missing"), 400)
+        raise Refusal(400, error(400, "bad_request", "Question is missing")) from None
     if flow not in (PERSONA_FLOW, PROMPT_FLOW):
-        return JSONResponse(error(404, "not_found", f"Chatflow {flow} not found"), 404)
+        raise Refusal(404, error(404, "not_found", f"Chatflow {flow} not found"))
     seed = hashlib.sha256(str(question).encode()).digest()
     meta = {"question": str(question), "chatId": seed.hex()[:16], "chatMessageId": seed.hex()[16:32], "standin": True}
-    if asked.spoils(Kind.INVALID_ANSWER):
-        return JSONResponse({"text": "I would rather tell you a story (seeded fault).", **meta})
     wanted = _question(question)
     if flow == PROMPT_FLOW:
         return JSONResponse({"text": _prompt(wanted, str(question)), **meta})
@@ -94,6 +91,8 @@ def _personas(wanted: dict[str, Any], facts: Facts) -> list[dict[str, Any]]:
         taken.add(f"{first} {last}".lower())
         job, nation = facts.pick(_JOBS, place, "job"), facts.pick(_NATIONS, place, "nation")
         age = 22 + int(facts.number(place, "age") * 45)
+        is_shy = CAMERA_SHY in str(wanted.get("brief")) and wanted.get("seed") == 1 and not personas
+        shy = f", {CAMERA_SHY}" if is_shy else ""
         personas.append(
             {
                 "firstname": first,
@@ -103,7 +102,7 @@ def _personas(wanted: dict[str, Any], facts: Facts) -> list[dict[str, Any]]:
                 "nationality": nation,
                 "occupation": job,
                 "bio": f"{first} is a {job} of {age} from {nation}. (Written by a stand-in.)",
-                "appearance": f"{facts.pick(_HAIR, place, 'hair')}, {facts.pick(_EXTRAS, place, 'extra')}",
+                "appearance": f"{facts.pick(_HAIR, place, 'hair')}, {facts.pick(_EXTRAS, place, 'extra')}{shy}",
             }
         )
     return personas

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.devstack.standins.control import Kind
 from imgpipe_orchestration.devstack.standins.fill import Facts
-from imgpipe_orchestration.devstack.standins.measure import Measured, measure
-from imgpipe_orchestration.devstack.standins.moderation import likelihoods
-from imgpipe_orchestration.devstack.standins.wire import Asked, Provider
+from imgpipe_orchestration.devstack.standins.measure import Measured, measure, verdict
+from imgpipe_orchestration.devstack.standins.refusal import Refusal
 
 _STATUS = {
     400: "INVALID_ARGUMENT",
@@ -25,6 +23,7 @@ _STATUS = {
     503: "UNAVAILABLE",
 }
 _MOST_IMAGES = 16
+_LIKELIHOODS = ("VERY_UNLIKELY", "UNLIKELY", "POSSIBLE", "LIKELY", "VERY_LIKELY")
 _THINGS = ("Art", "Tool", "Vehicle", "Plant", "Textile", "Furniture", "Food", "Building")
 
 
@@ -35,25 +34,17 @@ def error(status: int, code: str, message: str) -> dict[str, Any]:
     return {"error": {"code": status, "message": message, "status": name, "details": [reason]}, "standin": True}
 
 
-PROVIDER = Provider("google", error)
-
-
-async def annotate(asked: Asked) -> Response:
+async def annotate(request: Request) -> Response:
     """POST /v1/images:annotate."""
-    key = asked.request.headers.get("x-goog-api-key") or asked.request.query_params.get("key")
-    if not key:
-        return JSONResponse(error(403, "missing_key", "The request is missing a valid API key."), 403)
+    if not (request.headers.get("x-goog-api-key") or request.query_params.get("key")):
+        raise Refusal(403, error(403, "missing_key", "The request is missing a valid API key."))
     try:
-        requests = [dict(request) for request in json.loads(asked.body)["requests"]]
+        wanted = [dict(one) for one in (await request.json())["requests"]]
     except (ValueError, KeyError, TypeError):
-        return JSONResponse(error(400, "bad_request", "Invalid JSON payload received."), 400)
-    if len(requests) > _MOST_IMAGES:
-        return JSONResponse(error(400, "too_many", "Too many images per request."), 400)
-    if asked.spoils(Kind.ERROR_IN_200):
-        status = {"code": 14, "message": "The service is currently unavailable (seeded fault)."}
-        return JSONResponse({"responses": [{"error": status} for _ in requests], "standin": True})
-    asked.call.model = "vision-v1"
-    return JSONResponse({"responses": [_annotated(request) for request in requests], "standin": True})
+        raise Refusal(400, error(400, "bad_request", "Invalid JSON payload received.")) from None
+    if len(wanted) > _MOST_IMAGES:
+        raise Refusal(400, error(400, "too_many", "Too many images per request."))
+    return JSONResponse({"responses": [_annotated(one) for one in wanted], "standin": True})
 
 
 def _annotated(request: dict[str, Any]) -> dict[str, Any]:
@@ -65,14 +56,23 @@ def _annotated(request: dict[str, Any]) -> dict[str, Any]:
     if measured is None or not image.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF")):
         return {"error": {"code": 3, "message": "Bad image data."}}
     facts = Facts(measured.digest, measured)
-    answer: dict[str, Any] = {}
-    for feature in request.get("features", []):
-        make = _FEATURES.get(feature.get("type", ""))
-        if make is not None:
-            answer |= make(measured, facts)
-        elif feature.get("type") == "SAFE_SEARCH_DETECTION":
-            answer["safeSearchAnnotation"] = likelihoods(image)
-    return answer
+    makers: dict[str, Callable[[], dict[str, Any]]] = {
+        "LABEL_DETECTION": lambda: _labels(measured, facts),
+        "OBJECT_LOCALIZATION": lambda: _objects(measured, facts),
+        "IMAGE_PROPERTIES": lambda: _properties(measured),
+        "SAFE_SEARCH_DETECTION": lambda: {"safeSearchAnnotation": _likelihoods(image)},
+    }
+    # Text, logos, faces and the crops that keep them would need a model: the real API leaves out what it did not find,
+    # and so do we. A made-up crop hint would have heads cut off that the image engine finds by itself.
+    asked = [feature.get("type", "") for feature in request.get("features", [])]
+    return {name: value for kind in asked if kind in makers for name, value in makers[kind]().items()}
+
+
+def _likelihoods(data: bytes) -> dict[str, str]:
+    """Google's words of safe search."""
+    scores = verdict(data)
+    names = ("adult", "spoof", "medical", "violence", "racy")
+    return {name: _LIKELIHOODS[round(4 * scores.get(name, 0.0))] for name in names}
 
 
 def _labels(measured: Measured, facts: Facts) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _objects(measured: Measured, facts: Facts) -> dict[str, Any]:
     return {"localizedObjectAnnotations": [{**thing, "boundingPoly": {"normalizedVertices": vertices}}]}
 
 
-def _properties(measured: Measured, _: Facts) -> dict[str, Any]:
+def _properties(measured: Measured) -> dict[str, Any]:
     colours = [
         {
             "color": {name: value for name, value in zip(("red", "green", "blue"), colour, strict=True) if value},
@@ -107,23 +107,6 @@ def _properties(measured: Measured, _: Facts) -> dict[str, Any]:
     return {"imagePropertiesAnnotation": {"dominantColors": {"colors": colours}}}
 
 
-def _nothing(_: Measured, __: Facts) -> dict[str, Any]:
-    """Text, logos, faces and the crops that keep them would need a model: the real API leaves out what it did not find,
-    and so do we. A made-up crop hint would have heads cut off that the image engine finds by itself."""
-    return {}
-
-
 def _vertex(x: float, y: float) -> dict[str, float]:
     """Zero coordinates are left out, as protobuf's JSON does."""
     return {name: round(value, 6) for name, value in (("x", x), ("y", y)) if value}
-
-
-_FEATURES: dict[str, Callable[[Measured, Facts], dict[str, Any]]] = {
-    "LABEL_DETECTION": _labels,
-    "OBJECT_LOCALIZATION": _objects,
-    "IMAGE_PROPERTIES": _properties,
-    "CROP_HINTS": _nothing,
-    "TEXT_DETECTION": _nothing,
-    "LOGO_DETECTION": _nothing,
-    "FACE_DETECTION": _nothing,
-}

@@ -1,67 +1,57 @@
-"""OpenAI's files and batches. A batch's requests are answered by the stand-in's own routes, all at once when it is due.
-
-A batch is done at the first look after the delay of `openai.batch_work` (see `Control.delays`), counted from its start.
-"""
+"""OpenAI's files and batches. A batch is done at the first look at it; each line is a request to this very server."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+import requests
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.devstack.standins.control import Call, Control, Kind
-from imgpipe_orchestration.devstack.standins.openai_api import PROVIDER, authorised_json, error
-from imgpipe_orchestration.devstack.standins.wire import Asked, Handler
+from imgpipe_orchestration.devstack.standins.openai_api import authorise, authorised_json, refusal
 
-_HALF = {Kind.EXPIRED: "expired", Kind.CANCELLED: "cancelled", Kind.MISSING_LINES: "completed"}
+IN_BATCH = "X-Batch"
+"""A header of the requests of a batch: its id."""
+_ENDPOINTS = ("/v1/responses", "/v1/embeddings", "/v1/images/generations", "/v1/images/edits")
 
 
-@dataclass
 class Batches:
     """The files and batches of the account."""
 
-    control: Control
-    handlers: Mapping[str, tuple[str, Handler]]
-    """By endpoint: the journal's word for the operation, and who answers."""
-    files: dict[str, bytes] = field(default_factory=dict)
-    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
 
-    def clear(self) -> None:
-        self.files.clear()
-        self.batches.clear()
-
-    async def upload(self, asked: Asked) -> Response:
+    async def upload(self, request: Request) -> Response:
         """POST /files."""
-        async with asked.request.form(max_part_size=256 * 1024 * 1024) as form:
+        authorise(request)
+        async with request.form(max_part_size=256 * 1024 * 1024) as form:
             file = form.get("file")
             if form.get("purpose") != "batch" or not isinstance(file, UploadFile):
-                return JSONResponse(error(400, "invalid_request", "file and purpose=batch are wanted"), 400)
+                raise refusal(400, "invalid_request", "file and purpose=batch are wanted")
             name = self._keep(await file.read())
             about = {"id": name, "object": "file", "purpose": "batch", "filename": file.filename, "status": "processed"}
         return JSONResponse({**about, "bytes": len(self.files[name]), "created_at": int(time.time()), "standin": True})
 
-    async def content(self, asked: Asked) -> Response:
+    async def content(self, request: Request) -> Response:
         """GET /files/{id}/content."""
-        found = self.files.get(asked.request.path_params["id"])
+        found = self.files.get(request.path_params["id"])
         if found is None:
-            return JSONResponse(error(404, "not_found", "No such File object"), 404)
+            raise refusal(404, "not_found", "No such File object")
         return Response(found, media_type="application/octet-stream")
 
-    async def create(self, asked: Asked) -> Response:
+    async def create(self, request: Request) -> Response:
         """POST /batches."""
-        wanted = authorised_json(asked)
-        if isinstance(wanted, Response):
-            return wanted
+        wanted = await authorised_json(request)
         if wanted.get("input_file_id") not in self.files or wanted.get("completion_window") != "24h":
-            return JSONResponse(error(400, "invalid_request", "No such File object, or another window than 24h"), 400)
-        if wanted.get("endpoint") not in self.handlers:
-            return JSONResponse(error(400, "invalid_request", "endpoint is none that batches know"), 400)
+            raise refusal(400, "invalid_request", "No such File object, or another window than 24h")
+        if wanted.get("endpoint") not in _ENDPOINTS:
+            raise refusal(400, "invalid_request", "endpoint is none that batches know")
         batch = {
             "id": f"batch_{uuid4().hex}",
             "object": "batch",
@@ -74,73 +64,65 @@ class Batches:
             **{name: wanted[name] for name in ("input_file_id", "endpoint", "completion_window")},
             "standin": True,
         }
-        asked.call.note = {"batch": batch["id"]}
         self.batches[batch["id"]] = batch
-        batch["due"] = time.time() + self.control.delays.get("openai.batch_work", 0)
         return JSONResponse(batch)
 
-    async def listing(self, asked: Asked) -> Response:
+    async def listing(self, request: Request) -> Response:
         """GET /batches, the newest first."""
         names = list(reversed(self.batches))
-        after = asked.request.query_params.get("after")
+        after = request.query_params.get("after")
         start = names.index(after) + 1 if after in names else 0
-        size = int(asked.request.query_params.get("limit", 20))
+        size = int(request.query_params.get("limit", 20))
         page = names[start : start + size]
         ends = {"first_id": page[0], "last_id": page[-1]} if page else {"first_id": None, "last_id": None}
         data = [self.batches[name] for name in page]
         return JSONResponse({"object": "list", "data": data, "has_more": len(names) > start + size, **ends})
 
-    async def retrieve(self, asked: Asked) -> Response:
-        """GET /batches/{id}: does its work, if it is due."""
-        batch = self.batches.get(asked.request.path_params["id"])
-        if batch is None:
-            return JSONResponse(error(404, "not_found", "No batch found with that id"), 404)
-        if batch["status"] == "in_progress" and time.time() >= batch["due"]:
-            await self._work(asked, batch)
+    async def retrieve(self, request: Request) -> Response:
+        """GET /batches/{id}: does its work, unless that is done."""
+        batch = self._of(request)
+        if batch["status"] == "in_progress":
+            batch["status"] = "finalizing"  # for whoever looks meanwhile
+            await self.work(request, batch)
         return JSONResponse(batch)
 
-    async def cancel(self, asked: Asked) -> Response:
+    async def cancel(self, request: Request) -> Response:
         """POST /batches/{id}/cancel."""
-        batch = self.batches.get(asked.request.path_params["id"])
-        if batch is None:
-            return JSONResponse(error(404, "not_found", "No batch found with that id"), 404)
+        batch = self._of(request)
         if batch["status"] == "in_progress":
             batch["status"] = "cancelled"
         return JSONResponse(batch)
 
-    async def _work(self, asked: Asked, batch: dict[str, Any]) -> None:
-        if asked.spoils(Kind.FAILED):
-            wrong = {"code": "invalid_json_line", "message": "This line is not parseable (seeded fault).", "line": 1}
-            batch |= {"status": "failed", "errors": {"object": "list", "data": [wrong]}}
-            return
-        lines = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
-        spoilt = asked.fault.kind if asked.spoils(*_HALF) and asked.fault else None
-        done = lines[: len(lines) // 2] if spoilt else lines
-        answers = [await self._answered(asked, line) for line in done]
-        good = [one for one in answers if one["response"]["status_code"] == 200]
+    async def work(self, request: Request, batch: dict[str, Any]) -> None:
+        """Answer every line, and end the batch."""
+        self.finish(batch, [await self.answered(request, line) for line in self.lines(batch)], "completed")
+
+    def lines(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
+
+    async def answered(self, request: Request, line: dict[str, Any]) -> dict[str, Any]:
+        """The line of the results for one of the requests."""
+        host, port = request.scope["server"]
+        headers = {name: request.headers[name] for name in ("authorization",) if name in request.headers}
+        url, headers = f"http://{host}:{port}/openai{line['url']}", headers | {IN_BATCH: line["custom_id"]}
+        answer = await run_in_threadpool(requests.post, url, json=line["body"], headers=headers, timeout=60)
+        told = {"status_code": answer.status_code, "request_id": uuid4().hex, "body": answer.json()}
+        return {"id": f"batch_req_{uuid4().hex}", "custom_id": line["custom_id"], "response": told, "error": None}
+
+    def finish(self, batch: dict[str, Any], answers: list[dict[str, Any]], status: str) -> None:
+        """End the batch with these lines, of which those that are no good answers are in the file of errors."""
+        good = [one for one in answers if one["response"] and one["response"]["status_code"] == 200]
         bad = [one for one in answers if one not in good]
-        if spoilt in (Kind.EXPIRED, Kind.CANCELLED):
-            late = {"code": f"batch_{spoilt}", "message": "This request could not be executed in time (seeded fault)."}
-            bad += [{"custom_id": line["custom_id"], "response": None, "error": late} for line in lines[len(done) :]]
         for name, found in (("output_file_id", good), ("error_file_id", bad)):
             if found:
                 batch[name] = self._keep("".join(json.dumps(one) + "\n" for one in found).encode())
-        batch["status"] = _HALF[spoilt] if spoilt else "completed"
+        batch["status"] = status
 
-    async def _answered(self, asked: Asked, line: dict[str, Any]) -> dict[str, Any]:
-        operation, handler = self.handlers[line["url"]]
-        body = json.dumps(line["body"]).encode()
-        call = Call(time.time(), PROVIDER.name, operation, line["url"], line["custom_id"], note={"in_batch": True})
-        fault = self.control.fault_for(PROVIDER.name, operation, body)
-        call.fault = fault.kind.value if fault else None
-        self.control.enter(call)
-        status, answer = 500, {"error": {"code": "server_error", "message": "seeded fault"}}
-        if fault is None or fault.kind not in (Kind.SERVER_ERROR, Kind.LATE_ERROR):
-            response = await handler(Asked(asked.request, body, call, fault))
-            status, answer = response.status_code, json.loads(bytes(response.body))
-        self.control.leave(call, status)
-        response_ = {"status_code": status, "request_id": uuid4().hex, "body": answer}
-        return {"id": f"batch_req_{uuid4().hex}", "custom_id": line["custom_id"], "response": response_, "error": None}
+    def _of(self, request: Request) -> dict[str, Any]:
+        batch = self.batches.get(request.path_params["id"])
+        if batch is None:
+            raise refusal(404, "not_found", "No batch found with that id")
+        return batch
 
     def _keep(self, content: bytes) -> str:
         name = f"file-{uuid4().hex}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import mimetypes
 import time
 import uuid
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -14,21 +13,19 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from PIL import Image, ImageDraw, ImageFont
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.datastructures import UploadFile
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from imgpipe_orchestration.devstack.standins.addresses import FILES
-from imgpipe_orchestration.devstack.standins.control import Kind
-from imgpipe_orchestration.devstack.standins.wire import Asked, Provider
+from imgpipe_orchestration.devstack.standins.refusal import Refusal
 
 _AZURE_REFUSAL = (
     '<?xml version="1.0" encoding="utf-8"?><Error><Code>AuthenticationFailed</Code><Message>Server failed to '
     "authenticate the request. Signature not valid in the specified time frame.</Message></Error>"
 )
 _FINDINGS = ("rust", "a crack", "fouling", "a dent", "peeling paint", "nothing unusual")
-
-_INDEX = "desk.json"
 
 
 class Seed(BaseModel):
@@ -38,7 +35,6 @@ class Seed(BaseModel):
 
     organization_id: str = "38162954-469A-40BC-B619-3E9F71DE6DB9"
     organization_name: str = "LexCorp"
-    api_key: str | None = Field(None, description="Only calls with this key see it; none: all do.")
     run_code: str | None = None
     user_query: str = "Analyze these images for defects and anomalies"
     images: int = Field(2, ge=0, le=500)
@@ -46,7 +42,6 @@ class Seed(BaseModel):
     descriptions: bool = True
     dead_link: bool = False
     expired_sas: bool = False
-    sas: bool = False
     document_urls: list[str] = Field(default_factory=list, description="More image documents, anywhere.")
 
 
@@ -55,94 +50,81 @@ def error(status: int, code: str, message: str) -> dict[str, Any]:
     return {"code": status, "status": "error", "message": f"{code}: {message}", "standin": True}
 
 
-PROVIDER = Provider("vision_analysis", error)
-FILES_PROVIDER = Provider("files", error)
-
-
-@dataclass
-class Stored:
-    """A file as it is served."""
-
-    content: bytes
-    media_type: str
-
-
-@dataclass
 class Desk:
-    """The API's own state. Everything but the reports is also kept in `folder`, so a restarted server still has its
-    files."""
+    """The API's own state. Everything but the reports is kept in `folder`, so that a restarted server still has it."""
 
-    folder: Path | None = None
-    analyses: list[dict[str, Any]] = field(default_factory=list)
-    keys: dict[str, str] = field(default_factory=dict)
-    files: dict[str, Stored] = field(default_factory=dict)
-    reports: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.reports: list[dict[str, Any]] = []
+        self.analyses: list[dict[str, Any]] = []
+        self._index = folder / "analyses.json"
+        if self._index.exists():
+            self.analyses = json.loads(self._index.read_text())
 
-    def __post_init__(self) -> None:
-        if self.folder is not None and (index := self.folder / _INDEX).exists():
-            kept = json.loads(index.read_text())
-            self.analyses, self.keys = kept["analyses"], kept["keys"]
-            for name, media_type in kept["files"].items():
-                self.files[name] = Stored(self._path(self.folder, name).read_bytes(), media_type)
+    def _save(self) -> None:
+        whole = self._index.with_suffix(".new")
+        whole.write_text(json.dumps(self.analyses))
+        whole.replace(self._index)
 
-    def clear(self) -> None:
-        """Forget everything."""
-        names = list(self.files)
-        for kept in (self.analyses, self.keys, self.files, self.reports):
-            kept.clear()
-        self._keep()
-        if self.folder is not None:  # only now: an index must not name what is gone
-            for name in names:
-                self._path(self.folder, name).unlink(missing_ok=True)
+    def _file(self, name: str) -> Path:
+        return self.folder / f"file-{quote(name, safe='')}"
 
-    def add_file(self, name: str, stored: Stored) -> None:
-        """Serve a file from now on."""
-        self._hold(name, stored)
-        self._keep()
+    async def add_file(self, request: Request) -> Response:
+        """PUT /_standin/files/{name}: a file that documents may then point at."""
+        self._file(request.path_params["name"]).write_bytes(await request.body())
+        return Response(status_code=201)
 
-    def _hold(self, name: str, stored: Stored) -> None:
-        self.files[name] = stored
-        if self.folder is not None:
-            self._path(self.folder, name).write_bytes(stored.content)
+    async def uploaded(self, _: Request) -> Response:
+        """GET /_standin/reports: the reports uploaded so far."""
+        return JSONResponse(self.reports)
 
-    def _keep(self) -> None:
-        if self.folder is None:
-            return
-        types = {name: stored.media_type for name, stored in self.files.items()}
-        whole = self.folder / f"{_INDEX}.new"
-        whole.write_text(json.dumps({"analyses": self.analyses, "keys": self.keys, "files": types}))
-        whole.replace(self.folder / _INDEX)
+    async def seed(self, request: Request) -> Response:
+        """POST /_standin/vision-analyses: one `Seed` or a list of them; answers with them as the API lists them."""
+        wanted = await request.json()
+        seeds = TypeAdapter(list[Seed]).validate_python(wanted if isinstance(wanted, list) else [wanted])
+        base_url = f"{request.url.scheme}://{request.url.netloc}{FILES}"
+        made = [self._analysis(seed, base_url) for seed in seeds]
+        self._save()
+        return JSONResponse(made, 201)
 
-    @staticmethod
-    def _path(folder: Path, name: str) -> Path:
-        return folder / hashlib.sha256(name.encode()).hexdigest()  # a name may be anything
-
-    def seed(self, wanted: Seed, base_url: str) -> dict[str, Any]:
-        """Add an analysis with its files; returns it as the API lists it."""
-        analysis_id = str(uuid.uuid4()).upper()
+    def _analysis(self, wanted: Seed, files_url: str) -> dict[str, Any]:
+        analysis_id = _id()
         code = wanted.run_code or f"VISION_RUN_{len(self.analyses) + 1:03d}"
-        query = _sas(expired=False) if wanted.sas or wanted.expired_sas else ""
-        links: list[tuple[str, str, str]] = []
+        query = _sas(days=1) if wanted.expired_sas else ""
+        documents: list[dict[str, Any]] = []
+
+        def add(name: str, url: str = "", content: bytes | None = None, *, signed: str = query) -> None:
+            if content is not None:
+                self._file(name).write_bytes(content)
+            documents.append(
+                {
+                    "vision_analysis_documents_id": _id(),
+                    "vision_analysis_id": analysis_id,
+                    "document_id": _id(),
+                    "document_path": url or f"{files_url}/{quote(name)}{signed}",
+                    "document_name": name,
+                    "is_input": True,
+                    "document_type": "json" if name.endswith(".json") else "image",
+                }
+            )
+
         described: dict[str, str] = {}
         for number in range(wanted.images):
             name = f"{code.lower()}_{number + 1:02d}.jpg"
-            self._hold(name, Stored(_inspection(code, number), "image/jpeg"))
-            links.append((name, f"{base_url}{FILES}/{quote(name)}{query}", "image"))
+            add(name, content=_inspection(code, number))
             described[name] = f"Section {number + 1}: look for {_FINDINGS[number % len(_FINDINGS)]}"
         for name in wanted.files:
-            links.append((name, f"{base_url}{FILES}/{quote(name)}{query}", "image"))
+            add(name)
             described[name] = f"Photograph {name}"
         if wanted.dead_link:
-            links.append(("gone.jpg", f"{base_url}{FILES}/gone-{analysis_id}.jpg", "image"))
+            add("gone.jpg", f"{files_url}/gone-{analysis_id}.jpg")
         if wanted.expired_sas:
-            name = f"{code.lower()}_expired.jpg"
-            self._hold(name, Stored(_inspection(code, 99), "image/jpeg"))
-            links.append((name, f"{base_url}{FILES}/{quote(name)}{_sas(expired=True)}", "image"))
-        links += [(url.rsplit("/", 1)[-1].split("?")[0] or "document", url, "image") for url in wanted.document_urls]
+            add(f"{code.lower()}_expired.jpg", content=_inspection(code, 99), signed=_sas(days=-1))
+        for url in wanted.document_urls:
+            add(url.rsplit("/", 1)[-1].split("?")[0] or "document", url)
         if wanted.descriptions:
-            name = f"descriptions_{code}.json"
-            self._hold(name, Stored(json.dumps(described).encode(), "application/json"))
-            links.append((name, f"{base_url}{FILES}/{quote(name)}{query}", "json"))
+            add(f"descriptions_{code}.json", content=json.dumps(described).encode())
         analysis = {
             "vision_analysis_id": analysis_id,
             "vision_analysis_run_code": code,
@@ -151,100 +133,72 @@ class Desk:
             "organization_name": wanted.organization_name,
             "user_query": wanted.user_query,
             "created_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "documents": [_document(analysis_id, *link) for link in links],
+            "documents": documents,
         }
         self.analyses.append(analysis)
-        if wanted.api_key:
-            self.keys[analysis_id] = wanted.api_key
-        self._keep()
         return analysis
 
-    async def listing(self, asked: Asked) -> Response:
+    async def listing(self, request: Request) -> Response:
         """GET: a page of analyses."""
-        key = _bearer(asked)
-        if key is None:
-            return JSONResponse(error(401, "unauthorized", "A bearer token is needed"), 401)
-        query = asked.request.query_params
+        _authorise(request)
+        query = request.query_params
         page, size = int(query.get("page", "1")), int(query.get("page_size", "10"))
         processed = query.get("is_processed")
         found = [
             analysis
             for analysis in self.analyses
-            if self.keys.get(analysis["vision_analysis_id"], key) == key
-            and (processed is None or analysis["is_processed"] == (processed == "true"))
+            if (processed is None or analysis["is_processed"] == (processed == "true"))
             and query.get("organization_id") in (None, analysis["organization_id"])
         ]
-        total = len(found)
         shown = found[max(0, page - 1) * size : max(0, page - 1) * size + size]
-        if asked.spoils(Kind.ENDLESS_PAGES):
-            total, shown = (page + 1) * size, found[:size]
-        data = {"page": page, "page_size": size, "total": total, "vision_analysis": shown}
+        data = {"page": page, "page_size": size, "total": len(found), "vision_analysis": shown}
         return JSONResponse({"code": 200, "status": "success", "data": data, "standin": True})
 
-    async def upload(self, asked: Asked) -> Response:
+    async def upload(self, request: Request) -> Response:
         """POST: the HTML report of one analysis, which is processed from then on."""
-        if _bearer(asked) is None:
-            return JSONResponse(error(401, "unauthorized", "A bearer token is needed"), 401)
-        async with asked.request.form(max_part_size=64 * 1024 * 1024) as form:
+        _authorise(request)
+        async with request.form(max_part_size=64 * 1024 * 1024) as form:
             file = form.get("file")
             fields = {name: str(form.get(name, "")) for name in ("vision_analysis_id", "organization_id")}
             if not isinstance(file, UploadFile):
-                return JSONResponse(error(422, "unprocessable", "`file` is missing"), 422)
+                raise Refusal(422, error(422, "unprocessable", "`file` is missing"))
             content, name = await file.read(), file.filename
-        asked.call.note = fields
-        analysis = next((a for a in self.analyses if a["vision_analysis_id"] == fields["vision_analysis_id"]), None)
-        if analysis is None or analysis["organization_id"] != fields["organization_id"]:
-            return JSONResponse(error(404, "not_found", "No such vision analysis in this organization"), 404)
+        analysis = next((one for one in self.analyses if fields.items() <= one.items()), None)
+        if analysis is None:
+            raise Refusal(404, error(404, "not_found", "No such vision analysis in this organization"))
         analysis["is_processed"] = True
-        self._keep()
+        self._save()
         report = {**fields, "filename": name, "bytes": len(content), "html": content.decode(errors="replace")}
         self.reports.append({**report, "at": time.time()})
-        answer = {"vision_analysis_id": fields["vision_analysis_id"], "document_id": str(uuid.uuid4()).upper()}
+        answer = {"vision_analysis_id": fields["vision_analysis_id"], "document_id": _id()}
         return JSONResponse({"code": 200, "status": "success", "data": answer, "standin": True})
 
-    async def file(self, asked: Asked) -> Response:
-        """GET: a document file, in parts if asked; 403 once its SAS has expired."""
-        if (expiry := asked.request.query_params.get("se")) and _expired(expiry):
+    async def file(self, request: Request) -> Response:
+        """GET: a document file; 403 once its SAS has expired."""
+        expiry = request.query_params.get("se")
+        if expiry and datetime.fromisoformat(expiry) < datetime.now(UTC):
             return Response(_AZURE_REFUSAL, 403, media_type="application/xml")
-        stored = self.files.get(asked.request.path_params["name"])
-        if asked.spoils(Kind.HTML_FILE):
-            return Response("<!doctype html><title>Sign in</title><h1>Please sign in</h1>", media_type="text/html")
-        if asked.spoils(Kind.HUGE_FILE) and asked.fault is not None:
-            return Response(b"\xff\xd8\xff" + bytes(asked.fault.size), media_type="image/jpeg")
-        if stored is None:
+        name = request.path_params["name"]
+        if not self._file(name).is_file():
             return Response("The specified resource does not exist.", 404, media_type="text/plain")
-        return Response(stored.content, media_type=stored.media_type)
+        return Response(self._file(name).read_bytes(), media_type=mimetypes.guess_type(name)[0])
 
 
-def _document(analysis_id: str, name: str, url: str, kind: str) -> dict[str, Any]:
-    return {
-        "vision_analysis_documents_id": str(uuid.uuid4()).upper(),
-        "vision_analysis_id": analysis_id,
-        "document_id": str(uuid.uuid4()).upper(),
-        "document_path": url,
-        "document_name": name,
-        "is_input": True,
-        "document_type": kind,
-    }
+def _id() -> str:
+    return str(uuid.uuid4()).upper()
 
 
-def _bearer(asked: Asked) -> str | None:
-    scheme, _, key = asked.request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" and key.strip() else None
+def _authorise(request: Request) -> None:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Refusal(401, error(401, "unauthorized", "A bearer token is needed"))
 
 
-def _sas(*, expired: bool) -> str:
-    """A query such as Azure's shared access signatures have."""
-    moment = datetime.fromtimestamp(time.time() + (-86_400 if expired else 86_400), UTC)
+def _sas(*, days: int) -> str:
+    """A query such as Azure's shared access signatures have, which expires in so many days."""
+    moment = datetime.fromtimestamp(time.time() + days * 86_400, UTC)
     query = {"sv": "2024-11-04", "sr": "b", "sp": "r", "se": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
     return "?" + urlencode({**query, "sig": "c3RhbmQtaW4tc2lnbmF0dXJlLW5vdC1mb3ItbG9ncw=="})
-
-
-def _expired(expiry: str) -> bool:
-    try:
-        return datetime.fromisoformat(expiry).timestamp() < time.time()
-    except ValueError:
-        return True
 
 
 def _inspection(code: str, number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Control of the stand-ins by tests, benches and the demo: journal of calls, seeded faults, delays, rate limits."""
+"""What tests and benches ask of the stand-ins: journal of calls, seeded faults, delays, rate limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Kind(StrEnum):
     NOT_JSON = "not_json"  # 200 with an HTML page
     WRONG_SHAPE = "wrong_shape"  # 200 with JSON of another shape
     INVALID_ANSWER = "invalid_answer"  # right protocol, but what the model wrote breaks the schema
-    ERROR_IN_200 = "error_in_200"  # Google's per-image error
     TRUNCATED_BASE64 = "truncated_base64"  # image data that is cut off
     BLANK_IMAGE = "blank_image"  # one flat colour
     SINGLE_IMAGE = "single_image"  # one picture where a grid was asked for
@@ -44,6 +43,10 @@ class Kind(StrEnum):
     HTML_FILE = "html_file"  # a web page under an image's name
     HUGE_FILE = "huge_file"  # `size` bytes
     ENDLESS_PAGES = "endless_pages"  # a listing that repeats itself and never ends
+
+
+OF_BATCHES = frozenset({Kind.EXPIRED, Kind.CANCELLED, Kind.FAILED, Kind.MISSING_LINES})
+"""Those that the batches themselves look at."""
 
 
 class Fault(BaseModel):
@@ -91,7 +94,6 @@ class Call:
     operation: str
     path: str
     input_hash: str
-    """SHA-256 of what was sent: equal for equal requests, so that a double purchase shows."""
     number: int = 0
     model: str = ""
     status: int = 0
@@ -104,19 +106,20 @@ class Control:
     """State of one server. All access is from its event loop."""
 
     def __init__(self) -> None:
+        self.faults: list[Fault] = []
         self.reset()
 
     def reset(self) -> None:
         """As newly started."""
+        self.withdraw_faults()
         self.delays: dict[str, float] = {}
         self.calls: deque[Call] = deque(maxlen=20_000)
-        self.faults: list[Fault] = []
         self.limits: dict[str, Limit] = {}
         self.in_flight: Counter[str] = Counter()
         self.most_in_flight: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self._windows: dict[str, deque[float]] = {}
-        self._dice = random.Random(0)  # noqa: S311 - faults must repeat from run to run
+        self._dice = random.Random(0)
 
     def enter(self, call: Call) -> None:
         """Write a call down as it arrives."""
@@ -132,9 +135,17 @@ class Control:
         call.seconds = round(time.time() - call.at, 4)
         self.in_flight[call.provider] -= 1
 
-    def fault_for(self, provider: str, operation: str, searched: bytes) -> Fault | None:
-        """The first seeded fault that hits this call, counted as a hit."""
+    def fault_for(
+        self, provider: str, operation: str, searched: bytes, *, among: frozenset[Kind] = frozenset()
+    ) -> Fault | None:
+        """The first seeded fault that hits this call, counted as a hit.
+
+        Args:
+            among: only these; else all but those that batches look at themselves.
+        """
         for fault in self.faults:
+            if fault.kind not in among if among else fault.kind in OF_BATCHES:
+                continue
             if fault.provider != provider or fault.operation not in (None, operation):
                 continue
             if fault.match is not None and fault.match.encode() not in searched:
@@ -148,6 +159,11 @@ class Control:
             return fault
         return None
 
+    def forget_calls(self) -> None:
+        self.calls.clear()
+        self.counts.clear()
+        self.most_in_flight.clear()
+
     def withdraw_faults(self) -> None:
         for fault in self.faults:
             fault.withdrawn.set()
@@ -156,6 +172,22 @@ class Control:
     def delay_for(self, provider: str, operation: str) -> float:
         """Seconds an answer takes; the longer name wins."""
         return self.delays.get(f"{provider}.{operation}", self.delays.get(provider, 0.0))
+
+    def rate_headers(self, provider: str) -> dict[str, str]:
+        """The headers that OpenAI puts on every answer."""
+        busy = self.in_flight[provider]
+        return (
+            {
+                "x-ratelimit-limit-requests": "5000",
+                "x-ratelimit-remaining-requests": str(5000 - busy),
+                "x-ratelimit-reset-requests": "12ms",
+                "x-ratelimit-limit-tokens": "2000000",
+                "x-ratelimit-remaining-tokens": str(2_000_000 - 1000 * busy),
+                "x-ratelimit-reset-tokens": "30ms",
+            }
+            if provider == "openai"
+            else {}
+        )
 
     def over_limit(self, provider: str) -> tuple[int, int, float] | None:
         """(limit, remaining, seconds until the window moves) if a limit is set; counts this call."""

@@ -1,0 +1,33 @@
+"""The server as a part that tests start, and the settings that make it everybody's partner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imgpipe_orchestration.devstack.plan import STAND_INS
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.services import StandIns
+
+ROOT = Path(__file__).parents[2]
+
+
+class FaultyStandIns(StandIns):
+    """The stand-ins that fail on request."""
+
+    module = "imgpipe_orchestration_tests.standins"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What makes a stack ask them, in place of its own."""
+        named = {name: value for one in STAND_INS for name, value in one.at(self.url).items()}
+        return {**named, "ALLOWED_PRIVATE_HOSTS": self.url.removeprefix("http://")}
+
+
+@contextmanager
+def partners(folder: Path) -> Iterator[FaultyStandIns]:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}  # the tests are not installed
+    with FaultyStandIns(folder / "partners", free_port(), environ=environ) as server:
+        yield server
