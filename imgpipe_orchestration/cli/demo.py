@@ -24,8 +24,7 @@ from imgpipe_orchestration.errors import BackendUnavailable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from imgpipe_orchestration.devstack.demo.runner import Result
-    from imgpipe_orchestration.devstack.demo.scenario import Scenario, Stack
+    from imgpipe_orchestration.devstack.demo.scenario import Result, Scenario, Stack
 
 
 @click.command()
@@ -205,32 +204,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Result]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.table import Column
-
     from imgpipe_orchestration.devstack.demo.runner import run
 
-    # Fixed widths: a bar that takes what the note leaves would jump with each note.
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn(
-            "{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        ),
-    )
-    with Progress(*columns, console=console, expand=True) as progress:
-        tasks = {kind.pipeline: progress.add_task(kind.pipeline, total=kind.items, note="feeding") for kind in kinds}
+    far = {kind.pipeline: "is fed" for kind in kinds}
+    with console.status("feeding the pipelines") as status:
 
         def show(result: Result) -> None:
-            note = "; ".join(result.failures) if result.failures else result.waiting_for
-            if result.ok:
-                note = "everything arrived" + (f", {len(result.refused)} refused on purpose" if result.refused else "")
-            task = tasks[result.pipeline]
-            progress.update(task, completed=result.arrived, note=note)
-            if result.finished:
-                progress.stop_task(task)
+            far[result.pipeline] = "is ready" if result.finished else f"{result.arrived} of {result.items}"
+            status.update(", ".join(f"{pipeline} {words}" for pipeline, words in far.items()))
 
         return run(stack, kinds, show)
 
@@ -244,19 +225,14 @@ def _show(results: list[Result], console: Console) -> None:
     for heading in ("items", "failed", "refused on purpose", "seconds"):
         table.add_column(heading, justify="right")
     for result in results:
-        table.add_row(
-            result.pipeline,
-            str(result.items),
-            f"[red]{result.failed}[/red]" if result.failures else str(result.failed),
-            str(len(result.refused)),
-            f"{result.seconds:.1f}",
-        )
+        failed = f"[red]{result.failed}[/red]" if result.failures else str(result.failed)
+        numbers = (str(result.items), failed, str(len(result.refused)), f"{result.seconds:.1f}")
+        table.add_row(result.pipeline, *numbers)
     console.print(table)
     for result in results:
         for failure in result.failures:
             console.print(f"[red]{result.pipeline}[/red]: {escape(failure)}", soft_wrap=True)
         for refusal in result.refused:
             counted = "failed, on purpose" if refusal.failed else "refused on purpose"
-            console.print(
-                f"{result.pipeline}: {counted}: {escape(refusal.what)}: {escape(refusal.why)}", soft_wrap=True
-            )
+            why = f"{escape(refusal.what)}: {escape(refusal.why)}"
+            console.print(f"{result.pipeline}: {counted}: {why}", soft_wrap=True)

@@ -19,8 +19,8 @@ import requests
 
 from imgpipe_orchestration.devstack import photos, stackfile
 from imgpipe_orchestration.devstack.demo import report, scenario
-from imgpipe_orchestration.devstack.demo.runner import Result, run, scenarios
-from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration.devstack.demo.runner import run, scenarios
+from imgpipe_orchestration.devstack.demo.scenario import Result, Stack
 from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.demo import runner
+from imgpipe_orchestration.devstack.demo.scenario import Result
 from imgpipe_orchestration.operations.garbage import collect_garbage
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.celery_worker import Worker
@@ -64,7 +65,7 @@ def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_fol
         tell("everything is up")
         stack.stand_in("POST", "delays", {"openai.responses": 2, "openai.images": 3, "flowise": 0.3})
         urls = upload_listings(stack, LISTINGS)
-        results: list[runner.Result] = []
+        results: list[Result] = []
         scenarios = runner.scenarios()
         assert {scenario.pipeline for scenario in scenarios} == {
             "media",

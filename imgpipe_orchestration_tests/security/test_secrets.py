@@ -105,9 +105,7 @@ def rows_of(url: str) -> Iterator[tuple[str, str]]:
 def feed(stack: Stack) -> None:
     """Work for every pipeline, some of it broken."""
     for kind in scenarios():
-        scenario = kind(stack)
-        scenario.feed()
-        scenario.close()
+        kind(stack).feed()
     user = stack.user_headers(77)
     stack.request("PATCH", "/users/me", headers=user, files={"logo_image": ("a.jpg", picture()[:3000])})
     stack.request(

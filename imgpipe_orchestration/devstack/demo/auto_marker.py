@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Refusal, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Refusal, Scenario, Stack
 from imgpipe_orchestration.storage.documents import Documents, reachable
 
-_MARKED = 25
-_BROKEN = 2
+_EXPECTED = {"new": (25, 0), "opted-out": (0, 0), "broken": (3, 2)}
+"""Documents marked and failed, by customer."""
 _OFF = 5
 
 
@@ -20,95 +22,78 @@ class AutoMarkerScenario(Scenario):
     """
 
     pipeline = "auto_marker"
-    items = _MARKED + 3 + 3
+    items = sum(marked for marked, _ in _EXPECTED.values()) + len(_EXPECTED)
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
         # Customers of this moment: a second demo on the same data brings its own.
-        moment = int(time.time())
-        self.new, self.off, self.broken = (f"demo-{moment}-{kind}" for kind in ("new", "opted-out", "broken"))
+        self._prefix = f"demo-{int(time.time())}"
         self._jobs: dict[str, str] = {}
-        self._seen: dict[str, dict[str, Any]] = {}
-        self._documents = Documents(stack.environment["MONGODB_URL"], database=stack.environment["MONGODB_DATABASE"])
+
+    @contextmanager
+    def _news(self) -> Iterator[Any]:
+        environment = self.stack.environment
+        documents = Documents(environment["MONGODB_URL"], database=environment["MONGODB_DATABASE"])
+        with closing(documents), reachable():
+            yield documents.collection("news_document")
 
     def feed(self) -> None:
-        self._insert(self.new, _MARKED)
-        self._insert(self.off, _OFF)
-        self._insert(self.broken, 3)
-        self._insert(self.broken, _BROKEN, image={"href": "https://example.com/not-text.jpg"})
-        self.stack.accepted("PUT", f"/api/customers/{self.off}/image-config", json={"auto_mark_cleaned": False})
-        for customer in (self.new, self.off, self.broken):
-            headers = {"X-Customer-ID": customer, "X-User-ID": "demo"}
+        rows: list[dict[str, Any]] = []
+        for kind, (marked, failed) in _EXPECTED.items():
+            customer = f"{self._prefix}-{kind}"
+            for number in range(marked + failed or _OFF):
+                image: Any = f"https://example.com/{customer}/{number}.jpg"
+                rows.append(
+                    {
+                        "customer_id": customer,
+                        "title": f"News {number}",
+                        "image": image if number < marked or not failed else {"href": image},
+                        "short_summary": "What happened, in a sentence.",
+                    }
+                )
+        with self._news() as news:
+            news.insert_many(rows)
+        off = f"/api/customers/{self._prefix}-opted-out/image-config"
+        self.stack.accepted("PUT", off, json={"auto_mark_cleaned": False})
+        for kind in _EXPECTED:
+            headers = {"X-Customer-ID": f"{self._prefix}-{kind}", "X-User-ID": "demo"}
             answer = self.stack.accepted("POST", "/api/jobs/trigger", headers=headers)
-            self._jobs[customer] = answer.json()["job_id"]
+            self._jobs[kind] = f"/api/jobs/{answer.json()['job_id']}"
 
-    def look(self) -> Progress:
-        self._seen = jobs = {c: self.stack.accepted("GET", f"/api/jobs/{job}").json() for c, job in self._jobs.items()}
-        over = {customer: job for customer, job in jobs.items() if job["status"] in {"completed", "failed"}}
-        marked = self._marked(self.new) + self._marked(self.broken)
-        failures = [reason for customer, job in over.items() if (reason := self._wrong(customer, job))]
-        return Progress(marked + len(over) - len(failures), f"{len(jobs) - len(over)} jobs", failures)
+    def look(self) -> None:
+        result, over, marked = self.result, 0, 0
+        result.failures, result.refused = [], []
+        with self._news() as news:
+            found = {kind: list(news.find({"customer_id": f"{self._prefix}-{kind}"})) for kind in _EXPECTED}
+        for kind, rows in found.items():
+            done = sum(bool(row.get("auto_marked_cleaned")) and row.get("clean_image") == row["image"] for row in rows)
+            marked += done
+            job = self.stack.asked(self._jobs[kind])
+            if job["status"] not in {"completed", "failed"}:
+                continue
+            seen = (job["images_marked"], job["images_failed"])
+            if seen != _EXPECTED[kind] or done != seen[0]:
+                result.failures.append(f"{kind}: marked and failed {seen}, {done} in MongoDB; {job['error']}")
+                continue
+            over += 1
+            if kind == "broken":
+                why = "their image is an object where an address belongs"
+                result.refused.append(Refusal(f"{seen[1]} news documents", why))
+            elif kind == "opted-out":
+                why = "the customer has automatic marking off"
+                result.refused.append(Refusal(f"{_OFF} news documents of a customer", why))
+        result.arrived, result.waiting_for = marked + over, f"{len(_EXPECTED) - over} jobs"
 
-    def close(self) -> None:
-        self._documents.close()
-
-    def _wrong(self, customer: str, job: dict[str, Any]) -> str:
-        """What is not as it should be with a job that is over."""
-        expected = {self.new: (_MARKED, 0), self.off: (0, 0), self.broken: (3, _BROKEN)}[customer]
-        seen = (job["images_marked"], job["images_failed"])
-        if seen != expected:
-            return f"{customer}: marked and failed {seen}, not {expected}; {job['error']}"
-        if customer == self.off and self._marked(customer):
-            return f"{customer}: marked although it is off"
-        return ""
-
-    def _insert(self, customer: str, count: int, **fields: Any) -> None:
-        rows = [
-            {
-                "customer_id": customer,
-                "title": f"News {n}",
-                "image": f"https://example.com/{customer}/{n}.jpg",
-                "short_summary": "What happened, in a sentence.",
-                **fields,
-            }
-            for n in range(count)
-        ]
-        with reachable():
-            self._documents.collection("news_document").insert_many(rows)
-
-    def _marked(self, customer: str) -> int:
-        with reachable():
-            rows = list(self._documents.collection("news_document").find({"customer_id": customer}))
-        return sum(1 for row in rows if row.get("auto_marked_cleaned") and row.get("clean_image") == row["image"])
-
-    def refused(self) -> list[Refusal]:
-        broken, off = self._seen.get(self.broken, {}), self._seen.get(self.off, {})
-        found = []
-        if broken.get("images_failed"):
-            found.append(Refusal(f"{_BROKEN} news documents", "their image is an object where an address belongs"))
-        if off.get("status") == "completed":
-            found.append(Refusal(f"{_OFF} news documents of a customer", "the customer has automatic marking off"))
-        return found
-
-    def exhibits(self) -> list[Exhibit]:
-        with reachable():
-            row = self._documents.collection("news_document").find_one({"customer_id": self.new}) or {}
-        fields = ("title", "image", "clean_image", "auto_marked_cleaned")
-        marks: dict[str, str] = {name: str(row[name]) for name in fields if name in row}
-        jobs = [
-            Exhibit(
-                f"The job of {customer}", [], {"Marked": str(job["images_marked"]), "Failed": str(job["images_failed"])}
-            )
-            for customer, job in self._seen.items()
-        ]
-        return [Exhibit("A news document afterwards", [], marks), *jobs]
-
-    def links(self) -> list[str]:
-        gateway = self.stack.environment["GATEWAY_URL"]
-        return [
-            f"{gateway}/api/jobs/{self._jobs[self.broken]}",
+    def show(self) -> None:
+        self.result.links = [
+            self.stack.gateway(self._jobs["broken"]),
             self.stack.dagster("/assets/clean_images"),
         ]
+        with self._news() as news:
+            row = news.find_one({"customer_id": f"{self._prefix}-new"}) or {}
+        fields = ("title", "image", "clean_image", "auto_marked_cleaned")
+        facts = {name: str(row[name]) for name in fields if name in row}
+        self.result.exhibits = [Exhibit("A news document afterwards", facts=facts)]
 
 
 SCENARIO = AutoMarkerScenario

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Refusal, Scenario, Stack, picture
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Refusal, Scenario, Stack, picture
 from imgpipe_orchestration.devstack.standins.flowise_api import CAMERA_SHY
 
 PEOPLE = 4
@@ -20,7 +20,6 @@ class AvatarsScenario(Scenario):
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
         self._url = ""
-        self._refused: list[Refusal] = []
         self._people: list[dict[str, Any]] = []
 
     def feed(self) -> None:
@@ -33,36 +32,31 @@ class AvatarsScenario(Scenario):
         answer = self.stack.accepted("POST", "/api/avatars/tasks", json=wanted, headers=headers)
         self._url = f"/api/avatars/tasks/{answer.json()['task_id']}"
 
-    def look(self) -> Progress:
-        task = self.stack.accepted("GET", self._url, headers=self.stack.admin_headers()).json()
-        done = [person for person in task["personas"] if person["status"] == "completed"]
+    def look(self) -> None:
+        task = self.stack.asked(self._url)
+        self._people = [person for person in task["personas"] if person["status"] == "completed"]
         failed = [person for person in task["personas"] if person["status"] == "failed"]
-        self._people = done
         on_purpose = [p for p in failed if "content policy" in p["error"]][:1]
-        self._refused = [Refusal(f"the pictures of {p['firstname']}", p["error"], failed=True) for p in on_purpose]
-        others = [f"{p['firstname'] or 'nobody'}: {p['error']}" for p in failed if p not in on_purpose]
-        waiting = f"{task['status']}, {task['progress']['percent']} %" + (
-            f", {task['waiting_for']}" if task["waiting_for"] else ""
-        )
-        return Progress(len(done) + len(on_purpose), waiting, others)
+        self.result.refused = [
+            Refusal(f"the pictures of {p['firstname']}", p["error"], failed=True) for p in on_purpose
+        ]
+        self.result.failures = [f"{p['firstname'] or 'nobody'}: {p['error']}" for p in failed if p not in on_purpose]
+        self.result.arrived = len(self._people) + len(on_purpose)
+        why = f", {task['waiting_for']}" if task["waiting_for"] else ""
+        self.result.waiting_for = f"{task['status']}, {task['progress']['percent']} %{why}"
 
-    def refused(self) -> list[Refusal]:
-        return self._refused
-
-    def exhibits(self) -> list[Exhibit]:
-        return [self._exhibit(person) for person in self._people]
+    def show(self) -> None:
+        pictured = [person["image_1_url"] for person in self._people[:1]]
+        runs = self.stack.dagster("/locations/imgpipe/jobs/avatar_images/runs")
+        self.result.links = [*pictured, self.stack.gateway(self._url), runs]
+        self.result.exhibits = [self._exhibit(person) for person in self._people]
 
     def _exhibit(self, person: dict[str, Any]) -> Exhibit:
         urls = [person["base_image_url"], person["image_1_url"], person["image_2_url"]]
-        made_by = {"Made by": "stand-ins"} if person["standin"] else {}
-        facts = {"Biography": person["bio"], "Asked for": person["image_prompt"], "Cost": f"${person['cost_usd']}"}
         pictures = [picture(self.stack.accepted("GET", url).content, "PNG") for url in urls if url]
-        return Exhibit(f"{person['firstname']} {person['lastname']}, {person['occupation']}", pictures, facts | made_by)
-
-    def links(self) -> list[str]:
-        pictured = [person["image_1_url"] for person in self._people[:1]]
-        page = self.stack.dagster("/locations/imgpipe/jobs/avatar_images/runs")
-        return [*pictured, self.stack.environment["GATEWAY_URL"] + self._url, page]
+        facts = {"Biography": person["bio"], "Asked for": person["image_prompt"], "Cost": f"${person['cost_usd']}"}
+        facts["Made by"] = "stand-ins" if person["standin"] else ""
+        return Exhibit(f"{person['firstname']} {person['lastname']}, {person['occupation']}", pictures, facts)
 
 
 SCENARIO = AvatarsScenario

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Scenario, Stack, picture
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack, picture
 
 
 class ListingsScenario(Scenario):
@@ -17,9 +15,7 @@ class ListingsScenario(Scenario):
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
         self._originals: dict[str, tuple[str, bytes]] = {}
-        self._waiting: list[str] = []
-        self._arrived: list[str] = []
-        self._failures: list[str] = []
+        self._arrived: dict[str, bytes] = {}
 
     def feed(self) -> None:
         images = {
@@ -35,38 +31,27 @@ class ListingsScenario(Scenario):
             data={"listing_title": "Cosy flat in the old town"},
             files=[("images", (name, data)) for name, data in images.items()],
         )
-        self._waiting = [image["url"] for image in answer.json()["data"]["images"]]
-        self._originals = dict(zip(self._waiting, images.items(), strict=True))
-        for url in self._waiting:
-            self._look_at(url)
+        urls = [image["url"] for image in answer.json()["data"]["images"]]
+        self._originals = dict(zip(urls, images.items(), strict=True))
+        for url in urls:
+            self.stack.accepted("GET", url)
 
-    def look(self) -> Progress:
-        for url in list(self._waiting):
-            if self._look_at(url) == "image/webp":
-                self._waiting.remove(url)
-                self._arrived.append(url)
-        return Progress(len(self._arrived), f"{len(self._waiting)} WebP", self._failures)
+    def look(self) -> None:
+        for url in [url for url in self._originals if url not in self._arrived]:
+            served = self.stack.accepted("GET", url)
+            if served.headers.get("Content-Type") == "image/webp":
+                self._arrived[url] = served.content
+        self.result.arrived = len(self._arrived)
+        self.result.waiting_for = f"{self.items - self.result.arrived} WebP"
 
-    def _look_at(self, url: str) -> str:
-        """The type of what the URL serves; empty while a server is away. Anything else than an image is a failure."""
-        answer = self.stack.request("GET", url)
-        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            return ""
-        if answer.status_code != 200 and url in self._waiting:
-            self._waiting.remove(url)
-            self._failures.append(f"{url} answered {answer.status_code}")
-        return answer.headers.get("Content-Type", "")
-
-    def exhibits(self) -> list[Exhibit]:
-        shown = []
-        for url in self._arrived:
-            name, original = self._originals[url]
-            webp = self.stack.accepted("GET", url).content
-            shown.append(Exhibit(name, [picture(original, "in"), picture(webp, "out, WebP")], {"Served at": url}))
-        return shown
-
-    def links(self) -> list[str]:
-        return [*self._arrived[:1], self.stack.dagster("/locations/imgpipe/jobs/process_image_queue/runs")]
+    def show(self) -> None:
+        runs = self.stack.dagster("/locations/imgpipe/jobs/process_image_queue/runs")
+        self.result.links = [*list(self._arrived)[:1], runs]
+        self.result.exhibits = [
+            Exhibit(name, [picture(original, "in"), picture(self._arrived[url], "out, WebP")], {"Served at": url})
+            for url, (name, original) in self._originals.items()
+            if url in self._arrived
+        ]
 
 
 SCENARIO = ListingsScenario

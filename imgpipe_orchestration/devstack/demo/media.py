@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Progress, Scenario, Stack, picture
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack, picture
 
 _COLUMNS = {
     "profile_image": "profile_image_path",
@@ -32,10 +32,12 @@ class MediaScenario(Scenario):
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
         self._originals: dict[tuple[int, str], tuple[str, bytes]] = {}
-        self._users: dict[int, dict[str, str]] = {}
-        self._doubtful = 0
-        """The user whose images are flagged, held and reported."""
+        """By user and field."""
         self._arrived: dict[tuple[int, str], str] = {}
+        # Users of this moment: a second demo on the same data must not find the first one's images.
+        self._first = int(time.time())
+        self._doubtful = self._first + 2_000_000_000
+        """The user whose images are flagged, held and reported."""
 
     def feed(self) -> None:
         cup = "object(0.29 0.04 0.68 0.71)"  # where the stand-in sees it
@@ -50,34 +52,35 @@ class MediaScenario(Scenario):
             "site_image": ("wall.jpg", photos.large(1)),
             "event_image": ("retina.jpg", photos.jpeg("retina")),
         }
-        # Users of this moment: a second demo on the same data must not find the first one's images.
-        now = int(time.time())
-        self._doubtful = now + 2_000_000_000
         # First, so that they are done when the others are. The stand-in reads a verdict in a copyright.
         doubtful = {
             "product_image": ("flagged.jpg", _saying(photos.jpeg("coffee"), f"moderation(sexual=0.7) {cup}")),
             "site_image": ("held.jpg", photos.jpeg("hubble")),
             "event_image": ("reported.jpg", photos.jpeg("chelsea")),
         }
-        headers = self.stack.user_headers(self._doubtful)
-        self.stack.accepted("PATCH", "/users/me", headers=headers, files=doubtful, data={"first_name": "Doubtful"})
-        for user_id, files in ((now, first), (now + 1_000_000_000, second)):
-            answer = self.stack.accepted(
-                "PATCH", "/users/me", headers=self.stack.user_headers(user_id), files=files, data={"first_name": "Demo"}
-            )
-            self._users[user_id] = {image["field"]: image["image_path"] for image in answer.json()["images"]}
+        self._upload(self._doubtful, doubtful)
+        for user_id, files in ((self._first, first), (self._first + 1_000_000_000, second)):
+            self._upload(user_id, files)
             self._originals |= {(user_id, field): file for field, file in files.items()}
 
-    def look(self) -> Progress:
-        for user_id, uploads in self._users.items():
-            profile = self.stack.accepted("GET", "/users/me", headers=self.stack.user_headers(user_id)).json()
-            for field in uploads:
-                if (user_id, field) in self._arrived:
-                    continue
-                url = _shown(profile, field)
-                if "/temp_images/" not in url and self._served(url):
-                    self._arrived[user_id, field] = url
-        return Progress(len(self._arrived), f"{self.items - len(self._arrived)} smart URLs")
+    def _upload(self, user_id: int, files: dict[str, tuple[str, bytes]]) -> None:
+        headers, data = self.stack.user_headers(user_id), {"first_name": "Demo"}
+        self.stack.accepted("PATCH", "/users/me", headers=headers, files=files, data=data)
+
+    def _profile(self, user_id: int) -> dict[str, Any]:
+        profile: dict[str, Any] = self.stack.accepted(
+            "GET", "/users/me", headers=self.stack.user_headers(user_id)
+        ).json()
+        return profile
+
+    def look(self) -> None:
+        profiles = {user_id: self._profile(user_id) for user_id, _ in self._originals}
+        for user_id, field in [key for key in self._originals if key not in self._arrived]:
+            url = _shown(profiles[user_id], field)
+            if "/temp_images/" not in url and self._served(url):
+                self._arrived[user_id, field] = url
+        self.result.arrived = len(self._arrived)
+        self.result.waiting_for = f"{self.items - len(self._arrived)} smart URLs"
 
     def _served(self, url: str) -> bool:
         """Whether the smart URL gives an image to who asks for any of the formats."""
@@ -89,8 +92,7 @@ class MediaScenario(Scenario):
 
     def _report(self) -> None:
         """Report two images of `_doubtful`, one of them so often that it is held back."""
-        headers = self.stack.user_headers(self._doubtful)
-        profile = self.stack.accepted("GET", "/users/me", headers=headers).json()
+        profile = self._profile(self._doubtful)
         for field, times in (("site_image", 3), ("event_image", 1)):
             url = _shown(profile, field)
             if "/temp_images/" in url:  # not ready yet
@@ -100,9 +102,11 @@ class MediaScenario(Scenario):
                 reporter, body = self.stack.user_headers(self._doubtful + 1 + number), {"reason": "It is mine."}
                 self.stack.accepted("POST", f"/api/media/{media_id}/report", headers=reporter, json=body)
 
-    def exhibits(self) -> list[Exhibit]:
+    def show(self) -> None:
+        runs = self.stack.dagster("/locations/imgpipe/jobs/media_pipeline/runs")
+        self.result.links = [*list(self._arrived.values())[:1], self.stack.gateway("/review"), runs]
         self._report()
-        return [self._exhibit(url, *self._originals[key]) for key, url in self._arrived.items()]
+        self.result.exhibits = [self._exhibit(url, *self._originals[key]) for key, url in self._arrived.items()]
 
     def _exhibit(self, url: str, name: str, original: bytes) -> Exhibit:
         """An original beside the picture of the largest common size, and what was found in it."""
@@ -122,14 +126,6 @@ class MediaScenario(Scenario):
         if found["standins"]:
             facts["Said by"] = "stand-ins, which make it up; the colours are measured"
         return Exhibit(name, [picture(original, "in"), picture(after.content, f"out, {kind}")], facts)
-
-    def links(self) -> list[str]:
-        review = f"{self.stack.environment['GATEWAY_URL']}/review"
-        return [
-            *list(self._arrived.values())[:1],
-            review,
-            self.stack.dagster("/locations/imgpipe/jobs/media_pipeline/runs"),
-        ]
 
 
 def _saying(data: bytes, words: str) -> bytes:

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from imgpipe_orchestration.devstack.demo.runner import Result
-from imgpipe_orchestration.devstack.demo.scenario import Picture
+from imgpipe_orchestration.devstack.demo.scenario import Picture, Result
 
 _WIDEST = 640
 """Pixels of a picture on the page. Larger ones are made smaller for it, and what is said of them is the file's."""

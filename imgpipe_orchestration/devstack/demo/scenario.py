@@ -1,4 +1,4 @@
-"""The interface of the demo's scenarios, and the stack as they see it."""
+"""What the demo's scenarios share: what they tell, and the stack as they see it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,6 @@ import requests
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.web.sizes import size_text
-
-
-@dataclass
-class Progress:
-    """How far a scenario is."""
-
-    done: int
-    """Items that arrived."""
-    waiting_for: str = ""
-    failures: list[str] = field(default_factory=list)
-    """One line for each item that will not arrive: which, and why."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +43,36 @@ class Exhibit:
     facts: dict[str, str] = field(default_factory=dict)
     document: str = ""
     """A whole HTML document that came out."""
+
+
+@dataclass
+class Result:
+    """One line of the demo's table."""
+
+    pipeline: str
+    items: int = 0
+    """How many should arrive, those included that are refused on purpose."""
+    arrived: int = 0
+    seconds: float = 0.0
+    """From the first request to the last arrival."""
+    waiting_for: str = ""
+    failures: list[str] = field(default_factory=list)
+    """One line for each item that will not arrive: which, and why."""
+    refused: list[Refusal] = field(default_factory=list)
+    """On purpose, to show what a refusal looks like."""
+    links: list[str] = field(default_factory=list)
+    """Of something that came out, and of the pipeline in the Dagster UI."""
+    exhibits: list[Exhibit] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def failed(self) -> int:
+        """Items that failed, as `imgpipe status` counts them: those that were refused on purpose are among them."""
+        return len(self.failures) + sum(refusal.failed for refusal in self.refused)
+
+    @property
+    def ok(self) -> bool:
+        return self.finished and not self.failures and self.items > 0 and self.arrived == self.items
 
 
 def picture(data: bytes, role: str) -> Picture:
@@ -95,6 +114,10 @@ class Stack:
             raise BadInput(f"{method} {answer.url} answered {answer.status_code}", detail=answer.text)
         return answer
 
+    def asked(self, path: str, **options: Any) -> Any:
+        """The JSON of an operator's accepted GET."""
+        return self.accepted("GET", path, headers=self.admin_headers(), **options).json()
+
     def user_headers(self, user_id: int) -> dict[str, str]:
         """`Authorization` of a user, signed with USER_JWT_SECRET as the front end's sign-in would."""
         import jwt
@@ -106,43 +129,34 @@ class Stack:
         """`Authorization` of an operator."""
         return {"Authorization": f"Bearer {self.environment['ADMIN_API_KEY']}"}
 
+    def gateway(self, path: str) -> str:
+        return self.environment["GATEWAY_URL"] + path
+
     def dagster(self, path: str) -> str:
         """A page of the Dagster UI."""
         return self.environment["DAGSTER_URL"] + path
 
 
 class Scenario(ABC):
-    """One pipeline's part of the demo. Holds its own state between the calls."""
+    """One pipeline's part of the demo, which tells how far it is in `result`."""
 
     pipeline: ClassVar[str]
     items: ClassVar[int]
-    """How many items should arrive, those included that are refused on purpose."""
     seconds: ClassVar[float] = 180
     """How long it may take before the demo gives it up."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
+        self.result = Result(self.pipeline, self.items)
 
     @abstractmethod
     def feed(self) -> None:
         """Put in the work."""
 
     @abstractmethod
-    def look(self) -> Progress:
-        """How far it is. Called about twice a second; raises nothing but ImgpipeError and requests' exceptions."""
-
-    def close(self) -> None:
-        """Release what it holds; `look` is not called again."""
-        return
-
-    def refused(self) -> list[Refusal]:
-        """What the demo got refused on purpose, as far as it was checked."""
-        return []
+    def look(self) -> None:
+        """See how far it is. Called about twice a second; raises nothing but ImgpipeError and requests' exceptions."""
 
     @abstractmethod
-    def exhibits(self) -> list[Exhibit]:
-        """What went in and what came out, for the demo's page. Called once, at the end."""
-
-    @abstractmethod
-    def links(self) -> list[str]:
-        """Addresses of something that came out, and of the pipeline in the Dagster UI."""
+    def show(self) -> None:
+        """At the end: the links and exhibits."""
