@@ -13,7 +13,7 @@ INTO_CHAT = $(if $(UV),$(UV) pip install -q --python $(CHAT)/bin/python,$(CHAT)/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install into-venv demo up test test-all test-scale check fix test-tools test-servers mongo-test-server npm-test-tools chat-test-servers screenshots bench soak lock clean
+.PHONY: help install into-venv demo up test test-all test-scale test-newest-dagster check fix test-tools test-servers mongo-test-server npm-test-tools chat-test-servers screenshots bench soak lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,13 @@ test-all: $(STAMP) $(if $(CI),test-tools)  ## the suite with the slow and heavy 
 test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed
 	@command -v redis-server >/dev/null || $(MAKE) test-servers
 	@$(BIN)/pytest -n 0 -m slow -s imgpipe_orchestration_tests/dagster_side imgpipe_orchestration_tests/scale $(ARGS)
+
+# The version is that of the newest webserver; without dependencies, because dagster-postgres and the like pin theirs.
+test-newest-dagster:  ## the tests of Dagster's parts with the newest Dagster of the package index, in .venv-newest
+	@$(MAKE) -s into-venv VENV=.venv-newest EXTRAS=embedded,scale,dev
+	@version=$$($(PYTHON) -m pip index versions dagster-webserver 2>/dev/null | sed -n '1s/.*(\(.*\))/\1/p') && echo "Dagster $$version" && \
+	$(if $(UV),$(UV) pip install --python,) .venv-newest/bin/python $(if $(UV),,-m pip install) --quiet --no-deps $$(printf "%s==$$version " dagster dagster-webserver dagster-graphql dagster-pipes dagster-shared) && \
+	.venv-newest/bin/pytest -q -W "ignore:Found version mismatch" $(PARALLEL) 4 $$(grep -rlE "import dagster|dagster_side" imgpipe_orchestration_tests --include="test_*.py") $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
 	@$(BIN)/ruff check .
@@ -105,4 +112,4 @@ lock:  ## pin the newest versions that fit pyproject.toml (needs uv)
 	@$(UV) pip compile --quiet --universal --upgrade --all-extras --python-version 3.11 --no-header --no-annotate pyproject.toml -o constraints.txt
 
 clean:  ## remove the environment and the data of `imgpipe up`
-	rm -rf $(VENV) .imgpipe
+	rm -rf $(VENV) .venv-newest .imgpipe
