@@ -40,6 +40,9 @@ def describe(data_dir: Path, folder: Path | None, models: str | None, file: Path
         prompt = library.in_place_of("describe", file) if file else library["describe"]
         found = evaluation.evaluate(services, folder or evaluation.OWN_SET, choices, prompt)
     for one in found:
+        if all(answer.error for answer in one.answers):
+            click.echo(f"{one.model}: no answer. {one.answers[0].error}")
+            continue
         cost, seconds = one.usd_per_thousand, (one.seconds(0.5), one.seconds(0.95))
         p50, p95 = ("from the ledger" if each is None else f"{each:.1f} s" for each in seconds)
         click.echo(

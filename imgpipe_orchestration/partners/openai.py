@@ -10,7 +10,6 @@ import base64
 import functools
 import threading
 from array import array
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -113,19 +112,9 @@ class OpenAIClient:
             PartnerRefused: the model refused, or 4xx.
             PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
         """
-        arguments = _question(prompt, image, detail, instructions)
-
-        def send(sdk: openai.OpenAI) -> Any:
-            return sdk.responses.parse(model=model, text_format=_fenced_too(schema), **arguments)
-
-        response = self.call(model, send)
-        usage = usage_of(response, model)
-        with charged(usage):
-            expect(response, "output", list, self.name)
-            answer = response.output_parsed
-            if answer is None:
-                raise no_answer(response, self.name)
-        return Seen(answer, usage, response.to_dict(mode="json", warnings=False))
+        body = batched_question(prompt, schema, model=model, image=image, detail=detail, instructions=instructions)
+        response = self.call(model, lambda sdk: sdk.responses.create(**body))
+        return translating(lambda: _seen(response, schema, model, self.name), self.name)
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
         """The embedding of one text.
@@ -271,26 +260,33 @@ def batched_question(
 ) -> dict[str, Any]:
     """The body of the request that `answer` makes, for a batch."""
     form = {"type": "json_schema", "name": schema.__name__, "strict": True, "schema": closed(json_schema(schema))}
-    return {"model": model, "text": {"format": form}, **_question(prompt, image, detail, instructions)}
+    content: list[Any] = [{"type": "input_text", "text": prompt}]
+    if image is not None:
+        content.append({"type": "input_image", "image_url": data_url(image), "detail": detail})
+    # Unless told not to, the provider stores requests with users' pictures for 30 days.
+    body = {"model": model, "text": {"format": form}, "store": False, "input": [{"role": "user", "content": content}]}
+    return body | ({"instructions": instructions} if instructions else {})
 
 
 def batched_answer(body: dict[str, Any], schema: type[Schema], model: str, name: str = OPENAI) -> Seen[Schema]:
     """What `answer` would return for this body of an answer; raises the same over it."""
     from openai.types.responses import Response
 
-    def seen() -> Seen[Schema]:
-        response = Response.construct(**body)
-        usage = usage_of(response, model)
-        with charged(usage):
-            expect(response, "output", list, name)
-            if not (text := response.output_text):
-                raise no_answer(response, name)
-            try:
-                return Seen(fitting(values_in(text), schema.model_validate), usage, body)
-            except ValueError as error:
-                raise UnreadableAnswer(f"{name}'s answer in a batch does not fit: {problem_in(error)}") from error
+    return translating(lambda: _seen(Response.construct(**body), schema, model, name), name)
 
-    return translating(seen, name)
+
+def _seen(response: Any, schema: type[Schema], model: str, name: str) -> Seen[Schema]:
+    """The answer in a response: JSON, which models on other servers also put into a fence or after a sentence."""
+    usage = usage_of(response, model)
+    with charged(usage):
+        expect(response, "output", list, name)
+        if not (text := response.output_text):
+            raise no_answer(response, name)
+        try:
+            answer = fitting(values_in(text), schema.model_validate)
+        except ValueError as error:
+            raise UnreadableAnswer(f"{name} gave an answer that does not fit: {problem_in(error)}") from error
+    return Seen(answer, usage, response.to_dict(mode="json", warnings=False))
 
 
 def batched_embedding(body: dict[str, Any], model: str, name: str = OPENAI) -> Embedded:
@@ -314,15 +310,6 @@ def _embedded(response: Any, model: str, name: str) -> Embedded:
     return Embedded(numbers.tolist(), usage)
 
 
-def _question(prompt: str, image: bytes | None, detail: str, instructions: str | None) -> dict[str, Any]:
-    content: list[Any] = [{"type": "input_text", "text": prompt}]
-    if image is not None:
-        content.append({"type": "input_image", "image_url": data_url(image), "detail": detail})
-    # Unless told not to, the provider stores requests with users' pictures for 30 days.
-    arguments: dict[str, Any] = {"store": False, "input": [{"role": "user", "content": content}]}
-    return arguments | ({"instructions": instructions} if instructions else {})
-
-
 def data_url(image: bytes, kind: str = "jpeg") -> str:
     """A picture as OpenAI's protocol takes it."""
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
@@ -342,25 +329,6 @@ def closed(schema: Any) -> Any:
         return schema
     members = {name: closed(value) for name, value in schema.items()}
     return members | ({"additionalProperties": False} if schema.get("type") == "object" else {})
-
-
-@functools.cache
-def _fenced_too(schema: type[Schema]) -> type[Schema]:
-    """The schema, which also accepts JSON in a Markdown fence or after a sentence.
-
-    Models on other servers with OpenAI's protocol answer like that, and the answer was paid for.
-    """
-
-    def read(text: str, **options: Any) -> Schema:
-        try:
-            return schema.model_validate_json(text, **options)
-        except ValueError:
-            with suppress(ValueError):
-                return fitting(values_in(text), schema.model_validate)
-            raise
-
-    # Name and docstring are sent to the model.
-    return type(schema.__name__, (schema,), {"__doc__": schema.__doc__, "model_validate_json": staticmethod(read)})
 
 
 def _whole(image: bytes) -> bool:

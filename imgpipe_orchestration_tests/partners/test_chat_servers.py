@@ -47,7 +47,7 @@ def running(command: Sequence[str], health: str, log: Path, **environ: str) -> I
             return False
 
     try:
-        wait_for(answers, "the server to answer", 90)
+        wait_for(answers, "the server to answer", 240)
         yield
     finally:
         process.terminate()
