@@ -186,6 +186,7 @@ class Settings(BaseModel):
     main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key for calls to the main API.")
     admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Operators' key: pages, jobs, avatars, cron jobs.")
     user_jwt_secret: str = Field(DEVELOPMENT_SECRET, description="HS256 secret of users' tokens; `sub` is the user id.")
+    user_jwt_needs_exp: bool = Field(True, description="Refuse users' tokens that never expire (without `exp`).")
     session_hours: float = Field(12, gt=0, le=720, description="Hours until a session of the pages ends.")
     audit_days: int = Field(400, ge=31, le=CENTURY_DAYS, description="How long the audit is kept, in whole months.")
     oidc_issuer: BaseUrl = Field(

@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
+from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.gateway import limits, session
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.pages import routes as pages
@@ -18,6 +19,7 @@ from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.access import ACCESS, ANALYSIS_CLIENT, ANYBODY, USER
+from imgpipe_orchestration.web.auth import user_of
 from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
@@ -130,6 +132,13 @@ def asked(client: Client, method: str, path: str, authorization: str | None) -> 
 
 def test_the_table_names_every_route_and_no_other(client: Client) -> None:
     assert set(ACCESS) == routes(client.app)
+
+
+def test_tokens_without_an_end_are_taken_where_a_setting_says_so(module_settings: Settings) -> None:
+    endless = WRONG["without an end"].removeprefix("Bearer ")
+    assert user_of(endless, module_settings.model_copy(update={"user_jwt_needs_exp": False})) == 7
+    with pytest.raises(Unauthenticated, match="never expires"):
+        user_of(endless, module_settings)
 
 
 def test_security_md_explains_every_rule() -> None:
