@@ -1,0 +1,95 @@
+"""Purging many images, against bare batch deletes of as many objects."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from running import bar, options
+from sqlalchemy import text
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.lifecycle import purge, trash
+from imgpipe_orchestration.media.lifecycle import MEDIA
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration.storage.rows import transaction
+
+VARIANTS = 9
+"""Objects of an image beside its original."""
+
+
+def main() -> None:
+    arguments = options(__doc__, images=10_000, users=100)
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "pg", free_port()) as database:
+        store = S3(Path(folder) / "s3", free_port(), access_key="bench", secret_key="bench-secret")
+        settings = Settings(
+            database_url=database.ensure_database("bench"),
+            s3_endpoint=store.url,
+            s3_access_key="bench",
+            s3_secret_key="bench-secret",
+        )
+        services = Services(settings)
+        upgrade(services.engine)
+        ids, keys = fill(services, arguments.images, arguments.users)
+        bare = [f"bare/{key}" for key in keys]
+        for key in (*keys, *bare):  # the bucket is a folder
+            file = Path(folder) / "s3" / settings.media_bucket_name / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
+        with store:
+            measure(services, ids, bare)
+        services.close()
+
+
+def measure(services: Services, ids: list[int], bare: list[str]) -> None:
+    """Purge images, then delete as many other objects without any rows."""
+    images, began = len(ids), time.perf_counter()
+    for start in range(0, images, purge.BATCH):
+        with transaction(services.engine) as connection:
+            trash.put(services, connection, MEDIA, ids[start : start + purge.BATCH], who="bench", why="bench", days=0)
+    trashed = time.perf_counter()
+    done = purge.run(services, "bench")
+    seconds = time.perf_counter() - trashed
+    began_bare = time.perf_counter()
+    with ThreadPoolExecutor(4) as pool:
+        purge.remove(services.media_bucket, bare, pool)
+    bare_seconds = time.perf_counter() - began_bare
+    assert done.purged == images, done
+    print(f"into the trash: {images / (trashed - began):,.0f} images/s")
+    print(f"purge: {images / seconds:,.0f} images/s, {done.objects / seconds:,.0f} objects/s")
+    print(f"bare batch deletes: {images / bare_seconds:,.0f} images/s; purge over bare: {bare_seconds / seconds:.2f}")
+    bar("purged_images_a_second", images / seconds, 200, at_least=True)
+    print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+
+
+def fill(services: Services, images: int, users: int) -> tuple[list[int], list[str]]:
+    """Finished images; their ids and the keys of their objects."""
+    with transaction(services.engine) as connection:
+        ids = list(connection.scalars(_FILES, {"n": images, "users": users}))
+        connection.execute(_VARIANTS, {"n": VARIANTS})
+        keys = list(connection.scalars(text("select object_key from media_variants")))
+        keys += connection.scalars(text("select bulk_path from media_files"))
+    return ids, keys
+
+
+_FILES = text("""
+    insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, status, bulk_path)
+    select n, n % :users, 'product', 'product', '/temp_images/products/7-product-1-' || n || '.jpg', current_date,
+        'completed', 'bulk/2026-01-01/' || n || '.jpg' from generate_series(1, :n) n returning id
+""")
+_VARIANTS = text("""
+    insert into media_variants (media_id, size, format, background, width, height, bytes, sha256, object_key, recipe)
+    select f.id, 's' || n, 'avif', 'original', 1, 1, 1, 'x',
+        'library/user_' || f.user_id || '/product/img/' || f.id || '-' || n, 'r'
+    from media_files f, generate_series(1, :n) n
+""")
+
+if __name__ == "__main__":
+    main()
