@@ -76,8 +76,8 @@ def test_nothing_ages_where_no_days_are_set(gateway: Gateway) -> None:
 def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
     make_gateway: Callable[..., Gateway],
 ) -> None:
-    with answering(200, {}) as (url, asked):
-        gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=url)
+    with answering(200, {}) as server:
+        gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=server.url)
         media_id = finished(gateway)
 
         def has_tag(path: str, status: int, tag: str) -> bool:
@@ -95,10 +95,10 @@ def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
         assert has_tag("/serve/999", 404, "media-999")
 
         def told(path: str = "") -> list[str]:
-            before = len(asked)
+            before = len(server.requests)
             gateway.services.claims.hasten(cdn.CDN_PURGES)
             purge(gateway, f"purge-{before}-{path}")
-            return [tag for _, body in asked[before:] for tag in json.loads(body)["tags"]]
+            return [tag for _, _, body in server.requests[before:] for tag in json.loads(body)["tags"]]
 
         told()
         call(gateway, "PUT", f"/api/media/{media_id}/privacy", USER, json={"private": True})
@@ -116,8 +116,8 @@ def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
 
 
 def test_a_cdn_that_stays_away_is_among_the_failures(make_gateway: Callable[..., Gateway]) -> None:
-    with answering(403, {}) as (url, _):
-        gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=url)
+    with answering(403, {}) as server:
+        gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=server.url)
         delete(gateway, finished(gateway))
         gateway.services.claims.hasten(cdn.CDN_PURGES)
         purge(gateway)
