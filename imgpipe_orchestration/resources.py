@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource as AwsS3Resource
 from pydantic import Field
 
 from imgpipe_orchestration.telemetry import logs
@@ -50,36 +51,26 @@ class DatabaseResource(SystemResource):
         return {"database_url": self.url}
 
 
-class S3Resource(SystemResource):
-    """The object store: uploads, originals, variants, listings, avatars.
-
-    Used like dagster-aws's resource of this name. That one is not the base class because importing it takes a second,
-    which every process that loads the definitions would pay.
-    """
-
-    endpoint: str = Field(default="", description="Empty: taken from S3_ENDPOINT")
-    access_key: str = Field(default="", description="Empty: taken from S3_ACCESS_KEY")
-    secret_key: str = Field(default="", description="Empty: taken from S3_SECRET_KEY")
-    region: str = Field(default="", description="Empty: taken from S3_REGION")
+class S3Resource(AwsS3Resource):
+    """dagster-aws's resource for the object store: uploads, originals, variants, listings, avatars."""
 
     def get_client(self) -> Any:
-        """A new boto3 client for S3, made by dagster-aws."""
-        from dagster_aws.s3 import S3Resource as AwsS3Resource
+        """A new boto3 client for S3."""
+        s = _pointed(self)
+        keys = {"aws_access_key_id": s.s3_access_key, "aws_secret_access_key": s.s3_secret_key}
+        where = {"endpoint_url": s.s3_endpoint or None, "region_name": s.s3_region}
+        return AwsS3Resource(**{**self.model_dump(), **where, **keys}).get_client()
 
-        s = self._settings()
-        return AwsS3Resource(
-            endpoint_url=s.s3_endpoint or None,
-            aws_access_key_id=s.s3_access_key,
-            aws_secret_access_key=s.s3_secret_key,
-            region_name=s.s3_region,
-        ).get_client()
+    def get_object_to_set_on_execution_context(self) -> "S3Resource":
+        """Itself and not a client: `backends` is made of it."""
+        return self
 
     def overrides(self) -> dict[str, str]:
         return {
-            "s3_endpoint": self.endpoint,
-            "s3_access_key": self.access_key,
-            "s3_secret_key": self.secret_key,
-            "s3_region": self.region,
+            "s3_endpoint": self.endpoint_url or "",
+            "s3_access_key": self.aws_access_key_id or "",
+            "s3_secret_key": self.aws_secret_access_key or "",
+            "s3_region": self.region_name or "",
         }
 
 
@@ -154,7 +145,7 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         self.services.close_workers()
 
 
-def _pointed(*parts: SystemResource) -> "Settings":
+def _pointed(*parts: SystemResource | S3Resource) -> "Settings":
     """The environment's settings, with those that the resources have of their own."""
     from imgpipe_orchestration.settings import load
 

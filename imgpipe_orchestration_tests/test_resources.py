@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
+from dagster_aws.s3 import S3Resource
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.settings import Settings
@@ -38,14 +39,15 @@ def test_an_asset_of_ones_own_gets_a_client_of_each_system(settings: Settings, s
     pointed = {
         "database": {"url": settings.database_url},
         "s3": {
-            "endpoint": settings.s3_endpoint,
-            "access_key": settings.s3_access_key,
-            "secret_key": settings.s3_secret_key,
-            "region": settings.s3_region,
+            "endpoint_url": settings.s3_endpoint,
+            "aws_access_key_id": settings.s3_access_key,
+            "aws_secret_access_key": settings.s3_secret_key,
+            "region_name": settings.s3_region,
         },
         "mongo": {"url": settings.mongodb_url},
         "openai": {"api_key": "sk-theirs", "base_url": standins.openai_url},
     }
+    assert issubclass(resources.S3Resource, S3Resource)
     found = dg.materialize(
         [theirs],
         resources={name: one for name, one in resources.build().items() if name in pointed},
