@@ -25,6 +25,7 @@ from imgpipe_orchestration.devstack.process import Part, open_log
 from imgpipe_orchestration.errors import BackendUnavailable
 
 LOOK_SECONDS = 0.5
+STEADY_SECONDS = 120.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -40,12 +41,17 @@ class Watched:
     restarts: int = 0
     restart_at: float | None = None
     ready: bool = True
+    pause: float = 0.0
+    died_at: float = 0.0
 
     def died(self) -> float:
-        """Decide when to start it again: half a second from now, twice as long after each restart, up to 32 s."""
-        pause = 0.5 * 2.0 ** min(self.restarts, 6)
-        self.restart_at, self.ready = time.monotonic() + pause, False
-        return pause
+        """Decide when to start it again: half a second from now, twice as long each time that it dies within two
+        minutes, up to 32 s."""
+        now = time.monotonic()
+        again = self.pause and now - self.died_at < STEADY_SECONDS
+        self.pause, self.died_at = min(2 * self.pause, 32.0) if again else 0.5, now
+        self.restart_at, self.ready = now + self.pause, False
+        return self.pause
 
 
 class Supervisor:
