@@ -93,7 +93,8 @@ def act(
         verb = _VERBS.get(action, action.capitalize() + " {}").format(_counted(count, of))
         fields = [("of", of), ("action", action), ("filter", filter), ("back", back)]
         fields += [("every", "true")] if every else [("what", one) for one in what or []]
-        words = LOSES.get(action, "").format(days=services.settings.trash_days)
+        days = services.settings.trash_days
+        words = LOSES.get("purge" if action == "delete" and not days else action, "").format(days=days)
         shown: dict[str, Any] = {"to": "/selected", "fields": fields, "verb": verb, "words": words, "back": back}
         return page(request, "confirm.html", session, **shown)
     audit.note(action=action, subject=_counted(count, of), after={"all of": filter} if every else picked)
