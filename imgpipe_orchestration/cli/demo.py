@@ -236,3 +236,5 @@ def _show(results: list[Result], console: Console) -> None:
             counted = "failed, on purpose" if refusal.failed else "refused on purpose"
             why = f"{escape(refusal.what)}: {escape(refusal.why)}"
             console.print(f"{result.pipeline}: {counted}: {why}", soft_wrap=True)
+    if all(result.ok for result in results):
+        console.print("[green]everything arrived[/green]")
