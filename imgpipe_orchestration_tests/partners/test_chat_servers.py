@@ -18,7 +18,6 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture
 
 pytestmark = pytest.mark.slow
@@ -33,7 +32,8 @@ KEY = "sk-the-proxys-own"
 def running(command: Sequence[str], health: str, log: Path, **environ: str) -> Iterator[None]:
     """A server's process, once it answers at `health`."""
     if not Path(command[0]).exists():
-        lacking(Path(command[0]).name, "make chat-test-servers")
+        # Also on CI, unlike what other tests need: whether the package index still has these is not ours to decide.
+        pytest.skip(f"{Path(command[0]).name} is not here: make chat-test-servers")
     with log.open("wb") as out:
         process = subprocess.Popen(command, env={**os.environ, **environ}, stdout=out, stderr=out)
 
