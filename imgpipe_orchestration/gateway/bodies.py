@@ -1,6 +1,7 @@
 """One request's body: measured and timed as it arrives, and refused on the way.
 
-A chunked body without a length so has the same limit as any other.
+A chunked body without a length so has the same limit as any other. A refusal is raised where the body is read, and
+answered like every other error of a route.
 """
 
 from __future__ import annotations
@@ -8,26 +9,33 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
 
-from starlette.responses import RedirectResponse, Response
+from python_multipart.multipart import parse_options_header
 
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, TooLarge
-from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
-from imgpipe_orchestration.gateway.turns import Turns
-from imgpipe_orchestration.web import problems
-from imgpipe_orchestration.web.multipart import FormRewriter
+from imgpipe_orchestration.errors import BackendUnavailable, Permanent, TooLarge
+from imgpipe_orchestration.web.forms import IncompleteBody
 from imgpipe_orchestration.web.sizes import size_text
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
-    from starlette.types import Message, Receive, Send
+    from starlette.types import Message, Receive
 
 
 BODY_SECONDS = 300.0
 """Time limit for a request body."""
 IDLE_SECONDS = 30.0
 """Longest pause within a request body."""
+AT_ONCE = 16
+"""Uploads that are worked on at once, from the last byte of their body to their answer. Without this limit a thousand
+that arrive together are all answered at the end, later than clients wait, and meanwhile they take every thread from
+other requests and the event loop's time from the health probes."""
+SHARE_BYTES = 16 * 1024 * 1024
+"""Bytes of a body for which an upload takes one of the AT_ONCE places, and another for each further part. An upload's
+files are in memory while it is worked on: together up to 256 MB."""
+_CHARSETS = frozenset({b"utf-8", b"us-ascii", b"iso-8859-1"})
+"""Charsets of forms. The parser would take any of Python's: a megabyte of `punycode` takes half a minute."""
+_EPILOGUE_BYTES = 1024
+"""What may come behind the closing boundary of a form."""
 
 
 class TooSlow(Permanent):
@@ -44,136 +52,111 @@ class Compressed(Permanent):
     title = "Compressed body"
 
 
-class Body:
-    """One request's body on its way in, and the answer on its way out, which a refusal replaces."""
+class UnknownCharset(Permanent):
+    """A form whose Content-Type names a charset that is not in `_CHARSETS`."""
 
-    def __init__(
-        self,
-        receive: Receive,
-        send: Send,
-        headers: Headers,
-        most: int,
-        page: str = "",
-        turns: Turns | None = None,
-    ) -> None:
-        """
-        Args:
-            most: limit of the body, bytes.
-            page: path of the page whose form a browser sent; a refusal leads back to it. Empty for programs.
-            turns: limits how many uploads are worked on at once. A turn is taken when the body is complete, so slow
-                senders hold none.
-        """
-        self._page = page
+    status = 415
+    title = "Unknown charset"
+
+
+class Turns:
+    """The places, taken in the order of asking. For one event loop."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._line = asyncio.Lock()
+
+    async def take(self, size: int) -> int:
+        """Wait for the places of a body of `size` bytes; returns how many were taken."""
+        wanted, taken = min(AT_ONCE, max(1, -(-size // SHARE_BYTES))), 0
+        async with self._line:  # two that each had some would wait for each other for ever
+            try:
+                while taken < wanted:
+                    await self._free.acquire()
+                    taken += 1
+            except asyncio.CancelledError:
+                self.give_back(taken)
+                raise
+        return taken
+
+    def give_back(self, places: int) -> None:
+        """Let others begin."""
+        for _ in range(places):
+            self._free.release()
+
+
+class Body:
+    """One request's body on its way in.
+
+    Args:
+        most: limit of the body, bytes.
+        turns: limits how many uploads are worked on at once. A turn is taken when the body is complete, so slow
+            senders hold none.
+    """
+
+    def __init__(self, receive: Receive, headers: Headers, most: int, turns: Turns | None = None) -> None:
+        length = headers.get("content-length", "")
         self._receive = receive
-        self._send = send
-        self._most = most
-        self._length = headers.get("content-length", "")
-        self._coding = headers.get("content-encoding", "identity")
-        self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
         self._headers = headers
-        self._form: FormRewriter | None = None
-        self._idle = IDLE_SECONDS
+        self._most = most
+        self._announced = int(length) if length.isdigit() else 0
+        self._expected = "transfer-encoding" in headers or length not in {"", "0"}
         self._deadline = time.monotonic() + BODY_SECONDS
         self._bytes = 0
-        self._started = False
-        self._refused: ImgpipeError | None = None
-        self._unreadable = False
+        self._tail, self._end = b"", b""
         self._turns = turns
         self._places = 0
-
-    def announced(self) -> None:
-        """Check what the headers say of the body.
-
-        Raises:
-            TooLarge: Content-Length is past the limit.
-            Compressed: it has a Content-Encoding. Nothing here decompresses it, so it would look like a broken form.
-            UnknownCharset, UnreadableForm: see `FormRewriter.of`.
-        """
-        if self._length.isdigit() and int(self._length) > self._most:
-            raise self._too_large()
-        if self._expected and self._coding.casefold() != "identity":
-            raise Compressed("Send the body as it is: `Content-Encoding` is not taken here.")
-        self._form = FormRewriter.of(self._headers)
 
     async def receive(self) -> Message:
         """The next piece of the body.
 
         Raises:
             TooSlow, TooLarge: a limit was passed.
-            IncompleteBody, UnreadableForm, UnknownTransferEncoding: see `FormRewriter.rewritten`.
+            Compressed: it has a Content-Encoding. Nothing here decompresses it, so it would look like a broken form.
+            UnknownCharset: see there.
+            IncompleteBody: a form without its closing boundary, of which the parser would drop the last part silently.
             BackendUnavailable: the server ends, and no longer waits for the rest.
         """
-        if self._refused is not None:
-            return {"type": "http.disconnect"}
         if not self._expected:
             return await self._receive()
+        if not self._bytes:
+            self._check_head()
         try:
-            async with asyncio.timeout(max(0.0, min(self._idle, self._deadline - time.monotonic()))):
+            async with asyncio.timeout(max(0.0, min(IDLE_SECONDS, self._deadline - time.monotonic()))):
                 message = await self._receive()
         except TimeoutError:
-            self._refused = TooSlow("The request's body did not arrive in time.")
-            raise self._refused from None
+            raise TooSlow("The request's body did not arrive in time.") from None
         except asyncio.CancelledError:  # by uvicorn, after `timeout_graceful_shutdown`
-            self._refused = BackendUnavailable("The server is restarting. Nothing was stored; send it again.")
-            raise self._refused from None
-        self._bytes += len(message.get("body", b""))
-        if self._bytes > self._most:
-            self._refused = self._too_large()
-            raise self._refused
+            raise BackendUnavailable("The server is restarting. Nothing was stored; send it again.") from None
+        piece = message.get("body", b"")
+        self._bytes += len(piece)
+        self._check_size(self._bytes)
         self._expected = message.get("more_body", False)
-        if self._form is not None and message["type"] == "http.request":
-            try:
-                message["body"] = self._form.rewritten(message.get("body", b""), last=not self._expected)
-            except ImgpipeError as error:
-                self._refused = error
-                self._unreadable = not self._page
-                raise
-        if self._turns is not None and not self._expected and message["type"] == "http.request":
-            self._places = await self._turns.take(self._bytes)
+        if message["type"] == "http.request":
+            self._tail = (self._tail + piece[-_EPILOGUE_BYTES:])[-_EPILOGUE_BYTES:]
+            if not self._expected and self._end not in self._tail:
+                raise IncompleteBody
+            if not self._expected and self._turns is not None:
+                self._places = await self._turns.take(self._bytes)
         return message
 
     def give_turn_back(self) -> None:
         """Let the next upload begin: this one is answered."""
         if self._turns is not None:
             self._turns.give_back(self._places)
-            self._places = 0
 
-    async def send(self, message: Message) -> None:
-        """Pass the answer on. Once the body was refused, drop the application's answer: `end` sends the refusal. Only
-        a page about a form that cannot be read is as good as ours.
+    def _check_head(self) -> None:
+        self._check_size(self._announced)
+        if self._headers.get("content-encoding", "identity").casefold() != "identity":
+            raise Compressed("Send the body as it is: `Content-Encoding` is not taken here.")
+        kind, options = parse_options_header(self._headers.get("content-type"))
+        if kind == b"multipart/form-data":
+            if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
+                raise UnknownCharset(
+                    "Send the form's texts in UTF-8; the charset that Content-Type names is not taken."
+                )
+            self._end = b"--" + options[b"boundary"] + b"--" if b"boundary" in options else b""
 
-        What is left of the body is then read and thrown away by uvicorn, so that a client that sends all of it before
-        it reads sees the reason.
-        """
-        if self._refused is not None and not self._started and not (self._unreadable and _is_page(message)):
-            return
-        self._started = True
-        await self._send(message)
-
-    async def end(self) -> None:
-        """Send the refusal if the body was refused."""
-        if self._refused is not None and not self._started:
-            await self.refuse(self._refused)
-
-    async def refuse(self, error: ImgpipeError) -> None:
-        """Answer with the error, and close the connection of a client that is too slow."""
-        answer = self._to_page(error) if self._page else problems.of_error(error)
-        if isinstance(error, TooSlow):
-            answer.headers["Connection"] = "close"
-        await self._send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
-        await self._send({"type": "http.response.body", "body": answer.body})
-
-    def _to_page(self, error: ImgpipeError) -> Response:
-        """A redirect to the page of the form, through the login when the session has ended."""
-        ended = isinstance(error, LoginNeeded)
-        target = f"{self._page}?{urlencode({'trouble': NOT_DONE if ended else error.public})}"
-        if ended:
-            target = f"/login?next={quote(target, safe='/')}"
-        return RedirectResponse(target, 303, {"Cache-Control": "no-store"})
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"The request is larger than {size_text(self._most)}.")
-
-
-def _is_page(message: Message) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/html") for name, value in message.get("headers", ()))
+    def _check_size(self, size: int) -> None:
+        if size > self._most:
+            raise TooLarge(f"The request is larger than {size_text(self._most)}.")

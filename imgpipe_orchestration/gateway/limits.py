@@ -13,22 +13,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, Unauthenticated
-from imgpipe_orchestration.gateway.bodies import Body
-from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, leave_our_cookie, signed_in
-from imgpipe_orchestration.gateway.turns import Turns
+from imgpipe_orchestration.gateway.bodies import Body, Turns
+from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, leave_our_cookie, signed_in
 from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.listings.model import MOST_IMAGES
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
 from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
+from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import of_environment, user_of
 
 if TYPE_CHECKING:
@@ -135,28 +137,30 @@ class LimitRequests:
             return
         headers = Headers(scope=scope)
         credential = headers.get("authorization")
-        cookie = HTTPConnection(scope).cookies.get(COOKIE, "")
+        held, page = self._settings.production, route in _PAGES
+        inside = held and signed_in(self._settings, HTTPConnection(scope).cookies.get(COOKIE, ""))
         address = scope["client"][0] if scope.get("client") else ""
         caller = await self._caller(credential)
-        most = self._uploads.get(route, REQUEST_BYTES)
-        if self._settings.production and not caller and not signed_in(self._settings, cookie):
-            most = min(most, STRANGERS_BYTES)
-        page = scope["path"] if route in _PAGES and "text/html" in headers.get("accept", "") else ""
-        body = Body(receive, send, headers, most, page, self._turns if upload else None)
         try:
-            if route in _PAGES:
-                self._admit_to_page(cookie)
-            else:
+            if not page:
                 self._admit(address, credential, caller, upload=upload)
-            body.announced()
+            elif held and not inside:
+                raise Unauthenticated("You are not signed in, or no longer: sign in at /login and send it again.")
         except ImgpipeError as error:
-            await body.refuse(error)
+            answer: Response = problems.of_error(error)
+            if page and "text/html" in headers.get("accept", ""):
+                target = quote(f"{scope['path']}?{urlencode({'trouble': NOT_DONE})}", safe="/")
+                answer = RedirectResponse(f"/login?next={target}", 303, {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
             return
+        most = self._uploads.get(route, REQUEST_BYTES)
+        if held and not (caller or inside):
+            most = min(most, STRANGERS_BYTES)
+        body = Body(receive, headers, most, self._turns if upload else None)
         try:
-            await self.app(scope, body.receive, self._watched(body, address, scope) if credential else body.send)
+            await self.app(scope, body.receive, self._watched(send, address, scope) if credential else send)
         finally:
             body.give_turn_back()
-        await body.end()
 
     def _admit(self, address: str, credential: str | None, caller: str, *, upload: bool) -> None:
         # A right key is never held up by others' wrong ones from the same address.
@@ -190,19 +194,14 @@ class LimitRequests:
         except Unauthenticated:
             return " ".join(sorted(of_environment(self._settings, key)))
 
-    def _admit_to_page(self, cookie: str) -> None:
-        """Check the session before the form is read, like the token in `_admit`."""
-        if self._settings.production and not signed_in(self._settings, cookie):
-            raise LoginNeeded("You are not signed in, or no longer: sign in at /login and send it again.")
-
-    def _watched(self, body: Body, address: str, scope: Scope) -> Send:
-        async def send(message: Message) -> None:
+    def _watched(self, send: Send, address: str, scope: Scope) -> Send:
+        async def watching(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == Unauthenticated.status:
                 self._wrong_keys.count(address)
                 if not self._told.wait(address):
                     self._told.count(address)
                     route = f"{scope['method']} {getattr(scope.get('route'), 'path', scope['path'])}"
                     log.warning("credentials refused", extra={"address": address, "route": route})
-            await body.send(message)
+            await send(message)
 
-        return send
+        return watching

@@ -1,16 +1,59 @@
-"""Reads forms, which `multipart` has rewritten before."""
+"""Reads forms with files: what their clients call the files, and how a form is refused."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.message import Message
+from email.utils import collapse_rfc2231_value
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imgpipe_orchestration.web.multipart import UnreadableForm
+from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.web.names import clean_name
+
+
+class IncompleteBody(BadInput):
+    """A form that ends before its closing boundary."""
+
+    status = 400
+    title = "Incomplete body"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The body is incomplete: the form ends before its closing boundary. Nothing was stored; send it again."
+        )
+
+
+class UnreadableForm(BadInput):
+    """A form that is broken, or has more files or fields than are taken."""
+
+    status = 400
+    title = "Unreadable form"
+
+
+class _Parser(MultiPartParser):
+    """Starlette's, which also reads names of files as `filename*=UTF-8''caf%C3%A9.jpg` (RFC 5987). They win over plain
+    ones, which then are makeshift."""
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        if part.content_disposition and b"filename*" in part.content_disposition.lower():
+            part.content_disposition = _plain_disposition(part.content_disposition)
+        super().on_headers_finished()
+
+
+def _plain_disposition(value: bytes) -> bytes:
+    """A Content-Disposition with the name of the file as browsers write it."""
+    read = Message()
+    read["content-disposition"] = value.decode("latin-1")
+    given = {key.lower(): text for key, text in read.get_params([], "content-disposition")}  # extended ones are last
+    name, file = (clean_name(collapse_rfc2231_value(given.get(key, ""))) for key in ("name", "filename"))
+    file = file.replace('"', "%22")
+    return f'form-data; name="{name}"; filename="{file}"'.encode()
 
 
 @asynccontextmanager
@@ -21,9 +64,13 @@ async def form_in(request: Request, *, files: int, fields: int) -> AsyncIterator
         UnreadableForm: broken, or with more files or other fields than that.
     """
     try:
-        form = await request.form(max_files=files, max_fields=fields)
-    except HTTPException as error:  # Starlette's own, which says no more than what its parser stumbled over
-        raise UnreadableForm(f"The form cannot be read, and nothing was stored: {error.detail}") from error
+        if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            form = await _Parser(request.headers, request.stream(), max_files=files, max_fields=fields).parse()
+        else:
+            form = await request.form(max_fields=fields)
+    except (MultiPartException, HTTPException) as error:
+        said = error.message if isinstance(error, MultiPartException) else error.detail
+        raise UnreadableForm(f"The form cannot be read, and nothing was stored: {said}") from error
     try:
         yield form
     finally:

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable, SettingsError
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.web.forms import IncompleteBody
 from imgpipe_orchestration.web.headers import HEADERS
-from imgpipe_orchestration.web.multipart import IncompleteBody
 
 log = logger(__name__)
 
@@ -57,6 +57,8 @@ def of_error(error: ImgpipeError) -> JSONResponse:
         return problem(error.status, error.title, NOT_SET_UP, code=error.code, headers=headers)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:  # or who is too slow would go on sending
+        headers["Connection"] = "close"
     return problem(error.status, error.title, error.public, code=error.code, headers=headers, **extensions)
 
 
@@ -102,15 +104,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     async def _of_the_machine(request: Request, error: OSError) -> JSONResponse:
-        if not _no_room(error):
+        ours = as_ours(error)
+        if ours is None:
             raise error
-        return reported(_full(error), request.url.path)
+        return reported(ours, request.url.path)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        if _no_room(error.__cause__):  # FastAPI makes a 400 of any error while it reads a body
-            return reported(_full(error.__cause__), request.url.path)
-        return of_http(error)
+        ours = as_ours(error.__cause__)  # FastAPI makes a 400 of any error while it reads a body
+        return of_http(error) if ours is None else reported(ours, request.url.path)
 
     @app.exception_handler(Exception)
     async def _unhandled(request: Request, error: Exception) -> JSONResponse:
@@ -119,13 +121,12 @@ def install(app: FastAPI) -> None:
         return problem(500, "Internal error", detail, code="internal-error")
 
 
-def _no_room(error: BaseException | None) -> bool:
-    """Whether the disk is full or a quota used up: larger bodies are written to the temporary folder."""
-    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-
-
-def _full(error: BaseException | None) -> OutOfSpace:
-    return OutOfSpace("The gateway's disk is full; nothing was stored. Send it again later.", detail=str(error))
+def as_ours(error: BaseException | None) -> ImgpipeError | None:
+    """One of our own errors, also for a full disk or a used up quota: larger bodies are written to the temporary
+    folder. None for others."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return OutOfSpace("The gateway's disk is full; nothing was stored. Send it again later.", detail=str(error))
+    return error if isinstance(error, ImgpipeError) else None
 
 
 def _fault(error: dict[str, Any]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, current, safe_target
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.origins import is_led_here_by_us
-from imgpipe_orchestration.web.problems import of_error, of_http, reported
+from imgpipe_orchestration.web.problems import as_ours, of_error, of_http, reported
 from imgpipe_orchestration.web.values import Written
 
 log = logger(__name__)
@@ -156,6 +156,8 @@ class PageRoute(APIRoute):
             except ImgpipeError as error:
                 return await run_in_threadpool(_failed, request, error)
             except Exception as error:
+                if (ours := as_ours(error.__cause__)) is not None:  # while the form was read
+                    return await run_in_threadpool(_failed, request, ours)
                 if not _wants_html(request):
                     raise
                 return await run_in_threadpool(_unexpected, request, error)
@@ -205,9 +207,12 @@ def _failed(request: Request, error: ImgpipeError) -> Response:
     if isinstance(error, StaleForm) and (origin := sent_from(request)):
         return back_to(origin, trouble="The page was out of date, so nothing was done. Here it is anew: do it again.")
     answer = _error_page(request, error.status, error.title, error.public)
-    if "retry-after" in document.headers:
-        answer.headers["Retry-After"] = document.headers["retry-after"]
+    answer.headers.update({name: value for name, value in document.headers.items() if name in _KEPT})
     return answer
+
+
+_KEPT = frozenset({"retry-after", "connection"})
+"""Headers of a problem document that an error's page has too."""
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

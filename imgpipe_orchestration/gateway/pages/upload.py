@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from imgpipe_orchestration.errors import BadImage, BadInput, TooLarge
+from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import uploaded
@@ -18,7 +17,7 @@ from imgpipe_orchestration.imaging.reading.readers import READ_HERE
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.web.auth import ServicesDep
-from imgpipe_orchestration.web.forms import form_in, name_of
+from imgpipe_orchestration.web.forms import name_of
 from imgpipe_orchestration.web.values import RowId, Written
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -44,22 +43,14 @@ def form(request: Request, services: ServicesDep, session: Operator) -> Response
 
 
 @router.post("/upload", response_class=Response)
-async def take(
-    request: Request,
-    services: ServicesDep,
-    _: Acting,
-    field: str = "profile_image",
-    user: RowId = 1,
+def take(
+    services: ServicesDep, _: Acting, file: Annotated[UploadFile, File()], field: str = "profile_image", user: RowId = 1
 ) -> Response:
     """One file for one user, as that user's `PATCH /users/me` would take it."""
-    async with form_in(request, files=1, fields=5) as sent:
-        file = sent.get("file")
-        if file is None or isinstance(file, str):
-            raise BadInput("Send one file in the field `file`.", field="file")
-        data, name = await file.read(services.settings.upload_max_bytes + 1), name_of(file) or "unnamed"
-    one = uploads.Upload(uploads.field_named(field), name, data)
+    data = file.file.read(services.settings.upload_max_bytes + 1)
+    one = uploads.Upload(uploads.field_named(field), name_of(file) or "unnamed", data)
     try:
-        (accepted,) = await run_in_threadpool(uploads.accept, services, user, [one], {})
+        (accepted,) = uploads.accept(services, user, [one], {})
     except (BadImage, TooLarge) as error:
         # The API's messages begin with the field; the page shows the message beside the file's name.
         raise type(error)(formats.sentence(error.public.removeprefix(f"{field}: "))) from error
