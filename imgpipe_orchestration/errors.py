@@ -32,7 +32,8 @@ callers must not see (e.g. a partner's raw answer) goes into `detail`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import re
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.usage import Usage
@@ -41,60 +42,61 @@ if TYPE_CHECKING:
 class ImgpipeError(Exception):
     """Root of every error this project raises on purpose.
 
-    `public` is shown to callers and operators; `detail` goes to logs only.
+    Args:
+        public: is shown to callers and operators.
+        detail: goes to logs only.
+        field: names the culprit: a part of a request, or an environment variable.
+        retry_after: the pause that the other side asked for, seconds.
+        partner_status: the HTTP status of an outside API's refusal; None when there was none, so that it is not known
+            whether it did what it was asked.
     """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+    """By default the words of the class's name."""
+    code: ClassVar[str] = "imgpipe-error"
+    """A stable machine-readable name, e.g. `bad-image`."""
     report: ClassVar[bool] = True
     """Whether it is logged for operators; errors that only concern the caller are not."""
     usage: Usage | None = None
     """What a partner charged for an answer that could not be used; None where nothing came that it charges for."""
 
-    def __init__(self, public: str, *, detail: str | None = None) -> None:
-        super().__init__(public)
-        self.public = public
-        self.detail = detail
-
-    @property
-    def code(self) -> str:
-        """A stable machine-readable name, e.g. `bad-image`."""
-        name = type(self).__name__
-        return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
-
-
-class Retryable(ImgpipeError):
-    """A later try may succeed. `retry_after` is the pause that the other side asked for, seconds."""
-
-    status = 503
-    title = "Temporarily unavailable"
-    spends_attempt: ClassVar[bool] = True
-    """Whether a failure of this kind counts against the item's attempts."""
-
-    def __init__(self, public: str, *, detail: str | None = None, retry_after: float | None = None) -> None:
-        super().__init__(public, detail=detail)
-        self.retry_after = retry_after
-
-
-class PartnerUnavailable(Retryable):
-    """An outside API did not answer, answered 5xx or answered something unreadable.
-
-    `partner_status` is the HTTP status of its refusal; None when it is not known whether it did what it was asked.
-    """
-
-    status = 502
-    title = "Partner unavailable"
+    def __init_subclass__(cls) -> None:
+        words = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__.lstrip("_"))
+        cls.code = words.lower().replace(" ", "-")
+        if "title" not in cls.__dict__:
+            cls.title = words.capitalize()
 
     def __init__(
         self,
         public: str,
         *,
         detail: str | None = None,
+        field: str | None = None,
         retry_after: float | None = None,
         partner_status: int | None = None,
     ) -> None:
-        super().__init__(public, detail=detail, retry_after=retry_after)
+        super().__init__(public)
+        self.public = public
+        self.detail = detail
+        self.field = field
+        self.retry_after = retry_after
         self.partner_status = partner_status
+
+
+class Retryable(ImgpipeError):
+    """A later try may succeed."""
+
+    status = 503
+    title = "Temporarily unavailable"
+    spends_attempt: ClassVar[bool] = True
+    """Whether a failure of this kind counts against the item's attempts."""
+
+
+class PartnerUnavailable(Retryable):
+    """An outside API did not answer, answered 5xx or answered something unreadable."""
+
+    status = 502
 
 
 class PartnerAway(PartnerUnavailable):
@@ -104,8 +106,6 @@ class PartnerAway(PartnerUnavailable):
     may still have arrived.
     """
 
-    title = "Partner away"
-
 
 class PartnerStumbled(PartnerUnavailable):
     """An outside API answers 500 to this one question, with a message of its own: a content filter, or a parser that
@@ -114,8 +114,6 @@ class PartnerStumbled(PartnerUnavailable):
     Asking again may help, but nobody else has to wait meanwhile, and after a few tries the question is given up.
     """
 
-    title = "Partner stumbled"
-
 
 class UnreadableAnswer(PartnerUnavailable):
     """An outside API answered in a way we cannot read: broken JSON, another shape, an invalid model answer.
@@ -123,13 +121,9 @@ class UnreadableAnswer(PartnerUnavailable):
     It was probably charged, so the call is not repeated at once, but with the item's next attempt.
     """
 
-    title = "Unreadable answer"
-
 
 class RateLimited(Retryable):
     """An outside API asked us to slow down."""
-
-    title = "Rate limited"
 
 
 class HeldBack(RateLimited):
@@ -143,7 +137,6 @@ class SpendingPaused(Retryable):
     """Paid work has to wait, through no fault of the item: the provider's quota or our budget is used up, or the
     provider does not accept our credential."""
 
-    title = "Spending paused"
     spends_attempt = False
 
 
@@ -151,13 +144,10 @@ class NotWhole(Retryable):
     """The object store returns other bytes than were stored: it has just failed over, a proxy answers with a page of
     its own, or the object is damaged."""
 
-    title = "Not whole"
-
 
 class BackendUnavailable(Retryable):
     """PostgreSQL, the object store or MongoDB cannot be reached. Not the item's failure."""
 
-    title = "Backend unavailable"
     spends_attempt = False
 
 
@@ -165,7 +155,6 @@ class OutOfSpace(BackendUnavailable):
     """PostgreSQL or the object store has no room left. Nothing was written; work continues once there is room."""
 
     status = 507
-    title = "Out of space"
 
 
 class NotMigrated(BackendUnavailable):
@@ -173,22 +162,15 @@ class NotMigrated(BackendUnavailable):
 
     title = "Database not migrated"
 
-    def __init__(
-        self, public: str = "The database's schema is not up to date: run `imgpipe migrate`.", **more: Any
-    ) -> None:
-        super().__init__(public, **more)
+    def __init__(self, *, detail: str | None = None) -> None:
+        super().__init__("The database's schema is not up to date: run `imgpipe migrate`.", detail=detail)
 
 
 class SettingsError(Retryable):
-    """An environment variable is missing or cannot be used; `field` is its name. What needs it waits until that is
-    mended."""
+    """An environment variable is missing or cannot be used. What needs it waits until that is mended."""
 
     title = "Invalid setting"
     spends_attempt = False
-
-    def __init__(self, public: str, *, field: str | None = None, detail: str | None = None) -> None:
-        super().__init__(public, detail=detail)
-        self.field = field
 
 
 class Permanent(ImgpipeError):
@@ -200,13 +182,9 @@ class Permanent(ImgpipeError):
 
 
 class BadInput(Permanent):
-    """A request or row that makes no sense; says what to change. `field` names the culprit."""
+    """A request or row that makes no sense; says what to change."""
 
     title = "Invalid input"
-
-    def __init__(self, public: str, *, field: str | None = None, detail: str | None = None) -> None:
-        super().__init__(public, detail=detail)
-        self.field = field
 
 
 class BadImage(Permanent):
@@ -220,7 +198,6 @@ class TooLarge(Permanent):
     """More bytes, pixels, frames or items than the limit, which the message names."""
 
     status = 413
-    title = "Too large"
 
 
 class Unauthenticated(Permanent):
@@ -234,48 +211,38 @@ class Forbidden(Permanent):
     """A valid credential for something else, or an address we refuse to connect to."""
 
     status = 403
-    title = "Forbidden"
 
 
 class NotFound(Permanent):
     """No such thing."""
 
     status = 404
-    title = "Not found"
 
 
 class Conflict(Permanent):
     """The thing is in a state that forbids the request."""
 
     status = 409
-    title = "Conflict"
 
 
 class Gone(Permanent):
     """It was here and was taken away on purpose."""
 
     status = 410
-    title = "Gone"
 
 
 class PartnerRefused(Permanent):
     """An outside API said no for good: bad credential, unknown model, content policy.
 
-    `partner_status` is its HTTP status, where there was one: a 404 or 409 may mean something to the caller.
+    A `partner_status` of 404 or 409 may mean something to the caller.
     """
 
     status = 502
-    title = "Partner refused"
     report = True
-
-    def __init__(self, public: str, *, detail: str | None = None, partner_status: int | None = None) -> None:
-        super().__init__(public, detail=detail)
-        self.partner_status = partner_status
 
 
 class LeaseLost(ImgpipeError):
     """The claim on an item is no longer ours. The worker drops the item and writes nothing more about it."""
 
     status = 409
-    title = "Lease lost"
     report = False

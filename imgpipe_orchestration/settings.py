@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.telemetry.redaction import cleaned
@@ -37,9 +45,6 @@ _FURTHER_SECRETS = ("metrics_api_key", "backend_api_key")
 """Secrets that may be empty."""
 _MAKES_ONE = "openssl rand -hex 32"
 
-_Problem = tuple[str, str]
-"""The variable that cannot be used, and a sentence that names it."""
-
 _DERIVED = {
     "pending_images_database_url": "database_url",
     "s3_public_endpoint": "s3_endpoint",
@@ -50,41 +55,73 @@ _DERIVED = {
     "backend_api_url": "gateway_url",
 }
 """Settings whose default is another setting."""
-_FOLLOWING = {*_DERIVED, "dagster_pg_url", "smart_media_base_url", "listings_public_url"}
-"""Those, and settings whose default is made from another one."""
+_BELOW = {
+    "smart_media_base_url": "/api/images",
+    "listings_public_url": "/storage/v1/object/public/listing-images",
+}
+"""Settings whose default is a path below PUBLIC_BASE_URL."""
 
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?")
+REMOVED = {
+    "pictures carry an unsigned statement": ("C2PA_CERTIFICATE", "C2PA_PRIVATE_KEY", "C2PA_TIMESTAMP_URL"),
+    "it is in deploy/dagster.yaml": ("CELERY_RESULT_BACKEND", "DAGSTER_LOGS_BUCKET"),
+    "a logo on an uneven background keeps it": ("BACKGROUND_MODEL",),
+    "the steps of listings are in the code": ("LISTINGS_STEPS", "LISTINGS_WATERMARK_TEXT"),
+    "the folder is `debug-images` in IMGPIPE_DATA_DIR": ("DEBUG_IMAGE_DIR",),
+    "it is a constant": ("ANALYSIS_PUBLIC_FIELDS", "SERVE_CACHE_BYTES", "UPLOADS_PER_MINUTE"),
+    "it is medium, of 5 at a time": ("AVATAR_IMAGE_QUALITY", "AVATAR_PARALLEL_IMAGES"),
+    "it is 8 at a time, and an hour": ("VISION_PARALLEL_CALLS", "VISION_TIMEOUT_SECONDS"),
+}
+"""What takes the place of former settings (docs/adr/0012-fewer-settings.md)."""
+
 _ADDRESS = re.compile(r"_(URL|ENDPOINT)$", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 _SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
-BaseUrl = Annotated[str, AfterValidator(lambda url: url.rstrip("/"))]
+def _address(example: str, begins: str = "") -> AfterValidator:
+    """A URL, or nothing."""
+
+    def check(value: str) -> str:
+        if value and not (_is_address(value) and value.startswith(begins)):
+            raise ValueError(f"is not an address such as {example}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _json(shape: Any, words: str) -> AfterValidator:
+    """JSON of a shape, which `words` describe, or nothing."""
+    adapter = TypeAdapter(shape)
+
+    def check(written: str) -> str:
+        try:
+            adapter.validate_json(written or "{}")
+        except ValidationError:
+            raise ValueError(f"must be a JSON object whose values are {words}") from None
+        return written
+
+    return AfterValidator(check)
+
+
+def _origins(written: str) -> str:
+    for origin in filter(None, map(str.strip, written.lower().split(","))):
+        if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
+            raise ValueError("must be origins such as https://shop.example.com")
+    return written
+
+
+Url = Annotated[str, _address("https://host:8000")]
+BaseUrl = Annotated[Url, AfterValidator(lambda url: url.rstrip("/"))]
 """A URL without trailing slash, to which paths are appended."""
-
-
-def _roles(written: str) -> str:
-    """OIDC_ROLES, which must be JSON that gives each group or address a role."""
-    try:
-        found = json.loads(written or "{}")
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from error
-    if not isinstance(found, dict) or not set(found.values()) <= {"viewer", "operator", "admin"}:
-        raise ValueError("must be an object whose values are viewer, operator or admin")
-    return written
-
-
-def _thresholds(written: str) -> str:
-    """MODERATION_THRESHOLDS, which must be JSON that gives each category a score or null."""
-    try:
-        found = json.loads(written or "{}")
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from error
-    limits = found.values() if isinstance(found, dict) else ["no object"]
-    if not all(limit is None or (isinstance(limit, int | float) and 0 <= limit <= 1) for limit in limits):
-        raise ValueError("must be an object whose values are from 0 to 1, or null")
-    return written
+_Postgres = Annotated[str, _address("postgresql://user@host/name", "postgres")]
+_Database = Annotated[str, _address("postgresql://user@host/name")]
+_Mongo = Annotated[str, _address("mongodb://user@host:27017/name")]
+_Days = Annotated[float, Field(ge=0, le=CENTURY_DAYS)]
+_Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+_Roles = Annotated[str, _json(dict[str, Literal["viewer", "operator", "admin"]], "viewer, operator or admin")]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Thresholds = Annotated[str, _json(dict[str, _Share | None], "from 0 to 1, or null")]
 
 
 def holds_secret(name: str, value: str) -> bool:
@@ -99,7 +136,7 @@ class Settings(BaseModel):
 
     # --- the stack ---------------------------------------------------------------------------------------------
     imgpipe_env: Literal["development", "production"] = Field(
-        "development", description="`production` refuses missing or default keys and turns debug routes off."
+        "development", description="`production` refuses default keys, and has no debug routes."
     )
     imgpipe_data_dir: Path = Field(Path(".imgpipe"), description="Where `imgpipe up` keeps its data.")
     gateway_host: Literal["", "127.0.0.1", "0.0.0.0", "::"] = Field(  # noqa: S104
@@ -111,15 +148,15 @@ class Settings(BaseModel):
     gateway_url: BaseUrl = Field("http://127.0.0.1:8000", description="The gateway's internal URL.")
     dagster_url: BaseUrl = Field("http://127.0.0.1:3000", description="The Dagster UI's URL for people.")
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
-    log_level: str = Field("INFO", description="Lowest level that is logged.")
+    log_level: Annotated[_Level, BeforeValidator(str.upper)] = Field("INFO", description="Lowest level that is logged.")
     log_file: str = Field("", description="File to log to, beside standard error. Empty: none.")
 
     # --- rows, objects, documents ------------------------------------------------------------------------------
-    database_url: str = Field("", description="Our PostgreSQL. Empty: `imgpipe up` starts one.")
-    pending_images_database_url: str = Field(
-        "", description="PostgreSQL, MySQL or MariaDB with `pending_images`. Empty: DATABASE_URL."
+    database_url: _Postgres = Field("", description="Our PostgreSQL. Empty: `imgpipe up` starts one.")
+    pending_images_database_url: _Database = Field(
+        "", description="PostgreSQL, MySQL or MariaDB of `pending_images`. Empty: DATABASE_URL."
     )
-    dagster_pg_url: str = Field("", description="Dagster's PostgreSQL. Empty: schema `dagster` of DATABASE_URL.")
+    dagster_pg_url: _Postgres = Field("", description="Dagster's PostgreSQL. Empty: schema `dagster` of DATABASE_URL.")
     s3_endpoint: BaseUrl = Field("", description="S3 endpoint. Empty: `imgpipe up` starts one.")
     s3_public_endpoint: BaseUrl = Field("", description="Base of public object URLs. Empty: S3_ENDPOINT.")
     s3_access_key: str = Field("", description="S3 access key.")
@@ -128,58 +165,36 @@ class Settings(BaseModel):
     s3_bucket_name: str = Field("avatar-images", description="Bucket for avatars.")
     media_bucket_name: str = Field("media", description="Bucket for uploads, originals and variants.")
     listings_bucket_name: str = Field("listing-images", description="Bucket for listings.")
-    mongodb_url: str = Field("", description="MongoDB with the news documents. Empty: `imgpipe up` starts one.")
+    mongodb_url: _Mongo = Field("", description="MongoDB with the news documents. Empty: `imgpipe up` starts one.")
     mongodb_database: str = Field("ichat", description="Database, if MONGODB_URL names none.")
     lease_seconds: float = Field(60, gt=0, description="How long a claim lasts without a heartbeat.")
 
     # --- several machines --------------------------------------------------------------------------------------
-    celery_broker_url: str = Field(
-        "",
-        description="Broker for workers: redis://, rediss://, amqp:// or amqps://.",
-    )
-    runs_per_pipeline: int = Field(
-        1,
-        ge=1,
-        description="Runs of one pipeline at a time, for several machines.",
-    )
+    celery_broker_url: Url = Field("", description="Broker for workers: redis://, rediss://, amqp:// or amqps://.")
+    runs_per_pipeline: int = Field(1, ge=1, description="Runs of one pipeline at a time, for several machines.")
 
     # --- retention ---------------------------------------------------------------------------------------------
-    retention_days: float = Field(
-        30,
-        gt=0,
-        le=CENTURY_DAYS,
-        description="Days to keep finished items, their attempts, and Dagster's runs and events.",
+    retention_days: _Days = Field(
+        30, gt=0, description="Days to keep finished items, their attempts, and Dagster's runs."
     )
-    trash_days: float = Field(
-        30, ge=0, le=CENTURY_DAYS, description="Days until deleted things are purged. 0: at once."
+    trash_days: _Days = Field(30, description="Days until deleted things are purged. 0: at once.")
+    replaced_days: _Days | Literal["keep"] = Field(
+        30.0, description="Days until a replaced image goes into the trash. `keep`: never."
     )
-    replaced_days: Annotated[float, Field(ge=0, le=CENTURY_DAYS)] | Literal["keep"] = Field(
-        30.0,
-        description="Days until a profile image, header or logo that was replaced goes into the trash. `keep`: never.",
-    )
-    listings_keep_days: float = Field(
-        0, ge=0, le=CENTURY_DAYS, description="Days after which listings' images are purged. 0: never."
-    )
-    avatars_keep_days: float = Field(
-        0, ge=0, le=CENTURY_DAYS, description="Days after which a finished avatar task is purged. 0: never."
-    )
-    vision_keep_days: float = Field(
-        0,
-        ge=0,
-        le=CENTURY_DAYS,
-        description="Days after which submitted pictures and delivered reports are purged. 0: never.",
-    )
+    listings_keep_days: _Days = Field(0, description="Days after which listings' images are purged. 0: never.")
+    avatars_keep_days: _Days = Field(0, description="Days after which a finished avatar task is purged. 0: never.")
+    vision_keep_days: _Days = Field(0, description="Days after which pictures and reports are purged. 0: never.")
     cdn_purge: Literal["none", "cloudflare", "fastly", "webhook"] = Field(
         "none", description="CDN to tell when an image was deleted, replaced or made again."
     )
-    cdn_purge_url: str = Field(
+    cdn_purge_url: Url = Field(
         "", description="Where: Cloudflare's `.../zones/ID/purge_cache`, Fastly's `.../service/ID/purge`, or a webhook."
     )
     cdn_purge_token: str = Field("", description="The CDN's API token.")
 
     # --- watching ----------------------------------------------------------------------------------------------
     metrics_api_key: str = Field("", description="Key for GET /metrics in production. Empty: only ADMIN_API_KEY works.")
-    alert_webhook_url: str = Field("", description="Webhook for failed runs, in Slack's format. Empty: none.")
+    alert_webhook_url: Url = Field("", description="Webhook for failed runs, in Slack's format. Empty: none.")
 
     # --- identity and secrets ----------------------------------------------------------------------------------
     media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key for /api/media/*.")
@@ -190,18 +205,18 @@ class Settings(BaseModel):
     session_hours: float = Field(12, gt=0, le=720, description="Hours until a session of the pages ends.")
     audit_days: int = Field(400, ge=31, le=CENTURY_DAYS, description="How long the audit is kept, in whole months.")
     oidc_issuer: BaseUrl = Field(
-        "", description="OpenID Connect provider that people sign in at. Empty: they enter ADMIN_API_KEY."
+        "", description="OpenID Connect provider to sign in at. Empty: people enter ADMIN_API_KEY."
     )
     oidc_client_id: str = Field("", description="Our client id at OIDC_ISSUER.")
     oidc_client_secret: str = Field("", description="Our client secret at OIDC_ISSUER. Empty: a public client.")
-    oidc_roles: Annotated[str, AfterValidator(_roles)] = Field(
+    oidc_roles: _Roles = Field(
         "", description='Roles by group or e-mail address: `{"image-ops": "operator", "eve@example.com": "admin"}`.'
     )
     oidc_groups_claim: str = Field("groups", description="Claim of the ID token that lists a person's groups.")
     secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts stored tokens; signs sessions and URLs.")
     allowed_private_hosts: str = Field("", description="Private hosts, host:ports or CIDRs that downloads may reach.")
 
-    frontend_origins: str = Field(
+    frontend_origins: Annotated[str, AfterValidator(_origins)] = Field(
         "", description="Origins (https://shop.example.com) whose pages may call users' routes, comma-separated."
     )
 
@@ -210,7 +225,7 @@ class Settings(BaseModel):
     models_file: str = Field("", description="TOML file of providers and tasks (docs/ai.md). Empty: the names below.")
     prompts_dir: str = Field("", description="Folder of prompts that replace our own (docs/ai.md).")
     brand_context: str = Field("", description="What the company is, for prompts: `a museum of design`.")
-    evaluation_least: float = Field(0.9, ge=0, le=1, description="Least share of right fields in `model_evaluation`.")
+    evaluation_least: _Share = Field(0.9, description="Least share of right fields in `model_evaluation`.")
     openai_api_key: str = Field("", description="OpenAI key. Empty: a stand-in under `imgpipe up`, otherwise off.")
     openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="OpenAI base URL.")
     openai_vision_model: str = Field("gpt-6-luna", description="Model that analyses images.")
@@ -225,39 +240,32 @@ class Settings(BaseModel):
     partner_timeout_seconds: float = Field(60, gt=0, description="Time limit for one outside call.")
     daily_budget_usd: float = Field(0, ge=0, description="Daily limit for paid calls. 0: none.")
     spending_pause_seconds: float = Field(
-        300,
-        gt=0,
-        description="Pause when a quota or budget is spent, or a key is refused.",
+        300, gt=0, description="Pause when a quota or budget is spent, or a key refused."
     )
     model_prices: str = Field(
-        "", description='Prices to add or correct, as JSON: {"gpt-6-luna": {"input": 0.1, "output": 0.5}}.'
+        "", description='Prices to add or correct: `{"gpt-6-luna": {"input": 0.1, "output": 0.5}}`.'
     )
 
     # --- moderation --------------------------------------------------------------------------------------------
     moderation: Literal["off", "flag", "hold"] = Field(
-        "flag",
-        description="What happens to doubtful images (docs/moderation.md).",
+        "flag", description="What happens to doubtful images (docs/moderation.md)."
     )
     moderation_provider: Literal["", "openai", "google", "none"] = Field(
         "", description="Who judges. Empty: the one that has a key, OpenAI (free) first."
     )
-    moderation_thresholds: Annotated[str, AfterValidator(_thresholds)] = Field(
+    moderation_thresholds: _Thresholds = Field(
         "",
         description="Doubtful from these scores on, by category: "
         '`{"sexual": 0.3, "racy": null}`. Null: never. Others: 0.5, Google\'s 0.75.',
     )
     reports_to_hold: int = Field(3, ge=1, description="Reports after which an image is held back.")
-    review_hours: float = Field(
-        24, gt=0, le=24 * CENTURY_DAYS, description="Age in the review list that raises an alert."
-    )
+    review_hours: float = Field(24, gt=0, le=1e6, description="Age in the review list that raises an alert.")
 
     # --- media -------------------------------------------------------------------------------------------------
     public_base_url: BaseUrl = Field("", description="Base of URLs for clients. Empty: GATEWAY_URL.")
     media_backend_url: BaseUrl = Field("", description="Base of `permanent_url` in callbacks. Empty: PUBLIC_BASE_URL.")
     smart_media_base_url: BaseUrl = Field("", description="Base of smart URLs. Empty: PUBLIC_BASE_URL/api/images.")
-    upload_max_bytes: int = Field(
-        5 * 1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Largest upload; at most 64 MiB."
-    )
+    upload_max_bytes: int = Field(5 * 2**20, ge=1, le=2**26, description="Largest upload; at most 64 MiB.")
     image_max_megapixels: float = Field(
         100, gt=0, le=1000, description="Most megapixels of one image, in all pipelines."
     )
@@ -268,19 +276,18 @@ class Settings(BaseModel):
         description="First daily partition of media and listings. `imgpipe up` sets the day before the oldest upload.",
     )
     signed_url_keys: str = Field(
-        "", description="Keys for signed URLs, comma-separated; the first signs. Empty: derived from SECRET_KEY."
+        "", description="Keys for signed URLs; the first signs. Empty: derived from SECRET_KEY."
     )
     s3_upload_endpoint: BaseUrl = Field("", description="S3 as clients reach it. Empty: S3_ENDPOINT.")
 
     # --- listings ----------------------------------------------------------------------------------------------
     listings_public_url: BaseUrl = Field(
-        "",
-        description="Base of listings' URLs. Empty: PUBLIC_BASE_URL/storage/v1/object/public/listing-images.",
+        "", description="Base of listings' URLs. Empty: PUBLIC_BASE_URL/storage/v1/object/public/listing-images."
     )
 
     # --- vision reports ----------------------------------------------------------------------------------------
-    external_api_get_url: str = Field("", description="Lists analyses, for `imgpipe vision-reports run`.")
-    external_api_post_url: str = Field("", description="Takes reports, for the same command.")
+    external_api_get_url: Url = Field("", description="Lists analyses, for `imgpipe vision-reports run`.")
+    external_api_post_url: Url = Field("", description="Takes reports, for the same command.")
     external_api_key: str = Field("", description="Bearer token for both.")
     organization_id: str = Field("", description="Organization whose analyses that command takes.")
     backend_api_url: BaseUrl = Field("", description="Analysis backend. Empty: GATEWAY_URL, our own.")
@@ -297,64 +304,30 @@ class Settings(BaseModel):
     multithread_flowise: int = Field(5, ge=1, description="Parallel Flowise requests.")
 
     @model_validator(mode="after")
-    def _refuse_what_cannot_be_used(self) -> Self:
-        problems = [*self._missing_secrets(), *self._weak_secrets(), *self._unknown_level(), *self._no_origins()]
-        problems += self._no_addresses()
+    def _refuse_without_secrets(self) -> Self:
+        if not self.production:
+            return self
+        keys = {name.upper(): [getattr(self, name).strip()] for name in (*_NEEDED_SECRETS, *_FURTHER_SECRETS)}
+        keys["SIGNED_URL_KEYS"] = self.url_keys
+        missing = [name.upper() for name in _NEEDED_SECRETS if self._is_missing(name)]
+        default = [name for name, ones in keys.items() if DEVELOPMENT_SECRET in ones and name not in missing]
+        short = [name for name, ones in keys.items() if any(0 < len(one) < LEAST_SECRET for one in ones)]
+        missing += [name for name in ("DATABASE_URL", "S3_ENDPOINT") if not getattr(self, name.lower())]
+        is_one = "is" if len(default) == 1 else "are"
+        faults = {
+            "must be set in production": missing,
+            f"{is_one} the development key, which everybody knows: set your own (`{_MAKES_ONE}`)": default,
+            f"too short to be a secret; `{_MAKES_ONE}` makes one": short,
+        }
+        problems = [f"{', '.join(names)} {what}" for what, names in faults.items() if names]
         if problems:
-            raise SettingsError("; ".join(said for _, said in problems), field=problems[0][0])
+            raise SettingsError("; ".join(problems), field=[*missing, *default, *short][0])
         return self
-
-    def _missing_secrets(self) -> Iterator[_Problem]:
-        names = [name.upper() for name in _NEEDED_SECRETS if self._is_missing(name)]
-        names += [name for name in ("DATABASE_URL", "S3_ENDPOINT") if not getattr(self, name.lower())]
-        if self.production and names:
-            yield names[0], f"{', '.join(names)} must be set in production"
 
     def _is_missing(self, name: str) -> bool:
         """Whether nobody gave the secret. An environment file may pad its lines."""
         secret = getattr(self, name).strip()
         return not secret or (secret == DEVELOPMENT_SECRET and name not in self.model_fields_set)
-
-    def _weak_secrets(self) -> Iterator[_Problem]:
-        names = [name for name in _NEEDED_SECRETS if not self._is_missing(name)]
-        given = {name.upper(): [getattr(self, name).strip()] for name in (*names, *_FURTHER_SECRETS)}
-        given["SIGNED_URL_KEYS"] = self.url_keys
-        default = [name for name, keys in given.items() if DEVELOPMENT_SECRET in keys]
-        short = [name for name, keys in given.items() if any(0 < len(key) < LEAST_SECRET for key in keys)]
-        if self.production and default:
-            what = "is the development key" if len(default) == 1 else "are the development key"
-            yield default[0], f"{', '.join(default)} {what}, which everybody knows: set your own (`{_MAKES_ONE}`)"
-        if self.production and (short := [name for name in short if name not in default]):
-            yield short[0], f"{', '.join(short)}: too short to be a secret; `{_MAKES_ONE}` makes one"
-
-    def _unknown_level(self) -> Iterator[_Problem]:
-        known = logging.getLevelNamesMapping()
-        if self.log_level.upper() not in known:
-            yield "LOG_LEVEL", f"LOG_LEVEL: {self.log_level!r} is none of {', '.join(known)}"
-
-    def _no_origins(self) -> Iterator[_Problem]:
-        for origin in self.origins:
-            if not _ORIGIN.fullmatch(origin):
-                problem = f"FRONTEND_ORIGINS: {origin!r} is not an origin such as https://shop.example.com"
-                yield "FRONTEND_ORIGINS", problem
-
-    def _no_addresses(self) -> Iterator[_Problem]:
-        addresses = {name: getattr(self, name) for name in type(self).model_fields if _ADDRESS.search(name)}
-        begins = dict.fromkeys(("database_url", "dagster_pg_url"), "postgres")  # only `pending_images` may be elsewhere
-        wrong = [
-            name
-            for name, value in addresses.items()
-            if value and not (_is_address(value) and value.startswith(begins.get(name, "")))
-        ]
-        # One that follows from another is as wrong as that one, which was perhaps the only one given.
-        for name in [name for name in wrong if name not in _FOLLOWING] or wrong[:1]:
-            # The message leaves the value out, which may contain a password.
-            example = "https://host:8000"
-            if "database" in name or "_pg_" in name:
-                example = "postgresql://user@host/name"
-            elif "mongodb" in name:
-                example = "mongodb://user@host:27017/name"
-            yield name.upper(), f"{name.upper()} is not an address such as {example}"
 
     @model_validator(mode="before")
     @classmethod
@@ -364,12 +337,8 @@ class Settings(BaseModel):
         values["dagster_pg_url"] = _dagster_url(values.get("dagster_pg_url"), values.get("database_url"))
         for name, source in _DERIVED.items():
             values[name] = values.get(name) or values.get(source) or cls.model_fields[source].default
-        values["smart_media_base_url"] = values.get("smart_media_base_url") or (
-            values["public_base_url"].rstrip("/") + "/api/images"
-        )
-        values["listings_public_url"] = values.get("listings_public_url") or (
-            values["public_base_url"].rstrip("/") + "/storage/v1/object/public/listing-images"
-        )
+        for name, path in _BELOW.items():
+            values[name] = values.get(name) or values["public_base_url"].rstrip("/") + path
         return values
 
     @property
@@ -409,7 +378,7 @@ class Settings(BaseModel):
         for name, source in _DERIVED.items():
             if source in elsewhere and values[name] == values[source]:
                 values[name] = elsewhere[source]
-        return Settings(**{**values, **elsewhere})
+        return _made({**values, **elsewhere})
 
 
 def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None) -> Settings:
@@ -428,33 +397,34 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
     values: dict[str, Any] = _running_stack(folder)
     values |= {name: value for name in Settings.model_fields if (value := environ.get(name.upper(), "").strip())}
     values["imgpipe_data_dir"] = folder
+    return _made(values)
+
+
+def _made(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        problems = _problems(error, values)
-        raise SettingsError("; ".join(said for _, said in problems), field=problems[0][0]) from None
+        found = {str(one["loc"][0]): one for one in error.errors()}
+        # One that follows from another is as wrong as that one.
+        given = [name for name in found if values.get(name)] or list(found)[:1]
+        raise SettingsError(
+            "; ".join(_problem(name.upper(), found[name]) for name in given), field=given[0].upper()
+        ) from None
 
 
-def _problems(error: ValidationError, values: Mapping[str, Any]) -> list[_Problem]:
-    """What is wrong with the values: those of a wrong type, and then what is wrong with the others, at which pydantic
-    does not look as long as there are such."""
-    found = [(str(one["loc"][0]), one) for one in error.errors()]
-    problems = [
-        (name.upper(), f"{name.upper()}: {one['msg']} (got {cleaned(one.get('input'), name.upper())!r})")
-        for name, one in found
-    ]
-    try:
-        Settings(**{name: value for name, value in values.items() if name not in dict(found)})
-    except SettingsError as more:
-        problems.append((more.field or "", more.public))
-    return problems
+def _problem(name: str, fault: Any) -> str:
+    words = fault["msg"].removeprefix("Value error, ")
+    if _ADDRESS.search(name):  # it may contain a password
+        return f"{name} {words}"
+    return f"{name}: {words} (got {cleaned(fault.get('input'), name)!r})"
 
 
 def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Messages about environment variables that nothing reads and that nearly match a setting's name."""
+    """Messages about environment variables that nothing reads: former settings, and nearly a setting's name."""
     known = {name.upper() for name in Settings.model_fields}
-    said = []
-    for name in sorted({*(os.environ if environ is None else environ)} - known):
+    unknown = sorted({*(os.environ if environ is None else environ)} - known)
+    said = [f"{one} is no setting any more: {why}" for why, ones in REMOVED.items() for one in ones if one in unknown]
+    for name in unknown:
         if close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
             said.append(f"{name} is no setting; {close[0]} is one")
     return said
@@ -463,11 +433,11 @@ def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
 def _is_address(value: str) -> bool:
     try:
         parts = urlsplit(value)
-        # MongoDB, PostgreSQL and Celery take several hosts or brokers, of which `port` is no number.
-        several = not {",", ";"}.isdisjoint(parts.netloc)
-        # `https://...` is what examples have for an address. A database may be reached by a socket instead.
-        named = several or parts.scheme not in {"http", "https"} or bool((parts.hostname or "").strip("."))
-        return "://" in value and bool(parts.scheme) and named and (several or parts.port is None or parts.port >= 0)
+        # MongoDB, PostgreSQL and Celery take several hosts or brokers; a database may be reached by a socket.
+        one_host = {",", ";"}.isdisjoint(parts.netloc) and (parts.port or True)
+        # `https://...` is what examples have for an address.
+        named = not one_host or parts.scheme not in {"http", "https"} or bool((parts.hostname or "").strip("."))
+        return "://" in value and bool(parts.scheme) and named
     except ValueError:
         return False
 

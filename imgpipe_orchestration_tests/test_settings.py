@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load, misspelled
 
 PRODUCTION = {
     "IMGPIPE_ENV": "production",
@@ -35,21 +35,12 @@ def test_the_environment_wins_over_the_running_stack_and_that_over_the_default(t
     assert load({}, data_dir=tmp_path).gateway_port == 8100
     settings = load({"GATEWAY_PORT": "8200"}, data_dir=tmp_path)
     assert (settings.gateway_port, settings.flask_port) == (8200, 8101)
+    assert load({"IMGPIPE_DATA_DIR": str(tmp_path)}).imgpipe_data_dir == tmp_path
 
 
-def test_the_data_folder_may_come_from_the_environment(tmp_path: Path) -> None:
-    stack(tmp_path, GATEWAY_PORT="8100")
-    settings = load({"IMGPIPE_DATA_DIR": str(tmp_path)})
-    assert (settings.gateway_port, settings.imgpipe_data_dir) == (8100, tmp_path)
-
-
-def test_an_empty_variable_is_as_good_as_none(tmp_path: Path) -> None:
-    assert load({"GATEWAY_PORT": "", "LOG_LEVEL": ""}, data_dir=tmp_path).gateway_port == 8000
-
-
-def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path: Path) -> None:
+def test_an_empty_variable_and_what_another_release_wrote_are_passed_over(tmp_path: Path) -> None:
     stack(tmp_path, NO_LONGER_A_SETTING="1")
-    assert load({}, data_dir=tmp_path).gateway_port == 8000
+    assert load({"GATEWAY_PORT": "", "LOG_LEVEL": ""}, data_dir=tmp_path).gateway_port == 8000
 
 
 @pytest.mark.parametrize(
@@ -60,7 +51,7 @@ def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path:
         ("LEASE_SECONDS", "0"),
         ("IMGPIPE_ENV", "staging"),
         ("LOG_FORMAT", "xml"),
-        ("LOG_LEVEL", "loud"),
+        ("LOG_LEVEL", "LOUD"),
         ("RETENTION_DAYS", "-1"),
         ("RETENTION_DAYS", "1e12"),
         ("LEASE_SECONDS", "inf"),
@@ -73,6 +64,12 @@ def test_a_bad_value_names_its_variable_and_what_was_given(variable: str, value:
         load({variable: value}, data_dir=tmp_path)
     assert raised.value.field == variable
     assert value in raised.value.public
+
+
+def test_what_is_no_setting_any_more_or_not_quite_one_is_told() -> None:
+    said = misspelled({"UPLOADS_PER_MINUTE": "5", "GATWAY_PORT": "1", "HOME": "/root"})
+    removed, meant = "UPLOADS_PER_MINUTE is no setting any more: it is a constant", "GATEWAY_PORT is one"
+    assert said == [removed, f"GATWAY_PORT is no setting; {meant}"]
 
 
 def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
@@ -97,10 +94,6 @@ def test_what_is_no_address_names_its_variable_and_not_its_password(variable: st
         load({variable: value}, data_dir=tmp_path)
     assert raised.value.field == variable
     assert "hidden" not in raised.value.public
-
-
-def test_production_starts_with_every_secret_set(tmp_path: Path) -> None:
-    assert load(PRODUCTION, data_dir=tmp_path).production
 
 
 @pytest.mark.parametrize("variable", [name for name in PRODUCTION if name != "IMGPIPE_ENV"])

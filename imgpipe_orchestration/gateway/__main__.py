@@ -10,7 +10,7 @@ import uvicorn
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.operations.startup import check_settings
-from imgpipe_orchestration.settings import Settings, load
+from imgpipe_orchestration.settings import Settings, load, misspelled
 from imgpipe_orchestration.telemetry import logs
 
 KEEP_ALIVE_SECONDS = 130
@@ -22,6 +22,8 @@ def main() -> None:
     settings = load()
     logs.configure_as_set(settings)
     check_settings(settings)
+    if said := misspelled():
+        logs.logger(__name__).warning("; ".join(said))
     ports = {settings.flask_port: "FLASK_PORT", settings.gateway_port: "GATEWAY_PORT"}
     sockets = [_listen(host_of(settings), port, setting) for port, setting in ports.items()]
     app = create_app(settings)
