@@ -1,4 +1,4 @@
-"""The command `imgpipe`: one module a command, imported when the command is used.
+"""The command `imgpipe`: its commands are imported when they are used.
 
 Exit codes, the same for every command: 0 done; 1 it went wrong or something is not well; 2 the command line or a
 setting makes no sense; 3 no stack is running; 4 a stack is running already.
@@ -11,36 +11,33 @@ import sys
 
 import click
 
-from imgpipe_orchestration.cli.proxies import exempt_loopback
-from imgpipe_orchestration.cli.typed import retyped
+from imgpipe_orchestration.cli.options import exempt_loopback, retyped
 from imgpipe_orchestration.errors import ImgpipeError, SettingsError
 
-NOT_RUNNING = 3
-ALREADY_RUNNING = 4
-
 _COMMANDS = {
-    "up": "start everything and keep it running",
-    "down": "stop what `up` started",
-    "demo": "start everything, feed it real photographs, show what came out",
-    "env": "every URL and development key in force, as shell exports",
-    "token": "a user's token, to try uploads by hand",
-    "keys": "let machines in by keys with a name and a role",
-    "status": "queues, ages, failures, times",
-    "doctor": "is every dependency reached and every setting valid?",
-    "embeddings": "the search's vectors by another model",
-    "evaluate": "what models and prompts get right over a set",
-    "models": "do the models that the tasks use answer?",
-    "requeue": "try failed items again, and now those that pause",
-    "vision-reports": "one execution of vision reports, here and now",
-    "moderate": "verdicts on what was there before anybody judged",
-    "estimate": "what a backfill would cost, before it is started",
-    "gc": "objects that no row names, rows that name no object",
-    "migrate": "bring the database's schema up to date",
+    "up": ("up", "start everything and keep it running"),
+    "down": ("running", "stop what `up` started"),
+    "demo": ("demo", "start everything, feed it real photographs, show what came out"),
+    "env": ("running", "every URL and development key in force, as shell exports"),
+    "token": ("running", "a user's token, to try uploads by hand"),
+    "keys": ("keys", "let machines in by keys with a name and a role"),
+    "status": ("status", "queues, ages, failures, times"),
+    "doctor": ("doctor", "is every dependency reached and every setting valid?"),
+    "embeddings": ("models", "the search's vectors by another model"),
+    "evaluate": ("models", "what models and prompts get right over a set"),
+    "models": ("models", "do the models that the tasks use answer?"),
+    "requeue": ("upkeep", "try failed items again, and now those that pause"),
+    "vision-reports": ("vision_reports", "one execution of vision reports, here and now"),
+    "moderate": ("upkeep", "verdicts on what was there before anybody judged"),
+    "estimate": ("models", "what a backfill would cost, before it is started"),
+    "gc": ("upkeep", "objects that no row names, rows that name no object"),
+    "migrate": ("upkeep", "bring the database's schema up to date"),
 }
+"""By name: the module, and what the help says."""
 
 
 class _Commands(click.Group):
-    """Finds a command's module by its name, so that `imgpipe env` does not wait for what `imgpipe demo` imports."""
+    """Imports a command's module when it is used: `imgpipe env` does not wait for what `imgpipe demo` imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -48,13 +45,13 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl([(name, told) for name, (_, told) in _COMMANDS.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @json_option
 @click.option("--keep", is_flag=True, help="Leave the stack running; `imgpipe down` stops it.")
 @click.option("--only", multiple=True, metavar="PIPELINE", help="This pipeline only; may be repeated.")
-def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) -> None:
+def demo(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) -> None:
     """Feed every pipeline through HTTP and wait for what comes out. Exits with code 0 only if everything arrived.
 
     Uses the stack that runs on the data folder. Otherwise it starts one, which on a terminal stays up until Ctrl-C.

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option, settings_in_force
-from imgpipe_orchestration.cli.typed import retyped
+from imgpipe_orchestration.cli.options import data_option, json_option, retyped, settings_in_force
 from imgpipe_orchestration.telemetry.logs import one_line
 
 
@@ -17,7 +16,7 @@ from imgpipe_orchestration.telemetry.logs import one_line
 @data_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
+def doctor(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     """Look at every setting and everything the project depends on. Ends with code 1 when something does not work."""
     from rich.console import Console
     from rich.markup import escape

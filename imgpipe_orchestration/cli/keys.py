@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+from imgpipe_orchestration.cli.options import data_option, json_option, services_of
 from imgpipe_orchestration.errors import BadInput
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
 
 
 class Days(click.ParamType[float]):
@@ -33,47 +27,40 @@ class Days(click.ParamType[float]):
 
 
 @click.group()
-def command() -> None:
+def keys() -> None:
     """Named keys: each lets one machine in, with one role, until it expires or is revoked."""
 
 
-@contextmanager
-def _connected(data_dir: Path) -> Iterator[Engine]:
-    from imgpipe_orchestration.services import Services
-
-    with closing(Services(settings_of(data_dir))) as services:
-        yield services.engine
-
-
-@command.command()
+@keys.command()
 @click.argument("name")
 @click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), required=True)
 @click.option("--expires", type=Days(), help="When the key ends, such as 90d. Without it, it does not.")
 @data_option
 def create(name: str, role: str, expires: float | None, data_dir: Path) -> None:
     """Make the key NAME and print it. It is shown this once; only its hash is stored."""
-    from imgpipe_orchestration.identity import audit, keys
+    from imgpipe_orchestration.identity import audit
+    from imgpipe_orchestration.identity import keys as named
     from imgpipe_orchestration.identity.model import Role
 
-    with _connected(data_dir) as engine, audit.by_command(engine, "create key", name) as entry:
+    with services_of(data_dir) as services, audit.by_command(services.engine, "create key", name) as entry:
         entry.after = {"role": role, "expires_days": expires}
         assert entry.caller is not None  # noqa: S101 - a command has one
         try:
-            _, key = keys.create(engine, name, Role(role), by=entry.caller.name, days=expires)
+            _, key = named.create(services.engine, name, Role(role), by=entry.caller.name, days=expires)
         except BadInput as error:
             raise click.BadParameter(error.public) from error
     click.echo(key)
 
 
-@command.command("list")
+@keys.command("list")
 @data_option
 @json_option
 def list_(data_dir: Path, as_json: bool) -> None:
     """Every key but not the keys themselves, the newest first."""
-    from imgpipe_orchestration.identity import keys
+    from imgpipe_orchestration.identity import keys as named
 
-    with _connected(data_dir) as engine:
-        found = keys.every(engine)
+    with services_of(data_dir) as services:
+        found = named.every(services.engine)
     if as_json:
         click.echo(json.dumps([asdict(key) for key in found], indent=2, default=datetime.isoformat))
         return
@@ -84,13 +71,14 @@ def list_(data_dir: Path, as_json: bool) -> None:
         click.echo(f"{key.name}: {key.role}, {made}, {ended or ends}")
 
 
-@command.command()
+@keys.command()
 @click.argument("name")
 @data_option
 def revoke(name: str, data_dir: Path) -> None:
     """End the key NAME. Every gateway refuses it within 6 s."""
-    from imgpipe_orchestration.identity import audit, keys
+    from imgpipe_orchestration.identity import audit
+    from imgpipe_orchestration.identity import keys as named
 
-    with _connected(data_dir) as engine, audit.by_command(engine, "revoke key", name):
-        keys.revoke(engine, name)
+    with services_of(data_dir) as services, audit.by_command(services.engine, "revoke key", name):
+        named.revoke(services.engine, name)
     click.echo(f"{name} is revoked")

@@ -1,23 +1,23 @@
-"""`imgpipe models check`: is every model that a task uses there, and does it do what the task needs?"""
+"""`imgpipe models`, `evaluate`, `embeddings` and `estimate`: what models can do and what they cost (docs/ai.md)."""
 
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+from imgpipe_orchestration.cli.options import data_option, json_option, services_of
 
 
 @click.group()
-def command() -> None:
+def models() -> None:
     """The models that answer the tasks (MODELS_FILE, docs/ai.md)."""
 
 
-@command.command()
+@models.command()
 @data_option
 @json_option
 @click.pass_context
@@ -27,9 +27,8 @@ def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     Ends with code 1 when a model is not reached, not known, cannot see or does not keep to the schema.
     """
     from imgpipe_orchestration.cli.diagnosis.models import NO, ask_all
-    from imgpipe_orchestration.services import Services
 
-    with closing(Services(settings_of(data_dir))) as services:
+    with services_of(data_dir) as services:
         found = ask_all(services)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
@@ -43,3 +42,114 @@ def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
             table.add_row(*asdict(one).values())
         Console().print(table)
     ctx.exit(1 if any(NO in (one.reached, one.known, one.vision, one.schema) for one in found) else 0)
+
+
+@click.group()
+def evaluate() -> None:
+    """What models and prompts get right (docs/ai.md)."""
+
+
+@evaluate.command()
+@data_option
+@click.option("--set", "folder", type=click.Path(path_type=Path), help="Folder with expected.jsonl. Default: our own.")
+@click.option("--models", help="PROVIDER:MODEL, several with commas. Default: those of the task.")
+@click.option("--prompt", "file", type=click.Path(path_type=Path), help="In place of the prompt in force.")
+@click.option("--html", type=click.Path(path_type=Path), default="evaluation.html", show_default=True)
+def describe(data_dir: Path, folder: Path | None, models: str | None, file: Path | None, html: Path) -> None:
+    """Ask models to describe a set of pictures. An answer is paid for once a model and prompt."""
+    from imgpipe_orchestration.errors import BadInput
+    from imgpipe_orchestration.media import evaluation
+    from imgpipe_orchestration.partners.models import Choice
+
+    with services_of(data_dir) as services:
+        choices = services.models.choices("describe")
+        if models:
+            choices = [Choice.of(one.strip()) for one in models.split(",")]
+            for chosen in choices:
+                known = chosen.provider in services.models.providers
+                if not known or not services.models.speaks_openai(chosen.provider):
+                    raise BadInput(f"{str(chosen)!r} names no provider that describes images")
+        library = services.prompts
+        prompt = library.in_place_of("describe", file) if file else library["describe"]
+        found = evaluation.evaluate(services, folder or evaluation.OWN_SET, choices, prompt)
+    for one in found:
+        if all(answer.error for answer in one.answers):
+            click.echo(f"{one.model}: no answer. {one.answers[0].error}")
+            continue
+        cost, seconds = one.usd_per_thousand, (one.seconds(0.5), one.seconds(0.95))
+        p50, p95 = ("from the ledger" if each is None else f"{each:.1f} s" for each in seconds)
+        click.echo(
+            f"{one.model}: schema kept {one.schema_kept:.0%}, fields right {one.fields_right:.0%}, "
+            f"{'unknown' if cost is None else f'{cost:.2f}'} USD per 1,000, p50 {p50}, p95 {p95}"
+            + (" (a stand-in answered)" if one.standin else "")
+        )
+    html.write_text(evaluation.page(found))
+    click.echo(f"The answers side by side: {html}")
+
+
+@evaluate.command("export-corrections")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@data_option
+def export_corrections(folder: Path, data_dir: Path) -> None:
+    """Write every image that people corrected into FOLDER, and `expected.jsonl` with what they want it to say."""
+    from imgpipe_orchestration.media.corrections import export
+
+    with services_of(data_dir) as services:
+        click.echo(f"{export(services, folder)} corrected images are in {folder}.")
+
+
+@click.group()
+def embeddings() -> None:
+    """The vectors that the search compares (docs/ai.md)."""
+
+
+@embeddings.command()
+@data_option
+def rebuild(data_dir: Path) -> None:
+    """Recompute all vectors with the model and length that the task `embed` has now.
+
+    The search goes on with the old ones until all are there. It can be stopped; called again it goes on.
+    """
+    from imgpipe_orchestration.media.embedding_rebuild import rebuild as make
+
+    def told(done: int, of: int) -> None:
+        click.echo(f"{done} of {of} images")
+
+    with services_of(data_dir) as services:
+        made = make(services, told=told)
+    click.echo(f"{made} vectors made; the search uses {services.models.choices('embed')[0]} now")
+
+
+@click.group()
+def estimate() -> None:
+    """What a backfill would cost, before it is started."""
+
+
+@estimate.command()
+@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day of upload (UTC).")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), required=True, help="Last day of upload.")
+@data_option
+@json_option
+def media(first: datetime, last: datetime, data_dir: Path, as_json: bool) -> None:
+    """What analyses of these days are outdated, and what asking again would cost.
+
+    A call costs what this pipeline's last thousand calls of its kind cost on average, or else is of unknown cost.
+    """
+    from imgpipe_orchestration.media import estimate as backfill
+
+    if last < first:
+        raise click.BadParameter("is before --from", param_hint="--to")
+    with services_of(data_dir) as services:
+        found = backfill.estimate(services, first.date(), last.date())
+    if as_json:
+        click.echo(json.dumps(found.shown(), indent=2))
+        return
+    click.echo(f"{found.images} images have an outdated analysis.")
+    for operation, calls in found.calls.items():
+        usual = found.costs.get(operation)
+        told = (
+            f"at {usual:.8f} = {calls * usual:.4f} USD" if usual is not None else "of unknown cost: none was bought yet"
+        )
+        click.echo(f"  {calls} x {operation} {told}")
+    click.echo(f"In all {found.usd:.4f} USD{' and what is unknown' if found.unknown else ''}.")
+    click.echo("Answers that were bought before cost nothing.")

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.request import getproxies_environment, proxy_bypass
 
 import click
 
-from imgpipe_orchestration.cli import NOT_RUNNING
-from imgpipe_orchestration.cli.typed import typed
 from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.stackfile import RunningStack
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import Settings, load
 
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+
+NOT_RUNNING = 3
+NO_PROXY = ("no_proxy", "NO_PROXY")
+"""Some clients read the one, some the other."""
 EXPORTED = "IMGPIPE_EXPORTED"
 """Set by `imgpipe env` in the user's shell: the data folder of the stack whose settings the shell has."""
 
@@ -56,6 +66,35 @@ def _default() -> Path:
     return Path(os.environ.get("IMGPIPE_DATA_DIR") or Settings.model_fields["imgpipe_data_dir"].default).resolve()
 
 
+_QUOTED = re.compile(r"`(imgpipe|dagster)(?=[ `])")
+
+
+def typed(program: str) -> str:
+    """The command `imgpipe` or `dagster` as it can be typed, for `make install` does not put them on PATH: its name if
+    PATH finds ours, else its path, relative if it is below here."""
+    ours = Path(sysconfig.get_path("scripts"), program)
+    found = shutil.which(program)
+    if not ours.is_file() or (found and ours.samefile(found)):
+        return program
+    path = os.fspath(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours)
+    return shlex.quote(path if "/" in path else f"./{path}")
+
+
+def retyped(text: str) -> str:
+    """The text with its commands in backticks replaced by `typed`."""
+    return _QUOTED.sub(lambda match: f"`{typed(match[1])}", text)
+
+
+def exempt_loopback() -> None:
+    """Exclude loopback from the proxies that the environment names, so that the stack's parts are reached directly, by
+    this process and its children."""
+    proxies = getproxies_environment()
+    exempt = proxies.pop("no", "")
+    if proxies and not proxy_bypass(LOOPBACK):
+        for name in NO_PROXY:
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name, exempt), LOOPBACK, "localhost")))
+
+
 def imgpipe(command: str, data_dir: Path) -> str:
     """A command of ours for the stack on `data_dir`, as it can be typed here."""
     data = "" if data_dir == _default() else f" --data {shlex.quote(str(data_dir))}"
@@ -88,6 +127,15 @@ def settings_of(data_dir: Path) -> Settings:
     if not named:
         _no_stack(data_dir)
     return settings
+
+
+@contextmanager
+def services_of(data_dir: Path) -> Iterator[Services]:
+    """The services with `settings_of`, for as long as the block lasts."""
+    from imgpipe_orchestration.services import Services
+
+    with closing(Services(settings_of(data_dir))) as services:
+        yield services
 
 
 def running_stack(data_dir: Path) -> RunningStack:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, settings_of
+from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, services_of
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.telemetry.logs import one_line
 
@@ -26,16 +25,15 @@ if TYPE_CHECKING:
 @click.option("--failures", "shown", type=click.IntRange(0), default=10, help="How many failed items to list (10).")
 @click.option("--check", is_flag=True, help="End with code 1 when something failed or is stuck for over an hour.")
 @click.pass_context
-def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
+def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
     """Show every queue: waiting, in progress, done, failed, the age of the oldest, stuck over an hour, average time."""
     from imgpipe_orchestration.billing import budgets
     from imgpipe_orchestration.listings import store as listings
     from imgpipe_orchestration.media import pending
     from imgpipe_orchestration.media.intake import with_unseen
-    from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.storage.rows import transaction
 
-    with closing(Services(settings_of(data_dir))) as services:
+    with services_of(data_dir) as services:
         marker, marker_held_up, marker_failures = _marker(services, shown)
         with transaction(services.engine) as connection:
             stopped = listings.held_up(connection)

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgpipe_orchestration.cli import ALREADY_RUNNING
-from imgpipe_orchestration.cli.options import EXPORTED, data_option, imgpipe
-from imgpipe_orchestration.cli.typed import retyped
+from imgpipe_orchestration.cli.options import EXPORTED, data_option, imgpipe, retyped
 from imgpipe_orchestration.errors import Conflict, SettingsError
 from imgpipe_orchestration.telemetry.redaction import redact
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.devstack.plan import Plan
 
+ALREADY_RUNNING = 4
 _PROJECT = Path(__file__).parents[2]
 
 
@@ -31,7 +30,7 @@ _PROJECT = Path(__file__).parents[2]
 @data_option
 @click.option("--no-dagster", is_flag=True, help="Without Dagster: run `dagster dev` yourself, beside it.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the gateway (GATEWAY_PORT); 0 takes a free one.")
-def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
+def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
     """Start the databases, the stand-in partners, the gateway and Dagster, and keep them running until Ctrl-C.
 
     A setting that names a real service (DATABASE_URL, S3_ENDPOINT, MONGODB_URL, OPENAI_API_KEY, ...) replaces ours.

@@ -23,11 +23,11 @@ _NAMES = ("external_api_get_url", "external_api_post_url", "external_api_key", "
 
 
 @click.group()
-def command() -> None:
+def vision_reports() -> None:
     """Unprocessed analyses in, HTML reports back. Cron jobs over REST do the same on a schedule."""
 
 
-@command.command()
+@vision_reports.command()
 @click.option(
     "--config",
     "file",

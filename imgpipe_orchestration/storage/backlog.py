@@ -6,7 +6,6 @@ indexes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -77,16 +76,6 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Silent:
-    """An owner that no longer renews its leases."""
-
-    owner: str
-    held: int
-    seconds: float
-    """Since the first of its leases ended."""
-
-
-@dataclass(frozen=True, slots=True)
 class HeldUp:
     """Why items of a queue wait: a budget, a partner that is away, an earlier error, or a job that somebody stopped."""
 
@@ -143,13 +132,6 @@ def failures(
     connection.execute(INDEXES_ONLY)
     statement = _failures(one_queue=queue is not None, paged=before is not None, ignored=ignored)
     return [DeadLetter(*row) for row in connection.execute(text(statement), values)]
-
-
-def silent(connection: Connection, owners: Sequence[str], *, seconds: float) -> list[Silent]:
-    """Those of some owners whose leases ended more than `seconds` ago, and who hold items or jobs nevertheless."""
-    connection.execute(INDEXES_ONLY)
-    rows = connection.execute(_SILENT, {"owners": list(owners), "seconds": seconds})
-    return [Silent(*row) for row in rows]
 
 
 def history(connection: Connection, queue: str, item_id: int) -> list[Attempt]:
@@ -223,12 +205,6 @@ _HELD_UP = text("""
 _RECENT = text("""
     select queue, outcome, count(*) from work_attempts
     where ended_at >= now() - make_interval(secs => :seconds) group by queue, outcome order by queue, outcome
-""")
-
-_SILENT = text("""
-    select owner, count(*), max(extract(epoch from now() - due_at))::float8 from work_items
-    where state = 'claimed' and owner = any(:owners) and due_at < now() - make_interval(secs => :seconds)
-    group by owner order by 3 desc, 1
 """)
 
 _HISTORY = text("""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner
 
-from imgpipe_orchestration.cli.moderate import command
+from imgpipe_orchestration.cli.upkeep import moderate
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.moderation import existing
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -46,7 +46,7 @@ def test_a_library_of_a_thousand_stays_shown_until_it_is_judged_and_comes_back(
     assert hold.get(f"/serve/{doubtful.media_id}").status_code == 200
     for name, value in hold.settings.environment().items():
         monkeypatch.setenv(name, value)
-    said = CliRunner().invoke(command, ["--existing", "--yes"])
+    said = CliRunner().invoke(moderate, ["--existing", "--yes"])
     assert said.exit_code == 0, said.output
     assert "1,002 without a verdict (openai costs at most 0.00 USD)" in said.output
     assert hold.get(f"/serve/{doubtful.media_id}").status_code == 200

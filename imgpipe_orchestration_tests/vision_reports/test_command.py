@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
-from imgpipe_orchestration.cli.vision_reports import command
+from imgpipe_orchestration.cli.vision_reports import vision_reports
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
 
-RUN = "from imgpipe_orchestration.cli.vision_reports import command; command()"
+RUN = "from imgpipe_orchestration.cli.vision_reports import vision_reports; vision_reports()"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def config(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def invoke(config: Path, *words: str) -> Result:
-    return CliRunner().invoke(command, ["run", "--config", str(config), *words])
+    return CliRunner().invoke(vision_reports, ["run", "--config", str(config), *words])
 
 
 def test_a_config_file_is_all_it_needs(desk: Desk, config: Path) -> None:

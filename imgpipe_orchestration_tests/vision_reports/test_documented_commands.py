@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from imgpipe_orchestration.cli.vision_reports import command
+from imgpipe_orchestration.cli.vision_reports import vision_reports
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
@@ -125,7 +125,7 @@ def test_the_scripts_flags_are_those_of_the_command(desk: Desk, mine: dict[str, 
     flags = shlex.split(SCRIPT.replace("\\\n", ""))[2::2]
     assert len(flags) == 5
     words = [word for flag in flags for word in (flag, mine[flag.removeprefix("--").replace("-", "_")])]
-    ran = CliRunner().invoke(command, ["run", *words])
+    ran = CliRunner().invoke(vision_reports, ["run", *words])
     assert ran.exit_code == 0, ran.output
     assert "success. Total 1, successful 1, failed 0." in ran.output
     assert [report["organization_id"] for report in desk.reports] == [ORGANIZATION]
@@ -139,6 +139,6 @@ def test_the_variables_do_without_flags_and_file(
     assert len(names) == 5
     for name in names:
         monkeypatch.setenv(name, mine[name.lower()])
-    ran = CliRunner().invoke(command, ["run"])
+    ran = CliRunner().invoke(vision_reports, ["run"])
     assert ran.exit_code == 0, ran.output
     assert len(desk.reports) == 1

@@ -1,5 +1,5 @@
 """What `imgpipe doctor` looks at.
 
-`check` is one check and how it ends; `configuration`, `stores`, `servers` and `partners` are the checks; `doctor` runs
+`check` is one check and how it ends; `stores`, `servers` and `partners` are the checks; `doctor` runs
 them all.
 """

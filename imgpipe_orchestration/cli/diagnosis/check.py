@@ -36,48 +36,46 @@ class Finding:
     do: str = ""
 
 
-class NotOk(Exception):
-    """Ends a check with another verdict than OK; `do` replaces the check's usual advice."""
+class Bad(Exception):
+    """Ends a check; `do` replaces the check's usual advice."""
 
-    verdict: Verdict
+    verdict = Verdict.BAD
 
     def __init__(self, seen: str, do: str = "") -> None:
         super().__init__(seen)
         self.do = do
 
 
-class Note(NotOk):
-    """Ends a check with NOTE."""
+class Note(Bad):
+    """Ends a check of what works."""
 
     verdict = Verdict.NOTE
 
 
-class Bad(NotOk):
-    """Ends a check with BAD."""
-
-    verdict = Verdict.BAD
-
-
 @dataclass(frozen=True)
 class Check:
-    """Looks at one thing. Never raises: what `look` raises is the finding."""
+    """Looks at one thing. Never raises: what `look` raises is the finding.
+
+    Attributes:
+        do: advice for when `look` raises.
+        look: returns what it saw when all is well.
+    """
 
     what: str
     do: str
-    """Advice for when `look` raises."""
     look: Callable[[Services], str]
-    """Returns what it saw when all is well."""
 
     def __call__(self, services: Services) -> Finding:
+        verdict, do = Verdict.BAD, self.do
         try:
             return Finding(self.what, Verdict.OK, self.look(services))
-        except NotOk as ended:
-            return Finding(self.what, ended.verdict, str(ended), ended.do or self.do)
+        except Bad as ended:
+            verdict, seen, do = ended.verdict, str(ended), ended.do or do
         except ImgpipeError as error:
-            do = next((do for kind, do in _REMEDIES.items() if isinstance(error, kind)), self.do)
-            return Finding(self.what, Verdict.BAD, redact(f"{error.public} {error.detail or ''}".strip()), do)
+            seen, do = f"{error.public} {error.detail or ''}".strip(), _REMEDIES.get(type(error), do)
         except requests.RequestException as error:
-            where = redact(str(error.request.url)) if error.request is not None else "there"
-            return Finding(self.what, Verdict.BAD, f"no answer from {where} ({type(error).__name__})", self.do)
+            where = error.request.url if error.request is not None else "there"
+            seen = f"no answer from {where} ({type(error).__name__})"
         except Exception as error:  # drivers raise all kinds of exceptions
-            return Finding(self.what, Verdict.BAD, redact(f"{type(error).__name__}: {error}"), self.do)
+            seen = f"{type(error).__name__}: {error}"
+        return Finding(self.what, verdict, redact(seen), do)

@@ -6,10 +6,10 @@ Each check looks at one thing, changes nothing, buys nothing, and says what to d
 from __future__ import annotations
 
 from concurrent.futures import wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 
-from imgpipe_orchestration.cli.diagnosis import configuration, partners, servers, stores
+from imgpipe_orchestration.cli.diagnosis import partners, servers, stores
 from imgpipe_orchestration.cli.diagnosis.check import Check, Finding, Verdict
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -22,10 +22,9 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
     Args:
         patience: seconds after which a check that has not ended is BAD: S3's client retries a frozen server for 90 s.
     """
-    services = Services(settings)
     checks = _checks(settings)
-    _prepare(services)
-    try:
+    with closing(Services(settings)) as services:
+        _prepare(services)
         asked = [(one, in_daemon_thread(partial(one, services), one.what)) for one in checks]
         wait([answer for _, answer in asked], patience)
         silent = f"has not answered for {patience:g} seconds"
@@ -33,8 +32,6 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
             answer.result() if answer.done() else Finding(one.what, Verdict.BAD, silent, one.do)
             for one, answer in asked
         ]
-    finally:
-        services.close()
 
 
 def _prepare(services: Services) -> None:
@@ -44,8 +41,6 @@ def _prepare(services: Services) -> None:
         _ = services.media_bucket.store.client
     if services.settings.mongodb_url:
         import pymongo  # noqa: F401
-    if services.settings.celery_broker_url:
-        from celery import Celery  # noqa: F401 - two checks import it at once, of which one finds half a module
     if services.settings.openai_api_key or services.settings.models_file:
         from imgpipe_orchestration.partners.openai_warmup import warm_up
 
@@ -61,36 +56,24 @@ def _checks(settings: Settings) -> list[Check]:
             return "Start its service; if it runs, read its log."
         return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder, and kill {part} if it hangs."
 
+    s3, no_daemon = f"Check S3_ENDPOINT and its keys{ours}", "Without it no sensor ticks and no run starts. "
+    workers = "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md)."
     return [
-        Check("settings", "Fix it and start again; docs/settings.md shows the format.", configuration.settings),
-        Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", configuration.keys),
-        Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", configuration.sign_in),
-        Check("public addresses", "Set them to what clients reach from outside.", configuration.addresses),
-        Check("image formats", "Install again with -c constraints.txt.", configuration.formats),
+        Check("settings", "Fix it and start again; docs/settings.md shows the format.", stores.settings),
+        Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", stores.keys),
+        Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", stores.sign_in),
+        Check("public addresses", "Set them to what clients reach from outside.", stores.addresses),
         Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", stores.disk),
         Check("database", f"Check DATABASE_URL{ours}", stores.database),
         Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", stores.pending_images),
         Check("Dagster's database", "Check DAGSTER_PG_URL.", stores.dagster_database),
-        *(
-            Check(f"bucket {name}", f"Check S3_ENDPOINT and its keys{ours}", partial(stores.bucket, name))
-            for name in settings.buckets
-        ),
+        *(Check(f"bucket {name}", s3, partial(stores.bucket, name)) for name in settings.buckets),
         Check("MongoDB", f"Check MONGODB_URL{ours}", stores.mongo),
         Check("gateway", start("gateway"), servers.gateway),
         Check("Dagster UI", start("dagster-webserver"), servers.dagster_ui),
-        Check(
-            "Dagster daemon",
-            f"Without it no sensor ticks and no run starts. {start('dagster-daemon')}",
-            servers.daemon,
-        ),
+        Check("Dagster daemon", no_daemon + start("dagster-daemon"), servers.daemon),
         Check("sensors and schedules", start("code-server"), servers.automation),
-        Check(
-            "workers",
-            "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
-            servers.workers,
-        ),
-        Check("Dagster runs starting", start("dagster-webserver"), servers.beginning),
-        Check("Dagster runs in progress", f"Check DATABASE_URL{ours}", servers.at_work),
+        Check("workers", workers, servers.workers),
         Check("paid calls", "", partners.paid_calls),
         Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", partners.openai),
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),

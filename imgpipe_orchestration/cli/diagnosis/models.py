@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,8 +17,6 @@ from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.services import Services
 
 YES, NO, UNTRIED = "yes", "no", "-"
-_OF_MODEL = {403, 404}
-"""Statuses with which a provider that is reached refuses a model."""
 
 
 class Colour(BaseModel):
@@ -54,21 +51,18 @@ def ask_all(services: Services) -> list[Asked]:
 
 def _ask(services: Services, choice: Choice, tasks: list[TaskName]) -> Asked:
     found = Asked(str(choice), ", ".join(tasks))
-    drawing = set(tasks) <= {"draw", "edit"}
-    question: Callable[[Services, Choice, Asked], None] = _listed if drawing else _seen
-    if tasks == ["embed"]:
-        question = _embedded
-    elif tasks == ["moderate"]:
-        question = _judged
-    by_dialect = {"google-vision": _google, "flowise": _flowise}
     try:
-        by_dialect.get(services.models.providers[choice.provider].dialect, question)(services, choice, found)
+        model, usage = _question(services, choice, tasks, found)
+        found.reached = YES
+        if usage is not None:
+            found.known = YES if found.known == UNTRIED else found.known
+            found.price = NO if cost_of(usage.model or model, usage, services.ledger.prices) is None else YES
     except UnreadableAnswer as error:
         found.reached, found.known, found.schema, found.problem = YES, YES, NO, error.public
     except PartnerRefused as error:
         found.problem = error.public
         found.reached = NO if error.partner_status in {401, 402} else YES
-        found.known = NO if error.partner_status in _OF_MODEL else UNTRIED
+        found.known = NO if error.partner_status in {403, 404} else UNTRIED
     except (SpendingPaused, RateLimited) as error:
         found.reached, found.problem = YES, error.public
     except (ImgpipeError, requests.RequestException) as error:
@@ -77,49 +71,33 @@ def _ask(services: Services, choice: Choice, tasks: list[TaskName]) -> Asked:
     return found
 
 
-def _seen(services: Services, choice: Choice, found: Asked) -> None:
+def _question(services: Services, choice: Choice, tasks: list[TaskName], found: Asked) -> tuple[str, Usage | None]:
+    """Ask, and note what the answer says; returns the model that answered and what it used."""
+    model, provider = choice.model, services.models.providers[choice.provider]
+    if provider.dialect == "flowise":
+        requests.get(provider.base_url, timeout=TIMEOUT_SECONDS).raise_for_status()
+        return model, None
+    if provider.dialect == "google-vision":
+        seen = services.google_vision(choice.provider).annotate(_red(), size=(64, 64), features=["TEXT_DETECTION"])
+        found.vision = YES
+        return seen.usage.model, seen.usage
     client = services.openai(choice.provider)
-    answer = client.answer("Which colour is this picture?", Colour, model=choice.model, image=_red())
-    found.reached = found.known = found.schema = YES
-    found.vision = YES if answer.answer.colour == "red" else NO
+    if set(tasks) <= {"draw", "edit"}:
+        found.known = YES if model in client.models() else NO
+        return model, Usage(input_tokens=1)
+    if tasks == ["embed"]:
+        wanted = services.models.task("embed").dimensions
+        vector = client.embed("red", model=model, dimensions=wanted)
+        found.schema = YES if len(vector.vector) == wanted else NO
+        found.problem = "" if found.schema == YES else f"{len(vector.vector)} dimensions instead of {wanted}"
+        return model, vector.usage
+    if tasks == ["moderate"]:
+        found.vision = found.schema = YES
+        return model, services.moderator(choice.provider).judge(_red(), model=model).usage
+    answer = client.answer("Which colour is this picture?", Colour, model=model, image=_red())
+    found.schema, found.vision = YES, YES if answer.answer.colour == "red" else NO
     found.problem = "" if found.vision == YES else f"it takes a red picture for {answer.answer.colour}"
-    _price(services, choice.model, answer.usage, found)
-
-
-def _embedded(services: Services, choice: Choice, found: Asked) -> None:
-    wanted = services.models.task("embed").dimensions
-    answer = services.openai(choice.provider).embed("red", model=choice.model, dimensions=wanted)
-    found.reached = found.known = YES
-    found.schema = YES if len(answer.vector) == wanted else NO
-    found.problem = "" if found.schema == YES else f"{len(answer.vector)} dimensions instead of {wanted}"
-    _price(services, choice.model, answer.usage, found)
-
-
-def _judged(services: Services, choice: Choice, found: Asked) -> None:
-    answer = services.moderator(choice.provider).judge(_red(), model=choice.model)
-    found.reached = found.known = found.vision = found.schema = YES
-    _price(services, choice.model, answer.usage, found)
-
-
-def _listed(services: Services, choice: Choice, found: Asked) -> None:
-    there = services.openai(choice.provider).models()
-    found.reached, found.known = YES, YES if choice.model in there else NO
-    _price(services, choice.model, Usage(input_tokens=1), found)
-
-
-def _google(services: Services, choice: Choice, found: Asked) -> None:
-    answer = services.google_vision(choice.provider).annotate(_red(), size=(64, 64), features=["TEXT_DETECTION"])
-    found.reached = found.known = found.vision = YES
-    _price(services, answer.usage.model, answer.usage, found)
-
-
-def _flowise(services: Services, choice: Choice, found: Asked) -> None:
-    with requests.get(services.models.providers[choice.provider].base_url, timeout=TIMEOUT_SECONDS, stream=True) as it:
-        found.reached = YES if it.status_code < 500 else NO
-
-
-def _price(services: Services, model: str, usage: Usage, found: Asked) -> None:
-    found.price = NO if cost_of(usage.model or model, usage, services.ledger.prices) is None else YES
+    return model, answer.usage
 
 
 def _red() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import get_args
 
 import requests
@@ -23,22 +24,14 @@ def openai(services: Services) -> str:
     used = {choice for task in get_args(TaskName) for choice in services.models.choices(task)}
     for name, provider in asked.items():
         # The same client as in the runs: a proxy or certificate that fails there fails here too.
-        client = OpenAIClient(
-            services.models.key(name) or "none",
-            base_url=provider.base_url,
-            timeout=TIMEOUT_SECONDS,
-            policy=RetryPolicy(attempts=1),
-        )
-        try:
+        key, policy = services.models.key(name) or "none", RetryPolicy(attempts=1)
+        client = OpenAIClient(key, base_url=provider.base_url, timeout=TIMEOUT_SECONDS, policy=policy)
+        with closing(client):
             there = client.models()
-        finally:
-            client.close()
         for model in sorted(choice.model for choice in used if choice.provider == name):
-            if there.get(model):
-                raise Note(f"model {model} ends on {there[model]}", f"Set another one: {_where(services, model)}.")
-            if there and model not in there:
-                lacking = f"model {model} is not among those on offer"
-                raise Note(lacking, f"Set another one: {_where(services, model)}.")
+            if there and (model not in there or there[model]):
+                seen = f"ends on {there[model]}" if model in there else "is not among those on offer"
+                raise Note(f"model {model} {seen}", f"Set another one: {_where(services, model)}.")
     return _said(asked, "accepts the key")
 
 

@@ -1,21 +1,63 @@
-"""Checks of where data are kept: the disk, the databases, the buckets."""
+"""Checks of the settings, and of where data are kept: the disk, the databases, the buckets."""
 
 from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.cli.diagnosis.check import MIGRATE, Bad, Note
 from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, misspelled
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.web.origins import is_loopback
 
+_OF_CLIENTS = ("public_base_url", "s3_public_endpoint", "s3_upload_endpoint")
+"""Settings of which clients get addresses."""
 _ENOUGH_DISK_BYTES = 2 * 1024**3
 _PROBE, _PROBE_BYTES = "imgpipe_doctor", 100_000
 """An object that is written, read and deleted again."""
+
+
+def settings(services: Services) -> str:
+    check_settings(services.settings)
+    if said := misspelled():
+        raise Note("; ".join(said), "Fix the name and start again, or remove the variable.")
+    return "all valid"
+
+
+def addresses(services: Services) -> str:
+    settings = services.settings
+    of_clients = {name.upper(): getattr(settings, name) for name in _OF_CLIENTS}
+    inside = [name for name, url in of_clients.items() if is_loopback(urlsplit(url).hostname or "")]
+    if settings.production and inside:
+        raise Note(f"clients get addresses that only work on this machine: {', '.join(inside)}")
+    return ", ".join(sorted({url for url in of_clients.values() if url}))
+
+
+def sign_in(services: Services) -> str:
+    settings = services.settings
+    if settings.oidc_issuer:
+        from imgpipe_orchestration.identity.oidc import Provider
+
+        Provider(settings).begin("/")
+        return f"people sign in at {settings.oidc_issuer}"
+    if settings.production:
+        said = "everybody signs in with ADMIN_API_KEY: all are admins, and the audit cannot tell them apart"
+        raise Note(said, "Set OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and OIDC_ROLES.")
+    return "not needed in development"
+
+
+def keys(services: Services) -> str:
+    names = [name.upper() for name, value in services.settings.model_dump().items() if value == DEVELOPMENT_SECRET]
+    if names:
+        raise Note(f"development keys in use: {', '.join(names)}")
+    return "all set"
 
 
 def disk(services: Services) -> str:

@@ -1,0 +1,168 @@
+"""`imgpipe requeue`, `moderate`, `gc` and `migrate`: what an operator does now and then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from imgpipe_orchestration.cli.options import Id, data_option, json_option, retyped, services_of, settings_of
+
+
+@click.command()
+@click.argument("pipeline")
+@click.argument("ids", type=Id(), nargs=-1, metavar="[ID ...]")
+@data_option
+@json_option
+@click.pass_context
+def requeue(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: Path, as_json: bool) -> None:
+    """Give the failed items of PIPELINE (all, or those with these IDs) fresh attempts, and end the pauses of those that
+    wait for a later moment, and of all providers.
+
+    PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
+    pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
+    """
+    from imgpipe_orchestration.errors import NotFound
+    from imgpipe_orchestration.identity import audit
+    from imgpipe_orchestration.operations.pipelines import end_pauses, queues
+
+    with services_of(data_dir) as services:
+        try:
+            wanted = queues(pipeline)
+        except NotFound as unknown:
+            raise click.BadParameter(unknown.public, param_hint="PIPELINE") from unknown
+        chosen = list(ids) or None
+        if chosen:
+            wanted = wanted[:1]
+        with audit.by_command(services.engine, "requeue", " ".join([pipeline or "all", *map(str, ids)])):
+            hastened = end_pauses(services, wanted, chosen)  # before failed ones are requeued, which then wait, too
+            requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}
+    due, again = (sorted(one for found in each.values() for one in found) for each in (hastened, requeued))
+    missing = sorted(set(ids) - set(due) - set(again))
+    if as_json:
+        click.echo(json.dumps({"requeued": requeued, "hastened": hastened, "not_failed": missing}))
+    else:
+        click.echo(_said(again, "item waits again", "items wait again"))
+        if due:
+            click.echo(_said(due, "item no longer pauses", "items no longer pause"))
+        if missing:
+            click.echo(f"neither failed nor pausing: {', '.join(map(str, missing))}", err=True)
+    ctx.exit(1 if missing else 0)
+
+
+def _said(ids: Sequence[int], one: str, many: str) -> str:
+    return f"{len(ids)} {one if len(ids) == 1 else many}{': ' if ids else ''}{', '.join(map(str, ids))}"
+
+
+@click.command()
+@data_option
+@click.option("--existing", "action", flag_value="judge", help="Judge what has no verdict; it stays shown meanwhile.")
+@click.option("--hide", is_flag=True, help="With --existing: hold each image back until its verdict.")
+@click.option("--release", "action", flag_value="release", help="Show what is held only because no verdict came.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def moderate(data_dir: Path, action: str | None, hide: bool, yes: bool) -> None:
+    """Say how much has no verdict and what judging it costs; with --existing do it, with --release show it.
+
+    Runs of the job `moderation` then judge it, at the rate that the provider allows.
+    """
+    from imgpipe_orchestration.moderation import existing
+
+    with services_of(data_dir) as services:
+        found = existing.look(services)
+        cost = "nobody judges here" if found.usd is None else f"{found.provider} costs at most {found.usd:.2f} USD"
+        click.echo(f"{found.unjudged:,} without a verdict ({cost}); {found.unshown:,} held for want of one")
+        if action is None:
+            return
+        if not yes:
+            click.confirm("Hide and judge them?" if hide else f"{action.capitalize()} them?", abort=True)
+        if action == "judge":
+            click.echo(f"{existing.judge(services, hide=hide):,} wait for their verdict")
+        else:
+            click.echo(f"{existing.release(services):,} shown again")
+
+
+@click.command()
+@click.argument("pipelines", nargs=-1, metavar="[PIPELINE ...]")
+@data_option
+@json_option
+@click.option("--delete", "act", is_flag=True, help="Delete garbage and have what is missing made again.")
+@click.option("--even-most", is_flag=True, help="With --delete: also where most of a bucket is garbage.")
+@click.option("--grace-hours", type=click.FloatRange(min=0), help="Younger objects stay. Default: a day.")
+@click.pass_context
+def gc(
+    ctx: click.Context,
+    pipelines: tuple[str, ...],
+    data_dir: Path,
+    as_json: bool,
+    act: bool,
+    even_most: bool,
+    grace_hours: float | None,
+) -> None:
+    """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
+
+    Ends with code 1 when rows name objects that are missing for good: originals, and what was made of a missing one.
+    Without --delete nothing is made again, and every missing object counts. Also where most of a bucket would be
+    deleted: that one is left as it is.
+    """
+    from imgpipe_orchestration.errors import NotFound
+    from imgpipe_orchestration.operations.garbage import GRACE_HOURS, collect_garbage
+    from imgpipe_orchestration.settings import CENTURY_DAYS
+
+    hours = GRACE_HOURS if grace_hours is None else grace_hours
+    if not hours <= 24 * CENTURY_DAYS:  # nor NaN, which is neither more nor less
+        raise click.BadParameter("an object is no older than a hundred years", param_hint="--grace-hours")
+    with services_of(data_dir) as services:
+        try:
+            found = collect_garbage(services, pipelines, act=act, grace_hours=hours, even_most=even_most)
+        except NotFound as unknown:
+            raise click.BadParameter(unknown.public, param_hint="PIPELINE") from unknown
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+    else:
+        for one in found:
+            done = f"{one.deleted} deleted" if act else "nothing deleted (--delete does)"
+            click.echo(
+                f"{one.name}: {one.objects} objects, {one.garbage} of them garbage "
+                f"({one.garbage_bytes / 1e6:.1f} MB), {one.young} too young to tell; {done}"
+            )
+            for key in one.garbage_keys:
+                click.echo(f"  garbage {key}")
+            click.echo(
+                f"  {one.rows} objects named by rows, {one.missing} of them missing, {one.lost} for good"
+                + (f"; those of {one.repaired} rows are made again" if one.repaired else "")
+            )
+            for key in one.missing_keys:
+                click.echo(f"  missing {key}")
+    for one in found:
+        if one.doubt:
+            click.echo(f"imgpipe: {retyped(one.doubt)}", err=True)
+    ctx.exit(1 if any(one.doubt or (one.lost if act else one.missing) for one in found) else 0)
+
+
+@click.command()
+@data_option
+@json_option
+@click.option("--check", is_flag=True, help="Change nothing; end with code 1 when something is pending.")
+@click.pass_context
+def migrate(ctx: click.Context, data_dir: Path, as_json: bool, check: bool) -> None:
+    """Apply what the schema of DATABASE_URL lacks. `imgpipe up` does this by itself."""
+    from imgpipe_orchestration.storage import migrations
+    from imgpipe_orchestration.storage.rows import connect, translated
+
+    engine = connect(settings_of(data_dir).database_url, pool_size=1)
+    with translated():
+        pending = migrations.pending(engine)
+        if not check:
+            migrations.upgrade(engine)
+    engine.dispose()
+    if as_json:
+        click.echo(json.dumps({"pending" if check else "applied": pending}))
+    elif check:
+        click.echo(f"pending: {', '.join(pending)}" if pending else "up to date")
+    else:
+        click.echo(f"applied: {', '.join(pending)}" if pending else "already up to date")
+    if check and pending:
+        ctx.exit(1)
