@@ -107,10 +107,10 @@ def bare_dagster() -> Iterator[dict[str, int]]:
     }
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = stack.enter_context(Postgres(folder / "postgres", ports["postgres"], databases=["dagster"]))
+        postgres = stack.enter_context(Postgres(folder / "postgres", ports["postgres"]))
         environ = os.environ | {
             "DAGSTER_HOME": str(folder),
-            "DAGSTER_PG_URL": postgres.database_url("dagster").replace("postgresql+psycopg:", "postgresql:"),
+            "DAGSTER_PG_URL": postgres.ensure_database("dagster"),
             "SENSOR_SECONDS": intervals,
         }
         log = stack.enter_context((folder / "log").open("wb"))

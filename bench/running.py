@@ -100,18 +100,11 @@ def rows(stack: Stack, query: str, *values: Any, dagster: bool = False) -> list[
         return connection.execute(query.encode(), values).fetchall()
 
 
-def graphql(stack: Stack, query: str, **variables: Any) -> Any:
-    """What Dagster answers."""
-    body = {"query": query, "variables": variables}
-    return stack.accepted("POST", stack.dagster("/graphql"), json=body).json()["data"]
-
-
 def launch(stack: Stack, job: str, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run a job to its end; its times."""
     said = [{"key": key, "value": value} for key, value in (tags or {}).items()]
     selector = {"repositoryLocationName": "imgpipe", "repositoryName": "__repository__", "jobName": job}
-    asked = graphql(
-        stack,
+    asked = stack.graphql(
         """mutation Launch($job: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
             launchRun(executionParams: {selector: $job, runConfigData: {}, executionMetadata: {tags: $tags}}) {
                 __typename ... on LaunchRunSuccess { run { runId } } } }""",
@@ -127,7 +120,7 @@ def ended(stack: Stack, run_id: str) -> dict[str, Any]:
         status creationTime startTime endTime stepStats { stepKey startTime endTime } } } }"""
 
     def over() -> dict[str, Any] | None:
-        run: dict[str, Any] = graphql(stack, query, id=run_id)["runOrError"]
+        run: dict[str, Any] = stack.graphql(query, id=run_id)["runOrError"]
         if run["status"] in {"FAILURE", "CANCELED"}:
             raise SystemExit(f"run {run_id} ended as {run['status']}")
         return run if run["status"] == "SUCCESS" and run["endTime"] else None

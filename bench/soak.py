@@ -117,10 +117,7 @@ class Soak:
         self._send("POST", "/api/jobs/trigger", headers={"X-Customer-ID": customer})
 
     def vision_reports(self) -> None:
-        base = self.stack.environment["EXTERNAL_API_GET_URL"].partition("/vision-analysis/")[0]
-        self.stack.request("PUT", f"{base}/_standin/files/soak.jpg", data=self._picture())
-        seed = {"organization_id": "soak", "organization_name": "Soak", "files": ["soak.jpg"], "images": 1}
-        standins(self.stack, "POST", "vision-analyses", seed)
+        standins(self.stack, "POST", "vision-analyses", {"organization_id": "soak"})
         self._send("POST", f"/cron-jobs/{self.cron_job}/run", headers=self.stack.admin_headers())
 
     def avatars(self) -> None:

@@ -116,7 +116,7 @@ class Site:
 def site() -> Iterator[Site]:
     require_redis()
     with open_folder() as folder, ExitStack() as elsewhere:
-        rows = elsewhere.enter_context(Postgres(folder / "pg", free_port(), databases=["imgpipe", "dagster"]))
+        rows = elsewhere.enter_context(Postgres(folder / "pg", free_port()))
         keys = {"access_key": "production-access", "secret_key": secrets.token_hex(16)}
         store = elsewhere.enter_context(S3(folder / "s3", free_port(), **keys))
         mongo = elsewhere.enter_context(Mongo(folder / "mongo", free_port()))
@@ -132,8 +132,8 @@ def site() -> Iterator[Site]:
         url = f"http://{LOOPBACK}:{gateway}"
         example = re.findall(r"^([A-Z0-9_]+)=(.*)$", (DEPLOY / "example.env").read_text(), re.MULTILINE)
         filled = {name: value or secrets.token_hex(32) for name, value in example} | {
-            "DATABASE_URL": rows.database_url("imgpipe"),
-            "DAGSTER_PG_URL": rows.database_url("dagster").replace("postgresql://", "postgresql+psycopg2://"),
+            "DATABASE_URL": rows.ensure_database("imgpipe"),
+            "DAGSTER_PG_URL": rows.ensure_database("dagster").replace("postgresql://", "postgresql+psycopg2://"),
             "S3_ENDPOINT": store.url,
             "S3_ACCESS_KEY": keys["access_key"],
             "S3_SECRET_KEY": keys["secret_key"],

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option
+from imgpipe_orchestration.cli.options import data_option, imgpipe
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.process import open_log
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -29,10 +27,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @data_option
-@json_option
 @click.option("--keep", is_flag=True, help="Leave the stack running; `imgpipe down` stops it.")
 @click.option("--only", multiple=True, metavar="PIPELINE", help="This pipeline only; may be repeated.")
-def demo(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) -> None:
+def demo(data_dir: Path, keep: bool, only: tuple[str, ...]) -> None:
     """Feed every pipeline through HTTP and wait for what comes out. Exits with code 0 only if everything arrived.
 
     Uses the stack that runs on the data folder. Otherwise it starts one, which on a terminal stays up until Ctrl-C.
@@ -41,24 +38,21 @@ def demo(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) -> No
     from rich.console import Console
 
     from imgpipe_orchestration.devstack.demo.report import write
-    from imgpipe_orchestration.devstack.demo.runner import scenarios
+    from imgpipe_orchestration.devstack.demo.runner import SCENARIOS
     from imgpipe_orchestration.devstack.demo.scenario import Stack
 
-    kinds = scenarios(only)
-    if {*only} - {kind.pipeline for kind in kinds}:
-        raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in scenarios())}")
-    console = Console(stderr=as_json)
+    if {*only} - {kind.pipeline for kind in SCENARIOS}:
+        raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in SCENARIOS)}")
+    console = Console()
     ours = stackfile.read(data_dir) is None
-    stay = ours and not keep and not as_json and sys.stdout.isatty()
-    with _interrupted_by_signals(), _stack(data_dir, console, keep=keep) as environment:
+    stay = ours and not keep and sys.stdout.isatty()
+    _interrupt_on_signals()
+    with _stack(data_dir, console, keep=keep) as environment:
         before = _costs(environment)
-        results = _run(Stack(environment), kinds, console)
+        results = _run(Stack(environment), [k for k in SCENARIOS if not only or k.pipeline in only], console)
         spent = {name: cost - before.get(name, Decimal(0)) for name, cost in _costs(environment).items()}
         page = write(data_dir / "demo", results, spent)
-        if as_json:
-            click.echo(json.dumps([_in_json(result) for result in results], indent=2))
-        else:
-            _show(results, console)
+        _show(results, console)
         _say_what_to_open(page, environment, console, running=stay or keep or not ours)
         if stay:
             _stay(data_dir, console)
@@ -80,12 +74,6 @@ def _costs(environment: dict[str, str]) -> dict[str, Decimal]:
             return {one.pipeline: one.cost_usd for one in spending.today(connection, by=("pipeline",))}
     finally:
         engine.dispose()
-
-
-def _in_json(result: Result) -> dict[str, Any]:
-    shown = asdict(result) | {"ok": result.ok, "failed": result.failed}
-    del shown["exhibits"]  # pictures and documents, which are on the demo's page
-    return shown
 
 
 def _say_what_to_open(page: Path, environment: dict[str, str], console: Console, *, running: bool) -> None:
@@ -117,16 +105,11 @@ def _stay(data_dir: Path, console: Console) -> None:
         console.print()
 
 
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
+def _interrupt_on_signals() -> None:
     """A closed terminal and `kill` stop the demo as Ctrl-C does, with the stack that it started."""
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextlib.contextmanager
@@ -140,11 +123,12 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
         console.print(f"using the stack that runs on {data_dir} (process {running.pid})")
         yield running.environment
         return
-    process, done = _launch(data_dir), False
+    log, done = data_dir / "logs" / "up.log", False
+    process = _launch(data_dir, log)
     try:
         with console.status("starting the stack: databases, stand-in partners, gateway, Dagster"):
             began = time.monotonic()
-            stack = _started(process, data_dir)
+            stack = _started(process, data_dir, log)
         took, environment = time.monotonic() - began, stack.environment
         for note in stack.notes:
             console.print(note, soft_wrap=True)
@@ -161,24 +145,16 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
                 _stop(process)
 
 
-def _launch(data_dir: Path) -> subprocess.Popen[bytes]:
+def _launch(data_dir: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start `imgpipe up` in a session of its own, so that it can outlive this process and gets no Ctrl-C of it."""
-    log = _log(data_dir)
+    command = [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data_dir)]
     with open_log(log, "wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data_dir)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
-def _log(data_dir: Path) -> Path:
-    return data_dir / "logs" / "up.log"
-
-
-def _started(process: subprocess.Popen[bytes], data_dir: Path) -> stackfile.RunningStack:
+def _started(process: subprocess.Popen[bytes], data_dir: Path, log: Path) -> stackfile.RunningStack:
     """The stack that is starting, once it is up.
 
     Raises:
@@ -186,9 +162,8 @@ def _started(process: subprocess.Popen[bytes], data_dir: Path) -> stackfile.Runn
     """
     while (stack := stackfile.read(data_dir)) is None:
         if process.poll() is not None:
-            said = _log(data_dir).read_text(errors="replace").strip()
-            nothing = f"it could not even write to {_log(data_dir)}: is the disk full?"
-            raise BackendUnavailable(f"The stack did not start:\n{said or nothing}")
+            said = log.read_text(errors="replace").strip()
+            raise BackendUnavailable(f"The stack did not start:\n{said or f'{log} is empty: is the disk full?'}")
         time.sleep(0.1)
     return stack
 
@@ -232,9 +207,8 @@ def _show(results: list[Result], console: Console) -> None:
     for result in results:
         for failure in result.failures:
             console.print(f"[red]{result.pipeline}[/red]: {escape(failure)}", soft_wrap=True)
-        for refusal in result.refused:
-            counted = "failed, on purpose" if refusal.failed else "refused on purpose"
-            why = f"{escape(refusal.what)}: {escape(refusal.why)}"
-            console.print(f"{result.pipeline}: {counted}: {why}", soft_wrap=True)
+        for what, why in result.refused.items():
+            counted = "failed, on purpose" if result.failed_on_purpose else "refused on purpose"
+            console.print(f"{result.pipeline}: {counted}: {escape(f'{what}: {why}')}", soft_wrap=True)
     if all(result.ok for result in results):
         console.print("[green]everything arrived[/green]")

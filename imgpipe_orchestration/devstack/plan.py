@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgpipe_orchestration.devstack import standins
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import LOOPBACK, TYPED, Ports
 from imgpipe_orchestration.devstack.postgres import Postgres, url_of
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
 from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, StandIns, Webserver
-from imgpipe_orchestration.devstack.standins import addresses
 from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.settings import Settings, holds_secret, load
 
@@ -45,24 +45,24 @@ STAND_INS = (
     StandIn(
         "OpenAI",
         ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
-        {"OPENAI_API_KEY": "stand-in-openai-key", "OPENAI_BASE_URL": addresses.OPENAI},
+        {"OPENAI_API_KEY": "stand-in-openai-key", "OPENAI_BASE_URL": standins.OPENAI},
     ),
     StandIn(
         "Google Vision",
         ("GOOGLE_VISION_API_KEY", "GOOGLE_VISION_ENDPOINT"),
-        {"GOOGLE_VISION_API_KEY": "stand-in-google-key", "GOOGLE_VISION_ENDPOINT": addresses.GOOGLE},
+        {"GOOGLE_VISION_API_KEY": "stand-in-google-key", "GOOGLE_VISION_ENDPOINT": standins.GOOGLE},
     ),
     StandIn(
         "Flowise",
         ("FLOWISE_BASE_URL",),
-        {"FLOWISE_BASE_URL": addresses.FLOWISE, "FLOWISE_API_KEY": "stand-in-flowise-key"},
+        {"FLOWISE_BASE_URL": standins.FLOWISE, "FLOWISE_API_KEY": "stand-in-flowise-key"},
     ),
     StandIn(
         "the Vision Analysis API",
         ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY"),
         {
-            "EXTERNAL_API_GET_URL": addresses.VISION_ANALYSIS,
-            "EXTERNAL_API_POST_URL": addresses.VISION_ANALYSIS_UPLOAD,
+            "EXTERNAL_API_GET_URL": standins.VISION_ANALYSIS,
+            "EXTERNAL_API_POST_URL": standins.VISION_ANALYSIS_UPLOAD,
             "EXTERNAL_API_KEY": "stand-in-external-key",
         },
     ),
@@ -147,7 +147,7 @@ def _choose(
     def address(part: str) -> str:
         return f"http://{LOOPBACK}:{ports.choose(part)}"
 
-    listening = {typed.setting: str(ports.choose(part, given.get(typed.setting))) for part, typed in TYPED.items()}
+    listening = {setting: str(ports.choose(part, given.get(setting))) for part, (setting, _) in TYPED.items()}
     own = {
         "GATEWAY_URL": f"http://{LOOPBACK}:{listening['GATEWAY_PORT']}",
         "DAGSTER_URL": f"http://{LOOPBACK}:{listening['DAGSTER_WEBSERVER_PORT']}",
@@ -178,7 +178,7 @@ def _backends(data_dir: Path, settings: Settings, ports: Mapping[str, int], shar
     """Those of our stores and stand-ins that have got a port."""
     parts: list[Part] = []
     if port := ports.get("postgres"):
-        parts.append(Postgres(data_dir / "postgres", port, environ=shared, databases=("imgpipe", "dagster")))
+        parts.append(Postgres(data_dir / "postgres", port, environ=shared))
     if port := ports.get("s3"):
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
         # Not the listings' bucket, which also has the originals: the gateway serves its public files.

@@ -10,25 +10,22 @@ import random
 import socket
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from imgpipe_orchestration.errors import SettingsError
 
 LOOPBACK = "127.0.0.1"
 _NOT_OF_CONNECTIONS = range(20_000, 32_768)
 """Ports that Linux and macOS give to no outgoing connection, which might take one before its server listens."""
-_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment, another one at each call of a process.
+    """A port that nobody listens on at this moment.
 
     Raises:
         OSError: none is left.
     """
     for port in random.sample(_NOT_OF_CONNECTIONS, len(_NOT_OF_CONNECTIONS)):
-        if port not in _given and is_free(port):
-            _given.add(port)
+        if is_free(port):
             return port
     raise OSError(f"no port of {_NOT_OF_CONNECTIONS.start} to {_NOT_OF_CONNECTIONS.stop - 1} is free")
 
@@ -51,20 +48,14 @@ def listening(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-class TypedPort(NamedTuple):
-    """A port that people type: the setting that chooses it, and the one that is preferred without."""
-
-    setting: str
-    preferred: int
-
-
 TYPED = {
-    "gateway": TypedPort("GATEWAY_PORT", 8000),
-    "auto-marker API": TypedPort("FLASK_PORT", 8098),
-    "dagster-webserver": TypedPort("DAGSTER_WEBSERVER_PORT", 3000),
+    "gateway": ("GATEWAY_PORT", 8000),
+    "auto-marker API": ("FLASK_PORT", 8098),
+    "dagster-webserver": ("DAGSTER_WEBSERVER_PORT", 3000),
 }
-"""By part. The other parts prefer none: rows keep URLs of theirs (pictures of avatars, a cron job's API), which would
-name another stack's servers where all stacks preferred the same ports."""
+"""By part, the ports that people type: the setting that chooses one, and which is preferred. The other parts prefer
+none: rows keep URLs of theirs (pictures of avatars, a cron job's API), which would name another stack's servers where
+all stacks preferred the same ports."""
 
 
 class Ports:

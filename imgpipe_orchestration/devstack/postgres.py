@@ -13,7 +13,7 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -30,29 +30,18 @@ class Postgres(Part):
     stop_signal = signal.SIGINT  # "fast": ends sessions, then shuts down; SIGTERM would wait for every client
 
     def __init__(
-        self,
-        folder: Path,
-        port: int,
-        *,
-        environ: Mapping[str, str] | None = None,
-        databases: Iterable[str] = (),
-        durable: bool = True,
+        self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None, durable: bool = True
     ) -> None:
         """
         Args:
-            databases: are created when missing, as soon as it answers.
             durable: False skips fsync, for tests.
         """
         super().__init__(folder, port, environ=environ)
-        self._databases = tuple(databases)
         self._durable = durable
 
     @property
     def url(self) -> str:
-        return self.database_url("postgres")
-
-    def database_url(self, database: str) -> str:
-        return url_of(self.port, database)
+        return url_of(self.port, "postgres")
 
     @property
     def user(self) -> str | None:
@@ -140,11 +129,6 @@ class Postgres(Part):
             return False
         return True
 
-    def wait_until_ready(self) -> None:
-        super().wait_until_ready()
-        for name in self._databases:
-            self.ensure_database(name)
-
     def ensure_database(self, name: str, *, template: str = "template1") -> str:
         """Create the database unless it exists; returns its URL.
 
@@ -162,7 +146,7 @@ class Postgres(Part):
                     connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         except psycopg.Error as error:
             raise BackendUnavailable(f"PostgreSQL could not make the database {name}: {error}") from error
-        return self.database_url(name)
+        return url_of(self.port, name)
 
 
 def url_of(port: int, database: str, *, scheme: str = "postgresql") -> str:

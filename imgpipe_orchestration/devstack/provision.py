@@ -94,8 +94,7 @@ def _ensure_database(url: str) -> None:
     parsed = make_url(url)
     engine = connect(url, pool_size=1)
     try:
-        with engine.connect():
-            pass
+        engine.connect().close()
     except OperationalError as error:
         if "does not exist" not in str(error):
             raise BackendUnavailable(f"No connection to {parsed.render_as_string()}: {error.orig}") from error

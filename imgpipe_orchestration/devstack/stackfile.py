@@ -86,7 +86,6 @@ def write(data_dir: Path, content: dict[str, Any]) -> None:
 
 
 def remove(data_dir: Path) -> None:
-    """Forget the stack of a data folder."""
     (data_dir / STACK_FILE).unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ import psutil
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.plan import MARKER, Plan
-from imgpipe_orchestration.devstack.process import Part, open_log
+from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.errors import BackendUnavailable
 
 LOOK_SECONDS = 0.5
@@ -52,6 +52,12 @@ class Watched:
         self.pause, self.died_at = min(2 * self.pause, 32.0) if again else 0.5, now
         self.restart_at, self.ready = now + self.pause, False
         return self.pause
+
+    def described(self) -> dict[str, object]:
+        """As in `stack.json`."""
+        part = self.part
+        about = {"name": part.name, "pid": part.pid, "url": part.url, "log": str(part.log_file)}
+        return {**about, "restarts": self.restarts}
 
 
 class Supervisor:
@@ -108,21 +114,12 @@ class Supervisor:
     def _provision(self) -> None:
         """Databases, schema, buckets and indexes; it says from which day on there are images."""
         command = [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"]
-        file = self.plan.data_dir / "logs" / "provision.log"
-        with open_log(file, "wb") as log:
-            done = subprocess.run(
-                command,
-                cwd="/",
-                env=self.plan.shared,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                check=False,
-            )
+        done = subprocess.run(command, cwd="/", env=self.plan.shared, capture_output=True, text=True, check=False)
+        lines = done.stderr.splitlines()
         if done.returncode != 0:
-            lines = file.read_text(errors="replace").splitlines()
             raise BackendUnavailable("The databases and buckets could not be prepared:\n" + "\n".join(lines[-5:]))
+        for line in lines:
+            self.say(line)
         self.plan.begin_partitions(done.stdout.split()[-1])  # the last it says
 
     def _started_again(self, watched: Watched) -> bool:
@@ -149,21 +146,11 @@ class Supervisor:
         return False
 
     def _write_stack_file(self) -> None:
-        parts = [
-            {
-                "name": watched.part.name,
-                "pid": watched.part.pid,
-                "url": watched.part.url,
-                "log": str(watched.part.log_file),
-                "restarts": watched.restarts,
-            }
-            for watched in self._watched
-        ]
         content = {
             "pid": os.getpid(),
             "started_at": self._started_at,
             "environment": self.plan.public_environment(),
-            "parts": parts,
+            "parts": [watched.described() for watched in self._watched],
             "notes": self.plan.ports.notes,
         }
         stackfile.write(self.plan.data_dir, content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pty
 import re
@@ -18,9 +17,9 @@ import pytest
 import requests
 
 from imgpipe_orchestration.devstack import photos, stackfile
-from imgpipe_orchestration.devstack.demo import report, scenario
-from imgpipe_orchestration.devstack.demo.runner import run, scenarios
-from imgpipe_orchestration.devstack.demo.scenario import Result, Stack
+from imgpipe_orchestration.devstack.demo import report
+from imgpipe_orchestration.devstack.demo.runner import run
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Result, Stack
 from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
@@ -30,7 +29,7 @@ __all__ = ["gateway", "make_gateway"]
 
 
 def demo(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [*IMGPIPE, "demo", "--json", "--data", str(data_dir), *words]
+    command = [*IMGPIPE, "demo", "--data", str(data_dir), *words]
     environ = clean_environment(GATEWAY_PORT="0", FLASK_PORT="0", DAGSTER_WEBSERVER_PORT="0")
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=500, check=False)
 
@@ -43,7 +42,7 @@ def part(data_dir: Path, name: str) -> dict[str, object]:
 
 def test_a_real_external_api_is_left_alone_and_the_table_says_so() -> None:
     stack = Stack({"EXTERNAL_API_GET_URL": "https://api.example.com/api/v1/documents/vision_analysis"})
-    (result,) = run(stack, scenarios(["vision_reports"]), lambda _: None)
+    (result,) = run(stack, [VisionReportsScenario], lambda _: None)
     assert not result.ok
     assert "EXTERNAL_API_GET_URL names a real API" in result.failures[0]
 
@@ -84,13 +83,12 @@ def test_a_demo_that_is_ended_from_outside_ends_the_stack_it_started(open_folder
 
 def test_the_page_of_the_demo_holds_all_it_shows(tmp_path: Path) -> None:
     """It is opened from a disk, when nothing answers any more."""
-    large = scenario.picture(photos.large(1), "in")
-    refused = [scenario.Refusal("the pictures of <b>Ada</b>", "content policy", failed=True)]
+    refused = {"the pictures of <b>Ada</b>": "content policy"}
     exhibits = [
-        scenario.Exhibit("wall.jpg", [large], {"Style": "Realist"}),
-        scenario.Exhibit("A report", document="<!doctype html><h1>Report</h1>"),
+        Exhibit("wall.jpg", {"in": photos.large(1)}, {"Style": "Realist"}),
+        Exhibit("A report", document="<!doctype html><h1>Report</h1>"),
     ]
-    results = [Result("media", 2, 1, 3.5, refused=refused, exhibits=exhibits, finished=True)]
+    results = [Result("media", 2, 1, 3.5, refused=refused, failed_on_purpose=1, exhibits=exhibits, finished=True)]
     page = report.write(tmp_path / "demo", results, {"media": Decimal("0.0421")})
     shown = page.read_text()
     assert "in, 3000 x 2000, " in shown
@@ -144,17 +142,15 @@ def test_everything_arrives_and_the_kept_stack_mends_itself(open_folder: Path) -
     data_dir = open_folder / "data"
     first = demo(data_dir, "--only", "media", "--keep")
     assert first.returncode == 0, first.stdout + first.stderr
-    results = json.loads(first.stdout)
-    assert [(result["pipeline"], result["ok"], result["arrived"]) for result in results] == [("media", True, 7)]
+    assert "everything arrived" in first.stdout
     try:
-        assert requests.get(results[0]["links"][0], timeout=10).headers["Content-Type"].startswith("image/")
         for name in ("code-server", "dagster-daemon", "dagster-webserver"):
             os.kill(int(str(part(data_dir, name)["pid"])), signal.SIGKILL)
         for name in ("code-server", "dagster-daemon", "dagster-webserver"):
             wait_for(lambda name=name: part(data_dir, name)["restarts"] == 1, f"{name} to be started again")
         again = demo(data_dir, "--only", "media")
         assert again.returncode == 0, again.stdout + again.stderr
-        assert "using the stack that runs" in again.stderr
+        assert "using the stack that runs" in again.stdout
         assert stackfile.is_running(data_dir), "a stack that ran before the demo runs after it"
     finally:
         assert imgpipe("down", "--data", str(data_dir)).returncode == 0

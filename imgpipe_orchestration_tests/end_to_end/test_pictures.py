@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo import scenario
-from imgpipe_orchestration.devstack.demo.runner import run, scenarios
+from imgpipe_orchestration.devstack.demo.runner import SCENARIOS, run
 from imgpipe_orchestration_tests.end_to_end.conftest import Stack
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit, browser, visit
@@ -34,7 +34,7 @@ new PerformanceObserver((list) => {
 @pytest.fixture(scope="module")
 def pages(stack: Stack) -> dict[str, str]:
     """The pages by the name of their picture, once the demo has been through."""
-    results = run(scenario.Stack(stack.environment), scenarios(), lambda _: None)
+    results = run(scenario.Stack(stack.environment), SCENARIOS, lambda _: None)
     assert all(result.finished for result in results), results
     ((image,),) = stack.rows("select max(id) from media_files where data_type = 'product' and status = 'completed'")
     ((task,),) = stack.rows("select task_id from generation_tasks order by id desc limit 1")

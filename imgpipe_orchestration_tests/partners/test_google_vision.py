@@ -35,7 +35,7 @@ def annotated(answer: Any) -> Annotations:
 
 def test_a_photo_is_annotated(google: GoogleVision, photo: bytes) -> None:
     seen = google.annotate(photo, size=(600, 400))
-    assert seen.labels[0].name == "Red"
+    assert seen.labels[0].name == "Landscape"
     assert seen.objects[0].box is not None
     assert seen.safe_search["violence"] == "VERY_UNLIKELY"
     assert seen.text == ""

@@ -63,17 +63,17 @@ def servers(
     """PostgreSQL with the project's schema, an object store, with its buckets unless told otherwise, and the settings
     that name them."""
     with (
-        Postgres((postgres or folder) / "data", free_port(), databases=["imgpipe", "dagster"]) as rows,
+        Postgres((postgres or folder) / "data", free_port()) as rows,
         S3((objects or folder) / "s3", free_port(), access_key="drill-access", secret_key="drill-secret") as store,
         Mongo(folder / "mongo", free_port()) as documents,
     ):
-        engine = connect(rows.database_url("imgpipe"))
+        engine = connect(rows.ensure_database("imgpipe"))
         upgrade(engine)
         engine.dispose()
         settings = Settings(
             imgpipe_data_dir=objects or folder,
-            database_url=rows.database_url("imgpipe"),
-            dagster_pg_url=rows.database_url("dagster"),
+            database_url=rows.ensure_database("imgpipe"),
+            dagster_pg_url=rows.ensure_database("dagster"),
             mongodb_url=f"{documents.url}/ichat",
             s3_endpoint=store.url,
             s3_access_key=store.access_key,

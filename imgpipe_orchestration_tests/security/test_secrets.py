@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import requests
 
-from imgpipe_orchestration.devstack.demo.runner import scenarios
+from imgpipe_orchestration.devstack.demo.runner import SCENARIOS
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
@@ -104,7 +104,7 @@ def rows_of(url: str) -> Iterator[tuple[str, str]]:
 
 def feed(stack: Stack) -> None:
     """Work for every pipeline, some of it broken."""
-    for kind in scenarios():
+    for kind in SCENARIOS:
         kind(stack).feed()
     user = stack.user_headers(77)
     stack.request("PATCH", "/users/me", headers=user, files={"logo_image": ("a.jpg", picture()[:3000])})
@@ -129,19 +129,16 @@ REPOSITORY = {"repositoryLocationName": "imgpipe", "repositoryName": "__reposito
 
 def alerts_watch(stack: Stack) -> bool:
     """Whether the sensor has looked once: what failed before its first look is not news to it."""
-    variables = {"selector": REPOSITORY | {"sensorName": "alert_on_failed_runs"}}
-    answer = stack.request("POST", stack.dagster("/graphql"), json={"query": TICKS, "variables": variables}).json()
-    return bool(answer["data"]["sensorOrError"]["sensorState"]["ticks"])
+    answer = stack.graphql(TICKS, selector=REPOSITORY | {"sensorName": "alert_on_failed_runs"})
+    return bool(answer["sensorOrError"]["sensorState"]["ticks"])
 
 
 def launch_what_fails(stack: Stack) -> None:
     """A run that ends badly, which the webhook is to be told of."""
     selector = REPOSITORY | {"pipelineName": "garbage_collection"}
     config = {"ops": {"collect": {"config": {"pipelines": [MARKS["WRONG_KEY"][:8]]}}}}
-    variables = {"params": {"selector": selector, "mode": "default", "runConfigData": config}}
-    body = {"query": LAUNCH, "variables": variables}
-    answer = stack.request("POST", stack.dagster("/graphql"), json=body).json()
-    assert answer["data"]["launchRun"]["__typename"] == "LaunchRunSuccess", answer
+    answer = stack.graphql(LAUNCH, params={"selector": selector, "mode": "default", "runConfigData": config})
+    assert answer["launchRun"]["__typename"] == "LaunchRunSuccess", answer
 
 
 def error_pages(stack: Stack) -> Iterator[tuple[str, str]]:
@@ -173,14 +170,14 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
     open_folder: Path, standins: StandInAccess
 ) -> None:
     with (
-        Postgres(open_folder / "rows", free_port(), databases=["imgpipe", "dagster"]) as rows,
+        Postgres(open_folder / "rows", free_port()) as rows,
         talkative(standins.url) as partners,
         command_lines() as shown,
     ):
         login = f"postgres:{MARKS['DATABASE_PASSWORD']}@"
         urls = {
-            "DATABASE_URL": rows.database_url("imgpipe").replace("postgres@", login),
-            "DAGSTER_PG_URL": rows.database_url("dagster").replace("postgres@", login),
+            "DATABASE_URL": rows.ensure_database("imgpipe").replace("postgres@", login),
+            "DAGSTER_PG_URL": rows.ensure_database("dagster").replace("postgres@", login),
         }
         assert all(MARKS["DATABASE_PASSWORD"] in url for url in urls.values())
         analyses = f"{partners.url}/vision-analysis/api/v1/documents/vision_analysis"

@@ -21,13 +21,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from imgpipe_orchestration.devstack.standins import addresses
+from imgpipe_orchestration.devstack import standins
 from imgpipe_orchestration.devstack.standins.app import create_app as create_good_app
 from imgpipe_orchestration.devstack.standins.openai_batches import IN_BATCH, Batches
 from imgpipe_orchestration_tests.standins.control import OF_BATCHES, Call, Control, Fault, Kind, Limit
 from imgpipe_orchestration_tests.standins.spoiling import error_of, instead, spoilt
 
-_OPENAI = addresses.OPENAI
+_OPENAI = standins.OPENAI
 OPERATIONS = (
     ("POST", f"{_OPENAI}/responses", "openai", "responses"),
     ("POST", f"{_OPENAI}/chat/completions", "openai", "chat"),
@@ -42,11 +42,11 @@ OPERATIONS = (
     ("GET", f"{_OPENAI}/batches/{{id}}", "openai", "batch"),
     ("POST", f"{_OPENAI}/batches/{{id}}/cancel", "openai", "batch_cancel"),
     ("GET", f"{_OPENAI}/models", "openai", "models"),
-    ("POST", f"{addresses.GOOGLE}/v1/images:annotate", "google", "annotate"),
-    ("POST", f"{addresses.FLOWISE}/api/v1/prediction/{{flow}}", "flowise", "prediction"),
-    ("GET", addresses.VISION_ANALYSIS, "vision_analysis", "list"),
-    ("POST", addresses.VISION_ANALYSIS_UPLOAD, "vision_analysis", "upload"),
-    ("GET", f"{addresses.FILES}/{{name}}", "files", "get"),
+    ("POST", f"{standins.GOOGLE}/v1/images:annotate", "google", "annotate"),
+    ("POST", f"{standins.FLOWISE}/api/v1/prediction/{{flow}}", "flowise", "prediction"),
+    ("GET", standins.VISION_ANALYSIS, "vision_analysis", "list"),
+    ("POST", standins.VISION_ANALYSIS_UPLOAD, "vision_analysis", "upload"),
+    ("GET", f"{standins.FILES}/{{name}}", "files", "get"),
 )
 
 

@@ -34,7 +34,7 @@ def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk
     assert [image["name"] for image in data["images"]] == [
         "vision_run_001_01.jpg", "vision_run_001_02.jpg", "vision_run_001_03.jpg",
     ]  # fmt: skip
-    assert data["images"][0]["description"] == "Section 1: look for rust"
+    assert data["images"][0]["description"] == "Photograph vision_run_001_01.jpg"
     assert data["images"][0]["measured"]["width"] == 800
     assert len(data["missing"]) == 2
     assert data["standin"] is True

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Refusal, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack
 from imgpipe_orchestration.storage.documents import Documents, reachable
 
 _EXPECTED = {"new": (25, 0), "opted-out": (0, 0), "broken": (3, 2)}
 """Documents marked and failed, by customer."""
-_OFF = 5
 
 
 class AutoMarkerScenario(Scenario):
@@ -41,16 +40,11 @@ class AutoMarkerScenario(Scenario):
         rows: list[dict[str, Any]] = []
         for kind, (marked, failed) in _EXPECTED.items():
             customer = f"{self._prefix}-{kind}"
-            for number in range(marked + failed or _OFF):
-                image: Any = f"https://example.com/{customer}/{number}.jpg"
-                rows.append(
-                    {
-                        "customer_id": customer,
-                        "title": f"News {number}",
-                        "image": image if number < marked or not failed else {"href": image},
-                        "short_summary": "What happened, in a sentence.",
-                    }
-                )
+            for number in range(marked + failed or 5):
+                address = f"https://example.com/{customer}/{number}.jpg"
+                image: Any = {"href": address} if failed and number >= marked else address
+                texts = {"title": f"News {number}", "short_summary": "What happened, in a sentence."}
+                rows.append({"customer_id": customer, "image": image, **texts})
         with self._news() as news:
             news.insert_many(rows)
         off = f"/api/customers/{self._prefix}-opted-out/image-config"
@@ -62,38 +56,29 @@ class AutoMarkerScenario(Scenario):
 
     def look(self) -> None:
         result, over, marked = self.result, 0, 0
-        result.failures, result.refused = [], []
-        with self._news() as news:
-            found = {kind: list(news.find({"customer_id": f"{self._prefix}-{kind}"})) for kind in _EXPECTED}
-        for kind, rows in found.items():
+        result.failures = []
+        for kind, expected in _EXPECTED.items():
+            with self._news() as news:
+                rows = list(news.find({"customer_id": f"{self._prefix}-{kind}"}))
             done = sum(bool(row.get("auto_marked_cleaned")) and row.get("clean_image") == row["image"] for row in rows)
             marked += done
-            job = self.stack.asked(self._jobs[kind])
-            if job["status"] not in {"completed", "failed"}:
-                continue
-            seen = (job["images_marked"], job["images_failed"])
-            if seen != _EXPECTED[kind] or done != seen[0]:
-                result.failures.append(f"{kind}: marked and failed {seen}, {done} in MongoDB; {job['error']}")
-                continue
-            over += 1
-            if kind == "broken":
-                why = "their image is an object where an address belongs"
-                result.refused.append(Refusal(f"{seen[1]} news documents", why))
-            elif kind == "opted-out":
-                why = "the customer has automatic marking off"
-                result.refused.append(Refusal(f"{_OFF} news documents of a customer", why))
+            job = self.stack.operated("GET", self._jobs[kind])
+            if job["status"] in {"completed", "failed"}:
+                seen = (job["images_marked"], job["images_failed"])
+                if seen == expected and done == seen[0]:
+                    over += 1
+                else:
+                    told = f"{kind}: marked and failed {seen}, {done} in MongoDB; {job['error']}"
+                    result.failures.append(told)
         result.arrived, result.waiting_for = marked + over, f"{len(_EXPECTED) - over} jobs"
+        result.refused = {
+            "5 news documents of a customer": "the customer has automatic marking off",
+            "2 news documents": "their image is an object where an address belongs",
+        }
 
-    def show(self) -> None:
-        self.result.links = [
-            self.stack.gateway(self._jobs["broken"]),
-            self.stack.dagster("/assets/clean_images"),
-        ]
+    def show(self) -> list[Exhibit]:
         with self._news() as news:
             row = news.find_one({"customer_id": f"{self._prefix}-new"}) or {}
         fields = ("title", "image", "clean_image", "auto_marked_cleaned")
         facts = {name: str(row[name]) for name in fields if name in row}
-        self.result.exhibits = [Exhibit("A news document afterwards", facts=facts)]
-
-
-SCENARIO = AutoMarkerScenario
+        return [Exhibit("A news document afterwards", facts=facts)]

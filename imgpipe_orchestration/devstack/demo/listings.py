@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack, picture
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack
 
 
 class ListingsScenario(Scenario):
@@ -44,14 +44,9 @@ class ListingsScenario(Scenario):
         self.result.arrived = len(self._arrived)
         self.result.waiting_for = f"{self.items - self.result.arrived} WebP"
 
-    def show(self) -> None:
-        runs = self.stack.dagster("/locations/imgpipe/jobs/process_image_queue/runs")
-        self.result.links = [*list(self._arrived)[:1], runs]
-        self.result.exhibits = [
-            Exhibit(name, [picture(original, "in"), picture(self._arrived[url], "out, WebP")], {"Served at": url})
+    def show(self) -> list[Exhibit]:
+        return [
+            Exhibit(name, {"in": original, "out, WebP": self._arrived[url]}, {"Served at": url})
             for url, (name, original) in self._originals.items()
             if url in self._arrived
         ]
-
-
-SCENARIO = ListingsScenario

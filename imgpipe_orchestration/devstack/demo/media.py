@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack, picture
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack
 
 _COLUMNS = {
     "profile_image": "profile_image_path",
@@ -20,6 +20,7 @@ _COLUMNS = {
 }
 """Upload field: where the profile shows it, a path or a list of {media_path}."""
 
+_SAID = {"Alternative text": "alt_text", "Subject": "subject", "Style": "style", "Medium": "medium"}
 _FORMATS = ("image/avif", "image/webp", "image/jpeg")
 
 
@@ -68,10 +69,7 @@ class MediaScenario(Scenario):
         self.stack.accepted("PATCH", "/users/me", headers=headers, files=files, data=data)
 
     def _profile(self, user_id: int) -> dict[str, Any]:
-        profile: dict[str, Any] = self.stack.accepted(
-            "GET", "/users/me", headers=self.stack.user_headers(user_id)
-        ).json()
-        return profile
+        return dict(self.stack.accepted("GET", "/users/me", headers=self.stack.user_headers(user_id)).json())
 
     def look(self) -> None:
         profiles = {user_id: self._profile(user_id) for user_id, _ in self._originals}
@@ -84,11 +82,8 @@ class MediaScenario(Scenario):
 
     def _served(self, url: str) -> bool:
         """Whether the smart URL gives an image to who asks for any of the formats."""
-        for wanted in _FORMATS:
-            answer = self.stack.request("GET", url, headers={"Accept": wanted})
-            if answer.status_code != 200 or not answer.headers["Content-Type"].startswith("image/"):
-                return False
-        return True
+        answers = [self.stack.request("GET", url, headers={"Accept": wanted}) for wanted in _FORMATS]
+        return all(one.ok and one.headers["Content-Type"].startswith("image/") for one in answers)
 
     def _report(self) -> None:
         """Report two images of `_doubtful`, one of them so often that it is held back."""
@@ -102,11 +97,9 @@ class MediaScenario(Scenario):
                 reporter, body = self.stack.user_headers(self._doubtful + 1 + number), {"reason": "It is mine."}
                 self.stack.accepted("POST", f"/api/media/{media_id}/report", headers=reporter, json=body)
 
-    def show(self) -> None:
-        runs = self.stack.dagster("/locations/imgpipe/jobs/media_pipeline/runs")
-        self.result.links = [*list(self._arrived.values())[:1], self.stack.gateway("/review"), runs]
+    def show(self) -> list[Exhibit]:
         self._report()
-        self.result.exhibits = [self._exhibit(url, *self._originals[key]) for key, url in self._arrived.items()]
+        return [self._exhibit(url, *self._originals[key]) for key, url in self._arrived.items()]
 
     def _exhibit(self, url: str, name: str, original: bytes) -> Exhibit:
         """An original beside the picture of the largest common size, and what was found in it."""
@@ -116,16 +109,11 @@ class MediaScenario(Scenario):
         key = {"Authorization": f"Bearer {self.stack.environment['MEDIA_API_KEY']}"}
         found = self.stack.accepted("GET", f"/api/images/{media_id}/analysis", headers=key).json()
         analysis = found["analysis"]
-        facts = {
-            "Alternative text": analysis.get("alt_text") or "",
-            "Subject": analysis.get("subject") or "",
-            "Style": ", ".join(analysis[name] for name in ("style", "medium") if analysis.get(name)),
-            "Mood": ", ".join(analysis.get("mood_keywords") or []),
-            "Colours": ", ".join(one["hex"] for one in (analysis.get("dominant_colors") or [])[:4]),
-        }
+        facts = {name: str(analysis.get(field) or "") for name, field in _SAID.items()}
+        facts["Colours"] = ", ".join(one["hex"] for one in (analysis.get("dominant_colors") or [])[:4])
         if found["standins"]:
             facts["Said by"] = "stand-ins, which make it up; the colours are measured"
-        return Exhibit(name, [picture(original, "in"), picture(after.content, f"out, {kind}")], facts)
+        return Exhibit(name, {"in": original, f"out, {kind}": after.content}, facts)
 
 
 def _saying(data: bytes, words: str) -> bytes:
@@ -143,6 +131,3 @@ def _shown(profile: dict[str, Any], field: str) -> str:
     if isinstance(value, list):
         value = value[0]["media_path"] if value else ""
     return str(value or "/temp_images/")
-
-
-SCENARIO = MediaScenario

@@ -1,30 +1,31 @@
-"""Finds the scenarios, feeds them together and watches them to their ends."""
+"""Feeds the scenarios together and watches them to their ends."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import time
 from collections.abc import Callable, Sequence
 
 import requests
 
-from imgpipe_orchestration.devstack import demo
+from imgpipe_orchestration.devstack.demo.auto_marker import AutoMarkerScenario
+from imgpipe_orchestration.devstack.demo.avatars import AvatarsScenario
+from imgpipe_orchestration.devstack.demo.listings import ListingsScenario
+from imgpipe_orchestration.devstack.demo.media import MediaScenario
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Result, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
 from imgpipe_orchestration.errors import ImgpipeError
 
+SCENARIOS: tuple[type[Scenario], ...] = (
+    AutoMarkerScenario,
+    AvatarsScenario,
+    ListingsScenario,
+    MediaScenario,
+    VisionReportsScenario,
+)
 _LOOK_SECONDS = 0.5
 _RUNS_SECONDS = 30
 _RUNS_UNDER_WAY = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]}, limit: 1) {
     ... on Runs { results { runId } } } }"""
-
-
-def scenarios(only: Sequence[str] = ()) -> list[type[Scenario]]:
-    """Every scenario there is, or those of the pipelines in `only`."""
-    names = sorted(module.name for module in pkgutil.iter_modules(demo.__path__))
-    modules = [importlib.import_module(f"{demo.__name__}.{name}") for name in names]
-    found: list[type[Scenario]] = [module.SCENARIO for module in modules if hasattr(module, "SCENARIO")]
-    return [scenario for scenario in found if not only or scenario.pipeline in only]
 
 
 def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Result], None]) -> list[Result]:
@@ -54,11 +55,10 @@ def let_runs_end(stack: Stack) -> None:
     deadline = time.monotonic() + _RUNS_SECONDS
     while time.monotonic() < deadline:
         try:
-            answer = stack.request("POST", stack.dagster("/graphql"), json={"query": _RUNS_UNDER_WAY})
-        except requests.RequestException:
+            if not stack.graphql(_RUNS_UNDER_WAY)["runsOrError"].get("results"):
+                return
+        except (ImgpipeError, requests.RequestException):
             return  # no Dagster, nobody to wait for
-        if not answer.json()["data"]["runsOrError"].get("results"):
-            return
         time.sleep(_LOOK_SECONDS)
 
 
@@ -76,7 +76,7 @@ def _look(scenario: Scenario, began: float) -> None:
         result.failures.append(f"gave up after {scenario.seconds:g} s waiting for {result.waiting_for}")
     if result.finished:
         try:
-            scenario.show()
+            result.exhibits = scenario.show()
         except (ImgpipeError, requests.RequestException) as error:
             result.exhibits = [Exhibit(f"What came out could not be read: {_reason(error)}")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,25 +11,6 @@ from typing import Any, ClassVar
 import requests
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.web.sizes import size_text
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What the demo sends in the knowledge that it will be refused."""
-
-    what: str
-    why: str
-    failed: bool = False
-    """Whether it is an item of the pipeline, which `imgpipe status` then counts as failed."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image file, and what to say of it."""
-
-    data: bytes
-    words: str
 
 
 @dataclass(frozen=True)
@@ -38,8 +18,8 @@ class Exhibit:
     """One thing that went in and came out, for the demo's page."""
 
     title: str
-    pictures: list[Picture] = field(default_factory=list)
-    """What went in first, then what came out."""
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Image files, each by what to say of it; what went in first, then what came out."""
     facts: dict[str, str] = field(default_factory=dict)
     document: str = ""
     """A whole HTML document that came out."""
@@ -58,29 +38,20 @@ class Result:
     waiting_for: str = ""
     failures: list[str] = field(default_factory=list)
     """One line for each item that will not arrive: which, and why."""
-    refused: list[Refusal] = field(default_factory=list)
-    """On purpose, to show what a refusal looks like."""
-    links: list[str] = field(default_factory=list)
-    """Of something that came out, and of the pipeline in the Dagster UI."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """On purpose, to show what a refusal looks like: what, and why."""
+    failed_on_purpose: int = 0
+    """How many of those are items that `imgpipe status` counts as failed."""
     exhibits: list[Exhibit] = field(default_factory=list)
     finished: bool = False
 
     @property
     def failed(self) -> int:
-        """Items that failed, as `imgpipe status` counts them: those that were refused on purpose are among them."""
-        return len(self.failures) + sum(refusal.failed for refusal in self.refused)
+        return len(self.failures) + self.failed_on_purpose
 
     @property
     def ok(self) -> bool:
         return self.finished and not self.failures and self.items > 0 and self.arrived == self.items
-
-
-def picture(data: bytes, role: str) -> Picture:
-    """A file as it was sent or served, e.g. `in, 600 x 400, 51 KB`."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        return Picture(data, f"{role}, {image.width} x {image.height}, {size_text(len(data))}")
 
 
 class Stack:
@@ -114,9 +85,9 @@ class Stack:
             raise BadInput(f"{method} {answer.url} answered {answer.status_code}", detail=answer.text)
         return answer
 
-    def asked(self, path: str, **options: Any) -> Any:
-        """The JSON of an operator's accepted GET."""
-        return self.accepted("GET", path, headers=self.admin_headers(), **options).json()
+    def operated(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of an operator's accepted request."""
+        return self.accepted(method, path, json=body, headers=self.admin_headers()).json()
 
     def user_headers(self, user_id: int) -> dict[str, str]:
         """`Authorization` of a user, signed with USER_JWT_SECRET as the front end's sign-in would."""
@@ -129,12 +100,10 @@ class Stack:
         """`Authorization` of an operator."""
         return {"Authorization": f"Bearer {self.environment['ADMIN_API_KEY']}"}
 
-    def gateway(self, path: str) -> str:
-        return self.environment["GATEWAY_URL"] + path
-
-    def dagster(self, path: str) -> str:
-        """A page of the Dagster UI."""
-        return self.environment["DAGSTER_URL"] + path
+    def graphql(self, query: str, **variables: Any) -> Any:
+        """What Dagster answers."""
+        body = {"query": query, "variables": variables}
+        return self.accepted("POST", self.environment["DAGSTER_URL"] + "/graphql", json=body).json()["data"]
 
 
 class Scenario(ABC):
@@ -158,5 +127,5 @@ class Scenario(ABC):
         """See how far it is. Called about twice a second; raises nothing but ImgpipeError and requests' exceptions."""
 
     @abstractmethod
-    def show(self) -> None:
-        """At the end: the links and exhibits."""
+    def show(self) -> list[Exhibit]:
+        """At the end: what is on the demo's page."""

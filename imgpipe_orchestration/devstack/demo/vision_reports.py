@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Refusal, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack
 from imgpipe_orchestration.errors import SettingsError
 
 _ORGANIZATIONS = {
@@ -13,11 +12,10 @@ _ORGANIZATIONS = {
     "Oceanix": "7D0C4A11-52E5-4C07-9C4B-0A9D6E1F2B34",
 }
 _ANALYSES: list[tuple[str, dict[str, Any]]] = [
-    ("LexCorp", {"files": ["astronaut.jpg", "coffee.jpg"], "images": 1, "dead_link": True, "expired_sas": True}),
-    ("Oceanix", {"files": ["chelsea.jpg"], "images": 2}),
-    ("LexCorp", {"files": ["retina.jpg", "hubble.jpg"], "images": 0}),
+    ("LexCorp", {"images": 3, "dead_link": True, "expired_sas": True}),
+    ("Oceanix", {"images": 3}),
+    ("LexCorp", {"images": 2}),
 ]
-_WHY = "a dead link or an expired one; the report says so of each"
 
 
 class VisionReportsScenario(Scenario):
@@ -37,8 +35,6 @@ class VisionReportsScenario(Scenario):
         if not found:
             problem = "EXTERNAL_API_GET_URL names a real API, and a demo puts nothing into that; use --only for others"
             raise SettingsError(problem, field="EXTERNAL_API_GET_URL")
-        for name in ("astronaut", "coffee", "chelsea", "retina", "hubble"):
-            self.stack.accepted("PUT", f"{base}/_standin/files/{name}.jpg", data=photos.jpeg(name))
         for name, seed in _ANALYSES:
             asks = {**seed, "organization_id": _ORGANIZATIONS[name], "organization_name": name}
             self.stack.accepted("POST", f"{base}/_standin/vision-analyses", json=asks)
@@ -50,23 +46,21 @@ class VisionReportsScenario(Scenario):
                 **{setting.lower(): self.stack.environment[setting] for setting in addresses},
             }
             path = f"/cron-jobs/{self._saved(job)}"
-            begun = self.stack.accepted("POST", f"{path}/run", headers=self.stack.admin_headers()).json()
-            self._begun[name] = path, begun["execution_id"]
+            self._begun[name] = path, self.stack.operated("POST", f"{path}/run")["execution_id"]
 
     def _saved(self, job: dict[str, Any]) -> str:
         """The id of a cron job like this one: that of the last demo, with these addresses, or a new one."""
-        known = self.stack.asked("/cron-jobs")["jobs"]
+        known = self.stack.operated("GET", "/cron-jobs")["jobs"]
         before = next((one["job_id"] for one in known if one["name"] == job["name"]), None)
         method, path = ("PATCH", f"/cron-jobs/{before}") if before else ("POST", "/cron-jobs")
-        job_id: str = self.stack.accepted(method, path, json=job, headers=self.stack.admin_headers()).json()["job_id"]
-        return job_id
+        return str(self.stack.operated(method, path, job)["job_id"])
 
     def look(self) -> None:
         result, waiting, analyses = self.result, [], []
         result.failures = []
         for name, (path, execution_id) in self._begun.items():
             # Not the latest, which at the full hour is the schedule's.
-            found = self.stack.asked(f"{path}/executions")["executions"]
+            found = self.stack.operated("GET", f"{path}/executions")["executions"]
             execution = next(one for one in found if one["execution_id"] == execution_id)
             analyses += execution["analyses"]
             if execution["status"] == "running":
@@ -76,20 +70,15 @@ class VisionReportsScenario(Scenario):
         self._done = [one for one in analyses if one["status"] == "success"]
         result.failures += [f"{one['run_code']}: {one['error']}" for one in analyses if one["status"] == "failed"]
         result.arrived, result.waiting_for = len(self._done), f"reports of {', '.join(waiting)}"
-        result.refused = [
-            Refusal(f"{missing} of {one['images_total']} images of {one['run_code']}", _WHY)
+        lost = {one["run_code"]: (one["images_total"] or 0) - (one["images_usable"] or 0) for one in self._done}
+        why = "a dead link or an expired one; the report says so of each"
+        result.refused = {f"{images} images of {code}": why for code, images in lost.items() if images}
+
+    def show(self) -> list[Exhibit]:
+        return [
+            Exhibit(
+                f"The report on {one['run_code']}",
+                document=self.stack.accepted("GET", f"/batch-analysis/batches/{one['batch_id']}/report").text,
+            )
             for one in self._done
-            if (missing := (one["images_total"] or 0) - (one["images_usable"] or 0))
         ]
-
-    def show(self) -> None:
-        reports = {one["run_code"]: f"/batch-analysis/batches/{one['batch_id']}/report" for one in self._done}
-        runs = self.stack.dagster("/locations/imgpipe/jobs/vision_reports/runs")
-        self.result.links = [*(self.stack.gateway(path) for path in list(reports.values())[:1]), runs]
-        self.result.exhibits = [
-            Exhibit(f"The report on {code}", document=self.stack.accepted("GET", path).text)
-            for code, path in reports.items()
-        ]
-
-
-SCENARIO = VisionReportsScenario

@@ -10,17 +10,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from imgpipe_orchestration.devstack.standins import flowise_api, google_api, openai_api
-from imgpipe_orchestration.devstack.standins.addresses import (
+from imgpipe_orchestration.devstack.standins import (
     FILES,
     FLOWISE,
     GOOGLE,
     OPENAI,
     VISION_ANALYSIS,
     VISION_ANALYSIS_UPLOAD,
+    Refusal,
+    flowise_api,
+    google_api,
+    openai_api,
 )
 from imgpipe_orchestration.devstack.standins.openai_batches import Batches
-from imgpipe_orchestration.devstack.standins.refusal import Refusal
 from imgpipe_orchestration.devstack.standins.vision_analysis_api import Desk
 
 
@@ -50,7 +52,6 @@ def create_app(folder: Path, batches: Batches | None = None) -> Starlette:
             Route(f"{FILES}/{{name}}", desk.file, methods=get),
             Route("/_standin/vision-analyses", desk.seed, methods=post),
             Route("/_standin/reports", desk.uploaded, methods=get),
-            Route("/_standin/files/{name}", desk.add_file, methods=["PUT"]),
             Route("/health", _health),
         ],
         exception_handlers={Refusal: _refused, ValidationError: _invalid},

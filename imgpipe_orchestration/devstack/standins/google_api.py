@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from imgpipe_orchestration.devstack.standins import Refusal
 from imgpipe_orchestration.devstack.standins.fill import Facts
 from imgpipe_orchestration.devstack.standins.measure import Measured, measure, verdict
-from imgpipe_orchestration.devstack.standins.refusal import Refusal
 
 _STATUS = {
     400: "INVALID_ARGUMENT",
@@ -23,6 +22,7 @@ _STATUS = {
     503: "UNAVAILABLE",
 }
 _MOST_IMAGES = 16
+_BAD_IMAGE = {"error": {"code": 3, "message": "Bad image data."}}
 _LIKELIHOODS = ("VERY_UNLIKELY", "UNLIKELY", "POSSIBLE", "LIKELY", "VERY_LIKELY")
 _THINGS = ("Art", "Tool", "Vehicle", "Plant", "Textile", "Furniture", "Food", "Building")
 
@@ -51,52 +51,41 @@ def _annotated(request: dict[str, Any]) -> dict[str, Any]:
     try:
         image = base64.b64decode(request["image"]["content"], validate=True)
     except (KeyError, ValueError, TypeError):
-        return {"error": {"code": 3, "message": "Bad image data."}}
+        return _BAD_IMAGE
     measured = measure(image)
     if measured is None or not image.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF")):
-        return {"error": {"code": 3, "message": "Bad image data."}}
-    facts = Facts(measured.digest, measured)
-    makers: dict[str, Callable[[], dict[str, Any]]] = {
-        "LABEL_DETECTION": lambda: _labels(measured, facts),
-        "OBJECT_LOCALIZATION": lambda: _objects(measured, facts),
-        "IMAGE_PROPERTIES": lambda: _properties(measured),
-        "SAFE_SEARCH_DETECTION": lambda: {"safeSearchAnnotation": _likelihoods(image)},
-    }
+        return _BAD_IMAGE
+    thing = Facts(measured.digest).pick(_THINGS, "label")
     # Text, logos, faces and the crops that keep them would need a model: the real API leaves out what it did not find,
     # and so do we. A made-up crop hint would have heads cut off that the image engine finds by itself.
-    asked = [feature.get("type", "") for feature in request.get("features", [])]
-    return {name: value for kind in asked if kind in makers for name, value in makers[kind]().items()}
-
-
-def _likelihoods(data: bytes) -> dict[str, str]:
-    """Google's words of safe search."""
-    scores = verdict(data)
-    names = ("adult", "spoof", "medical", "violence", "racy")
-    return {name: _LIKELIHOODS[round(4 * scores.get(name, 0.0))] for name in names}
-
-
-def _labels(measured: Measured, facts: Facts) -> dict[str, Any]:
-    found = (measured.colour_name.capitalize(), measured.orientation.capitalize(), facts.pick(_THINGS, "label"))
-    names = [name for name in found if name]
-    return {
-        "labelAnnotations": [
-            {"mid": f"/standin/{i}", "description": name, "score": round(0.95 - 0.07 * i, 3), "topicality": 0.9}
-            for i, name in enumerate(names)
-        ]
+    answers = {
+        "LABEL_DETECTION": ("labelAnnotations", _labels(measured, thing)),
+        "OBJECT_LOCALIZATION": ("localizedObjectAnnotations", [_object(measured, thing)]),
+        "IMAGE_PROPERTIES": ("imagePropertiesAnnotation", {"dominantColors": {"colors": _colours(measured)}}),
+        "SAFE_SEARCH_DETECTION": ("safeSearchAnnotation", _likelihoods(image)),
     }
+    asked = [feature.get("type", "") for feature in request.get("features", [])]
+    return dict(answers[kind] for kind in asked if kind in answers)
 
 
-def _objects(measured: Measured, facts: Facts) -> dict[str, Any]:
+def _labels(measured: Measured, thing: str) -> list[dict[str, Any]]:
+    names = (measured.words.rpartition(" ")[2].capitalize(), thing)
+    return [
+        {"mid": f"/standin/{i}", "description": name, "score": round(0.95 - 0.07 * i, 3), "topicality": 0.9}
+        for i, name in enumerate(names)
+    ]
+
+
+def _object(measured: Measured, thing: str) -> dict[str, Any]:
     left, top, right, bottom = measured.object
     corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-    vertices = [_vertex(cx, cy) for cx, cy in corners]
-    score = round(0.6 + 0.3 * facts.number("object"), 3)
-    thing = {"mid": "/standin/o", "name": facts.pick(_THINGS, "label"), "score": score}
-    return {"localizedObjectAnnotations": [{**thing, "boundingPoly": {"normalizedVertices": vertices}}]}
+    # Zero coordinates are left out, as protobuf's JSON does.
+    vertices = [{name: round(at, 6) for name, at in zip("xy", corner, strict=True) if at} for corner in corners]
+    return {"mid": "/standin/o", "name": thing, "score": 0.8, "boundingPoly": {"normalizedVertices": vertices}}
 
 
-def _properties(measured: Measured) -> dict[str, Any]:
-    colours = [
+def _colours(measured: Measured) -> list[dict[str, Any]]:
+    return [
         {
             "color": {name: value for name, value in zip(("red", "green", "blue"), colour, strict=True) if value},
             "score": round(share, 4),
@@ -104,9 +93,10 @@ def _properties(measured: Measured) -> dict[str, Any]:
         }
         for colour, share in measured.colours
     ]
-    return {"imagePropertiesAnnotation": {"dominantColors": {"colors": colours}}}
 
 
-def _vertex(x: float, y: float) -> dict[str, float]:
-    """Zero coordinates are left out, as protobuf's JSON does."""
-    return {name: round(value, 6) for name, value in (("x", x), ("y", y)) if value}
+def _likelihoods(data: bytes) -> dict[str, str]:
+    """Google's words of safe search."""
+    scores = verdict(data)
+    names = ("adult", "spoof", "medical", "violence", "racy")
+    return {name: _LIKELIHOODS[round(4 * scores.get(name, 0.0))] for name in names}

@@ -17,13 +17,13 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from imgpipe_orchestration.devstack.standins import Refusal
 from imgpipe_orchestration.devstack.standins.fill import Facts, fill
 from imgpipe_orchestration.devstack.standins.flowise_api import CAMERA_SHY
 from imgpipe_orchestration.devstack.standins.measure import from_data_url, measure, verdict
 from imgpipe_orchestration.devstack.standins.people import draw, grid, person_in, person_of
-from imgpipe_orchestration.devstack.standins.refusal import Refusal
 
-_SHUTDOWN_DATES: dict[str, str | None] = {
+_MODELS = {
     "gpt-6-luna": None,
     "gpt-6.1-terra": None,
     "gpt-5-mini": "2026-12-11",
@@ -38,7 +38,7 @@ _SHUTDOWN_DATES: dict[str, str | None] = {
     "gpt-image-2.5-sunburst": None,
     "omni-moderation-latest": None,
 }
-_DIMENSIONS = {"text-embedding-3-large": 3072}
+"""Names, each with the day on which OpenAI shuts it down."""
 _CATEGORIES = (
     *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm"),
     *("self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic"),
@@ -87,54 +87,51 @@ async def responses(request: Request) -> Response:
     said = _answer(wanted.get("input"), wanted.get("text", {}).get("format", {}).get("schema"))
     message = {"id": f"msg_{said.name}", "type": "message", "status": "completed", "role": "assistant"}
     content = {"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}
-    return JSONResponse(
-        {
-            "id": f"resp_{said.name}",
-            "object": "response",
-            "created_at": int(time.time()),
-            "status": "completed",
-            "model": f"{wanted.get('model', '')}-standin",
-            "output": [{**message, "content": [content]}],
-            "error": None,
-            "incomplete_details": None,
-            "usage": {
-                "input_tokens": said.tokens_in,
-                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-                "output_tokens": said.tokens_out,
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": said.tokens_in + said.tokens_out,
-            },
-            "standin": True,
-        }
+    return _told(
+        wanted,
+        id=f"resp_{said.name}",
+        object="response",
+        created_at=int(time.time()),
+        status="completed",
+        output=[{**message, "content": [content]}],
+        error=None,
+        incomplete_details=None,
+        usage={
+            "input_tokens": said.tokens_in,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": said.tokens_out,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": said.tokens_in + said.tokens_out,
+        },
     )
 
 
 async def chat(request: Request) -> Response:
     """POST /chat/completions."""
     wanted = await authorised_json(request)
-    form = wanted.get("response_format") or {}
-    said = _answer(wanted.get("messages"), form.get("json_schema", {}).get("schema"))
+    said = _answer(wanted.get("messages"), (wanted.get("response_format") or {}).get("json_schema", {}).get("schema"))
     message = {"role": "assistant", "content": said.text, "refusal": None}
     usage = {"prompt_tokens": said.tokens_in, "completion_tokens": said.tokens_out}
-    return JSONResponse(
-        {
-            "id": f"chatcmpl-{said.name}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": f"{wanted.get('model', '')}-standin",
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {**usage, "total_tokens": said.tokens_in + said.tokens_out},
-            "standin": True,
-        }
+    return _told(
+        wanted,
+        id=f"chatcmpl-{said.name}",
+        object="chat.completion",
+        created=int(time.time()),
+        choices=[{"index": 0, "message": message, "finish_reason": "stop"}],
+        usage={**usage, "total_tokens": said.tokens_in + said.tokens_out},
     )
+
+
+def _told(wanted: Mapping[str, Any], **answer: Any) -> Response:
+    """An answer, which says whose it is."""
+    return JSONResponse({**answer, "model": f"{wanted.get('model', '')}-standin", "standin": True})
 
 
 async def embeddings(request: Request) -> Response:
     """POST /embeddings: texts that share words get vectors that are near each other."""
     wanted = await authorised_json(request)
-    model = str(wanted.get("model", ""))
     texts = [wanted["input"]] if isinstance(wanted.get("input"), str) else list(wanted.get("input", []))
-    dimensions = int(wanted.get("dimensions") or _DIMENSIONS.get(model, 1536))
+    dimensions = int(wanted.get("dimensions") or (3072 if wanted.get("model") == "text-embedding-3-large" else 1536))
     data = []
     for index, text in enumerate(texts):
         vector = _vector(str(text), dimensions)
@@ -143,7 +140,7 @@ async def embeddings(request: Request) -> Response:
         data.append({"object": "embedding", "index": index, "embedding": value})
     tokens = sum(len(str(text)) // 4 + 1 for text in texts)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return JSONResponse({"object": "list", "data": data, "model": f"{model}-standin", "usage": usage, "standin": True})
+    return _told(wanted, object="list", data=data, usage=usage)
 
 
 async def generations(request: Request) -> Response:
@@ -176,7 +173,7 @@ async def edits(request: Request) -> Response:
     prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
     person = await run_in_threadpool(person_in, sources[0])
     if any(word in prompt.lower() for word in ("grid", "2x2", "2×2", "four")):
-        image = await run_in_threadpool(grid, person, size, prompt)
+        image = await run_in_threadpool(grid, person, size)
     else:
         image = await run_in_threadpool(draw, person, size, pose=1)
     return _image(image, wanted, size, pictures=len(sources))
@@ -197,8 +194,7 @@ async def moderations(request: Request) -> Response:
         "category_scores": scores,
         "category_applied_input_types": {name: ["image" if urls else "text"] for name in scores},
     }
-    model = f"{wanted.get('model', '')}-standin"
-    return JSONResponse({"id": "modr-standin", "model": model, "results": [result], "standin": True})
+    return _told(wanted, id="modr-standin", results=[result])
 
 
 async def models(request: Request) -> Response:
@@ -206,7 +202,7 @@ async def models(request: Request) -> Response:
     authorise(request)
     data = [
         {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "standin", "shutdown_date": date}
-        for name, date in _SHUTDOWN_DATES.items()
+        for name, date in _MODELS.items()
     ]
     return JSONResponse({"object": "list", "data": data, "standin": True})
 
@@ -258,22 +254,19 @@ def _image(image: bytes, wanted: Mapping[str, Any], size: tuple[int, int], *, pi
     per_megapixel = {"low": 272, "medium": 1056, "high": 4160}.get(str(wanted.get("quality")), 1056)
     tokens_out = round(per_megapixel * size[0] * size[1] / 1024**2)
     text_tokens, image_tokens = len(str(wanted.get("prompt", ""))) // 4 + 1, 388 * pictures
-    return JSONResponse(
-        {
-            "created": int(time.time()),
-            "data": [{"b64_json": base64.b64encode(image).decode()}],
-            "model": f"{wanted.get('model', '')}-standin",
-            "output_format": "png",
-            "quality": str(wanted.get("quality") or "medium"),
-            "size": f"{size[0]}x{size[1]}",
-            "usage": {
-                "input_tokens": text_tokens + image_tokens,
-                "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": image_tokens},
-                "output_tokens": tokens_out,
-                "total_tokens": text_tokens + image_tokens + tokens_out,
-            },
-            "standin": True,
-        }
+    return _told(
+        wanted,
+        created=int(time.time()),
+        data=[{"b64_json": base64.b64encode(image).decode()}],
+        output_format="png",
+        quality=str(wanted.get("quality") or "medium"),
+        size=f"{size[0]}x{size[1]}",
+        usage={
+            "input_tokens": text_tokens + image_tokens,
+            "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": image_tokens},
+            "output_tokens": tokens_out,
+            "total_tokens": text_tokens + image_tokens + tokens_out,
+        },
     )
 
 

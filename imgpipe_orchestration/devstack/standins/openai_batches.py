@@ -40,18 +40,14 @@ class Batches:
 
     async def content(self, request: Request) -> Response:
         """GET /files/{id}/content."""
-        found = self.files.get(request.path_params["id"])
-        if found is None:
-            raise refusal(404, "not_found", "No such File object")
-        return Response(found, media_type="application/octet-stream")
+        return Response(_named(self.files, request), media_type="application/octet-stream")
 
     async def create(self, request: Request) -> Response:
         """POST /batches."""
         wanted = await authorised_json(request)
-        if wanted.get("input_file_id") not in self.files or wanted.get("completion_window") != "24h":
-            raise refusal(400, "invalid_request", "No such File object, or another window than 24h")
-        if wanted.get("endpoint") not in _ENDPOINTS:
-            raise refusal(400, "invalid_request", "endpoint is none that batches know")
+        known = wanted.get("input_file_id") in self.files and wanted.get("endpoint") in _ENDPOINTS
+        if not known or wanted.get("completion_window") != "24h":
+            raise refusal(400, "invalid_request", "no such file or endpoint, or another window than 24h")
         batch = {
             "id": f"batch_{uuid4().hex}",
             "object": "batch",
@@ -72,15 +68,14 @@ class Batches:
         names = list(reversed(self.batches))
         after = request.query_params.get("after")
         start = names.index(after) + 1 if after in names else 0
-        size = int(request.query_params.get("limit", 20))
-        page = names[start : start + size]
+        page = names[start : start + int(request.query_params.get("limit", 20))]
+        data, more = [self.batches[name] for name in page], len(names) > start + len(page)
         ends = {"first_id": page[0], "last_id": page[-1]} if page else {"first_id": None, "last_id": None}
-        data = [self.batches[name] for name in page]
-        return JSONResponse({"object": "list", "data": data, "has_more": len(names) > start + size, **ends})
+        return JSONResponse({"object": "list", "data": data, "has_more": more, **ends})
 
     async def retrieve(self, request: Request) -> Response:
         """GET /batches/{id}: does its work, unless that is done."""
-        batch = self._of(request)
+        batch = _named(self.batches, request)
         if batch["status"] == "in_progress":
             batch["status"] = "finalizing"  # for whoever looks meanwhile
             await self.work(request, batch)
@@ -88,7 +83,7 @@ class Batches:
 
     async def cancel(self, request: Request) -> Response:
         """POST /batches/{id}/cancel."""
-        batch = self._of(request)
+        batch = _named(self.batches, request)
         if batch["status"] == "in_progress":
             batch["status"] = "cancelled"
         return JSONResponse(batch)
@@ -103,8 +98,8 @@ class Batches:
     async def answered(self, request: Request, line: dict[str, Any]) -> dict[str, Any]:
         """The line of the results for one of the requests."""
         host, port = request.scope["server"]
-        headers = {name: request.headers[name] for name in ("authorization",) if name in request.headers}
-        url, headers = f"http://{host}:{port}/openai{line['url']}", headers | {IN_BATCH: line["custom_id"]}
+        headers = {"Authorization": request.headers.get("authorization", ""), IN_BATCH: line["custom_id"]}
+        url = f"http://{host}:{port}/openai{line['url']}"
         answer = await run_in_threadpool(requests.post, url, json=line["body"], headers=headers, timeout=60)
         told = {"status_code": answer.status_code, "request_id": uuid4().hex, "body": answer.json()}
         return {"id": f"batch_req_{uuid4().hex}", "custom_id": line["custom_id"], "response": told, "error": None}
@@ -118,13 +113,13 @@ class Batches:
                 batch[name] = self._keep("".join(json.dumps(one) + "\n" for one in found).encode())
         batch["status"] = status
 
-    def _of(self, request: Request) -> dict[str, Any]:
-        batch = self.batches.get(request.path_params["id"])
-        if batch is None:
-            raise refusal(404, "not_found", "No batch found with that id")
-        return batch
-
     def _keep(self, content: bytes) -> str:
         name = f"file-{uuid4().hex}"
         self.files[name] = content
         return name
+
+
+def _named(among: dict[str, Any], request: Request) -> Any:
+    if request.path_params["id"] not in among:
+        raise refusal(404, "not_found", "No such object")
+    return among[request.path_params["id"]]

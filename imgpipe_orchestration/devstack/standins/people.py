@@ -10,41 +10,32 @@ import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
-_SKINS = ((255, 224, 196), (241, 194, 150), (208, 152, 104), (150, 98, 62), (96, 62, 42))
-_HAIRS = {
-    "black": (40, 30, 28),
-    "brown": (110, 70, 40),
-    "blond": (226, 186, 96),
-    "red": (170, 62, 32),
-    "grey": (200, 200, 205),
-}
-_SHIRTS = ((44, 86, 160), (170, 44, 60), (40, 130, 90), (226, 170, 40), (110, 60, 150))
-_GROUNDS = ((206, 224, 236), (236, 222, 204), (212, 232, 208), (230, 214, 232))
+_SKINS = ("#ffe0c4", "#f1c296", "#d09868", "#96623e", "#603e2a")
+_HAIRS = {"black": "#281e1c", "brown": "#6e4628", "blond": "#e2ba60", "red": "#aa3e20", "grey": "#c8c8cd"}
+_SHIRTS = ("#2c56a0", "#aa2c3c", "#28825a", "#e2aa28", "#6e3c96")
+_GROUNDS = ("#cee0ec", "#ecdecc", "#d4e8d0", "#e6d6e8")
 _CAPTION = "DRAWN BY A STAND-IN"
 _TEXT_KEY = "imgpipe-standin"
 
 
 @dataclass(frozen=True)
 class Person:
-    """What tells people apart. `skin` and `shirt` are indices into the palettes above, `hair_style` is 0 to 2."""
+    """What tells people apart: colours, and how high the hair is, 0 to 2."""
 
-    skin: int
+    skin: str
     hair: str
-    shirt: int
+    shirt: str
     hair_style: int
-    glasses: bool
 
 
 def person_of(prompt: str) -> Person:
-    """The person that a prompt describes: words where they are plain, the prompt's hash for the rest."""
-    digest, words = hashlib.sha256(prompt.encode()).digest(), prompt.lower()
-    hair = next((word for word in _HAIRS if f"{word} hair" in words), list(_HAIRS)[digest[1] % len(_HAIRS)])
-    glasses = "glasses" in words or digest[4] % 4 == 0
-    return Person(digest[0] % len(_SKINS), hair, digest[2] % len(_SHIRTS), digest[3] % 3, glasses)
+    """The person that a prompt describes: the hair where it is told, the prompt's hash for the rest."""
+    digest = hashlib.sha256(prompt.encode()).digest()
+    told = next((word for word in _HAIRS if f"{word} hair" in prompt.lower()), list(_HAIRS)[digest[1] % len(_HAIRS)])
+    return Person(_SKINS[digest[0] % len(_SKINS)], _HAIRS[told], _SHIRTS[digest[2] % len(_SHIRTS)], digest[3] % 3)
 
 
 def person_in(image: bytes) -> Person:
@@ -63,19 +54,14 @@ def draw(person: Person, size: tuple[int, int], *, pose: int = 0) -> bytes:
 
 
 @lru_cache(maxsize=32)
-def grid(person: Person, size: tuple[int, int], prompt: str) -> bytes:
+def grid(person: Person, size: tuple[int, int]) -> bytes:
     """2 x 2 portraits of one person as PNG, with gutters and a frame that are not quite in the middle."""
-    seed, unit = hashlib.sha256(prompt.encode()).digest(), min(size) / 1024
-    gutter, frame = round((8 + seed[0] % 16) * unit), round((seed[1] % 20) * unit)
-    picture = Image.new("RGB", size, ((255, 255, 255), (24, 24, 24), (240, 236, 228))[seed[4] % 3])
-    cuts = []
-    for length, number in zip(size, seed[2:4], strict=True):
-        middle = length // 2 + round((number % 25 - 12) * unit) - gutter // 2
-        cuts.append([(frame, middle), (middle + gutter, length - frame)])
-    for row, (top, bottom) in enumerate(cuts[1]):
-        for column, (left, right) in enumerate(cuts[0]):
-            cell = portrait(person, (right - left, bottom - top), 1 + 2 * row + column)
-            picture.paste(cell, (left, top))
+    unit = min(size) / 1024
+    gutter, frame, aside = round(14 * unit), round(9 * unit), round(5 * unit)
+    picture = Image.new("RGB", size, "white")
+    columns, rows = (((frame, length // 2 + aside), (length // 2 + aside + gutter, length - frame)) for length in size)
+    for pose, (left, right, top, bottom) in enumerate(((*column, *row) for row in rows for column in columns), 1):
+        picture.paste(portrait(person, (right - left, bottom - top), pose), (left, top))
     return encoded(picture, person)
 
 
@@ -93,26 +79,20 @@ def portrait(person: Person, size: tuple[int, int], pose: int) -> Image.Image:
     """Head and shoulders. `pose` moves the head and the mouth, and changes the background."""
     width, height = size
     picture = Image.new("RGB", size, _GROUNDS[pose % len(_GROUNDS)])
-    pen = ImageDraw.Draw(picture)
-    side = min(size)
+    pen, side = ImageDraw.Draw(picture), min(size)
     cx, cy = width * (0.5 + (0.0, -0.03, 0.03, 0.02, -0.02)[pose % 5]), height * 0.5
 
-    def oval(x: float, y: float, rx: float, ry: float, **paint: Any) -> None:
+    def oval(x: float, y: float, rx: float, ry: float, fill: str) -> None:
         box = (cx + (x - rx) * side, cy + (y - ry) * side, cx + (x + rx) * side, cy + (y + ry) * side)
-        pen.ellipse(box, **paint)
+        pen.ellipse(box, fill=fill, outline="#1e1e1e", width=max(2, side // 200))
 
-    skin = _SKINS[person.skin]
-    outline: dict[str, Any] = {"outline": (30, 30, 30), "width": max(2, side // 200)}
-    oval(0, 0.5, 0.38, 0.24, fill=_SHIRTS[person.shirt], **outline)
-    oval(0, 0.24, 0.09, 0.12, fill=skin)
-    oval(0, -0.16 + 0.1 * person.hair_style, 0.25, 0.24 + 0.08 * person.hair_style, fill=_HAIRS[person.hair])
-    oval(0, -0.02, 0.2, 0.25, fill=skin, **outline)
+    oval(0, 0.5, 0.38, 0.24, person.shirt)
+    oval(0, -0.16 + 0.1 * person.hair_style, 0.25, 0.24 + 0.08 * person.hair_style, person.hair)
+    oval(0, -0.02, 0.2, 0.25, person.skin)
     for x in (-0.08, 0.08):
-        oval(x, -0.05, 0.03, 0.022, fill=(40, 60, 80))
-        if person.glasses:
-            oval(x, -0.05, 0.06, 0.05, outline=(20, 20, 20), width=max(2, side // 120))
-    oval(0, 0.1, 0.06, 0.01 + 0.006 * (pose % 5), fill=(150, 50, 50))
+        oval(x, -0.05, 0.03, 0.022, "#283c50")
+    oval(0, 0.1, 0.06, 0.01 + 0.006 * (pose % 5), "#963232")
     font = ImageFont.load_default(max(10, side // 22))
-    ink: dict[str, Any] = {"fill": (255, 255, 255), "stroke_fill": (0, 0, 0), "stroke_width": max(1, side // 300)}
-    pen.text((width / 2, height - side * 0.03), _CAPTION, anchor="mb", font=font, **ink)
+    at = (width / 2, height - side * 0.03)
+    pen.text(at, _CAPTION, "white", font, "mb", stroke_fill="black", stroke_width=max(1, side // 300))
     return picture

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import mimetypes
 import time
 import uuid
 from datetime import UTC, datetime
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.devstack.standins.addresses import FILES
-from imgpipe_orchestration.devstack.standins.refusal import Refusal
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.devstack.standins import FILES, Refusal
 
 _AZURE_REFUSAL = (
     '<?xml version="1.0" encoding="utf-8"?><Error><Code>AuthenticationFailed</Code><Message>Server failed to '
     "authenticate the request. Signature not valid in the specified time frame.</Message></Error>"
 )
-_FINDINGS = ("rust", "a crack", "fouling", "a dent", "peeling paint", "nothing unusual")
 
 
 class Seed(BaseModel):
@@ -38,7 +39,6 @@ class Seed(BaseModel):
     run_code: str | None = None
     user_query: str = "Analyze these images for defects and anomalies"
     images: int = Field(2, ge=0, le=500)
-    files: list[str] = Field(default_factory=list, description="Names of files stored before, taken as images.")
     descriptions: bool = True
     dead_link: bool = False
     expired_sas: bool = False
@@ -61,6 +61,7 @@ class Desk:
         self._index = folder / "analyses.json"
         if self._index.exists():
             self.analyses = json.loads(self._index.read_text())
+        self._photographs = itertools.count(sum(len(one["documents"]) for one in self.analyses))
 
     def _save(self) -> None:
         whole = self._index.with_suffix(".new")
@@ -69,11 +70,6 @@ class Desk:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"file-{quote(name, safe='')}"
-
-    async def add_file(self, request: Request) -> Response:
-        """PUT /_standin/files/{name}: a file that documents may then point at."""
-        self._file(request.path_params["name"]).write_bytes(await request.body())
-        return Response(status_code=201)
 
     async def uploaded(self, _: Request) -> Response:
         """GET /_standin/reports: the reports uploaded so far."""
@@ -91,40 +87,20 @@ class Desk:
     def _analysis(self, wanted: Seed, files_url: str) -> dict[str, Any]:
         analysis_id = _id()
         code = wanted.run_code or f"VISION_RUN_{len(self.analyses) + 1:03d}"
-        query = _sas(days=1) if wanted.expired_sas else ""
-        documents: list[dict[str, Any]] = []
-
-        def add(name: str, url: str = "", content: bytes | None = None, *, signed: str = query) -> None:
-            if content is not None:
-                self._file(name).write_bytes(content)
-            documents.append(
-                {
-                    "vision_analysis_documents_id": _id(),
-                    "vision_analysis_id": analysis_id,
-                    "document_id": _id(),
-                    "document_path": url or f"{files_url}/{quote(name)}{signed}",
-                    "document_name": name,
-                    "is_input": True,
-                    "document_type": "json" if name.endswith(".json") else "image",
-                }
-            )
-
-        described: dict[str, str] = {}
-        for number in range(wanted.images):
-            name = f"{code.lower()}_{number + 1:02d}.jpg"
-            add(name, content=_inspection(code, number))
-            described[name] = f"Section {number + 1}: look for {_FINDINGS[number % len(_FINDINGS)]}"
-        for name in wanted.files:
-            add(name)
-            described[name] = f"Photograph {name}"
+        names = [f"{code.lower()}_{number + 1:02d}.jpg" for number in range(wanted.images)]
+        signed, expired = _sas(days=1) if wanted.expired_sas else "", f"{code.lower()}_expired.jpg"
+        texts = f"descriptions_{code}.json"
+        links = [(name, f"{files_url}/{quote(name)}{signed}") for name in names]
         if wanted.dead_link:
-            add("gone.jpg", f"{files_url}/gone-{analysis_id}.jpg")
+            links.append(("gone.jpg", f"{files_url}/gone-{analysis_id}.jpg"))
         if wanted.expired_sas:
-            add(f"{code.lower()}_expired.jpg", content=_inspection(code, 99), signed=_sas(days=-1))
-        for url in wanted.document_urls:
-            add(url.rsplit("/", 1)[-1].split("?")[0] or "document", url)
+            links.append((expired, f"{files_url}/{quote(expired)}{_sas(days=-1)}"))
+        links += [(url.rsplit("/", 1)[-1].split("?")[0] or "document", url) for url in wanted.document_urls]
         if wanted.descriptions:
-            add(f"descriptions_{code}.json", content=json.dumps(described).encode())
+            links.append((texts, f"{files_url}/{quote(texts)}"))
+        for name in [*names, expired]:
+            self._file(name).write_bytes(photograph(next(self._photographs)))
+        self._file(texts).write_text(json.dumps({name: f"Photograph {name}" for name in names}))
         analysis = {
             "vision_analysis_id": analysis_id,
             "vision_analysis_run_code": code,
@@ -133,7 +109,18 @@ class Desk:
             "organization_name": wanted.organization_name,
             "user_query": wanted.user_query,
             "created_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "documents": documents,
+            "documents": [
+                {
+                    "vision_analysis_documents_id": _id(),
+                    "vision_analysis_id": analysis_id,
+                    "document_id": _id(),
+                    "document_path": url,
+                    "document_name": name,
+                    "is_input": True,
+                    "document_type": "json" if name.endswith(".json") else "image",
+                }
+                for name, url in links
+            ],
         }
         self.analyses.append(analysis)
         return analysis
@@ -184,6 +171,20 @@ class Desk:
         return Response(self._file(name).read_bytes(), media_type=mimetypes.guess_type(name)[0])
 
 
+def photograph(number: int) -> bytes:
+    """A JPEG of 800 x 600 pixels, another one for each number: one of the photographs, cut a little differently."""
+    picture = _reduced(sorted(photos.PHOTOS)[number % len(photos.PHOTOS)])
+    left, top = number % 53, number // 53 % 53
+    buffer = BytesIO()
+    picture.crop((left, top, left + 800, top + 600)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+@lru_cache
+def _reduced(name: str) -> Image.Image:
+    return ImageOps.fit(photos.open_photo(name), (853, 653))
+
+
 def _id() -> str:
     return str(uuid.uuid4()).upper()
 
@@ -199,18 +200,3 @@ def _sas(*, days: int) -> str:
     moment = datetime.fromtimestamp(time.time() + days * 86_400, UTC)
     query = {"sv": "2024-11-04", "sr": "b", "sp": "r", "se": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
     return "?" + urlencode({**query, "sig": "c3RhbmQtaW4tc2lnbmF0dXJlLW5vdC1mb3ItbG9ncw=="})
-
-
-def _inspection(code: str, number: int) -> bytes:
-    """A drawn hull section with one flaw in it, captioned as drawn."""
-    picture = Image.new("RGB", (800, 600), (96 + 8 * (number % 8), 116, 134))
-    pen = ImageDraw.Draw(picture)
-    for x in range(0, 800, 100):
-        pen.line((x, 0, x, 600), fill=(70, 88, 104), width=3)
-    x, y = 140 + 97 * number % 520, 120 + 61 * number % 320
-    pen.ellipse((x, y, x + 120, y + 80), fill=(150, 76, 36), outline=(90, 40, 20), width=4)
-    font = ImageFont.load_default(22)
-    pen.text((16, 564), f"{code} section {number + 1} - DRAWN BY A STAND-IN", fill=(255, 255, 255), font=font)
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()

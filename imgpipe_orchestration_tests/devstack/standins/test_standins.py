@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.services import StandIns
@@ -20,33 +19,23 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 KEY = {"Authorization": "Bearer any"}
 
 
-def post(url: str, body: Any, **headers: str) -> requests.Response:
-    return requests.post(url, json=body, headers={**KEY, **headers}, timeout=10)
+def post(url: str, body: Any) -> requests.Response:
+    return requests.post(url, json=body, headers=KEY, timeout=10)
 
 
-def generate(at: StandInAccess, prompt: str, size: str = "256x256") -> Image.Image:
-    reply = post(f"{at.openai_url}/images/generations", {"model": "gpt-image-2", "prompt": prompt, "size": size})
-    return Image.open(io.BytesIO(base64.b64decode(reply.json()["data"][0]["b64_json"])))
+def picture(reply: requests.Response) -> bytes:
+    return base64.b64decode(reply.json()["data"][0]["b64_json"])
 
 
-def edit(at: StandInAccess, image: bytes, prompt: str, size: str = "512x512", field: str = "image") -> Image.Image:
-    reply = requests.post(
-        f"{at.openai_url}/images/edits",
-        data={"model": "gpt-image-2", "prompt": prompt, "size": size},
-        files={field: ("base.png", image, "image/png")},
-        headers=KEY,
-        timeout=10,
-    )
-    return Image.open(io.BytesIO(base64.b64decode(reply.json()["data"][0]["b64_json"])))
+def listed(at: StandInAccess, **query: str) -> dict[str, Any]:
+    data: dict[str, Any] = requests.get(at.analyses_url, query, headers=KEY, timeout=10).json()["data"]
+    return data
 
 
-def encoded(image: Image.Image, form: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, form)
-    return buffer.getvalue()
-
-
-# --- honesty -------------------------------------------------------------------------------------------------------
+def upload(at: StandInAccess, analysis: dict[str, Any], organization: str) -> int:
+    form = {"vision_analysis_id": analysis["vision_analysis_id"], "organization_id": organization}
+    report = {"file": ("report_1.html", b"<html>fine</html>", "text/html")}
+    return requests.post(f"{at.analyses_url}/upload", data=form, files=report, headers=KEY, timeout=10).status_code
 
 
 def test_everything_says_that_it_is_made_up(standins: StandInAccess) -> None:
@@ -64,41 +53,24 @@ def test_everything_says_that_it_is_made_up(standins: StandInAccess) -> None:
 
 @pytest.mark.parametrize("field", ["image", "image[]"])
 def test_an_edit_shows_the_same_person(standins: StandInAccess, field: str) -> None:
-    base = generate(standins, "Anna with red hair", "512x512")
-    skin, hair = base.convert("RGB").getpixel((256, 280)), base.convert("RGB").getpixel((256, 110))
-    drawn = io.BytesIO()
-    notes = PngInfo()
-    notes.add_text("imgpipe-standin", base.info["imgpipe-standin"])
-    base.save(drawn, "PNG", pnginfo=notes)
-    cells = edit(standins, drawn.getvalue(), "a 2x2 grid", field=field).convert("RGB")
-    assert cells.getpixel((128, 140)) == skin
-    assert cells.getpixel((128, 58)) == hair
-
-
-# --- the vision analysis API ---------------------------------------------------------------------------------------
+    asked = {"model": "gpt-image-2", "prompt": "Anna with red hair", "size": "512x512"}
+    base = picture(post(f"{standins.openai_url}/images/generations", asked))
+    files = {field: ("base.png", base, "image/png")}
+    form = {**asked, "prompt": "a 2x2 grid"}
+    edited = requests.post(f"{standins.openai_url}/images/edits", data=form, files=files, headers=KEY, timeout=10)
+    one, cells = (Image.open(io.BytesIO(data)).convert("RGB") for data in (base, picture(edited)))
+    assert cells.getpixel((128, 140)) == one.getpixel((256, 280)), "the skin"
+    assert cells.getpixel((128, 58)) == one.getpixel((256, 110)), "the hair"
 
 
 def test_analyses_are_listed_by_page_until_they_are_processed(standins: StandInAccess) -> None:
     seeded = standins.admin("POST", "vision-analyses", [{"images": 1}] * 5)
-    query = {"is_processed": "false", "page_size": "2"}
-    found = []
-    for page in ("1", "2", "3", "4"):
-        data = requests.get(standins.analyses_url, {**query, "page": page}, headers=KEY, timeout=10).json()["data"]
-        assert data["total"] == 5
-        found += [analysis["vision_analysis_id"] for analysis in data["vision_analysis"]]
-    assert found == [analysis["vision_analysis_id"] for analysis in seeded]
-
-    target = seeded[0]
-    reply = requests.post(
-        f"{standins.analyses_url}/upload",
-        data={"vision_analysis_id": target["vision_analysis_id"], "organization_id": target["organization_id"]},
-        files={"file": ("report_1.html", b"<html>fine</html>", "text/html")},
-        headers=KEY,
-        timeout=10,
-    )
-    assert reply.status_code == 200
-    left = requests.get(standins.analyses_url, query, headers=KEY, timeout=10).json()["data"]
-    assert left["total"] == 4
+    pages = [listed(standins, is_processed="false", page_size="2", page=page) for page in "1234"]
+    assert [data["total"] for data in pages] == [5] * 4
+    assert [analysis for data in pages for analysis in data["vision_analysis"]] == seeded
+    assert upload(standins, seeded[0], seeded[0]["organization_id"]) == 200
+    assert listed(standins, is_processed="false")["total"] == 4
+    assert upload(standins, seeded[1], "another") == 404
     (report,) = standins.admin("GET", "reports")
     assert (report["filename"], report["html"]) == ("report_1.html", "<html>fine</html>")
 
@@ -108,36 +80,19 @@ def test_what_was_listed_is_still_there_after_a_restart(tmp_path: Path) -> None:
         standins = StandInAccess(server.url)
         (seeded,) = standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "one"})
         standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "two"})
-        form = {"vision_analysis_id": seeded["vision_analysis_id"], "organization_id": "one"}
-        report = {"file": ("r.html", b"<html>", "text/html")}
-        requests.post(f"{standins.analyses_url}/upload", data=form, files=report, headers=KEY, timeout=10)
+        upload(standins, seeded, "one")
         image = requests.get(seeded["documents"][0]["document_path"], timeout=10).content
     with StandIns(tmp_path / "partners", free_port()) as server:
-        standins = StandInAccess(server.url)
-        listed = requests.get(standins.analyses_url, headers=KEY, timeout=10).json()["data"]["vision_analysis"]
-        assert [(a["organization_id"], a["is_processed"]) for a in listed] == [("one", True), ("two", False)]
+        found = listed(StandInAccess(server.url))["vision_analysis"]
+        assert [(a["organization_id"], a["is_processed"]) for a in found] == [("one", True), ("two", False)]
         path = urlsplit(seeded["documents"][0]["document_path"]).path
         assert requests.get(server.url + path, timeout=10).content == image != b""
 
 
-def test_a_report_for_another_organization_is_refused(standins: StandInAccess) -> None:
-    (analysis,) = standins.admin("POST", "vision-analyses", {"organization_id": "one"})
-    fields = {"vision_analysis_id": analysis["vision_analysis_id"], "organization_id": "two"}
-    files = {"file": ("r.html", b"x")}
-    reply = requests.post(f"{standins.analyses_url}/upload", data=fields, files=files, headers=KEY, timeout=10)
-    assert reply.status_code == 404
-
-
-# --- faults of tests -----------------------------------------------------------------------------------------------
-
-
-def ask(at: StandInAccess, text: str = "hello") -> requests.Response:
-    return post(f"{at.openai_url}/embeddings", {"model": "m", "input": text, "dimensions": 4})
-
-
 def test_a_fault_hits_as_often_as_asked_and_only_what_it_matches(standins: StandInAccess) -> None:
     standins.fault("openai", "server_error", count=2, match="unlucky", after=1, status=503)
-    statuses = [ask(standins, text).status_code for text in ("lucky", *["unlucky"] * 4, "lucky")]
+    asked = [{"model": "m", "input": text, "dimensions": 4} for text in ("lucky", *["unlucky"] * 4, "lucky")]
+    statuses = [post(f"{standins.openai_url}/embeddings", body).status_code for body in asked]
     assert statuses == [200, 200, 503, 503, 200, 200]
     (fault,) = standins.admin("GET", "faults")
     assert fault["hits"] == 2
