@@ -6,6 +6,8 @@ RUN := $(VENV)/.installed-to-run
 STAMP := $(VENV)/.installed
 # More tests at a time than cores, for most wait for a process or a server; what shares a stack stays together.
 PARALLEL := --dist loadgroup -n
+# The benches use the tests' helpers, which are not installed.
+TESTS := PYTHONPATH=$(CURDIR)
 CHAT := $(HOME)/.cache/imgpipe/chat-servers
 UV := $(shell command -v uv 2>/dev/null)
 INTO_CHAT = $(if $(UV),$(UV) pip install -q --python $(CHAT)/bin/python,$(CHAT)/bin/pip install -q --disable-pip-version-check)
@@ -100,13 +102,13 @@ screenshots: $(STAMP)  ## take the pictures of the pages in docs/images anew
 	@SCREENSHOTS=docs/images $(BIN)/pytest -q -m slow imgpipe_orchestration_tests/end_to_end/test_pictures.py
 
 bench: $(STAMP)  ## every bench under bench/, each ending in its bars
-	@for bench in bench/bench_*.py; do $(BIN)/python $$bench $(ARGS) || exit 1; done
+	@for bench in bench/bench_*.py; do $(TESTS) $(BIN)/python $$bench $(ARGS) || exit 1; done
 
 bench-%: $(STAMP)
-	@$(BIN)/python bench/bench_$(subst -,_,$*).py $(ARGS)
+	@$(TESTS) $(BIN)/python bench/bench_$(subst -,_,$*).py $(ARGS)
 
 soak: $(STAMP)  ## 5,000 uploads mixed over all pipelines, with faults: memory, growth, orphans (40 min; ARGS="--uploads 400")
-	@$(BIN)/python bench/soak.py $(ARGS)
+	@$(TESTS) $(BIN)/python bench/soak.py $(ARGS)
 
 lock:  ## pin the newest versions that fit pyproject.toml (needs uv)
 	@$(UV) pip compile --quiet --universal --upgrade --all-extras --python-version 3.11 --no-header --no-annotate pyproject.toml -o constraints.txt

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 
 import requests
-from running import Partners, bar, options, servers, services
+from running import bar, options, servers, services
 
 from imgpipe_orchestration.avatars import records, store, work
 from imgpipe_orchestration.avatars.lanes import Lanes
@@ -20,6 +20,7 @@ from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.shares import Shares
+from imgpipe_orchestration_tests.standins.server import partners
 
 FLOWISE_SECONDS = 0.2
 IMAGE_SECONDS = 0.5
@@ -30,14 +31,14 @@ def main() -> None:
     arguments = options(__doc__, people=12, rounds=3)
     with (
         servers(durable=False) as (postgres, s3),
-        Partners(postgres.folder.parent / "standins") as partners,
+        partners(postgres.folder.parent) as faulty,
     ):
         delays = {"flowise": FLOWISE_SECONDS, "openai": IMAGE_SECONDS}
-        requests.post(f"{partners.url}/_standin/delays", json=delays, timeout=5).raise_for_status()
+        requests.post(f"{faulty.url}/_standin/delays", json=delays, timeout=5).raise_for_status()
         settings = {
             "openai_api_key": "bench",
-            "openai_base_url": f"{partners.url}/openai/v1",
-            "flowise_base_url": f"{partners.url}/flowise",
+            "openai_base_url": f"{faulty.url}/openai/v1",
+            "flowise_base_url": f"{faulty.url}/flowise",
             "multithread_flowise": LIMIT + 1,  # one place is for other tasks
         }
         with services(postgres, s3, "avatars", **settings) as made:

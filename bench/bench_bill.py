@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from bench_vision_reports import ORGANIZATION, execute
-from running import bar, cron_job, launch, options, render_by_the_stack, rows, running_stack, wait_for
+from running import bar, cron_job, launch, options, render_by_the_stack, rows, running_stack
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 IMAGES = 10
 """Images of a report."""

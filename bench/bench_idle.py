@@ -23,13 +23,13 @@ from pathlib import Path
 
 import psutil
 import psycopg
-from running import bar, launch, options, running_stack, wait_for
+from running import bar, launch, options, running_stack
 
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 _DAGSTER_YAML = """
 storage: { postgres: { postgres_url: { env: DAGSTER_PG_URL } } }
@@ -39,9 +39,7 @@ telemetry: { enabled: false }
 
 def main() -> None:
     arguments = options(__doc__, settle=45.0, seconds=120.0, rounds=12)
-    ours = {name.upper() for name in Settings.model_fields}
-    # Without any setting of ours: a stack as everybody gets it.
-    with running_stack({name: value for name, value in os.environ.items() if name not in ours}) as stack:
+    with running_stack() as stack:
         running = stackfile.read(Path(stack.environment["IMGPIPE_DATA_DIR"]))
         assert running is not None
         with bare_dagster() as bare:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 
-from running import bar, ended, options, rows, running_stack, wait_for
+from running import bar, ended, options, rows, running_stack
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 def main() -> None:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import resource
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from running import bar, options
+from running import bar, options, servers, services
 from sqlalchemy import text
 
-from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.lifecycle import purge, trash
 from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import transaction
 
 VARIANTS = 9
@@ -27,25 +20,17 @@ VARIANTS = 9
 
 def main() -> None:
     arguments = options(__doc__, images=10_000, users=100)
-    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "pg", free_port()) as database:
-        store = S3(Path(folder) / "s3", free_port(), access_key="bench", secret_key="bench-secret")
-        settings = Settings(
-            database_url=database.ensure_database("bench"),
-            s3_endpoint=store.url,
-            s3_access_key="bench",
-            s3_secret_key="bench-secret",
-        )
-        services = Services(settings)
-        upgrade(services.engine)
-        ids, keys = fill(services, arguments.images, arguments.users)
+    with servers() as (postgres, s3), services(postgres, s3, "bench") as made:
+        ids, keys = fill(made, arguments.images, arguments.users)
         bare = [f"bare/{key}" for key in keys]
+        s3.stop()
         for key in (*keys, *bare):  # the bucket is a folder
-            file = Path(folder) / "s3" / settings.media_bucket_name / key
+            file = s3.folder / made.settings.media_bucket_name / key
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(b"x")
-        with store:
-            measure(services, ids, bare)
-        services.close()
+        s3.start()
+        s3.wait_until_ready()
+        measure(made, ids, bare)
 
 
 def measure(services: Services, ids: list[int], bare: list[str]) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import requests
 import uvicorn
 import uvloop
-from running import bar, options, render_by_the_stack, rows, running_stack, wait_for
+from running import bar, options, render_by_the_stack, rows, running_stack
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +29,7 @@ from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 CONNECTIONS = 64
 ACCEPT = "Accept: image/webp,image/apng,*/*;q=0.8\r\n"

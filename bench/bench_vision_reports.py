@@ -11,10 +11,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from running import bar, cron_job, options, stack_with_partners, standins, wait_for
+from running import bar, cron_job, options, stack_with_partners, standins
 
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.vision_reports.batch_work import PARALLEL_CALLS
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 ORGANIZATION = "bench-organization"
 

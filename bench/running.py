@@ -1,13 +1,13 @@
-"""What the benches share: options, a stack or servers on a fresh folder, two things measured in turn, the bars."""
+"""What the benches share: options, a stack or servers on a fresh folder, two things measured in turn, the bars.
+
+The tests' helpers are found by PYTHONPATH, as `make bench` has it.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,16 +19,15 @@ from typing import Any
 
 import psycopg
 
-from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.scenario import Stack
-from imgpipe_orchestration.devstack.plan import STAND_INS
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration_tests.devstack.running import wait_for, whole
+from imgpipe_orchestration_tests.standins.server import partners
 
 
 def options(about: str | None, **defaults: int | float) -> Any:
@@ -39,58 +38,26 @@ def options(about: str | None, **defaults: int | float) -> Any:
     return parser.parse_args()
 
 
-class Partners(StandIns):
-    """The stand-ins of the tests, which are slow or fail on request."""
-
-    module = "imgpipe_orchestration_tests.standins"
-
-    def __init__(self, folder: Path) -> None:
-        root = Path(__file__).parents[1]  # the tests are not installed
-        super().__init__(folder, free_port(), environ={**os.environ, "PYTHONPATH": str(root)})
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What makes a stack ask them, in place of its own."""
-        named = {name: value for one in STAND_INS for name, value in one.at(self.url).items()}
-        return {**named, "ALLOWED_PRIVATE_HOSTS": self.url.removeprefix("http://")}
-
-
 @contextmanager
-def stack_with_partners() -> Iterator[Stack]:
+def stack_with_partners(**settings: str) -> Iterator[Stack]:
     """A `running_stack` whose partners `standins` steers."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Partners(Path(folder) / "partners") as partners,
-        running_stack({**os.environ, **partners.settings}) as stack,
+        partners(Path(folder)) as faulty,
+        running_stack(**faulty.settings, **settings) as stack,
     ):
         yield stack
 
 
 @contextmanager
-def running_stack(environ: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """`imgpipe up --port 0`, stopped and removed at the end, also when SIGTERM ends the bench.
-
-    Args:
-        environ: its whole environment (default: ours).
-    """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = Path(tempfile.mkdtemp(prefix="imgpipe-bench-")).resolve()
-    data = folder / "data"
-    with (folder / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data), "--port", "0"]
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        while (stack := stackfile.read(data)) is None:
-            if process.poll() is not None:
-                raise SystemExit((folder / "up.log").read_text())
-            time.sleep(0.1)
-        yield Stack(stack.environment)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-        shutil.rmtree(folder, ignore_errors=True)
-        signal.signal(signal.SIGTERM, before)
+def running_stack(**settings: str) -> Iterator[Stack]:
+    """`imgpipe up --port 0` with no other settings, stopped and removed at the end, also after SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with (
+        tempfile.TemporaryDirectory(prefix="imgpipe-bench-", ignore_cleanup_errors=True) as folder,
+        whole(Path(folder).resolve() / "data", "--port", "0", **settings) as up,
+    ):
+        yield Stack(up.environment)
 
 
 def rows(stack: Stack, query: str, *values: Any, dagster: bool = False) -> list[tuple[Any, ...]]:
@@ -190,16 +157,6 @@ def services(postgres: Postgres, s3: S3 | None, name: str, **settings: Any) -> I
     with closing(Services(Settings(**settings))) as made:
         upgrade(made.engine)
         yield made
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float, *, every: float = 0.1) -> Any:
-    """The first true value of `condition`, asked every so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise SystemExit(f"gave up after {seconds:g} s waiting for {what}")
-        time.sleep(every)
-    return value
 
 
 def interleaved(rounds: int, first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -23,11 +22,12 @@ from typing import Any
 import numpy as np
 import psutil
 from PIL import Image
-from running import bar, cron_job, launch, options, rows, stack_with_partners, standins, wait_for
+from running import bar, cron_job, launch, options, rows, stack_with_partners, standins
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.storage.documents import Documents
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 SHARES = {"media": 0.44, "listings": 0.44, "auto_marker": 0.09, "vision_reports": 0.02, "avatars": 0.01}
 FAULTS = 0.01
@@ -40,8 +40,7 @@ DAYS = 0.0003
 
 def main() -> None:
     arguments = options(__doc__, uploads=5000, patience=600.0)
-    os.environ["RETENTION_DAYS"] = str(DAYS)
-    with stack_with_partners() as stack:
+    with stack_with_partners(RETENTION_DAYS=str(DAYS)) as stack:
         for provider in ("openai", "google", "flowise", "vision_analysis"):
             for kind in ("server_error", "truncated_json", "cut", "rate_limit"):
                 fault = {"provider": provider, "kind": kind, "count": None, "probability": FAULTS / 4}

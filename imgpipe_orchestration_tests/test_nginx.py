@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from threading import Thread
 import pytest
 import requests
 
-from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.gateway.__main__ import KEEP_ALIVE_SECONDS
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lacking import lacking
@@ -53,74 +52,46 @@ def gateway(port: int) -> Iterator[None]:
         thread.join()
 
 
-def answers(port: int) -> bool:
-    with socket.socket() as caller:
-        return caller.connect_ex((LOOPBACK, port)) == 0
-
-
-@contextmanager
-def proxy(folder: Path, addresses: dict[str, int]) -> Iterator[tuple[str, Path]]:
-    """nginx with our configuration: its URL and its certificate.
-
-    Args:
-        addresses: the ports on loopback that take the place of the configuration's addresses.
-    """
+@pytest.fixture
+def site(tmp_path: Path, certificate: Path) -> Iterator[tuple[str, int, int]]:
+    """nginx with our configuration: its URL, and the ports of the two gateways behind it."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if nginx is None:
         lacking("nginx", "make test-servers")
-    own = free_port()
-    certificate, key = folder / "site.crt", folder / "site.key"
-    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    subprocess.run(
-        ["openssl", *words.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60
-    )
+    own, one, two = free_port(), free_port(), free_port()
     ours = {
-        **{theirs: f"{LOOPBACK}:{port}" for theirs, port in addresses.items()},
+        "10.0.0.11:8000": f"{LOOPBACK}:{one}",
+        "10.0.0.12:8000": f"{LOOPBACK}:{two}",
         "listen 443": f"listen {LOOPBACK}:{own}",
         "/etc/nginx/images.example.com.crt": str(certificate),
-        "/etc/nginx/images.example.com.key": str(key),
+        "/etc/nginx/images.example.com.key": str(certificate),
     }
     written = CONF
     for theirs, our in ours.items():
         assert theirs in written
         written = written.replace(theirs, our)
-    temporary = "".join(
-        f"{kind}_temp_path {folder / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    conf = folder / "nginx.conf"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{kind}_temp_path {tmp_path / kind};\n" for kind in kinds)
     user = "user root; " if os.geteuid() == 0 else ""  # else its workers become somebody who may not enter our folder
-    conf.write_text(
-        f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+    (tmp_path / "nginx.conf").write_text(
+        f"{user}daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
         f"http {{ access_log off;\n{temporary}{written}\n}}\n"
     )
-    command = [nginx, "-e", str(folder / "error.log"), "-c", str(conf)]
-    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=60, check=False)
-    assert checked.returncode == 0, checked.stderr
+    command = [nginx, "-e", str(tmp_path / "error.log"), "-c", str(tmp_path / "nginx.conf")]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
-        wait_for(lambda: answers(own), "nginx")
-        yield f"https://localhost:{own}", certificate
+        wait_for(lambda: listening(own) or process.poll() is not None, "nginx")
+        assert process.poll() is None, (tmp_path / "error.log").read_text()
+        yield f"https://localhost:{own}", one, two
     finally:
         process.terminate()
         process.wait(20)
 
 
-GATEWAYS = ("10.0.0.11:8000", "10.0.0.12:8000")
-DAGSTER, READ_ONLY = "10.0.0.21:3000", "10.0.0.21:3001"
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[str, int, int, Path]]:
-    """The proxy's URL, the two gateways' ports, and the proxy's certificate."""
-    one, two = free_port(), free_port()
-    with proxy(tmp_path, dict(zip(GATEWAYS, (one, two), strict=True))) as (url, certificate):
-        yield url, one, two, certificate
-
-
 def test_every_request_is_answered_while_gateways_are_started_anew_one_after_the_other(
-    site: tuple[str, int, int, Path],
+    site: tuple[str, int, int], certificate: Path
 ) -> None:
-    url, one, two, certificate = site
+    url, one, two = site
     with requests.Session() as client:
         client.trust_env = False
         client.verify = str(certificate)

@@ -32,10 +32,6 @@ def backends(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bac
     resource.services.close()
 
 
-def _of(backends: BackendsResource) -> dict[str, object]:
-    return {"sensor_backends": backends}
-
-
 @dg.op
 def breaks() -> None:
     raise ValueError("no luck")
@@ -62,40 +58,31 @@ def _claimed(claims: Claims, owner: str) -> None:
     assert len(claims.claim(QUEUE, owner, 1)) == 1
 
 
-def test_a_run_that_raised_an_error_gives_its_claims_back_unblemished(backends: BackendsResource) -> None:
-    claims = backends.services.claims
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = broken.execute_in_process(instance=instance, raise_on_error=False)
-        _claimed(claims, result.run_id)
-        event = next(e for e in result.all_events if e.is_run_failure)
-        run = result.dagster_run
-        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
-            claims_of_failed_runs(context.for_run_failure())
-    (claim,) = claims.claim(QUEUE, "next", 1)
-    assert (claim.failures, claim.losses) == (0, 0)
-
-
-def test_a_run_that_was_found_dead_gives_back_suspects(backends: BackendsResource) -> None:
-    claims = backends.services.claims
-    with dg.DagsterInstance.ephemeral() as instance:
-        run = instance.create_run_for_job(working)
-        event = instance.report_run_failed(run, "its process is gone")
-        _claimed(claims, run.run_id)
-        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
-            claims_of_failed_runs(context.for_run_failure())
-    (claim,) = claims.claim(QUEUE, "next", 1)
-    assert (claim.failures, claim.losses) == (0, 1)
-
-
-def test_a_cancelled_run_gives_its_claims_back(backends: BackendsResource) -> None:
-    claims = backends.services.claims
-    with dg.DagsterInstance.ephemeral() as instance:
-        run = instance.create_run_for_job(working)
-        event = instance.report_run_canceled(run)
-        _claimed(claims, run.run_id)
-        with dg.build_run_status_sensor_context("cancelled", event, instance, run, resources=_of(backends)) as context:
+def _tell(backends: BackendsResource, instance: dg.DagsterInstance, run: dg.DagsterRun, event: dg.DagsterEvent) -> None:
+    """Have the sensor of such runs look at the end of this one."""
+    given = {"sensor_backends": backends}
+    with dg.build_run_status_sensor_context("ended", event, instance, run, resources=given) as context:
+        if event.event_type is dg.DagsterEventType.RUN_CANCELED:
             claims_of_cancelled_runs(context)
-    assert claims.claim(QUEUE, "next", 1)[0].losses == 0
+        else:
+            claims_of_failed_runs(context.for_run_failure())
+
+
+@pytest.mark.parametrize(("how", "losses"), [("raised", 0), ("found dead", 1), ("cancelled", 0)])
+def test_a_run_that_ends_badly_gives_its_claims_back(backends: BackendsResource, how: str, losses: int) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        if how == "raised":
+            result = broken.execute_in_process(instance=instance, raise_on_error=False)
+            run, event = result.dagster_run, next(e for e in result.all_events if e.is_run_failure)
+        else:
+            run = instance.create_run_for_job(working)
+            cancelled = how == "cancelled"
+            event = instance.report_run_canceled(run) if cancelled else instance.report_run_failed(run, "it is gone")
+        _claimed(claims, run.run_id)
+        _tell(backends, instance, run, event)
+    (claim,) = claims.claim(QUEUE, "next", 1)
+    assert (claim.failures, claim.losses) == (0, losses)
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
@@ -107,8 +94,7 @@ def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run(
         run = instance.create_run_for_job(working)
         (begun,) = job_instances.begin(backends.services.claims, "working", ["c1"], run.run_id)
         event = instance.report_run_canceled(run) if cancelled else instance.report_run_failed(run)
-        with dg.build_run_status_sensor_context("ended", event, instance, run, resources=_of(backends)) as context:
-            claims_of_cancelled_runs(context) if cancelled else claims_of_failed_runs(context.for_run_failure())
+        _tell(backends, instance, run, event)
     assert job_instances.get(engine, begun.id).status == ("failed" if cancelled else "queued")
 
 
@@ -132,13 +118,11 @@ def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_
         assert job_instances.finish(services.claims, [job_instances.JobResult(begun)]) == {begun.id}
         (mine,) = job_instances.begin(services.claims, "working", ["c1"], again.run_id)
         assert (mine.id, mine.again) == (begun.id, True)
-        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
-            claims_of_failed_runs(context.for_run_failure())
+        _tell(backends, instance, run, event)
         assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
         assert job_instances.finish(services.claims, [job_instances.JobResult(mine)]) == set()
         event = instance.report_run_failed(again, "its process is gone, too")
-        with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
-            claims_of_failed_runs(context.for_run_failure())
+        _tell(backends, instance, again, event)
     assert services.claims.claim(QUEUE, "next", 1)[0].losses == 1
 
 
@@ -173,7 +157,7 @@ def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagst
 
         def tick(cursor: str | None) -> str | None:
             with dg.build_sensor_context(
-                instance=instance, cursor=cursor, repository_def=repository, resources=_of(backends)
+                instance=instance, cursor=cursor, repository_def=repository, resources={"sensor_backends": backends}
             ) as context:
                 return claims_of_failed_runs.evaluate_tick(context).cursor
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -138,19 +137,6 @@ def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInst
 
 
 @over_each
-def test_a_worker_starts_beside_one_of_its_name(home: Path, instance: dg.DagsterInstance, worker: Worker) -> None:
-    with working(home, "cpu") as second:
-
-        def taken() -> bool:
-            run_id = queued(instance, jobs.quick)
-            becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
-            _, forked_by = processes(instance, run_id)
-            return forked_by in {child.pid for child in psutil.Process(second.pid).children()}
-
-        wait_for(taken, "the second one to take a run", 30)
-
-
-@over_each
 def test_a_cancelled_run_ends_as_cancelled(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
@@ -160,17 +146,6 @@ def test_a_cancelled_run_ends_as_cancelled(
     becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
     wait_for(lambda: not process.is_running(), "its process to end")
     assert not launcher.terminate(run_id)
-
-
-@over_redis
-def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
-    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
-) -> None:
-    run_id = queued(instance, jobs.quick, "paid")
-    assert launcher.terminate(run_id)
-    with working(home, "paid"):
-        becomes(instance, run_id, dg.DagsterRunStatus.CANCELED)
-    assert instance.get_run_stats(run_id).start_time is None
 
 
 @over_redis
@@ -251,23 +226,15 @@ def test_runs_go_on_while_the_broker_is_away(
     becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
 
 
-@contextmanager
-def hanging(broker: Part) -> Iterator[None]:
-    assert broker.pid is not None
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
-
-
 @over_redis
 def test_a_redis_that_hangs_keeps_nobody_waiting(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
 ) -> None:
     run_id = under_way(instance)
     process_of(launcher, run_id)
-    with hanging(broker):
+    hung = psutil.Process(broker.pid)
+    hung.suspend()
+    try:
         time.sleep(BEAT_SECONDS)  # until the worker's next sign of life hangs
         launcher.terminate(run_id)
         becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 30)
@@ -275,20 +242,7 @@ def test_a_redis_that_hangs_keeps_nobody_waiting(
             health(instance, run_id)
         with pytest.raises((OperationalError, RedisTimeout, RuntimeError)):  # wherever in Celery it hangs
             queued(instance, jobs.quick)
-    again = queued(instance, jobs.quick)
-    becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
-
-
-@over_redis
-def test_a_worker_whose_run_ends_while_redis_hangs_takes_the_next_one(
-    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
-) -> None:
-    run_id = under_way(instance)
-    process = process_of(launcher, run_id)
-    with hanging(broker):
-        process.kill()
-        last_word = re.compile("not sent.*SUCCESS")
-        wait_for(lambda: last_word.search(worker.log_file.read_text()), "the worker to give up its last word", 60)
-    assert "Exception raised outside body" not in worker.log_file.read_text()  # Celery's, of a result it cannot store
+    finally:
+        hung.resume()
     again = queued(instance, jobs.quick)
     becomes(instance, again, dg.DagsterRunStatus.SUCCESS)

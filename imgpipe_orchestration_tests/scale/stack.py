@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.process import Part
-from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, Webserver, prepare_dagster_home
+from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, prepare_dagster_home
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 from imgpipe_orchestration_tests.celery_worker import Worker
@@ -79,7 +78,7 @@ class Machines(Stack):
 
 
 @contextmanager
-def machines(folder: Path, *, workers: int, webserver: bool = False, **settings: str) -> Iterator[Machines]:
+def machines(folder: Path, *, workers: int, **settings: str) -> Iterator[Machines]:
     """Everything up, with the embedded servers, the stand-in partners and deploy/dagster.yaml."""
     require_redis()
     data = folder / "data"
@@ -114,26 +113,19 @@ def machines(folder: Path, *, workers: int, webserver: bool = False, **settings:
         some = [Worker(data / f"worker-{number}", environ=plan.shared, concurrency=4) for number in range(workers)]
         daemon = Daemon(home, environ=plan.shared)
         parts: list[Part] = [*gateways, *some, CodeServer(home, environ=plan.shared)]
-        if webserver:
-            parts.append(Webserver(home, plan.settings.dagster_webserver_port, environ=plan.shared))
         for part in parts:
             part.start()
             started.callback(part.stop)
         for part in parts:
             part.wait_until_ready()
         started.enter_context(daemon)
-        mine = {**os.environ, **plan.environment, **queues}
         s3 = {"S3_ENDPOINT": plan.settings.s3_endpoint, **keys}
         with _environment(queues | s3 | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}):
             machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, faulty.url)
             try:
                 yield machines
-            except BaseException:
-                _show(home, data / "logs")
-                raise
             finally:
                 machines.services.close()
-                _keep_logs(data / "logs", mine)
 
 
 @contextmanager
@@ -149,25 +141,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _show(home: Path, logs: Path) -> None:
-    """What Dagster and every log said last: the stack is gone by the time somebody reads of a failure."""
-    with DagsterInstance.from_config(str(home)) as instance:
-        runs = [
-            f"{one.dagster_run.job_name} {one.dagster_run.status.value} {one.create_timestamp} {one.start_time}"
-            for one in instance.get_run_records(limit=20)
-        ]
-        ticks = [f"{one.name} {one.status.value} {one.instigator_data}" for one in instance.all_instigator_state()]
-    last = [
-        line
-        for log in sorted(logs.glob("*.log"))
-        for line in (f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-30:])
-    ]
-    sys.stdout.write("\n".join([*runs, *ticks, *last, ""]))
-
-
-def _keep_logs(folder: Path, environ: Mapping[str, str]) -> None:
-    """For whoever looks into a failure: SCALE_LOGS names a folder."""
-    if wanted := environ.get("SCALE_LOGS"):
-        shutil.copytree(folder, wanted, dirs_exist_ok=True)
