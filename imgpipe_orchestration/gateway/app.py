@@ -12,13 +12,11 @@ from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import billing_routes, health, identity_routes, metrics, openapi
 from imgpipe_orchestration.gateway import job_routes as jobs
-from imgpipe_orchestration.gateway.audited import Audited
 from imgpipe_orchestration.gateway.components import routes as components
-from imgpipe_orchestration.gateway.cors import Cors
-from imgpipe_orchestration.gateway.heads import Heads
-from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
+from imgpipe_orchestration.gateway.limits import LimitRequests
+from imgpipe_orchestration.gateway.middleware import Audited, Cors, Heads, Traces
 from imgpipe_orchestration.gateway.pages import routes as pages
-from imgpipe_orchestration.gateway.traces import Traces
+from imgpipe_orchestration.gateway.rates import Rate
 from imgpipe_orchestration.lifecycle import routes as people
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
@@ -35,7 +33,6 @@ from imgpipe_orchestration.vision_reports import backend_routes as vision_backen
 from imgpipe_orchestration.vision_reports import routes as vision_reports
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.headers import SecureHeaders
-from imgpipe_orchestration.web.lru_cache import AsyncLruCache
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         tracing.configure()
         services = app.state.services
-        async with serving.serving(app, services), callers.counting(app, services), pages.watching(app):
+        async with serving.serving(app, services), callers.counting(app, services):
             yield
         tracing.flush()
         services.close()
@@ -55,12 +52,12 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("imgpipe-orchestration"),
         summary="Uploads, listings, marking, vision reports and avatars of one image back office.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's own page loads its script from another host; `pages.docs` serves it from here
+        docs_url=None,  # FastAPI's own page loads its script from another host; `pages.components` serves it from here
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # `traces` and `metrics` do this here
     )
     app.state.services = Services(settings)
-    app.state.health = AsyncLruCache(1)
+    app.state.health = None
     app.state.report_rate = Rate(moderation.REPORTS_A_MINUTE)
     problems.install(app)
     # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.

@@ -18,7 +18,6 @@ from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
-from imgpipe_orchestration.web.lru_cache import AsyncLruCache
 
 router = APIRouter(tags=["health"])
 
@@ -51,8 +50,10 @@ async def health(request: Request, services: ServicesDep) -> JSONResponse:
     not turn them away. Only on FLASK_PORT, the auto-marker's own port, an overdue `last_tick` is a 503.
     """
     # Requests that come while one is being answered share its answer: this route needs no key and is the slowest.
-    looks: AsyncLruCache[None, tuple[dict[str, str], set[str]]] = request.app.state.health
-    checks, late = await looks.get(None, lambda: _looked(services), keep=lambda _: False)
+    state = request.app.state
+    if state.health is None or state.health.done():
+        state.health = asyncio.create_task(_looked(services))
+    checks, late = await asyncio.shield(state.health)
     settings = services.settings
     # The port that the request arrived at. `request.url` has the one of Host, which a mapped port or a proxy changes.
     own_port = settings.flask_port != settings.gateway_port and request.scope["server"][1] == settings.flask_port
@@ -72,7 +73,9 @@ async def live() -> dict[str, str]:
 async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
     """What each backend says, and when Dagster last ticked; with the names of the ticks that are overdue."""
     checks, late = await _asked(services), set[str]()
-    ticks: list[tuple[str, str, Callable[[float], bool]]] = [("dagster_daemon", heartbeats.DAEMON, _daemon_late)]
+    ticks: list[tuple[str, str, Callable[[float], bool]]] = [
+        ("dagster_daemon", heartbeats.DAEMON, _DAEMON_SECONDS.__lt__)
+    ]
     if checks["mongodb"] != NOT_CONFIGURED:
         ticks.append(("last_tick", JOB, partial(tick_late, minutes=services.settings.job_interval_minutes)))
     for name, beat, is_late in ticks:
@@ -81,10 +84,6 @@ async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
             checks[name], overdue = await asyncio.to_thread(_last_tick, services, beat, is_late)
             late |= {name} if overdue else set()
     return checks, late
-
-
-def _daemon_late(age: float) -> bool:
-    return age > _DAEMON_SECONDS
 
 
 async def _asked(services: Services) -> dict[str, str]:

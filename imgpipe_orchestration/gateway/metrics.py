@@ -2,7 +2,8 @@
 
 Requests are counted as they happen. Figures of the database (queues, stages, paid calls) are read at a scrape, at most
 once every KEPT_SECONDS, by queries that take as long with a large backlog as with a small one. Every gateway reports
-the same figures of the database: take `max`, not `sum`, over gateways.
+the same figures of the database: take `max`, not `sum`, over gateways. Counters of a day start again from 0 at midnight
+UTC. Prometheus takes that for a restart, so `increase` is right.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -42,6 +44,9 @@ router = APIRouter(tags=["metrics"])
 
 KEPT_SECONDS = 5.0
 """Scrapes within so many seconds share one reading of the database."""
+
+Rows = Iterable[tuple[Sequence[str], float]]
+"""Values by the values of the labels."""
 
 
 @router.get(
@@ -74,6 +79,18 @@ def install(app: FastAPI, services: Services) -> RequestCounts:
     return counts
 
 
+def _family(
+    kind: type[GaugeMetricFamily | CounterMetricFamily], name: str, told: str, labels: str, rows: Rows
+) -> Metric:
+    family = kind(name, told, labels=labels.split())
+    for key, value in rows:
+        family.add_metric(key, value)
+    return family
+
+
+_gauge, _counter = partial(_family, GaugeMetricFamily), partial(_family, CounterMetricFamily)
+
+
 class FromCache(Collector):
     """The images this gateway keeps in memory."""
 
@@ -81,20 +98,18 @@ class FromCache(Collector):
         self._app = app
 
     def collect(self) -> Iterator[Metric]:
-        hits = CounterMetricFamily("imgpipe_serve_cache_hits", "Found in memory.", labels=["cache"])
-        misses = CounterMetricFamily("imgpipe_serve_cache_misses", "Loaded from outside.", labels=["cache"])
-        size = GaugeMetricFamily("imgpipe_serve_cache_size", "Bytes (or manifests) kept.", labels=["cache"])
-        lost = CounterMetricFamily(
-            "imgpipe_serve_lost_variants", "Requests for variants that the object store has not, or not whole."
-        )
         hot = getattr(self._app.state, "hot", None)  # there once the app has started
-        for name in ("bytes", "manifests") if hot is not None else ():
-            cache = getattr(hot, name)
-            hits.add_metric([name], cache.hits)
-            misses.add_metric([name], cache.misses)
-            size.add_metric([name], cache.size)
-        lost.add_metric([], hot.lost if hot is not None else 0)
-        yield from (hits, misses, size, lost)
+        caches = {name: getattr(hot, name) for name in ("bytes", "manifests") if hot is not None}
+        hits, misses, sizes = (
+            [((name,), getattr(cache, figure)) for name, cache in caches.items()]
+            for figure in ("hits", "misses", "size")
+        )
+        lost = hot.lost if hot is not None else 0
+        yield _counter("imgpipe_serve_cache_hits", "Found in memory.", "cache", hits)
+        yield _counter("imgpipe_serve_cache_misses", "Loaded from outside.", "cache", misses)
+        yield _gauge("imgpipe_serve_cache_size", "Bytes (or manifests) kept.", "cache", sizes)
+        told = "Requests for variants that the object store has not, or not whole."
+        yield _counter("imgpipe_serve_lost_variants", told, "", [((), lost)])
 
 
 class FromDatabase(Collector):
@@ -111,142 +126,100 @@ class FromDatabase(Collector):
         return []  # without this, registering calls `collect`, which reads the database
 
     def collect(self) -> list[Metric]:
+        """A database that does not answer within ANSWER_SECONDS is reported as down, before Prometheus' scrape times
+        out and the gateway looks dead."""
         with self._reading:
             if time.monotonic() - self._read_at >= KEPT_SECONDS:
-                self._read = self._in_time()
+                if self._asked is None or self._asked.done():
+                    self._asked = in_daemon_thread(self._all, "metrics-database")
+                wait([self._asked], timeout=ANSWER_SECONDS)
+                self._read = self._asked.result() if self._asked.done() else [_up(0)]
                 self._read_at = time.monotonic()
             return self._read
 
-    def _in_time(self) -> list[Metric]:
-        """The database's figures. A database that does not answer within ANSWER_SECONDS is reported as down, before
-        Prometheus' scrape times out and the gateway looks dead."""
-        if self._asked is None or self._asked.done():
-            self._asked = in_daemon_thread(self._all, "metrics-database")
-        wait([self._asked], timeout=ANSWER_SECONDS)
-        return self._asked.result() if self._asked.done() else [_up(0)]
-
     def _all(self) -> list[Metric]:
-        figures: list[Metric] = []
         try:
             with transaction(self._services.engine) as connection:
                 counts = listings.unless_paused(connection, backlog.counts(connection))
-                for read in _READERS:
-                    figures += read(connection)
-            figures += _chosen(self._services.settings)
-            figures += _queues(with_unseen(self._services, counts))
+                figures = [*_work(connection), *_paid_calls(connection)]
+            figures += [*_chosen(self._services.settings), *_queues(with_unseen(self._services, counts))]
         except BackendUnavailable:
             return [_up(0)]
         return [_up(1), *figures]
 
 
 def _up(value: int) -> Metric:
-    return GaugeMetricFamily("imgpipe_database_up", "1 while the database answers.", value=value)
+    return _gauge("imgpipe_database_up", "1 while the database answers.", "", [((), value)])
 
 
-def _queues(queues: Mapping[str, QueueCounts]) -> list[Metric]:
-    items = GaugeMetricFamily("imgpipe_queue_items", "Items by state.", labels=["queue", "state"])
-    oldest = GaugeMetricFamily("imgpipe_queue_oldest_seconds", "Age of the oldest waiting item.", labels=["queue"])
-    startable = GaugeMetricFamily(
-        "imgpipe_queue_startable_seconds", "For how long the next item could have been begun.", labels=["queue"]
-    )
-    stuck = GaugeMetricFamily("imgpipe_queue_stuck_items", "Unfinished for over an hour.", labels=["queue"])
-    average = GaugeMetricFamily(
-        "imgpipe_queue_average_seconds", "From being put in to being done, over the last items.", labels=["queue"]
-    )
-    for name, counts in sorted(queues.items()):
-        for state in State:
-            items.add_metric([name, state.value], getattr(counts, state.value))
-        oldest.add_metric([name], counts.oldest_waiting_seconds or 0)
-        startable.add_metric([name], counts.startable_seconds or 0)
-        stuck.add_metric([name], counts.stuck)
-        if counts.average_seconds is not None:
-            average.add_metric([name], counts.average_seconds)
-    return [items, oldest, startable, stuck, average]
+def _queues(queues: Mapping[str, QueueCounts]) -> Iterator[Metric]:
+    every = sorted(queues.items())
+    states = [((name, state.value), getattr(counts, state.value)) for name, counts in every for state in State]
+    yield _gauge("imgpipe_queue_items", "Items by state.", "queue state", states)
+
+    def of_each(name: str, told: str, figure: str) -> Metric:
+        return _gauge(name, told, "queue", [((queue,), getattr(counts, figure) or 0) for queue, counts in every])
+
+    yield of_each("imgpipe_queue_oldest_seconds", "Age of the oldest waiting item.", "oldest_waiting_seconds")
+    told = "For how long the next item could have been begun."
+    yield of_each("imgpipe_queue_startable_seconds", told, "startable_seconds")
+    yield of_each("imgpipe_queue_stuck_items", "Unfinished for over an hour.", "stuck")
+    told = "From being put in to being done, over the last items."
+    took = [((name,), counts.average_seconds) for name, counts in every if counts.average_seconds is not None]
+    yield _gauge("imgpipe_queue_average_seconds", told, "queue", took)
 
 
-def _attempts(connection: Connection) -> list[Metric]:
-    attempts = GaugeMetricFamily(
-        "imgpipe_attempts_recent", "Attempts that ended in the last five minutes.", labels=["queue", "outcome"]
-    )
-    for one in backlog.recent_attempts(connection):
-        attempts.add_metric([one.queue, one.outcome], one.count)
-    return [attempts]
-
-
-def _stages(connection: Connection) -> list[Metric]:
-    labels = ["queue", "stage", "outcome"]
-    items = CounterMetricFamily("imgpipe_stage_items", "Items that went through a stage.", labels=labels)
-    seconds = CounterMetricFamily("imgpipe_stage_seconds", "Seconds a stage spent on items.", labels=labels)
-    for one in stage_times.totals(connection):
-        items.add_metric([one.queue, one.stage, one.outcome], one.items)
-        seconds.add_metric([one.queue, one.stage, one.outcome], one.seconds)
-    return [items, seconds]
-
-
-def _paid_calls(connection: Connection) -> list[Metric]:
-    """Counters that start again from 0 at midnight UTC. Prometheus takes that for a restart, so `increase` is right."""
-    labels = ["provider", "model"]
-    calls = CounterMetricFamily("imgpipe_provider_calls", "Paid calls since midnight UTC.", labels=[*labels, "outcome"])
-    tokens = CounterMetricFamily("imgpipe_provider_tokens", "Tokens since midnight UTC.", labels=[*labels, "direction"])
-    cost = CounterMetricFamily("imgpipe_provider_cost_usd", "US dollars since midnight UTC.", labels=labels)
-    unknown = CounterMetricFamily(
-        "imgpipe_provider_calls_of_unknown_cost", "Calls whose price is not known, since midnight UTC.", labels=labels
-    )
-    seconds = CounterMetricFamily(
-        "imgpipe_provider_seconds", "Seconds waited for answers since midnight UTC.", labels=labels
-    )
-    for one in spending.today(connection, by=("provider", "model")):
-        key = [one.provider, one.model]
-        for outcome in UseOutcome:
-            calls.add_metric([*key, outcome.value], getattr(one, outcome.value))
-        tokens.add_metric([*key, "input"], one.input_tokens)
-        tokens.add_metric([*key, "output"], one.output_tokens)
-        cost.add_metric(key, float(one.cost_usd))
-        unknown.add_metric(key, one.unknown_cost)
-        seconds.add_metric(key, one.seconds)
-    spent = CounterMetricFamily("imgpipe_pipeline_cost_usd", "US dollars since midnight UTC.", labels=["pipeline"])
-    bought = CounterMetricFamily("imgpipe_pipeline_calls_bought", "Calls paid since midnight UTC.", labels=["pipeline"])
-    for one in spending.today(connection, by=("pipeline",)):
-        spent.add_metric([one.pipeline], float(one.cost_usd))
-        bought.add_metric([one.pipeline], one.bought)
-    paused = GaugeMetricFamily(
-        "imgpipe_provider_paused", "1 while a provider (or provider/model) is left alone.", labels=["provider"]
-    )
-    for pause in spending.pauses(connection):
-        paused.add_metric([pause.provider], 1)
-    return [calls, tokens, cost, unknown, seconds, spent, bought, paused]
-
-
-def _ticks(connection: Connection) -> list[Metric]:
-    ages = GaugeMetricFamily("imgpipe_tick_age_seconds", "Since a sensor last looked for work.", labels=["pipeline"])
-    for pipeline, age in heartbeats.ages(connection).items():
-        ages.add_metric([pipeline], age)
-    return [ages]
-
-
-def _chosen(settings: Settings) -> list[Metric]:
-    """Settings that alerts compare other figures with."""
-    intervals = GaugeMetricFamily("imgpipe_tick_interval_seconds", "From one look to the next.", labels=["pipeline"])
-    intervals.add_metric([MARKER], settings.job_interval_minutes * 60)
-    budget = GaugeMetricFamily("imgpipe_daily_budget_usd", "DAILY_BUDGET_USD; missing where there is no limit.")
-    if settings.daily_budget_usd:
-        budget.add_metric([], settings.daily_budget_usd)
-    hours = GaugeMetricFamily("imgpipe_review_hours", "REVIEW_HOURS.", value=settings.review_hours)
-    return [intervals, budget, hours]
-
-
-def _moderation(connection: Connection) -> list[Metric]:
-    made = CounterMetricFamily(
-        "imgpipe_moderation_verdicts", "Verdicts since midnight UTC, by what they are now.", labels=["state"]
-    )
+def _work(connection: Connection) -> Iterator[Metric]:
+    rows = [((one.queue, one.outcome), one.count) for one in backlog.recent_attempts(connection)]
+    yield _gauge("imgpipe_attempts_recent", "Attempts that ended in the last five minutes.", "queue outcome", rows)
+    totals = {(one.queue, one.stage, one.outcome): one for one in stage_times.totals(connection)}
+    items, seconds = ([(key, getattr(one, figure)) for key, one in totals.items()] for figure in ("items", "seconds"))
+    labels = "queue stage outcome"
+    yield _counter("imgpipe_stage_items", "Items that went through a stage.", labels, items)
+    yield _counter("imgpipe_stage_seconds", "Seconds a stage spent on items.", labels, seconds)
+    ages = [((pipeline,), age) for pipeline, age in heartbeats.ages(connection).items()]
+    yield _gauge("imgpipe_tick_age_seconds", "Since a sensor last looked for work.", "pipeline", ages)
     figures = review.figures(connection)
-    for state, number in figures.verdicts.items():
-        made.add_metric([state], number)
-    waiting = GaugeMetricFamily("imgpipe_review_waiting", "In the review list.", value=figures.waiting)
-    oldest = GaugeMetricFamily(
-        "imgpipe_review_oldest_seconds", "Age of the oldest in the review list.", value=figures.oldest_seconds
+    told = "Verdicts since midnight UTC, by what they are now."
+    verdicts = [((state,), number) for state, number in figures.verdicts.items()]
+    yield _counter("imgpipe_moderation_verdicts", told, "state", verdicts)
+    yield _gauge("imgpipe_review_waiting", "In the review list.", "", [((), figures.waiting)])
+    told = "Age of the oldest in the review list."
+    yield _gauge("imgpipe_review_oldest_seconds", told, "", [((), figures.oldest_seconds)])
+
+
+def _paid_calls(connection: Connection) -> Iterator[Metric]:
+    labels, since = "provider model", "since midnight UTC."
+    spent = {(one.provider, one.model): one for one in spending.today(connection, by=("provider", "model"))}
+    calls = [
+        ((*key, outcome.value), getattr(one, outcome.value)) for key, one in spent.items() for outcome in UseOutcome
+    ]
+    yield _counter("imgpipe_provider_calls", f"Paid calls {since}", f"{labels} outcome", calls)
+    tokens = [((*key, "input"), one.input_tokens) for key, one in spent.items()]
+    tokens += [((*key, "output"), one.output_tokens) for key, one in spent.items()]
+    yield _counter("imgpipe_provider_tokens", f"Tokens {since}", f"{labels} direction", tokens)
+    for name, told, figure in (
+        ("imgpipe_provider_cost_usd", "US dollars", "cost_usd"),
+        ("imgpipe_provider_calls_of_unknown_cost", "Calls whose price is not known,", "unknown_cost"),
+        ("imgpipe_provider_seconds", "Seconds waited for answers", "seconds"),
+    ):
+        yield _counter(
+            name, f"{told} {since}", labels, [(key, float(getattr(one, figure))) for key, one in spent.items()]
+        )
+    pipelines = spending.today(connection, by=("pipeline",))
+    costs, bought = (
+        [((one.pipeline,), float(getattr(one, name))) for one in pipelines] for name in ("cost_usd", "bought")
     )
-    return [made, waiting, oldest]
+    yield _counter("imgpipe_pipeline_cost_usd", f"US dollars {since}", "pipeline", costs)
+    yield _counter("imgpipe_pipeline_calls_bought", f"Calls paid {since}", "pipeline", bought)
+    told = "1 while a provider (or provider/model) is left alone."
+    yield _gauge("imgpipe_provider_paused", told, "provider", [((p.provider,), 1) for p in spending.pauses(connection)])
 
 
-_READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_moderation, _attempts, _stages, _paid_calls, _ticks)
+def _chosen(settings: Settings) -> Iterator[Metric]:
+    """Settings that alerts compare other figures with."""
+    minutes = settings.job_interval_minutes
+    yield _gauge("imgpipe_tick_interval_seconds", "From one look to the next.", "pipeline", [((MARKER,), minutes * 60)])
+    budget = [((), settings.daily_budget_usd)] if settings.daily_budget_usd else []
+    yield _gauge("imgpipe_daily_budget_usd", "DAILY_BUDGET_USD; missing where there is no limit.", "", budget)
+    yield _gauge("imgpipe_review_hours", "REVIEW_HOURS.", "", [((), settings.review_hours)])

@@ -16,7 +16,22 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from imgpipe_orchestration.web.problems import MEDIA_TYPE, type_of
+from imgpipe_orchestration.errors import (
+    BackendUnavailable,
+    BadImage,
+    BadInput,
+    Conflict,
+    Forbidden,
+    Gone,
+    ImgpipeError,
+    NotFound,
+    OutOfSpace,
+    TooLarge,
+    Unauthenticated,
+)
+from imgpipe_orchestration.gateway.bodies import TooSlow
+from imgpipe_orchestration.gateway.rates import TooManyRequests
+from imgpipe_orchestration.web.problems import MEDIA_TYPE, of_error
 
 OF_IMAGES = ("{media_id}", "{image_id}", "/listing-images/", "/temp_images/")
 """Parts of paths that name an image, which may have been deleted."""
@@ -98,42 +113,26 @@ _SCHEMA = {
     },
 }
 
-_PROBLEMS: dict[int, tuple[str, str, str, str]] = {
-    400: (
-        "Not to be read, or a value that does not exist",
-        "Invalid input",
-        "bad-input",
-        "size must be one of thumbnail, small, grid.",
-    ),
-    401: (
-        "No key, or not the right one",
-        "Not authenticated",
-        "unauthenticated",
-        "Send `Authorization: Bearer <key>`.",
-    ),
-    403: ("Not allowed here", "Forbidden", "forbidden", "This needs the role operator; yours is viewer."),
-    404: ("Not there", "Not found", "not-found", "There is no media 77."),
-    408: ("The body took too long to arrive", "Too slow", "too-slow", "The request's body did not arrive in time."),
-    409: ("Its state does not allow it", "Conflict", "conflict", "The task is completed; it cannot be cancelled."),
-    410: ("It was there and will not come back", "Gone", "gone", "This upload has expired; announce it again."),
-    413: ("Too large", "Too large", "too-large", "The file is larger than 5 MB."),
-    415: (
-        "Not a usable image, or compressed as a whole",
-        "Not a usable image",
-        "bad-image",
-        "me.jpg is no image that can be read.",
-    ),
-    416: ("The range lies outside of the image", "Range not satisfiable", "range", "The image has 18204 bytes."),
-    422: ("Something of the request is wrong", "Invalid input", "bad-input", "count: Input should be less than 1000"),
-    429: ("Too much at once; Retry-After says when", "Too many requests", "too-many-requests", "Try again in 12 s."),
+_PROBLEMS: dict[int, tuple[type[ImgpipeError], str, str]] = {
+    400: (BadInput, "Not to be read, or a value that does not exist", "size must be one of thumbnail, small, grid."),
+    401: (Unauthenticated, "No key, or not the right one", "Send `Authorization: Bearer <key>`."),
+    403: (Forbidden, "Not allowed here", "This needs the role operator; yours is viewer."),
+    404: (NotFound, "Not there", "There is no media 77."),
+    408: (TooSlow, "The body took too long to arrive", "The request's body did not arrive in time."),
+    409: (Conflict, "Its state does not allow it", "The task is completed; it cannot be cancelled."),
+    410: (Gone, "It was there and will not come back", "This upload has expired; announce it again."),
+    413: (TooLarge, "Too large", "The file is larger than 5 MB."),
+    415: (BadImage, "Not a usable image, or compressed as a whole", "me.jpg is no image that can be read."),
+    422: (BadInput, "Something of the request is wrong", "count: Input should be less than 1000"),
+    429: (TooManyRequests, "Too much at once; Retry-After says when", "Try again in 12 s."),
     503: (
+        BackendUnavailable,
         "Something of ours is away; Retry-After says when to ask again",
-        "Backend unavailable",
-        "backend-unavailable",
         "The database cannot be reached.",
     ),
-    507: ("No space to keep it", "Out of space", "out-of-space", "The object store is full; nothing was kept."),
+    507: (OutOfSpace, "No space to keep it", "The object store is full; nothing was kept."),
 }
+"""By status: an error, what the status means, and what the error may say."""
 
 
 def install(app: FastAPI) -> None:
@@ -204,8 +203,8 @@ def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
 
 
 def _problem(status: int) -> dict[str, Any]:
-    description, title, code, detail = _PROBLEMS[status]
-    example = {"type": type_of(title, status, code), "title": title, "status": status, "detail": detail, "code": code}
+    kind, description, detail = _PROBLEMS[status]
+    example = json.loads(bytes(of_error(kind(detail)).body)) | {"status": status}
     schema = {"$ref": "#/components/schemas/Problem"}
     answer: dict[str, Any] = {
         "description": description,

@@ -1,4 +1,5 @@
-"""Style sheets, scripts and pictures of a package, served with ETag and caching headers."""
+"""Style sheets, scripts and pictures of a package, served with ETag and caching headers: those of the pages at /static,
+each under a URL that changes with its content."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.web.headers import has_it
 
+router = APIRouter(include_in_schema=False)
+
+PAGES = "imgpipe_orchestration.gateway.pages"
+FOR_EVER = "public, max-age=31536000, immutable"
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 
 
@@ -46,3 +51,25 @@ def answer_with(request: Request, file: PackagedFile, caching: str) -> Response:
 
 def _suffix(name: str) -> str:
     return name.rpartition(".")[2]
+
+
+def static_url(name: str) -> str:
+    """The file's URL, which changes with its content."""
+    return f"/static/{name}?v={_file(name).version}"
+
+
+@router.get("/static/{name}", response_class=Response)
+def static(name: str, request: Request) -> Response:
+    """One file, cached for ever under the URL with its version, else checked at each use."""
+    file = _file(name)
+    return answer_with(request, file, FOR_EVER if request.query_params.get("v") == file.version else "no-cache")
+
+
+@router.get("/favicon.ico", response_class=Response)
+def favicon(request: Request) -> Response:
+    """The icon that browsers ask for by themselves."""
+    return static("icon.svg", request)
+
+
+def _file(name: str) -> PackagedFile:
+    return packaged(name, PAGES, "static")

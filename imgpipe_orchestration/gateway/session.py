@@ -1,7 +1,7 @@
 """A person's session on the pages: sign-in, signed cookie, and the token in every form (against CSRF).
 
 Development on loopback needs no sign-in. Elsewhere people sign in at the provider that OIDC_ISSUER names
-(`gateway.sign_in`) or, without one, enter ADMIN_API_KEY. They get a cookie signed with SECRET_KEY, which holds their
+(`pages.login`) or, without one, enter ADMIN_API_KEY. They get a cookie signed with SECRET_KEY, which holds their
 name and role; a new ADMIN_API_KEY ends every session. Forms are accepted from our own pages only: by the headers Origin
 and Sec-Fetch-Site, and by a token in each form that no other site can read.
 """
@@ -12,9 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
-import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,7 +23,8 @@ import jwt
 from fastapi import Depends, Request, Response
 from sqlalchemy import text
 
-from imgpipe_orchestration.errors import Forbidden, Retryable, Unauthenticated
+from imgpipe_orchestration.errors import Forbidden, Unauthenticated
+from imgpipe_orchestration.gateway.rates import Rate
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.services import Services
@@ -48,9 +47,6 @@ STARTED_COOKIE = "imgpipe_sign_in"
 _OUR_COOKIE = re.compile(rf"(?<![^; ])(?:{COOKIE}|{STARTED_COOKIE})=[\w.-]+".encode())
 ATTEMPTS = 5
 """Wrong keys taken from one address within WINDOW seconds."""
-ATTEMPTS_OF_ALL = 50
-"""Wrong keys of all addresses together after which each address has one try: one attacker may have many addresses, and
-must not lock out an operator, who has another one."""
 WINDOW = 300.0
 
 NOT_DONE = "Your session had ended, so nothing was done. Do it again."
@@ -68,13 +64,6 @@ class LoginNeeded(Unauthenticated):
 
 class StaleForm(Forbidden):
     """A form without this session's token: it is another site's, or was loaded before a login or a restart."""
-
-
-class TooManyAttempts(Retryable):
-    """Too many wrong keys; wait."""
-
-    status = 429
-    title = "Too many attempts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +139,12 @@ def log_in(services: Services, response: Response, request: Request, key: str) -
 
     Raises:
         Unauthenticated: the key is wrong.
-        TooManyAttempts: it is, and there were too many wrong keys before.
+        TooManyRequests: it is, and there were too many wrong keys before.
     """
     if not same_key(key.strip(), services.settings.admin_api_key):
         address = request.client.host if request.client else ""
-        limiter: Attempts = request.app.state.login_attempts
-        limiter.count(address)
+        rate: Rate = request.app.state.login_rate
+        rate.take(address, "Too many wrong keys came from your address; wait a minute.")
         refused(services, request, "unknown", "wrong ADMIN_API_KEY")
         raise Unauthenticated("That is not the ADMIN_API_KEY.")
     begin(services, response, request, Caller("ADMIN_API_KEY", Kind.PERSON, Role.ADMIN))
@@ -223,30 +212,6 @@ def _ended(services: Services, session_id: str) -> bool:
     """Whether the session was signed out. Read at each request, because other gateways end sessions too."""
     with transaction(services.engine) as connection:
         return connection.scalar(_IS_ENDED, {"id": session_id}) is not None
-
-
-class Attempts:
-    """The wrong keys of the last WINDOW seconds, by address and in all, in memory."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._wrong: deque[tuple[float, str]] = deque()
-
-    def count(self, address: str) -> None:
-        """Count a wrong key.
-
-        Raises:
-            TooManyAttempts: ATTEMPTS of this address were wrong before, or one was, and ATTEMPTS_OF_ALL of all.
-        """
-        with self._lock:
-            while self._wrong and self._wrong[0][0] < time.monotonic() - WINDOW:
-                self._wrong.popleft()
-            own = [at for at, who in self._wrong if who == address]
-            if len(own) < (ATTEMPTS if len(self._wrong) < ATTEMPTS_OF_ALL else 1):
-                self._wrong.append((time.monotonic(), address))
-                return
-        wait = max(1.0, own[0] + WINDOW - time.monotonic())
-        raise TooManyAttempts(f"Too many wrong keys; try again in {wait:.0f} seconds.", retry_after=wait)
 
 
 _IS_ENDED = text("select 1 from ended_sessions where session_id = :id")

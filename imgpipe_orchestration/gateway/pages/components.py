@@ -1,11 +1,12 @@
-"""The page that shows the web components at work, with the HTML to write for them."""
+"""For developers: the web components at work, with the HTML to write for them; and `/docs`, the API to try."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, info_of
-from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, page
+from imgpipe_orchestration.gateway.packaged import answer_with, packaged
+from imgpipe_orchestration.gateway.pages.frame import POLICY, Number, PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.media import search, store
@@ -16,6 +17,9 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+# Swagger UI sets styles on its elements; scripts still come from this origin only.
+_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 
 
 @router.get("/components", response_class=Response)
@@ -43,3 +47,17 @@ def components(request: Request, services: ServicesDep, session: Operator, media
         base=services.settings.public_base_url,
         public=PUBLIC_FIELDS,
     )
+
+
+@router.get("/docs", response_class=Response)
+def documentation(request: Request, session: Operator) -> Response:
+    """Swagger UI over /openapi.json."""
+    answer = page(request, "docs.html", session)
+    answer.headers["Content-Security-Policy"] = _POLICY
+    return answer
+
+
+@router.get("/docs/{name}", response_class=Response)
+def asset(name: str, request: Request, _: Operator) -> Response:
+    """A file of Swagger UI, which the package fastapi-offline carries."""
+    return answer_with(request, packaged(name, "fastapi_offline", "static"), "private, max-age=86400")

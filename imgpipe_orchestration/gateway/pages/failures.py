@@ -12,10 +12,9 @@ from fastapi import APIRouter, Form, Request, Response
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.pages.advice import advice_after
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
-from imgpipe_orchestration.gateway.pages.subjects import subjects
+from imgpipe_orchestration.gateway.pages.subjects import advice_after, subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.operations import pipelines
 from imgpipe_orchestration.operations.pipelines import every_queue, queues

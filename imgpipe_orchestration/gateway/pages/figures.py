@@ -1,43 +1,37 @@
-"""The overview's figures: each pipeline, today's spending, pauses, the latest failures."""
+"""What the overview shows: each pipeline now and over the last day, spending, pauses, the latest failures."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import budgets, spending
-from imgpipe_orchestration.billing.budgets import Budget
-from imgpipe_orchestration.billing.spending import Pause, Spent
-from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages import throughput
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
-from imgpipe_orchestration.gateway.pages.subjects import Subjects, subjects
-from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts
+from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media import search
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.media.model import MediaStatus
-from imgpipe_orchestration.media.search import Filters, Found
+from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.backlog import DeadLetter, HeldUp, QueueCounts
+from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
-from imgpipe_orchestration.telemetry.logs import logger
 
-log = logger(__name__)
-
-FRESH = 1.0
-"""Seconds within which all viewers share one reading of the database."""
 LATEST = 5
 """Failures named on the overview."""
 PICTURES = 12
 """Images shown on the overview."""
+HEIGHT = 40.0
+"""Height of the tallest bar, SVG units."""
+LEAST = 1.5
+"""Least height of a bar above zero, SVG units, so that one item is visible beside a thousand."""
 
 
 @dataclass(slots=True)
@@ -47,7 +41,6 @@ class Pipeline:
     about: About
     waiting: int = 0
     claimed: int = 0
-    done_today: int = 0
     failed: int = 0
     stuck: int = 0
     held: HeldUp | None = None
@@ -56,130 +49,91 @@ class Pipeline:
     average_seconds: float | None = None
     hours: list[tuple[datetime, int, int]] = field(default_factory=list)
 
+    def add(self, queue: QueueCounts) -> None:
+        self.waiting += queue.waiting
+        self.claimed += queue.claimed
+        self.failed += queue.failed
+        self.stuck += queue.stuck
+        if queue.oldest_waiting_seconds is not None:
+            self.oldest_seconds = max(self.oldest_seconds or 0.0, queue.oldest_waiting_seconds)
+
+    @property
+    def done_today(self) -> int:
+        """Since midnight (UTC), as the hours are."""
+        return sum(done for hour, done, _ in self.hours if hour.date() == self.hours[-1][0].date())
+
     @property
     def most(self) -> int:
         """Items done in the busiest of `hours`. Failures are of other units: tries, or jobs of the auto-marker."""
         return max((done for _, done, _ in self.hours), default=0)
 
+    @property
+    def bars(self) -> list[tuple[float, float, str]]:
+        """The chart: a bar an hour, scaled to the busiest one; heights of done and failed, and the words for its
+        tooltip."""
+        scale = HEIGHT / max(1, *(done + failed for _, done, failed in self.hours))
 
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """Everything the overview shows, at one moment."""
+        def height(count: int) -> float:
+            return round(max(LEAST, count * scale), 2) if count else 0.0
 
-    at: datetime
-    pipelines: list[Pipeline]
-    spent: list[Spent]
-    month: Decimal
-    """US dollars since the first of the month (UTC)."""
-    budgets: list[Budget]
-    """Those that are used up."""
-    pauses: list[Pause]
-    latest: list[DeadLetter]
-    subjects: Subjects
-    """What `latest` are about."""
-    pictures: list[Found]
-    """The newest images that anybody may see."""
+        return [
+            (height(done), height(failed), f"{hour:%H:00}: {done} done" + (f", {failed} failed" if failed else ""))
+            for hour, done, failed in self.hours
+        ]
 
     @property
-    def cost(self) -> Decimal:
-        return sum((line.cost_usd for line in self.spent), Decimal(0))
-
-    @property
-    def standin(self) -> int:
-        return sum(line.standin for line in self.spent)
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The figures as the page shows them."""
-
-    at: str
-    """When they were read, e.g. `09:41:07 UTC`."""
-    figures: str
-    """The HTML of the part of the page that shows them."""
+    def summary(self) -> str:
+        """The chart in one sentence, for screen readers."""
+        done, failed = sum(h[1] for h in self.hours), sum(h[2] for h in self.hours)
+        if not done and not failed:
+            return "Nothing ended in the last 24 hours."
+        hour, most, _ = max(self.hours, key=lambda h: h[1])
+        return f"Last 24 hours: {done} done, {failed} failed; busiest from {hour:%H:00} UTC with {most}."
 
 
-class Watch:
-    """Reads and renders the figures at most once every FRESH seconds, however many people watch."""
-
-    def __init__(self, services: Services, draw: Callable[[Glance], str]) -> None:
-        self._services = services
-        self._draw = draw
-        self._lock = threading.Lock()
-        self._last: tuple[float, Shown] | None = None
-
-    def shown(self) -> Shown:
-        """The figures, at most FRESH seconds old.
-
-        Raises:
-            BackendUnavailable: the database is away.
-        """
-        with self._lock:
-            if self._last is None or time.monotonic() - self._last[0] > FRESH:
-                glance = self._look()
-                shown = Shown(glance.at.strftime("%H:%M:%S UTC"), self._draw(glance))
-                self._last = time.monotonic(), shown  # the end of the look, so that those who waited use it too
-            return self._last[1]
-
-    def keep(self, stop: threading.Event) -> None:
-        """Look at once, then every BIN until `stop` is set, so that old bins are counted before anybody asks."""
-        while True:
-            try:
-                self.shown()
-            except ImgpipeError as error:
-                log.info("the overview's figures cannot be had", extra={"error": error.public})
-            except Exception:  # a fault of ours must not end the thread
-                log.exception("the overview's figures cannot be had")
-            if stop.wait(BIN.total_seconds()):
-                return
-
-    def _look(self) -> Glance:
-        services = self._services
-        counts = with_unseen(services, services.claims.counts())
-        latest = services.claims.failures(limit=LATEST)
-        with transaction(services.engine) as connection:
-            now = time_of(connection).astimezone(UTC)
-            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            hours = throughput.hours(connection, now)
-            spent = spending.today(connection, by=("provider",))
-            month = spending.this_month(connection)
-            limits = budgets.standings(connection, services.settings.daily_budget_usd)
-            pauses = spending.pauses(connection)
-            counts[MARKER] = job_instances.counts(connection, MARKER)
-            stopped = listings.held_up(connection)
-            marker = job_instances.held_up(connection, MARKER, limit=1)
-            newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=PICTURES)
-            named = subjects(connection, [(letter.queue, letter.item_id) for letter in latest])
-        held = [*stopped, *services.claims.held_up(), *marker]
-        pipelines = []
-        for about in ABOUT:
-            names = [MARKER] if about.name == MARKER else [queue.name for queue in PIPELINES[about.name]()]
-            one = _summed(about, [counts[name] for name in names if name in counts], names[0])
-            one.held = next((reason for reason in held if reason.queue in names), None)
-            _add_hours(one, names, hours, midnight)
-            pipelines.append(one)
-        pictures = [image for image in newest if not (image.private or image.held)]
-        used_up = [one for one in limits if one.used_up]
-        return Glance(now, pipelines, spent, month, used_up, pauses, latest, named, pictures)
+def look(services: Services) -> dict[str, Any]:
+    """Everything the overview shows, at one moment: the values of `figures.html`."""
+    counts = with_unseen(services, services.claims.counts())
+    latest, waiting = services.claims.failures(limit=LATEST), services.claims.held_up()
+    with transaction(services.engine) as connection:
+        now = time_of(connection).astimezone(UTC)
+        hours = throughput.hours(connection, now)
+        spent = spending.today(connection, by=("provider",))
+        counts[MARKER] = job_instances.counts(connection, MARKER)
+        marker = job_instances.held_up(connection, MARKER, limit=1)
+        held = [*listings.held_up(connection), *waiting, *marker]
+        newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=PICTURES)
+        standings = budgets.standings(connection, services.settings.daily_budget_usd)
+        return {
+            "now": now,
+            "pipelines": [_pipeline(about, counts, hours, held) for about in ABOUT],
+            "height": HEIGHT,
+            "stuck_limit": STUCK_LIMIT,
+            "spent": spent,
+            "cost": sum((line.cost_usd for line in spent), Decimal(0)),
+            "standin": sum(line.standin for line in spent),
+            "month": spending.this_month(connection),
+            "budgets": [one for one in standings if one.used_up],
+            "pauses": spending.pauses(connection),
+            "latest": latest,
+            "subjects": subjects(connection, [(letter.queue, letter.item_id) for letter in latest]),
+            "pictures": [image for image in newest if not (image.private or image.held)],
+        }
 
 
-def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:
-    one = Pipeline(about)
-    for queue in counts:
-        one.waiting += queue.waiting
-        one.claimed += queue.claimed
-        one.failed += queue.failed
-        one.stuck += queue.stuck
-        if queue.oldest_waiting_seconds is not None:
-            one.oldest_seconds = max(one.oldest_seconds or 0.0, queue.oldest_waiting_seconds)
-        if queue.queue == main:
-            one.average_seconds = queue.average_seconds
+def _pipeline(
+    about: About,
+    counts: dict[str, QueueCounts],
+    hours: list[tuple[datetime, throughput.Counts]],
+    held: Iterable[HeldUp],
+) -> Pipeline:
+    names = [MARKER] if about.name == MARKER else [queue.name for queue in PIPELINES[about.name]()]
+    one = Pipeline(about, held=next((reason for reason in held if reason.queue in names), None))
+    for name in names:
+        if name in counts:
+            one.add(counts[name])
+    if names[0] in counts:  # the pipeline's main queue
+        one.average_seconds = counts[names[0]].average_seconds
+    for hour, ended in hours:
+        one.hours.append((hour, ended[names[0], "done"], sum(ended[name, "failed"] for name in names)))
     return one
-
-
-def _add_hours(one: Pipeline, names: list[str], hours: list[tuple[datetime, Counts]], midnight: datetime) -> None:
-    for hour, counts in hours:
-        done = counts[names[0], "done"]  # of the pipeline's main queue only
-        one.hours.append((hour, done, sum(counts[name, "failed"] for name in names)))
-        if hour >= midnight:
-            one.done_today += done

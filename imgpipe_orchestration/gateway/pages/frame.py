@@ -19,9 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
-from imgpipe_orchestration.gateway.pages import formats, static
-from imgpipe_orchestration.gateway.pages.advice import advice
+from imgpipe_orchestration.gateway.packaged import static_url
+from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
+from imgpipe_orchestration.gateway.pages.subjects import advice
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, current, safe_target
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.origins import is_led_here_by_us
@@ -85,7 +86,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(formats.FILTERS, advice=advice)
-    environment.globals.update(static=static.url, navigation=NAVIGATION)
+    environment.globals.update(static=static_url, navigation=NAVIGATION)
     return environment
 
 

@@ -13,8 +13,8 @@ from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import correcting, formats
-from imgpipe_orchestration.gateway.pages.advice import advice_after
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.subjects import advice_after
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import MIME_OF

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from fastapi import APIRouter, FastAPI
 
-from imgpipe_orchestration.gateway import sign_in
+from imgpipe_orchestration.gateway import packaged
 from imgpipe_orchestration.gateway.pages import (
     avatars,
     components,
-    docs,
-    events,
     failures,
     identity,
     listings,
@@ -25,41 +18,26 @@ from imgpipe_orchestration.gateway.pages import (
     review,
     selected,
     spending,
-    static,
     trash,
     upload,
     vision_reports,
 )
-from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import not_a_page
-from imgpipe_orchestration.gateway.session import Attempts
+from imgpipe_orchestration.gateway.rates import Rate
+from imgpipe_orchestration.gateway.session import ATTEMPTS, WINDOW
 
-_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components, docs)
-_DOORS = (login, sign_in, static, events)
+_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components)
+_MORE = (identity, spending, review, trash, selected, login, packaged)
 
 router = APIRouter()
-for _page in (*_PAGES, identity, spending, review, trash, selected, *_DOORS):
+for _page in (*_PAGES, *_MORE):
     router.include_router(_page.router)
-
-
-@asynccontextmanager
-async def watching(app: FastAPI) -> AsyncIterator[None]:
-    """Part of the app's lifespan: a thread that reads the overview's figures."""
-    stop = threading.Event()
-    thread = threading.Thread(target=app.state.watch.keep, args=(stop,), name="watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.to_thread(thread.join, 10)
 
 
 def install(app: FastAPI) -> None:
     """Mount the pages; call it once the app has its services."""
-    services = app.state.services
-    app.state.watch = Watch(services, overview.drawing(services.settings))
-    app.state.login_attempts = Attempts()
+    app.state.watch = overview.Watch(app.state.services)
+    app.state.login_rate = Rate(ATTEMPTS, WINDOW)
     for status in (404, 405):
         app.add_exception_handler(status, not_a_page)
     app.include_router(router)

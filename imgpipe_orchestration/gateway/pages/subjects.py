@@ -1,15 +1,16 @@
-"""What a failed item is about: a label, and the page that shows it."""
+"""What a failed item is about (a label, and the page that shows it), and what to do about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.gateway.pages import formats
+from imgpipe_orchestration.storage.backlog import Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +116,32 @@ _KINDS: dict[str, tuple[Any, Callable[[Row[Any]], Subject]]] = {
         _of_job,
     ),
 }
+
+
+class Advice(NamedTuple):
+    """What to do about an error, and whether another try may help: then it is the page's main button."""
+
+    words: str
+    may_help: bool = True
+
+
+_THE_FILE = "The file itself is broken or unsuitable, so retrying won't help. Ask for it to be {} and uploaded again."
+_ADVICE = {
+    "bad-image": Advice(_THE_FILE.format("re-saved"), may_help=False),
+    "too-large": Advice(_THE_FILE.format("made smaller"), may_help=False),
+    "partner-refused": Advice(
+        "The provider rejected the request. Retrying won't help until you change what it rejected.", may_help=False
+    ),
+    "worker-died": Advice("The worker died on every attempt. Read the last run's log before you requeue it."),
+}
+_ANY = Advice("Retry once the cause is fixed.")
+
+
+def advice(code: str | None) -> Advice:
+    """For an error code, which may be unknown or None."""
+    return _ADVICE.get(code or "", _ANY)
+
+
+def advice_after(attempts: Sequence[Attempt]) -> Advice:
+    """For an item that failed at the last of its attempts, which retention may have removed."""
+    return advice(attempts[-1].error_code if attempts else None)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, ValidationError
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages.formats import sentence
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
-from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.gateway.session import Acting, Operator, Session
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.vision_analysis import Unfinished
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.redaction import MASK
 from imgpipe_orchestration.vision_reports import backend_routes, executions, routes
 from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import ApiAccess
@@ -40,7 +40,6 @@ _LABELS = {
     "backend_api_url": "Analysis backend",
 }
 Text = Annotated[str, Form(max_length=2000)]
-_FILLED = TypeAdapter(dict[str, str | bool | None])
 _EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone": "UTC"} | dict.fromkeys(
     routes.ADDRESSES, ""
 )
@@ -55,8 +54,7 @@ def jobs(request: Request, services: ServicesDep, session: Operator) -> Response
 
 @router.get("/new", response_class=Response)
 def new(request: Request, session: Operator) -> Response:
-    shown: dict[str, Any] = {"job": _EMPTY, "job_id": "", "before": "", "wrong": {}}
-    return page(request, "cron_job.html", session, labels=_LABELS, **shown)
+    return _form(request, session, _EMPTY, None)
 
 
 @router.get("/{job_id}", response_class=Response)
@@ -70,10 +68,12 @@ def job(request: Request, services: ServicesDep, session: Operator, job_id: UUID
 
 @router.get("/{job_id}/edit", response_class=Response)
 def edit(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
-    found = routes.get_cron_job(job_id, services).model_dump()
-    before = json.dumps({name: found[name] for name in (*_LABELS, "urgent") if name in found})
-    shown: dict[str, Any] = {"job": found, "job_id": str(job_id), "before": before, "wrong": {}}
-    return page(request, "cron_job.html", session, labels=_LABELS, **shown)
+    return _form(request, session, routes.get_cron_job(job_id, services).model_dump(), job_id)
+
+
+def _form(request: Request, session: Session, job: dict[str, Any], job_id: UUID | None, **more: Any) -> Response:
+    shown: dict[str, Any] = {"job": job, "job_id": str(job_id or ""), "labels": _LABELS, "wrong": {}, **more}
+    return page(request, "cron_job.html", session, **shown)
 
 
 @router.post("", response_class=Response)
@@ -91,7 +91,6 @@ def save(
     backend_api_url: Text = "",
     organization_id: Text = "",
     urgent: Annotated[bool, Form()] = True,
-    before: Annotated[str, Form(max_length=20_000)] = "{}",
     action: Text = "",
     job_id: UUID | None = None,
 ) -> Response:
@@ -109,34 +108,32 @@ def save(
     given |= {"backend_api_url": backend_api_url} if backend_api_url else {}
     given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}
     typed = {**_EMPTY, **given, "external_api_key": external_api_key}
-    shown: dict[str, Any] = {"job": typed, "job_id": str(job_id or ""), "before": before, "wrong": {}}
+    # What the form shows of the job is not written: addresses are shown without their secrets.
+    now = routes.get_cron_job(job_id, services).model_dump() if job_id else {}
+    sent = {field: value for field, value in given.items() if now.get(field) != value}
     if action == "test":
-        works, said = _tried(services, external_api_get_url, external_api_key, before, job_id)
-        outcome = {"notice" if works else "trouble": said}
-        return page(request, "cron_job.html", session, labels=_LABELS, **{**shown, **outcome})
-    sent = given
+        works, said = _tried(services, sent, job_id)
+        return _form(request, session, typed, job_id, **{"notice" if works else "trouble": said})
     try:
+        if hidden := next((field for field in routes.ADDRESSES if MASK in sent.get(field, "")), None):
+            raise BadInput(f"{hidden} has {MASK} in place of a secret; write it in full.", field=hidden)
         if job_id is None:
             saved = routes.create_cron_job(NewCronJob(**sent), services).job_id
         else:
-            sent = _changed(given, before)
             saved = routes.change_cron_job(job_id, CronJobChange(**sent), services).job_id
     except (ValidationError, BadInput) as error:
-        wrong = _wrong(error, sent, services)
-    else:
-        return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
-    return page(request, "cron_job.html", session, status=422, labels=_LABELS, **{**shown, "wrong": wrong})
+        return _form(request, session, typed, job_id, status=422, wrong=_wrong(error, sent, services))
+    return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
 
 
-def _tried(services: Services, url: str, key: str, before: str, job_id: UUID | None) -> tuple[bool, str]:
-    """Whether the external API lists analyses for this address and token, and a sentence about it. What was not changed
-    in the form of a job is what the job has."""
+def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tuple[bool, str]:
+    """Whether the external API lists analyses for the form's address and token, and a sentence about it. What was not
+    changed in the form of a job is what the job has."""
+    url, key = sent.get("external_api_get_url", ""), sent.get("external_api_key", SecretStr("")).get_secret_value()
     if job_id is not None:
         with transaction(services.engine) as connection:
-            job = connection.execute(_CONNECTION, {"job": job_id}).one_or_none()
-        if job is not None:
-            url = url if _is_changed("external_api_get_url", url, before) else job.external_api_get_url
-            key = key or services.vault.unlock(job.external_api_key)
+            job = connection.execute(_CONNECTION, {"job": job_id}).one()
+        url, key = url or job.external_api_get_url, key or services.vault.unlock(job.external_api_key)
     try:
         routes.check_field("external_api_get_url", url, services)
         routes.check_field("external_api_key", SecretStr(key), services)
@@ -152,8 +149,8 @@ def _tried(services: Services, url: str, key: str, before: str, job_id: UUID | N
 
 
 def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Services) -> dict[str, str]:
-    """What is wrong, by field; under "" what is of none, such as a `before` that is no JSON. The error need not tell of
-    all: each field that it does not name is looked at."""
+    """What is wrong, by field; under "" what is of none. The error need not tell of all:
+    each field that it does not name is looked at."""
     if isinstance(error, BadInput):
         wrong = {error.field or "": error.public}
     else:
@@ -165,20 +162,6 @@ def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Se
             wrong[name] = fault.public
     # A message begins with its field's name in the API, and the form has a label there.
     return {name: wrong[name].removeprefix(f"{name} ").replace("`", "") for name in ("", *_LABELS) if name in wrong}
-
-
-def _is_changed(name: str, value: str, before: str) -> bool:
-    try:
-        return _FILLED.validate_json(before).get(name) != value
-    except ValidationError:
-        return True
-
-
-def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:
-    """The fields that differ from what the form was filled with (`before`, JSON). The others are not written: addresses
-    are shown without their secrets, and another tab may have changed them meanwhile."""
-    filled = _FILLED.validate_json(before)
-    return {name: value for name, value in given.items() if filled.get(name) != value}
 
 
 @router.post("/{job_id}/switch", response_class=Response)

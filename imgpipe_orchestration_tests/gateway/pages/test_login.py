@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from sqlalchemy import text
 
 from imgpipe_orchestration.gateway import session
-from imgpipe_orchestration.gateway.pages import events
+from imgpipe_orchestration.gateway.pages import overview
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
@@ -41,7 +41,7 @@ def production(make_gateway: Callable[..., Gateway]) -> Gateway:
 def test_an_overview_whose_session_has_ended_asks_to_sign_in(
     production: Gateway, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LONGEST", 2 * events.INTERVAL)
+    monkeypatch.setattr(overview, "LONGEST", 2 * overview.INTERVAL)
     with visit(production.url) as guest:
         guest.allowed = ["401"]
         page = guest.go("/")
@@ -108,7 +108,7 @@ def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Ga
         assert requests.post(f"{url}/login", data={"key": "guess"}, timeout=10).status_code == 401
     refused = requests.post(f"{url}/login", data={"key": "guess"}, timeout=10)
     assert refused.status_code == 429
-    assert int(refused.headers["Retry-After"]) > 60
+    assert int(refused.headers["Retry-After"]) > 30
     right = requests.post(f"{url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
     assert right.status_code == 303, "guesses from the same address hold up nobody who has the key"
     for forged in (
@@ -194,17 +194,6 @@ def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(producti
         answers = list(pool.map(guess, range(40)))
     assert answers.count(401) == session.ATTEMPTS
     assert answers.count(429) == 40 - session.ATTEMPTS
-
-
-def test_guesses_from_many_addresses_are_counted_together_and_lock_out_nobody_else() -> None:
-    attempts = session.Attempts()
-    for number in range(session.ATTEMPTS_OF_ALL):
-        attempts.count(f"10.0.0.{number}")
-    with pytest.raises(session.TooManyAttempts):
-        attempts.count("10.0.0.1")
-    attempts.count("192.0.2.1")
-    with pytest.raises(session.TooManyAttempts):
-        attempts.count("192.0.2.1")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""Middleware: the audit's entries, HEAD, CORS and traces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+
+from imgpipe_orchestration.identity.audit import Entry, begun
+from imgpipe_orchestration.telemetry import tracing
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_USERS = re.compile(r"/users/me|/api/upload/listing_image|/api/media/(uploads(/.+)?|\d+/[a-z-]+)")
+"""Paths of the routes that take a user's token."""
+_TRACE = tracing.HEADER.encode()
+
+
+class Audited:
+    """Puts an audit `Entry` into the scope of each request that may change something, and makes the request's
+    transactions write it; the routes say who asks and what is done."""
+
+    def __init__(self, app: ASGIApp, engine: Callable[[], Engine]) -> None:
+        self.app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _READS:
+            await self.app(scope, receive, send)
+            return
+        client = scope.get("client")
+        with begun(Entry(self._engine(), address=client[0] if client else "")) as entry:
+            scope["imgpipe.audit"] = entry
+            await self.app(scope, receive, send)
+
+
+class Heads:
+    """Answers HEAD as GET would be, without the body (RFC 9110, section 9.3.2). FastAPI's routes know GET only."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def only_the_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+
+        # A copy, because the server reads the method in its own scope.
+        asked = {**scope, "method": "GET"}
+        try:
+            await self.app(asked, receive, only_the_head)
+        finally:
+            if "route" in asked:  # `metrics` counts requests by route
+                scope["route"] = asked["route"]
+
+
+class Cors:
+    """Lets pages of FRONTEND_ORIGINS call the users' routes: Starlette's CORS middleware, for the paths of `_USERS`.
+
+    Users' tokens travel in `Authorization` and never in a cookie, so cookies are not allowed (no
+    `Access-Control-Allow-Credentials`). The routes of images, components and analyses allow every origin themselves.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._app = app
+        self._open = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=["GET", "PATCH", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "traceparent"],
+            expose_headers=["Retry-After", "traceparent"],
+            max_age=86400,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        users = scope["type"] == "http" and _USERS.fullmatch(scope["path"])
+        await (self._open if users else self._app)(scope, receive, send)
+
+
+class Traces:
+    """Every request has a trace, taken from its `traceparent` or begun, which the answer names as `traceparent`.
+
+    Only requests that change something, or that a caller already traces, are exported as spans: reads are too many.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == _TRACE), "")
+        parent = tracing.parse(given)
+        if not parent and scope["method"] in _READS:
+            parent = tracing.begin(sampled=False)
+        with tracing.resumed(parent), tracing.span(scope["method"], "server") as span:
+            ours = tracing.current().encode()
+
+            async def telling(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", ()), (_TRACE, ours)]
+                    tracing.note(span, status=message["status"])
+                    if message["status"] >= 500:
+                        tracing.failed(span, f"HTTP {message['status']}")
+                await send(message)
+
+            try:
+                await self.app(scope, receive, telling)
+            finally:
+                span.update_name(f"{scope['method']} {getattr(scope.get('route'), 'path', 'other')}")
