@@ -10,11 +10,12 @@ from fastapi import FastAPI
 
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import billing_routes, health, identity_routes, metrics, openapi
+from imgpipe_orchestration.gateway import health, metrics, openapi
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.limits import LimitRequests
 from imgpipe_orchestration.gateway.middleware import Audited, Cors, Heads, Traces
+from imgpipe_orchestration.gateway.pages import identity, spending
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.gateway.rates import Rate
 from imgpipe_orchestration.lifecycle import routes as people
@@ -73,10 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
     features = [
         auto_marker,
         avatars,
-        billing_routes,
         components,
         health,
-        identity_routes,
         jobs,
         listings,
         media,
@@ -90,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
     debugging = [] if settings.production else [listings_debug]
     for routes in (*features, vision_backend, vision_reports, *debugging):
         app.include_router(routes.router)
+    app.include_router(spending.api)
+    app.include_router(identity.api)
     pages.install(app)
     openapi.install(app)
     return app

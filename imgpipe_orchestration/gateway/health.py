@@ -73,16 +73,21 @@ async def live() -> dict[str, str]:
 async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
     """What each backend says, and when Dagster last ticked; with the names of the ticks that are overdue."""
     checks, late = await _asked(services), set[str]()
-    ticks: list[tuple[str, str, Callable[[float], bool]]] = [
-        ("dagster_daemon", heartbeats.DAEMON, _DAEMON_SECONDS.__lt__)
-    ]
+    ticks: dict[str, tuple[str, Callable[[float], bool]]] = {
+        "dagster_daemon": (heartbeats.DAEMON, _DAEMON_SECONDS.__lt__)
+    }
     if checks["mongodb"] != NOT_CONFIGURED:
-        ticks.append(("last_tick", JOB, partial(tick_late, minutes=services.settings.job_interval_minutes)))
-    for name, beat, is_late in ticks:
-        checks[name] = "unknown"
+        ticks["last_tick"] = (JOB, partial(tick_late, minutes=services.settings.job_interval_minutes))
+    for name, (beat, is_late) in ticks.items():
+        last = None
         if checks["database"] == OK:
-            checks[name], overdue = await asyncio.to_thread(_last_tick, services, beat, is_late)
-            late |= {name} if overdue else set()
+            last = await asyncio.to_thread(heartbeats.last, services.engine, beat)
+        checks[name] = (
+            last.at.isoformat(timespec="seconds") if last else "never" if checks["database"] == OK else "unknown"
+        )
+        if last and is_late(last.age):
+            late.add(name)
+            checks[name] += ", overdue"
     return checks, late
 
 
@@ -146,15 +151,3 @@ _PARTS: dict[str, Callable[[Services], str]] = {
     "object_store": _object_store,
     "mongodb": _mongodb,
 }
-
-
-def _last_tick(services: Services, name: str, is_late: Callable[[float], bool]) -> tuple[str, bool]:
-    """When something last ticked, as text, and whether its next tick is overdue."""
-    try:
-        last = heartbeats.last(services.engine, name)
-    except ImgpipeError as error:
-        return error.public, False
-    if last is None:
-        return "never", False
-    late = is_late(last.age)
-    return f"{last.at.isoformat(timespec='seconds')}{', overdue' if late else ''}", late

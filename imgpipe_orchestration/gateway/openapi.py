@@ -70,26 +70,6 @@ ALSO: dict[str, tuple[int, ...]] = {
 """Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id or
 path in the query or the body, an unknown parameter."""
 
-TAGS = {
-    "media": "Users' profile images: uploads, the reports of outside workers, analyses, search, privacy.",
-    "serving": "Images at their smart URLs.",
-    "components": "The web components, and what they show.",
-    "listings": "Photographs of listings.",
-    "auto-marker": "Marks news documents: rounds on demand, and each customer's toggle.",
-    "jobs": "The jobs that people start and stop by name.",
-    "vision reports": "Cron jobs that analyse images and upload reports.",
-    "analysis backend": "Batches of image analyses, for this gateway's reports or another's.",
-    "avatars": "Personas and their pictures.",
-    "billing": "Budgets of paid calls, and what was spent.",
-    "identity": "Keys of machines, and who did what.",
-    "people": "What a person has here, and its erasure.",
-    "moderation": "What waits for a person, decisions, and reports of the public.",
-    "health": "Does everything work?",
-    "metrics": "For Prometheus.",
-    "debug": "In development only.",
-}
-"""What the routes are grouped by, in the order in which `/docs` shows it."""
-
 _SCHEMA = {
     "title": "Problem",
     "description": "What went wrong (RFC 9457).",
@@ -154,8 +134,6 @@ def _described(app: FastAPI) -> dict[str, Any]:
             _name_problems(name, path, operation)
             _add_examples(operation, examples.get(name, {}), document["components"]["schemas"], examples["fields"])
             _name_operation(operation)
-    used = {tag for path in document["paths"].values() for operation in path.values() for tag in operation["tags"]}
-    document["tags"] = [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used]
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = _SCHEMA
     for unused in ("HTTPValidationError", "ValidationError"):

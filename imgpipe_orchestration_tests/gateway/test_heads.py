@@ -29,16 +29,3 @@ def test_the_head_of_a_stream_without_end_is_answered_and_the_connection_goes_on
     # Its answer is there before the stream behind it ends, and with that is counted.
     count = 'imgpipe_http_requests_total{method="HEAD",route="/events",status="200"} 2.0'
     wait_for(lambda: count in gateway.get("/metrics").text, "both to be counted", 20)
-
-
-@pytest.mark.parametrize(
-    ("path", "methods"),
-    [
-        ("/users/me", "DELETE, GET, HEAD, PATCH"),
-        ("/cron-jobs/1", "DELETE, GET, HEAD, PATCH"),
-        ("/serve/1", "GET, HEAD"),
-    ],
-)
-def test_another_method_is_told_all_that_an_address_takes(gateway: Gateway, path: str, methods: str) -> None:
-    answer = gateway.session.post(gateway.url + path, timeout=20)
-    assert (answer.status_code, answer.headers["allow"]) == (405, methods)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import ValidationError
+from pydantic import ConfigDict
 
 from imgpipe_orchestration.avatars import records, results, routes
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest
@@ -27,7 +27,6 @@ PRESET = TaskRequest(count=3)
 
 @router.get("", response_class=Response)
 def tasks(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
-    """The form, the tasks (newest first), and figures of the last days."""
     found = routes.tasks(services, before=int(before) if before else None, limit=PER_PAGE)
     with transaction(services.engine) as connection:
         faces = results.first_pictured(connection, [task.task_id for task in found.tasks])
@@ -46,30 +45,18 @@ def tasks(request: Request, services: ServicesDep, session: Operator, before: Nu
     )
 
 
+class AskedFor(TaskRequest):
+    model_config = ConfigDict(extra="ignore")  # the form's token
+
+
 @router.post("", response_class=Response)
-def ask(
-    services: ServicesDep,
-    _: Acting,
-    count: Annotated[int, Form()],
-    brief: Annotated[str, Form()] = PRESET.brief,
-    language: Annotated[str, Form()] = PRESET.language,
-    style: Annotated[str, Form()] = PRESET.style,
-    seed: Annotated[int, Form()] = PRESET.seed,
-    urgent: Annotated[bool, Form()] = PRESET.urgent,
-) -> Response:
-    """Ask for people."""
-    try:
-        wanted = TaskRequest(count=count, brief=brief, language=language, style=style, seed=seed, urgent=urgent)
-    except ValidationError as error:
-        first = error.errors()[0]
-        return back_to("/avatars", trouble=f"{first['loc'][0]}: {first['msg']}")
+def ask(services: ServicesDep, _: Acting, wanted: Annotated[AskedFor, Form()]) -> Response:
     made = routes.create(wanted, services)
     return back_to(f"/avatars/{made.task_id}", notice="Asked for; people appear here as they are invented.")
 
 
 @router.get("/{task_id}", response_class=Response)
 def task(request: Request, services: ServicesDep, session: Operator, task_id: str) -> Response:
-    """One request: progress, people, their pictures."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
@@ -102,7 +89,6 @@ def retry(services: ServicesDep, _: Acting, task_id: str) -> Response:
 def export(
     services: ServicesDep, _: Operator, task_id: str, format: Literal["csv", "jsonl", "zip"] = "csv"
 ) -> StreamingResponse:
-    """The people as a file."""
     return routes.export_task(task_id, services, format=format)
 
 

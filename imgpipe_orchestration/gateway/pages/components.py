@@ -51,7 +51,6 @@ def components(request: Request, services: ServicesDep, session: Operator, media
 
 @router.get("/docs", response_class=Response)
 def documentation(request: Request, session: Operator) -> Response:
-    """Swagger UI over /openapi.json."""
     answer = page(request, "docs.html", session)
     answer.headers["Content-Security-Policy"] = _POLICY
     return answer

@@ -70,7 +70,6 @@ def failures(
 
 @router.get("/failures/{queue}/{item_id}", response_class=Response)
 def failure(request: Request, services: ServicesDep, session: Operator, queue: str, item_id: int) -> Response:
-    """Every attempt at one item."""
     known = _queue(queue)
     attempts = services.claims.history(known, item_id)
     item = services.claims.find(known, item_id)
@@ -96,7 +95,6 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
 
 @router.post("/failures/requeue", response_class=Response)
 def requeue(services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = "") -> Response:
-    """Requeue all failed items of a queue, or of all queues."""
     wanted = [_queue(queue)] if queue else every_queue()
     done = sum(len(services.claims.requeue(one)) for one in wanted)
     back = f"/failures?{urlencode({'queue': queue})}" if queue else "/failures"

@@ -54,27 +54,17 @@ def moment(at: datetime | str | None, zone: str = "UTC") -> str:
 
 
 def ago(at: datetime | str | None) -> str:
-    """`just now`, `7 minutes ago`, `yesterday`; `in 3 hours` for what is to come; a dash for None."""
+    """`just now`, `7 minutes ago`, `1 day ago`; `in 3 hours` for what is to come; a dash for None."""
     if at is None:
         return "–"
     at = datetime.fromisoformat(at) if isinstance(at, str) else at
     seconds = (datetime.now(UTC) - at).total_seconds()
     if abs(seconds) < 45:
         return "just now" if seconds > 0 else "in a moment"
-    said = _rounded(abs(seconds))
-    if seconds > 0:
-        return "yesterday" if said == "1 day" else f"{said} ago"
-    return "tomorrow" if said == "1 day" else f"in {said}"
-
-
-def _rounded(seconds: float) -> str:
-    """In the largest unit that fits, as people say it: `a minute`, `7 minutes`, `2 hours`, `5 days`."""
-    for unit, length, until in (("minute", 60, 45 * 60), ("hour", 3600, 22 * 3600), ("day", 86400, 26 * 86400)):
-        if seconds < until:
-            count = max(1, round(seconds / length))
-            article = {"minute": "a minute", "hour": "an hour"}.get(unit, f"1 {unit}")
-            return article if count == 1 else f"{count} {unit}s"
-    return f"{max(1, round(seconds / (30.4 * 86400)))} months" if seconds >= 45 * 86400 else "a month"
+    unit, length = next((u, n) for u, n in (("day", 86400), ("hour", 3600), ("minute", 1)) if abs(seconds) >= n)
+    count = max(1, round(abs(seconds) / max(60, length)))
+    said = f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{said} ago" if seconds > 0 else f"in {said}"
 
 
 def sentence(words: str) -> str:

@@ -16,9 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput
 from imgpipe_orchestration.gateway.packaged import static_url
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
@@ -149,19 +148,9 @@ class PageRoute(APIRoute):
                 return await handle(request)
             except LoginNeeded as error:
                 return _to_login(request) if _wants_html(request) else of_error(error)
-            except RequestValidationError as error:
-                first = error.errors()[0]
-                field = str(first["loc"][-1])
-                # In a thread, here and below, because the error page reads the session from the database.
-                return await run_in_threadpool(_failed, request, BadInput(f"{field}: {first['msg']}", field=field))
-            except ImgpipeError as error:
-                return await run_in_threadpool(_failed, request, error)
             except Exception as error:
-                if (ours := as_ours(error.__cause__)) is not None:  # while the form was read
-                    return await run_in_threadpool(_failed, request, ours)
-                if not _wants_html(request):
-                    raise
-                return await run_in_threadpool(_unexpected, request, error)
+                # In a thread, because the error page reads the session from the database.
+                return await run_in_threadpool(_failed, request, error)
 
         return handled
 
@@ -185,43 +174,39 @@ def not_a_page(request: Request, error: Exception) -> Response:
         if refused:
             words = "There is nothing to see here: this address only takes what a page or a program sends to it."
         answer = _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, words)
-    if refused:
-        answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
+    answer.headers.update(error.headers or {})
     return answer
 
 
-def _methods(request: Request) -> set[str]:
-    """The methods of all routes of this path, for Allow (RFC 9110, section 15.5.6). Starlette names those of one."""
-
-    def taken(method: str) -> bool:
-        scope = {**request.scope, "method": method}
-        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
-
-    methods = {method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)}
-    return methods | {"HEAD"} if "GET" in methods else methods  # middleware (`heads`) answers HEAD
-
-
-def _failed(request: Request, error: ImgpipeError) -> Response:
-    document = reported(error, request.url.path)
+def _failed(request: Request, error: Exception) -> Response:
+    """Raises:
+    Exception: the error, when it is none of ours and a script asked.
+    """
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        field = str(first["loc"][-1])
+        error = BadInput(f"{field}: {first['msg']}", field=field)
+    ours = as_ours(error) or as_ours(error.__cause__)  # the cause, while a form was read
+    if ours is None:
+        if not _wants_html(request):
+            raise error
+        if isinstance(error, HTTPException):  # a form that cannot be read
+            return _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+        log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
+        words = "Something went wrong on our side; it has been logged. Loading the page again may help."
+        return _error_page(request, 500, "Internal error", words)
+    document = reported(ours, request.url.path)
     if not _wants_html(request):
         return document
-    if isinstance(error, StaleForm) and (origin := sent_from(request)):
+    if isinstance(ours, StaleForm) and (origin := sent_from(request)):
         return back_to(origin, trouble="The page was out of date, so nothing was done. Here it is anew: do it again.")
-    answer = _error_page(request, error.status, error.title, error.public)
+    answer = _error_page(request, ours.status, ours.title, ours.public)
     answer.headers.update({name: value for name, value in document.headers.items() if name in _KEPT})
     return answer
 
 
 _KEPT = frozenset({"retry-after", "connection"})
 """Headers of a problem document that an error's page has too."""
-
-
-def _unexpected(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):  # a form that cannot be read
-        return _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
-    log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
-    words = "Something went wrong on our side; it has been logged. Loading the page again may help."
-    return _error_page(request, 500, "Internal error", words)
 
 
 def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:

@@ -1,18 +1,98 @@
-"""The pages of named keys and of the audit."""
+"""Named keys and the audit: routes and pages."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator, Session
 from imgpipe_orchestration.identity import audit, keys
+from imgpipe_orchestration.identity.keys import NamedKey
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import RowId
+
+api = APIRouter(prefix="/api", tags=["identity"], dependencies=[Depends(allowed)])
+
+MOST_ROWS = 1_000
+
+
+class NewKey(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="What the key is for, such as `shop`")
+    role: Role
+    expires_days: float | None = Field(None, gt=0, description="Days until the key ends; without it, it does not")
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey(NamedKey):
+    """The key itself is shown this once."""
+
+    key: str
+
+
+class Keys(BaseModel):
+    keys: list[NamedKey]
+
+
+@api.get("/keys", dependencies=KNOWN_ONLY)
+def list_keys(services: ServicesDep) -> Keys:
+    """All named keys, the newest first; never the keys themselves."""
+    return Keys(keys=keys.every(services.engine))
+
+
+@api.post("/keys", status_code=201)
+def create_key(services: ServicesDep, caller: Allowed, body: NewKey) -> CreatedKey:
+    """A new key for a machine. The answer is the only place where it can be read."""
+    audit.note(after={"role": body.role, "expires_days": body.expires_days}, subject=body.name)
+    made, key = keys.create(services.engine, body.name, body.role, by=caller.name, days=body.expires_days)
+    return CreatedKey(**asdict(made), key=key)
+
+
+@api.delete("/keys/{name}")
+def revoke_key(services: ServicesDep, name: str) -> NamedKey:
+    """End a key. Every gateway refuses it within 6 s."""
+    return keys.revoke(services.engine, name)
+
+
+@api.get("/audit", dependencies=KNOWN_ONLY, response_model=None)
+def read_audit(
+    request: Request,
+    services: ServicesDep,
+    cursor: Annotated[RowId | None, Query(description="`next_cursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 100,
+    who: Annotated[str, Query(description="rows whose `who` contains this")] = "",
+    action: Annotated[str, Query(description="rows whose `action` contains this")] = "",
+    subject: Annotated[str, Query(description="rows whose `subject` contains this")] = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Response | dict[str, Any]:
+    """Who did what, the newest first. With `Accept: application/x-ndjson`: all of it, a JSON object a line."""
+    filters: dict[str, Any] = {"who": who, "action": action, "subject": subject, "since": since, "until": until}
+    if "application/x-ndjson" in request.headers.get("accept", ""):
+
+        def lines() -> Iterator[str]:
+            last = cursor
+            while rows := audit.page(services.engine, limit=MOST_ROWS, before=last, **filters):
+                last = rows[-1]["id"]
+                yield "".join(json.dumps(row) + "\n" for row in rows)
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+    rows = audit.page(services.engine, limit=limit, before=cursor, **filters)
+    return {"rows": rows, "next_cursor": rows[-1]["id"] if len(rows) == limit else None}
+
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -20,13 +100,12 @@ ROWS = 100
 
 
 @router.get("/keys", response_class=Response)
-def list_keys(request: Request, services: ServicesDep, session: Operator) -> Response:
-    """Every key and its role, and the form for a new one."""
+def keys_page(request: Request, services: ServicesDep, session: Operator) -> Response:
     return _keys(request, services, session)
 
 
 @router.post("/keys", response_class=Response)
-def create_key(
+def key_made(
     request: Request,
     services: ServicesDep,
     session: Acting,
@@ -48,14 +127,13 @@ def create_key(
 
 
 @router.post("/keys/{name}/revoke", response_class=Response)
-def revoke_key(services: ServicesDep, _: Acting, name: str) -> Response:
-    """Ends a key."""
+def key_revoked(services: ServicesDep, _: Acting, name: str) -> Response:
     keys.revoke(services.engine, name)
     return back_to("/keys", notice=f"The key {name} is revoked. Every gateway refuses it within 6 seconds.")
 
 
 @router.get("/audit", response_class=Response)
-def read_audit(
+def audit_page(
     request: Request,
     services: ServicesDep,
     session: Operator,
@@ -64,7 +142,6 @@ def read_audit(
     action: str = "",
     subject: str = "",
 ) -> Response:
-    """Who did what, with filters."""
     last = int(before) if before else None
     rows = audit.page(services.engine, limit=ROWS + 1, before=last, who=who, action=action, subject=subject)
     older = rows[ROWS - 1]["id"] if len(rows) > ROWS else None

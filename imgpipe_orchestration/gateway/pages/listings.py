@@ -26,7 +26,6 @@ PER_PAGE = 48
 
 @router.get("/listings", response_class=Response)
 def listings(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
-    """The newest images of listings, and the queue."""
     with transaction(services.engine) as connection:
         images = browse.latest(connection, before=int(before) if before else None, limit=PER_PAGE + 1)
         job = job_definitions.find(connection, JOB_ID)
@@ -54,7 +53,6 @@ def upload(
     listing_title: Annotated[str, Form(max_length=MOST_TITLE)] = "",
     images: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
-    """Queue the images of one listing."""
     most = services.settings.upload_max_bytes
     files = [sent(file, most) for file in images or [] if file.filename]
     try:
@@ -67,7 +65,6 @@ def upload(
 
 @router.post("/listings/job", response_class=Response)
 def switch(services: ServicesDep, _: Acting, on: Annotated[bool, Form()]) -> Response:
-    """Start or stop the work on the queue."""
     audit.note(after={"on": on})
     with transaction(services.engine) as connection:
         job_definitions.switch(connection, JOB_ID, on=on)

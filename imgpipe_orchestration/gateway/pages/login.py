@@ -80,7 +80,6 @@ def enter(
 
 @router.post("/logout", response_class=Response)
 def leave(request: Request, services: ServicesDep, session: Acting) -> Response:
-    """Ends the session, here and at the provider."""
     answer: Response = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
     if session.login and services.settings.oidc_issuer:
         back = services.settings.public_base_url + "/login"
@@ -99,7 +98,6 @@ def _form(request: Request, services: Services, target: str, *, status: int = 20
 
 @router.get("/auth/sign-in", response_class=Response)
 def sign_in(request: Request, services: ServicesDep, next: str = "/") -> Response:
-    """Sends the browser to the provider."""
     url, started = provider(request, services).begin(safe_target(next))
     answer = RedirectResponse(url, 303, {"Cache-Control": "no-store"})
     claims = {**asdict(started), "exp": int(time.time()) + STARTED_SECONDS}

@@ -58,7 +58,6 @@ def gallery(
     user: Number = "",
     before: Number = "",
 ) -> Response:
-    """The newest images, or those that a search finds, best first."""
     wanted = filters(status, type, user)
     words, note, vector = q.replace("\0", "").strip(), "", None
     if words:
@@ -95,7 +94,6 @@ def gallery(
 
 @router.get("/media/{media_id}", response_class=Response)
 def image(request: Request, services: ServicesDep, session: Operator, media_id: int) -> Response:
-    """One image: original, variants, analysis, steps, attempts and cost."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         variants = manifest_of(connection, media_id)
@@ -185,7 +183,6 @@ def set_focus(
 
 @router.post("/media/{media_id}/focus/forget", response_class=Response)
 def forget_focus(services: ServicesDep, _: Acting, media_id: int) -> Response:
-    """The engine finds the focus again."""
     focus.set_focus(services, media_id, None)
     return back_to(f"/media/{media_id}", notice="Making the crops again around what the engine finds.", at="crops")
 

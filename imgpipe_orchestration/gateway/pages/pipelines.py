@@ -28,7 +28,6 @@ ABOUT = (
 
 
 def about(name: str) -> About:
-    """The pipeline of this name."""
     return next(one for one in ABOUT if one.name == name)
 
 

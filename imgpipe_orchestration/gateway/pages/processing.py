@@ -77,7 +77,6 @@ def processing(
 
 @router.post("/processing/toggle", response_class=Response)
 def switch(services: ServicesDep, _: Acting, customer: Id, on: Annotated[bool, Form()]) -> Response:
-    """Turn automatic marking on or off for one customer."""
     partition_key(customer)
     toggle.write(services, customer, on, by="operator")
     said = "Automatic marking is on." if on else "Automatic marking is off: pending images wait for a person."
@@ -86,7 +85,6 @@ def switch(services: ServicesDep, _: Acting, customer: Id, on: Annotated[bool, F
 
 @router.post("/processing/run", response_class=Response)
 def run_now(services: ServicesDep, _: Acting, customer: Id) -> Response:
-    """Mark the customer's pending images now."""
     try:
         partition_key(customer)
     except ImgpipeError as error:

@@ -34,7 +34,6 @@ Desk = Annotated[str, Query(pattern=r"^[0-9a-f]{8}$")]
 
 @router.get("/review", response_class=Response)
 def show(request: Request, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
-    """The next things that nobody else is looking at."""
     if desk is None:
         return back_to("/review", desk=secrets.token_hex(4))
     found = review.take(services, f"{session.id} {desk}", limit=AT_ONCE)

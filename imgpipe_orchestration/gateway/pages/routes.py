@@ -18,7 +18,6 @@ from imgpipe_orchestration.gateway.pages import (
     review,
     selected,
     spending,
-    trash,
     upload,
     vision_reports,
 )
@@ -27,7 +26,7 @@ from imgpipe_orchestration.gateway.rates import Rate
 from imgpipe_orchestration.gateway.session import ATTEMPTS, WINDOW
 
 _PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components)
-_MORE = (identity, spending, review, trash, selected, login, packaged)
+_MORE = (identity, spending, review, selected, login, packaged)
 
 router = APIRouter()
 for _page in (*_PAGES, *_MORE):

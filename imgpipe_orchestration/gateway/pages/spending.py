@@ -1,21 +1,149 @@
-"""The page of what was spent, and of the budgets."""
+"""Budgets, and what was spent: routes and the page."""
 
 from __future__ import annotations
 
+import csv
+import io
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.billing import budgets, spending
-from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
-from imgpipe_orchestration.gateway.billing_routes import Scope
+from imgpipe_orchestration.billing.budgets import ALERT_AT, Budget, Period
+from imgpipe_orchestration.billing.spending import By
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import Written
+
+api = APIRouter(prefix="/api", tags=["billing"], dependencies=[Depends(allowed)])
+
+Scope = Annotated[
+    str,
+    Written(
+        r"^(total|tenant:[^\x00\s]{1,200}|pipeline:(auto_marker|avatars|listings|media|vision_reports)|provider:[\w.-]{1,60})$",
+        "a scope is total, tenant:ID, pipeline:NAME or provider:NAME, such as pipeline:media or provider:openai",
+    ),
+]
+
+
+class BudgetBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    scope: Scope = Field(description="total, tenant:ID, pipeline:NAME or provider:NAME")
+    period: Period = Field(description="of UTC")
+    limit_usd: Decimal = Field(ge=0, lt=10_000_000, description="0 stops all paid work of the scope")
+    alert_at: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        list(ALERT_AT), max_length=10, description="shares of the limit of which the alert webhook is told, once each"
+    )
+
+
+class BudgetAnswer(BaseModel):
+    """A budget in its present period."""
+
+    scope: str
+    period: Period
+    limit_usd: float
+    alert_at: list[float]
+    spent_usd: float
+    reserved_usd: float = Field(description="likely cost of the calls under way")
+    used_up: bool = Field(description="a call did not fit in any more, and waits")
+    by_setting: bool = Field(description="it is DAILY_BUDGET_USD")
+    ends: datetime
+
+
+class Budgets(BaseModel):
+    budgets: list[BudgetAnswer]
+
+
+def _shown(budget: Budget) -> BudgetAnswer:
+    return BudgetAnswer(**{name: getattr(budget, name) for name in BudgetAnswer.model_fields})
+
+
+@api.get("/budgets")
+def list_budgets(services: ServicesDep) -> Budgets:
+    """All budgets with what is spent in their present period."""
+    with transaction(services.engine) as connection:
+        found = budgets.standings(connection, services.settings.daily_budget_usd)
+    return Budgets(budgets=[_shown(budget) for budget in found])
+
+
+@api.put("/budgets")
+def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
+    """Set a budget, or change it. Work that waits for it tries again within SPENDING_PAUSE_SECONDS."""
+    audit.note(after=body.model_dump(mode="json"), subject=f"{body.scope} {body.period}")
+    with transaction(services.engine) as connection:
+        budgets.put(connection, body.scope, body.period, body.limit_usd, body.alert_at)
+        (mine,) = (one for one in budgets.standings(connection, 0, [body.scope]) if one.period == body.period)
+    return _shown(mine)
+
+
+@api.delete("/budgets", status_code=204)
+def delete_budget(services: ServicesDep, scope: Annotated[Scope, Query()], period: Annotated[Period, Query()]) -> None:
+    """Take a budget away."""
+    audit.note(subject=f"{scope} {period}")
+    with transaction(services.engine) as connection:
+        budgets.remove(connection, scope, period, services.settings.daily_budget_usd)
+
+
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
+class SpendingLine(BaseModel):
+    name: str
+    bought: int
+    reused: int
+    unknown_cost: int = Field(description="bought calls whose price is not known; not counted by tenant")
+    cost_usd: float
+    saved_usd: float = Field(description="what the reused answers had cost")
+
+
+class Spending(BaseModel):
+    first: date = Field(serialization_alias="from")
+    to: date
+    by: By
+    cost_usd: float
+    lines: list[SpendingLine]
+
+
+def _cell(value: object) -> object:
+    """Not a formula, which spreadsheets would run: a tenant's name may come from outside. And no `4e-08`."""
+    if isinstance(value, float):
+        return f"{value:.8f}"
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+
+
+@api.get("/spending", dependencies=KNOWN_ONLY, response_model=Spending, responses=CSV)
+def read_spending(
+    services: ServicesDep,
+    first: Annotated[date | None, Query(alias="from", description="by default the first of the month")] = None,
+    to: Annotated[date | None, Query(description="the last day, by default today (UTC)")] = None,
+    by: By = "day",
+    form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+) -> Spending | Response:
+    """What paid calls cost, by day, pipeline, tenant, model or task."""
+    last = to or datetime.now(UTC).date()
+    first = first or last.replace(day=1)
+    with transaction(services.engine) as connection:
+        lines = [SpendingLine(**asdict(line)) for line in spending.between(connection, first, last, by)]
+    if form == "json":
+        total = round(sum(line.cost_usd for line in lines), 9)
+        return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
+    written = io.StringIO()
+    table = csv.writer(written)
+    table.writerow([by, *list(SpendingLine.model_fields)[1:]])
+    table.writerows([_cell(value) for value in line.model_dump().values()] for line in lines)
+    name = f"spending-{first}-{last}-{by}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(written.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -72,14 +200,13 @@ def look(
 
 
 @router.post("/spending/budgets", response_class=Response)
-def put_budget(
+def budget_set(
     services: ServicesDep,
     _: Acting,
     scope: Annotated[Scope, Form()],
     period: Annotated[Period, Form()],
     limit: Annotated[str, Form()],
 ) -> Response:
-    """Sets a budget."""
     audit.note(after={"limit_usd": limit}, subject=f"{scope} {period}")
     try:
         usd = Decimal(limit)
@@ -93,10 +220,9 @@ def put_budget(
 
 
 @router.post("/spending/budgets/remove", response_class=Response)
-def remove_budget(
+def budget_removed(
     services: ServicesDep, _: Acting, scope: Annotated[Scope, Form()], period: Annotated[Period, Form()]
 ) -> Response:
-    """Takes a budget away."""
     audit.note(subject=f"{scope} {period}")
     with transaction(services.engine) as connection:
         budgets.remove(connection, scope, period, services.settings.daily_budget_usd)

@@ -59,6 +59,5 @@ def take(
 
 @router.get("/upload/state", response_class=Response)
 def states(services: ServicesDep, _: Operator, ids: Numbers) -> Response:
-    """How far some uploads are, by their ids."""
     wanted = [int(one) for one in ids.split(",")][:MOST_FOLLOWED]
     return JSONResponse({str(key): value for key, value in uploaded(services, wanted).items()}, headers=NO_STORE)

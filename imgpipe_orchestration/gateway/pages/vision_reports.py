@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
@@ -39,27 +39,36 @@ _LABELS = {
     "external_api_key": "Bearer token of both",
     "backend_api_url": "Analysis backend",
 }
-Text = Annotated[str, Form(max_length=2000)]
-_EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone": "UTC"} | dict.fromkeys(
-    routes.ADDRESSES, ""
-)
+
+
+class Typed(BaseModel):
+    """What the form has. Its checkbox says that a report is not urgent."""
+
+    name: str = ""
+    organization_id: str = ""
+    schedule: str = "0 6 * * *"
+    timezone: str = "UTC"
+    external_api_get_url: str = ""
+    external_api_post_url: str = ""
+    external_api_key: str = ""
+    backend_api_url: str = ""
+    urgent: bool = True
+    action: str = ""
 
 
 @router.get("", response_class=Response)
 def jobs(request: Request, services: ServicesDep, session: Operator) -> Response:
-    """All cron jobs."""
     found = routes.list_cron_jobs(services).jobs
     return page(request, "vision_reports.html", session, jobs=found, newest=executions.newest(services.engine))
 
 
 @router.get("/new", response_class=Response)
 def new(request: Request, session: Operator) -> Response:
-    return _form(request, session, _EMPTY, None)
+    return _form(request, session, Typed().model_dump(), None)
 
 
 @router.get("/{job_id}", response_class=Response)
 def job(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
-    """One job and its executions."""
     found = routes.get_cron_job(job_id, services)
     shown = routes.list_executions(job_id, services, limit=SHOWN).executions
     working = any(one.finished_at is None for one in shown)
@@ -82,38 +91,24 @@ def save(
     request: Request,
     services: ServicesDep,
     session: Acting,
-    name: Text = "",
-    schedule: Text = "",
-    timezone: Text = "UTC",
-    external_api_get_url: Text = "",
-    external_api_post_url: Text = "",
-    external_api_key: Annotated[str, Form(max_length=8000)] = "",
-    backend_api_url: Text = "",
-    organization_id: Text = "",
-    urgent: Annotated[bool, Form()] = True,
-    action: Text = "",
+    typed: Annotated[Typed, Form()],
     job_id: UUID | None = None,
 ) -> Response:
     """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
     at its field, which keeps what was typed."""
-    given: dict[str, Any] = {
-        "name": name,
-        "schedule": schedule,
-        "timezone": timezone,
-        "external_api_get_url": external_api_get_url,
-        "external_api_post_url": external_api_post_url,
-        "organization_id": organization_id,
-        "urgent": urgent,
-    }
-    given |= {"backend_api_url": backend_api_url} if backend_api_url else {}
-    given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}
-    typed = {**_EMPTY, **given, "external_api_key": external_api_key}
+    given: dict[str, Any] = typed.model_dump(exclude={"action"})
+    for optional in ("backend_api_url", "external_api_key"):
+        if not given[optional]:
+            del given[optional]
+    if typed.external_api_key:
+        given["external_api_key"] = SecretStr(typed.external_api_key)
+    shown = typed.model_dump()
     # What the form shows of the job is not written: addresses are shown without their secrets.
     now = routes.get_cron_job(job_id, services).model_dump() if job_id else {}
     sent = {field: value for field, value in given.items() if now.get(field) != value}
-    if action == "test":
+    if typed.action == "test":
         works, said = _tried(services, sent, job_id)
-        return _form(request, session, typed, job_id, **{"notice" if works else "trouble": said})
+        return _form(request, session, shown, job_id, **{"notice" if works else "trouble": said})
     try:
         if hidden := next((field for field in routes.ADDRESSES if MASK in sent.get(field, "")), None):
             raise BadInput(f"{hidden} has {MASK} in place of a secret; write it in full.", field=hidden)
@@ -122,7 +117,7 @@ def save(
         else:
             saved = routes.change_cron_job(job_id, CronJobChange(**sent), services).job_id
     except (ValidationError, BadInput) as error:
-        return _form(request, session, typed, job_id, status=422, wrong=_wrong(error, sent, services))
+        return _form(request, session, shown, job_id, status=422, wrong=_wrong(error, sent, services))
     return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
 
 

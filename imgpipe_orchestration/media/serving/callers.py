@@ -25,7 +25,7 @@ from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.web.batches import Batches
+from imgpipe_orchestration.web.request_counts import Batches
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
