@@ -276,27 +276,17 @@ def instance() -> Iterator[DagsterInstance]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for `localhost` with its key, and that of the authority that signed it, in one PEM file."""
-    key, authority = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    pem += _signed("localhost", key, by=authority).public_bytes(Encoding.PEM)
-    pem += _signed("an authority", authority, by=authority).public_bytes(Encoding.PEM)
-    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    file.write_bytes(pem)
-    return file
-
-
-def _signed(name: str, key: ec.EllipticCurvePrivateKey, *, by: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+    """A certificate for `localhost`, signed by itself, with its key in one PEM file."""
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), "localhost", datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signed = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name.replace(" ", "-"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=key is by, path_length=None), critical=True)
-        .sign(by, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
     )
+    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(pem + signed.public_bytes(Encoding.PEM))
+    return file

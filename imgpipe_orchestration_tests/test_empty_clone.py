@@ -42,15 +42,9 @@ class Shell:
 
     def type(self, command: str, *, code: int = 0) -> str:
         """Run a command to its end, which must be this exit code; what it printed."""
+        words = ["bash", "-c", f"exec 2>&1; {command}"]
         done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
+            words, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, text=True, timeout=600, check=False
         )
         assert done.returncode == code, f"{command}\n{done.stdout}"
         return done.stdout
@@ -58,20 +52,14 @@ class Shell:
     @contextmanager
     def leave_running(self, command: str) -> Iterator[None]:
         """Start a command, and end it with Ctrl-C."""
-        with (self.folder / "output").open("ab") as output:
-            process = subprocess.Popen(
-                ["bash", "-c", command],
-                cwd=self.folder,
-                env=self.environ,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-            try:
-                yield
-            finally:
-                os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to everything in the foreground
-                process.wait(60)
+        (self.folder / "output").touch()
+        words = ["bash", "-c", f"exec >>output 2>&1; {command}"]
+        process = subprocess.Popen(words, cwd=self.folder, env=self.environ, start_new_session=True)
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to everything in the foreground
+            process.wait(60)
 
     def output(self) -> str:
         """What the commands that were left running have printed."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +17,6 @@ from pathlib import Path
 import jwt
 import pytest
 import requests
-import yaml
 
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
@@ -30,7 +27,7 @@ from imgpipe_orchestration.storage.objects import ObjectStore
 from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import picture
-from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
+from imgpipe_orchestration_tests.servers import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("production")]
 
@@ -103,18 +100,20 @@ class Site:
                 process.kill()
                 process.wait()
 
+    def ended(self, unit: Unit, *words: str) -> subprocess.CompletedProcess[str]:
+        """The unit's command, or another one with its environment, run to its end."""
+        return subprocess.run(
+            words or unit.command, cwd=self.lib, env=unit.environment, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """An operator's `imgpipe ...` on that machine."""
-        unit = self.unit("imgpipe-migrate")
-        program = [str(BIN / "imgpipe"), *words]
-        return subprocess.run(
-            program, cwd=self.lib, env=unit.environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        return self.ended(self.unit("imgpipe-migrate"), str(BIN / "imgpipe"), *words)
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    require_redis()
     with open_folder() as folder, ExitStack() as elsewhere:
         rows = elsewhere.enter_context(Postgres(folder / "pg", free_port()))
         keys = {"access_key": "production-access", "secret_key": secrets.token_hex(16)}
@@ -164,17 +163,10 @@ def site() -> Iterator[Site]:
 def migrated(site: Site) -> Site:
     unit = site.unit("imgpipe-migrate")
     for line in [*unit.before, " ".join(unit.command)]:
-        done = ended(line.split(), unit, site)
+        done = site.ended(unit, *line.split())
         assert done.returncode == 0, done.stdout + done.stderr
     assert site.command("migrate", "--check").returncode == 0
     return site
-
-
-def ended(words: list[str], unit: Unit, site: Site) -> subprocess.CompletedProcess[str]:
-    """A command of a unit, run to its end."""
-    return subprocess.run(
-        words, env=unit.environment, cwd=site.lib, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -231,25 +223,6 @@ def test_strangers_get_nothing(up: Site) -> None:
     assert requests.get(f"{up.gateway}/debug/image-queue-status", timeout=30).status_code == 404
 
 
-def test_every_health_check_of_the_compose_file_is_content(up: Site) -> None:
-    """Its commands, at our ports; workers are asked in the name of this machine."""
-
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    path = f"{BIN}:{os.environ['PATH']}"
-    environ = {**up.unit("imgpipe-daemon").environment, "PATH": path, "HOSTNAME": socket.gethostname()}
-    for name in ("code", "webserver", "daemon", "worker-cpu", "worker-network", "worker-paid"):
-        kind, *words = services[name]["healthcheck"]["test"]
-        words = [word.replace("$$", "$") for word in words]
-        for port, ours in up.ports.items():
-            words = [re.sub(rf"\b{port}\b", ours, word) for word in words]
-        command = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
-
-        def content(command: list[str] = command) -> bool:
-            return subprocess.run(command, env=environ, cwd=up.lib, capture_output=True, check=False).returncode == 0
-
-        wait_for(content, f"{name} to be healthy", 60)
-
-
 def test_the_doctor_finds_everything_in_order(up: Site) -> None:
     done = up.command("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -259,6 +232,6 @@ def test_nothing_starts_on_a_default_key(migrated: Site) -> None:
     for name, instance in (("imgpipe-gateway", ""), ("imgpipe-worker", "cpu")):
         unit = migrated.unit(name, instance)
         del unit.environment["MEDIA_API_KEY"]
-        done = ended(unit.command, unit, migrated)
+        done = migrated.ended(unit)
         assert done.returncode == 1
         assert done.stdout + done.stderr == "imgpipe: MEDIA_API_KEY must be set in production\n"

@@ -5,7 +5,7 @@ A part is needed unless a setting names a real service. Nothing is started or co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,51 +22,23 @@ from imgpipe_orchestration.settings import Settings, holds_secret, load
 MARKER = "IMGPIPE_STACK"
 """In the environment of every process of a stack, and in no other: the data folder it belongs to."""
 
-
-STORES = ("DATABASE_URL", "S3_ENDPOINT", "MONGODB_URL")
-"""The settings that name a store; where one is not set, ours is started, except in production."""
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """A partner that a stand-in replaces unless one of the settings `named_by` is set. `settings` are those that point
-    at the stand-in; a value that begins with a slash is a path below the stand-ins' URL."""
-
-    partner: str
-    named_by: tuple[str, ...]
-    settings: Mapping[str, str]
-
-    def at(self, url: str) -> dict[str, str]:
-        """The settings for a stand-in at `url`."""
-        return {name: url + value if value.startswith("/") else value for name, value in self.settings.items()}
+STAND_INS = {
+    "OpenAI": {"OPENAI_BASE_URL": standins.OPENAI, "OPENAI_API_KEY": "stand-in-openai-key"},
+    "Google Vision": {"GOOGLE_VISION_ENDPOINT": standins.GOOGLE, "GOOGLE_VISION_API_KEY": "stand-in-google-key"},
+    "Flowise": {"FLOWISE_BASE_URL": standins.FLOWISE, "FLOWISE_API_KEY": "stand-in-flowise-key"},
+    "the Vision Analysis API": {
+        "EXTERNAL_API_GET_URL": standins.VISION_ANALYSIS,
+        "EXTERNAL_API_POST_URL": standins.VISION_ANALYSIS_UPLOAD,
+        "EXTERNAL_API_KEY": "stand-in-external-key",
+    },
+}
+"""Partners that a stand-in replaces unless one of these settings is set, each with the settings that point at it."""
 
 
-STAND_INS = (
-    StandIn(
-        "OpenAI",
-        ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
-        {"OPENAI_API_KEY": "stand-in-openai-key", "OPENAI_BASE_URL": standins.OPENAI},
-    ),
-    StandIn(
-        "Google Vision",
-        ("GOOGLE_VISION_API_KEY", "GOOGLE_VISION_ENDPOINT"),
-        {"GOOGLE_VISION_API_KEY": "stand-in-google-key", "GOOGLE_VISION_ENDPOINT": standins.GOOGLE},
-    ),
-    StandIn(
-        "Flowise",
-        ("FLOWISE_BASE_URL",),
-        {"FLOWISE_BASE_URL": standins.FLOWISE, "FLOWISE_API_KEY": "stand-in-flowise-key"},
-    ),
-    StandIn(
-        "the Vision Analysis API",
-        ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY"),
-        {
-            "EXTERNAL_API_GET_URL": standins.VISION_ANALYSIS,
-            "EXTERNAL_API_POST_URL": standins.VISION_ANALYSIS_UPLOAD,
-            "EXTERNAL_API_KEY": "stand-in-external-key",
-        },
-    ),
-)
+def played_at(url: str, partners: Iterable[str] = STAND_INS) -> dict[str, str]:
+    """The settings for stand-ins at `url`."""
+    wanted = {name: value for partner in partners for name, value in STAND_INS[partner].items()}
+    return {name: url + value if value.startswith("/") else value for name, value in wanted.items()}
 
 
 @dataclass(frozen=True)
@@ -115,33 +87,27 @@ def make_plan(
     given = {name.upper(): environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
     if gateway_port is not None:
         given["GATEWAY_PORT"] = str(gateway_port)
-    # None of ours in production: invented analyses must not be mixed with real ones, and our stores have no passwords.
+    # None in production: invented analyses must not be mixed with real ones.
     production = given.get("IMGPIPE_ENV") == "production"
-    stores = () if production else tuple(name for name in STORES if name not in given)
-    played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
+    played = [] if production else [one for one, named_by in STAND_INS.items() if not named_by.keys() & given]
     ports = Ports(data_dir / "ports.json")
-    values = _choose(given, ports, stores, played, production=production)
+    values = _choose(given, ports, played, production=production)
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     check_settings(settings)
     ports.save()
-    environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
+    home = data_dir / "dagster"
+    environment = {**settings.environment(), "DAGSTER_HOME": str(home)}
     shared = {**environ, **environment, MARKER: str(data_dir), "PYTHONUNBUFFERED": "1"}
-    return Plan(
-        data_dir,
-        settings,
-        environment,
-        shared,
-        _backends(data_dir, settings, ports.chosen, shared),
-        _services(data_dir, settings, shared, dagster=dagster),
-        ports,
-        [stand_in.partner for stand_in in played],
-        "MEDIA_FIRST_DAY" in given,
-    )
+    services: list[Part] = [Gateway(data_dir / "gateway", settings.gateway_port, environ=shared)]
+    if dagster:
+        webserver = Webserver(home, settings.dagster_webserver_port, environ=shared)
+        services += [CodeServer(home, environ=shared), webserver, Daemon(home, environ=shared)]
+    backends = _backends(data_dir, settings, ports.chosen, shared)
+    given_day = "MEDIA_FIRST_DAY" in given
+    return Plan(data_dir, settings, environment, shared, backends, services, ports, played, given_day)
 
 
-def _choose(
-    given: Mapping[str, str], ports: Ports, stores: tuple[str, ...], played: list[StandIn], *, production: bool
-) -> dict[str, str]:
+def _choose(given: Mapping[str, str], ports: Ports, played: list[str], *, production: bool) -> dict[str, str]:
     """The stack's settings: the given ones, and for the others addresses and keys of our own parts."""
 
     def address(part: str) -> str:
@@ -152,24 +118,23 @@ def _choose(
         "GATEWAY_URL": f"http://{LOOPBACK}:{listening['GATEWAY_PORT']}",
         "DAGSTER_URL": f"http://{LOOPBACK}:{listening['DAGSTER_WEBSERVER_PORT']}",
     }
-    if "DATABASE_URL" in stores:
+    if production:  # our stores have no passwords
+        return {**own, **given, **listening}
+    if "DATABASE_URL" not in given:
         port = ports.choose("postgres")
         own["DATABASE_URL"] = url_of(port, "imgpipe")
         own["DAGSTER_PG_URL"] = url_of(port, "dagster", scheme="postgresql+psycopg2")
-    if "S3_ENDPOINT" in stores:
+    if "S3_ENDPOINT" not in given:
         own |= {"S3_ACCESS_KEY": "imgpipe-development", "S3_SECRET_KEY": "imgpipe-development-secret"}
         own |= {"S3_ENDPOINT": address("s3"), "S3_PUBLIC_ENDPOINT": address("s3-public")}
-    if "MONGODB_URL" in stores:
+    if "MONGODB_URL" not in given:
         database = given.get("MONGODB_DATABASE") or Settings.model_fields["mongodb_database"].default
         own["MONGODB_URL"] = f"mongodb://{LOOPBACK}:{ports.choose('mongo')}/{database}"
     if played:
-        url = address("stand-ins")
-        for stand_in in played:
-            own |= stand_in.at(url)
-    # Our own parts are on loopback, which downloads may not reach unless they are listed. In production that is the
-    # gateway alone, which is asked by its public name.
-    parts = () if production else ("gateway", "s3-public", "stand-ins")
+        own |= played_at(address("stand-ins"), played)
+    # Our own parts are on loopback, which downloads may not reach unless they are listed.
     hosts = [given["ALLOWED_PRIVATE_HOSTS"]] if "ALLOWED_PRIVATE_HOSTS" in given else []
+    parts = ("gateway", "s3-public", "stand-ins")
     hosts += [f"{LOOPBACK}:{ports.chosen[name]}" for name in parts if name in ports.chosen]
     return {**own, **given, **listening, "ALLOWED_PRIVATE_HOSTS": ",".join(hosts)}
 
@@ -191,10 +156,3 @@ def _backends(data_dir: Path, settings: Settings, ports: Mapping[str, int], shar
     if port := ports.get("stand-ins"):
         parts.append(StandIns(data_dir / "stand-ins", port, environ=shared))
     return parts
-
-
-def _services(data_dir: Path, settings: Settings, shared: Mapping[str, str], *, dagster: bool) -> list[Part]:
-    gateway = Gateway(data_dir / "gateway", settings.gateway_port, environ=shared)
-    home, port = data_dir / "dagster", settings.dagster_webserver_port
-    ours = [CodeServer(home, environ=shared), Webserver(home, port, environ=shared), Daemon(home, environ=shared)]
-    return [gateway, *ours] if dagster else [gateway]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import Connection, inspect, make_url, text
+from sqlalchemy import Connection, Engine, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
@@ -43,16 +43,15 @@ def provision(settings: Settings) -> str:
     Raises:
         BackendUnavailable: the database, the object store or MongoDB cannot be reached.
     """
-    with _named("DATABASE_URL"):
-        _ensure_database(settings.database_url)
-        engine = connect(settings.database_url, pool_size=1)
+    with _named("DATABASE_URL"), _database(settings.database_url) as engine:
         migrations.upgrade(engine)
         with engine.connect() as connection:
             day = first_day(connection)
-        engine.dispose()
-    with _named("DAGSTER_PG_URL"):
-        _ensure_database(settings.dagster_pg_url)
-        _ensure_tables_of_dagster(settings.dagster_pg_url)
+    with _named("DAGSTER_PG_URL"), _database(settings.dagster_pg_url) as engine:
+        if not {"runs", "event_logs", "jobs"} <= set(inspect(engine).get_table_names()):  # one of each of its storages
+            from dagster_postgres import DagsterPostgresStorage  # takes a second
+
+            DagsterPostgresStorage(settings.dagster_pg_url)
     with _named("S3_ENDPOINT"):
         store = ObjectStore(
             endpoint=settings.s3_endpoint,
@@ -63,11 +62,12 @@ def provision(settings: Settings) -> str:
         for name in settings.buckets:
             store.bucket(name).ensure()
     if settings.mongodb_url:
-        with _named("MONGODB_URL"):
-            documents = Documents(settings.mongodb_url, database=settings.mongodb_database)
+        with (
+            _named("MONGODB_URL"),
+            closing(Documents(settings.mongodb_url, database=settings.mongodb_database)) as documents,
+        ):
             for problem in create_indexes(documents):
                 log.warning("index not created", extra={"index": problem})
-            documents.close()
     return day
 
 
@@ -89,8 +89,9 @@ def _named(variable: str) -> Iterator[None]:
         raise BackendUnavailable(redact(told.partition("\n")[0])) from error
 
 
-def _ensure_database(url: str) -> None:
-    """Create the database if the server lacks it, and the schema that the URL's search path names."""
+@contextmanager
+def _database(url: str) -> Iterator[Engine]:
+    """Connections to the database, which is made if it is missing, with the schema of the URL's search path."""
     parsed = make_url(url)
     engine = connect(url, pool_size=1)
     try:
@@ -106,17 +107,8 @@ def _ensure_database(url: str) -> None:
     if "search_path=dagster" in str(parsed.query.get("options", "")):
         with engine.begin() as connection:
             connection.execute(text("create schema if not exists dagster"))
+    yield engine
     engine.dispose()
-
-
-def _ensure_tables_of_dagster(url: str) -> None:
-    engine = connect(url, pool_size=1)
-    there = set(inspect(engine).get_table_names())
-    engine.dispose()
-    if not {"runs", "event_logs", "jobs"} <= there:  # one of each of its three storages
-        from dagster_postgres import DagsterPostgresStorage  # takes a second
-
-        DagsterPostgresStorage(url)
 
 
 if __name__ == "__main__":

@@ -53,31 +53,22 @@ class CodeServer(Part):
     start_seconds = 180
 
     @property
-    def socket(self) -> Path:
-        return code_socket(self.folder)
-
-    @property
     def url(self) -> str:
-        return f"unix:{self.socket}"
+        return f"unix:{code_socket(self.folder)}"
 
     def prepare(self) -> None:
         super().prepare()
-        self.socket.unlink(missing_ok=True)
+        code_socket(self.folder).unlink(missing_ok=True)
 
     def command(self) -> list[str]:
         module = ["-m", "imgpipe_orchestration.definitions", "--location-name", LOCATION]
-        flags = ["--use-python-environment-entry-point", "--log-level", "warning"]
-        socket_flags = ["-s", str(self.socket), *flags, *_log_format(self.environ)]
-        return [sys.executable, "-m", "dagster", "api", "grpc", *module, *socket_flags]
+        flags = ["-s", str(code_socket(self.folder)), "--use-python-environment-entry-point", "--log-level", "warning"]
+        return [sys.executable, "-m", "dagster", "api", "grpc", *module, *flags, *_log_format(self.environ)]
 
     def answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(PROBE_SECONDS)
-            try:
-                probe.connect(str(self.socket))
-            except OSError:
-                return False
-        return True
+            return probe.connect_ex(str(code_socket(self.folder))) == 0
 
 
 class Webserver(HttpPart):
@@ -87,15 +78,12 @@ class Webserver(HttpPart):
     health_path = "/server_info"
     start_seconds = 180
 
-    def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str]) -> None:
+    def command(self) -> list[str]:
         # It often starts before the code server, warns about that and connects later. Real errors in the definitions
         # are in the code server's log and in the UI.
-        quiet = "ignore:Error loading repository location:UserWarning"
-        super().__init__(folder, port, environ={**environ, "PYTHONWARNINGS": quiet})
-
-    def command(self) -> list[str]:
+        quiet = ["-W", "ignore:Error loading repository location:UserWarning"]
         flags = ["-p", str(self.port), "-w", str(self.folder / WORKSPACE), *_log_format(self.environ)]
-        return [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, *flags]
+        return [sys.executable, *quiet, "-m", "dagster_webserver", "-h", LOOPBACK, *flags]
 
 
 class Daemon(Part):

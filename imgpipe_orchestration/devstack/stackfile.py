@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import IO, Any
 
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.settings import STACK_FILE
@@ -43,12 +43,11 @@ def locked(data_dir: Path) -> Iterator[None]:
         Conflict: another stack runs on this data; the message names it.
     """
     with (data_dir / _LOCK_FILE).open("a") as file:
-        for _ in range(20):  # `is_running` holds it for microseconds
-            if _lock(file.fileno(), fcntl.LOCK_EX):
-                break
+        deadline = time.monotonic() + 1  # `is_running` holds it for microseconds
+        while not _lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise Conflict(_who_runs(data_dir))
             time.sleep(0.05)
-        else:
-            raise Conflict(_who_runs(data_dir))
         yield
 
 
@@ -56,14 +55,14 @@ def is_running(data_dir: Path) -> bool:
     """Whether a supervisor lives on this data folder."""
     try:
         with (data_dir / _LOCK_FILE).open() as file:
-            return not _lock(file.fileno(), fcntl.LOCK_SH)
+            return not _lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
 
 
-def _lock(descriptor: int, kind: int) -> bool:
+def _lock(file: IO[str], kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

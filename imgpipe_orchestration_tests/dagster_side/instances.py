@@ -50,7 +50,6 @@ def told(instance: dg.DagsterInstance, run_id: str, *names: str) -> list[str]:
     return [str(metadata[name].value) for name in names]
 
 
-def processes(instance: dg.DagsterInstance, run_id: str) -> tuple[int, int]:
+def processes(instance: dg.DagsterInstance, run_id: str) -> tuple[int, ...]:
     """In which process a run of `jobs.quick` was carried out, and which one had forked that."""
-    pid, parent = told(instance, run_id, "pid", "parent")
-    return int(pid), int(parent)
+    return tuple(map(int, told(instance, run_id, "pid", "parent")))

@@ -1,15 +1,12 @@
 """Jobs for the tests of launcher and executor."""
 
-import multiprocessing.util
 import os
 import signal
-import tempfile
 import time
 from pathlib import Path
 
 import dagster as dg
 
-from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration_tests.dagster_side.instances import health
@@ -23,18 +20,6 @@ def say_pid(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def quick() -> None:
     say_pid()
-
-
-@dg.op
-def call_a_worker(context: dg.OpExecutionContext) -> None:
-    with Workshop(workers=1) as shop:
-        folders = {"folder": multiprocessing.util.get_temp_dir(), "left": tempfile.mkdtemp()}
-        context.add_output_metadata({"worker": shop.call(os.getpid), **folders})
-
-
-@dg.job(executor_def=dg.in_process_executor)
-def imaging() -> None:
-    call_a_worker()
 
 
 COLLECTOR_TAG = "collector"

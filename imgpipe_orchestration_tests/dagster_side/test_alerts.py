@@ -192,37 +192,28 @@ def test_a_check_that_begins_to_fail_is_told_once_until_it_has_passed_again(
     assert len(set(webhook.keys)) == 3
 
 
-@dg.asset_check(asset=images)
-def images_are_sharp() -> dg.AssetCheckResult:
-    rows = [dg.TableRecord({"image": n, "customer": "dunes"}) for n in (4, 7)]
-    return dg.AssetCheckResult(passed=False, metadata={"blurred": dg.MetadataValue.table(rows)})
-
-
 def test_a_check_whose_run_was_killed_before_it_keeps_no_other_from_being_told_of(
     webhook: Webhook, over: Callable[[str], Alerts]
 ) -> None:
     """Dagster keeps the plan in the place of the evaluation that never came."""
+
+    @dg.asset_check(asset=images)
+    def images_are_sharp() -> dg.AssetCheckResult:
+        rows = [dg.TableRecord({"image": n, "customer": "dunes"}) for n in (4, 7)]
+        return dg.AssetCheckResult(passed=False, metadata={"blurred": dg.MetadataValue.table(rows)})
+
     instance = over(webhook.url).instance
-    jobs = [
-        dg.define_asset_job(check.check_key.name, dg.AssetSelection.checks(check))
-        for check in (images_are_sharp, images_are_stored)
-    ]
-    checked = dg.Definitions(assets=[images], asset_checks=[images_are_sharp, images_are_stored], jobs=jobs)
-    assert checked.resolve_job_def("images_are_sharp").execute_in_process(instance=instance).success
-    planned = checked.resolve_job_def("images_are_stored")
-    run = instance.create_run_for_job(planned)
-    key = images_are_stored.check_key
+    checks = [images_are_sharp, images_are_stored]
+    job = dg.define_asset_job("looks", dg.AssetSelection.checks(images_are_sharp))
+    checked = dg.Definitions(assets=[images], asset_checks=checks, jobs=[job])
+    assert checked.resolve_job_def("looks").execute_in_process(instance=instance).success
+    run, key = instance.create_run_for_job(checked.resolve_job_def("looks")), images_are_stored.check_key
     plan = AssetCheckEvaluationPlanned(asset_key=key.asset_key, check_name=key.name)
-    instance.report_dagster_event(
-        dg.DagsterEvent(
-            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value, planned.name, event_specific_data=plan
-        ),
-        run.run_id,
-    )
+    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
+    instance.report_dagster_event(dg.DagsterEvent(kind, "looks", event_specific_data=plan), run.run_id)
     resources = {"sensor_backends": build_backends()}
     with dg.build_sensor_context(instance, definitions=checked, resources=resources) as context:
-        result = alert_on_failed_checks.evaluate_tick(context)
-    assert result.skip_message == "told of 1 failed checks"
+        assert alert_on_failed_checks.evaluate_tick(context).skip_message == "told of 1 failed checks"
     (message,) = webhook.messages
     assert "blurred: customer dunes, image 4; customer dunes, image 7" in message["text"]
 

@@ -17,7 +17,15 @@ from imgpipe_orchestration.dagster_side.launcher import _WARM, PROCESS_TAG, Fork
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration_tests.dagster_side import jobs
-from imgpipe_orchestration_tests.dagster_side.instances import becomes, configure, health, launch, processes, run_of
+from imgpipe_orchestration_tests.dagster_side.instances import (
+    becomes,
+    configure,
+    health,
+    launch,
+    processes,
+    run_of,
+    told,
+)
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -155,10 +163,7 @@ def test_a_run_of_the_dagster_command_is_known_by_its_process_and_its_death_is_s
     monkeypatch.setenv("DATABASE_URL", postgres_server.url)
     resources = {"backends": build_backends()}
     done = jobs.typed.execute_in_process(instance=instance, resources=resources)
-    (entry,) = instance.all_logs(done.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
-    assert entry.dagster_event is not None
-    said = entry.dagster_event.event_specific_data.metadata["health"].value  # type: ignore[union-attr]
-    assert said == WorkerStatus.RUNNING.value
+    assert told(instance, done.run_id, "health") == [WorkerStatus.RUNNING.value]
     later = json.loads(run_of(instance, done.run_id).tags[PROCESS_TAG]) | {"started": 0.0}
     instance.add_run_tags(done.run_id, {PROCESS_TAG: json.dumps(later)})
     assert health(instance, done.run_id) is WorkerStatus.FAILED

@@ -22,12 +22,10 @@ from imgpipe_orchestration.dagster_side.run_tags import QUEUE_TAG
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part
-from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.dagster_side import jobs
 from imgpipe_orchestration_tests.dagster_side.instances import becomes, configure, health, launch, processes, run_of
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.rabbitmq_server import RabbitMQ, require_rabbitmq
-from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
+from imgpipe_orchestration_tests.servers import RabbitMQ, RedisServer, Worker
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,8 +47,7 @@ over_each = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Part]:
-    require, server = {"redis": (require_redis, RedisServer), "rabbitmq": (require_rabbitmq, RabbitMQ)}[request.param]
-    require()
+    server: type[Part] = {"redis": RedisServer, "rabbitmq": RabbitMQ}[request.param]
     with server(tmp_path_factory.mktemp(request.param) / "data", free_port()) as started:
         yield started
 

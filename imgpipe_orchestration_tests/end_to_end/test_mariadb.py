@@ -14,15 +14,14 @@ from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.devstack.running import imgpipe, wait_for
 from imgpipe_orchestration_tests.end_to_end.conftest import Stack, started
-from imgpipe_orchestration_tests.mariadb_server import PENDING_IMAGES, MariaDB, require_mariadb
 from imgpipe_orchestration_tests.media.conftest import picture
+from imgpipe_orchestration_tests.servers import PENDING_IMAGES, MariaDB
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def mariadb() -> Iterator[MariaDB]:
-    require_mariadb()
     with open_folder() as folder, MariaDB(folder / "data", free_port()) as server:
         server.execute("CREATE DATABASE oaf", "USE oaf", PENDING_IMAGES)
         yield server

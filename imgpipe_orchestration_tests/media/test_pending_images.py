@@ -22,7 +22,6 @@ from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.mariadb_server import MariaDB
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 from imgpipe_orchestration_tests.media.pending_tables import (
     PATH,
@@ -35,6 +34,7 @@ from imgpipe_orchestration_tests.media.pending_tables import (
     status,
 )
 from imgpipe_orchestration_tests.media.worker import today
+from imgpipe_orchestration_tests.servers import MariaDB
 
 __all__ = ["engine", "mariadb_server", "pending_url", "services"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import requests
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
@@ -22,9 +22,8 @@ from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, prepare_dagster_home
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
-from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import clean_environment
-from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
+from imgpipe_orchestration_tests.servers import RedisServer, Worker
 from imgpipe_orchestration_tests.standins.server import partners
 
 LOGS = "dagster-logs"
@@ -78,9 +77,8 @@ class Machines(Stack):
 
 
 @contextmanager
-def machines(folder: Path, *, workers: int, **settings: str) -> Iterator[Machines]:
+def machines(folder: Path, patch: pytest.MonkeyPatch, *, workers: int, **settings: str) -> Iterator[Machines]:
     """Everything up, with the embedded servers, the stand-in partners and deploy/dagster.yaml."""
-    require_redis()
     data = folder / "data"
     data.mkdir()
     with ExitStack() as started:
@@ -120,24 +118,8 @@ def machines(folder: Path, *, workers: int, **settings: str) -> Iterator[Machine
             part.wait_until_ready()
         started.enter_context(daemon)
         s3 = {"S3_ENDPOINT": plan.settings.s3_endpoint, **keys}
-        with _environment(queues | s3 | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}):
-            machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, faulty.url)
-            try:
-                yield machines
-            finally:
-                machines.services.close()
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Dagster reads its configuration's `env:` from our own environment."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name, value in (queues | s3 | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}).items():
+            patch.setenv(name, value)  # Dagster reads its configuration's `env:` from our own environment
+        machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, faulty.url)
+        with closing(machines.services):
+            yield machines

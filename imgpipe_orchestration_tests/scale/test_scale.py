@@ -19,10 +19,10 @@ from imgpipe_orchestration.devstack.demo import runner
 from imgpipe_orchestration.devstack.demo.scenario import Result
 from imgpipe_orchestration.operations.garbage import collect_garbage
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.scale.stack import LOGS, Machines, machines
+from imgpipe_orchestration_tests.servers import Worker
 
 pytestmark = [
     pytest.mark.slow,
@@ -60,8 +60,10 @@ def upload_listings(stack: Machines, images: int) -> list[str]:
         return list(pool.map(one, range(images)))
 
 
-def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_folder: Path) -> None:
-    with machines(open_folder, workers=2, WORKER_INTERVAL="1") as stack:
+def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with machines(open_folder, monkeypatch, workers=2, WORKER_INTERVAL="1") as stack:
         tell("everything is up")
         stack.stand_in("POST", "delays", {"openai.responses": 2, "openai.images": 3, "flowise": 0.3})
         urls = upload_listings(stack, LISTINGS)

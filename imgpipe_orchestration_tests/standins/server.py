@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgpipe_orchestration.devstack.plan import STAND_INS
+from imgpipe_orchestration.devstack.plan import played_at
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.services import StandIns
 
@@ -22,8 +22,7 @@ class FaultyStandIns(StandIns):
     @property
     def settings(self) -> dict[str, str]:
         """What makes a stack ask them, in place of its own."""
-        named = {name: value for one in STAND_INS for name, value in one.at(self.url).items()}
-        return {**named, "ALLOWED_PRIVATE_HOSTS": self.url.removeprefix("http://")}
+        return {**played_at(self.url), "ALLOWED_PRIVATE_HOSTS": self.url.removeprefix("http://")}
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.standins.app import create_app
 
 
-def main() -> None:
+def main(create_app: Callable[[Path], Starlette]) -> None:
     """Serve on loopback until told to stop."""
     parser = argparse.ArgumentParser(prog="standins", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
@@ -21,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(create_app)
