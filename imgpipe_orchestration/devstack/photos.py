@@ -9,31 +9,23 @@ from __future__ import annotations
 import io
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 FOLDER = Path(__file__).parent / "photographs"
-
 
 PHOTOS = {path.stem: path for path in sorted(FOLDER.iterdir()) if path.suffix in {".webp", ".jpg"}}
 """By name."""
 
 
-def open_photo(name: str) -> Image:
+def open_photo(name: str) -> Image.Image:
     """The photograph as RGB, in its own size."""
-    from PIL import Image
-
     with Image.open(PHOTOS[name]) as image:
         return image.convert("RGB")
 
 
 def jpeg(name: str, *, width: int | None = None) -> bytes:
     """The photograph as JPEG, enlarged or reduced to `width` pixels when given."""
-    from PIL import Image
-
     image = open_photo(name)
     if width is not None:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
@@ -45,37 +37,29 @@ def large(seed: int) -> bytes:
 
     Different seeds give different bytes, so that nothing along the way is answered from a cache.
     """
-    from PIL import Image, ImageOps
-
     choice = random.Random(seed)  # noqa: S311 - repeatable on purpose
     sheet = Image.new("RGB", (3000, 2000))
-    cell = (1000, 1000)
     for index, name in enumerate(choice.sample(sorted(PHOTOS), 6)):
         image = open_photo(name)
         left, top = choice.randint(0, image.width // 8), choice.randint(0, image.height // 8)
         image = image.crop((left, top, image.width, image.height))
         if choice.random() < 0.5:
             image = ImageOps.mirror(image)
-        fitted = ImageOps.fit(image, cell, Image.Resampling.BICUBIC)
-        sheet.paste(fitted, (index % 3 * cell[0], index // 3 * cell[1]))
+        sheet.paste(ImageOps.fit(image, (1000, 1000), Image.Resampling.BICUBIC), (index % 3 * 1000, index // 3 * 1000))
     return _encode(sheet, 88)
 
 
 def drawn_logo() -> bytes:
     """A logo on a plain background, as PNG; drawn here, because real logos are protected."""
-    from PIL import Image, ImageDraw, ImageFont
-
     image = Image.new("RGB", (800, 400), "#f4f1ea")
     draw = ImageDraw.Draw(image)
     draw.rounded_rectangle((60, 110, 240, 290), radius=40, fill="#c8402f")
     draw.ellipse((105, 155, 195, 245), fill="#f4f1ea")
     draw.text((280, 200), "imgpipe", fill="#22303c", font=ImageFont.load_default(size=110), anchor="lm")
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return _encode(image, 90, "PNG")
 
 
-def _encode(image: Image, quality: int) -> bytes:
+def _encode(image: Image.Image, quality: int, form: str = "JPEG") -> bytes:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
+    image.save(file, form, quality=quality)
     return file.getvalue()

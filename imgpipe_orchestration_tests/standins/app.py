@@ -80,7 +80,7 @@ class Faulty:
         await self.good(scope, receive, send)
 
     async def call(self, request: Request, provider: str, operation: str) -> Response:
-        call = Call(time.time(), provider, operation, request.url.path, "")
+        call = Call(time.time(), provider, operation)
         self.control.enter(call)
         status = 0
         try:
@@ -93,23 +93,14 @@ class Faulty:
 
     async def _answer(self, request: Request, call: Call) -> Response:
         in_batch, provider = IN_BATCH in request.headers, call.provider
-        headers = self.control.rate_headers(provider)
+        headers, refused = ({}, False) if in_batch else self.control.limited(provider)
         if in_batch:
             call.note = {"in_batch": True}
-        elif (window := self.control.over_limit(provider)) is not None:
-            limit, remaining, reset = window
-            headers |= {
-                "x-ratelimit-limit-requests": str(limit),
-                "x-ratelimit-remaining-requests": str(max(0, remaining)),
-                "x-ratelimit-reset-requests": f"{reset * 1000:.0f}ms",
-            }
-            if remaining < 0:
-                call.fault = "limit"
-                refused = error_of(provider, 429, "rate_limit_exceeded", "Rate limit reached (stand-in)")
-                return JSONResponse(refused, 429, headers={**headers, "Retry-After": f"{reset:.2f}"})
+        if refused:
+            said = error_of(provider, 429, "rate_limit_exceeded", "Rate limit reached (stand-in)")
+            return JSONResponse(said, 429, headers=headers)
         searched = await request.body() + request.url.path.encode()
         fault = self.control.fault_for(provider, call.operation, searched)
-        call.fault = fault.kind.value if fault else None
         due = time.monotonic() + (0 if in_batch else self.control.delay_for(provider, call.operation))
         response = None
         if fault is not None:

@@ -21,7 +21,6 @@ class Kind(StrEnum):
     NOT_FOUND = "not_found"  # 404
     RATE_LIMIT = "rate_limit"  # 429 with Retry-After and, from OpenAI, rate-limit headers
     SERVER_ERROR = "server_error"  # 500, or `status`
-    LATE_ERROR = "late_error"  # the same, after having done what was asked
     INSUFFICIENT_QUOTA = "insufficient_quota"  # OpenAI's other 429
     CONTENT_POLICY = "content_policy"  # 400 from images, a refusal from responses
     SLOW = "slow"  # the right answer after `seconds`, or once the fault is withdrawn
@@ -92,13 +91,9 @@ class Call:
     at: float
     provider: str
     operation: str
-    path: str
-    input_hash: str
-    number: int = 0
+    input_hash: str = ""
     model: str = ""
     status: int = 0
-    fault: str | None = None
-    seconds: float = 0.0
     note: dict[str, Any] = field(default_factory=dict)
 
 
@@ -124,7 +119,6 @@ class Control:
     def enter(self, call: Call) -> None:
         """Write a call down as it arrives."""
         self.calls.append(call)
-        call.number = self.counts.total() + 1
         self.counts[f"{call.provider}.{call.operation}"] += 1
         self.in_flight[call.provider] += 1
         self.most_in_flight[call.provider] = max(self.most_in_flight[call.provider], self.in_flight[call.provider])
@@ -132,7 +126,6 @@ class Control:
     def leave(self, call: Call, status: int) -> None:
         """Write down how a call ended; status 0 means that the client went away."""
         call.status = status
-        call.seconds = round(time.time() - call.at, 4)
         self.in_flight[call.provider] -= 1
 
     def fault_for(
@@ -173,36 +166,25 @@ class Control:
         """Seconds an answer takes; the longer name wins."""
         return self.delays.get(f"{provider}.{operation}", self.delays.get(provider, 0.0))
 
-    def rate_headers(self, provider: str) -> dict[str, str]:
-        """The headers that OpenAI puts on every answer."""
-        busy = self.in_flight[provider]
-        return (
-            {
-                "x-ratelimit-limit-requests": "5000",
-                "x-ratelimit-remaining-requests": str(5000 - busy),
-                "x-ratelimit-reset-requests": "12ms",
-                "x-ratelimit-limit-tokens": "2000000",
-                "x-ratelimit-remaining-tokens": str(2_000_000 - 1000 * busy),
-                "x-ratelimit-reset-tokens": "30ms",
-            }
-            if provider == "openai"
-            else {}
-        )
-
-    def over_limit(self, provider: str) -> tuple[int, int, float] | None:
-        """(limit, remaining, seconds until the window moves) if a limit is set; counts this call."""
+    def limited(self, provider: str) -> tuple[dict[str, str], bool]:
+        """The headers of a provider that has a limit, and whether this call, which counts, is past it."""
         limit = self.limits.get(provider)
         if limit is None:
-            return None
+            return {}, False
         window = self._windows.setdefault(provider, deque())
         now = time.monotonic()
         while window and window[0] <= now - limit.seconds:
             window.popleft()
-        remaining = limit.requests - len(window)
-        reset = limit.seconds - (now - window[0]) if window else limit.seconds
-        if remaining > 0:
+        refused = len(window) >= limit.requests
+        reset = limit.seconds - (now - window[0] if window else 0)
+        if not refused:
             window.append(now)
-        return limit.requests, remaining - 1, reset
+        headers = {
+            "x-ratelimit-limit-requests": str(limit.requests),
+            "x-ratelimit-remaining-requests": str(limit.requests - len(window)),
+            "x-ratelimit-reset-requests": f"{reset * 1000:.0f}ms",
+        }
+        return headers | ({"Retry-After": f"{reset:.2f}"} if refused else {}), refused
 
     def journal(self, *, provider: str | None = None, operation: str | None = None) -> dict[str, Any]:
         """The calls so far, oldest first, and totals."""

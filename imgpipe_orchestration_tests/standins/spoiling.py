@@ -72,9 +72,6 @@ def spoilt(fault: Fault, call: Call, response: Response) -> Response:
     """A good answer, made bad on its way out."""
     body, status = bytes(response.body), response.status_code
     match fault.kind:
-        case Kind.LATE_ERROR:
-            _, code, message = _ERRORS[Kind.SERVER_ERROR]
-            return JSONResponse(error_of(call.provider, fault.status, code, message), fault.status)
         case Kind.TRUNCATED_JSON:
             return Response(body[: len(body) // 2], status, media_type=response.headers.get("content-type"))
         case Kind.CUT:

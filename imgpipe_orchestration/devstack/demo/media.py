@@ -7,6 +7,8 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from PIL import ExifTags, Image
+
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack
 
@@ -118,8 +120,6 @@ class MediaScenario(Scenario):
 
 def _saying(data: bytes, words: str) -> bytes:
     """A JPEG in whose copyright the stand-in reads what it finds."""
-    from PIL import ExifTags, Image
-
     exif, out = Image.Exif(), io.BytesIO()
     exif[ExifTags.Base.Copyright] = words
     Image.open(io.BytesIO(data)).save(out, "JPEG", quality=90, exif=exif)

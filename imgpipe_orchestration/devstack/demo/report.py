@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader
+from PIL import Image
+
 from imgpipe_orchestration.devstack.demo.scenario import Result
 from imgpipe_orchestration.web.sizes import size_text
 
@@ -31,8 +34,6 @@ def write(folder: Path, results: Sequence[Result], costs: Mapping[str, Decimal])
     Args:
         costs: US dollars by pipeline; those that paid for nothing may be missing.
     """
-    from jinja2 import Environment, PackageLoader
-
     environment = Environment(
         loader=PackageLoader("imgpipe_orchestration.devstack.demo", "."), autoescape=True, trim_blocks=True
     )
@@ -47,8 +48,6 @@ def write(folder: Path, results: Sequence[Result], costs: Mapping[str, Decimal])
 
 def _shown(role: str, data: bytes) -> tuple[str, str]:
     """A `data:` URL of a file, no wider than the page shows it, and words such as `in, 600 x 400, 51 KB`."""
-    from PIL import Image
-
     with Image.open(io.BytesIO(data)) as image:
         words = f"{role}, {image.width} x {image.height}, {size_text(len(data))}"
         kind = str(image.format).lower()

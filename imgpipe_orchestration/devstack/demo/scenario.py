@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import jwt
 import requests
 
 from imgpipe_orchestration.errors import BadInput
@@ -91,8 +92,6 @@ class Stack:
 
     def user_headers(self, user_id: int) -> dict[str, str]:
         """`Authorization` of a user, signed with USER_JWT_SECRET as the front end's sign-in would."""
-        import jwt
-
         claims = {"sub": str(user_id), "iat": int(time.time()), "exp": int(time.time()) + 3600}
         return {"Authorization": f"Bearer {jwt.encode(claims, self.environment['USER_JWT_SECRET'], 'HS256')}"}
 
