@@ -8,17 +8,13 @@ while. Processes that end in between would be missed; an idle stack starts none.
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -27,9 +23,9 @@ from running import bar, launch, options, running_stack
 
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.devstack import stackfile
-from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration.devstack.services import WORKSPACE, CodeServer, Daemon, Webserver, code_socket
 
 _DAGSTER_YAML = """
 storage: { postgres: { postgres_url: { env: DAGSTER_PG_URL } } }
@@ -87,46 +83,33 @@ def snapshot(parts: dict[str, int]) -> dict[int, Process]:
     return found
 
 
+class BareCodeServer(CodeServer):
+    """Of bare_dagster.py."""
+
+    def command(self) -> list[str]:
+        project = str(Path(__file__).with_name("bare_dagster.py"))
+        return [sys.executable, "-m", "dagster", "api", "grpc", "-f", project, "-s", str(code_socket(self.folder))]
+
+
 @contextmanager
 def bare_dagster() -> Iterator[dict[str, int]]:
     """Dagster by itself; gives the pid of each part."""
-    intervals = ",".join(str(sensor.minimum_interval_seconds or 30) for sensor in defs.sensors or ())
-    folder = Path(tempfile.mkdtemp(prefix="imgpipe-bench-")).resolve()
-    (folder / "dagster.yaml").write_text(_DAGSTER_YAML)
-    ports = {name: free_port() for name in ("postgres", "code server", "webserver")}
-    workspace = folder / "workspace.yaml"
-    workspace.write_text(f"load_from: [grpc_server: {{host: {LOOPBACK}, port: {ports['code server']}}}]")
-    at = {name: ["-h", LOOPBACK, "-p", str(port)] for name, port in ports.items()}
-    project = str(Path(__file__).with_name("bare_dagster.py"))
-    commands = {
-        "code server": ["dagster", "api", "grpc", "-f", project, *at["code server"]],
-        "webserver": ["dagster_webserver", "-w", str(workspace), *at["webserver"]],
-        "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
-    }
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = stack.enter_context(Postgres(folder / "postgres", ports["postgres"]))
+    with tempfile.TemporaryDirectory() as name, Postgres(Path(name) / "postgres", free_port()) as postgres:
+        home = postgres.folder.parent / "home"
+        home.mkdir()
+        (home / "dagster.yaml").write_text(_DAGSTER_YAML)
+        (home / WORKSPACE).write_text(f"load_from: [grpc_server: {{socket: {code_socket(home)}}}]")
         environ = os.environ | {
-            "DAGSTER_HOME": str(folder),
+            "DAGSTER_HOME": str(home),
             "DAGSTER_PG_URL": postgres.ensure_database("dagster"),
-            "SENSOR_SECONDS": intervals,
+            "SENSOR_SECONDS": ",".join(str(sensor.minimum_interval_seconds or 30) for sensor in defs.sensors or ()),
         }
-        log = stack.enter_context((folder / "log").open("wb"))
-        # Dagster's code server ends itself by SIGINT, which a background job ignores, and its children with it.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        pids = {"postgres": postgres.pid or 0}
-        for name, words in commands.items():
-            command = [sys.executable, "-m", *words]
-            process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
-            stack.callback(process.wait, 60)
-            stack.callback(process.terminate)
-            pids[name] = process.pid
-            if name in ports:
-                wait_for(partial(listening, ports[name]), f"Dagster's {name}", 60)
-        yield pids
-        with psycopg.connect(environ["DAGSTER_PG_URL"]) as connection:
-            query = "select status, count(*) from job_ticks group by status"
-            ticks: dict[str, int] = dict(connection.execute(query).fetchall())
+        server, daemon = BareCodeServer(home, environ=environ), Daemon(home, environ=environ)
+        with server, Webserver(home, free_port(), environ=environ) as webserver, daemon:
+            yield {part.name: part.pid or 0 for part in (postgres, server, webserver, daemon)}
+            with psycopg.connect(environ["DAGSTER_PG_URL"]) as connection:
+                query = "select status, count(*) from job_ticks group by status"
+                ticks: dict[str, int] = dict(connection.execute(query).fetchall())
         assert set(ticks) <= {"SKIPPED", "STARTED"} and ticks["SKIPPED"], f"its sensors do not work: {ticks}"
 
 
