@@ -1,11 +1,13 @@
-"""The asset `clean_images`: approved news images, one partition per customer."""
+"""The asset `clean_images`: approved news images, one partition per customer; and the jobs around it."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, partition_of
+from imgpipe_orchestration.dagster_side.assets import OWNERS, is_asked_for, partition_of, reported, shown
+from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
 
@@ -24,47 +26,110 @@ news_document = dg.AssetSpec(
 )
 
 
-def metadata_of(figures: "Figures") -> dict[str, Any]:
+@dg.asset(
+    deps=[news_document],
+    partitions_def=CUSTOMERS,
+    output_required=False,
+    group_name="auto_marker",
+    kinds={"mongodb", "python"},
+    owners=OWNERS,
+    description=(
+        "News documents with `clean_image` set by the auto-marker, by customer. A run of the sensor covers everybody "
+        "who asked, and every JOB_INTERVAL_MINUTES everybody with pending images: AUTO_MARK_BATCH_SIZE each, oldest "
+        "first. Materializing a partition marks all that is pending of the customer, unless `auto_mark_cleaned` is off."
+    ),
+)
+def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
+    from imgpipe_orchestration.auto_marker import due, steps
+    from imgpipe_orchestration.auto_marker.model import customer_of
+    from imgpipe_orchestration.auto_marker.store import create_indexes
+
+    services, asked = backends.services, is_asked_for(context)
+    is_known = partial(context.instance.has_dynamic_partition, str(CUSTOMERS.name))
+    added = "partitions appear after a customer's first auto-marker run or the nightly sync"
+    own = customer_of(partition_of(context, is_known, added))
+    for problem in create_indexes(services.documents):
+        context.log.warning(f"an index is missing: {problem}")
+    todo = steps.plan(services, scheduled=not asked and due.is_time(services), customers=[own] if asked else [])
+    for whose, count in todo.nobody.items():
+        context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
+    limit = None if asked else services.settings.auto_mark_batch_size
+    owner, mine = owner_of(services, context.run), None
+    for figures in steps.carry_out(services, todo, owner, batch_size=limit, joining=not asked):
+        if figures.trouble:
+            context.log.error(f"{figures.customer_id:.80}: {figures.trouble}")
+        if figures.customer_id == own:
+            mine = figures
+        else:
+            _tell_of_another(context, figures)
+    if mine and mine.broken and asked:
+        raise dg.Failure(f"{own}: {mine.trouble}", metadata=_shown(mine), allow_retries=False)
+    made = mine is not None and _may_have_marked(mine)
+    yield from reported(context, clean_images.key, _shown(mine) if mine else {"marked": 0}, made=made, others={})
+
+
+def _tell_of_another(context: dg.AssetExecutionContext, figures: "Figures") -> None:
+    """At once, not at the run's end: whoever listens is not to wait for other customers."""
+    from imgpipe_orchestration.auto_marker.model import has_partition, partition_key
+
+    if not has_partition(figures.customer_id):  # of an older release: it must not stop the round of all others
+        return
+    key = partition_key(figures.customer_id)
+    context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
+    event = dg.AssetMaterialization if _may_have_marked(figures) else dg.AssetObservation
+    context.log_event(event(asset_key=clean_images.key, partition=key, metadata=shown(_shown(figures))))
+
+
+def _may_have_marked(figures: "Figures") -> bool:
+    """A materialization starts downstream work. A job that a dead run had begun always is one: that run may have marked
+    images."""
+    return figures.marked > 0 or figures.again
+
+
+def _shown(figures: "Figures") -> dict[str, Any]:
     """A customer's figures as metadata of the partition."""
-    shown: dict[str, Any] = {
+    told: dict[str, Any] = {
         "customer": figures.customer_id,
         "found": figures.found,
         "marked": figures.marked,
         "failed": figures.failed,
         "seconds": round(figures.seconds, 3),
     }
-    if figures.job_id:
-        shown["job_id"] = str(figures.job_id)
-    if figures.note:
-        shown["note"] = figures.note
-    if figures.trouble:
-        shown["error"] = figures.trouble
-    return shown
+    more = {"job_id": figures.job_id and str(figures.job_id), "note": figures.note, "error": figures.trouble}
+    return told | {name: value for name, value in more.items() if value}
 
 
-@dg.asset(
-    deps=[news_document],
-    partitions_def=CUSTOMERS,
-    group_name="auto_marker",
-    kinds={"mongodb", "python"},
-    owners=OWNERS,
-    description=(
-        "News documents with `clean_image` set by the auto-marker, by customer. The job `auto_marker` adds to it every "
-        "JOB_INTERVAL_MINUTES and on demand; materializing a partition here is a backfill: it marks everything pending "
-        "of that customer, without a batch limit (and nothing where `auto_mark_cleaned` is off)."
-    ),
+auto_marker = dg.define_asset_job(
+    "auto_marker",
+    selection=dg.AssetSelection.assets(clean_images).without_checks(),  # the check is over all customers
+    tags=run_tags("auto_marker", NETWORK, group="auto_marker"),
+    description="Marks news images. A backfill marks everything pending of the customers whose partitions are chosen.",
 )
-def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.auto_marker import steps
-    from imgpipe_orchestration.auto_marker.model import customer_of
 
-    is_known = partial(context.instance.has_dynamic_partition, str(CUSTOMERS.name))
-    added = "partitions appear after a customer's first auto-marker run or the nightly sync"
-    customer = customer_of(partition_of(context, is_known, added))
-    todo = steps.plan(backends.services, scheduled=False, customers=[customer])
-    (figures,) = steps.carry_out(backends.services, todo, owner_of(backends.services, context.run), batch_size=None)
-    if figures.broken:
-        raise dg.Failure(f"{customer}: {figures.trouble}", metadata=metadata_of(figures), allow_retries=False)
-    if figures.trouble:
-        context.log.error(f"{customer}: {figures.trouble}")
-    return dg.MaterializeResult(metadata=metadata_of(figures))
+auto_marker_checks = dg.define_asset_job(
+    "auto_marker_checks",
+    selection=dg.AssetSelection.checks_for_assets(clean_images),
+    tags=run_tags("auto_marker_checks", NETWORK, group="auto_marker"),
+    description="Checks that every marked document has what the voice generator needs.",
+)
+
+
+@dg.op(description="Adds customers who have an `image_config`, removes those who have neither that nor a document.")
+def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.auto_marker import steps
+
+    name = str(CUSTOMERS.name)
+    new, gone = steps.out_of_step(backends.services, context.instance.get_dynamic_partitions(name))
+    if new:
+        context.instance.add_dynamic_partitions(name, new)
+    for key in gone:
+        context.instance.delete_dynamic_partition(name, key)
+    context.add_output_metadata({"added": len(new), "removed": len(gone), "examples": [*new[:5], *gone[:5]]})
+
+
+@dg.job(
+    description="Keeps the partitions of `clean_images` in step with MongoDB's collection `image_config`.",
+    tags=run_tags("auto_marker_customers", NETWORK, group="auto_marker"),
+)
+def auto_marker_customers() -> None:
+    follow_customers()

@@ -1,13 +1,85 @@
-"""The auto-marker's part of the Dagster definitions."""
+"""The auto-marker's part of the Dagster definitions: its sensor, check and nightly schedules."""
+
+from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.auto_marker import assets, checks, jobs, schedules, sensors
+from imgpipe_orchestration.auto_marker.assets import (
+    CUSTOMERS,
+    auto_marker,
+    auto_marker_checks,
+    auto_marker_customers,
+    clean_images,
+    news_document,
+)
+from imgpipe_orchestration.dagster_side.schedules import scheduled
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.resources import BackendsResource
+
+MOST_NAMED = 20
+"""Documents that the check names."""
+
+
+@dg.sensor(
+    job=auto_marker,
+    description=(
+        "Every JOB_INTERVAL_MINUTES: is there a customer with pending images? And within seconds: has somebody asked? "
+        "A sensor and not a schedule, for the interval is a setting and a cron line cannot say every seven minutes."
+    ),
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def auto_marker_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.auto_marker.due import due
+
+    found = run_if_due(context, sensor_backends, auto_marker.name, due, at_work=True)
+    keys = [str(request.partition_key) for request in found.run_requests or []]
+    added = [CUSTOMERS.build_add_request(keys)] if keys else []  # those that are known stay as they are
+    return dg.SensorResult(found.run_requests, found.skip_reason, dynamic_partitions_requests=added)
+
+
+@dg.asset_check(
+    asset=clean_images,
+    description="Every document the auto-marker marked has what the voice generator needs: a clean image, a summary.",
+)
+def marked_images_are_usable(backends: BackendsResource) -> dg.AssetCheckResult:
+    from imgpipe_orchestration.auto_marker.store import News
+
+    lacking = News(backends.services.documents).lacking(limit=MOST_NAMED)
+    rows = [
+        dg.TableRecord({"document": str(d["_id"]), "customer": str(d.get("customer_id")), "lacks": d["lacks"]})
+        for d in lacking
+    ]
+    metadata = {"lacking": dg.MetadataValue.table(rows)} if rows else {"lacking": 0}
+    return dg.AssetCheckResult(passed=not lacking, metadata=metadata)
+
+
+def _has_mongodb(context: dg.ScheduleEvaluationContext) -> bool:
+    return bool(context.resources.sensor_backends.services.settings.mongodb_url)
+
+
+# A deployment without news documents has no MongoDB, and its nights are not to be full of failed runs.
+_WITH_MONGODB: dict[str, Any] = {"should_execute": _has_mongodb, "required_resource_keys": {"sensor_backends"}}
+
+SCHEDULES = [
+    scheduled(
+        auto_marker_checks,
+        "23 4 * * *",
+        "Looks at night whether every marked document still has what the voice generator needs.",
+        **_WITH_MONGODB,
+    ),
+    scheduled(
+        auto_marker_customers,
+        "13 4 * * *",
+        "Adds and removes partitions by night; a round adds those of the customers it meets at once.",
+        **_WITH_MONGODB,
+    ),
+]
 
 definitions = dg.Definitions(
-    assets=[assets.news_document, assets.clean_images],
-    asset_checks=[checks.marked_images_are_usable],
-    jobs=[jobs.auto_marker, jobs.auto_marker_backfill, jobs.auto_marker_checks, jobs.auto_marker_customers],
-    schedules=[schedules.auto_marker_checks_schedule, schedules.auto_marker_customers_schedule],
-    sensors=[sensors.auto_marker_sensor],
+    assets=[news_document, clean_images],
+    asset_checks=[marked_images_are_usable],
+    jobs=[auto_marker, auto_marker_checks, auto_marker_customers],
+    schedules=SCHEDULES,
+    sensors=[auto_marker_sensor],
 )

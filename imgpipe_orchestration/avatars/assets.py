@@ -1,20 +1,27 @@
-"""The avatars' assets: people, the seven steps of their pictures, and daily housekeeping.
+"""The avatars' assets by day of request: people, and the seven steps of their pictures. And the jobs around them.
 
 The seven steps share one op, so people at different steps are worked on at the same time. Each step is still an asset
-that can be selected alone; people then go only as far as the selected steps lead.
+that can be selected alone; people then go only as far as the selected steps lead. A run works on what is due of any
+day, and makes nothing again: what is finished was paid for.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from imgpipe_orchestration.avatars.model import Step
-from imgpipe_orchestration.dagster_side.assets import OWNERS, figures_of, shown
+from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, reported
+from imgpipe_orchestration.dagster_side.run_tags import NETWORK, PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.settings import first_day
 
 GROUP = "avatars"
+
+DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
+"""Days on which tasks were asked for, UTC, including today."""
 
 generation_tasks = dg.AssetSpec(
     "generation_tasks",
@@ -43,25 +50,40 @@ PAID_BY = {Step.PROMPT: "prompt", Step.BASE: "images", Step.GRID: "edits"}
     owners=OWNERS,
     kinds={"flowise", "postgres"},
     deps=[generation_tasks],
+    partitions_def=DAYS,
+    output_required=False,
     pool="flowise",
     description="The people of each task, invented by Flowise in parallel batches, no two alike.",
 )
-def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+def avatar_personas(
+    context: dg.AssetExecutionContext, backends: BackendsResource
+) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.avatars.work import run_data
     from imgpipe_orchestration.billing.tally import tallied
 
+    day = day_of(context, DAYS)
     with tallied() as paid:
         report = run_data(backends.services, owner_of(backends.services, context.run))
-    return dg.MaterializeResult(metadata=shown({"tasks": report.tasks, **figures_of(report.outcome), **paid.figures()}))
+    made = report.days()
+    own = {"tasks": made.pop(day, 0), **figures_of(report.outcome), **paid.figures()}
+    others = {other: {"tasks": tasks, "made by the run of": day} for other, tasks in made.items()}
+    yield from reported(context, avatar_personas.key, own, made=bool(own["tasks"]), others=others)
 
 
 def _specs() -> list[dg.AssetSpec]:
     specs: list[dg.AssetSpec] = []
     for step, (name, what, kind) in STAGES.items():
-        description = f"Step {step.value}/{len(Step)}: {what}"
-        before = specs[-1].key if specs else avatar_personas.key
         specs.append(
-            dg.AssetSpec(name, deps=[before], description=description, group_name=GROUP, owners=OWNERS, kinds={kind})
+            dg.AssetSpec(
+                name,
+                deps=[specs[-1].key if specs else avatar_personas.key],
+                description=f"Step {step.value}/{len(Step)}: {what}",
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={kind},
+                partitions_def=DAYS,
+                skippable=True,
+            )
         )
     return specs
 
@@ -79,82 +101,66 @@ def avatar_pictures(
     from imgpipe_orchestration.avatars.work import run_images
     from imgpipe_orchestration.billing.tally import tallied
 
+    day = day_of(context, DAYS)
     chosen = {step for step, (name, _, _) in STAGES.items() if dg.AssetKey(name) in context.selected_asset_keys}
     with tallied() as paid:
         report = run_images(backends.services, owner_of(backends.services, context.run), steps=chosen)
     for step in sorted(chosen):
-        metadata: dict[str, Any] = {"people_past_this_step": report.steps.get(step, 0)}
+        made = report.days(step)
+        own: dict[str, Any] = {"people": made.pop(day, 0)}
         if step in PAID_BY:
-            metadata |= paid.figures([PAID_BY[step]])
+            own |= paid.figures([PAID_BY[step]])
         if step is max(chosen):
-            metadata |= {**figures_of(report.outcome), "manifests": report.manifests}
-        yield dg.MaterializeResult(asset_key=STAGES[step][0], metadata=shown(metadata))
+            own |= {**figures_of(report.outcome), "manifests": report.manifests}
+        others = {other: {"people": people, "made by the run of": day} for other, people in made.items()}
+        yield from reported(context, dg.AssetKey(STAGES[step][0]), own, made=bool(own["people"]), others=others)
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"postgres"},
-    deps=["avatar_results"],
-    description="People pictured, people given up, paid calls and their cost, by day.",
+# Two jobs with a limit each, so that a data run and an image run can run at the same time.
+avatar_data = dg.define_asset_job(
+    "avatar_data",
+    selection=dg.AssetSelection.assets(avatar_personas),
+    tags=run_tags("avatar_data", PAID, group=GROUP),
+    description="pending -> generating-data -> data-generated: invents the people of tasks that are due.",
 )
-def avatar_daily_figures(backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.avatars import figures
-    from imgpipe_orchestration.storage.rows import transaction
 
-    with transaction(backends.services.engine) as connection:
-        days = figures.daily(connection)
+avatar_images = dg.define_asset_job(
+    "avatar_images",
+    selection=dg.AssetSelection.assets(avatar_pictures).without_checks(),
+    tags=run_tags("avatar_images", PAID, group=GROUP),
+    description="data-generated -> generating-images -> completed or failed: the seven steps for people who are due.",
+)
+
+avatar_checks = dg.define_asset_job(
+    "avatar_checks",
+    selection=dg.AssetSelection.checks_for_assets(avatar_pictures),
+    tags=run_tags("avatar_checks", NETWORK, group=GROUP),
+    description="The asset checks of the avatars.",
+)
+
+
+class Cleanup(dg.Config):
+    """What a clean-up does."""
+
+    remove: bool = Field(True, description="Remove the images; false only tells which would go.")
+
+
+@dg.op(description="Removes the images of tasks that were cancelled or failed a week ago.")
+def remove_images(context: dg.OpExecutionContext, config: Cleanup, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.avatars import cleanup
+
+    found = (cleanup.remove if config.remove else cleanup.plan)(backends.services)
     rows = [
-        [d.day.isoformat(), d.completed, d.failed, d.calls, f"{d.cost_usd:.4f}{' (stand-in)' * d.standin}"]
-        for d in days
+        dg.TableRecord({"task": r.task_id, "state": r.status, "objects": r.objects, "MB": f"{r.bytes / 1e6:.1f}"})
+        for r in found
     ]
-    table = _table(["day", "pictured", "failed", "paid calls", "US dollars"], rows)
-    today = days[0] if days else None
-    return dg.MaterializeResult(
-        metadata={
-            "days": table,
-            "latest cost in US dollars": float(today.cost_usd) if today else 0.0,
-            "latest pictured": today.completed if today else 0,
-        }
-    )
+    metadata: dict[str, Any] = {"tasks": len(found), "megabytes": sum(r.bytes for r in found) / 1e6}
+    context.add_output_metadata(metadata | ({"list": dg.MetadataValue.table(rows)} if rows else {}))
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"s3"},
-    deps=["avatar_base_uploads", "avatar_split_uploads"],
-    description="Dry run: the images that the clean-up would remove, of tasks cancelled or failed a while ago.",
+@dg.job(
+    tags=run_tags("avatar_cleanup", NETWORK, group=GROUP),
+    description="Removes images of cancelled and failed tasks after a week.",
 )
-def avatar_cleanup_plan(backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.avatars import cleanup
-
-    return _removable(cleanup.plan(backends.services))
-
-
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"s3"},
-    deps=[avatar_cleanup_plan],
-    description="The clean-up itself: those images removed. Materialise the plan alone to only look.",
-)
-def avatar_cleanup(backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.avatars import cleanup
-
-    return _removable(cleanup.remove(backends.services))
-
-
-def _removable(found: list[Any]) -> dg.MaterializeResult[Any]:
-    rows = [[r.task_id, r.status, f"{r.finished_at:%Y-%m-%d}", r.objects, f"{r.bytes / 1e6:.1f}"] for r in found]
-    table = _table(["task", "state", "since", "objects", "MB"], rows)
-    megabytes = sum(r.bytes for r in found) / 1e6
-    return dg.MaterializeResult(metadata={"tasks": len(found), "megabytes": megabytes, "list": table})
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> dg.TableMetadataValue:
-    schema = dg.TableSchema([dg.TableColumn(name) for name in head])  # Dagster cannot infer it from an empty table
-    return dg.MetadataValue.table([dg.TableRecord(dict(zip(head, row, strict=True))) for row in rows], schema)
-
-
-DAILY = [avatar_daily_figures, avatar_cleanup_plan, avatar_cleanup]
+def avatar_cleanup() -> None:
+    remove_images()

@@ -1,17 +1,101 @@
-"""The avatars' part of the Dagster definitions."""
+"""The avatars' part of the Dagster definitions: sensors, the check, schedules."""
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from imgpipe_orchestration.avatars.assets import DAILY, avatar_personas, avatar_pictures, generation_tasks
-from imgpipe_orchestration.avatars.checks import avatar_tasks_move
-from imgpipe_orchestration.avatars.jobs import avatar_checks, avatar_daily, avatar_data, avatar_images
-from imgpipe_orchestration.avatars.schedules import avatar_checks_schedule, avatar_daily_schedule
-from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor
+from imgpipe_orchestration.avatars.assets import (
+    DAYS,
+    avatar_checks,
+    avatar_cleanup,
+    avatar_data,
+    avatar_images,
+    avatar_personas,
+    avatar_pictures,
+    generation_tasks,
+)
+from imgpipe_orchestration.dagster_side.schedules import scheduled
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.resources import BackendsResource
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.storage.claims import Queue
+
+TICK_SECONDS = 10
+"""Shorter than WORKER_INTERVAL, so that the first request after a quiet time starts soon. Not shorter still, because
+each tick takes 50 ms of processor time."""
+
+
+def too_early(cursor: str | None, now: float, interval: float) -> bool:
+    """Whether the last run was requested less than `interval` seconds before `now`, less 2 s for jitter.
+
+    Args:
+        cursor: when the last run was requested, as Unix time. A value that is no number (people can set it in the UI)
+            or lies in the future (the clock was set back) is ignored.
+    """
+    try:
+        asked = float(cursor or "nan")
+    except ValueError:
+        return False
+    return 0 <= now - asked < interval - 2  # never for NaN
+
+
+def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:
+    from imgpipe_orchestration.avatars.work import due
+
+    now = time.time()
+    if too_early(context.cursor, now, backends.services.settings.worker_interval):
+        return dg.SensorResult(skip_reason="the last run was asked for less than WORKER_INTERVAL ago")
+    return run_if_due(context, backends, job, partial(due, queue=queue), days=DAYS, cursor=str(now))
+
+
+@dg.sensor(
+    job=avatar_data,
+    minimum_interval_seconds=TICK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a run when tasks wait for their people.",
+)
+def avatar_data_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.avatars.store import DATA
+
+    return _look(context, sensor_backends, avatar_data.name, DATA)
+
+
+@dg.sensor(
+    job=avatar_images,
+    minimum_interval_seconds=TICK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a run when people wait for their pictures, or a completed task for its manifest.",
+)
+def avatar_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.avatars.store import IMAGES
+
+    return _look(context, sensor_backends, avatar_images.name, IMAGES)
+
+
+@dg.asset_check(
+    asset="avatar_results",
+    description="No open task is without progress for an hour while its work could be done: are the sensors running?",
+)
+def avatar_tasks_move(backends: BackendsResource) -> dg.AssetCheckResult:
+    from imgpipe_orchestration.avatars import figures
+    from imgpipe_orchestration.storage.rows import transaction
+
+    with transaction(backends.services.engine) as connection:
+        stuck = figures.stuck(connection)
+    return dg.AssetCheckResult(passed=not stuck, metadata={"stuck": len(stuck), "tasks": ", ".join(stuck[:20])})
+
 
 definitions = dg.Definitions(
-    assets=[generation_tasks, avatar_personas, avatar_pictures, *DAILY],
+    assets=[generation_tasks, avatar_personas, avatar_pictures],
     asset_checks=[avatar_tasks_move],
-    jobs=[avatar_data, avatar_images, avatar_daily, avatar_checks],
+    jobs=[avatar_data, avatar_images, avatar_cleanup, avatar_checks],
     sensors=[avatar_data_sensor, avatar_images_sensor],
-    schedules=[avatar_daily_schedule, avatar_checks_schedule],
+    schedules=[
+        scheduled(avatar_cleanup, "20 3 * * *", "Images of cancelled and failed tasks removed."),
+        # Hourly, because the check finds tasks without progress for an hour.
+        scheduled(avatar_checks, "53 * * * *", "Looks every hour for tasks that nobody works on."),
+    ],
 )

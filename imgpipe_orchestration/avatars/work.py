@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -31,12 +31,17 @@ TASKS_AT_ONCE = 4
 
 @dataclass
 class Report:
-    """What a run did, for its metadata; `steps` counts, for each step, the people of the run who are past it."""
+    """What a run did, for its metadata."""
 
     outcome: Outcome
-    tasks: int = 0
     manifests: int = 0
-    steps: dict[Step, int] = field(default_factory=dict)
+    passed: dict[str, list[range]] = field(default_factory=dict)
+    """By the day on which the task was asked for: of each person (or task) the steps that this run has done."""
+
+    def days(self, step: Step | None = None) -> dict[str, int]:
+        """How many people were taken through a step (or tasks were done), by day; without days of none."""
+        counts = {day: sum(step is None or step in done for done in each) for day, each in self.passed.items()}
+        return {day: count for day, count in counts.items() if count}
 
 
 def run_data(services: Services, owner: str) -> Report:
@@ -44,11 +49,8 @@ def run_data(services: Services, owner: str) -> Report:
     claims = services.claims
     lanes = Lanes.of(services.settings)
     with claims.hold(owner):
-        taken = 0
 
         def begin(batch: list[Claim]) -> list[Claim]:
-            nonlocal taken
-            taken += len(batch)
             with transaction(services.engine) as connection:
                 store.begin(connection, store.DATA, [claim.item_id for claim in batch])
             return batch
@@ -72,7 +74,9 @@ def run_data(services: Services, owner: str) -> Report:
             interrupted=lanes.interrupted,
         )
         claims.release(owner)  # what the time budget left
-    return Report(outcome, tasks=taken)
+    with transaction(services.engine) as connection:
+        done = connection.scalars(_DAYS_OF_TASKS, {"ids": [claim.item_id for claim in outcome.done]}).all()
+    return Report(outcome, passed={day: [range(0)] * count for day, count in Counter(done).items()})
 
 
 def run_images(
@@ -86,21 +90,22 @@ def run_images(
     """
     claims, settings = services.claims, services.settings
     lanes = lanes or Lanes.of(settings)
-    people: list[int] = []
+    began: dict[int, int] = {}
     manifests = 0
 
     def take(free: int, *, joining: bool = True, but: Collection[str] = ()) -> list[Claim]:
         """Claim as many due people as can begin at once and no more: then tasks take turns, and a new task need not
         wait for a hundred people of an earlier one."""
-        free = min(free, MOST_PEOPLE - len(people))
+        free = min(free, MOST_PEOPLE - len(began))
         taken = claims.claim(store.IMAGES, owner, free, suspects=not joining, but=but)
         begin(taken)
         return taken
 
     def begin(taken: Sequence[Claim]) -> None:
-        people.extend(claim.item_id for claim in taken)
+        ids = [claim.item_id for claim in taken]
         with transaction(services.engine) as connection:
-            store.begin(connection, store.IMAGES, [claim.item_id for claim in taken])
+            began.update({row.id: row.step for row in connection.execute(_STEPS, {"ids": ids})})
+            store.begin(connection, store.IMAGES, ids)
 
     def further(free: int, full: Collection[str]) -> list[Claim]:
         nonlocal manifests
@@ -129,8 +134,11 @@ def run_images(
             interrupted=lanes.interrupted,
         )
         claims.release(owner)  # what the time budget or the choice of steps left
-    reached = _reached(services, people)
-    return Report(outcome, manifests=manifests + write_manifests(services), steps=reached)
+    passed = defaultdict[str, list[range]](list)
+    with transaction(services.engine) as connection:
+        for row in connection.execute(_STEPS, {"ids": list(began)}):
+            passed[row.day].append(range(began[row.id] + 1, row.step + 1))
+    return Report(outcome, manifests=manifests + write_manifests(services), passed=passed)
 
 
 def due(services: Services, queue: Queue) -> bool:
@@ -143,8 +151,9 @@ def due(services: Services, queue: Queue) -> bool:
         return bool(records.unwritten(connection, limit=1))
 
 
-def _reached(services: Services, ids: list[int]) -> dict[Step, int]:
-    with transaction(services.engine) as connection:
-        rows = connection.execute(text("select step from generation_results where id = any(:ids)"), {"ids": ids})
-        counts = Counter(int(row.step) for row in rows)
-    return {step: sum(n for done, n in counts.items() if done >= step) for step in Step}
+_DAY = "to_char(t.created_at at time zone 'UTC', 'YYYY-MM-DD')"
+_DAYS_OF_TASKS = text(f"select {_DAY} from generation_tasks t where id = any(:ids)")
+_STEPS = text(f"""
+    select r.id, r.step, {_DAY} as day from generation_results r join generation_tasks t on t.id = r.task_id
+    where r.id = any(:ids)
+""")

@@ -1,6 +1,6 @@
 """What the assets of all pipelines share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,11 +14,41 @@ MOST_ERRORS = 50
 OWNERS = ["team:images"]
 """Whom Dagster names as their owner. Checks and alerts go by the webhook, not by this."""
 
+DUE_ONLY = ".dagster/due_only"
+"""Run tag of the sensors' runs, which do what is due, whatever its partition. Without it a person or a backfill asked
+for a partition: then what is finished is made again."""
 
-Context = dg.OpExecutionContext | dg.AssetExecutionContext
+
+def is_asked_for(context: dg.AssetExecutionContext) -> bool:
+    """Whether a person or a backfill asked for the run, and not a sensor."""
+    return context.run.tags.get(DUE_ONLY) != "true"
 
 
-def partition_of(context: Context, is_known: Callable[[str], bool], what_there_is: str) -> str:
+def reported(
+    context: dg.AssetExecutionContext,
+    asset: dg.AssetKey,
+    figures: Mapping[str, Any],
+    *,
+    made: bool,
+    others: Mapping[str, Mapping[str, Any]],
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """What a run tells of an asset: a materialization of each partition of which it made something.
+
+    Args:
+        figures: metadata of the run's own partition. A run that somebody asked for always materializes it, or Dagster
+            would call its backfill failed; a sensor's run that made nothing of it leaves an observation.
+        made: whether it made something of its own partition.
+        others: of further partitions of which it made something, their metadata.
+    """
+    for partition, metadata in sorted(others.items()):
+        context.log_event(dg.AssetMaterialization(asset, partition=partition, metadata=shown(metadata)))
+    if made or is_asked_for(context):
+        yield dg.MaterializeResult(asset_key=asset, metadata=shown(figures))
+    else:
+        context.log_event(dg.AssetObservation(asset, partition=context.partition_key, metadata=shown(figures)))
+
+
+def partition_of(context: dg.AssetExecutionContext, is_known: Callable[[str], bool], what_there_is: str) -> str:
     """The run's partition.
 
     Args:
@@ -33,10 +63,10 @@ def partition_of(context: Context, is_known: Callable[[str], bool], what_there_i
         raise dg.Failure(told, allow_retries=False)
     if not is_known(context.partition_key):
         raise dg.Failure(f"There is no partition {context.partition_key!r}; {what_there_is}.", allow_retries=False)
-    return context.partition_key
+    return str(context.partition_key)
 
 
-def day_of(context: Context, days: dg.DailyPartitionsDefinition) -> str:
+def day_of(context: dg.AssetExecutionContext, days: dg.DailyPartitionsDefinition) -> str:
     """The run's day (`YYYY-MM-DD`).
 
     Raises:

@@ -2,11 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
+from imgpipe_orchestration.dagster_side.run_tags import PIPELINE_TAG
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
@@ -82,30 +84,56 @@ def run_if_due(
     context: dg.SensorEvaluationContext,
     backends: BackendsResource,
     job: str,
-    due: "Callable[[Services], bool]",
+    due: "Callable[[Services], Sequence[str] | str | bool]",
+    *,
+    days: dg.DailyPartitionsDefinition | None = None,
     cursor: str | None = None,
+    seconds: float = math.inf,
+    at_work: bool = False,
 ) -> dg.SensorResult:
-    """A tick that asks for a run of `job` when something is due and fewer than RUNS_PER_PIPELINE are unfinished.
+    """A tick that asks for a run of `job` when something is due, for each partition that has something, when fewer than
+    RUNS_PER_PIPELINE are unfinished. Runs of partitions that people and backfills asked for do not count.
 
     Args:
+        due: the partitions (or True, where the job has none or what is due is of many), or nothing, or why no run is
+            wanted now.
+        days: the days that there are, by this machine's clock, which may be behind the database's. The last one, which
+            is today, stands in for one that is not among them, and for True.
         cursor: the sensor's new cursor when it asks for a run.
+        seconds: see `unfinished_run`.
+        at_work: see `failed_just_now`.
     """
-    if not due(backends.services):
+    found = due(backends.services)
+    if isinstance(found, str):
+        return dg.SensorResult(skip_reason=found)
+    if not found:
         return dg.SensorResult(skip_reason="nothing is due")
-    if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
+    partitions: Sequence[str | None] = [None] if isinstance(found, bool) else found
+    if days is not None:
+        today = days.get_last_partition_key()
+        partitions = list(dict.fromkeys(day if day and days.has_partition_key(day) else today for day in partitions))
+    ours = {} if partitions == [None] else {DUE_ONLY: "true"}
+    most = backends.services.settings.runs_per_pipeline
+    if run_id := unfinished_run(context.instance, job, ours, at_most=most, seconds=seconds):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    if reason := failed_just_now(context.instance, job):
+    if reason := failed_just_now(context.instance, job, at_work=at_work):
         return dg.SensorResult(skip_reason=reason)
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags=PRIORITY)], cursor=cursor)
+    # Counted apart, so that the runs of a backfill do not take the places of what is due.
+    tags = PRIORITY | ours | ({PIPELINE_TAG: f"{job}_due"} if ours else {})
+    requests = [dg.RunRequest(partition_key=partition, tags=tags) for partition in partitions]
+    return dg.SensorResult(run_requests=requests, cursor=cursor)
 
 
 # The two sensors of run statuses return nothing: after a SkipReason Dagster leaves the next run to the next tick.
 def _give_back(
     context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False, cancelled: bool = False
 ) -> None:
-    from imgpipe_orchestration.storage import job_instances
+    from imgpipe_orchestration.storage import job_definitions, job_instances
+    from imgpipe_orchestration.storage.rows import transaction
 
     run, claims = context.dagster_run, backends.services.claims
+    with transaction(claims.engine) as connection:
+        job_definitions.stopped_unfinished(connection, run.run_id)
     ended = job_instances.cancel(claims.engine, run.run_id) if cancelled else 0
     count = claims.release(run.run_id, died=died)
     context.log.info(f"gave back {count} claims of run {run.run_id}; {ended} jobs ended with it")

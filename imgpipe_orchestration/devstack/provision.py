@@ -32,6 +32,7 @@ _OLDEST = """
         union all select (min(created_at) at time zone 'UTC')::date from pending_images
             where created_at between '2020-01-02' and now()
         union all select (min(created_at) at time zone 'UTC')::date from image_queue
+        union all select (min(created_at) at time zone 'UTC')::date from generation_tasks
     ) as days
 """
 # Another program writes pending_images: a wrong clock or '-infinity' must not decide. 2020 is the setting's default.

@@ -1,19 +1,22 @@
 """The listings' images as an asset with one partition per day of upload.
 
-The queue's runs log what they made here. Materializing a day makes its images again from the kept originals.
+A run of the sensor works on what is due of any day. A run that somebody asked for makes its day's images again from the
+kept originals.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, shown
+from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, is_asked_for, reported
+from imgpipe_orchestration.dagster_side.run_tags import CPU, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import first_day
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.listings.drain import Drained
+    from imgpipe_orchestration.listings.drain import Day, Drained
 
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
@@ -30,34 +33,51 @@ image_queue = dg.AssetSpec(
 @dg.asset(
     deps=[image_queue],
     partitions_def=DAYS,
+    output_required=False,
     group_name="listings",
     kinds={"webp", "s3"},
     owners=OWNERS,
-    description=(
-        "WebP at the URLs that uploads were answered with, by day of upload. The job `process_image_queue` makes them; "
-        "materializing makes a day's again."
-    ),
+    description="WebP at the URLs that uploads were answered with, by day of upload. Materializing makes them again.",
 )
-def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[None]:
-    from imgpipe_orchestration.listings import control
+def listing_images(
+    context: dg.AssetExecutionContext, backends: BackendsResource
+) -> Iterator[dg.MaterializeResult[Any]]:
+    from imgpipe_orchestration.listings import drain
 
-    owner, day = owner_of(backends.services, context.run), day_of(context, DAYS)
-    again, done = control.make_again(backends.services, owner, day)
-    examples = done.days[day].examples
-    pictures = {"examples": gallery(backends, examples)} if examples else {}
-    return dg.MaterializeResult(metadata=shown({"made_again": again, **figures_of(done), **pictures}))
+    services, day = backends.services, day_of(context, DAYS)
+    owner, done = owner_of(services, context.run), drain.Drained()
+    told: dict[str, Any] = {}
+    try:
+        if is_asked_for(context):
+            told["made_again"] = drain.make_again(services, owner, day, done)
+        else:
+            drain.run(services, owner, done)
+    finally:  # what was done is reported also when the run ends with an error
+        days = {name: _figures(backends, each) for name, each in done.days.items() if each.processed}
+        own = {**told, **_totals(done), **days.pop(day, {})}
+        yield from reported(context, listing_images.key, own, made=bool(done.days[day].processed), others=days)
 
 
-def figures_of(done: "Drained") -> dict[str, Any]:
+process_image_queue = dg.define_asset_job(
+    "process_image_queue",
+    selection=dg.AssetSelection.assets(listing_images),
+    tags=run_tags("listings", CPU, group="listings"),
+    description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out. A "
+    "backfill makes the images of the chosen days again from the kept originals.",
+)
+
+
+def _totals(done: "Drained") -> dict[str, Any]:
     """What a run did, as metadata: without `errors` where there are none, as other pipelines have it."""
     return {name: value for name, value in done.as_json().items() if value != []}
 
 
-def gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:
-    """The first few images of a day, small, with links to them."""
+def _figures(backends: BackendsResource, day: "Day") -> dict[str, Any]:
+    """What a run made of a day: figures, and the first few images, small, with links to them."""
     from imgpipe_orchestration.imaging import contact_sheet
     from imgpipe_orchestration.listings.model import public_url
 
     base = backends.services.settings.listings_public_url
-    links = ", ".join(f"[{name}]({public_url(base, name)})" for name, _ in examples)
-    return dg.MetadataValue.md(contact_sheet.markdown([data for _, data in examples], links))
+    links = ", ".join(f"[{name}]({public_url(base, name)})" for name, _ in day.examples)
+    pictures = contact_sheet.markdown([data for _, data in day.examples], links)
+    return {"processed": day.processed, "failed": day.failed, "examples": dg.MetadataValue.md(pictures)}

@@ -2,10 +2,26 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.listings import assets, jobs, sensors
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.listings.assets import DAYS, image_queue, listing_images, process_image_queue
+from imgpipe_orchestration.listings.timing import LOOK_EVERY
+from imgpipe_orchestration.resources import BackendsResource
+
+
+@dg.sensor(
+    job=process_image_queue,
+    description="process-image-queue: asks for one run when images are due and the job's interval has passed.",
+    minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def process_image_queue_sensor(
+    context: dg.SensorEvaluationContext, sensor_backends: BackendsResource
+) -> dg.SensorResult:
+    from imgpipe_orchestration.listings.timing import due
+
+    return run_if_due(context, sensor_backends, process_image_queue.name, due, days=DAYS)
+
 
 definitions = dg.Definitions(
-    assets=[assets.image_queue, assets.listing_images],
-    jobs=[jobs.process_image_queue, jobs.listing_images_backfill],
-    sensors=[sensors.process_image_queue_sensor],
+    assets=[image_queue, listing_images], jobs=[process_image_queue], sensors=[process_image_queue_sensor]
 )

@@ -222,6 +222,42 @@ def drain(
     return total
 
 
+def run(services: Services, run_id: str, done: Drained | None = None) -> Drained:
+    """Drain the queue and write the result into the job's row, for `GET /api/jobs/process-image-queue`.
+
+    Args:
+        done: see `drain`'s `total`.
+
+    Raises:
+        SettingsError, BackendUnavailable: see `drain`; the result then names the error.
+    """
+    done = done or Drained()
+    with transaction(services.engine) as connection:
+        job_definitions.started(connection, model.JOB_ID, run_id)
+    try:
+        drain(services, run_id, total=done)
+    except BaseException as error:
+        done.ended = f"the run failed: {str(error) or type(error).__name__}"
+        raise
+    finally:
+        with transaction(services.engine) as connection:
+            job_definitions.finished(connection, model.JOB_ID, run_id, done.as_json())
+    return done
+
+
+def make_again(services: Services, owner: str, day: str, done: Drained) -> int:
+    """Put the finished images of a day of upload (`YYYY-MM-DD`) back into the queue and work through that day. Returns
+    how many were put back; those that the time budget left stay queued for the next run.
+
+    Args:
+        done: see `drain`'s `total`.
+    """
+    with transaction(services.engine) as connection:
+        count = store.again(connection, services.claims, store.QUEUE, day)
+    drain(services, owner, only_day=day, total=done)
+    return count
+
+
 def make_now(services: Services, owner: str, image_id: int) -> None:
     """Process one image now, before all that wait; one that a run is working on is left to it.
 

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from imgpipe_orchestration.storage.job_definitions import JobDefinition
+from imgpipe_orchestration.listings import model, store
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import job_definitions
+from imgpipe_orchestration.storage.job_definitions import JobDefinition
+from imgpipe_orchestration.storage.rows import transaction
 
 LOOK_EVERY = timedelta(seconds=10)
 """How often the sensor ticks. A job with a shorter interval runs at every tick."""
 
 
-def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None) -> str | None:
-    """Why no run is asked for now, or None when one is.
+def due(services: Services) -> list[str] | str:
+    """The latest day of upload that has something due, or why no run is wanted now; index look-ups only.
 
-    Args:
-        job: its row after this tick, which has set `last_checked_at`, so that all times are by the database's clock.
-        due: whether an image is due.
-        running: the id of an unfinished run, if there is one.
+    Raises:
+        BackendUnavailable: the database is away.
     """
+    with transaction(services.engine) as connection:
+        job_definitions.checked(
+            connection, model.JOB_ID
+        )  # sets `last_checked_at`, so that all times are the database's
+        job = job_definitions.find(connection, model.JOB_ID)
     if job is None or not job.enabled:
         return "the job is stopped; POST /api/jobs starts it again"
-    if running is not None:
-        return f"run {running} is under way"
-    if not due:
-        return "nothing is due"
-    if _began_just_now(job):
+    days = services.claims.due_partitions(store.QUEUE)
+    if days and _began_just_now(job):
         return f"the last run began less than {job.interval} ago"
-    return None
+    return days[-1:]
 
 
 def _began_just_now(job: JobDefinition) -> bool:

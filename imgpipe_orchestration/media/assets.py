@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, shown
+from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.resources import BackendsResource
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.media.stages import Stage
 
 GROUP = "media"
-DUE_ONLY = ".dagster/due_only"
-"""Run tag of the sensor's runs, which process only what is due and do not look for outdated images."""
-
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload, UTC, including today."""
 
@@ -41,7 +38,14 @@ pending_images = dg.AssetSpec(
 
 def _spec(name: str, deps: list[str], kinds: set[str], description: str) -> dg.AssetSpec:
     return dg.AssetSpec(
-        name, deps=deps, group_name=GROUP, owners=OWNERS, kinds=kinds, partitions_def=DAYS, description=description
+        name,
+        deps=deps,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=kinds,
+        partitions_def=DAYS,
+        skippable=True,
+        description=description,
     )
 
 
@@ -94,8 +98,7 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
 
     services, day = backends.services, day_of(context, DAYS)
     chosen = [spec.key.path[-1] for spec in SPECS if spec.key in context.selected_asset_keys]
-    # The sensor's runs do not look for what is outdated, for that reads the whole day.
-    asked = context.run.tags.get(DUE_ONLY) != "true"
+    asked = is_asked_for(context)  # the sensor's runs do not look for what is outdated: that reads the whole day
     urgent = context.run.tags.get("urgent") != "false"
     with tallied() as paid:
         stages = take_through(services, owner_of(services, context.run), day, chosen, anew=asked, urgent=urgent)
@@ -107,18 +110,18 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
             context.log.info(
                 f"{name}: {stage.not_ready} images wait for an earlier stage, which this run does not have"
             )
-        others = Counter(claim.partition for claim in stage.outcome.done if claim.partition not in {"", day})
-        if others:
-            of_day["of_other_days"] = others.total()
-        for other, images in others.items():
-            told: dict[str, Any] = {"images": images, "made by the run of": day}
-            context.log_event(dg.AssetMaterialization(name, partition=other, metadata=told))
-        yield _result(backends, name, stage, **of_day)
+        by_day = Counter(claim.partition or day for claim in stage.outcome.done)
+        made = bool(by_day.pop(day, 0) or (stage.again and stage.again.outcome.done))
+        if by_day:
+            of_day["of_other_days"] = by_day.total()
+        others = {other: {"images": images, "made by the run of": day} for other, images in by_day.items()}
+        figures = _figures(backends, stage) | of_day or {"images": 0}
+        yield from reported(context, dg.AssetKey(str(name)), figures, made=made, others=others)
 
 
-def _result(backends: BackendsResource, name: str, stage: "Stage", **of_day: Any) -> dg.MaterializeResult[Any]:
-    """A stage's totals (and the day's), its failures by item, and a contact sheet of what it made, with links to the
-    pages of the images, as metadata. Figures of what it made again begin with `again_`."""
+def _figures(backends: BackendsResource, stage: "Stage") -> dict[str, Any]:
+    """A stage's totals, its failures by item, and a contact sheet of what it made, with links to the pages of the
+    images. Figures of what it made again begin with `again_`."""
     outcome = stage.outcome
     if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
         figures: dict[str, Any] = {name: n for name, n in stage.figures.items() if n or name == "ordered_again"}
@@ -131,17 +134,16 @@ def _result(backends: BackendsResource, name: str, stage: "Stage", **of_day: Any
         sheet += stage.again.sheet
         told = {**figures_of(stage.again.outcome), **stage.again.figures}
         figures |= {f"again_{figure}": value for figure, value in told.items()}
-    metadata = {**figures, **of_day} or {"images": 0}
     if outcome.done:
-        metadata["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
+        figures["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
     if sheet:
         from imgpipe_orchestration.imaging import contact_sheet
 
         pages = f"{backends.services.settings.public_base_url}/media"
         links = ", ".join(f"[{media}]({pages}/{media})" for media, _ in sheet[:32])
         pictures = contact_sheet.markdown([data for _, data in sheet], f"media {links}")
-        metadata["contact_sheet"] = dg.MetadataValue.md(pictures)
-    return dg.MaterializeResult(asset_key=name, metadata=shown(metadata))
+        figures["contact_sheet"] = dg.MetadataValue.md(pictures)
+    return figures
 
 
 evaluation_set = dg.AssetSpec(

@@ -1,9 +1,11 @@
 """What starts the media pipeline by itself: new uploads, and earlier ones that are due again."""
 
+from functools import partial
+
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import PRIORITY, failed_just_now, unfinished_run
-from imgpipe_orchestration.media.assets import DUE_ONLY
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.media.assets import DAYS
 from imgpipe_orchestration.media.jobs import media_pipeline
 from imgpipe_orchestration.resources import BackendsResource
 
@@ -19,17 +21,8 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     from imgpipe_orchestration.media.due import due_days
     from imgpipe_orchestration.storage import heartbeats
 
-    heartbeats.beat_at_times(sensor_backends.services.engine, heartbeats.DAEMON, seconds=20)
-    most = sensor_backends.services.settings.runs_per_pipeline
+    services = sensor_backends.services
+    heartbeats.beat_at_times(services.engine, heartbeats.DAEMON, seconds=20)
     # One more than can run at a time: between two runs of the latest day only so many older ones have their turn.
-    days = due_days(sensor_backends.services, limit=most + 1)
-    if not days:
-        return dg.SensorResult(skip_reason="nothing is due")
-    tags = {DUE_ONLY: "true"}
-    if run_id := unfinished_run(context.instance, media_pipeline.name, tags, at_most=most, seconds=RUN_SECONDS):
-        return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    if reason := failed_just_now(context.instance, media_pipeline.name):
-        return dg.SensorResult(skip_reason=reason)
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(partition_key=day, tags={DUE_ONLY: "true", **PRIORITY}) for day in days]
-    )
+    due = partial(due_days, limit=services.settings.runs_per_pipeline + 1)
+    return run_if_due(context, sensor_backends, media_pipeline.name, due, days=DAYS, seconds=RUN_SECONDS)

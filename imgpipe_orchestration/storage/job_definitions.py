@@ -154,3 +154,14 @@ def finished(connection: Connection, job_id: str, run_id: str, result: dict[str,
         """),
         {"id": job_id, "run": run_id, "result": json.dumps(result)},
     )
+
+
+def stopped_unfinished(connection: Connection, run_id: str) -> None:
+    """A run was killed. Ignored if it could write its end, or a later run has begun."""
+    connection.execute(
+        text("""
+            update job_definitions set last_finished_at = now(), last_result = '{"ended": "the run stopped unfinished"}'
+            where last_run_id = :run and last_finished_at is null
+        """),
+        {"run": run_id},
+    )

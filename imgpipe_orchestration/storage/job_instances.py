@@ -135,6 +135,13 @@ def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: i
         return [_read(row) for row in connection.execute(statement, values)]
 
 
+def first_due(engine: Engine, job: str) -> str | None:
+    """The customer of an instance that waits for a run, and of those the first that asked; None where none waits."""
+    with transaction(engine) as connection:
+        found = connection.scalar(_FIRST_DUE, {"job": job})
+    return None if found is None else unescaped(found)
+
+
 def counts(connection: Connection, job: str) -> QueueCounts:
     """A job's instances counted like a queue's items; of those that ended, only those of the last 24 hours."""
     row = connection.execute(_COUNTS, {"job": job, "stuck": STUCK_SECONDS}).one()
@@ -288,6 +295,13 @@ _ROWS = """
     left join work_items w on w.queue = j.job and w.item_id = j.number
 """
 _GET = text(f"{_ROWS} where j.id = :id")
+
+# By the item: one whose pause or lease is over waits as well.
+_FIRST_DUE = text("""
+    select j.customer_id from job_instances j join work_items w on w.queue = j.job and w.item_id = j.number
+    where j.job = :job and j.status = 'queued' and coalesce(w.due_at, '-infinity') <= now()
+    order by j.created_at, j.number limit 1
+""")
 
 _CREATE_OR_JOIN = text("""
     insert into job_instances as j (job, trigger, customer_id, user_id) values (:job, 'on_demand', :customer, :user)

@@ -7,12 +7,15 @@ answers from being bought twice.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
@@ -32,8 +35,9 @@ from imgpipe_orchestration.partners.openai_errors import server_name
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.shares import Shares
-from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.storage.work import Outcome, work_through
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import batches, inspection, views
@@ -262,8 +266,8 @@ class BatchWorker:
             raise Retryable(gone.public, detail=gone.detail) from gone
 
 
-def work_on_all(services: Services, owner: str) -> int:
-    """Work on all due batches, PARALLEL_ANALYSES at once, until none is due. Returns how many."""
+def work_on_all(services: Services, owner: str) -> Outcome:
+    """Work on all due batches, PARALLEL_ANALYSES at once, until none is due."""
     claims, threads = services.claims, PARALLEL_ANALYSES
 
     def further(free: int, full: Collection[str]) -> list[Claim]:
@@ -271,7 +275,7 @@ def work_on_all(services: Services, owner: str) -> int:
 
     with claims.hold(owner), BatchWorker(services) as worker:
         try:
-            outcome = work_through(
+            return work_through(
                 claims,
                 batches.QUEUE,
                 further(share_of(threads), ()),
@@ -283,7 +287,13 @@ def work_on_all(services: Services, owner: str) -> int:
             )
         finally:
             claims.release(owner)  # what an interrupted run has begun
-    return len(outcome.done) + len(outcome.retried) + len(outcome.failed) + len(outcome.lost)
+
+
+def days_of(services: Services, outcome: Outcome) -> dict[str, int]:
+    """How many batches were finished, by the day (UTC) they came in."""
+    query = text("select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD') from vision_batches where id = any(:ids)")
+    with transaction(services.engine) as rows:
+        return dict(Counter(rows.scalars(query, {"ids": [claim.item_id for claim in outcome.done]})))
 
 
 def _leave(place: ExitStack, _: Future[None]) -> None:

@@ -1,11 +1,45 @@
-"""The vision reports' part of the Dagster definitions."""
+"""The vision reports' part of the Dagster definitions. A tick makes index look-ups only, and calls no partner."""
 
 import dagster as dg
 
-from imgpipe_orchestration.vision_reports import assets, jobs, sensors
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.vision_reports.assets import (
+    DAYS,
+    analyses,
+    batches,
+    reports,
+    vision_batches,
+    vision_reports,
+)
+
+
+@dg.sensor(
+    job=vision_reports,
+    description="Asks for a run when a cron job's time has come, or an analysis is due for its next step.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.vision_reports.runs import reports_due
+
+    return run_if_due(context, sensor_backends, vision_reports.name, reports_due, days=DAYS)
+
+
+@dg.sensor(
+    job=vision_batches,
+    description="Asks for a run when a batch waits at our own analysis backend.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.vision_reports.runs import batches_due
+
+    return run_if_due(context, sensor_backends, vision_batches.name, batches_due, days=DAYS)
+
 
 definitions = dg.Definitions(
-    assets=[assets.analyses, assets.reports],
-    jobs=[jobs.vision_reports, jobs.vision_reports_backfill, jobs.vision_batches],
-    sensors=[sensors.vision_reports_sensor, sensors.vision_batches_sensor],
+    assets=[analyses, reports, batches],
+    jobs=[vision_reports, vision_batches],
+    sensors=[vision_reports_sensor, vision_batches_sensor],
 )

@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.auto_marker import schedules, steps
-from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
-from imgpipe_orchestration.auto_marker.definitions import definitions
+from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker.definitions import (
+    SCHEDULES,
+    auto_marker_sensor,
+    definitions,
+    marked_images_are_usable,
+)
 from imgpipe_orchestration.auto_marker.due import due
-from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB
-from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -48,9 +51,14 @@ def repository(environment: None) -> dg.Definitions:
     )
 
 
-def run(repository: dg.Definitions, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
+def run(
+    repository: dg.Definitions, instance: dg.DagsterInstance, customer: str = "a", *, asked: bool = False
+) -> dg.ExecuteInProcessResult:
+    """A run of the sensor, or one that somebody asked for."""
+    instance.add_dynamic_partitions("customers", [customer])
+    tags = {} if asked else {DUE_ONLY: "true"}
     job = repository.resolve_job_def(JOB)
-    return job.execute_in_process({"ops": {"mark_images": {"config": config}}} if config else None, instance)
+    return job.execute_in_process(instance=instance, partition_key=customer, tags=tags, raise_on_error=False)
 
 
 def events(instance: dg.DagsterInstance, kind: dg.DagsterEventType) -> dict[str, dict[str, Any]]:
@@ -78,35 +86,27 @@ def test_a_round_materializes_each_due_customer_and_names_the_broken_one(
     observed = events(instance, dg.DagsterEventType.ASSET_OBSERVATION)
     assert "image is a number" in observed["broken"]["error"]
     assert set(instance.get_dynamic_partitions("customers")) == {"a", "b", "broken"}
-    (output,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_OUTPUT]
-    figures = output.step_output_data.metadata
-    totals = {name: figures[name].value for name in ("customers", "found", "marked", "failed")}
-    assert totals == {"customers": 3, "found": 54, "marked": 52, "failed": 2}
-    table = figures["customers_in_trouble"].value
-    assert [record.data["customer"] for record in table.records] == ["broken"]
     job = job_instances.recent(services.engine, JOB, customer_id="a")[0].shown()
     assert (job["run_id"], job["images_marked"], job["trigger"]) == (result.run_id, 50, "scheduled")
 
 
-@pytest.mark.parametrize(
-    "customers", [["c1"], ["c1", "c3"], []], ids=["one customer", "several customers", "all customers"]
-)
-def test_one_run_backfills_one_several_or_all_customers_without_a_batch_limit(
-    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, customers: list[str]
+def test_a_backfill_marks_all_of_its_customers_and_of_nobody_else(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    everybody = ["c1", "c2", "c3"]
-    for customer in everybody:
+    for customer in ("c1", "c2", "c3"):
         seed(services, customer, 70)
-    assert run(repository, instance, customers=customers, everything=True).success
-    assert {c for c in everybody if marked(services, c) == 70} == set(customers or everybody)
-    assert {c for c in everybody if marked(services, c) == 0} == set(everybody) - set(customers or everybody)
+    for customer in ("c1", "c3"):
+        assert run(repository, instance, customer, asked=True).success
+    assert [marked(services, customer) for customer in ("c1", "c2", "c3")] == [70, 0, 70]
+    assert run(repository, instance, "c1", asked=True).success, "green, also with nothing to mark"
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["c1"]["marked"] == 0
 
 
 def test_partitions_come_and_go_with_the_customers(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     seed(services, "here", 1)
-    assert run(repository, instance).success
+    assert run(repository, instance, "here").success
     instance.add_dynamic_partitions("customers", ["gone"])
     assert repository.resolve_job_def("auto_marker_customers").execute_in_process(instance=instance).success
     assert instance.get_dynamic_partitions("customers") == ["here"]
@@ -115,27 +115,49 @@ def test_partitions_come_and_go_with_the_customers(
 def test_a_backfill_without_a_partition_says_that_it_needs_one(
     repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    with pytest.raises(dg.Failure, match="auto_marker_backfill works on one partition at a time"):
-        repository.resolve_job_def("auto_marker_backfill").execute_in_process(instance=instance)
+    with pytest.raises(dg.Failure, match="auto_marker works on one partition at a time"):
+        repository.resolve_job_def("auto_marker").execute_in_process(instance=instance)
 
 
-def test_the_sensor_asks_for_one_run_when_something_is_due(
-    services: Services, backends: resources.BackendsResource, instance: dg.DagsterInstance
-) -> None:
-    def tick() -> Any:
-        with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
-            return auto_marker_sensor(context)
-
-    assert isinstance(tick(), dg.SkipReason)
-    job_instances.create_or_join(services.engine, JOB, customer_id="c1")
-    assert tick().run_config == {"ops": {"mark_images": {"config": {"scheduled": False}}}}
-    assert tick().tags == PRIORITY
-    seed(services, "c2")
+def next_round_is_due(services: Services) -> None:
     with services.engine.begin() as connection:
         connection.execute(text("update heartbeats set beat_at = now() - interval '6 minutes'"))
-    assert tick().run_config == {"ops": {"mark_images": {"config": {"scheduled": True}}}}
-    instance.create_run_for_job(auto_marker, status=dg.DagsterRunStatus.STARTED)
-    assert "has not ended" in tick().skip_message
+
+
+def tick(instance: dg.DagsterInstance, backends: resources.BackendsResource) -> dg.SensorResult:
+    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
+        answer = auto_marker_sensor(context)
+    assert isinstance(answer, dg.SensorResult)
+    return answer
+
+
+def why_not(instance: dg.DagsterInstance, backends: resources.BackendsResource) -> str:
+    skipped = tick(instance, backends).skip_reason
+    assert skipped
+    return str(skipped.skip_message)
+
+
+def test_the_sensor_asks_for_one_run_for_who_asked_or_who_has_something_to_mark(
+    services: Services,
+    repository: dg.Definitions,
+    backends: resources.BackendsResource,
+    instance: dg.DagsterInstance,
+) -> None:
+    assert why_not(instance, backends) == "no customer has pending images"
+    assert "next round is not due" in why_not(instance, backends)
+    seed(services, "c2")
+    next_round_is_due(services)
+    for customer in ("c2", "asks, too"):
+        if customer != "c2":
+            job_instances.create_or_join(services.engine, JOB, customer_id=customer)
+        found = tick(instance, backends)
+        (request,), (added,) = found.run_requests or [], found.dynamic_partitions_requests or []
+        assert request.partition_key == customer.replace(",", "%2C")
+        assert added.partition_keys == [request.partition_key]
+        assert {**PRIORITY, DUE_ONLY: "true"}.items() <= request.tags.items()
+    job, tags = repository.resolve_job_def(JOB), {DUE_ONLY: "true"}
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    assert "has not ended" in why_not(instance, backends)
 
 
 def test_the_sensor_waits_while_mongodb_is_away(
@@ -146,11 +168,10 @@ def test_the_sensor_waits_while_mongodb_is_away(
 ) -> None:
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     monkeypatch.setenv("MONGODB_URL", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
-    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
-        skipped: Any = auto_marker_sensor(context)
-    assert "MongoDB cannot be reached" in skipped.skip_message
+    why = why_not(instance, backends)
+    assert "MongoDB cannot be reached" in why
     (waiting,) = job_instances.recent(services.engine, JOB)
-    assert (waiting.status.value, waiting.error) == ("queued", skipped.skip_message)
+    assert (waiting.status.value, waiting.error) == ("queued", why)
     (taken,) = job_instances.start(services.claims, JOB, "run-1", 1)
     assert taken.error is None
 
@@ -163,11 +184,10 @@ def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_wait
 ) -> None:
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     monkeypatch.setenv("MONGODB_URL", "")
-    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
-        skipped: Any = auto_marker_sensor(context)
-    assert "No MongoDB is configured" in skipped.skip_message
-    assert job_instances.recent(services.engine, JOB)[0].error == skipped.skip_message
-    for schedule in (schedules.auto_marker_checks_schedule, schedules.auto_marker_customers_schedule):
+    why = why_not(instance, backends)
+    assert "No MongoDB is configured" in why
+    assert job_instances.recent(services.engine, JOB)[0].error == why
+    for schedule in SCHEDULES:
         with dg.build_schedule_context(instance=instance, resources={"sensor_backends": backends}) as night:
             assert schedule.evaluate_tick(night).run_requests == []
 
@@ -195,6 +215,7 @@ def test_another_code_location_hears_of_each_customer_that_got_images(
     seed(services, "a", 1)
     assert run(repository, instance).success
     cursor = dg.evaluate_automation_conditions(elsewhere, instance).cursor
+    next_round_is_due(services)
     seed(services, "a", 1)
     seed(services, "b", 1)
     assert run(repository, instance).success
@@ -221,5 +242,5 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
         instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="a"))
     services.claims.release("killed", died=True)
     run(repository, instance)
-    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
-    assert not due(services).anything
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job id"] == str(job_id)
+    assert due(services) == "nothing was asked for and the next round is not due"

@@ -1,6 +1,8 @@
-"""The Dagster side: sensors that look at the right time, the seven steps as assets, figures and clean-up."""
+"""The Dagster side: sensors that look at the right time, the seven steps as assets, clean-up, the check."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -8,12 +10,14 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.avatars.assets import STAGES
-from imgpipe_orchestration.avatars.definitions import definitions
+from imgpipe_orchestration.avatars.definitions import avatar_data_sensor, avatar_images_sensor, definitions
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
-from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
+
+TODAY, YESTERDAY = ((datetime.now(UTC).date() - timedelta(days=ago)).isoformat() for ago in (0, 1))
 
 
 @pytest.fixture
@@ -27,6 +31,12 @@ def repository(environment: None) -> dg.Definitions:
     return dg.Definitions.merge(
         definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
     )
+
+
+def run(repository: dg.Definitions, instance: dg.DagsterInstance, job: str) -> dg.ExecuteInProcessResult:
+    """A run of the sensor."""
+    tags = {DUE_ONLY: "true"}
+    return repository.resolve_job_def(job).execute_in_process(instance=instance, partition_key=TODAY, tags=tags)
 
 
 def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
@@ -58,17 +68,21 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     task = desk.ask(2)
-    assert look(avatar_data_sensor, instance).run_requests
+    (asked,) = look(avatar_data_sensor, instance).run_requests or []
+    assert asked.partition_key == TODAY
     assert not look(avatar_images_sensor, instance).run_requests
-    assert repository.resolve_job_def("avatar_data").execute_in_process(instance=instance).success
+    assert run(repository, instance, "avatar_data").success
     assert desk.task(task).status is TaskStatus.DATA_GENERATED
     assert look(avatar_images_sensor, instance).run_requests
-    assert repository.resolve_job_def("avatar_images").execute_in_process(instance=instance).success
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("update generation_tasks set created_at = created_at - interval '1 day'"))
+    assert run(repository, instance, "avatar_images").success
     assert desk.task(task).status is TaskStatus.COMPLETED
     for name, _, _ in STAGES.values():
         (record,) = instance.fetch_materializations(dg.AssetKey(name), limit=1).records
         assert record.asset_materialization is not None
-        assert record.asset_materialization.metadata["people past this step"].value == 2
+        assert record.partition_key == YESTERDAY, "the day the task was asked for"
+        assert record.asset_materialization.metadata["people"].value == 2
     assert not look(avatar_images_sensor, instance).run_requests
 
 
@@ -78,20 +92,27 @@ def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions
     job = repository.resolve_job_def("avatar_images")
     for step in (Step.PROMPT, Step.BASE):
         key = dg.AssetKey(STAGES[step][0])
-        assert job.execute_in_process(instance=instance, asset_selection=[key]).success
+        assert job.execute_in_process(instance=instance, asset_selection=[key], partition_key=TODAY).success
         assert desk.people(task)[0].step == step
 
 
-def test_the_daily_job_reports_figures_and_what_is_cleaned_up(
+def test_the_clean_up_tells_what_it_would_remove_and_removes_it(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     desk.ask(1)
     desk.data()
     desk.images()
-    assert repository.resolve_job_def("avatar_daily").execute_in_process(instance=instance).success
-    (record,) = instance.fetch_materializations(dg.AssetKey("avatar_daily_figures"), limit=1).records
-    assert record.asset_materialization is not None
-    assert record.asset_materialization.metadata["latest pictured"].value == 1
+    bucket = desk.services.avatars_bucket
+    with transaction(desk.services.engine) as connection:
+        connection.execute(
+            text("update generation_tasks set status = 'failed', finished_at = now() - interval '8 days'")
+        )
+    job = repository.resolve_job_def("avatar_cleanup")
+    for config, left in (({"ops": {"remove_images": {"config": {"remove": False}}}}, True), ({}, False)):
+        result = job.execute_in_process(config, instance)
+        (output,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_OUTPUT]
+        assert output.step_output_data.metadata["tasks"].value == 1
+        assert bool(list(bucket.list("avatars/task_"))) is left
 
 
 def test_a_task_that_nobody_works_on_is_found_by_the_check_within_the_hour(

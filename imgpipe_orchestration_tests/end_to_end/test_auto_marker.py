@@ -125,7 +125,7 @@ def test_the_command_line_backfills_partitions(stack: Stack, ichat: Any) -> None
         "-w",
         "workspace.yaml",
         "-j",
-        "auto_marker_backfill",
+        "auto_marker",
         "--partitions",
         "e2e-part",
         "--noprompt",

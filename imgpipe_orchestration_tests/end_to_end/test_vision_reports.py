@@ -81,13 +81,13 @@ def test_an_analysis_is_reported_by_itself_and_again_by_a_backfill_of_its_day(st
     def reported() -> bool:
         """The execution's row is written from within the step, so Dagster hears of its success a moment later."""
         found = stack.graphql(steps, id=run_id)["runOrError"]["stepStats"]
-        return [(s["stepKey"], s["status"]) for s in found] == [("due_reports", "SUCCESS")]
+        return [(s["stepKey"], s["status"]) for s in found] == [("vision_reports__reports", "SUCCESS")]
 
     wait_for(reported, "the run's step to succeed", 30)
 
     today = datetime.now(UTC).date()
     days = ("--from", str(today - timedelta(days=1)), "--to", str(today))
-    words = ("-w", "workspace.yaml", "-j", "vision_reports_backfill", *days, "--noprompt")
+    words = ("-w", "workspace.yaml", "-j", "vision_reports", *days, "--noprompt")
     started = stack.dagster("job", "backfill", *words)
     assert started.returncode == 0, started.stderr
     wait_for(lambda: client.execution()["trigger"] == "backfill", "the backfill", 60)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import control, steps, store
-from imgpipe_orchestration.listings.drain import drain, in_turn
+from imgpipe_orchestration.listings import steps, store
+from imgpipe_orchestration.listings.drain import Drained, drain, in_turn, make_again, run
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
@@ -78,7 +78,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         shown = client.get(path_of(images[0]))
         assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
         assert pixels(shown.content).shape[:2] == (240, 320)
-        result = control.run(services, "run-1")
+        result = run(services, "run-1")
         assert (result.processed, result.failed) == (0, 0)
         assert result.ended == "The object store cannot be reached."
         assert result.retried <= 20, "the run went on although nothing could work"
@@ -88,7 +88,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         shown = client.get(path_of(images[0]))
         assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
         due_at_once(services)
-        assert control.run(services, "run-2").processed == 30
+        assert run(services, "run-2").processed == 30
         assert rows(services, UNSETTLED) == [(0,)]
         assert client.get(path_of(images[0])).headers["content-type"] == "image/webp"
     services.close()
@@ -167,7 +167,7 @@ def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: C
     (original,) = services.listings_bucket.list("originals/")
     another = photo(320, 320).ljust(original.size, b"\0")  # as if the steps made something else of it
     services.listings_bucket.put(original.key, another, content_type="image/jpeg")
-    again, done = control.make_again(services, "run-2", day)
+    again = make_again(services, "run-2", day, done := Drained())
     assert (again, done.processed) == (0, 1), "it waited already"
     after = client.get(path_of(image))
     assert pixels(after.content).shape[:2] == (320, 320)

@@ -102,13 +102,14 @@ def test_a_worker_is_killed_after_the_webp_is_written_and_before_its_row(setting
 
 DIES_BEFORE_THE_ROW = """
 import os, signal
-from imgpipe_orchestration.listings import control, store
+from imgpipe_orchestration.listings import store
+from imgpipe_orchestration.listings.drain import run
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 
 if __name__ == "__main__":
     store.rendered = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-    control.run(Services(load()), "killed")
+    run(Services(load()), "killed")
 """
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import control, model
+from imgpipe_orchestration.listings import model, timing
 from imgpipe_orchestration.listings.debug_routes import FOLDER
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.drain import drain, run
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
@@ -42,7 +42,7 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
     assert (stopped.status_code, stopped.json()["data"]["state"]) == (200, "stopped")
     assert client.delete(JOB).status_code == 200
     image = queued(client, photo())[0]
-    assert control.reason_to_wait(services, None) == "the job is stopped; POST /api/jobs starts it again"
+    assert timing.due(services) == "the job is stopped; POST /api/jobs starts it again"
     assert drain(services, "run-1").ended == "the job was stopped"
     data = client.get(JOB).json()["data"]
     assert (data["state"], data["next_run"], data["counts"]["pending"]) == ("stopped", None, 1)
@@ -50,8 +50,8 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
 
     started = client.post("/api/jobs", json={**BODY, "interval": "1h30m", "payload": {"batch_size": 3}})
     assert (started.status_code, started.json()["data"]["state"]) == (200, "active")
-    assert control.reason_to_wait(services, None) is None
-    assert control.run(services, "run-2").processed == 1
+    assert timing.due(services) == [datetime.now(UTC).date().isoformat()]
+    assert run(services, "run-2").processed == 1
     data = client.get(JOB).json()["data"]
     assert (data["interval"], data["payload"], data["last_run_id"]) == ("1h30m", {"batch_size": 3}, "run-2")
     assert (data["last_result"]["processed"], data["last_result"]["ended"]) == (1, "nothing more is due")
@@ -59,8 +59,7 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
     last, following = (datetime.fromisoformat(data[name]) for name in ("last_run", "next_run"))
     assert (following - last).total_seconds() == pytest.approx(5400, abs=0.01)
     queued(client, photo())
-    assert control.reason_to_wait(services, None) == "the last run began less than 1h30m ago"
-    assert control.reason_to_wait(services, "abc") == "run abc is under way"
+    assert timing.due(services) == "the last run began less than 1h30m ago"
 
 
 def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> None:
@@ -118,9 +117,8 @@ def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(client: Client, 
     with transaction(services.engine) as connection:
         job_definitions.started(connection, model.JOB_ID, "run-1")
     assert client.get(JOB).json()["data"]["state"] == "running"
-    control.reason_to_wait(services, "run-1")
-    assert client.get(JOB).json()["data"]["state"] == "running"
-    control.reason_to_wait(services, None)
+    with transaction(services.engine) as connection:
+        job_definitions.stopped_unfinished(connection, "run-1")
     data = client.get(JOB).json()["data"]
     assert (data["state"], data["last_result"]) == ("active", {"ended": "the run stopped unfinished"})
 

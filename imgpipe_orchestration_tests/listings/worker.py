@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from imgpipe_orchestration.listings import control
+from imgpipe_orchestration.listings import drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 
 if __name__ == "__main__":
-    control.run(Services(load()), sys.argv[1])
+    drain.run(Services(load()), sys.argv[1])

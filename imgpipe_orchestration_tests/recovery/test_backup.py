@@ -19,7 +19,7 @@ import yaml
 from imgpipe_orchestration.devstack.postgres import _binaries
 from imgpipe_orchestration.devstack.s3 import _rclone
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import control
+from imgpipe_orchestration.listings import drain
 from imgpipe_orchestration.operations.garbage import collect_garbage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -101,7 +101,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
             _, one = upload(client, photo(seed=seed))
             assert one is not None
             accepted.append(one)
-        assert control.run(services, "run").processed == 5
+        assert drain.run(services, "run").processed == 5
         services.close()
         thread = threading.Thread(target=uploads)
         thread.start()
@@ -122,7 +122,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
         assert [found.missing for found in everywhere] == [0] * len(BUCKETS), "also in the buckets that were empty"
         found = next(found for found in everywhere if found.name == "listings")
         assert found.garbage <= 2 * (len(accepted) - held)
-        control.run(services, "run")
+        drain.run(services, "run")
         assert count(services, "select count(*) from image_queue where status = 'processed'") == held
         with Client(create_app(settings)) as client:
             served = [client.get(path_of(one)) for one in accepted]

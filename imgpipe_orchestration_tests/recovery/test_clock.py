@@ -29,11 +29,11 @@ QUEUE = Queue("drill", max_attempts=2)
 ITEMS = 120
 
 LOOK = """
-from imgpipe_orchestration.listings import control
+from imgpipe_orchestration.listings import timing
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 
-print(control.reason_to_wait(Services(load()), None))
+print(timing.due(Services(load())))
 """
 
 WORKER = """
@@ -120,5 +120,5 @@ def test_a_daemons_clock_that_is_wrong_keeps_no_listing_waiting(settings: Settin
     assert look() == "the last run began less than 10s ago"
     with transaction(services.engine) as connection:
         connection.execute(text("update job_definitions set last_started_at = now() - interval '11 seconds'"))
-    assert look() == "None"
+    assert look() == "['']"
     services.close()

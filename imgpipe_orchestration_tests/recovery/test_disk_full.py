@@ -16,7 +16,7 @@ from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import control
+from imgpipe_orchestration.listings import drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
@@ -59,7 +59,7 @@ def test_a_full_object_store_refuses_uploads_and_loses_none(open_folder: Path) -
         assert client.get("/health").status_code == 200
         services = Services(settings)
         assert count(services, "select count(*) from image_queue") == len(kept)
-        assert control.run(services, "run").processed == len(kept)
+        assert drain.run(services, "run").processed == len(kept)
         services.close()
         for one in kept:
             answer = client.get(path_of(one))
@@ -93,7 +93,7 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
         assert statuses == [200] * 3
         services = Services(settings)
         assert count(services, "select count(*) from image_queue") == len(kept)
-        done = control.run(services, "run")
+        done = drain.run(services, "run")
         assert done.processed == len(kept)
         services.close()
         for one in kept:

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +19,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
@@ -39,12 +41,16 @@ KEY = "customer-token-5f1c0a7be2"
 def job_of(name: str) -> dg.JobDefinition:
     """A job of this feature over the project's resources and executor."""
     around = dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
-    return dg.Definitions.merge(definitions, around).get_job_def(name)
+    return dg.Definitions.merge(definitions, around).resolve_job_def(name)
 
 
 def runnable(name: str) -> dg.ReconstructableJob:
     """The same, as Dagster runs it outside of tests."""
     return dg.build_reconstructable_job(__name__, "job_of", reconstructable_args=(name,))
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def listed_as(*entries: Any) -> Behaviour:
@@ -116,10 +122,17 @@ class Desk:
             tables = rows.scalars(text("select tablename from pg_tables where schemaname = 'public'")).all()
             return [str(row) for table in tables for row in rows.execute(text(f'select * from "{table}"'))]
 
-    def run(self, job: str = "vision_reports", **options: Any) -> dg.JobExecutionResult:
-        """One Dagster run, in this process."""
+    def run(self, **options: Any) -> dg.JobExecutionResult:
+        """One Dagster run of the sensor, in this process."""
         self.hurry()
-        return dg.execute_job(runnable(job), instance=self.instance, **options)
+        tags = {"dagster/partition": today(), DUE_ONLY: "true"}
+        return dg.execute_job(runnable("vision_reports"), instance=self.instance, tags=tags, **options)
+
+    def backfill(self, day: str, **options: Any) -> dg.JobExecutionResult:
+        """One Dagster run as a backfill of this day has it."""
+        self.hurry()
+        tags = {"dagster/partition": day}
+        return dg.execute_job(runnable("vision_reports"), instance=self.instance, tags=tags, **options)
 
     @contextmanager
     def serving(self, patience: float = 30.0) -> Iterator[str]:

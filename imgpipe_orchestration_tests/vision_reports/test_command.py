@@ -192,5 +192,5 @@ def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config
         desk.seed(images=1)
         assert invoke(config).exit_code == 0
     today = datetime.now(UTC).date().isoformat()
-    assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
+    assert desk.backfill(today).success
     assert (len(desk.reports), len(desk.backend.orders)) == (6, 6)

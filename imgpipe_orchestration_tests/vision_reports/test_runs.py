@@ -19,7 +19,8 @@ from sqlalchemy import text
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, batches, crew, executions, retention, sensors
+from imgpipe_orchestration.vision_reports import analyses, assets, batches, crew, executions, retention
+from imgpipe_orchestration.vision_reports.definitions import vision_reports_sensor
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.locks import waiters
@@ -28,13 +29,15 @@ from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 RUN = """
 import dagster as dg
 from imgpipe_orchestration_tests.vision_reports.conftest import runnable
-dg.execute_job(runnable("vision_reports"), instance=dg.DagsterInstance.ephemeral())
+from imgpipe_orchestration_tests.vision_reports.conftest import DUE_ONLY, today
+tags = {"dagster/partition": today(), DUE_ONLY: "true"}
+dg.execute_job(runnable("vision_reports"), instance=dg.DagsterInstance.ephemeral(), tags=tags)
 """
 
 
 def tick(desk: Desk) -> dg.SensorResult:
     with dg.build_sensor_context(instance=desk.instance, resources=resources.build()) as context:
-        result = sensors.vision_reports_sensor(context)
+        result = vision_reports_sensor(context)
     assert isinstance(result, dg.SensorResult)
     assert all(PRIORITY.items() <= request.tags.items() for request in result.run_requests or [])
     return result
@@ -116,18 +119,18 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
     assert desk.execute(job)["successful"] == 2
     today = datetime.now(UTC).date().isoformat()
 
-    assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
+    assert desk.backfill(today).success
     newest = desk.executions(job)[0]
     assert (newest["trigger"], newest["status"], newest["successful"]) == ("backfill", "success", 2)
     assert len(desk.reports) == 4
     assert len(desk.backend.orders) == 4
 
-    assert desk.run("vision_reports_backfill", tags={"dagster/partition": "2025-06-01"}).success
+    assert desk.backfill("2025-06-01").success
     assert len(desk.reports) == 4
 
-    failed = desk.run("vision_reports_backfill", tags={"dagster/partition": "someday"}, raise_on_error=False)
+    failed = desk.backfill("2024-12-31", raise_on_error=False)
     (event,) = failed.get_step_failure_events()
-    assert "There is no partition 'someday'; there is one for each day from 2025-01-01 to today." in str(
+    assert "There is no partition '2024-12-31'; there is one for each day from 2025-01-01 to today." in str(
         event.event_specific_data
     )
 
@@ -157,7 +160,7 @@ def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organizat
     for change, delivered in (({"external_api_get_url": moved}, True), ({"organization_id": "other"}, False)):
         desk.api.patch(f"/cron-jobs/{job}", json=change)
         before = len(desk.standins.calls("vision_analysis", "upload"))
-        assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success == delivered
+        assert desk.backfill(today).success == delivered
         assert len(desk.standins.calls("vision_analysis", "upload")) - before == delivered
     assert "pointed at another external API or organization" in desk.executions(job)[0]["analyses"][0]["error"]
 
@@ -173,7 +176,9 @@ def test_a_run_is_green_while_a_list_is_tried_again_and_red_once_it_is_given_up(
     for _ in range(executions.QUEUE.max_attempts - 1):
         run = desk.run()
         assert run.success
-        (observed,) = [e for e in run.all_events if e.event_type_value == "ASSET_OBSERVATION"]
+        (observed,) = [
+            e for e in run.all_events if e.event_type_value == "ASSET_OBSERVATION" and e.asset_key == assets.ANALYSES
+        ]
         (told,) = observed.asset_observation_data.asset_observation.metadata["waiting"].value
         api = f"The Vision Analysis API at {TOLD}{NEXT}"
         assert re.fullmatch(rf"Execution \d+ of Test Vision Analysis Job: {api}", told)
