@@ -14,7 +14,7 @@ Fit = Literal["crop", "within"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 """Chroma subsampling: half the resolution in both directions, or none."""
 
-ENGINE = 30
+ENGINE = 31
 """Raise it when the code makes different pixels from the same recipe, so that a backfill makes them again."""
 
 

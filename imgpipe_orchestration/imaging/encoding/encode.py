@@ -48,15 +48,6 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
     return _jpeg(image, quality, recipe, exif)
 
 
-def encode_draft(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif: bytes = b"") -> bytes:
-    """A file that decodes to the same pixels as that of `encode`, but faster to make and to decode: a baseline JPEG
-    with standard Huffman tables. Other formats have nothing alike, so theirs is the same file.
-    """
-    if kind != "jpeg":
-        return encode(image, kind, quality, recipe, exif)
-    return _saved(image, "JPEG", quality=quality, subsampling=recipe.jpeg_subsampling)
-
-
 def encode_lossless(image: Image.Image, exif: bytes = b"") -> bytes:
     """The image (RGB or RGBA) as lossless WebP. At this effort a page of text of 1.6 megapixels takes 0.1 s, twice as
     long as a lossy file, and 0.3 to 0.5 of the bytes of half the effort."""

@@ -9,8 +9,7 @@ from PIL import Image
 from imgpipe_orchestration.imaging.encoding.drawing import may_gain
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_lossless
 from imgpipe_orchestration.imaging.encoding.picture import Picture
-from imgpipe_orchestration.imaging.encoding.quality import Encoded, miss
-from imgpipe_orchestration.imaging.encoding.search import search
+from imgpipe_orchestration.imaging.encoding.search import Encoded, search
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.plan import Cut, plan
 from imgpipe_orchestration.imaging.recipe import Recipe
@@ -53,7 +52,7 @@ def encode_all(
     formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
     cuts = plan(*picture.size, recipe, focal.core if ground else None)
     pictures = _pictures(picture, cuts, focal, ground)
-    distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
+    distinct = list({id(one): one for one in pictures.values()}.values())
     files = {kind: _files(kind, distinct, recipe, exif) for kind in formats}
     by_name = {cut.size.name: cut for cut in cuts}
     result = []
@@ -77,8 +76,7 @@ def _pictures(
         is_same = source.size == (cut.width, cut.height) and not cut.beyond
         image = source if is_same else shrink_onto(source, cut.width, cut.height, cut.box(focal), ground)
         images[cut.size.name] = image
-        scale = max(cut.width / picture.width, cut.height / picture.height)
-        made = Picture(image, whole=cut.size.fit == "within", scale=scale, target=cut.size.target)
+        made = Picture(image, whole=cut.size.fit == "within", target=cut.size.target)
         named[cut.size.name] = distinct.setdefault((id(image), cut.size.target), made)
     return named
 
@@ -99,7 +97,7 @@ def _files(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -
 def _without_loss(one: Picture, lossy: Encoded, exif: bytes) -> Encoded:
     """The lossless WebP file if it is smaller. It is tried where that is likely, and where the lossy one misses its
     target, because lossy WebP has no 4:4:4 for small details in strong colours."""
-    is_missed = miss(lossy, one.target) < -_MISSED
+    is_missed = lossy.miss(one.target) < -_MISSED
     if not one.has_few_colours or not (is_missed or may_gain(one.image, len(lossy.data))):
         return lossy
     data = encode_lossless(one.image, exif)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from imgpipe_orchestration.imaging.colour.alpha import GREY, WHITE, Ground, flattened, ground_of
 from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours, is_drawn
-from imgpipe_orchestration.imaging.encoding.excerpt import FLATTERED, excerpt_of
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.opencv import cv2
 
@@ -21,6 +20,18 @@ _TRIED = 1_450_000
 """Pixels above which a photograph is tried by its excerpt."""
 _AVIF = b"ftypavif"
 """What these files have at byte 4."""
+_TILES, _TILE = 8, 96
+"""Tiles of an excerpt in a row and in a column, and pixels of a tile's side."""
+_FADE = 8
+"""Pixels over which a tile fades into the next one. With hard edges, excerpts of soft pictures scored up to 30 points
+lower as AVIF than the pictures."""
+_FLATTERED = 1.5
+"""Points that an excerpt scores better than its picture: within 0.6 points (AVIF, WebP) and 0.7 (JPEG; standard
+deviations, 29 photographs at 2400 px). Fewer or smaller tiles tell less: 0.8 to 1.4."""
+_ALIGNED = 16
+"""Tiles begin at multiples of this, as the encoders' blocks do."""
+Pixels = NDArray[np.uint8]
+"""Rows x columns x channels."""
 
 
 class Picture:
@@ -28,14 +39,12 @@ class Picture:
 
     Args:
         whole: it shows all of the original and is not a crop.
-        scale: its pixels per pixel of the original, along a side.
         target: the score to reach.
         flattered: points that its files score better than those of the picture that it stands for.
     """
 
-    def __init__(self, image: Image.Image, *, whole: bool, scale: float, target: float, flattered: float = 0.0) -> None:
+    def __init__(self, image: Image.Image, *, target: float, whole: bool = False, flattered: float = 0.0) -> None:
         self.whole = whole
-        self.scale = scale
         self.target = target
         self.pixels = image.width * image.height
         self.image = image
@@ -47,12 +56,12 @@ class Picture:
 
     @cached_property
     def excerpt(self) -> Picture | None:
-        """What the tries of a large photograph are made of, as hard to encode; None for others. Excerpts of text and
-        drawings say less."""
+        """What the tries of a large photograph are made of, as hard to encode: tiles spread evenly over it. None for
+        others; excerpts of text and drawings say less."""
         if self.pixels <= _TRIED or is_drawn(self.image):
             return None
-        cut = Image.fromarray(excerpt_of(np.asarray(self.image)))
-        return Picture(cut, whole=False, scale=self.scale, target=self.target, flattered=FLATTERED)
+        cut = Image.fromarray(_excerpt_of(np.asarray(self.image)))
+        return Picture(cut, target=self.target, flattered=_FLATTERED)
 
     @cached_property
     def _ground(self) -> Ground:
@@ -62,7 +71,7 @@ class Picture:
         """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey, or what shows it better."""
         return self._reference.score(_large_enough(self._decoded(data))) - self._flattered
 
-    def _decoded(self, data: bytes) -> NDArray[np.uint8]:
+    def _decoded(self, data: bytes) -> Pixels:
         if self.image.mode == "RGB" and not data.startswith(_AVIF, 4):
             # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
             return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
@@ -71,9 +80,30 @@ class Picture:
 
     @cached_property
     def _reference(self) -> Reference:
-        return Reference(_large_enough(np.asarray(flattened(self.image, self._ground))), sampled=True)
+        return Reference(_large_enough(np.asarray(flattened(self.image, self._ground))))
 
 
-def _large_enough(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _large_enough(pixels: Pixels) -> Pixels:
     lacking = [max(0, _SMALLEST_SIDE - side) for side in pixels.shape[:2]]
     return np.pad(pixels, [*((0, more) for more in lacking), (0, 0)], mode="symmetric") if any(lacking) else pixels
+
+
+def _excerpt_of(pixels: Pixels) -> Pixels:
+    """A side that is shorter than the tiles together stays as it is."""
+    rows = _shortened(pixels)
+    return np.ascontiguousarray(_shortened(rows.swapaxes(0, 1)).swapaxes(0, 1))
+
+
+def _shortened(pixels: Pixels) -> Pixels:
+    """The rows that the tiles cover."""
+    rows = len(pixels)
+    if rows <= _TILES * _TILE:
+        return pixels
+    middles = (np.arange(_TILES) + 0.5) * rows / _TILES
+    starts = ((middles - _TILE / 2) // _ALIGNED * _ALIGNED).astype(int)
+    chosen = np.concatenate([pixels[start : start + _TILE] for start in starts])
+    share = ((np.arange(_FADE) + 0.5) / _FADE).astype(np.float32).reshape(-1, 1, 1)
+    for number, start in enumerate(starts[:-1] + _TILE, 1):
+        faded = chosen[number * _TILE : number * _TILE + _FADE]
+        faded[:] = np.round(faded * share + pixels[start : start + _FADE] * (1 - share))
+    return chosen

@@ -26,27 +26,10 @@ Linear = NDArray[np.uint16]
 """Rows x columns x RGB, linear light."""
 _FULL = 65_535
 
-_BANDS, _BAND, _MARGIN = 8, 12, 4
-"""For a sampled score: bands per scale, rows of a band that count, and rows above and below it that its blurs need. Two
-bands of 24 rows missed the subject of a photograph, and its score by 4 points; twelve of 4 fell in step with lines of
-text."""
 _STEPPED = 10_000
-"""For a sampled score: pixels of a scale above which every other one in both directions is compared. This saves half of
-the comparing and moves the scores of 480 x 320 pixels by 0.06 points (root mean square; at most 0.2)."""
-_NARROW, _HIGH_BAND = 700, 28
-"""Columns up to which a picture has bands of more rows. With as few as in a wide one, samples of 500 x 500 pixels were
-off by 0.24 points (root mean square; at most 0.8) instead of 0.12 (0.5)."""
-_SMALL = (200_000, 100_000, 100_000, 100_000, 100_000)
-"""Pixels up to which a scale is compared as a whole. With bands at coarser scales as well, samples of 1200 x 800 pixels
-were off by 0.29 points (root mean square) instead of 0.12, for no less work."""
-_PHASES = (0.25, 0.75, 0.5, 0.5, 0.5)
-"""Where a band lies in its share of the height, at each scale. With 0.5 at all of them, what lies between two bands was
-missed at every scale, which was 5 points for a figure on a plain background."""
-_LOWER = (0.0, 0.5, 0.25, 0.75)
-"""How much lower the bands lie in each quarter of the width, in shares of the distance between two. Bands at one height
-from side to side missed a few lines of text, and the score by up to 1.7 points (0.28 root mean square, 0.17 like this;
-39 pictures at 1200 px)."""
-_TAPS, _SIGMA = 2 * _MARGIN + 1, 1.52
+"""Pixels of a scale above which every other one in both directions is compared. This saves half of the comparing and
+moves scores by 0.06 points (root mean square; at most 0.2)."""
+_TAPS, _SIGMA = 9, 1.52
 """The Gaussian in place of the original's recursive one, whose sigma is 1.5. Scores differ by 0.09 points from those of
 the Rust crate `ssimulacra2` (root mean square, 168 files); with 11 taps of 1.5 by 0.15, in a quarter more time."""
 _SIGMA_OF_STEPS = 0.581
@@ -113,20 +96,12 @@ _CHANNELS = (1, 2, 2, 3, 3)
 
 
 class Reference:
-    """An original, prepared once for any number of scores against it.
+    """An original (RGB), prepared once for any number of scores against it."""
 
-    Args:
-        image: RGB.
-        sampled: look only at bands that are spread evenly, at scales with many pixels, and at every other pixel.
-            Such a score differs by 0.06 points (root mean square; at most 0.2) at 480 x 320 pixels, by 0.10 (0.4) at
-            1600 x 534, by 0.27 (1.0) at 1200 x 800, by 0.29 (1.5) at 768 x 768, for 39 pictures in three formats.
-    """
-
-    def __init__(self, image: Image.Image | Pixels, *, sampled: bool = False) -> None:
+    def __init__(self, image: Image.Image | Pixels) -> None:
         pixels = np.asarray(image)
         self._shape = pixels.shape
-        self._sampled = sampled
-        self._scales = [_of_original(sample) for sample in _pyramid(pixels, sampled)]
+        self._scales = [_of_original(xyb) for xyb in _pyramid(pixels)]
 
     def score(self, image: Image.Image | Pixels) -> float:
         """The score of a distorted version, RGB of the same size; 100 for none, 90 visually lossless, below 30 poor.
@@ -137,44 +112,13 @@ class Reference:
         pixels = np.asarray(image)
         if pixels.shape != self._shape:
             raise ValueError(f"cannot compare {pixels.shape} with {self._shape}")
-        pairs = zip(self._scales, _pyramid(pixels, self._sampled), strict=True)
+        pairs = zip(self._scales, _pyramid(pixels), strict=True)
         return _points(
             sum(
                 _compared(one, other, _WEIGHTS[:channels, scale])
                 for scale, (channels, (one, other)) in enumerate(zip(_CHANNELS, pairs, strict=False))
             )
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """The part of a picture that is compared at one scale: all of it or bands, at each pixel or at every other one."""
-
-    xyb: Plane
-    """With margins: of what is above and below a band, and of zeros elsewhere."""
-    bands: int
-    """How many lie one below the other."""
-    step: int
-    """Pixels from one place of comparison to the next, in both directions: 1 or 2."""
-
-    def places(self) -> Plane:
-        """The pixels that are compared."""
-        if self.step == 1:
-            return self._counted(self.xyb)
-        size = (self.xyb.shape[1] // 2, self.xyb.shape[0] // 2)
-        return self._counted(np.asarray(cv2.resize(self.xyb, size, interpolation=cv2.INTER_NEAREST), np.float32))
-
-    def blurred(self, plane: Plane) -> Plane:
-        """The local means of a plane like `xyb`, at the places of comparison."""
-        if self.step == 1:
-            return self._counted(_gaussian(plane, _TAPS, _SIGMA))
-        return self._counted(_gaussian(cv2.pyrDown(plane), 3, _SIGMA_OF_STEPS))
-
-    def _counted(self, plane: Plane) -> Plane:
-        """A plane of the places without the margins."""
-        margin = _MARGIN // self.step
-        inner = plane.reshape(self.bands, -1, *plane.shape[1:])[:, margin:-margin, margin:-margin]
-        return np.ascontiguousarray(inner).reshape(-1, *inner.shape[2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +133,28 @@ class _Scale:
     """1 / (1 + distance from the local mean)."""
 
 
-def _of_original(sample: _Sample) -> _Scale:
-    xyb = sample.xyb
-    mean, square = sample.blurred(xyb), sample.blurred(xyb * xyb)
-    return _Scale(xyb, mean, square - mean * mean + _C2, 1 / (1 + np.abs(sample.places() - mean)))
+def _is_stepped(plane: Plane) -> bool:
+    return plane.shape[0] * plane.shape[1] > _STEPPED
 
 
-def _compared(one: _Scale, sample: _Sample, weights: NDArray[np.float64]) -> float:
+def _places(plane: Plane) -> Plane:
+    """The pixels that are compared: all, or every other one in both directions."""
+    return np.ascontiguousarray(plane[::2, ::2]) if _is_stepped(plane) else plane
+
+
+def _blurred(plane: Plane) -> Plane:
+    """The local means of a plane, at the places of comparison."""
+    if _is_stepped(plane):
+        return _gaussian(cv2.pyrDown(plane), 3, _SIGMA_OF_STEPS)
+    return _gaussian(plane, _TAPS, _SIGMA)
+
+
+def _of_original(xyb: Plane) -> _Scale:
+    mean, square = _blurred(xyb), _blurred(xyb * xyb)
+    return _Scale(xyb, mean, square - mean * mean + _C2, 1 / (1 + np.abs(_places(xyb) - mean)))
+
+
+def _compared(one: _Scale, xyb: Plane, weights: NDArray[np.float64]) -> float:
     """The weighted errors of one scale.
 
     With x and y for the two pictures, m for local means and d = m(y - x), the similarity's numerator is its denominator
@@ -207,10 +166,10 @@ def _compared(one: _Scale, sample: _Sample, weights: NDArray[np.float64]) -> flo
     Args:
         weights: channels x (mean, 4-norm) x (ssim, artefacts, lost detail).
     """
-    difference = sample.xyb - one.xyb
-    shift = sample.blurred(difference)
-    error = sample.blurred(np.multiply(difference, difference, out=difference))
-    variances = sample.blurred(np.multiply(sample.xyb, sample.xyb, out=difference))
+    difference = xyb - one.xyb
+    shift = _blurred(difference)
+    error = _blurred(np.multiply(difference, difference, out=difference))
+    variances = _blurred(np.multiply(xyb, xyb, out=difference))
     mean = one.mean + shift
     work = np.empty_like(mean)
     variances -= np.multiply(mean, mean, out=work)
@@ -222,7 +181,7 @@ def _compared(one: _Scale, sample: _Sample, weights: NDArray[np.float64]) -> flo
     error += shift
     total = _weighted(error, weights[..., 0], work)
     # edges > 0 where the distorted picture has edges that the original lacks, < 0 where it lost some
-    edges = np.subtract(sample.places(), mean, out=mean)
+    edges = np.subtract(_places(xyb), mean, out=mean)
     np.abs(edges, out=edges)
     edges += 1
     edges *= one.edge
@@ -259,46 +218,20 @@ def _points(total: float) -> float:
     return 100.0 - 10.0 * total**0.6276336467831387 if total > 0 else 100.0
 
 
-def _pyramid(pixels: Pixels, sampled: bool) -> list[_Sample]:
+def _pyramid(pixels: Pixels) -> list[Plane]:
     """The needed channels at full size, 1/2, 1/4 ... as long as a side has at least 8 pixels.
 
     Halving is done in linear light of 16 bits, which is half the memory of float32 and moves no score by 0.01.
     """
     linear = np.asarray(cv2.LUT(pixels, _linear_light()), dtype=np.uint16)
-    band = _BAND if linear.shape[1] > _NARROW else _HIGH_BAND
-    scales = []
-    for scale, channels in enumerate(_CHANNELS):
-        if scale:
+    scales: list[Plane] = []
+    for channels in _CHANNELS:
+        if scales:
             linear = _halved(linear)
         if min(linear.shape[:2]) < 8:
             break
-        rows, columns = linear.shape[:2]
-        banded = sampled and rows * columns > _SMALL[scale] and rows > _BANDS * (band + 2 * _MARGIN)
-        part = _bands(linear, band, _PHASES[scale]) if banded else linear
-        step = 2 if sampled and rows * columns > _STEPPED else 1
-        scales.append(_sample(_yxb(part, channels), _BANDS if banded else 1, step))
+        scales.append(_yxb(linear, channels))
     return scales
-
-
-def _sample(xyb: Plane, bands: int, step: int) -> _Sample:
-    """With zeros beyond the edges, like the reference's recursive Gaussian, and as many as make whole steps."""
-    rows, columns = xyb.shape[:2]
-    above, below = (0, 0) if bands > 1 else (_MARGIN, _MARGIN + rows % step)
-    padded = cv2.copyMakeBorder(xyb, above, below, _MARGIN, _MARGIN + columns % step, cv2.BORDER_CONSTANT, value=0)
-    return _Sample(np.asarray(padded, np.float32), bands, step)
-
-
-def _bands(plane: Linear, band: int, phase: float) -> Linear:
-    """Bands out of a plane, evenly spread over each quarter of its width, with their margins above and below."""
-    tall = band + 2 * _MARGIN
-    taken = np.empty((_BANDS * tall, *plane.shape[1:]), plane.dtype)
-    edges = np.linspace(0, plane.shape[1], len(_LOWER) + 1).astype(int)
-    for left, right, lower in zip(edges, edges[1:], _LOWER, strict=False):
-        middles = (np.arange(_BANDS) + (phase + lower) % 1) * len(plane) / _BANDS
-        starts = np.clip(middles - tall / 2, 0, len(plane) - tall).astype(int)
-        for number, start in enumerate(starts):
-            taken[number * tall : (number + 1) * tall, left:right] = plane[start : start + tall, left:right]
-    return taken
 
 
 @lru_cache(maxsize=1)

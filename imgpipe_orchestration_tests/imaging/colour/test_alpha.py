@@ -50,6 +50,6 @@ def test_no_picture_is_hidden_by_its_ground() -> None:
 
 def test_a_file_of_a_grey_logo_is_not_scored_on_grey() -> None:
     logo = _logo((128, 128, 128), (130, 126, 128))
-    picture = Picture(logo, whole=True, scale=1.0, target=75.0)
+    picture = Picture(logo, target=75.0)
     assert picture.score(encoded(logo, "PNG")) > 99.9
     assert picture.score(encoded(Image.new("RGBA", logo.size), "PNG")) < 0
