@@ -43,9 +43,6 @@ _LARGEST_SPECK = 1e-3
 _JPEG_REACHES, _BLEEDS = 16, 0.3
 """Pixels around a logo into which JPEG's blocks carry its colour, and how strong that is at most, as a share of the
 logo's contrast (measured at qualities 50 to 90; shadows are twice as strong)."""
-_BLOCK, _BLOCK_STRAYS = 64, 3.0
-"""Pixels of a JPEG block, and how far the mean Lab colour of a background block beside a logo is off (measured at
-qualities 50 to 90; white letters on cream are off by 4.3 and more)."""
 _SHARP = 0.9
 """Share of the logo's outline that must be a sharp edge."""
 _SAME = 1.0
@@ -96,7 +93,7 @@ def remove_background(image: Image.Image, *, is_jpeg: bool = False) -> CutOut:
     holes, count = _holes(enclosed, distance, noise)
     background |= holes
     if not is_clean:
-        background |= _stray(rgb, fitted, ~background, distance)
+        background |= _stray(~background, distance)
     removed = float(background.mean())
     if removed > 0.995:
         raise NotUniform("the image is nothing but background")
@@ -229,31 +226,24 @@ def _patches(mask: Mask, connectivity: int, *, at_least: float = 0) -> Iterator[
             yield window, labels[window] == label
 
 
-def _stray(rgb: NDArray[np.uint8], fitted: Field, logo: Mask, distance: Field) -> Mask:
-    """Noise: faint patches off the logo's strong pixels that are either small, or close to the logo and weak enough to
-    be JPEG artefacts.
+def _stray(logo: Mask, distance: Field) -> Mask:
+    """Noise: faint patches beside the background and off the logo's strong pixels that are either small, or close to
+    the logo and weak enough to be JPEG artefacts.
 
     A faint patch that is large or reaches further is a shade of the logo, and a faint pixel next to a strong one is
-    antialiasing. A faint patch that touches no background is noise only if its mean colour is the background's: within
-    what JPEG's errors, which average out over blocks, leave of a difference.
+    antialiasing.
     """
     found = np.zeros_like(logo)
     if not logo.any():
         return found
     contrast = _contrast(logo, distance)
     strong = (logo & (distance >= contrast)).astype(np.uint8)
-    off = logo & ~_grown(strong, _EDGE)
     beyond = ~_grown(strong, _JPEG_REACHES)
     outside = _grown((~logo).astype(np.uint8), 1)
-    for window, patch in _patches(off, 8):
-        area = np.count_nonzero(patch)
-        faint = area < _LARGEST_SPECK * logo.size or (
-            not beyond[window][patch].any() and float(np.median(distance[window][patch])) < _BLEEDS * contrast
-        )
-        if faint and not outside[window][patch].any():
-            shade = float(np.linalg.norm((_lab(rgb[window]) - fitted[window])[patch].mean(axis=0)))
-            faint = shade <= _SAME + _BLOCK_STRAYS / max(area / _BLOCK, 1) ** 0.5
-        if faint:
+    for window, patch in _patches(logo & ~_grown(strong, _EDGE), 8):
+        is_small = np.count_nonzero(patch) < _LARGEST_SPECK * logo.size
+        is_weak = not beyond[window][patch].any() and float(np.median(distance[window][patch])) < _BLEEDS * contrast
+        if (is_small or is_weak) and outside[window][patch].any():
             found[window] |= patch
     return found
 

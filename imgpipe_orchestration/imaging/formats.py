@@ -10,6 +10,8 @@ MIME_OF = {"avif": "image/avif", "webp": "image/webp", "jpeg": "image/jpeg", "pn
 """Media types of the formats that we write, best format first."""
 SHOWN_BY_BROWSERS = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"})
 """Media types of originals that can stand in for their variants."""
+READ_HERE = "JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF or BMP"
+"""What a message asks for in place of a file that is not read."""
 
 
 def extension(name: str) -> str:

@@ -164,7 +164,7 @@ def _asked(
     services: Services, subject: Subject, found: Verdict, content: bytes | str | None
 ) -> tuple[str, str, dict[str, float]]:
     """The provider and the model that answered, and the scores."""
-    from imgpipe_orchestration.imaging.measuring.preview import look
+    from imgpipe_orchestration.imaging.measuring.measure import look
 
     buyer = _buyer(services, subject, found)
     try:

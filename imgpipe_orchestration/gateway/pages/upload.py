@@ -13,7 +13,7 @@ from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import uploaded
 from imgpipe_orchestration.gateway.pages.pipelines import about
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.imaging.reading.readers import READ_HERE
+from imgpipe_orchestration.imaging.formats import READ_HERE
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.web.auth import ServicesDep

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-from imgpipe_orchestration.imaging.colour.cicp import CodePoints, converted
+from imgpipe_orchestration.imaging.colour.cicp import from_display_p3, in_display_p3
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 
 _CUBE_STEPS = 6
@@ -15,12 +15,12 @@ _MOST_TAGS = 100
 """Tags beyond which LittleCMS reads no profile (MAX_TABLE_TAG)."""
 
 
-def to_srgb(image: Image.Image, space: CodePoints | None = None) -> tuple[Image.Image, str | None]:
-    """RGB or RGBA in sRGB, by the image's profile where it has a usable one, else by `space`.
+def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
+    """RGB or RGBA in sRGB, by the image's profile where it has a usable one, else by its code points.
 
     Returns:
         The image, without a profile, and a note where its profile was ignored (it then counts as sRGB, as in browsers),
-        where it was HDR, or where it is CMYK without a profile.
+        or where it is CMYK without a profile.
     """
     profile = image.info.get("icc_profile")
     target = "RGBA" if image.mode in ("LA", "RGBA") else "RGB"
@@ -32,9 +32,8 @@ def to_srgb(image: Image.Image, space: CodePoints | None = None) -> tuple[Image.
             note = f"colour profile ignored: {error}"
     elif profile:
         note = f"colour profile ignored: {len(profile):,} bytes"
-    elif space:
-        note = "HDR: brightness compressed to the standard range" if space.is_hdr else None
-        return _bare(converted(image if image.mode == target else image.convert(target), space)), note
+    elif in_display_p3(image):
+        return _bare(from_display_p3(image if image.mode == target else image.convert(target))), None
     elif image.mode == "CMYK":
         note = "CMYK without a colour profile: colours are approximate"
     return _bare(image if image.mode == target else image.convert(target)), note

@@ -134,7 +134,7 @@ class _Scale:
 
 
 def _is_stepped(plane: Plane) -> bool:
-    return plane.shape[0] * plane.shape[1] > _STEPPED
+    return int(plane.shape[0] * plane.shape[1]) > _STEPPED
 
 
 def _places(plane: Plane) -> Plane:

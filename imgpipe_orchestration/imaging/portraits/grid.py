@@ -5,8 +5,6 @@ Image models draw gutters and frames, do not centre them, and sometimes leave th
     frame      a plain band around the grid or around a picture; there may be words on it
     gutter     columns (or rows) of one colour from end to end, with an edge on both sides
     seam       without a gutter: an edge that runs from end to end
-    likeness   without an edge (the same plain background on both sides): the cut that makes the halves most alike,
-               because the four pictures show one person in one framing
 
 Everything is measured on two strips: the image averaged over bands of rows, and over bands of columns. Along a strip
 positions keep full resolution, while texture and noise average out; a 2048 px grid takes 20 ms. Boxes are pixels.
@@ -21,7 +19,6 @@ from enum import StrEnum
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import PixelBox
-from imgpipe_orchestration.imaging.portraits.grid_likeness import likest_cut
 from imgpipe_orchestration.imaging.portraits.grid_lines import Band, Cut, Strip, border, separator, strip_of
 
 _SOFT = 3
@@ -68,9 +65,6 @@ def find_layout(image: Image.Image) -> Layout:
     # Rows may be cut at different places, or show their seam in one of them only.
     xs = _per_half(columns, y, (top, bottom)) if x is None and y is not None else (x, x)
     ys = _per_half(rows, x, (left, right)) if y is None and x is not None else (y, y)
-    nothing_seen = xs[0] is None and ys[0] is None
-    xs = xs if xs[0] else (likest_cut(columns, alone=nothing_seen),) * 2
-    ys = ys if ys[0] else (likest_cut(rows, alone=nothing_seen),) * 2
     if not (xs[0] and xs[1] and ys[0] and ys[1]):
         shapes = {(True, True): Shape.SINGLE, (True, False): Shape.ONE_COLUMN, (False, True): Shape.ONE_ROW}
         return Layout(shapes[xs[0] is None, ys[0] is None])

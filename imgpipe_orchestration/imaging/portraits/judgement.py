@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgpipe_orchestration.imaging.hashing import hash_distance, perceptual_hash
 from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
 from imgpipe_orchestration.imaging.opencv import cv2
 
@@ -75,7 +74,6 @@ def judge(images: Sequence[Image.Image], *, least_side: int) -> Judgement:
 
 
 def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[float]]]:
-    hashes = [perceptual_hash(image) for image in small]
     colours = [_colours(image) for image in small]
     pairs = list(combinations(range(len(small)), 2))
     apart = {(one, other): _difference(small[one], small[other]) for one, other in pairs}
@@ -92,7 +90,6 @@ def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[fl
         reasons.append("the pictures do not show one person")
     measured = {
         "difference": [round(difference, 2) for difference in apart.values()],
-        "hash_bits": [float(hash_distance(hashes[one], hashes[other])) for one, other in pairs],
         "shared_colours": [round(share, 3) for share in shared.values()],
     }
     return reasons, measured

@@ -8,49 +8,29 @@ from __future__ import annotations
 from itertools import islice
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging.formats import READ_HERE
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import svg, webp
-from imgpipe_orchestration.imaging.reading.jpeg_segments import (
-    FRAMES,
-    HIERARCHICAL_FRAMES,
-    JPEG_LS_FRAME,
-    START_OF_SCAN,
-    markers,
-    segments,
-)
+from imgpipe_orchestration.imaging.reading.jpeg_segments import START_OF_SCAN, markers
 from imgpipe_orchestration.imaging.reading.part_limits import check_parts
 from imgpipe_orchestration.imaging.reading.png_chunks import chunks
-from imgpipe_orchestration.imaging.reading.readers import READ_HERE
 from imgpipe_orchestration.imaging.reading.tiff_directory import is_raw
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _RAW = "a camera's raw file is not read: develop it and send "
-_RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
-"""Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, Canon's newer ones like a video."""
-_RAW_BRAND = b"crx "
 _OTHER_IMAGES = {
     b"8BPS": "a Photoshop document",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"II\xbc\x01": "JPEG XR",
     b"\0\0\1\0": "an icon",
-    b"gimp xcf": "a GIMP document",
-    b"%!PS": "PostScript",
-    b"v/1\1": "OpenEXR",
-    b"#?RADIANCE": "Radiance HDR",
-    b"qoif": "QOI",
-    b"BPG\xfb": "BPG",
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
-    b"MM\0+": "a BigTIFF in big-endian order",
 }
 """Images that are not read, by their signatures."""
 _FROM_XCODE = "send the PNG of before the build, or open this one in Preview on a Mac and export it as PNG"
 _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 """Compressions of a BMP that Pillow undoes in Python, a pixel at a time."""
-_SHORTENED = b"mif3"
-"""The brand of AVIF and HEIC with a MinimizedImageBox (ISO/IEC 23008-12, third edition, annex O)."""
 
 
 def identify(data: bytes) -> str:
@@ -78,8 +58,6 @@ def identify(data: bytes) -> str:
         return "webp"
     if data[4:8] == b"ftyp":
         return _identify_iso(data)
-    if data.startswith(_RAW_SIGNATURES):
-        raise BadImage(_RAW + READ_HERE)
     for signature, title in _OTHER_IMAGES.items():
         if data.startswith(signature):
             raise BadImage(f"{title} is not read: send {READ_HERE}")
@@ -111,10 +89,6 @@ def _identify_iso(data: bytes) -> str:
         return "avif"
     if brands & _HEIC_BRANDS:
         return "heic"
-    if _RAW_BRAND in brands:
-        raise BadImage(_RAW + READ_HERE)
-    if _SHORTENED in brands:
-        raise BadImage(f"an AVIF or HEIC with the shortened header of brand 'mif3' is not read: send {READ_HERE}")
     brand = data[8:12].decode("ascii", "replace")
     raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {READ_HERE}")
 
@@ -123,15 +97,13 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     """Refuse what would cost much merely to open.
 
     Raises:
-        BadImage: a WebP without a readable size, a camera's raw file that begins like TIFF, a kind of JPEG or PNG that
+        BadImage: a WebP without a readable size, a camera's raw file that begins like TIFF, a kind of BMP or PNG that
             is not read.
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
         check_pixels(*webp.size(data), "animated webp" if webp.is_animated(data) else name, limits)
     check_parts(data, name, limits)
-    if name == "jpeg":
-        _check_kind(data)
     if name == "bmp" and data[30:34] in _RUNS:
         raise BadImage("a run-length encoded BMP is not read: save it as PNG or JPEG")
     if name == "tiff" and is_raw(data):
@@ -142,21 +114,6 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         texts = sum(kind in (b"zTXt", b"iTXt") for kind, *_ in chunks(data))
         if texts > limits.max_text_chunks:
             raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
-
-
-def _check_kind(jpeg: bytes) -> None:
-    """Refuse what begins like JPEG and that neither libjpeg nor browsers read.
-
-    Raises:
-        BadImage: JPEG-LS, hierarchical JPEG, or more than 8 bits.
-    """
-    for kind, start, _ in segments(jpeg):
-        if kind == JPEG_LS_FRAME:
-            raise BadImage(f"JPEG-LS is not read: send {READ_HERE}")
-        if kind in HIERARCHICAL_FRAMES:
-            raise BadImage(f"a hierarchical JPEG is not read: send {READ_HERE}")
-        if kind in FRAMES and jpeg[start : start + 1] > b"\x08":
-            raise BadImage(f"a JPEG of {jpeg[start]} bits is not read, nor shown by browsers: save it with 8")
 
 
 def check_scans(data: bytes, pixels: int, limits: Limits) -> None:

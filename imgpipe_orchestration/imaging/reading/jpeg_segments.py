@@ -7,11 +7,6 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 START_OF_SCAN, QUANTIZATION, APP1, APP13 = 0xDA, 0xDB, 0xE1, 0xED
-HIERARCHICAL_FRAMES = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
-FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB}) | HIERARCHICAL_FRAMES
-"""Frame headers (ISO/IEC 10918-1, table B.1), which begin with the bits of a sample."""
-JPEG_LS_FRAME = 0xF7
-"""Of ISO/IEC 14495-1."""
 END_OF_IMAGE = 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 """The next marker; skips stuffed bytes, fill bytes and restart markers."""

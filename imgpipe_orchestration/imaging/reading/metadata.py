@@ -10,8 +10,6 @@ from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.reading.tiff_directory import entry_count, value_count
 
 _LONGEST = 256
-_RAW_PROFILE = "Raw profile type exif"
-"""The keyword under which old programs put EXIF into a PNG's texts."""
 _IPTC_AUTHOR, _IPTC_CREDIT, _IPTC_COPYRIGHT = (2, 80), (2, 110), (2, 116)
 
 
@@ -21,19 +19,13 @@ def exif_of(image: Image.Image) -> Image.Exif:
     if _is_costly(block.removeprefix(b"Exif\0\0")):
         return Image.Exif()
     try:
-        if block:
-            # Not `getexif`, which falls back to XMP for the orientation: no browser does, and programs that rotate a
-            # picture's pixels reset only the one in EXIF.
-            exif = Image.Exif()
-            exif.load(block)
-            return exif
         if image.format == "TIFF":
             return image.getexif()
-        if _RAW_PROFILE in image.info:
-            # Not PngImageFile's own `getexif`: it decodes all pixels to find a chunk after them. If that failed here,
-            # Pillow would consider the picture loaded and never report the error.
-            return Image.Image.getexif(image)
-        return Image.Exif()
+        # Not `getexif`, which falls back to XMP for the orientation: no browser does, and programs that rotate a
+        # picture's pixels reset only the one in EXIF.
+        exif = Image.Exif()
+        exif.load(block)
+        return exif
     except Exception:
         return Image.Exif()
 
@@ -49,8 +41,8 @@ def _is_costly(block: bytes) -> bool:
 
 
 def ownership(image: Image.Image) -> dict[str, str]:
-    """`copyright` and `credit` of an image, each at most 256 characters; of EXIF, IPTC, XMP and a PNG's own texts the
-    first counts that has it."""
+    """`copyright` and `credit` of an image, each at most 256 characters; the first of EXIF, IPTC and XMP
+    counts that has it."""
     exif = exif_of(image)
     try:
         iptc = (IptcImagePlugin.getiptcinfo(image) if isinstance(image, ImageFile.ImageFile) else None) or {}
@@ -63,14 +55,12 @@ def ownership(image: Image.Image) -> dict[str, str]:
             exif.get(ExifTags.Base.Copyright),
             iptc.get(_IPTC_COPYRIGHT),
             _dublin_core(xmp, b"rights"),
-            image.info.get("Copyright"),
         ),
         "credit": (
             exif.get(ExifTags.Base.Artist),
             iptc.get(_IPTC_CREDIT),
             iptc.get(_IPTC_AUTHOR),
             _dublin_core(xmp, b"creator"),
-            image.info.get("Author"),
         ),
     }
     texts = {name: next(filter(None, map(_text, values)), "") for name, values in found.items()}
@@ -97,7 +87,7 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, str):
-        value = _bytes(value)
+        value = value.encode("latin-1", "replace")  # as which Pillow decodes EXIF, but most programs write UTF-8
     if not isinstance(value, bytes):
         return ""
     try:
@@ -105,10 +95,3 @@ def _text(value: object) -> str:
     except UnicodeDecodeError:
         text = value.decode("latin-1")
     return text.replace("\0", " ").strip()[:_LONGEST]
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode("latin-1")  # as which Pillow decodes EXIF, but most programs write UTF-8
-    except UnicodeEncodeError:
-        return text.encode(errors="replace")  # a PNG's text, which may say that it is UTF-8

@@ -5,14 +5,17 @@ An upload's file name and Content-Type do not count. Limits are checked here, so
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from functools import lru_cache
 
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging.formats import extension
+from imgpipe_orchestration.imaging.colour.cicp import note_colours
+from imgpipe_orchestration.imaging.formats import READ_HERE, extension
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import headers, png_chunks, readers
+from imgpipe_orchestration.imaging.reading import headers, png_chunks, tiff_directory
 from imgpipe_orchestration.imaging.reading.density import check_length
 
 _MAY_MOVE = frozenset({"gif", "webp", "avif", "png"})
@@ -20,6 +23,20 @@ _MAY_MOVE = frozenset({"gif", "webp", "avif", "png"})
 
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
 """Formats with variants that no reader of ours knows, such as 16-bit floats, videos or another codec's pixels."""
+
+_PILLOW_NAME = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "avif": "AVIF",
+    "gif": "GIF",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "heic": "HEIF",
+}
+"""Pillow's name of each format that is read. Opening is restricted to the one that the signature says."""
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+"""Threads that decode one AVIF. Pillow's default is one for each core, but the other cores have images of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +97,20 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     name = headers.identify(data)
     headers.check_cost(data, name, limits)
     try:
-        image = readers.lazily_opened(data, name)
+        image = _lazily_opened(data, name)
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(f"the {name} has far more pixels than the limit: save it smaller") from error
     except UnidentifiedImageError as error:
         rarely = " or it is of a kind that is not read" if name in _MANY_KINDS else ""
-        broken = f"the file begins like {name} but its header is broken{rarely}: send {readers.READ_HERE}"
+        broken = f"the file begins like {name} but its header is broken{rarely}: send {READ_HERE}"
         raise BadImage(broken) from error
     except ImgpipeError:
         raise
     except Exception as error:
         if str(error).startswith("Unsupported"):
-            raise BadImage(f"the {name} is of a kind that is not read: send {readers.READ_HERE}") from error
+            raise BadImage(f"the {name} is of a kind that is not read: send {READ_HERE}") from error
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
         raise BadImage(f"the {name} header is damaged or cut short", detail=str(error)) from error
     if not isinstance(image.info.get("icc_profile", b""), bytes):
@@ -102,7 +119,33 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         headers.check_scans(data, image.width * image.height, limits)
     elif name == "png":
         _complete_png(image, data)
+    note_colours(image, data, name)
     return image, name
+
+
+@lru_cache(maxsize=1)
+def _enable_heic() -> None:
+    """Add the reader of HEIC to Pillow's."""
+    import pi_heif  # the decoders of pillow-heif without its encoders, in a third of the size
+
+    # One, as for AVIF. Each thread also takes up to 128 MB of the addresses that a worker may use.
+    pi_heif.options.DECODE_THREADS = 1
+    pi_heif.register_heif_opener()
+
+
+def _lazily_opened(data: bytes, name: str) -> Image.Image:
+    """The image with its header read and its pixels not decoded.
+
+    Raises:
+        UnidentifiedImageError: a TIFF whose pixels Pillow would show wrong.
+        Exception: whatever the reader raises for a broken header.
+    """
+    if name == "heic":
+        _enable_heic()
+    image = Image.open(io.BytesIO(data), formats=[_PILLOW_NAME[name]])
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and tiff_directory.is_shown_wrong(image):
+        raise UnidentifiedImageError
+    return image
 
 
 def _complete_png(image: Image.Image, data: bytes) -> None:

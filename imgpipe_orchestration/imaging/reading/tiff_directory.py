@@ -12,7 +12,7 @@ _BYTE_TYPES = frozenset({1, 2, 6, 7})
 _SHORT = 3
 _NEW_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_DIRECTORIES = 254, 262, 330
 """Tags (TIFF 6.0, section 8, and technical note 1)."""
-_YCBCR, _WEBP = 6, 50_001
+_WHITE_IS_ZERO, _YCBCR, _WEBP = 0, 6, 50_001
 _REDUCED = 1
 """Bit of NewSubfileType: a smaller version of another picture in the file."""
 _SENSOR_DATA = frozenset({32803, 34892})
@@ -45,23 +45,22 @@ def is_raw(tiff: bytes) -> bool:
 
 
 def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Whether Pillow opens a TIFF and would misread its pixels: more than 8 bits in planes, with white as zero or as
-    10 to 14 bits; big-endian floats; Lab or transparency in planes; tiles whose offsets are called those of strips;
-    uncompressed YCbCr with fewer colours than pixels; WebP, which is only found out later."""
+    """Whether Pillow opens a TIFF and would misread its pixels: in planes; in tiles whose offsets are called those of
+    strips; uncompressed YCbCr with fewer colours than pixels; WebP, which is only found out later; more than 8 bits
+    with white as zero or as 10 to 14 bits; floats and 32 bits; a palette of 8 bits where the format wants 16, which
+    would all be black."""
     tags, tag = image.tag_v2, ExifTags.Base
-    bits = max(tags.get(tag.BitsPerSample, (1,)))
-    planar = tags.get(tag.PlanarConfiguration) == 2 and tags.get(tag.SamplesPerPixel, 1) > 1
-    white_is_zero = tags.get(tag.PhotometricInterpretation) == 0
-    compression = tags.get(tag.Compression, 1)
-    if compression == _WEBP or (tag.TileWidth in tags and tag.TileOffsets not in tags):
-        return True
-    if compression == 1 and tags.get(tag.PhotometricInterpretation) == _YCBCR:
-        return True
-    if white_is_zero and compression == 1 and tags.get(tag.PlanarConfiguration) == 2:
-        return True
-    if bits <= 8:
-        return planar and image.mode in ("LA", "La", "PA", "LAB")
-    return planar or white_is_zero or bits % 8 > 0 or (image.mode == "F" and tags.prefix == b"MM")
+    bits, compression = max(tags.get(tag.BitsPerSample, (1,))), tags.get(tag.Compression, 1)
+    meaning = tags.get(tag.PhotometricInterpretation)
+    return (
+        (tags.get(tag.PlanarConfiguration) == 2 and tags.get(tag.SamplesPerPixel, 1) > 1)
+        or (tag.TileWidth in tags and tag.TileOffsets not in tags)
+        or compression == _WEBP
+        or (compression == 1 and meaning == _YCBCR)
+        or (bits > 8 and (meaning == _WHITE_IS_ZERO or bits % 8 > 0))
+        or image.mode in {"F", "I"}
+        or (image.mode == "P" and max(tags.get(tag.ColorMap, ()), default=256) <= 0xFF)
+    )
 
 
 def _entries(data: bytes) -> Iterator[tuple[int, int, int, int]]:

@@ -17,8 +17,6 @@ from imgpipe_orchestration.media.variants import StoredVariant
 SIZES = tuple(size.name for size in MEDIA_SIZES)
 FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
 """The size that replaces one that does not exist, by the specification."""
-ANY = ("detail", "zoom", "grid", "small", "header", "thumbnail")
-"""Sizes to try when the object store has lost a size and all of its FALLBACKs, best first."""
 DEFAULT_SIZE = "detail"
 BACKGROUNDS = ("original", "removed")
 
@@ -65,15 +63,9 @@ class Decision:
     size_reason: str
     format_reason: str
 
-    def explained(self, wish: Wish, accept: str | None, lost: StoredVariant | None = None) -> dict[str, Any]:
-        """The answer for `?explain=1`. `lost` is the variant that this one replaces."""
+    def explained(self, wish: Wish, accept: str | None) -> dict[str, Any]:
+        """The answer for `?explain=1`."""
         variant = self.variant
-        because = {"size": self.size_reason, "format": self.format_reason}
-        if lost:
-            because["status"] = (
-                f"{lost.size} as {lost.format} is gone from the object store or damaged there, until it is made again "
-                "at night from its original; another variant stands in."
-            )
         return {
             "asked": {**wish.parameters, "accept": accept},
             "given": {
@@ -85,7 +77,7 @@ class Decision:
                 "bytes": variant.bytes,
                 "sha256": variant.sha256,
             },
-            "because": because,
+            "because": {"size": self.size_reason, "format": self.format_reason},
             "varies_with_accept": wish.format is None,
         }
 
@@ -154,25 +146,7 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     Raises:
         NotFound: neither the size nor a fallback exists, or there is no version without background.
     """
-    return _chosen(manifest, wish, accept, stand_ins(wish.size))
-
-
-def stand_in(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
-    """The variant for a wish from a manifest without the lost ones; any size will do.
-
-    Raises:
-        NotFound: nothing is left, or there is no version without background.
-    """
-    return _chosen(manifest, wish, accept, (*stand_ins(wish.size), *ANY))
-
-
-def stand_ins(size: str) -> tuple[str, ...]:
-    """A size, and those that replace it where it does not exist, in their order."""
-    return (size, *stand_ins(FALLBACK[size])) if size in FALLBACK else (size,)
-
-
-def _chosen(manifest: Shelves, wish: Wish, accept: str | None, sizes: Iterable[str]) -> Decision:
-    shelf, size_reason = _of_size(manifest, wish, sizes)
+    shelf, size_reason = _of_size(manifest, wish)
     if wish.format is None:
         choice = choose(accept, tuple(shelf))
     else:
@@ -182,8 +156,13 @@ def _chosen(manifest: Shelves, wish: Wish, accept: str | None, sizes: Iterable[s
     return Decision(shelf[choice.format], size_reason, choice.reason)
 
 
-def _of_size(manifest: Shelves, wish: Wish, sizes: Iterable[str]) -> tuple[Mapping[str, StoredVariant], str]:
-    for size in sizes:
+def stand_ins(size: str) -> tuple[str, ...]:
+    """A size, and those that replace it where it does not exist, in their order."""
+    return (size, *stand_ins(FALLBACK[size])) if size in FALLBACK else (size,)
+
+
+def _of_size(manifest: Shelves, wish: Wish) -> tuple[Mapping[str, StoredVariant], str]:
+    for size in stand_ins(wish.size):
         found = manifest.get((size, wish.background))
         if found:
             return found, "as asked" if size == wish.size else f"there is no {wish.size}; {size} stands in"

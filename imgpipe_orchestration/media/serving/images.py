@@ -21,11 +21,10 @@ from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
-from imgpipe_orchestration.media.serving.decision import Shelves, Wish
+from imgpipe_orchestration.media.serving.decision import Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
 from imgpipe_orchestration.media.steps.retrieve import original
-from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -179,13 +178,13 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         return Ready(_head(scope["scheme"], media_id, etag, caching, vary), status=304)
     try:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
-    except (NotFound, NotWhole) as fault:
+    except (NotFound, NotWhole):
         if again:
-            instead = _stood_in(hot, manifest.variants, wish, accept, variant, fault)
-        else:  # the image may have been made again since its manifest was read, and the old objects deleted
-            hot.forget(media_id)
-            instead = _found(scope, media_id, caching, vary, again=True)
-        return await instead
+            hot.lost += not wish.explain
+            raise
+        # The image may have been made again since its manifest was read, and the old objects deleted.
+        hot.forget(media_id)
+        return await _found(scope, media_id, caching, vary, again=True)
     if wish.explain:
         return JSONResponse(decided.explained(wish, accept), headers=UNCACHED)
     is_head = scope["method"] == "HEAD"
@@ -226,49 +225,6 @@ def _head(scheme: str, media_id: int, etag: str, caching: str, vary: str, mime: 
     if mime:
         fields["content-length"] = str(length)
     return secured([(name.encode(), value.encode()) for name, value in fields.items() if value], scheme)
-
-
-async def _stood_in(
-    hot: HotImages,
-    variants: Shelves,
-    wish: Wish,
-    accept: str | None,
-    lost: StoredVariant,
-    fault: NotFound | NotWhole,
-) -> Response:
-    """The answer when a variant's object is missing or damaged: another format of its size, else another size.
-
-    It is not what the URL names, so it is uncached and has no validator. The garbage collection has the lost variant
-    made again.
-
-    Raises:
-        NotFound, NotWhole: there is no other variant.
-        BackendUnavailable: the object store is away.
-    """
-    hot.lost += not wish.explain
-    gone, formats = {lost.object_key}, decision.SUBSTITUTES[lost.format]
-    while True:
-        left = [v for shelf in variants.values() for v in shelf.values() if v.format in formats]
-        try:
-            given = decision.stand_in(decision.shelved(v for v in left if v.object_key not in gone), wish, accept)
-        except NotFound as nothing:
-            if isinstance(fault, NotFound):
-                raise NotFound(
-                    "This image is missing from the object store; it is made again at night if its original is there."
-                ) from nothing
-            raise fault from nothing
-        try:
-            data = await hot.content(given.variant)
-        except (NotFound, NotWhole):
-            gone.add(given.variant.object_key)
-            continue
-        if wish.explain:
-            return JSONResponse(given.explained(wish, accept, lost), headers=UNCACHED)
-        log.warning(
-            "another variant served",
-            extra={"lost": lost.object_key, "given": given.variant.object_key, "error": fault.public},
-        )
-        return Response(data, media_type=MIME_OF[given.variant.format], headers=UNCACHED)
 
 
 def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None) -> Response:

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from imgpipe_orchestration.imaging.hashing import hash_distance
-from imgpipe_orchestration.imaging.measuring.placeholder import placeholder
-from imgpipe_orchestration.imaging.measuring.preview import look
+from imgpipe_orchestration.imaging.measuring.measure import look, placeholder
 from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture, pixels
 
 

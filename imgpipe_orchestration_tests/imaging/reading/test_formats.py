@@ -11,7 +11,6 @@ import numpy as np
 import pi_heif
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.imaging.reading.sniff import sniff
@@ -66,7 +65,6 @@ GREY = {
     "png grey": lambda: encoded(_picture().convert("L"), "PNG"),
     "png grey 16 bit": lambda: _deep_grey("PNG"),
     "tiff grey 16 bit": lambda: _deep_grey("TIFF"),
-    "tiff float": lambda: encoded(Image.fromarray(np.asarray(_picture().convert("L"), np.float32) / 255), "TIFF"),
 }
 TRANSPARENT = {
     "png": lambda: encoded(_with_alpha(_picture()), "PNG"),
@@ -162,27 +160,6 @@ def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
             assert open_original(one).orientation == 1, kind
 
 
-def test_exif_in_a_png_s_texts_names_the_owner_and_turns_nothing() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif[0x8298] = "(c) 2026 Ada"
-    block = exif.tobytes()
-    texts = PngInfo()
-    texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
-    data = encoded(_picture(), "PNG", pnginfo=texts)
-    assert (open_original(data).orientation, prepare(data, MEDIA).source.copyright) == (1, "(c) 2026 Ada")
-
-
-def test_a_tiff_whose_palette_was_never_scaled_is_no_black_picture() -> None:
-    image = _picture().quantize(64)
-    data = encoded(image, "TIFF")
-    levels = Image.open(io.BytesIO(data)).tag_v2[320]
-    scaled, plain = (struct.pack("<768H", *numbers) for numbers in (levels, [level >> 8 for level in levels]))
-    assert scaled in data
-    result = prepared_pixels(data.replace(scaled, plain))
-    assert (result == np.asarray(image.convert("RGB"))).all()
-
-
 def test_grey_that_was_multiplied_by_its_alpha_is_divided_by_it() -> None:
     plain = encoded(Image.new("LA", (8, 8), (60, 128)), "TIFF")
     extra_samples = [struct.pack("<HHII", 338, 3, 1, meaning) for meaning in (2, 1)]
@@ -266,16 +243,6 @@ def test_an_owner_named_by_xmp_alone_is_kept() -> None:
         assert _owner(encoded(_picture(), kind, xmp=packet)) == ("© 2026 Ω", "Ω & Zoë"), kind
         assert _owner(encoded(_picture(), kind, xmp=packet, exif=exif)) == ("(c) 2026 Ada", "Ω & Zoë"), kind
     assert _owner(encoded(_picture(), "JPEG", xmp=packet.replace(b"</dc:rights>", b""))) == ("", "Ω & Zoë")
-
-
-def test_an_owner_named_by_a_png_s_own_texts_is_kept() -> None:
-    adobe, plain, unicode = PngInfo(), PngInfo(), PngInfo()
-    adobe.add_itxt("XML:com.adobe.xmp", _XMP)
-    plain.add_text("Copyright", "© 2026 Zoë")
-    plain.add_text("Author", "Müller")
-    unicode.add_itxt("Copyright", "© 2026 Ω")
-    owners = [_owner(encoded(_picture(), "PNG", pnginfo=texts)) for texts in (adobe, plain, unicode)]
-    assert owners == [("© 2026 Ω", "Ω & Zoë"), ("© 2026 Zoë", "Müller"), ("© 2026 Ω", "")]
 
 
 def test_an_author_named_by_iptc_alone_is_kept() -> None:
