@@ -207,10 +207,10 @@ def test_a_check_whose_run_was_killed_before_it_keeps_no_other_from_being_told_o
     job = dg.define_asset_job("looks", dg.AssetSelection.checks(images_are_sharp))
     checked = dg.Definitions(assets=[images], asset_checks=checks, jobs=[job])
     assert checked.resolve_job_def("looks").execute_in_process(instance=instance).success
-    run, key = instance.create_run_for_job(checked.resolve_job_def("looks")), images_are_stored.check_key
+    run, key = instance.create_run_for_job(broken), images_are_stored.check_key
     plan = AssetCheckEvaluationPlanned(asset_key=key.asset_key, check_name=key.name)
     kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
-    instance.report_dagster_event(dg.DagsterEvent(kind, "looks", event_specific_data=plan), run.run_id)
+    instance.report_dagster_event(dg.DagsterEvent(kind, "broken", event_specific_data=plan), run.run_id)
     resources = {"sensor_backends": build_backends()}
     with dg.build_sensor_context(instance, definitions=checked, resources=resources) as context:
         assert alert_on_failed_checks.evaluate_tick(context).skip_message == "told of 1 failed checks"
