@@ -71,12 +71,11 @@ def describe_again(stack: Stack, photographs: int) -> None:
 
 def draw(stack: Stack, people: int, **options: bool) -> None:
     """Have people invented and drawn."""
-    headers = stack.admin_headers()
     body = {"count": people, "brief": "Gardeners in Lisbon", "seed": 7, **options}
-    task = stack.accepted("POST", "/api/avatars/tasks", json=body, headers=headers).json()["task_id"]
+    task = stack.operated("POST", "/api/avatars/tasks", body)["task_id"]
 
     def drawn() -> dict[str, Any] | None:
-        found: dict[str, Any] = stack.accepted("GET", f"/api/avatars/tasks/{task}", headers=headers).json()
+        found: dict[str, Any] = stack.operated("GET", f"/api/avatars/tasks/{task}")
         return found if found["status"] in {"completed", "failed", "cancelled"} else None
 
     ended = wait_for(drawn, "the avatars", 300)

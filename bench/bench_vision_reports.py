@@ -37,13 +37,11 @@ def execute(stack: Stack, job: str, analyses: int, images: int) -> float:
     """Seconds from asking to the last upload of one execution."""
     seeds = [{"organization_id": ORGANIZATION, "images": images} for _ in range(analyses)]
     standins(stack, "POST", "vision-analyses", seeds)
-    headers = stack.admin_headers()
     asked = time.time()
-    stack.accepted("POST", f"/cron-jobs/{job}/run", headers=headers)
+    stack.operated("POST", f"/cron-jobs/{job}/run")
 
     def finished() -> dict[str, Any] | None:
-        answer = stack.accepted("GET", f"/cron-jobs/{job}/executions?limit=1", headers=headers).json()
-        execution: dict[str, Any] = answer["executions"][0]
+        execution: dict[str, Any] = stack.operated("GET", f"/cron-jobs/{job}/executions?limit=1")["executions"][0]
         return None if execution["status"] == "running" else execution
 
     execution = wait_for(finished, "the execution", 600)

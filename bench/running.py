@@ -130,8 +130,7 @@ def cron_job(stack: Stack, organization: str, **options: Any) -> str:
     names = ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY", "BACKEND_API_URL")
     job = {name.lower(): stack.environment[name] for name in names}
     job |= {"name": "bench", "schedule": "0 0 1 1 *", "organization_id": organization, **options}
-    answer = stack.accepted("POST", "/cron-jobs", json=job, headers=stack.admin_headers())
-    return str(answer.json()["job_id"])
+    return str(stack.operated("POST", "/cron-jobs", job)["job_id"])
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -100,11 +99,11 @@ class Soak:
 
     def media(self) -> None:
         name = self.dice.choice(("profile_image", "product_image", "event_image", "site_image"))
-        self._send("PATCH", "/users/me", headers=self._user(), files={name: ("a.jpg", self._picture())})
+        self.stack.request("PATCH", "/users/me", headers=self._user(), files={name: ("a.jpg", self._picture())})
 
     def listings(self) -> None:
         files, data = {"images": ("a.jpg", self._picture())}, {"listing_title": "A bicycle"}
-        self._send("POST", "/api/upload/listing_image", headers=self._user(), data=data, files=files)
+        self.stack.request("POST", "/api/upload/listing_image", headers=self._user(), data=data, files=files)
 
     def auto_marker(self) -> None:
         environment, customer = self.stack.environment, f"soak-{self.dice.randrange(20)}"
@@ -113,18 +112,18 @@ class Soak:
         news = {"customer_id": customer, "title": "News", "image": address, "short_summary": "What happened."}
         documents.collection("news_document").insert_one(news)
         documents.close()
-        self._send("POST", "/api/jobs/trigger", headers={"X-Customer-ID": customer})
+        self.stack.request("POST", "/api/jobs/trigger", headers={"X-Customer-ID": customer})
 
     def vision_reports(self) -> None:
         standins(self.stack, "POST", "vision-analyses", {"organization_id": "soak"})
-        self._send("POST", f"/cron-jobs/{self.cron_job}/run", headers=self.stack.admin_headers())
+        self.stack.request("POST", f"/cron-jobs/{self.cron_job}/run", headers=self.stack.admin_headers())
 
     def avatars(self) -> None:
         wanted = {"count": 1, "brief": "A baker", "seed": self.fed["avatars"] + 1}
-        self._send("POST", "/api/avatars/tasks", json=wanted, headers=self.stack.admin_headers())
+        self.stack.request("POST", "/api/avatars/tasks", json=wanted, headers=self.stack.admin_headers())
 
     def _picture(self) -> bytes:
-        """A small picture, one in a hundred of them cut off."""
+        """A small picture, one in a hundred of them cut off, which may be refused."""
         colours = np.random.default_rng(self.dice.randrange(1 << 30)).integers(0, 256, (6, 9, 3), dtype=np.uint8)
         out = io.BytesIO()
         Image.fromarray(colours).resize((900, 600), Image.Resampling.BICUBIC).save(out, "JPEG")
@@ -134,10 +133,6 @@ class Soak:
 
     def _user(self) -> dict[str, str]:
         return self.stack.user_headers(self.dice.randrange(1, 200))
-
-    def _send(self, method: str, path: str, **request: Any) -> None:
-        """A cut picture may be refused."""
-        self.stack.request(method, path, **request)
 
     def sample(self) -> None:
         """Megabytes of their own, by part; runs come and go and are told apart."""

@@ -29,6 +29,7 @@ class Postgres(Part):
     """A PostgreSQL server over `folder`, with pgvector available."""
 
     name = "postgres"
+    user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     stop_signal = signal.SIGINT  # "fast": ends sessions, then shuts down; SIGTERM would wait for every client
 
     def __init__(
@@ -44,11 +45,6 @@ class Postgres(Part):
     @property
     def url(self) -> str:
         return url_of(self.port, "postgres")
-
-    @property
-    def user(self) -> str | None:
-        """PostgreSQL refuses to run as root."""
-        return "nobody" if os.geteuid() == 0 else None
 
     def prepare(self) -> None:
         """Create the cluster unless it exists, in a folder beside its place, so that an interrupted initdb leaves none.

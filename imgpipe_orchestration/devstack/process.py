@@ -46,6 +46,8 @@ class Part(ABC):
     """How long it may take to stop before it is killed."""
     start_seconds: ClassVar[float] = 60
     """How long it may take until it answers; long enough for a busy machine."""
+    user: str | None = None
+    """System user to run as, when not ours."""
 
     def __init__(self, folder: Path, port: int = 0, *, environ: Mapping[str, str] | None = None) -> None:
         """
@@ -78,11 +80,6 @@ class Part(ABC):
         return listening(self.port)
 
     @property
-    def user(self) -> str | None:
-        """System user to run as, when not ours."""
-        return None
-
-    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
@@ -98,7 +95,7 @@ class Part(ABC):
             self._process = subprocess.Popen(
                 self.command(),
                 cwd="/",
-                env=dict(self.environ) if self.environ is not None else None,
+                env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -130,7 +127,7 @@ class Part(ABC):
             time.sleep(0.02)
 
     def _last_words(self) -> str:
-        """The last eight lines of its log, for a message."""
+        """The last lines of its log, for a message."""
         with self.log_file.open("rb") as log:
             log.seek(max(0, self.log_file.stat().st_size - 4000))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-8:])
