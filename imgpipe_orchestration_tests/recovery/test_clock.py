@@ -1,4 +1,4 @@
-"""Machines whose clocks are an hour wrong: leases, pauses, turns and intervals go by the database's clock."""
+"""A machine whose clock is an hour wrong: leases and turns go by the database's clock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.listings import store
-from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.lacking import lacking
@@ -27,14 +24,6 @@ pytestmark = pytest.mark.slow
 
 QUEUE = Queue("drill", max_attempts=2)
 ITEMS = 120
-
-LOOK = """
-from imgpipe_orchestration.listings import timing
-from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import load
-
-print(timing.due(Services(load())))
-"""
 
 WORKER = """
 import select, sys, time
@@ -59,13 +48,9 @@ with claims.hold(owner):
 """
 
 
-@pytest.fixture(autouse=True)
-def faketime() -> None:
+def test_a_workers_clock_that_jumps_costs_nothing(settings: Settings, tmp_path: Path) -> None:
     if not FAKETIME.exists():
         lacking("libfaketime", "make test-servers")
-
-
-def test_a_workers_clock_that_jumps_costs_nothing(settings: Settings, tmp_path: Path) -> None:
     services = Services(settings)
     with transaction(services.engine) as connection:
         connection.execute(text("create table made (item bigint, owner text, clock double precision)"))
@@ -100,25 +85,4 @@ def test_a_workers_clock_that_jumps_costs_nothing(settings: Settings, tmp_path: 
     jumped = "select count(*) from made where owner = 'jumping' and abs(clock - extract(epoch from now())) > 3000"
     assert count(services, jumped) > 10
     assert count(services, "select count(*) from work_items where updated_at > now() + interval '1 minute'") == 0
-    services.close()
-
-
-@pytest.mark.parametrize("clock", ["-3600", "+3600"])
-def test_a_daemons_clock_that_is_wrong_keeps_no_listing_waiting(settings: Settings, clock: str) -> None:
-    services = Services(settings)
-    with transaction(services.engine) as connection:
-        services.claims.enqueue(connection, store.QUEUE, [Item(1)])
-        job_definitions.started(connection, JOB_ID, "an earlier run")
-        job_definitions.finished(connection, JOB_ID, "an earlier run", {})
-    environ = {**os.environ, **settings.environment(), "LD_PRELOAD": str(FAKETIME), "FAKETIME": clock}
-
-    def look() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", LOOK], env=environ, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    assert look() == "the last run began less than 10s ago"
-    with transaction(services.engine) as connection:
-        connection.execute(text("update job_definitions set last_started_at = now() - interval '11 seconds'"))
-    assert look() == "['']"
     services.close()
