@@ -6,13 +6,13 @@ The gateway has one `Services`; Dagster's resources wrap one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.imaging import limits
-from imgpipe_orchestration.partners.trust import share_certificates
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.made_once import made_once
@@ -30,19 +30,32 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.billing.ledger import Ledger
     from imgpipe_orchestration.imaging.workshop import Workshop
     from imgpipe_orchestration.partners.cdn import Cdn
-    from imgpipe_orchestration.partners.clients import Clients
     from imgpipe_orchestration.partners.fetch import Fetcher
     from imgpipe_orchestration.partners.flowise import Flowise
     from imgpipe_orchestration.partners.google_vision import GoogleVision
     from imgpipe_orchestration.partners.main_api import MainApi
     from imgpipe_orchestration.partners.models import Models
     from imgpipe_orchestration.partners.openai import OpenAIClient
-    from imgpipe_orchestration.partners.openai_moderation import Moderator
     from imgpipe_orchestration.prompts.library import Library
     from imgpipe_orchestration.storage.documents import Documents
 
+Client = TypeVar("Client")
+
 IMAGE_SECONDS = 180.0
 """Time limit for one drawn picture; a run that is stopped waits for it."""
+
+
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+"""Files of an authority of one's own: OpenSSL (pymongo, httpx) and obstore read the first, requests and boto3 the
+others. With only some of them set, one half of a program trusts a server, and the other does not."""
+
+
+def share_certificates(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Set those that are not set to the first one that is. Before the first connection: libraries read theirs once."""
+    named = next((environ[name] for name in CERTIFICATES if environ.get(name)), None)
+    if named is not None:
+        for name in CERTIFICATES:
+            environ[name] = environ.get(name) or named
 
 
 class Services:
@@ -53,6 +66,8 @@ class Services:
         know(settings.secrets())
         share_certificates()
         limits.allow(megapixels=settings.image_max_megapixels)
+        self._partners: dict[tuple[str, float], Any] = {}
+        self._lock = threading.Lock()
 
     @made_once
     def engine(self) -> Engine:
@@ -199,19 +214,49 @@ class Services:
 
         return Library(self.settings)
 
-    @made_once
-    def _clients(self) -> Clients:
-        from imgpipe_orchestration.partners.clients import Clients
-
-        return Clients(self.models, self.settings)
-
     def openai(self, provider: str) -> OpenAIClient:
         """The client of a provider with one of OpenAI's protocols."""
-        return self._clients.openai(provider)
+        return self._openai(provider, self.settings.partner_timeout_seconds)
 
     def openai_images(self, provider: str) -> OpenAIClient:
         """The same, with the longer timeout of image generation."""
-        return self._clients.openai(provider, seconds=IMAGE_SECONDS, fetcher=self.fetcher)
+        return self._openai(provider, IMAGE_SECONDS)
+
+    def moderator(self, provider: str) -> OpenAIClient:
+        """The same for moderation, for which uploads wait: a try may take ten seconds at most."""
+        return self._openai(provider, min(10.0, self.settings.partner_timeout_seconds))
+
+    def flowise(self, provider: str) -> Flowise:
+        from imgpipe_orchestration.partners.flowise import Flowise
+
+        seconds = self.settings.partner_timeout_seconds
+        return self._partner(provider, seconds, lambda url, key: Flowise(url, key, timeout=seconds))
+
+    def google_vision(self, provider: str) -> GoogleVision:
+        from imgpipe_orchestration.partners.google_vision import GoogleVision
+
+        seconds = self.settings.partner_timeout_seconds
+        return self._partner(provider, seconds, lambda url, key: GoogleVision(url, key, timeout=seconds))
+
+    def _openai(self, provider: str, seconds: float) -> OpenAIClient:
+        from imgpipe_orchestration.partners.openai import OpenAIClient
+        from imgpipe_orchestration.partners.openai_answers import server_name
+        from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
+
+        chat = self.models.providers[provider].dialect == "openai-chat"
+        kind = OpenAIChatClient if chat else OpenAIClient
+        make = partial(kind, timeout=seconds, fetcher=self.fetcher, name=server_name(provider))
+        # The SDK refuses to work without a key, which a server of one's own may not want.
+        return self._partner(provider, seconds, lambda url, key: make(key or "none", base_url=url))
+
+    def _partner(self, provider: str, seconds: float, make: Callable[[str, str], Client]) -> Client:
+        """The one client of a provider with this time limit, made of the provider's URL and key."""
+        with self._lock:
+            if (provider, seconds) not in self._partners:
+                url, key = self.models.providers[provider].base_url, self.models.key(provider)
+                self._partners[provider, seconds] = make(url, key)
+            found: Client = self._partners[provider, seconds]
+            return found
 
     @made_once
     def half_price(self) -> HalfPrice:
@@ -220,16 +265,6 @@ class Services:
         from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
 
         return HalfPrice(self.ledger, lambda provider: OpenAIBatches(self.openai_images(provider)))
-
-    def moderator(self, provider: str) -> Moderator:
-        """The client of a provider's moderation endpoint."""
-        return self._clients.moderator(provider)
-
-    def flowise(self, provider: str) -> Flowise:
-        return self._clients.flowise(provider)
-
-    def google_vision(self, provider: str) -> GoogleVision:
-        return self._clients.google_vision(provider)
 
     @property
     def foreign_main_api(self) -> bool:
@@ -246,7 +281,9 @@ class Services:
     def close(self) -> None:
         """End the connections and processes that were opened."""
         self.close_workers()
-        for name in ("_clients", "main_api", "fetcher", "cdn", "documents"):
+        while self._partners:
+            self._partners.popitem()[1].close()
+        for name in ("main_api", "fetcher", "cdn", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

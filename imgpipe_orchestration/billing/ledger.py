@@ -111,11 +111,11 @@ class Ledger:
         while True:
             token = uuid4().hex
             start = self._start(call, token, buyer)
-            if start.answer is not None:
-                return start.answer
-            if start.refused is not None:
-                raise start.refused
-            if start.ours:
+            if isinstance(start, Answer):
+                return start
+            if isinstance(start, SpendingPaused):
+                raise start
+            if start:
                 return self._purchase(call, token, purchase, buyer)
             if time.monotonic() >= give_up:
                 raise Retryable(f"Another worker is still waiting for {call.provider}'s answer", retry_after=10)
@@ -127,33 +127,33 @@ class Ledger:
         with autocommit(self.engine) as connection:
             connection.execute(sql.RESUME)
 
-    def _start(self, call: PaidCall, token: str, buyer: Buyer) -> _Start:
+    def _start(self, call: PaidCall, token: str, buyer: Buyer) -> Answer | SpendingPaused | bool:
+        """The answer, if there is one; a budget's refusal, which is raised when it is committed; or whether `token` has
+        the right to buy, because nobody else is buying."""
         with autocommit(self.engine) as connection:
             row = connection.execute(sql.FIND, {"key": call.key}).one()
             if row.state == "committed":
                 mine = {"key": call.key, "item": buyer.item}
                 if row.bought_for == buyer.item and connection.execute(sql.FETCHED, mine).one_or_none():
                     tally.note(call.operation, row.cost_usd, bought=True)
-                    return _Start(answer=answer_of(row, bought=True))
+                    return answer_of(row, bought=True)
                 counted = buyer.patient and connection.scalar(sql.COUNTED, mine)
                 saved = None if counted else row.cost_usd
                 connection.execute(sql.RECORD, use(call, buyer, UseOutcome.REUSED, usage=usage_of(row), saved=saved))
                 tally.note(call.operation, saved, bought=False)
-                return _Start(answer=answer_of(row, bought=False))
+                return answer_of(row, bought=False)
         vanished = row.state == "started" and row.bought_for is None
         if vanished and not row.expired:
-            return _Start()
+            return False
         budgeted = row.budgeted or self.policy.daily_budget_usd
         # Usually START is the only statement and needs no transaction.
         with (transaction if vanished or budgeted else autocommit)(self.engine) as connection:
             taken = self.take(connection, call, token, buyer, budgeted=bool(budgeted))
-            if isinstance(taken, SpendingPaused):
-                return _Start(refused=taken)
-            if taken and vanished:
+            if taken is True and vanished:
                 lost = "an earlier buyer vanished while it was asking"
                 connection.execute(sql.RECORD, use(call, buyer, UseOutcome.LOST, error=lost))
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
-            return _Start(ours=taken)
+            return taken
 
     def take(
         self,
@@ -347,16 +347,6 @@ class Ledger:
                     connection.execute(sql.PAUSE, {"provider": name, "reason": reason, "seconds": wait})
         except BackendUnavailable as away:
             log.warning("could not write down a failed paid call", extra={"call": call.key, "error": away.detail})
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """The result of trying to start: an answer, the right to buy, a budget's refusal, or none of these because somebody
-    else is buying."""
-
-    answer: Answer | None = None
-    ours: bool = False
-    refused: SpendingPaused | None = None
 
 
 def _whose(buyer: Buyer) -> dict[str, str]:

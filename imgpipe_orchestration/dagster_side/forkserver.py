@@ -27,7 +27,7 @@ from typing import NoReturn
 
 from imgpipe_orchestration.dagster_side.parent_death import die_with_parent
 from imgpipe_orchestration.imaging import oom
-from imgpipe_orchestration.partners.openai_warmup import warm_up
+from imgpipe_orchestration.partners.openai_sdk import warm_up
 
 PRELOAD = (
     "imgpipe_orchestration.definitions",
@@ -35,7 +35,7 @@ PRELOAD = (
     "psycopg",
     "psycopg2",
     "obstore.store",
-    "imgpipe_orchestration.partners.openai_transport",
+    "imgpipe_orchestration.partners.openai_sdk",
     "httpcore2",
     "pydantic",
     "requests",

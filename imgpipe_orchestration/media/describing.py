@@ -16,7 +16,7 @@ from imgpipe_orchestration.media.model import BY_KIND, DataType
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Seen, batched_answer, batched_question, json_schema
-from imgpipe_orchestration.partners.openai_errors import server_name
+from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction

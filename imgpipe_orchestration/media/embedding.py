@@ -16,7 +16,7 @@ from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Embedded, batched_embedding
-from imgpipe_orchestration.partners.openai_errors import server_name
+from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.partners.usage import charged
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction

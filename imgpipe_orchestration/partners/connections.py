@@ -11,8 +11,7 @@ import os
 import socket
 import ssl
 import weakref
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -23,7 +22,7 @@ from requests.utils import get_environ_proxies, select_proxy
 
 from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, SettingsError, UnreadableAnswer
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT, AnswerTooLong, Reply
-from imgpipe_orchestration.partners.retry import Deadline
+from imgpipe_orchestration.partners.retry import Deadline, whole
 from imgpipe_orchestration.partners.ssrf import Guard, addresses_of
 
 _CHUNK = 64 * 1024
@@ -71,6 +70,7 @@ class Connections:
         """
         url = request.url
         request.headers.setdefault("User-Agent", "imgpipe")
+        request.headers["Accept-Encoding"] = "identity"  # so that no answer unpacks to gigabytes
         if url.username and "Authorization" not in request.headers:
             next(httpx2.BasicAuth(url.username, url.password).auth_flow(request))
         token = _deadline.set(deadline)
@@ -87,31 +87,23 @@ class Connections:
             _deadline.reset(token)
 
     def ask(self, request: httpx2.Request, deadline: Deadline, *, partner: str, limit: int = ANSWER_LIMIT) -> Reply:
-        """The whole answer, at most `limit` bytes.
+        """The whole answer.
 
         Raises:
             PartnerAway: no connection.
             PartnerUnavailable: too slow, or cut off.
-            AnswerTooLong: past `limit`.
-            UnreadableAnswer: not compressed as its headers say.
+            UnreadableAnswer, AnswerTooLong: see `body_of`.
             Forbidden: the guard refuses the address.
         """
         begun = False
-        request.headers["Accept-Encoding"] = "gzip, deflate"
         try:
             with self.answering(request, deadline) as response:
-                begun, content = True, bytearray()
-                for part in unpacked(response):
-                    content += part
-                    if len(content) > limit:
-                        raise AnswerTooLong(f"{partner} answered more than the {limit:,} bytes allowed")
-                return Reply(response.status, headers_of(response), bytes(content))
+                begun = True
+                return Reply(response.status, headers_of(response), body_of(response, limit, partner))
         except NEVER_SENT as error:
             raise PartnerAway(f"{partner} could not be reached ({why(error)})") from error
         except httpcore2.TimeoutException as error:
             raise PartnerUnavailable(f"{partner} did not answer in time") from error
-        except zlib.error as error:
-            raise UnreadableAnswer(f"{partner}'s answer is not compressed as it claims") from error
         except FAILURES as error:
             what = "'s answer broke off" if begun else " could not be reached"
             raise PartnerUnavailable(f"{partner}{what} ({why(error)})") from error
@@ -133,42 +125,25 @@ def headers_of(response: httpcore2.Response) -> httpx2.Headers:
     return httpx2.Headers(response.headers, encoding="latin-1")
 
 
-def unpacked(response: httpcore2.Response) -> Iterator[bytes]:
-    """The body piece by piece, without its Content-Encoding.
+def body_of(response: httpcore2.Response, limit: int, sender: str) -> bytes:
+    """The whole body.
 
     Raises:
-        zlib.error: not compressed as the headers say.
-        FAILURES: also where a compressed body breaks off and neither a length nor chunks tell.
+        AnswerTooLong: more than `limit` bytes.
+        UnreadableAnswer: compressed, though we ask for plain answers.
+        FAILURES: it breaks off.
     """
-    body: Iterable[bytes] = response.iter_stream()
-    for encoding in reversed(headers_of(response).get("Content-Encoding", "").lower().replace(" ", "").split(",")):
-        if encoding not in ("", "identity"):
-            body = _inflated(body, encoding)
-    yield from body
-
-
-def _inflated(packed: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """Gzip, also several files of it in a row, or zlib. What is behind the end does not matter."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise zlib.error(f"compressed by {encoding}")
-    stream, begun = _inflater(), False
-    for piece in packed:
-        data = piece
-        while data:
-            if stream.eof:
-                if not b"\x1f\x8b".startswith(data[:2]):
-                    return
-                stream = _inflater()
-            begun = True
-            yield stream.decompress(data, _CHUNK)
-            data = stream.unconsumed_tail or stream.unused_data
-    yield stream.flush()
-    if begun and not stream.eof:
-        raise httpcore2.RemoteProtocolError("the compressed body is incomplete")
-
-
-def _inflater() -> Any:
-    return zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: gzip or zlib, whichever begins
+    headers, content = headers_of(response), bytearray()
+    if (encoding := headers.get("Content-Encoding", "").lower()) not in ("", "identity"):
+        raise UnreadableAnswer(f"{sender}: the answer is compressed by {encoding[:20]!r}, which we do not ask for")
+    if (whole(headers.get("Content-Length", "")) or 0) <= limit or "Transfer-Encoding" in headers:
+        for part in response.iter_stream():
+            content += part
+            if len(content) > limit:
+                break
+        else:
+            return bytes(content)
+    raise AnswerTooLong(f"{sender}: more than the {limit:,} bytes allowed")
 
 
 class _InTime(httpcore2.NetworkBackend):
@@ -238,34 +213,24 @@ def _left(longest: float | None, late: type[httpcore2.TimeoutException]) -> floa
     return remaining if longest is None else min(longest, remaining)
 
 
+_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    (socket.gaierror, "its name has no address"),
+    (ssl.SSLCertVerificationError, "its certificate is not valid"),
+    (ssl.SSLError, "no agreement on TLS"),
+    ((TimeoutError, httpcore2.TimeoutException), "no answer in time"),
+    (httpcore2.ProtocolError, "its answer is no HTTP, or not complete"),
+)
+
+
 def why(error: BaseException) -> str:
     """Why there was no connection or no answer, in words for people and without the URL."""
     found = type(error).__name__
     one: BaseException | None = error
     while one is not None:
-        found, one = _words(one) or found, one.__cause__ or one.__context__
-    return found
-
-
-_WORDS: tuple[tuple[type[BaseException], str], ...] = (
-    (socket.gaierror, "its name has no address"),
-    (ssl.SSLCertVerificationError, "its certificate is not valid"),
-    (ssl.SSLError, "no agreement on TLS"),
-    (TimeoutError, "no answer in time"),
-    (httpcore2.TimeoutException, "no answer in time"),
-    (httpcore2.ProtocolError, "its answer is not HTTP"),
-)
-
-
-def _words(error: BaseException) -> str:
-    said = str(error)
-    if isinstance(error, httpcore2.ProtocolError) and "disconnected" in said:
-        return "it hung up without an HTTP answer"
-    if isinstance(error, httpcore2.ProtocolError) and "complete" in said:
-        return "its answer is incomplete"
-    found = next((words for kind, words in _WORDS if isinstance(error, kind)), "")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        found += f": {error.verify_message}"
-    if not found and isinstance(error, OSError) and error.errno:
-        found = os.strerror(error.errno).lower()
+        words = next((words for kind, words in _WORDS if isinstance(one, kind)), "")
+        if not words and isinstance(one, OSError) and one.errno:
+            words = os.strerror(one.errno).lower()
+        if isinstance(one, ssl.SSLCertVerificationError):
+            words += f": {one.verify_message}"
+        found, one = words or found, one.__cause__ or one.__context__
     return found

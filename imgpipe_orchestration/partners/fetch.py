@@ -7,12 +7,10 @@ never get into errors or log lines.
 
 from __future__ import annotations
 
-import threading
-import zlib
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urljoin, urlsplit
 
@@ -26,14 +24,13 @@ from imgpipe_orchestration.errors import (
     TooLarge,
 )
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after, whole
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard, check_host
+from imgpipe_orchestration.partners.reply import AnswerTooLong
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
+from imgpipe_orchestration.partners.ssrf import AllowList, Guard
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import httpcore2
 
     from imgpipe_orchestration.partners.connections import Connections
     from imgpipe_orchestration.settings import Settings
@@ -55,13 +52,11 @@ class FetchLimits:
     """Why nobody waits for the download any more, or None; asked often. It then ends like one whose time is over."""
 
 
-@dataclass(slots=True)
 class Fetcher:
     """Downloads under one allow list; thread-safe, keeps connections."""
 
-    allowed: AllowList = field(default_factory=AllowList)
-    _connections: Connections | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, allowed: AllowList | None = None) -> None:
+        self.allowed = allowed or AllowList()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -85,41 +80,39 @@ class Fetcher:
     def _attempt(self, url: str, limits: FetchLimits, deadline: Deadline) -> bytes:
         import httpx2
 
-        from imgpipe_orchestration.partners.connections import FAILURES, headers_of, why
+        from imgpipe_orchestration.partners.connections import FAILURES, body_of, headers_of, why
 
         here = url
         try:
             for _ in range(limits.redirects + 1):
-                asked = httpx2.Request("GET", here, headers={"Accept-Encoding": "identity"})
-                with self._open().answering(asked, deadline, stall=limits.stall_seconds) as response:
+                asked = httpx2.Request("GET", here)
+                with self._connections.answering(asked, deadline, stall=limits.stall_seconds) as response:
                     headers = headers_of(response)
                     location = headers.get("Location")
                     if response.status not in (301, 302, 303, 307, 308) or not location:
                         _refuse_bad_status(response.status, headers, here)
-                        content = _received(response, headers, limits, without_secrets(here))
+                        content = body_of(response, limits.max_bytes, without_secrets(here))
                         log.info("downloaded", extra={"url": without_secrets(here), "bytes": len(content)})
                         return content
                 here = _redirected(here, location)
-        except (*FAILURES, zlib.error) as error:
+        except AnswerTooLong as error:
+            raise TooLarge(error.public) from error
+        except FAILURES as error:
             late = f"not complete after {limits.seconds:.0f} s" if deadline.passed else ""
             told = late or f"the download broke off ({why(error)})"
             raise PartnerUnavailable(f"{without_secrets(url)}: {told}") from error
         raise PartnerRefused(f"{without_secrets(here)}: more than {limits.redirects} redirects")
 
+    @cached_property
+    def _connections(self) -> Connections:
+        from imgpipe_orchestration.partners.connections import Connections
+
+        return Connections(guard=Guard(self.allowed))
+
     def close(self) -> None:
         """Close the connections."""
-        with self._lock:
-            if self._connections is not None:
-                self._connections.close()
-                self._connections = None
-
-    def _open(self) -> Connections:
-        with self._lock:
-            if self._connections is None:
-                from imgpipe_orchestration.partners.connections import Connections
-
-                self._connections = Connections(guard=Guard(self.allowed))
-            return self._connections
+        if connections := self.__dict__.pop("_connections", None):
+            connections.close()
 
 
 def _redirected(url: str, location: str) -> str:
@@ -129,19 +122,12 @@ def _redirected(url: str, location: str) -> str:
         Forbidden: to what is no plain http(s) URL.
     """
     try:
-        url = urljoin(url, _as_browsers_read(location))
+        url = urljoin(url, location)
         check_url(url)
     except (ValueError, BadInput) as error:
         why = error.public if isinstance(error, BadInput) else "it is not a URL"
         raise Forbidden(f"A redirect leads to something we do not fetch: {why}") from None
     return url
-
-
-def _as_browsers_read(location: str) -> str:
-    """A Location as browsers read it: it may have spaces, or UTF-8 that was decoded as Latin-1."""
-    with suppress(UnicodeError):
-        location = location.encode("latin-1").decode()
-    return location.replace(" ", "%20")
 
 
 def check_url(url: str) -> None:
@@ -157,14 +143,13 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, user, _ = parts.hostname, parts.username, parts.port
-        sent = httpx2.URL(url).raw_host.decode()  # an international name as xn--
+        httpx2.URL(url)
     except (ValueError, httpx2.InvalidURL) as error:
         raise BadInput("The link is not a URL", field="url") from error
     if parts.scheme not in ("http", "https") or not host:
         raise BadInput(f"Only http and https links are fetched: {without_secrets(url)}", field="url")
     if user is not None or "\\" in parts.netloc:
         raise BadInput(f"A link with a user name in it is not fetched: {without_secrets(url)}", field="url")
-    check_host(host if "%" in host else sent)
 
 
 def _refuse_bad_status(status: int, headers: Mapping[str, str], url: str) -> None:
@@ -184,20 +169,3 @@ def _refuse_bad_status(status: int, headers: Mapping[str, str], url: str) -> Non
         raise PartnerRefused(f"{link}: the link has expired (its signature ended {when})", partner_status=status)
     reasons = {401: "needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was taken away"}
     raise PartnerRefused(f"{link}: {reasons.get(status, 'the server refused')} (HTTP {status})", partner_status=status)
-
-
-def _received(response: httpcore2.Response, headers: Mapping[str, str], limits: FetchLimits, link: str) -> bytes:
-    """The whole body."""
-    from imgpipe_orchestration.partners.connections import unpacked
-
-    # With an encoding, Content-Length is not the length of the file (RFC 9112, 6.3).
-    encoded = headers.get("Content-Encoding") or headers.get("Transfer-Encoding")
-    total = None if encoded else whole(headers.get("Content-Length", ""))
-    if total is not None and total > limits.max_bytes:
-        raise TooLarge(f"{link}: {total:,} bytes, more than the {limits.max_bytes:,} allowed")
-    content = bytearray()
-    for part in unpacked(response):
-        content += part
-        if len(content) > limits.max_bytes:
-            raise TooLarge(f"{link}: more than the {limits.max_bytes:,} bytes allowed")
-    return bytes(content)

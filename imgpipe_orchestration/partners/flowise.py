@@ -121,29 +121,21 @@ def _prose(answer: Any) -> Any:
 
     Text that is JSON without a string is not prose, and gives None.
     """
+    text: Any = answer.get("text") if isinstance(answer, dict) else answer
     try:
-        found = _string_in(next(iter(_payloads(answer)), None))
+        found = next(iter(_payloads(answer)), None)
     except ValueError:
         found = None
-    text = answer.get("text") if isinstance(answer, dict) else answer
-    return text if found is None and not _is_json(text) else found
-
-
-def _string_in(payload: Any) -> Any:
-    if isinstance(payload, dict):
-        texts = [value for value in payload.values() if isinstance(value, str)]
-        payload = texts[0] if len(texts) == 1 else payload.get("prompt")
-    return payload if isinstance(payload, str) else None
-
-
-def _is_json(text: Any) -> bool:
-    if not isinstance(text, str):
-        return False
+    if isinstance(found, dict):
+        texts = [value for value in found.values() if isinstance(value, str)]
+        found = texts[0] if len(texts) == 1 else found.get("prompt")
+    if isinstance(found, str):
+        return found
     try:
         decoded(text)
-    except ValueError:
-        return False
-    return True
+    except (ValueError, AttributeError):
+        return text
+    return None
 
 
 def _again(question: Any, asked: str, problem: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from imgpipe_orchestration.errors import (
     BadImage,
+    ImgpipeError,
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
@@ -163,7 +164,7 @@ def _parse(answer: Any, size: tuple[int, int], features: Sequence[str]) -> Annot
         code, message = int(error.get("code", 2)), str(error.get("message", ""))
         missing = tuple(feature for feature in features if not raw.get(_ANSWERED_IN[feature]))
         if len(missing) == len(features):
-            _raise(code, message)
+            raise _error(code, message)
         log.warning("a part of an answer is missing", extra={"partner": _NAME, "code": code, "missing": missing})
     texts = _some(raw, "textAnnotations")
     return Annotations(
@@ -203,15 +204,15 @@ def _scored(annotation: Mapping[str, Any], name: Any, box: Box | None = None) ->
     return Scored(name, float(annotation.get("score", 0)), box)
 
 
-def _raise(code: int, message: str) -> None:
-    """Raise for an error in an HTTP 200, by its google.rpc code; 3 is INVALID_ARGUMENT, an unreadable image."""
+def _error(code: int, message: str) -> ImgpipeError:
+    """The error in an HTTP 200, by its google.rpc code; 3 is INVALID_ARGUMENT, an unreadable image."""
     if code == 8:
-        raise RateLimited(f"{_NAME}'s quota is exhausted for now", detail=message)
+        return RateLimited(f"{_NAME}'s quota is exhausted for now", detail=message)
     if code in _TRANSIENT:
-        raise PartnerUnavailable(f"{_NAME} failed ({_TRANSIENT[code]})", detail=message)
+        return PartnerUnavailable(f"{_NAME} failed ({_TRANSIENT[code]})", detail=message)
     if code == 3:
-        raise BadImage(f"{_NAME} cannot read this image", detail=message)
-    raise PartnerRefused(f"{_NAME} refused the image (code {code})", detail=message)
+        return BadImage(f"{_NAME} cannot read this image", detail=message)
+    return PartnerRefused(f"{_NAME} refused the image (code {code})", detail=message)
 
 
 def _boxes(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[Box, ...]:

@@ -7,23 +7,15 @@ time, so that a server cannot drip a byte a second. Cookies and .netrc are ignor
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from imgpipe_orchestration.errors import (
-    PartnerAway,
-    PartnerRefused,
-    PartnerUnavailable,
-    RateLimited,
-    UnreadableAnswer,
-)
-from imgpipe_orchestration.partners.links import redirected
+from imgpipe_orchestration.errors import PartnerAway
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT, Reply
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
-from imgpipe_orchestration.partners.server_errors import server_error, words_of
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.telemetry import tracing
 
@@ -60,8 +52,6 @@ class JsonApi:
         self._headers = dict(headers or {})
         self._guard = guard
         self._paid = paid
-        self._connections: Connections | None = None
-        self._lock = threading.Lock()
 
     def request(
         self,
@@ -81,8 +71,7 @@ class JsonApi:
         Raises:
             PartnerRefused: 3xx, and 4xx except 408, 425 and 429.
             RateLimited: 429 until the tries or the time were used up.
-            AnswerTooLong: past `limit`.
-            UnreadableAnswer: not compressed as its headers say.
+            UnreadableAnswer, AnswerTooLong: see `connections.body_of`.
             PartnerAway: no connection, or 5xx.
             PartnerStumbled, SpendingPaused: a paid partner's 5xx that says so.
             PartnerUnavailable: too slow, or cut off.
@@ -102,10 +91,10 @@ class JsonApi:
                     asked = httpx2.Request(method, base + path, headers=sent, content=body)
                 except (httpx2.InvalidURL, ValueError) as error:
                     raise PartnerAway(f"{self.partner} could not be reached (its address is no URL)") from error
-                reply = self._open().ask(asked, until, partner=self.partner, limit=limit)
+                reply = self._connections.ask(asked, until, partner=self.partner, limit=limit)
                 tracing.note(span, status=reply.status)
             rate.learn(reply.status, reply.headers)
-            refuse_bad_status(self.partner, reply, paid=self._paid)
+            reply.refuse_bad_status(self.partner, paid=self._paid)
             return reply
 
         return call(attempt, self.policy, paid=self._paid)
@@ -122,48 +111,18 @@ class JsonApi:
             headers["Content-Type"] = "application/json"
         return self.request(method, path, body=body, headers=headers, **options).json(self.partner)
 
+    @cached_property
+    def _connections(self) -> Connections:
+        from imgpipe_orchestration.partners.connections import Connections
+
+        return Connections(self.base_url, self._guard)
+
     def close(self) -> None:
         """Close the connections."""
-        with self._lock:
-            if self._connections is not None:
-                self._connections.close()
-                self._connections = None
-
-    def _open(self) -> Connections:
-        with self._lock:
-            if self._connections is None:
-                from imgpipe_orchestration.partners.connections import Connections
-
-                self._connections = Connections(self.base_url, self._guard)
-            return self._connections
+        if connections := self.__dict__.pop("_connections", None):
+            connections.close()
 
 
 def at_host(partner: str, url: str) -> str:
     """The partner's name with the host of its address, for a partner whose address each tenant sets."""
     return f"{partner} at {urlsplit(url).netloc.rpartition('@')[2]}"
-
-
-def refuse_bad_status(partner: str, reply: Reply, *, paid: bool = False) -> None:
-    """Raise the error that a status means. The body goes into `detail`, which is for logs only.
-
-    Of a `paid` partner's 5xx the words count, and are shown (`server_errors`). 206 is refused as well, because nobody
-    asks for a part of an answer here.
-    """
-    status = reply.status
-    if status == 206:
-        raise UnreadableAnswer(f"{partner} sent a part of its answer only (HTTP 206)")
-    if 200 <= status < 300:
-        return
-    detail = reply.content[:1000].decode(errors="replace")
-    asked = parse_retry_after(reply.headers)
-    if status == 429:
-        raise RateLimited(f"{partner} asks us to slow down (HTTP 429)", detail=detail, retry_after=asked)
-    if paid and status >= 500:
-        raise server_error(partner, status, words_of(reply.content), detail=detail, retry_after=asked)
-    if status >= 500 or status in (408, 425):
-        kind = PartnerAway if status >= 500 else PartnerUnavailable
-        raise kind(f"{partner} failed (HTTP {status})", detail=detail, retry_after=asked, partner_status=status)
-    reason = {401: "does not accept our credential", 403: "forbids this", 404: "does not know this address"}.get(
-        status, redirected(reply.headers.get("Location")) if status < 400 else "refused the request"
-    )
-    raise PartnerRefused(f"{partner} {reason} (HTTP {status})", detail=detail, partner_status=status)

@@ -32,7 +32,7 @@ def expiry_of(url: str) -> datetime | None:
     """When the link's signature ends, in UTC; None where it has none.
 
     Azure: `se` (https://learn.microsoft.com/rest/api/storageservices/create-service-sas). S3 and Google:
-    `X-Amz-Date` plus `X-Amz-Expires` seconds, `X-Goog-...` alike; old S3 signatures: `Expires` in unix seconds.
+    `X-Amz-Date` plus `X-Amz-Expires` seconds, `X-Goog-...` alike.
     """
     try:
         query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
@@ -42,9 +42,7 @@ def expiry_of(url: str) -> datetime | None:
             if f"x-{vendor}-date" in query and f"x-{vendor}-expires" in query:
                 signed = datetime.strptime(query[f"x-{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
                 return signed + timedelta(seconds=int(query[f"x-{vendor}-expires"]))
-        if "expires" in query and "signature" in query:
-            return datetime.fromtimestamp(int(query["expires"]), UTC)
-    except (ValueError, OverflowError, OSError):  # OSError: a year beyond what the system's calendar counts
+    except (ValueError, OverflowError):
         return None
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
-import threading
+import math
 from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,8 +19,7 @@ from imgpipe_orchestration.errors import PartnerRefused, Permanent, Retryable, U
 from imgpipe_orchestration.imaging.reading import jpeg_segments, png_chunks
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
-from imgpipe_orchestration.partners.openai_answers import attribute, expect, no_answer, usage_of
-from imgpipe_orchestration.partners.openai_errors import OPENAI, translating
+from imgpipe_orchestration.partners.openai_answers import OPENAI, attribute, expect, no_answer, translating, usage_of
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import openai
-
-    from imgpipe_orchestration.partners.openai_transport import WatchedTransport
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
@@ -63,6 +60,14 @@ class Drawn:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Scores of 0 to 1 by category, as the moderation endpoint names them."""
+
+    scores: dict[str, float]
+    usage: Usage
+
+
 class OpenAIClient:
     """Client of one OpenAI account; thread-safe."""
 
@@ -88,8 +93,6 @@ class OpenAIClient:
         self._base_url = base_url
         self._timeout = timeout
         self._policy = policy or RetryPolicy(budget=2 * timeout)
-        self._opened: tuple[openai.OpenAI, WatchedTransport] | None = None
-        self._lock = threading.Lock()
 
     def answer(
         self,
@@ -110,7 +113,7 @@ class OpenAIClient:
 
         Raises:
             PartnerRefused: the model refused, or 4xx.
-            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
+            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_answers.translating`.
         """
         body = batched_question(prompt, schema, model=model, image=image, detail=detail, instructions=instructions)
         response = self.call(model, lambda sdk: sdk.responses.create(**body))
@@ -120,7 +123,7 @@ class OpenAIClient:
         """The embedding of one text.
 
         Raises:
-            PartnerRefused, PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
+            PartnerRefused, PartnerUnavailable, RateLimited, SpendingPaused: see `openai_answers.translating`.
         """
         arguments: dict[str, Any] = {"dimensions": dimensions} if dimensions else {}
 
@@ -138,7 +141,7 @@ class OpenAIClient:
         Raises:
             PartnerRefused: content policy, or 4xx; no image in the answer, or only a link to none.
             UnreadableAnswer: the image data is truncated.
-            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
+            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_answers.translating`.
         """
         arguments: dict[str, Any] = {"size": size, "quality": quality}
         return self._drawn(model, lambda sdk: sdk.images.generate(model=model, prompt=prompt, n=1, **arguments))
@@ -157,6 +160,30 @@ class OpenAIClient:
         file = ("image.png", image, "image/png")
         return self._drawn(model, lambda sdk: sdk.images.edit(model=model, image=file, prompt=prompt, n=1, **arguments))
 
+    def judge(self, what: bytes | str, *, model: str) -> Judged:
+        """Have a JPEG or a text moderated, which costs nothing.
+
+        https://platform.openai.com/docs/api-reference/moderations
+
+        Raises:
+            UnreadableAnswer: no scores in it; else as `embed`.
+        """
+        asked: Any = what
+        if isinstance(what, bytes):
+            asked = [{"type": "image_url", "image_url": {"url": data_url(what)}}]
+        answer = self.call(model, lambda sdk: sdk.moderations.create(model=model, input=asked)).to_dict()
+        results = answer.get("results")
+        given = results[0].get("category_scores") if isinstance(results, list) and results else None
+        scores = {
+            str(name): float(score)
+            for name, score in (given.items() if isinstance(given, dict) else ())
+            if isinstance(score, int | float) and math.isfinite(score) and 0 <= score <= 1
+        }
+        if not scores:
+            raise UnreadableAnswer(f"{self.name} answered without scores", detail=str(answer)[:500])
+        named = answer.get("model")
+        return Judged(scores, Usage(model=named if isinstance(named, str) and len(named) <= 200 else model, units=1))
+
     def models(self) -> dict[str, str | None]:
         """Model names of this account, each with its shutdown date (ISO) or None."""
         page = self.call("", lambda sdk: sdk.models.list())
@@ -167,8 +194,8 @@ class OpenAIClient:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._opened is not None:
-            self._opened[0].close()
+        if sdk := self.__dict__.pop("_sdk", None):
+            sdk.close()
 
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
         return self._drawn_in(self.call(model, send), model)
@@ -224,29 +251,27 @@ class OpenAIClient:
 
     def call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
         """Send one request with the SDK, retried within the time limit; `model` is whose rate limit it counts for."""
-        rate = gate(OPENAI, self._base_url, self._api_key, model)
+        from imgpipe_orchestration.partners.openai_sdk import watching
+
+        rate, sdk = gate(OPENAI, self._base_url, self._api_key, model), self._sdk  # before the time begins to run
 
         def attempt(deadline: Deadline) -> Result:
             rate.enter(deadline, partner=self.name)
-            sdk, transport = self._open()
             seconds = max(0.001, min(self._timeout, deadline.remaining))
-            with transport.watching(rate, Deadline(seconds)):
+            with watching(rate, Deadline(seconds)):
                 return translating(lambda: send(sdk.with_options(timeout=seconds)), self.name)
 
         return call(attempt, self._policy, paid=True)
 
-    def _open(self) -> tuple[openai.OpenAI, WatchedTransport]:
-        with self._lock:
-            if self._opened is None:
-                import openai  # takes 0.9 s
+    @functools.cached_property
+    def _sdk(self) -> openai.OpenAI:
+        import openai  # takes 0.9 s
 
-                from imgpipe_orchestration.partners.openai_transport import WatchedTransport
+        from imgpipe_orchestration.partners.openai_sdk import WatchedTransport
 
-                transport = WatchedTransport(self._base_url, self.name)
-                http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False)
-                sdk = openai.OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
-                self._opened = sdk, transport
-            return self._opened
+        transport = WatchedTransport(self._base_url, self.name)
+        http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False)
+        return openai.OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
 
 
 def batched_question(

@@ -1,17 +1,139 @@
-"""What the SDK's objects hold, which it builds from any JSON, without validation."""
+"""What the OpenAI SDK gives: its errors as ours, and its objects, which it builds from any JSON, without validation."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.openai_errors import from_answer, word_of
+from imgpipe_orchestration.errors import (
+    ImgpipeError,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    SpendingPaused,
+    UnreadableAnswer,
+)
+from imgpipe_orchestration.partners.links import redirected
+from imgpipe_orchestration.partners.rate_limit import asked_wait, parse_duration
+from imgpipe_orchestration.partners.reply import plain, server_error
 from imgpipe_orchestration.partners.usage import Usage
 
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    import openai
 
+Answer = TypeVar("Answer")
+
+OPENAI = "OpenAI"
+"""What a server is called that is none of MODELS_FILE's."""
 _LONGEST_NAME = 200
 """Most characters of a model's name; a longer one is ignored."""
+
+# Codes of a 429 (and of a 403) after which waiting some seconds does not help.
+# https://platform.openai.com/docs/guides/error-codes
+_OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_POLICY = {"content_policy_violation", "moderation_blocked", "content_filter", "invalid_prompt"}
+_WORD = re.compile(r"[\w. -]{1,60}", re.ASCII)
+
+
+def server_name(provider: str) -> str:
+    """What errors call a provider: its name in MODELS_FILE."""
+    return OPENAI if provider == "openai" else provider
+
+
+def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
+    """Run one SDK call; errors call the server by `name`.
+
+    Raises:
+        SpendingPaused: the account's quota or billing limit is used up.
+        RateLimited: 429; `retry_after` from Retry-After, else from the reset headers.
+        PartnerAway, PartnerStumbled: 5xx, no connection.
+        PartnerUnavailable: 408, cut off, too slow.
+        UnreadableAnswer: not JSON, not the schema asked for.
+        PartnerRefused: other 4xx, and content policy.
+    """
+    import openai  # takes 0.9 s
+
+    try:
+        return send()
+    except openai.APIStatusError as error:
+        raise _from_status(error, name) from error
+    except openai.APIConnectionError as error:
+        if isinstance(error.__cause__, ImgpipeError):  # from `WatchedTransport`, which makes all connections
+            raise error.__cause__ from None
+        raise PartnerUnavailable(f"{name} could not be reached") from error
+    except openai.ContentFilterFinishReasonError as error:
+        raise PartnerRefused(f"{name} filtered its answer (content policy)") from error
+    except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
+        # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others come from the
+        # SDK when it uses objects that it built from unexpected JSON, without validation.
+        raise UnreadableAnswer(
+            f"{name} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
+        ) from error
+
+
+def _from_status(error: openai.APIStatusError, name: str) -> ImgpipeError:
+    # OpenAI's answers have strings here; those of other servers with its protocol may have anything.
+    status, code, kind = error.status_code, str(error.code or ""), str(error.type or "")
+    # In brackets: `invalid_api_key: Error code` would be redacted as the value of a key.
+    detail = f"{status} ({code or kind}): {error.message[:500]}"
+    if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
+        return SpendingPaused(f"{name}'s quota is used up ({code or kind}): check the account's billing", detail=detail)
+    if status == 429:
+        return RateLimited(f"{name} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
+    if status >= 500:
+        said = error.body.get("message") if isinstance(error.body, dict) else ""
+        return server_error(name, status, plain(said), detail=detail, retry_after=_wait(error))
+    if status in (408, 409):  # the SDK's own retries try 409 again as well
+        told = f"{name} failed (HTTP {status})"
+        return PartnerUnavailable(told, detail=detail, retry_after=_wait(error), partner_status=status)
+    if code in _POLICY or kind == "image_generation_user_error":
+        # Without the status, which would tell the ledger that all requests fail: this is about one request.
+        return PartnerRefused(f"{name} refused for its content policy", detail=detail)
+    reason = {
+        401: f"does not accept {'OPENAI_API_KEY' if name == OPENAI else 'its key'}",
+        402: "wants to be paid first",
+        403: "forbids this",
+        404: "does not know the model or address",
+    }.get(status, redirected(error.response.headers.get("location")) if status < 400 else "refused the request")
+    return PartnerRefused(f"{name} {reason} (HTTP {status})", detail=detail, partner_status=status)
+
+
+def _wait(error: openai.APIStatusError) -> float | None:
+    headers = error.response.headers
+    if (asked := asked_wait(headers)) is not None:
+        return asked
+    resets = [
+        parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
+        for kind in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{kind}") == "0"
+    ]
+    return max((reset for reset in resets if reset is not None), default=None)
+
+
+def from_answer(error: Any, name: str = OPENAI) -> ImgpipeError:
+    """Our error for the error object in an HTTP 200 whose `status` is "failed".
+
+    https://platform.openai.com/docs/api-reference/responses/object. Routers with this protocol use the HTTP status of
+    the provider behind them as the code.
+    """
+    code, detail = word_of(getattr(error, "code", None)), str(getattr(error, "message", error))[:500]
+    if code in _OUT_OF_MONEY or code == "402":
+        return SpendingPaused(f"{name}'s quota is used up ({code}): check the account's billing", detail=detail)
+    if code in ("rate_limit_exceeded", "429"):
+        return RateLimited(f"{name} asks us to slow down", detail=detail)
+    if code in ("server_error", "vector_store_timeout", "408") or re.fullmatch("5[0-9][0-9]", code):
+        return PartnerUnavailable(f"{name} failed while answering", detail=detail)
+    if not code:
+        return UnreadableAnswer(f"{name} answered with an error that it does not name", detail=detail)
+    reason = "for its content policy" if code in _POLICY or "policy" in code else f"the request ({code})"
+    return PartnerRefused(f"{name} refused {reason}", detail=detail)
+
+
+def word_of(value: Any) -> str:
+    """A code or reason in an answer, if it is short and plain enough to be shown and stored; else empty."""
+    word = str(value or "")
+    return word if _WORD.fullmatch(word) else ""
 
 
 def attribute(thing: Any, name: str) -> Any:
@@ -19,7 +141,7 @@ def attribute(thing: Any, name: str) -> Any:
     return getattr(thing, name, None)
 
 
-def expect(response: Any, field: str, kind: type[Result], name: str) -> Result:
+def expect(response: Any, field: str, kind: type[Answer], name: str) -> Answer:
     """The attribute, with its type checked."""
     value = attribute(response, field)
     if not isinstance(value, kind):

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.openai import OpenAIClient
-from imgpipe_orchestration.partners.openai_answers import attribute
-from imgpipe_orchestration.partners.openai_errors import from_answer, word_of
+from imgpipe_orchestration.partners.openai_answers import attribute, from_answer, word_of
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class SentBatch:
 
 
 class OpenAIBatches:
-    """Batches of one client's account. All methods raise as `openai_errors.translating`."""
+    """Batches of one client's account. All methods raise as `openai_answers.translating`."""
 
     def __init__(self, client: OpenAIClient) -> None:
         self._client = client

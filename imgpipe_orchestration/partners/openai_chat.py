@@ -8,6 +8,7 @@ https://platform.openai.com/docs/api-reference/chat/create
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import astuple
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,7 @@ from imgpipe_orchestration.partners.openai import (
     data_url,
     json_schema,
 )
-from imgpipe_orchestration.partners.openai_answers import attribute, expect, usage_of
-from imgpipe_orchestration.partners.openai_errors import from_answer
+from imgpipe_orchestration.partners.openai_answers import attribute, expect, from_answer, usage_of
 from imgpipe_orchestration.partners.usage import Usage, charged
 
 if TYPE_CHECKING:
@@ -62,22 +62,22 @@ class OpenAIChatClient(OpenAIClient):
             content.append({"type": "image_url", "image_url": {"url": data_url(image), "detail": detail}})
         messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
         messages.append({"role": "user", "content": content})
-        text, usage, raw = self._ask(model, messages, schema)
-        try:
-            return Seen(_fit(text, schema), usage, raw)
-        except ValueError as error:
-            problem = problem_in(error)
-        messages += [{"role": "assistant", "content": text}]
-        again = f"That answer was invalid: {problem}\nAnswer again, with JSON only, which follows the schema."
-        messages += [{"role": "user", "content": f"{again}\n{json.dumps(json_schema(schema))}"}]
+        usage, problem = Usage(), ""
+        for asked in range(2):
+            with charged(usage) if asked else nullcontext():
+                text, more, raw = self._ask(model, messages, schema)
+            usage = Usage(more.model, *(a + b for a, b in zip(astuple(usage)[1:], astuple(more)[1:], strict=True)))
+            try:
+                return Seen(fitting(values_in(text), schema.model_validate), usage, raw)
+            except ValueError as error:
+                problem = problem_in(error)
+            again = f"That answer was invalid: {problem}\nAnswer again, with JSON only, which follows the schema."
+            messages += [
+                {"role": "assistant", "content": text},
+                {"role": "user", "content": f"{again}\n{json.dumps(json_schema(schema))}"},
+            ]
         with charged(usage):
-            text, more, raw = self._ask(model, messages, schema)
-        usage = Usage(more.model, *(a + b for a, b in zip(astuple(usage)[1:], astuple(more)[1:], strict=True)))
-        try:
-            return Seen(_fit(text, schema), usage, raw)
-        except ValueError as error:
-            with charged(usage):
-                raise UnreadableAnswer(f"{model} gave no valid answer twice: {problem_in(error)}") from error
+            raise UnreadableAnswer(f"{model} gave no valid answer twice: {problem}")
 
     def _ask(self, model: str, messages: list[dict[str, Any]], schema: type[Schema]) -> tuple[str, Usage, Any]:
         """The text of an answer, in the strictest form that the server knows."""
@@ -125,7 +125,3 @@ def _in_form(form: str, messages: list[dict[str, Any]], schema: type[Schema]) ->
     )
     arguments: dict[str, Any] = {"messages": [{"role": "system", "content": told}, *messages]}
     return arguments | ({"response_format": {"type": form}} if form == "json_object" else {})
-
-
-def _fit(text: str, schema: type[Schema]) -> Schema:
-    return fitting(values_in(text), schema.model_validate)

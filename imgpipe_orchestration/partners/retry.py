@@ -8,15 +8,14 @@ its `retry_after`, and the item waits in its queue instead.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-import tenacity
-
-from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, RateLimited, UnreadableAnswer
+from imgpipe_orchestration.errors import ImgpipeError, PartnerAway, PartnerUnavailable, RateLimited, UnreadableAnswer
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -75,46 +74,25 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy, *, paid: bo
         ImgpipeError: the error of the last attempt.
     """
     deadline = Deadline(policy.budget, policy.stopped)
-    jitter = tenacity.wait_random_exponential(multiplier=policy.first_wait, max=policy.longest_wait)
-
-    def wait(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = getattr(error, "retry_after", None)
-        return max(float(asked), jitter(state)) if asked is not None else jitter(state)
-
-    def sleep(seconds: float) -> None:
-        until = time.monotonic() + seconds
+    tried = 0
+    while True:
+        tried += 1
+        try:
+            return attempt(deadline)
+        except (PartnerUnavailable, RateLimited) as error:
+            jitter = random.uniform(0, min(policy.longest_wait, policy.first_wait * 2 ** (tried - 1)))  # noqa: S311
+            wait = max(jitter, error.retry_after or 0.0)
+            again = not isinstance(error, UnreadableAnswer) and (not paid or _uncharged(error))
+            if not again or tried >= policy.attempts or wait >= deadline.remaining:
+                raise
+            log.warning("%s; trying again in %.1f s", error, wait, extra={"attempt": tried})
+        until = time.monotonic() + wait
         while (left := until - time.monotonic()) > 0 and not deadline.passed:
             time.sleep(min(left, 1.0))
 
-    last = tenacity.stop_after_attempt(policy.attempts)
 
-    def stop(state: tenacity.RetryCallState) -> bool:
-        return last(state) or state.upcoming_sleep >= deadline.remaining
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_uncharged if paid else _worth_repeating),
-        wait=wait,
-        stop=stop,
-        sleep=sleep,
-        before_sleep=_log,
-        reraise=True,
-    )
-    return retrying(attempt, deadline)
-
-
-def _worth_repeating(error: BaseException) -> bool:
-    return isinstance(error, PartnerUnavailable | RateLimited) and not isinstance(error, UnreadableAnswer)
-
-
-def _uncharged(error: BaseException) -> bool:
-    known = isinstance(error, RateLimited | PartnerAway) or getattr(error, "partner_status", None) is not None
-    return known and _worth_repeating(error)
-
-
-def _log(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("%s; trying again in %.1f s", error, state.upcoming_sleep, extra={"attempt": state.attempt_number})
+def _uncharged(error: ImgpipeError) -> bool:
+    return isinstance(error, RateLimited | PartnerAway) or error.partner_status is not None
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:

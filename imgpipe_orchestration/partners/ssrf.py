@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import queue
-import re
 import socket
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerUnavailable, SettingsError
+from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
@@ -41,9 +40,6 @@ _INTERNAL = tuple(
     )
 )
 
-_LABEL = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII | re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
-_LONGEST_NAME = 253
 _HOW_TO_ALLOW = "which links from outside may not reach unless an operator lists it in ALLOWED_PRIVATE_HOSTS"
 
 
@@ -65,38 +61,6 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
     if address.sixtofour is not None:
         return address.sixtofour
     return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
-
-
-def check_host(host: str) -> None:
-    """Refuse what no resolver will ever find an address for, so that it is not tried again like a DNS failure.
-
-    As in browsers, a name whose last part is a number must be an IPv4 address (https://url.spec.whatwg.org/#host-parsing).
-
-    Args:
-        host: in the form that is sent: an IPv6 address with or without brackets, an international name as xn--.
-
-    Raises:
-        BadInput: says why.
-    """
-    name = host.strip("[]").removesuffix(".")
-    labels, why = name.split("."), ""
-    if ":" in name or host.startswith("["):
-        if "%" in name:
-            why = "an IPv6 address with a zone (%) is one of a single machine's network"
-        else:
-            try:
-                ipaddress.IPv6Address(name)
-            except ValueError:
-                why = "it is no IPv6 address"
-    elif len(name) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, labels)) or name.startswith("-"):
-        why = "a name has parts of 1 to 63 letters, digits, _ and -, with dots between them"
-    elif _NUMBER.fullmatch(labels[-1]):
-        try:
-            socket.inet_aton(name)
-        except OSError:
-            why = "it ends in a number and is no IPv4 address"
-    if why:
-        raise BadInput(f"The link's host {host[:100]} cannot be used: {why}", field="url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +119,9 @@ class Guard:
         """The permitted addresses that the name resolves to, in the resolver's order.
 
         Raises:
-            BadInput: it never will, see `check_host`.
             Forbidden: there are none.
             PartnerUnavailable: it does not resolve now, or not within `seconds` and the deadline of the call.
         """
-        check_host(host)
         try:
             found = addresses_of(host, port, seconds)
         except OSError as error:

@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 from pydantic import ValidationError
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable, UnreadableAnswer
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.reply import Reply
@@ -47,13 +47,9 @@ log = logger(__name__)
 class UncertainUpload(PartnerUnavailable):
     """An upload broke off, got no answer or a 5xx; the report may have arrived."""
 
-    title = "Uncertain upload"
-
 
 class Unfinished(PartnerUnavailable):
     """There was no time to read the whole list."""
-
-    title = "List not read to its end"
 
 
 class VisionAnalysisApi:
@@ -243,8 +239,7 @@ class VisionAnalysisApi:
 
 
 def _uncertain(error: ImgpipeError) -> UncertainUpload:
-    asked = error.retry_after if isinstance(error, Retryable) else None
-    return UncertainUpload(error.public, detail=error.detail, retry_after=asked)
+    return UncertainUpload(error.public, detail=error.detail, retry_after=error.retry_after)
 
 
 def _refuse_error(partner: str, reply: Reply) -> None:

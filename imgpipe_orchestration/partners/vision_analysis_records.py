@@ -52,7 +52,7 @@ class VisionAnalysis(_Record):
     @field_validator("vision_analysis_id", "organization_id")
     @classmethod
     def _can_be_kept(cls, value: str) -> str:
-        if not value.strip() or "\0" in value or not _encodes(value):
+        if not value.strip() or "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError("an id must have characters, all of them storable")
         return value
 
@@ -122,11 +122,3 @@ def identity_of(found: VisionAnalysis | Malformed, entry: dict[str, Any]) -> byt
     if isinstance(found, Malformed) and not found.vision_analysis_id:
         named = json.dumps(entry, sort_keys=True)
     return hashlib.sha256(named.encode()).digest()
-
-
-def _encodes(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -31,7 +31,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import batched_answer, batched_question, json_schema
-from imgpipe_orchestration.partners.openai_errors import server_name
+from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once

@@ -17,6 +17,7 @@ def test_input_cached_input_images_and_output_have_their_own_prices() -> None:
     assert cost_of("gpt-6-luna", seen) == Decimal("0.06") + Decimal("0.004") + Decimal("0.05")
     drawn = Usage(input_tokens=1_000_000, input_image_tokens=1_000_000, output_tokens=1_000_000)
     assert cost_of("gpt-image-2.5-flare", drawn) == 8 + 30
+    assert cost_of("vision-v1", Usage(units=6.5)) == Decimal("0.00975")
 
 
 def test_cached_images_are_not_charged_twice() -> None:
@@ -29,11 +30,8 @@ def test_cached_images_are_not_charged_twice() -> None:
     assert costs == sorted(costs, reverse=True)
 
 
-def test_an_unknown_model_costs_none() -> None:
+def test_an_unknown_model_and_an_answer_that_does_not_say_what_it_consumed_cost_an_unknown_sum() -> None:
     assert cost_of("made-up", Usage(input_tokens=5)) is None
-
-
-def test_an_answer_that_does_not_say_what_it_consumed_costs_an_unknown_sum_and_not_nothing() -> None:
     assert cost_of("gpt-image-2.5-flare", Usage(model="gpt-image-2.5-flare")) is None
 
 
@@ -41,10 +39,6 @@ def test_an_answer_that_does_not_say_what_it_consumed_costs_an_unknown_sum_and_n
 def test_snapshots_and_stand_ins_cost_what_their_model_costs(name: str) -> None:
     usage = Usage(input_tokens=1000)
     assert cost_of(name, usage) == cost_of("gpt-6-luna", usage)
-
-
-def test_units_are_priced_by_the_piece() -> None:
-    assert cost_of("vision-v1", Usage(units=6.5)) == Decimal("0.00975")
 
 
 def test_every_default_model_has_a_price() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import socket
 import time
@@ -18,6 +17,7 @@ from imgpipe_orchestration.errors import (
     PartnerRefused,
     PartnerUnavailable,
     TooLarge,
+    UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
@@ -122,19 +122,6 @@ def test_redirects_are_followed_but_not_for_ever() -> None:
         "http://exa\nmple.com/",
         "http://example.com\\@127.0.0.1/",
         "http://[::1/",
-        "http://[::1%25lo]/",
-        "http://[fe80::1%25eth0]:8000/a",
-        "http://[1:2:3]/",
-        "http://pictures..example/",
-        "http://.example/",
-        "http://example..",
-        "http://pictures.ex%61mple/",
-        "http://pict*res.example/",
-        f"http://{'a' * 64}.example/",
-        f"http://{'a.' * 130}example/",
-        "http://256.1.1.1/",
-        "http://1.2.3.4.5/",
-        "http://127.0.0.08/",
         "",
     ],
 )
@@ -186,10 +173,11 @@ def test_a_file_that_never_ends_stops_at_the_limit() -> None:
         fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
 
 
-def test_compressed_content_counts_as_what_it_unpacks_to() -> None:
-    bomb = gzip.compress(bytes(20_000_000))
-    with serving(lambda h, _: reply(h, bomb, Content_Encoding="gzip")) as server, pytest.raises(TooLarge):
-        fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+def test_compressed_content_is_refused_and_not_unpacked() -> None:
+    with serving(lambda h, _: reply(h, b"bomb", Content_Encoding="gzip")) as server:
+        with pytest.raises(UnreadableAnswer, match="compressed by 'gzip'"):
+            fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+        assert server.requests[0][1]["accept-encoding"] == "identity"
 
 
 # --- broken connections --------------------------------------------------------------------------------------------

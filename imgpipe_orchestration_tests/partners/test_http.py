@@ -62,9 +62,9 @@ def test_an_answer_beyond_the_limit_is_not_taken() -> None:
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
 
 
-def test_an_answer_that_is_not_packed_as_it_says_was_an_answer_and_is_asked_for_once() -> None:
+def test_a_compressed_answer_was_an_answer_and_is_asked_for_once() -> None:
     with serving(lambda h, _: reply(h, b'{"paid": "for"}', Content_Encoding="gzip")) as server:
-        with pytest.raises(UnreadableAnswer, match="not compressed as it claims"):
+        with pytest.raises(UnreadableAnswer, match="compressed by 'gzip'"):
             JsonApi("X", server.url).request_json("POST", "/")
         assert len(server.paths) == 1
 
@@ -79,7 +79,7 @@ def hanging_up(handler: BaseHTTPRequestHandler, _: int) -> None:
         ("http://user:word@127.0.0.1:9/list?key=word", "connection refused"),
         ("http://nobody.invalid/list?key=word", "its name has no address"),
         ("https://127.0.0.1:{port}/list?key=word", "no agreement on TLS"),
-        ("http://127.0.0.1:{port}/list?key=word", "it hung up without an HTTP answer"),
+        ("http://127.0.0.1:{port}/list?key=word", "its answer is no HTTP, or not complete"),
     ],
 )
 def test_who_cannot_be_reached_is_named_with_the_reason_and_nothing_secret(where: str, reason: str) -> None:

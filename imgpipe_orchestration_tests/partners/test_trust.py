@@ -11,7 +11,7 @@ import pytest
 
 from imgpipe_orchestration.devstack.ports import free_port, listening
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.partners.trust import VARIABLES, share_certificates
+from imgpipe_orchestration.services import CERTIFICATES, share_certificates
 
 _KEEP_AN_OBJECT = """
 from imgpipe_orchestration.services import Services
@@ -36,7 +36,7 @@ def test_what_is_set_stays_and_what_is_not_follows_the_first_that_is() -> None:
     assert none == {}
 
 
-@pytest.mark.parametrize("named", [VARIABLES[0], None])
+@pytest.mark.parametrize("named", [CERTIFICATES[0], None])
 def test_objects_are_written_read_and_listed_over_tls(named: str | None, certificate: Path, tmp_path: Path) -> None:
     class Secured(S3):
         def command(self) -> list[str]:
@@ -47,7 +47,7 @@ def test_objects_are_written_read_and_listed_over_tls(named: str | None, certifi
             return listening(self.port)
 
     with Secured(tmp_path / "s3", free_port(), access_key="a-key", secret_key="a-secret") as server:
-        environ = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        environ = {name: value for name, value in os.environ.items() if name not in CERTIFICATES}
         environ |= {
             "S3_ENDPOINT": f"https://localhost:{server.port}",
             "S3_ACCESS_KEY": server.access_key,

@@ -77,7 +77,7 @@ def _prepare(services: Services) -> None:
     if services.settings.mongodb_url:
         import pymongo  # noqa: F401
     if services.settings.openai_api_key or services.settings.models_file:
-        from imgpipe_orchestration.partners.openai_warmup import warm_up
+        from imgpipe_orchestration.partners.openai_sdk import warm_up
 
         warm_up()
 

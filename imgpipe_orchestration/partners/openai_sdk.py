@@ -1,0 +1,97 @@
+"""The OpenAI SDK on our own `connections`, and warmed up.
+
+The SDK's timeout applies to each read, so a server that drips could occupy a worker for ever; and its objects do not
+have the rate-limit headers of successful answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import httpx2
+import openai
+
+from imgpipe_orchestration.partners.connections import Connections
+from imgpipe_orchestration.partners.rate_limit import RateGate
+from imgpipe_orchestration.partners.retry import Deadline
+from imgpipe_orchestration.telemetry import tracing
+
+_OF_THE_BODY_ON_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+_call: ContextVar[tuple[RateGate, Deadline]] = ContextVar("call")
+"""The call that is being made; the SDK has no way to pass it on to the transport."""
+
+
+@contextmanager
+def watching(rate: RateGate, deadline: Deadline) -> Iterator[None]:
+    """Answers to what is sent in the block teach `rate`, and must be complete by `deadline`."""
+    token = _call.set((rate, deadline))
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+class WatchedTransport(httpx2.BaseTransport):
+    """The transport, for what is sent within `watching`. Our errors from it are the `__cause__` of the SDK's."""
+
+    def __init__(self, base_url: str, name: str) -> None:
+        self._name = name
+        self._connections = Connections(base_url)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """
+        Raises:
+            PartnerAway, PartnerUnavailable, UnreadableAnswer: see `Connections.ask`; also an answer that is not JSON.
+        """
+        rate, deadline = _call.get()
+        request.headers.update(tracing.headers())
+        reply = self._connections.ask(request, deadline, partner=self._name)
+        rate.learn(reply.status, reply.headers)
+        raw = httpx2.Headers(reply.headers).raw
+        headers = [(name, value) for name, value in raw if name.lower() not in _OF_THE_BODY_ON_THE_WIRE]
+        answer = httpx2.Response(reply.status, headers=headers, content=reply.content)
+        if answer.is_success and not request.url.path.endswith("/content"):  # a batch's results, one JSON a line
+            reply.json(self._name)
+            # What is JSON is called that, as servers also declare wrong types: the SDK would return it as text.
+            answer.headers["content-type"] = "application/json"
+        return answer
+
+    def close(self) -> None:
+        self._connections.close()
+
+
+_TEXT = {"type": "output_text", "text": '{"word": "yes"}', "annotations": []}
+_ANSWERS = {
+    "/responses": {
+        "id": "warm-up",
+        "object": "response",
+        "created_at": 0,
+        "model": "none",
+        "status": "completed",
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
+        "output": [
+            {"type": "message", "id": "1", "role": "assistant", "status": "completed", "content": [_TEXT]},
+        ],
+    },
+    "/embeddings": {"object": "list", "model": "none", "data": [{"object": "embedding", "index": 0, "embedding": [1]}]},
+    "/images/generations": {"created": 0, "data": [{"b64_json": ""}]},
+}
+
+
+def warm_up() -> None:
+    """Parse one made-up answer of each kind; makes no connection and leaves no thread.
+
+    At first use the SDK imports half of itself and Pydantic builds its schemas: 0.4 s of CPU, in all threads of a run
+    at the same time. A process that forks others does it once for all of them.
+    """
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=_ANSWERS[request.url.path]))
+    with openai.OpenAI(
+        api_key="none", base_url="http://warm-up", http_client=httpx2.Client(transport=transport)
+    ) as sdk:
+        sdk.responses.create(model="none", input=[{"role": "user", "content": "?"}]).to_dict()
+        sdk.embeddings.create(model="none", input="?", dimensions=1)
+        sdk.images.generate(model="none", prompt="?")
