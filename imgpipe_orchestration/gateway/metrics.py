@@ -140,7 +140,7 @@ class FromDatabase(Collector):
     def _all(self) -> list[Metric]:
         try:
             with transaction(self._services.engine) as connection:
-                counts = listings.unless_paused(connection, backlog.counts(connection))
+                counts = listings.unless_paused(connection, self._services.claims.counts())
                 figures = [*_work(connection), *_paid_calls(connection)]
             figures += [*_chosen(self._services.settings), *_queues(with_unseen(self._services, counts))]
         except BackendUnavailable:

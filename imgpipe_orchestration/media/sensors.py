@@ -22,7 +22,7 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     from imgpipe_orchestration.storage import heartbeats
 
     services = sensor_backends.services
-    heartbeats.beat_at_times(services.engine, heartbeats.DAEMON, seconds=20)
+    heartbeats.beat(services.engine, heartbeats.DAEMON, seconds=20)
     # One more than can run at a time: between two runs of the latest day only so many older ones have their turn.
     due = partial(due_days, limit=services.settings.runs_per_pipeline + 1)
     return run_if_due(context, sensor_backends, media_pipeline.name, due, days=DAYS, seconds=RUN_SECONDS)

@@ -6,13 +6,16 @@ indexes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
-from imgpipe_orchestration.storage.queues import WITHDRAWN
+from imgpipe_orchestration.storage.queues import WITHDRAWN, Queue
+from imgpipe_orchestration.storage.rows import transaction
 
 STUCK_SECONDS = 3600.0
 """Items that are unfinished for longer are stuck (the specification's monitoring figure)."""
@@ -108,35 +111,44 @@ def recent_attempts(connection: Connection) -> list[RecentAttempts]:
     return [RecentAttempts(*row) for row in connection.execute(_RECENT, {"seconds": RECENT_SECONDS})]
 
 
-def counts(connection: Connection) -> dict[str, QueueCounts]:
-    """Every queue that has items, by name."""
-    connection.execute(INDEXES_ONLY)
-    values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER, "heads": HEADS}
-    return {row.queue: QueueCounts(*row) for row in connection.execute(_COUNTS, values)}
+class Backlog:
+    """The figures of one database."""
 
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
 
-def held_up(connection: Connection, *, limit: int) -> list[HeldUp]:
-    """Why waiting items are not done, the reason of most items first."""
-    connection.execute(INDEXES_ONLY)
-    values = {"items": HELD_UP_LIMIT, "limit": limit}
-    return [HeldUp(*row) for row in connection.execute(_HELD_UP, values)]
+    def counts(self) -> dict[str, QueueCounts]:
+        """Figures of every queue that has items, by name; as fast for a long backlog as for a short one."""
+        values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER, "heads": HEADS}
+        return {row.queue: QueueCounts(*row) for row in self._look(_COUNTS, values)}
 
+    def held_up(self, *, limit: int = 100) -> list[HeldUp]:
+        """What keeps waiting items from being done, the reason of most items first."""
+        return [HeldUp(*row) for row in self._look(_HELD_UP, {"items": HELD_UP_LIMIT, "limit": limit})]
 
-def failures(
-    connection: Connection, queue: str | None, *, limit: int, before: DeadLetter | None = None, ignored: bool = False
-) -> list[DeadLetter]:
-    """Dead letters, or the ignored ones, the latest first; `before` is the last one of the previous page."""
-    values: dict[str, object] = {"queue": queue, "limit": limit}
-    if before is not None:
-        values |= {"at": before.failed_at, "last_queue": before.queue, "last_id": before.item_id}
-    connection.execute(INDEXES_ONLY)
-    statement = _failures(one_queue=queue is not None, paged=before is not None, ignored=ignored)
-    return [DeadLetter(*row) for row in connection.execute(text(statement), values)]
+    def failures(
+        self, queue: Queue | None = None, *, limit: int = 100, before: DeadLetter | None = None, ignored: bool = False
+    ) -> list[DeadLetter]:
+        """Dead letters of one queue or of all, the latest first.
 
+        Args:
+            before: the last one of the previous page.
+            ignored: those that somebody ignores, instead of those that nobody does.
+        """
+        values: dict[str, Any] = {"queue": queue and queue.name, "limit": limit}
+        if before is not None:
+            values |= {"at": before.failed_at, "last_queue": before.queue, "last_id": before.item_id}
+        statement = _failures(one_queue=queue is not None, paged=before is not None, ignored=ignored)
+        return [DeadLetter(*row) for row in self._look(text(statement), values)]
 
-def history(connection: Connection, queue: str, item_id: int) -> list[Attempt]:
-    """An item's ended attempts, oldest first, as far back as retention keeps them."""
-    return [Attempt(*row) for row in connection.execute(_HISTORY, {"queue": queue, "item_id": item_id})]
+    def history(self, queue: Queue, item_id: int) -> list[Attempt]:
+        """An item's ended attempts, oldest first, as far back as retention keeps them."""
+        return [Attempt(*row) for row in self._look(_HISTORY, {"queue": queue.name, "item_id": item_id})]
+
+    def _look(self, statement: TextClause, values: dict[str, Any]) -> Sequence[Any]:
+        with transaction(self.engine) as connection:
+            connection.execute(INDEXES_ONLY)
+            return connection.execute(statement, values).all()
 
 
 # `ready` and `timed` are the partitions with ready items and with items that wait for a moment, by loose index scans as

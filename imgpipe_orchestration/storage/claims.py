@@ -33,12 +33,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, SettingsError, SpendingPaused
-from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage import claims_sql as sql
-from imgpipe_orchestration.storage.backoff import PAUSE_SECONDS, asked_for, backoff
+from imgpipe_orchestration.storage.backlog import Backlog
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.leases import beating
-from imgpipe_orchestration.storage.queues import Claim, Item, Known, Queue, State
+from imgpipe_orchestration.storage.queues import PAUSE_SECONDS, Claim, Item, Known, Queue, State, asked_for, backoff
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
@@ -67,11 +66,11 @@ WORKER_DIED = "worker-died"
 LOST = {"error": "The worker stopped without a word; its lease ran out.", "code": "lease-lost"}
 
 
-class Claims:
+class Claims(Backlog):
     """The queues of one database."""
 
     def __init__(self, engine: Engine, *, lease_seconds: float = 60.0, spending_pause: float = 300.0) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self.lease_seconds = lease_seconds
         self.spending_pause = spending_pause
         """Pause in seconds of items that wait for a quota or a key, where the provider gives none."""
@@ -125,39 +124,6 @@ class Claims:
         """The items that `owner` holds, by turn. A step of a run so finds the items that the last step left."""
         with transaction(self.engine) as connection:
             return [Claim(*row) for row in connection.execute(sql.OWNED, {"queue": queue.name, "owner": owner})]
-
-    def counts(self) -> dict[str, backlog.QueueCounts]:
-        """Figures of every queue that has items; as fast for a long backlog as for a short one."""
-        with transaction(self.engine) as connection:
-            return backlog.counts(connection)
-
-    def failures(
-        self,
-        queue: Queue | None = None,
-        *,
-        limit: int = 100,
-        before: backlog.DeadLetter | None = None,
-        ignored: bool = False,
-    ) -> list[backlog.DeadLetter]:
-        """Dead letters of one queue or of all, the latest first.
-
-        Args:
-            before: the last one of the previous page.
-            ignored: those that somebody ignores, instead of those that nobody does.
-        """
-        name = queue.name if queue else None
-        with transaction(self.engine) as connection:
-            return backlog.failures(connection, name, limit=limit, before=before, ignored=ignored)
-
-    def held_up(self, *, limit: int = 100) -> list[backlog.HeldUp]:
-        """What keeps waiting items from being done, most items first."""
-        with transaction(self.engine) as connection:
-            return backlog.held_up(connection, limit=limit)
-
-    def history(self, queue: Queue, item_id: int) -> list[backlog.Attempt]:
-        """An item's ended attempts, oldest first, as far back as retention keeps them."""
-        with transaction(self.engine) as connection:
-            return backlog.history(connection, queue.name, item_id)
 
     def find(self, queue: Queue, item_id: int) -> Known:
         """What the queue knows of an item."""
@@ -246,12 +212,8 @@ class Claims:
             log.error("cannot give up", extra={"queue": queue.name, "item": row.item_id}, exc_info=error)
 
     def hold(self, owner: str) -> AbstractContextManager[None]:
-        """Keep the leases of `owner` alive while the block runs, from a thread and a connection of its own.
-
-        Raises:
-            BackendUnavailable: the database is away at the start. Later absences are waited out: if a lease ends
-                meanwhile, the fences stop every write.
-        """
+        """Keep the leases of `owner` alive while the block runs: see `leases.beating`. If a lease ends while the
+        database is away, the fences stop every write."""
         return beating(self.engine, owner, self.lease_seconds)
 
     # --- giving back ---------------------------------------------------------------------------------------------
@@ -313,7 +275,7 @@ class Claims:
         spent: int,
         pause: float = 0.0,
     ) -> None:
-        error = None if error is None else _stored(error)
+        error = None if error is None else storable_text(error)[:ERROR_LENGTH]
         values = {
             **_key(claim),
             "state": state.value,
@@ -377,7 +339,8 @@ class Claims:
     ) -> list[int]:
         """Take items out of the queue for good, in the caller's transaction. A worker that holds one loses its lease at
         its next write. Returns the ids of items that were waiting or claimed (with `failed` also dead letters)."""
-        values = {"queue": queue.name, "ids": list(ids), "reason": _stored(reason), "failed": failed}
+        reason = storable_text(reason)[:ERROR_LENGTH]
+        values = {"queue": queue.name, "ids": list(ids), "reason": reason, "failed": failed}
         return list(connection.scalars(sql.WITHDRAW, values))
 
     def _requeue(self, queue: Queue, ids: Sequence[int], states: Sequence[State]) -> list[int]:
@@ -423,11 +386,6 @@ def _lock(connection: Connection, claim: Claim) -> int:
     if failures is None:
         raise _lost(claim)
     return int(failures)
-
-
-def _stored(error: str) -> str:
-    """An error text that PostgreSQL accepts, shortened. It may contain a file name from outside."""
-    return storable_text(error)[:ERROR_LENGTH]
 
 
 def _lost(claim: Claim) -> LeaseLost:

@@ -6,7 +6,6 @@ updates. docs/auto_marker.md says what the embedded server gets wrong.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,23 +18,19 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
     from pymongo.collection import Collection
     from pymongo.database import Database
-    from pymongo.errors import OperationFailure
 
 Document = dict[str, Any]
 
 _REFUSED = frozenset({13, 18, 8000})
 """MongoDB's codes Unauthorized, AuthenticationFailed and Atlas' own. Work waits until the settings are corrected."""
 
-_PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 262, 9001, 14031})
+_PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 262, 9001, 14031}) | frozenset(
+    {91, 189, 10058, 10107, 11600, 11602, 13435, 13436}
+)
 """Codes of a replica set that cannot do it now: unreachable members, timeouts between members or for a lock, failed
-write concerns, lost cursors or plans, a full disk."""
-
-_STEPS_DOWN = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436})
-"""Codes of a server that steps down or shuts down. pymongo reports a lost connection for these, unless the server had
-already written and was waiting for the others."""
-
-_OF_THE_DRIVER = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: \S+, Topology Description: .*", re.DOTALL)
-"""What pymongo adds to a message: its timeouts, and the state of each server."""
+write concerns, lost cursors or plans, a full disk; and of a server that steps or shuts down, for which pymongo reports
+a lost connection unless it had already written and was waiting for the others."""
+_WAITS = "What was accepted waits and goes on by itself."
 
 
 class Documents:
@@ -124,28 +119,18 @@ def reachable() -> Iterator[None]:
     try:
         yield
     except ConnectionFailure as error:
-        detail = _OF_THE_DRIVER.sub("", str(error))
-        message = "MongoDB cannot be reached. What was accepted waits and goes on by itself."
-        raise BackendUnavailable(message, detail=detail) from error
+        # Without what pymongo adds: its timeouts, and the state of each server.
+        detail = str(error).partition(" (configured timeouts:")[0].partition(", Timeout: ")[0]
+        raise BackendUnavailable(f"MongoDB cannot be reached. {_WAITS}", detail=detail) from error
     except ExecutionTimeout as error:
-        raise BackendUnavailable(
-            "MongoDB took too long over a query. What was accepted waits and goes on by itself. If it stays so, "
-            "`imgpipe doctor` names the indexes that are missing.",
-            detail=str(error),
-        ) from error
+        hint = "If it stays so, `imgpipe doctor` names the indexes that are missing."
+        raise BackendUnavailable(f"MongoDB took too long over a query. {_WAITS} {hint}", detail=str(error)) from error
     except OperationFailure as error:
-        if _passing(error):
-            raise BackendUnavailable(
-                "MongoDB cannot do it at this moment. What was accepted waits and goes on by itself.", detail=str(error)
-            ) from error
+        details = error.details or {}
+        parts = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]  # of a bulk write
+        if any(code in _PASSING for code in (error.code, *(part.get("code") for part in parts))):
+            raise BackendUnavailable(f"MongoDB cannot do it at this moment. {_WAITS}", detail=str(error)) from error
         if error.code in _REFUSED:
             refusal = "MongoDB refuses our credentials; check MONGODB_URL."
             raise BackendUnavailable(refusal, detail=str(error)) from error
         raise
-
-
-def _passing(error: OperationFailure) -> bool:
-    """Whether the error is due to the server's state at this moment; for a bulk write, that of any of its parts."""
-    details = error.details or {}
-    parts = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
-    return any(code in _PASSING | _STEPS_DOWN for code in (error.code, *(part.get("code") for part in parts)))

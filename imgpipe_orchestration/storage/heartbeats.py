@@ -21,16 +21,10 @@ class Heartbeat:
     age: float
 
 
-def beat(engine: Engine, name: str) -> None:
-    """Note that it happened now."""
+def beat(engine: Engine, name: str, *, seconds: float = 0) -> None:
+    """Note that it happened now, for what happens often only once in so many seconds."""
     with transaction(engine) as connection:
-        connection.execute(_BEAT, {"name": name})
-
-
-def beat_at_times(engine: Engine, name: str, *, seconds: float) -> None:
-    """As `beat`, written once in so many seconds: for what happens often."""
-    with transaction(engine) as connection:
-        connection.execute(_BEAT_AT_TIMES, {"name": name, "seconds": seconds})
+        connection.execute(_BEAT, {"name": name, "seconds": seconds})
 
 
 def last(engine: Engine, name: str) -> Heartbeat | None:
@@ -47,9 +41,7 @@ def ages(connection: Connection) -> dict[str, float]:
 
 _AGES = text("select name, extract(epoch from now() - beat_at) as age from heartbeats order by name")
 
-_BEAT = text("insert into heartbeats (name) values (:name) on conflict (name) do update set beat_at = now()")
-
-_BEAT_AT_TIMES = text("""
+_BEAT = text("""
     insert into heartbeats (name)
     select :name where not exists (
         select from heartbeats where name = :name and beat_at > now() - make_interval(secs => :seconds)

@@ -13,7 +13,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
 from imgpipe_orchestration.storage.rows import transaction
 
 BATCH = 1000
@@ -36,7 +35,7 @@ def purge_work(engine: Engine, days: float) -> Purged:
     Dead letters and their attempts stay until somebody requeues or ignores them.
     """
     items = in_batches(engine, _ITEMS, days)
-    attempts = in_pages(engine, _ATTEMPTS, days)
+    attempts = in_batches(engine, _ATTEMPTS, days)
     in_batches(engine, _TURNS, days)
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
@@ -60,88 +59,47 @@ def purge_paid_call_uses(engine: Engine, days: float) -> int:
     return removed
 
 
-def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int = MOST) -> int:
-    """Remove up to `limit` rows by a statement with the parameters `batch` and maybe `days`; returns how many."""
+def in_batches(
+    engine: Engine,
+    statement: sa.TextClause,
+    days: float,
+    limit: int = MOST,
+    *,
+    forget: Callable[[Sequence[Any]], None] | None = None,
+) -> int:
+    """Remove up to `limit` rows by a statement with the parameters `batch` and maybe `days`; returns how many.
+
+    Args:
+        forget: called after each commit with the values that the statement returns.
+    """
     removed = 0
     while removed < limit:
+        batch = min(BATCH, limit - removed)
         with transaction(engine) as connection:
-            batch = min(BATCH, limit - removed)
-            count = connection.execute(statement, {"days": days, "batch": batch}).rowcount
+            result = connection.execute(statement, {"days": days, "batch": batch})
+            count = result.rowcount
+            gone = result.scalars().all() if forget else ()
+        if forget is not None:
+            forget(gone)
         removed += count
         if count < batch:
             break
     return removed
 
 
-def old_rows(table: str, *, ended: str, key: str = "id", condition: str = "true") -> sa.TextClause:
+def old_rows(table: str, *, ended: str, key: str = "id", condition: str = "true", returning: str = "") -> sa.TextClause:
     """A statement for `in_batches`, oldest rows first.
 
     Args:
         ended: the column with the time that makes a row old.
         key: the columns of the primary key.
-        condition: must also be true for a row to be removed.
+        condition: must also be true for a row `t` to be removed.
     """
     return text(f"""
         delete from {table} where ({key}) in (
-            select {key} from {table} where {condition} and {ended} < now() - make_interval(secs => :days * 86400)
+            select {key} from {table} t where {condition} and {ended} < now() - make_interval(secs => :days * 86400)
             order by {ended} limit :batch for update skip locked)
-    """)
-
-
-def in_pages(
-    engine: Engine,
-    page: sa.TextClause,
-    days: float,
-    limit: int = MOST,
-    *,
-    forget: Callable[[Sequence[Any]], None] | None = None,
-) -> int:
-    """Remove old rows of a table page by page; returns how many.
-
-    Args:
-        page: made by `page_of`.
-        forget: called after each commit with what the page returned of the removed rows.
-    """
-    removed, after = 0, 0
-    while removed < limit:
-        with transaction(engine) as connection:
-            connection.execute(INDEXES_ONLY)
-            values = {"days": days, "after": after, "batch": BATCH, "most": limit - removed}
-            last, gone = connection.execute(page, values).one()
-        if forget is not None:
-            forget(gone)
-        removed += len(gone)
-        if last is None:
-            break
-        after = last
-    return removed
-
-
-def page_of(table: str, *, ended: str, kept: str, told: str = "null") -> sa.TextClause:
-    """A statement for `in_pages`, which examines each row once, in the order of ids.
-
-    Without pages every batch would skip all old rows that are kept, which may be years of them, and a search past all
-    young rows might exceed the time limit of a statement.
-
-    Args:
-        ended: the column with the time that makes a row old.
-        kept: the condition on `t` that keeps an old row.
-        told: the expression that is returned for a removed row.
-    """
-    return text(f"""
-        with page as materialized (
-            select id, {ended} < now() - make_interval(secs => :days * 86400) as old
-            from {table} where id > :after order by id limit :batch
-        ),
-        gone as (
-            delete from {table} where id = any(array(
-                select going.id from page cross join lateral (
-                    select id from {table} t where page.old and t.id = page.id and not ({kept})
-                    for update skip locked) as going
-                limit :most))
-            returning {told} as told
-        )
-        select (select max(id) from page), array(select told from gone)
+        {f"returning {returning}" if returning else ""}
     """)
 
 
@@ -161,10 +119,10 @@ _ITEMS = text("""
     delete from work_items w using old where w.queue = old.queue and w.item_id = old.item_id
 """)
 
-_ATTEMPTS = page_of(
+_ATTEMPTS = old_rows(
     "work_attempts",
     ended="ended_at",
-    kept="""exists (
+    condition="""not exists (
         select from work_items w where w.queue = t.queue and w.item_id = t.item_id and w.state = 'failed')""",
 )
 
@@ -177,7 +135,7 @@ _EMBEDDINGS = old_rows(
     key="key",
     ended="committed_at",
     condition="""operation = 'embedding' and state = 'committed'
-        and not exists (select from paid_call_uses u where u.key = paid_calls.key)""",
+        and not exists (select from paid_call_uses u where u.key = t.key)""",
 )
 
 _COMPACT = text("select work_counts_add_up()")

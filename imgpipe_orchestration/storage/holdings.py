@@ -15,11 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, TextClause
 
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BATCH = 500
 """Keys per query."""
@@ -117,15 +122,17 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
     Raises:
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
     """
+    import numpy as np
+
     found = Collected(holding.name)
     garbage: list[str] = []
-    listing = _Listing(sized=holding.sized)
+    hashes = array("q")  # eight bytes for each of millions of keys
     with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
         for prefix in holding.prefixes:
             listed = holding.bucket.list(prefix)
             while batch := list(islice(listed, BATCH)):
                 found.objects += len(batch)
-                listing.add(batch)
+                hashes.extend(hash((one.key, one.size if holding.sized else None)) for one in batch)
                 garbage += _garbage(holding, batch, found, before)
         if act and not even_most and _is_doubtful(holding, found):
             act = False
@@ -137,10 +144,11 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
         for start in range(0, len(garbage) if act else 0, BATCH):
             doomed = garbage[start : start + BATCH]
             found.deleted += sum(pool.map(lambda key: _delete(holding, key, before), doomed))
-        unlisted = listing.end()
+        listed_hashes = np.frombuffer(hashes, np.int64)
+        listed_hashes.sort()  # in place: there may be hundreds of megabytes
         for promises in _pages(holding):
             found.rows += len(promises)
-            asked = unlisted(promises)
+            asked = _unlisted(promises, listed_hashes)
             heads = pool.map(lambda promise: holding.bucket.head(promise.key), asked)
             pairs = zip(asked, heads, strict=True)
             absent = [one for one, head in pairs if head is None or one.size not in (None, head.size)]
@@ -155,33 +163,19 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
     return found
 
 
-class _Listing:
-    """The hashes of listed keys (with their sizes, if promises have sizes), eight bytes each.
+def _unlisted(promises: Sequence[Promise], listed: NDArray[np.int64]) -> list[Promise]:
+    """The promises that were not listed: their objects were written since then, are missing or have another size.
 
     A missing key with the same hash as a listed one would be taken for listed: with ten million keys, one in 10**12.
+
+    Args:
+        listed: hashes of listed keys (with their sizes, if promises have sizes), sorted.
     """
+    import numpy as np
 
-    def __init__(self, *, sized: bool) -> None:
-        self._sized = sized
-        self._hashes = array("q")
-
-    def add(self, batch: Sequence[StoredObject]) -> None:
-        self._hashes.extend(hash((one.key, one.size if self._sized else None)) for one in batch)
-
-    def end(self) -> Callable[[Sequence[Promise]], list[Promise]]:
-        """Finish the listing. Returns a function that selects the promises which were not listed: their objects were
-        written since then, are missing or have another size."""
-        import numpy as np
-
-        listed = np.frombuffer(self._hashes, np.int64)
-        listed.sort()  # in place: there may be hundreds of megabytes
-
-        def unlisted(promises: Sequence[Promise]) -> list[Promise]:
-            wanted = np.array([hash((promise.key, promise.size)) for promise in promises], np.int64)
-            found = np.searchsorted(listed, wanted, "right") > np.searchsorted(listed, wanted)
-            return [promise for promise, known in zip(promises, found, strict=True) if not known]
-
-        return unlisted
+    wanted = np.array([hash((promise.key, promise.size)) for promise in promises], np.int64)
+    found = np.searchsorted(listed, wanted, "right") > np.searchsorted(listed, wanted)
+    return [promise for promise, known in zip(promises, found, strict=True) if not known]
 
 
 def _garbage(holding: Holding, batch: list[StoredObject], found: Collected, before: datetime) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -70,23 +70,11 @@ class JobInstance:
 
     def shown(self) -> dict[str, Any]:
         """The API's answer: the row, and the figures of `result` at the same level."""
-        return {
-            **self.result,
-            "job_id": str(self.id),
-            "job": self.job,
-            "trigger": self.trigger.value,
-            "customer_id": self.customer_id or None,
-            "user_id": self.user_id or None,
-            "status": self.status.value,
-            "error": self.error,
-            "run_id": self.run_id,
-            "created_at": self.created_at.isoformat(),
-            "started_at": self.started_at.isoformat() if self.started_at else None,
-            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
-        }
-
-
-# --- asking ----------------------------------------------------------------------------------------------------------
+        row = {name: getattr(self, name) for name in _COLUMNS if name not in {"id", "number", "result"}}
+        for name, value in row.items():
+            row[name] = value.isoformat() if isinstance(value, datetime) else value
+        nobody = {name: row[name] or None for name in ("customer_id", "user_id")}
+        return {**self.result, "job_id": str(self.id), **row, **nobody}
 
 
 def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: str = "") -> tuple[JobInstance, bool]:
@@ -100,9 +88,6 @@ def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: 
         if made.new:
             Claims.enqueue(connection, Queue(job), [Item(made.number, tenant=values["customer"])])
         return _read(connection.execute(_GET, {"id": made.id}).one()), not made.new
-
-
-# --- looking ---------------------------------------------------------------------------------------------------------
 
 
 def get(engine: Engine, job_id: str | UUID, *, customer_id: str | None = None) -> JobInstance:
@@ -156,17 +141,9 @@ def failures(connection: Connection, job: str, *, limit: int) -> list[JobInstanc
     return [_read(row) for row in connection.execute(_FAILURES, {"job": job, "limit": limit})]
 
 
-def failed_of_late(connection: Connection, job: str) -> int:
-    """Instances of a job that failed in the last 24 hours."""
-    return connection.scalar(_FAILED_OF_LATE, {"job": job}) or 0
-
-
 def held_up(connection: Connection, job: str, *, limit: int) -> list[HeldUp]:
     """Why queued instances are not begun, the reason of most instances first."""
     return [HeldUp(*row) for row in connection.execute(_HELD_UP, {"job": job, "limit": limit})]
-
-
-# --- working ---------------------------------------------------------------------------------------------------------
 
 
 def start(claims: Claims, job: str, run_id: str, limit: int) -> list[JobInstance]:
@@ -268,28 +245,17 @@ def keep_waiting(engine: Engine, job: str, reason: str) -> None:
 
 
 def _read(row: Row[Any]) -> JobInstance:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    values |= {name: unescaped(values[name]) for name in ("customer_id", "user_id")}
     status, error = JobStatus(row.status), row.error
     if row.finished_at is None and row.at_work:
         status = JobStatus.RUNNING
     elif row.finished_at is None and row.started_at is not None:
         error = error or f"The run {row.run_id} was interrupted."
-    return JobInstance(
-        id=row.id,
-        number=row.number,
-        job=row.job,
-        trigger=Trigger(row.trigger),
-        customer_id=unescaped(row.customer_id),
-        user_id=unescaped(row.user_id),
-        status=status,
-        result=row.result,
-        error=error,
-        run_id=row.run_id,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-    )
+    return JobInstance(**{**values, "trigger": Trigger(row.trigger), "status": status, "error": error})
 
 
+_COLUMNS = tuple(one.name for one in fields(JobInstance) if one.compare)
 _ROWS = """
     select j.*, w.state is not distinct from 'claimed' as at_work from job_instances j
     left join work_items w on w.queue = j.job and w.item_id = j.number
@@ -351,11 +317,6 @@ _KEEP_WAITING = text("""
 _HELD_UP = text("""
     select job, error, count(*), cast(null as timestamptz) from job_instances
     where job = :job and status = 'queued' and error is not null group by job, error order by 3 desc, 2 limit :limit
-""")
-
-_FAILED_OF_LATE = text("""
-    select count(*) from job_instances
-    where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
 """)
 
 _FAILURES = text("""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from imgpipe_orchestration.storage import claims_sql as sql
 from imgpipe_orchestration.storage.rows import translated
@@ -46,40 +46,27 @@ def kept_alive(renewed: Callable[[], object], lease_seconds: float, *, name: str
 
 @contextmanager
 def beating(engine: Engine, owner: str, lease_seconds: float) -> Iterator[None]:
-    """Keep the leases of the claims of `owner` alive while the block runs.
+    """Keep the leases of the claims of `owner` alive while the block runs, on a connection of its own, so that they do
+    not end when busy steps use up the pool.
 
     Raises:
         BackendUnavailable: the database is away at the start. Later absences are waited out.
     """
-    heart = _Heart(engine, owner, lease_seconds)
-    heart.beat()
-    try:
-        with kept_alive(heart.beat, lease_seconds, name=f"heartbeat-{owner[:8]}"):
-            yield
-    finally:
-        heart.close()
+    with translated():
+        connection = engine.connect()
 
-
-class _Heart:
-    """Renews leases on a connection of its own, so that they do not end when busy steps use up the pool."""
-
-    def __init__(self, engine: Engine, owner: str, lease_seconds: float) -> None:
-        self._engine = engine
-        self._owner = owner
-        self._lease_seconds = lease_seconds
-        self._connection: Connection | None = None
-
-    def beat(self) -> None:
+    def beat() -> None:
         with translated():
             try:
-                self._connection = self._connection or self._engine.connect()
-                with self._connection.begin():
-                    self._connection.execute(sql.HEARTBEAT, {"owner": self._owner, "lease": self._lease_seconds})
+                with connection.begin():
+                    connection.execute(sql.HEARTBEAT, {"owner": owner, "lease": lease_seconds})
             except BaseException:
-                self.close()
+                connection.invalidate()  # the next beat connects anew
                 raise
 
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+    try:
+        beat()
+        with kept_alive(beat, lease_seconds, name=f"heartbeat-{owner[:8]}"):
+            yield
+    finally:
+        connection.close()

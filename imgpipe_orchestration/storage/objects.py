@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -57,29 +58,22 @@ _OF_A_LISTING = {"Name", "IsTruncated", "Contents"}
 _CONNECT_SECONDS, _READ_SECONDS = 3, 30
 _MOST_TRIES = 3
 
-_STANDARD_HEADERS = {"content-type", "cache-control"}
-
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object's head: size in bytes, type, caching, time of the last write."""
+    """An object's head: size in bytes, time of the last write, and what a listing does not have: the type and the
+    user metadata, names in lower case."""
 
     key: str
     size: int
-    content_type: str
-    cache_control: str
-    modified: datetime | None = None
+    modified: datetime | None
+    content_type: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """User metadata, names in lower case."""
 
 
 def _refuse_redirect(response: tuple[Any, Any] | None, **_: Any) -> None:
     """Gets botocore's answers before botocore does: of an address that redirects it would ask the bucket's region, be
-    redirected, and ask again until its stack is full.
-
-    Raises:
-        BackendUnavailable: a redirect.
-    """
+    redirected, and ask again until its stack is full."""
     if response is not None and 300 <= response[0].status_code < 400:
         how = redirected(response[0].headers.get("Location"))
         raise BackendUnavailable(f"The object store {how}: check S3_ENDPOINT and S3_REGION.")
@@ -89,13 +83,7 @@ class ObjectStore:
     """The S3 at one endpoint; its clients are made on first use and shared by threads."""
 
     def __init__(
-        self,
-        *,
-        endpoint: str,
-        access_key: str,
-        secret_key: str,
-        region: str = "us-east-1",
-        folder: Path | None = None,
+        self, *, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1", folder: Path | None = None
     ) -> None:
         """
         Args:
@@ -240,10 +228,7 @@ class Bucket:
             raise
 
     def get(self, key: str, *, size: int | None = None) -> bytes:
-        """The whole object.
-
-        Args:
-            size: how many bytes were stored, if known.
+        """The whole object; `size` is how many bytes were stored, if known.
 
         Raises:
             NotFound: no such key.
@@ -297,10 +282,10 @@ class Bucket:
             log.warning("left to the garbage collection", extra={"objects": len(unnamed), "error": error.public})
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Heads of all objects with a prefix; a listing does not have their content types."""
+        """All objects with a prefix."""
         for page in self._pages(prefix):
             for entry in page:
-                yield StoredObject(entry["Key"], entry["Size"], "", "", entry["LastModified"])
+                yield StoredObject(entry["Key"], entry["Size"], entry["LastModified"])
 
     def key_pages(self, prefix: str = "") -> Iterator[Sequence[str]]:
         """All keys with a prefix, in the pages of the listing (a thousand keys each)."""
@@ -319,11 +304,8 @@ class Bucket:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def presign_put(self, key: str, *, seconds: float, content_type: str, size: int) -> tuple[str, dict[str, str]]:
-        """A URL that can be used for `seconds`, any number of times, to write the object with this size and type.
-
-        Returns:
-            the URL, and the headers that the request must have.
-        """
+        """A URL that can be used for `seconds`, any number of times, to write the object with this size and type; and
+        the headers that the request must have."""
         url = self.store.client.generate_presigned_url(
             "put_object",
             Params={"Bucket": self.name, "Key": key, "ContentType": content_type, "ContentLength": size},
@@ -347,22 +329,14 @@ def fits_header(value: str) -> bool:
 
 
 def _whole(data: bytes, key: str, size: int | None) -> bytes:
-    """`data`, if it has the size that was stored.
-
-    Raises:
-        NotWhole: it has another.
-    """
+    """The data, if it has the size that was stored."""
     if size not in (None, len(data)):
         raise NotWhole(f"The object store gave {len(data):,} bytes where {size:,} were stored.", detail=key)
     return data
 
 
 def _checked(key: str) -> str:
-    """The key, if an object can be stored under it.
-
-    Raises:
-        NotFound: none can.
-    """
+    """The key, if an object can be stored under it."""
     if not _usable(key):
         raise NotFound(f"No object {key!r}")
     return key
@@ -375,11 +349,7 @@ def _usable(key: str) -> bool:
 
 
 def _of_a_store(answer: GetResult) -> GetResult:
-    """The answer, if it has an ETag, as every object has; the web page of a proxy, as a rule, has none.
-
-    Raises:
-        BackendUnavailable: it has none.
-    """
+    """The answer, if it has an ETag, as every object has; the web page of a proxy, as a rule, has none."""
     if answer.meta["e_tag"] is None:
         raise BackendUnavailable("The object store cannot be reached: what answers gives no object.")
     return answer
@@ -388,68 +358,44 @@ def _of_a_store(answer: GetResult) -> GetResult:
 def _head(key: str, answer: GetResult) -> StoredObject:
     # Some servers return the names of user metadata capitalised.
     headers = {name.lower(): value for name, value in answer.attributes.items()}
-    return StoredObject(
-        key,
-        answer.meta["size"],
-        headers.get("content-type", ""),
-        headers.get("cache-control", ""),
-        answer.meta["last_modified"],
-        {name: value for name, value in headers.items() if name not in _STANDARD_HEADERS},
-    )
+    kind, _ = headers.pop("content-type", ""), headers.pop("cache-control", "")
+    return StoredObject(key, answer.meta["size"], answer.meta["last_modified"], kind, headers)
 
 
-class _translated:
+@contextmanager
+def _translated(what: str, *, asks_for_it: bool = True) -> Iterator[None]:
     """Turns the libraries' exceptions into ours: missing objects, refused ones, and a store that is away or full.
 
     Args:
         asks_for_it: whether a 404 can mean that `what` is not there. To a write, a deletion or a listing it is the
             answer of a proxy while the store behind it is away.
     """
-
-    def __init__(self, what: str, *, asks_for_it: bool = True) -> None:
-        self.what = what
-        self._asks_for_it = asks_for_it
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is None or isinstance(error, ImgpipeError):
-            return
-        if isinstance(error, FileNotFoundError) and _code_of(error) != _NO_BUCKET:
-            raise self._absent(error) from error
+    try:
+        yield
+    except ImgpipeError:
+        raise
+    except Exception as error:
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         if not isinstance(error, (BaseError, BotoCoreError, ClientError, ResponseParserError, OSError)):
-            return
-        code = _code_of(error)
+            raise
+        detail, told = str(error), getattr(error, "response", None)  # botocore's; obstore's text has the whole answer
+        found = re.search(r"<Code>(\w+)</Code>", detail)
+        code = told.get("Error", {}).get("Code", "") if isinstance(told, dict) else found[1] if found else ""
         if not code and isinstance(error, PermissionDeniedError | UnauthenticatedError):
             code = "AccessDenied"  # the answer to HEAD has no body that could say more
-        if code in _ABSENT:
-            raise self._absent(error) from error
         if code == _NO_BUCKET:  # an operator can create it, so no item may be given up for it
-            raise BackendUnavailable("The object store has no such bucket.", detail=str(error)) from error
+            raise BackendUnavailable("The object store has no such bucket.", detail=detail) from error
+        if code in _ABSENT or isinstance(error, FileNotFoundError):
+            if asks_for_it:
+                raise NotFound(f"No object {what!r}") from error
+            said = "The object store cannot be reached: what answers says 404 to a write or a listing."
+            raise BackendUnavailable(said, detail=detail) from error
         if code in _HOPELESS:
-            raise BadInput(f"The object store refuses {self.what!r} ({code}).", detail=str(error)) from error
-        if code in _FULL or _FULL_STATUS in str(error):
-            raise OutOfSpace(_NO_ROOM, detail=str(error)) from error
-        if code:
-            raise BackendUnavailable(f"The object store refused ({code}).", detail=str(error)) from error
-        raise BackendUnavailable("The object store cannot be reached.", detail=str(error)) from error
-
-    def _absent(self, error: BaseException) -> ImgpipeError:
-        if self._asks_for_it:
-            return NotFound(f"No object {self.what!r}")
-        said = "The object store cannot be reached: what answers says 404 to a write or a listing."
-        return BackendUnavailable(said, detail=str(error))
-
-
-def _code_of(error: Exception) -> str:
-    """The error code in S3's answer; empty where there was no answer."""
-    response = getattr(error, "response", None)  # botocore's
-    if isinstance(response, dict):
-        return str(response.get("Error", {}).get("Code", ""))
-    found = re.search(r"<Code>(\w+)</Code>", str(error))  # obstore's message contains the whole answer
-    return found[1] if found else ""
+            raise BadInput(f"The object store refuses {what!r} ({code}).", detail=detail) from error
+        if code in _FULL or _FULL_STATUS in detail:
+            raise OutOfSpace(_NO_ROOM, detail=detail) from error
+        how = f"refused ({code})" if code else "cannot be reached"
+        raise BackendUnavailable(f"The object store {how}.", detail=detail) from error

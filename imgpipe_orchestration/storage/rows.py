@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import select
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +16,6 @@ from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
     InternalError,
-    InvalidatePoolError,
     OperationalError,
     SQLAlchemyError,
 )
@@ -77,16 +74,14 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         parsed.set(drivername=driver),
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=not postgresql,
+        pool_pre_ping=True,
         pool_use_lifo=True,  # the session that was used last has prepared statements and warm caches
         pool_recycle=1800,
         connect_args={"connect_timeout": 5, **arguments},
     )
     if postgresql:
         _connect_to_postgresql(engine)
-        _check_before_use(engine)
-        _begin_anew_when_migrated(engine)
-    begin_anew_when_read_only(engine)
+    begin_anew_when_stale(engine)
     _close_what_comes_back_late(engine)
     return engine
 
@@ -127,60 +122,21 @@ _SILENT_SECONDS = 60
 """How long MySQL or MariaDB may take to answer. For PostgreSQL that is `statement_timeout`, and `postgres` gives up on
 a server that does not obey it."""
 
-_TRUSTED_SECONDS = 30
-"""A connection that was used within these seconds is not pinged, unless its socket has something to read."""
 
+def begin_anew_when_stale(engine: Engine) -> None:
+    """Discard the pool's sessions when they are of no use any more.
 
-def _check_before_use(engine: Engine) -> None:
-    """Replace pooled connections that the server has closed, like SQLAlchemy's pre-ping but mostly without its round
-    trip, which takes a fifth of the time of a short transaction.
-
-    Nothing is sent to a connection in the pool, except the end of the stream when the server closes it; then the socket
-    has something to read. Only after some idle time is a ping needed, as a router may have dropped the connection.
+    Their server takes no writes: it was the primary before a failover, and a new session may reach the one that is.
+    Otherwise every write would fail until the pool renews its sessions. Or a table got a new column: PostgreSQL then
+    refuses `select *` statements that the driver prepared before, and outside of transactions the driver would send
+    them again and again.
     """
-
-    @event.listens_for(engine, "checkin")
-    def note(_: object, record: ConnectionPoolEntry) -> None:
-        record.info["idle_since"] = time.monotonic()
-
-    @event.listens_for(engine, "checkout")
-    def check(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
-        idle_since = record.info.get("idle_since")
-        if idle_since is None:  # a new connection
-            return
-        idle = time.monotonic() - idle_since
-        try:
-            if idle > _TRUSTED_SECONDS or _has_something_to_read(connection.fileno()):
-                engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise InvalidatePoolError from error
-
-
-def _has_something_to_read(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _begin_anew_when_migrated(engine: Engine) -> None:
-    """Discard the pool's sessions when a table got a new column: PostgreSQL then refuses `select *` statements that the
-    driver prepared before, and outside of transactions the driver would send them again and again."""
 
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
         # The error has no SQLSTATE of its own, and its text is localised.
         where = getattr(getattr(context.original_exception, "diag", None), "source_function", None)
-        if where == "RevalidateCachedQuery":
-            context.is_disconnect = True
-
-
-def begin_anew_when_read_only(engine: Engine) -> None:
-    """Discard the pool's sessions when their server takes no writes: it was the primary before a failover, and a new
-    session may reach the one that is. Otherwise every write would fail until the pool renews its sessions."""
-
-    @event.listens_for(engine, "handle_error")
-    def note(context: ExceptionContext) -> None:
-        if _is(_READ_ONLY, context.original_exception):
+        if where == "RevalidateCachedQuery" or _is(_READ_ONLY, context.original_exception):
             context.is_disconnect = True
 
 
@@ -299,16 +255,18 @@ def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     if _is(_DISK_FULL, cause):
         said = "The database's disk is full. What was accepted waits until there is room."
         return OutOfSpace(said, detail=str(cause))
-    if _is(_CONFLICTS, cause):
-        return BackendUnavailable("Two changes met in the database; try again.", detail=str(cause))
-    if isinstance(error, PoolTimeout):
-        return BackendUnavailable("All connections to the database are in use; try again.", detail=str(cause))
     if _is(_NOT_AS_AGREED, cause):
-        return BackendUnavailable(f"The database lacks a table or a column: {cause.args[1]}.", detail=str(cause))
-    if _is(_READ_ONLY, cause):
-        what = "takes no writes: it is read-only, as after a failover"
-    elif _is(_TOO_LONG, cause):
-        what = "took too long over a statement"
+        told = f"The database lacks a table or a column: {cause.args[1]}."
+    elif isinstance(error, PoolTimeout):
+        told = "All connections to the database are in use; try again."
     else:
-        what = "cannot be reached"
-    return BackendUnavailable(f"The database {what}. What was accepted waits and goes on by itself.", detail=str(cause))
+        told = next((words for codes, words in _AWAY if _is(codes, cause)), f"The database cannot be reached. {_WAITS}")
+    return BackendUnavailable(told, detail=str(cause))
+
+
+_WAITS = "What was accepted waits and goes on by itself."
+_AWAY: tuple[tuple[Sequence[str | int], str], ...] = (
+    (_CONFLICTS, "Two changes met in the database; try again."),
+    (_READ_ONLY, f"The database takes no writes: it is read-only, as after a failover. {_WAITS}"),
+    (_TOO_LONG, f"The database took too long over a statement. {_WAITS}"),
+)

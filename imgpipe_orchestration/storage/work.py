@@ -65,8 +65,6 @@ class Outcome:
 class UnexpectedError(Retryable):
     """A bug of ours while working on an item: logged with its traceback, and tried again like other failures."""
 
-    title = "Unexpected error"
-
 
 def work_through(
     claims: Claims,
@@ -122,12 +120,21 @@ def work_through(
         set_if_interrupted(interrupted or threading.Event()),
     ):
         while True:
-            while len(running) < threads and not _past(deadline) and (claim := _next(waiting, running, share)):
+            while len(running) < threads and not _past(deadline):
+                full = _full(running.values(), share)
+                claim = next((claim for claim in waiting if claim.tenant not in full), None)
+                if claim is None:
+                    break
                 waiting.remove(claim)
                 running[pool.submit(carried, claim)] = claim
             if further and len(running) < threads and not _past(deadline):
                 free = threads - len(running)
-                if joining := _joining(further, free, _full([*waiting, *running.values()], share)):
+                try:
+                    joining = further(free, _full([*waiting, *running.values()], share))
+                except BackendUnavailable as error:
+                    log.warning("nothing more taken on", extra={"error": error.public})
+                    joining = []
+                if joining:
                     waiting += joining
                     continue
             if not running:
@@ -141,12 +148,6 @@ def work_through(
     if stage is not None:
         note_times(claims, queue.name, stage or queue.name, outcome, spent)
     return outcome
-
-
-def _next(waiting: Sequence[Claim], running: Mapping[Future[None], Claim], share: int | None) -> Claim | None:
-    """The first that waits of a tenant who has less than the share of one."""
-    full = _full(running.values(), share)
-    return next((claim for claim in waiting if claim.tenant not in full), None)
 
 
 def _full(claims: Iterable[Claim], share: int | None) -> set[str]:
@@ -213,14 +214,6 @@ def note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent: 
             stage_times.add(connection, queue, stage, times)
     except BackendUnavailable as error:
         log.warning("stage times not recorded", extra={"queue": queue, "stage": stage, "error": error.public})
-
-
-def _joining(further: Further, free: int, full: Collection[str]) -> Sequence[Claim]:
-    try:
-        return further(free, full)
-    except BackendUnavailable as error:
-        log.warning("nothing more taken on", extra={"error": error.public})
-        return []
 
 
 def _past(deadline: float | None) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.storage.history import MOST, in_pages, page_of
+from imgpipe_orchestration.storage.history import MOST, in_batches, old_rows
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ _BATCH = 500
 
 def tidy(services: Services, days: float) -> int:
     """Delete uploads that no batch needs, and executions and batches that ended `days` ago. Returns how many rows."""
-    removed = _forget_uploads(services)
-    for statement in (_EXECUTIONS, _BATCHES, _ORPHANS):
-        removed += in_pages(services.engine, statement, days, forget=partial(_discard, services))
-    return removed
+    removed = _forget_uploads(services) + in_batches(services.engine, _EXECUTIONS, days)
+    removed += in_batches(services.engine, _BATCHES, days, forget=partial(_discard, services))
+    return removed + in_batches(services.engine, _ORPHANS, days)
 
 
 def _forget_uploads(services: Services) -> int:
@@ -64,20 +63,20 @@ _UPLOADS = text("""
     select object_key from old
 """)
 
-_EXECUTIONS = page_of(
+_EXECUTIONS = old_rows(
     "vision_executions",
     ended="finished_at",
-    kept="exists (select from vision_analyses a where a.execution_id = t.id)",
+    condition="not exists (select from vision_analyses a where a.execution_id = t.id)",
 )
-_BATCHES = page_of(
+_BATCHES = old_rows(
     "vision_batches",
     ended="finished_at",
-    kept="""exists (select from work_items w where w.queue = 'vision_batches' and w.item_id = t.id
+    condition="""not exists (select from work_items w where w.queue = 'vision_batches' and w.item_id = t.id
         and w.state in ('waiting', 'claimed', 'failed'))""",
-    told="report_key",
+    returning="report_key",
 )
-_ORPHANS = page_of(
+_ORPHANS = old_rows(
     "vision_uploads",
     ended="created_at",
-    kept="t.object_key <> '' or exists (select from vision_batch_images i where i.image_id = t.image_id)",
+    condition="object_key = '' and not exists (select from vision_batch_images i where i.image_id = t.image_id)",
 )

@@ -79,14 +79,14 @@ def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gatew
 
 def test_a_daemon_that_no_longer_ticks_makes_the_gateway_degraded(settings: Settings) -> None:
     engine = connect(settings.database_url)
-    heartbeats.beat_at_times(engine, heartbeats.DAEMON, seconds=20)
+    heartbeats.beat(engine, heartbeats.DAEMON, seconds=20)
     with Client(create_app(settings)) as client:
         well = client.get("/health").json()
         with engine.begin() as connection:
             connection.execute(text("update heartbeats set beat_at = now() - interval '3 minutes'"))
         stale = client.get("/health")
         live = client.get("/health/live")
-        heartbeats.beat_at_times(engine, heartbeats.DAEMON, seconds=20)
+        heartbeats.beat(engine, heartbeats.DAEMON, seconds=20)
         again = client.get("/health").json()
     engine.dispose()
     assert well["status"] == again["status"] == "ok"

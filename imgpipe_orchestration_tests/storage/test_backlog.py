@@ -176,3 +176,11 @@ def test_retention_takes_finished_items_with_their_attempts_and_leaves_dead_lett
     assert claims.history(QUEUE, 1) != []
     assert claims.history(QUEUE, 2) == []
     assert len(claims.history(QUEUE, 5)) == 1
+
+
+def test_batches_stop_at_their_bound(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("create table old as select generate_series(1, 10) as id"))
+    batch, gone = text("delete from old where id in (select id from old limit :batch) returning id"), list[int]()
+    removed = [history.in_batches(engine, batch, 30, limit=limit, forget=gone.extend) for limit in (4, 100, 100)]
+    assert (removed, sorted(gone)) == ([4, 6, 0], list(range(1, 11)))

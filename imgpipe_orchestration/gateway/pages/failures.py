@@ -18,9 +18,9 @@ from imgpipe_orchestration.gateway.pages.subjects import advice_after, subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.operations import pipelines
 from imgpipe_orchestration.operations.pipelines import every_queue, queues
+from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
-from imgpipe_orchestration.storage.job_instances import failed_of_late
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -46,7 +46,7 @@ def failures(
     more = _written(found[PER_PAGE - 1]) if len(found) > PER_PAGE else ""
     with transaction(services.engine) as connection:
         named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PER_PAGE]])
-        jobs_failed = failed_of_late(connection, MARKER) if not queue else 0
+        jobs_failed = job_instances.counts(connection, MARKER).failed if not queue else 0
         paused = spending.pauses(connection)
     return page(
         request,

@@ -31,7 +31,6 @@ from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.partners.json_text import problem_in
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
@@ -230,7 +229,7 @@ def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, 
             else:
                 error = None
                 if media.status is MediaStatus.FAILED and media.error:
-                    what_to_do = advice_after(backlog.history(connection, store.MEDIA.name, media.id))
+                    what_to_do = advice_after(services.claims.history(store.MEDIA, media.id))
                     error = f"{formats.sentence(media.error)} {what_to_do.words}"
                 found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
     return found

@@ -17,8 +17,8 @@ from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.backoff import backoff
 from imgpipe_orchestration.storage.claims import Claim, Item
+from imgpipe_orchestration.storage.queues import backoff
 from imgpipe_orchestration.storage.rows import transaction
 
 

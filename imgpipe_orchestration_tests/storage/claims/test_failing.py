@@ -16,8 +16,8 @@ from imgpipe_orchestration.errors import (
     SettingsError,
     SpendingPaused,
 )
-from imgpipe_orchestration.storage.backoff import BACKOFF_LIMIT_SECONDS, PAUSE_LIMIT_SECONDS, PAUSE_SECONDS, backoff
 from imgpipe_orchestration.storage.claims import MAX_LOSSES, Claims, Item, Queue, State
+from imgpipe_orchestration.storage.queues import BACKOFF_LIMIT_SECONDS, PAUSE_LIMIT_SECONDS, PAUSE_SECONDS, backoff
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, ids, put, row, time_passes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from sqlalchemy import Engine
 
 from imgpipe_orchestration.errors import (
@@ -50,15 +51,6 @@ def test_what_has_ended_starts_anew_when_it_is_enqueued_again(claims: Claims) ->
     assert row(claims, 3).owner == "run"
     assert (row(claims, 2).failures, row(claims, 2).error) == (0, None)
     finish(claims, third)
-
-
-def test_enqueueing_a_known_item_costs_its_tenant_no_turn(claims: Claims) -> None:
-    put(claims, 1, tenant="eager")
-    for _ in range(50):
-        put(claims, 1, tenant="eager")
-    put(claims, *range(100, 110), tenant="other")
-    put(claims, 2, tenant="eager")
-    assert 2 in ids(claims.claim(QUEUE, "run", 5))
 
 
 def test_claims_come_in_turn_and_never_twice(claims: Claims) -> None:
@@ -114,13 +106,6 @@ def test_without_a_bound_retries_take_half_of_a_batch_and_what_new_items_leave(c
     assert Counter(claim.failures for claim in claims.claim(QUEUE, "run", 10)) == {1: 8, 0: 2}
 
 
-def test_a_flood_does_not_starve_one_who_comes_later(claims: Claims) -> None:
-    put(claims, *range(1000), tenant="flood")
-    claims.claim(QUEUE, "run", 100)
-    put(claims, 5000, 5001, tenant="late")
-    assert {5000, 5001} <= set(ids(claims.claim(QUEUE, "run", 10)))
-
-
 def test_tenants_take_turns_however_much_each_has_waiting(claims: Claims) -> None:
     put(claims, *range(100), tenant="a")
     put(claims, *range(1000, 1010), tenant="b")
@@ -156,20 +141,15 @@ def test_a_flood_of_retries_starves_neither_new_items_nor_the_retry_of_another(c
     assert {1000, 2000} <= set(batch)
 
 
-def test_a_flood_that_paused_comes_back_in_turn_with_the_others(claims: Claims) -> None:
-    put(claims, *range(300), tenant="flood")
-    for claim in claims.claim(QUEUE, "run", 300):
-        fail(claims, claim, SpendingPaused("quota used up", retry_after=3600))
-    time_passes(claims)
-    put(claims, *range(1000, 1010), tenant="other")
-    assert Counter(c.tenant for c in claims.claim(QUEUE, "run", 20)) == {"flood": 10, "other": 10}
-
-
-def test_a_requeued_flood_takes_its_turns(claims: Claims) -> None:
+@pytest.mark.parametrize("how", ["paused", "requeued"])
+def test_a_flood_that_comes_back_takes_its_turns(claims: Claims, how: str) -> None:
     put(claims, *range(200), tenant="flood")
     for claim in claims.claim(QUEUE, "run", 200):
-        fail(claims, claim, BadImage("cut off"))
-    assert len(claims.requeue(QUEUE)) == 200
+        fail(claims, claim, SpendingPaused("no quota", retry_after=3600) if how == "paused" else BadImage("cut off"))
+    if how == "paused":
+        time_passes(claims)
+    else:
+        assert len(claims.requeue(QUEUE)) == 200
     put(claims, *range(1000, 1010), tenant="other")
     assert Counter(c.tenant for c in claims.claim(QUEUE, "run", 20)) == {"flood": 10, "other": 10}
 
