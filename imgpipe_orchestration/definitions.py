@@ -12,7 +12,7 @@ from imgpipe_orchestration.lifecycle import definitions as lifecycle
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
 from imgpipe_orchestration.moderation import definitions as moderation
-from imgpipe_orchestration.operations import jobs, schedules
+from imgpipe_orchestration.operations import jobs
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
 # Dagster itself passes `owners`, and would warn of that in each run and each command.
@@ -30,7 +30,7 @@ defs = dg.Definitions.merge(
     dg.Definitions(
         resources=resources.build(),
         jobs=[jobs.garbage_collection, jobs.retention],
-        schedules=[schedules.garbage_collection_schedule, schedules.retention_schedule],
+        schedules=[jobs.garbage_collection_schedule, jobs.retention_schedule],
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, *alerts.SENSORS],
         # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
         executor=dg.in_process_executor,

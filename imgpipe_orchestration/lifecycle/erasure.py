@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -181,12 +180,11 @@ def _purge_all(services: Services, claim: Claim, user: int) -> None:
 
 def _remove_strays(services: Services, user: int) -> None:
     """Objects of the user that no row names, such as those of an upload that was broken off."""
-    with ThreadPoolExecutor(4, thread_name_prefix="strays") as pool:
-        for kind in KINDS:
-            bucket = kind.bucket(services)
-            for prefix in kind.prefixes_of(user):
-                for page in bucket.key_pages(prefix):
-                    purge.remove(bucket, page, pool)
+    for kind in KINDS:
+        bucket = kind.bucket(services)
+        for prefix in kind.prefixes_of(user):
+            for page in bucket.key_pages(prefix):
+                bucket.delete_all(page)
 
 
 _OPEN = text(f"select {_COLUMNS} from erasures where user_id = :user and state <> 'done' for update")

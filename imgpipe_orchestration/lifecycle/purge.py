@@ -7,10 +7,9 @@ objects are gone, because they are what names the objects.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
 from imgpipe_orchestration.kinds import KINDS, kind_of
@@ -28,8 +27,6 @@ log = logger(__name__)
 
 BATCH = 500
 """Things that are purged together."""
-_KEYS = 1000
-"""Keys of one request of S3."""
 
 
 @dataclass
@@ -54,18 +51,16 @@ def order_due(services: Services) -> dict[str, int]:
     found = {"replaced": 0, "expired": 0, "trash": 0}
     settings = services.settings
     for kind in KINDS:
-        agings = (
+        for name, aging, why, days in (
             ("replaced", kind.superseded, trash.REPLACED, settings.trash_days),
             ("expired", kind.expired, trash.RETENTION, 0.0),
-        )
-        for name, aging, why, days in agings:
-            more = aging is not None
-            while aging is not None and more:
+        ):
+            put = [""] if aging else []
+            while aging and put:
                 with transaction(services.engine) as connection:
                     ids = kind.due(connection, aging, settings)
                     put = trash.put(services, connection, kind, ids, who="imgpipe", why=why, days=days) if ids else []
                 found[name] += len(put)
-                more = bool(put)
     while True:
         with transaction(services.engine) as connection:
             ordered = deletions.order_due(connection, services.claims, limit=1000)
@@ -131,21 +126,10 @@ def _remove_objects(services: Services, kind: Kind, theirs: Sequence[Deletion]) 
     with ThreadPoolExecutor(4, thread_name_prefix="purge") as pool:
         listed = zip(owned.values(), pool.map(lambda row: under(bucket, row.prefixes), owned.values()), strict=True)
         keys = {row.id: {*row.keys, *more} for row, more in listed}
-        remove(bucket, (key for ones in keys.values() for key in ones), pool)
+    bucket.delete_all(key for ones in keys.values() for key in ones)
     return {one.id: len(keys.get(one.item, ())) for one in theirs}
 
 
 def under(bucket: Bucket, prefixes: Iterable[str]) -> list[str]:
     """The keys with one of these beginnings."""
     return [key for prefix in prefixes for page in bucket.key_pages(prefix) for key in page]
-
-
-def remove(bucket: Bucket, keys: Iterable[str], pool: ThreadPoolExecutor) -> None:
-    """Delete objects, some requests at a time."""
-    list(pool.map(bucket.delete_all, _pages(keys)))
-
-
-def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(keys)
-    while page := list(islice(rest, _KEYS)):
-        yield page

@@ -77,7 +77,6 @@ class NoJudge(Permanent):
 class AwaitsReview(Retryable):
     """It is held until a person has decided, or a provider that was away has."""
 
-    title = "Awaits review"
     spends_attempt = False
 
 
@@ -139,7 +138,8 @@ def judge(services: Services, claim: Claim, content: bytes | str | None = None) 
     with transaction(services.engine) as connection:
         row = connection.execute(query, {"id": claim.item_id}).one_or_none()
     if row is None or services.settings.moderation == "off":
-        _finish(services, claim)
+        with services.claims.fenced(claim) as connection:
+            services.claims.finish(connection, JUDGE, claim)
         return
     found = verdicts.verdict(row)
     subject = subject_of(found.kind)
@@ -152,11 +152,6 @@ def judge(services: Services, claim: Claim, content: bytes | str | None = None) 
         return
     with services.claims.fenced(claim) as connection:
         verdicts.judged(services, connection, subject, found, provider=provider, answered_by=answered_by, scores=scores)
-        services.claims.finish(connection, JUDGE, claim)
-
-
-def _finish(services: Services, claim: Claim) -> None:
-    with services.claims.fenced(claim) as connection:
         services.claims.finish(connection, JUDGE, claim)
 
 
@@ -181,13 +176,11 @@ def _asked(
         choices = [one for one in choices if services.models.speaks_openai(one.provider)]
         if not choices:
             raise NoJudge("Google judges no texts: a person decides.")
-        by, (answered_by, scores) = first_answer(
-            choices, lambda one: _openai(services, one, data, buyer), task="moderate"
-        )
-        return by.provider, answered_by, scores
-    seen = services.workshop.call(look, data)
+    seen = None if isinstance(data, str) else services.workshop.call(look, data)
 
     def ask(one: Choice) -> tuple[str, dict[str, float]]:
+        if seen is None:
+            return _openai(services, one, data, buyer)
         if services.models.speaks_openai(one.provider):
             return _openai(services, one, seen.preview, buyer)
         return _google(services, one, seen.preview, seen.preview_size, buyer)
@@ -220,15 +213,13 @@ def _google(
     """Google's safe search alone: which other features the analysis asks for depends on the picture's kind."""
     from imgpipe_orchestration.partners.google_vision import MODEL
 
-    features = SAFE_SEARCH
-
     def purchase() -> Purchase:
-        answer = services.google_vision(by.provider).annotate(preview, size=size, features=features)
+        answer = services.google_vision(by.provider).annotate(preview, size=size, features=SAFE_SEARCH)
         value = asdict(answer)
         del value["usage"]
         return Purchase(answer.usage, value)
 
-    call = PaidCall.of(by.provider, "annotate", MODEL, inputs=[preview], parameters={"features": list(features)})
+    call = PaidCall.of(by.provider, "annotate", MODEL, inputs=[preview], parameters={"features": list(SAFE_SEARCH)})
     said = services.ledger.buy(call, purchase, buyer=buyer).value["safe_search"]
     scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
     if not scores:

@@ -1,4 +1,7 @@
-"""What waits for a person, who looks at which of it, and what people decide."""
+"""What waits for a person, who looks at which of it, what people decide, and what the public reports.
+
+Reports are counted, and from REPORTS_TO_HOLD on the thing is held back until a person has looked.
+"""
 
 from __future__ import annotations
 
@@ -131,6 +134,42 @@ def _restore(services: Services, connection: Connection, subject: Subject, item:
     subject.kind.resume(connection, deletion)
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What became of a report."""
+
+    counted: bool
+    held: bool
+
+
+def report(services: Services, subject: Subject, item: int, *, reporter: str, why: str) -> Reported:
+    """Count a report, once from each reporter. What a person approved is not held back by further ones.
+
+    Args:
+        reporter: tells users apart. Only a digest of it is kept.
+
+    Raises:
+        NotFound, Deleted: it is not there.
+    """
+    ensure(services, subject, item)
+    with transaction(services.engine) as connection:
+        found = verdicts.find(connection, subject.name, item, lock=True)
+        assert found is not None  # noqa: S101 - as ensured
+        digest = deletions.digest(services.settings.secret_key, f"reporter {reporter}")
+        values = {"kind": subject.name, "item": item, "reporter": digest, "why": why}
+        counted = bool(connection.execute(_ADD, values).rowcount)
+        reports = found.reports + counted
+        values = {"id": found.id, "reports": reports}
+        connection.execute(text("update verdicts set reports = :reports where id = :id"), values)
+        mode, enough = services.settings.moderation, reports >= services.settings.reports_to_hold
+        if counted and enough and mode != "off" and not found.by_person and not found.holding:
+            words = f"{reports} people reported it. The last one: {why}"
+            connection.execute(_HOLD, {"id": found.id, "who": verdicts.REPORTS, "why": words})
+            verdicts.hold(services, connection, subject, item, held=True)
+            return Reported(counted, held=True)
+    return Reported(counted, held=found.holding)
+
+
 _WAITING = text(f"""
     select {COLUMNS} from verdicts v where review_since is not null and id > :after
     and (claimed_until is null or claimed_until < now()) order by id limit :limit
@@ -178,4 +217,14 @@ _REMEMBER = text("""
 _SAME = text(f"""
     select {COLUMNS} from verdicts v where digest = (select digest from verdicts where id = :id) and id <> :id
     and not by_person order by id for update
+""")
+
+_ADD = text("""
+    insert into reports (kind, item, reporter, reason) values (:kind, :item, :reporter, :why) on conflict do nothing
+""")
+
+_HOLD = text("""
+    update verdicts set state = 'held', holding = true, decided_by = :who, decided_at = now(), reason = :why,
+        review_since = coalesce(review_since, now()), moved_at = now()
+    where id = :id
 """)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.errors import NotFound, Retryable
 from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import reports, review
+from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -153,7 +153,7 @@ async def report(
     rate.count(address)
     reporter = f"nobody {uuid4()}" if user is None else f"user {user}"
     found = await run_in_threadpool(
-        reports.report, services, subject_of("media"), media_id, reporter=reporter, why=body.reason
+        review.report, services, subject_of("media"), media_id, reporter=reporter, why=body.reason
     )
     if found.held:
         request.app.state.hot.forget(media_id)

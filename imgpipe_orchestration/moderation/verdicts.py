@@ -139,7 +139,9 @@ def ask(
         return waiting
     decided = connection.execute(_DECIDED, {"id": number}).one_or_none()
     if decided is not None:
-        _take_over(services, connection, subject, item, number, decided)
+        words = f"Its bytes are those of {decided.what}. {decided.reason}".strip()
+        decide_row(connection, number, approved=decided.approved, who=decided.decided_by, why=words)
+        settle(services, connection, subject, item, approved=decided.approved, who=decided.decided_by, why=words)
         return None
     if holding:
         hold(services, connection, subject, item, held=True)
@@ -166,14 +168,6 @@ def add(
     values = {"kind": subject.name, "item": item, "user_id": user_id, "digest": digest, "holding": holding}
     number: int | None = connection.scalar(_ASK, values)
     return number
-
-
-def _take_over(
-    services: Services, connection: Connection, subject: Subject, item: int, number: int, decided: Any
-) -> None:
-    words = f"Its bytes are those of {decided.what}. {decided.reason}".strip()
-    decide_row(connection, number, approved=decided.approved, who=decided.decided_by, why=words)
-    settle(services, connection, subject, item, approved=decided.approved, who=decided.decided_by, why=words)
 
 
 def decide_row(connection: Connection, number: int, *, approved: bool, who: str, why: str) -> None:

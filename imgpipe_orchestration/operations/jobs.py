@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
+from imgpipe_orchestration.dagster_side.schedules import scheduled
 from imgpipe_orchestration.resources import BackendsResource
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -71,25 +71,6 @@ def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
     return False
 
 
-_OLD_CHECKS = """
-    delete from asset_check_executions where create_timestamp < localtimestamp - :age
-    and id not in (select max(id) from asset_check_executions group by asset_key, check_name, partition)
-"""
-
-
-def prune_checks(instance: dg.DagsterInstance, *, days: float) -> int:
-    """Delete results of asset checks older than `days`, except each check's newest, which the catalogue shows.
-
-    Dagster keeps them in a table of their own, also when the run is deleted, and has no function that deletes some.
-    """
-    from sqlalchemy import text
-
-    storage: Any = instance.event_log_storage
-    with storage.index_connection() as connection:
-        deleted: int = connection.execute(text(_OLD_CHECKS), {"age": timedelta(days=days)}).rowcount
-    return deleted
-
-
 @dg.op(description="Removes finished items, attempts, ended job instances and single uses of paid calls that are old.")
 def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     from imgpipe_orchestration.operations.retention import tidy
@@ -97,16 +78,10 @@ def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> N
     context.add_output_metadata(tidy(backends.services))
 
 
-@dg.op(
-    description="Removes Dagster's old runs, events, logs and results of checks, but for those that the assets show."
-)
+@dg.op(description="Removes Dagster's old runs, events and logs, but for those that the assets show.")
 def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    days = backends.services.settings.retention_days
-    pruned = prune_runs(context.instance, days=days)
-    checks = prune_checks(context.instance, days=days)
-    context.add_output_metadata(
-        {"runs_deleted": pruned.deleted, "runs_kept": pruned.kept, "check_results_deleted": checks}
-    )
+    pruned = prune_runs(context.instance, days=backends.services.settings.retention_days)
+    context.add_output_metadata({"runs_deleted": pruned.deleted, "runs_kept": pruned.kept})
 
 
 @dg.job(
@@ -159,3 +134,15 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 )
 def garbage_collection() -> None:
     collect()
+
+
+retention_schedule = scheduled(
+    retention, "17 2 * * *", "Removes history past its retention by night, before the garbage collection."
+)
+
+garbage_collection_schedule = scheduled(
+    garbage_collection,
+    "47 2 * * *",
+    "Deletes garbage by night, after the retention, which leaves objects without rows.",
+    run_config={"ops": {"collect": {"config": {"delete": True}}}},
+)

@@ -29,7 +29,8 @@ def killed(gateway: Gateway, step: int) -> bool:
     """Run `purge` in a process that is killed before its n-th write; False where it came to its end."""
     values = gateway.settings.model_dump(mode="json")
     environment = {name.upper(): str(value) for name, value in values.items() if isinstance(value, str | int | float)}
-    command = [sys.executable, "-m", "imgpipe_orchestration_tests.lifecycle.worker", f"killed-{step}", str(step)]
+    worker = "imgpipe_orchestration_tests.lifecycle.worker"
+    command = [sys.executable, "-m", worker, "purge", f"killed-{step}", str(step)]
     done = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
     )

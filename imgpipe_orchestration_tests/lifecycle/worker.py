@@ -1,4 +1,4 @@
-"""A run of `purge` as a process of its own, which kills itself before its n-th write: `python -m ... OWNER N`.
+"""A run as a process of its own, which kills itself before its n-th write: `python -m ... purge|media OWNER N`.
 
 A write is a transaction that commits, or a request that deletes objects; settings come from the environment.
 """
@@ -14,11 +14,13 @@ import obstore
 from sqlalchemy import event
 
 from imgpipe_orchestration.lifecycle import work
+from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
+from imgpipe_orchestration_tests.media.worker import run, today
 
 
-def main(owner: str, last: int) -> None:
+def main(what: str, owner: str, last: int) -> None:
     services = Services(load())
     steps = itertools.count(1)
 
@@ -34,10 +36,14 @@ def main(owner: str, last: int) -> None:
         delete(*arguments, **options)  # type: ignore[arg-type]
 
     obstore.delete = counted
-    work.run(services, owner)
+    if what == "purge":
+        work.run(services, owner)
+    else:
+        run(services, owner, today())
+        drain(services, owner)
     services.close()
     print("done")  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

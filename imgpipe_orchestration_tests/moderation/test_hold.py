@@ -133,7 +133,8 @@ def test_killed_between_any_two_steps_nothing_is_shown_before_its_verdict(
     step = 0
     while True:
         step += 1
-        command = [sys.executable, "-m", "imgpipe_orchestration_tests.moderation.worker", f"killed-{step}", str(step)]
+        worker = "imgpipe_orchestration_tests.lifecycle.worker"
+        command = [sys.executable, "-m", worker, "media", f"killed-{step}", str(step)]
         done = subprocess.run(
             command, env=environment(holding), capture_output=True, text=True, timeout=120, check=False
         )

@@ -14,9 +14,14 @@ from psycopg import sql
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.operations.jobs import COUNTED, garbage_collection, prune_checks, prune_runs, retention
+from imgpipe_orchestration.operations.jobs import (
+    COUNTED,
+    garbage_collection,
+    garbage_collection_schedule,
+    prune_runs,
+    retention,
+)
 from imgpipe_orchestration.operations.retention import tidy
-from imgpipe_orchestration.operations.schedules import garbage_collection_schedule
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -59,25 +64,12 @@ def figures() -> None:
     return None
 
 
-@dg.asset_check(asset=figures)
-def figures_add_up() -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=True)
-
-
-@dg.asset_check(asset=figures)
-def figures_are_new() -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=False)
-
-
 made = dg.Definitions(
     assets=[pictures, texts, figures],
-    asset_checks=[figures_add_up, figures_are_new],
     jobs=[
         dg.define_asset_job("making_pictures", selection=[pictures]),
         dg.define_asset_job("making_both", selection=[pictures, texts]),
-        dg.define_asset_job("making_figures", selection=dg.AssetSelection.assets(figures).without_checks()),
-        dg.define_asset_job("adding_up", selection=dg.AssetSelection.checks(figures_add_up)),
-        dg.define_asset_job("looking_at_both", selection=dg.AssetSelection.checks_for_assets(figures)),
+        dg.define_asset_job("making_figures", selection=[figures]),
     ],
     executor=dg.in_process_executor,
 )
@@ -207,21 +199,6 @@ def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
     started = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTED)
     assert prune_runs(instance, days=0).deleted == 0
     assert run_ids(instance) == {queued.run_id, started.run_id}
-
-
-def test_old_results_of_checks_go_but_for_the_newest_of_each(instance: dg.DagsterInstance, dagster_url: str) -> None:
-    def kept() -> list[tuple[str, str]]:
-        with psycopg.connect(dagster_url) as connection:
-            return connection.execute("select check_name, run_id from asset_check_executions order by id").fetchall()
-
-    both = [make(instance, "looking_at_both") for _ in range(2)]
-    one = make(instance, "adding_up")
-    assert len(kept()) == 5
-    assert prune_checks(instance, days=1) == 0
-    prune_runs(instance, days=0)
-    assert prune_checks(instance, days=0) == 3
-    assert kept() == [("figures_are_new", both[1]), ("figures_add_up", one)]
-    assert prune_checks(instance, days=0) == 0
 
 
 def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Settings) -> None:
