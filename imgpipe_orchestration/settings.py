@@ -120,6 +120,7 @@ _Mongo = Annotated[str, _address("mongodb://user@host:27017/name")]
 _Days = Annotated[float, Field(ge=0, le=CENTURY_DAYS)]
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _Roles = Annotated[str, _json(dict[str, Literal["viewer", "operator", "admin"]], "viewer, operator or admin")]
+_Origins = Annotated[str, AfterValidator(_origins)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Thresholds = Annotated[str, _json(dict[str, _Share | None], "from 0 to 1, or null")]
 
@@ -153,9 +154,7 @@ class Settings(BaseModel):
 
     # --- rows, objects, documents ------------------------------------------------------------------------------
     database_url: _Postgres = Field("", description="Our PostgreSQL. Empty: `imgpipe up` starts one.")
-    pending_images_database_url: _Database = Field(
-        "", description="PostgreSQL, MySQL or MariaDB of `pending_images`. Empty: DATABASE_URL."
-    )
+    pending_images_database_url: _Database = Field("", description="Database of `pending_images`. Empty: DATABASE_URL.")
     dagster_pg_url: _Postgres = Field("", description="Dagster's PostgreSQL. Empty: schema `dagster` of DATABASE_URL.")
     s3_endpoint: BaseUrl = Field("", description="S3 endpoint. Empty: `imgpipe up` starts one.")
     s3_public_endpoint: BaseUrl = Field("", description="Base of public object URLs. Empty: S3_ENDPOINT.")
@@ -174,19 +173,15 @@ class Settings(BaseModel):
     runs_per_pipeline: int = Field(1, ge=1, description="Runs of one pipeline at a time, for several machines.")
 
     # --- retention ---------------------------------------------------------------------------------------------
-    retention_days: _Days = Field(
-        30, gt=0, description="Days to keep finished items, their attempts, and Dagster's runs."
-    )
+    retention_days: _Days = Field(30, gt=0, description="Days to keep finished items, attempts, and Dagster's runs.")
     trash_days: _Days = Field(30, description="Days until deleted things are purged. 0: at once.")
     replaced_days: _Days | Literal["keep"] = Field(
-        30.0, description="Days until a replaced image goes into the trash. `keep`: never."
+        30.0, description="Days until what was replaced goes into the trash."
     )
     listings_keep_days: _Days = Field(0, description="Days after which listings' images are purged. 0: never.")
     avatars_keep_days: _Days = Field(0, description="Days after which a finished avatar task is purged. 0: never.")
     vision_keep_days: _Days = Field(0, description="Days after which pictures and reports are purged. 0: never.")
-    cdn_purge: Literal["none", "cloudflare", "fastly", "webhook"] = Field(
-        "none", description="CDN to tell when an image was deleted, replaced or made again."
-    )
+    cdn_purge: Literal["none", "cloudflare", "fastly", "webhook"] = Field("none", description="CDN to tell of changes.")
     cdn_purge_url: Url = Field(
         "", description="Where: Cloudflare's `.../zones/ID/purge_cache`, Fastly's `.../service/ID/purge`, or a webhook."
     )
@@ -204,9 +199,7 @@ class Settings(BaseModel):
     user_jwt_needs_exp: bool = Field(True, description="Refuse users' tokens that never expire (without `exp`).")
     session_hours: float = Field(12, gt=0, le=720, description="Hours until a session of the pages ends.")
     audit_days: int = Field(400, ge=31, le=CENTURY_DAYS, description="How long the audit is kept, in whole months.")
-    oidc_issuer: BaseUrl = Field(
-        "", description="OpenID Connect provider to sign in at. Empty: people enter ADMIN_API_KEY."
-    )
+    oidc_issuer: BaseUrl = Field("", description="OpenID Connect provider. Empty: people sign in with ADMIN_API_KEY.")
     oidc_client_id: str = Field("", description="Our client id at OIDC_ISSUER.")
     oidc_client_secret: str = Field("", description="Our client secret at OIDC_ISSUER. Empty: a public client.")
     oidc_roles: _Roles = Field(
@@ -216,8 +209,8 @@ class Settings(BaseModel):
     secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts stored tokens; signs sessions and URLs.")
     allowed_private_hosts: str = Field("", description="Private hosts, host:ports or CIDRs that downloads may reach.")
 
-    frontend_origins: Annotated[str, AfterValidator(_origins)] = Field(
-        "", description="Origins (https://shop.example.com) whose pages may call users' routes, comma-separated."
+    frontend_origins: _Origins = Field(
+        "", description="Origins (https://shop.example.com) whose pages may call users' routes."
     )
 
     # --- partners ----------------------------------------------------------------------------------------------
@@ -240,18 +233,16 @@ class Settings(BaseModel):
     partner_timeout_seconds: float = Field(60, gt=0, description="Time limit for one outside call.")
     daily_budget_usd: float = Field(0, ge=0, description="Daily limit for paid calls. 0: none.")
     spending_pause_seconds: float = Field(
-        300, gt=0, description="Pause when a quota or budget is spent, or a key refused."
+        300, gt=0, description="Pause when quota or budget is spent, or a key refused."
     )
     model_prices: str = Field(
         "", description='Prices to add or correct: `{"gpt-6-luna": {"input": 0.1, "output": 0.5}}`.'
     )
 
     # --- moderation --------------------------------------------------------------------------------------------
-    moderation: Literal["off", "flag", "hold"] = Field(
-        "flag", description="What happens to doubtful images (docs/moderation.md)."
-    )
+    moderation: Literal["off", "flag", "hold"] = Field("flag", description="Doubtful images (docs/moderation.md).")
     moderation_provider: Literal["", "openai", "google", "none"] = Field(
-        "", description="Who judges. Empty: the one that has a key, OpenAI (free) first."
+        "", description="Who judges. Empty: who has a key."
     )
     moderation_thresholds: _Thresholds = Field(
         "",
@@ -266,18 +257,14 @@ class Settings(BaseModel):
     media_backend_url: BaseUrl = Field("", description="Base of `permanent_url` in callbacks. Empty: PUBLIC_BASE_URL.")
     smart_media_base_url: BaseUrl = Field("", description="Base of smart URLs. Empty: PUBLIC_BASE_URL/api/images.")
     upload_max_bytes: int = Field(5 * 2**20, ge=1, le=2**26, description="Largest upload; at most 64 MiB.")
-    image_max_megapixels: float = Field(
-        100, gt=0, le=1000, description="Most megapixels of one image, in all pipelines."
-    )
+    image_max_megapixels: float = Field(100, gt=0, le=1000, description="Most megapixels of one image.")
 
     media_first_day: str = Field(
         "2020-01-01",
         pattern=r"^\d{4}-\d{2}-\d{2}$",
         description="First daily partition of media and listings. `imgpipe up` sets the day before the oldest upload.",
     )
-    signed_url_keys: str = Field(
-        "", description="Keys for signed URLs; the first signs. Empty: derived from SECRET_KEY."
-    )
+    signed_url_keys: str = Field("", description="Keys for signed URLs; the first signs. Empty: made of SECRET_KEY.")
     s3_upload_endpoint: BaseUrl = Field("", description="S3 as clients reach it. Empty: S3_ENDPOINT.")
 
     # --- listings ----------------------------------------------------------------------------------------------
