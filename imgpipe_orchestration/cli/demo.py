@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +47,10 @@ def demo(data_dir: Path, keep: bool, only: tuple[str, ...]) -> None:
     stay = ours and not keep and sys.stdout.isatty()
     _interrupt_on_signals()
     with _stack(data_dir, console, keep=keep) as environment:
-        before = _costs(environment)
-        results = _run(Stack(environment), [k for k in SCENARIOS if not only or k.pipeline in only], console)
-        spent = {name: cost - before.get(name, Decimal(0)) for name, cost in _costs(environment).items()}
+        stack = Stack(environment)
+        before = _costs(stack)
+        results = _run(stack, [k for k in SCENARIOS if not only or k.pipeline in only], console)
+        spent = {name: cost - before.get(name, 0) for name, cost in _costs(stack).items()}
         page = write(data_dir / "demo", results, spent)
         _show(results, console)
         _say_what_to_open(page, environment, console, running=stay or keep or not ours)
@@ -63,17 +63,9 @@ def demo(data_dir: Path, keep: bool, only: tuple[str, ...]) -> None:
     sys.exit(0 if all(result.ok for result in results) else 1)
 
 
-def _costs(environment: dict[str, str]) -> dict[str, Decimal]:
-    """US dollars spent today, by pipeline."""
-    from imgpipe_orchestration.billing import spending
-    from imgpipe_orchestration.storage import rows
-
-    engine = rows.connect(environment["DATABASE_URL"])
-    try:
-        with rows.transaction(engine) as connection:
-            return {one.pipeline: one.cost_usd for one in spending.today(connection, by=("pipeline",))}
-    finally:
-        engine.dispose()
+def _costs(stack: Stack) -> dict[str, float]:
+    """US dollars spent, by pipeline."""
+    return {line["name"]: line["cost_usd"] for line in stack.operated("GET", "/api/spending?by=pipeline")["lines"]}
 
 
 def _say_what_to_open(page: Path, environment: dict[str, str], console: Console, *, running: bool) -> None:

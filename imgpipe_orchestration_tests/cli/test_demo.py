@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import time
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -89,7 +88,7 @@ def test_the_page_of_the_demo_holds_all_it_shows(tmp_path: Path) -> None:
         Exhibit("A report", document="<!doctype html><h1>Report</h1>"),
     ]
     results = [Result("media", 2, 1, 3.5, refused=refused, failed_on_purpose=1, exhibits=exhibits, finished=True)]
-    page = report.write(tmp_path / "demo", results, {"media": Decimal("0.0421")})
+    page = report.write(tmp_path / "demo", results, {"media": 0.0421})
     shown = page.read_text()
     assert "in, 3000 x 2000, " in shown
     assert "$0.0421" in shown

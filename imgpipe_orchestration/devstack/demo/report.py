@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -28,7 +27,7 @@ _TITLES = {
 """In the order in which they are worth a look."""
 
 
-def write(folder: Path, results: Sequence[Result], costs: Mapping[str, Decimal]) -> Path:
+def write(folder: Path, results: Sequence[Result], costs: Mapping[str, float]) -> Path:
     """Write `index.html` into `folder`; returns its path.
 
     Args:
@@ -39,7 +38,7 @@ def write(folder: Path, results: Sequence[Result], costs: Mapping[str, Decimal])
     )
     environment.globals["shown"] = _shown
     by_name = {result.pipeline: result for result in results}
-    pipelines = [(*_TITLES[name], by_name[name], costs.get(name, Decimal(0))) for name in _TITLES if name in by_name]
+    pipelines = [(*_TITLES[name], by_name[name], costs.get(name, 0)) for name in _TITLES if name in by_name]
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "index.html"
     page.write_text(environment.get_template("report.html").render(pipelines=pipelines), encoding="utf-8")
