@@ -52,16 +52,23 @@ def gateway(port: int) -> Iterator[None]:
         thread.join()
 
 
-@pytest.fixture
-def site(tmp_path: Path, certificate: Path) -> Iterator[tuple[str, int, int]]:
-    """nginx with our configuration: its URL, and the ports of the two gateways behind it."""
+GATEWAYS = ("10.0.0.11:8000", "10.0.0.12:8000")
+DAGSTER, READ_ONLY = "10.0.0.21:3000", "10.0.0.21:3001"
+
+
+@contextmanager
+def proxy(folder: Path, certificate: Path, addresses: dict[str, int]) -> Iterator[str]:
+    """nginx with our configuration: its URL.
+
+    Args:
+        addresses: the ports on loopback that take the place of the configuration's addresses.
+    """
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if nginx is None:
         lacking("nginx", "make test-servers")
-    own, one, two = free_port(), free_port(), free_port()
+    own = free_port()
     ours = {
-        "10.0.0.11:8000": f"{LOOPBACK}:{one}",
-        "10.0.0.12:8000": f"{LOOPBACK}:{two}",
+        **{theirs: f"{LOOPBACK}:{port}" for theirs, port in addresses.items()},
         "listen 443": f"listen {LOOPBACK}:{own}",
         "/etc/nginx/images.example.com.crt": str(certificate),
         "/etc/nginx/images.example.com.key": str(certificate),
@@ -71,21 +78,29 @@ def site(tmp_path: Path, certificate: Path) -> Iterator[tuple[str, int, int]]:
         assert theirs in written
         written = written.replace(theirs, our)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"{kind}_temp_path {tmp_path / kind};\n" for kind in kinds)
+    temporary = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
     user = "user root; " if os.geteuid() == 0 else ""  # else its workers become somebody who may not enter our folder
-    (tmp_path / "nginx.conf").write_text(
-        f"{user}daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+    (folder / "nginx.conf").write_text(
+        f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
         f"http {{ access_log off;\n{temporary}{written}\n}}\n"
     )
-    command = [nginx, "-e", str(tmp_path / "error.log"), "-c", str(tmp_path / "nginx.conf")]
+    command = [nginx, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         wait_for(lambda: listening(own) or process.poll() is not None, "nginx")
-        assert process.poll() is None, (tmp_path / "error.log").read_text()
-        yield f"https://localhost:{own}", one, two
+        assert process.poll() is None, (folder / "error.log").read_text()
+        yield f"https://localhost:{own}"
     finally:
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture
+def site(tmp_path: Path, certificate: Path) -> Iterator[tuple[str, int, int]]:
+    """nginx's URL, and the ports of the two gateways behind it."""
+    one, two = free_port(), free_port()
+    with proxy(tmp_path, certificate, dict(zip(GATEWAYS, (one, two), strict=True))) as url:
+        yield url, one, two
 
 
 def test_every_request_is_answered_while_gateways_are_started_anew_one_after_the_other(

@@ -106,26 +106,30 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     else:
         states = ", ".join(f"{images[name]} {name}" for name in ("pending", "processed", "complete", "failed"))
         console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
+    told: list[tuple[str, str, str]] = []
     for reason in report["held_up"]:
-        how_many = f"{reason['count']} item{'' if reason['count'] == 1 else 's'}"
         again = f", again at {reason['due_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if reason["due_at"] else ""
-        why = f"{escape(one_line(reason['error']))} ({how_many}{again})"
-        console.print(f"[yellow]waiting[/yellow] {reason['queue']}: {why}", soft_wrap=True)
+        told.append(("yellow", "waiting", f"{reason['queue']}: {reason['error']} ({_counted(reason, 'item')}{again})"))
     for one in report["used_up"]:
         until = f"its paid work waits until {one['ends'].astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        console.print(f"[yellow]used up[/yellow] the {escape(one_line(one['budget']))}: {until}", soft_wrap=True)
+        told.append(("yellow", "used up", f"the {one['budget']}: {until}"))
     for one in report["job_failures"]:
-        who = f" for {escape(one_line(one['customer_id']))}" if one["customer_id"] else ""
-        console.print(f"[red]failed[/red] {one['job']}{who}: {escape(one_line(str(one['error'])))}", soft_wrap=True)
+        who = f" for {one['customer_id']}" if one["customer_id"] else ""
+        told.append(("red", "failed", f"{one['job']}{who}: {one['error']}"))
     for letter in report["failures"]:
-        whose = f" for {escape(one_line(letter['tenant']))}" if letter["tenant"] else ""
+        whose = f" for {letter['tenant']}" if letter["tenant"] else ""
         what = f"{letter['queue']} {letter['item_id']}{whose}"
-        why = escape(one_line(str(letter["error"])))
-        attempts = f"{letter['attempts']} attempt{'' if letter['attempts'] == 1 else 's'}"
-        console.print(f"[red]failed[/red] {what}: {why} ({attempts})", soft_wrap=True)
+        told.append(("red", "failed", f"{what}: {letter['error']} ({_counted(letter, 'attempt')})"))
+    for colour, word, words in told:
+        console.print(f"[{colour}]{word}[/{colour}] {escape(one_line(words))}", soft_wrap=True)
     if report["failures"] or any(reason["due_at"] for reason in report["held_up"]):
         requeue = imgpipe("requeue PIPELINE [ID ...]", data_dir)
         console.print(f"Try them again with: {requeue}", markup=False, soft_wrap=True)
+
+
+def _counted(of: dict[str, Any], unit: str) -> str:
+    count = of["count" if unit == "item" else "attempts"]
+    return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
 def _duration(seconds: float | None) -> str:

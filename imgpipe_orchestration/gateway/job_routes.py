@@ -5,6 +5,7 @@ Listing the runs and asking for one belong to the auto-marker (`GET /api/jobs`, 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -96,23 +97,11 @@ def _success(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "name": job.name,
-        "description": job.description,
-        "type": job.type,
-        "interval": job.interval,
-        "payload": job.payload,
-        "enabled": job.enabled,
+    shown = {name: _moment(value) if isinstance(value, datetime) else value for name, value in asdict(job).items()}
+    shown["last_run"], shown["last_run_finished"] = shown.pop("last_started_at"), shown.pop("last_finished_at")
+    return shown | {
         "state": job.state,
-        "created_at": _moment(job.created_at),
-        "updated_at": _moment(job.updated_at),
-        "last_checked_at": _moment(job.last_checked_at),
-        "last_run": _moment(job.last_started_at),
-        "last_run_finished": _moment(job.last_finished_at),
-        "last_run_id": job.last_run_id,
         "next_run": _moment(timing.next_run(job, now=datetime.now(UTC))),
-        "last_result": job.last_result,
         "counts": store.counts(connection),
         "recent_failures": store.recent_failures(connection),
     }

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -27,9 +26,6 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 FIELD_LENGTH = 16_000
 """Characters kept of a message, a traceback or an extra; an exception may quote a whole image."""
-
-REMIND_SECONDS = 60.0
-"""Seconds between two warnings that LOG_FILE cannot be written."""
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))  # fields of every line here
 
@@ -77,33 +73,22 @@ def configure(
 class LogFile(WatchedFileHandler):
     """LOG_FILE. A WatchedFileHandler, so that logrotate can move it.
 
-    When it cannot be written (full disk, missing folder), that is said on standard error once a minute, where all lines
-    are anyway. The base class prints a traceback for each line, or raises when it reopens the file.
+    When it cannot be written (full disk, missing folder), its lines are on standard error only, where all are. The base
+    class prints a traceback for each, or raises when it reopens the file.
     """
-
-    _told_at = float("-inf")
 
     def _open(self) -> TextIOWrapper:
         """A new one is for its owner, and for its group to read: lines may name people and their pictures."""
-
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
+        with suppress(OSError):
             super().emit(record)
-        except OSError:
-            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
-        elif time.monotonic() - self._told_at >= REMIND_SECONDS:
-            self._told_at = time.monotonic()
-            told = {"name": __name__, "levelname": "WARNING", "msg": f"LOG_FILE cannot be written: {error}"}
-            with suppress(OSError, AttributeError):  # nobody may be reading, or there is no standard error
-                sys.stderr.write(f"{self.format(logging.makeLogRecord(told))}\n")
 
 
 def configure_as_set(settings: Settings) -> None:

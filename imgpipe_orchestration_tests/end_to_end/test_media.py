@@ -68,28 +68,6 @@ def test_doctor_names_a_sensor_whose_ticks_fail(stack: Stack) -> None:
 
 
 @pytest.mark.slow
-def test_doctor_names_a_sensor_that_somebody_switched_off(stack: Stack) -> None:
-    selector = {"repositoryName": "__repository__", "repositoryLocationName": "imgpipe"}
-    selector |= {"sensorName": "alert_on_failed_runs"}
-    start = "mutation Start($of: SensorSelector!) { startSensor(sensorSelector: $of) { ... on Sensor { SENSOR } } }"
-    stop = "mutation Stop($id: String!) { stopSensor(id: $id) { __typename } }"
-    assert automation(stack)[0] == "ok"
-    state = stack.graphql(start.replace("SENSOR", "sensorState { id }"), of=selector)["startSensor"]["sensorState"]
-
-    def named() -> bool:
-        # Dagster's daemon may lose the click: a tick of the same moment writes back the state that it read before.
-        stack.graphql(stop, id=state["id"])
-        verdict, seen, do = automation(stack)
-        return (verdict, seen) == ("note", "switched off: alert_on_failed_runs") and "Switch on" in do
-
-    try:
-        wait_for(named, "the sensor that is off to be named", 60)
-    finally:
-        stack.graphql(start.replace("SENSOR", "name"), of=selector)
-    assert automation(stack)[0] == "ok"
-
-
-@pytest.mark.slow
 def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_left(stack: Stack) -> None:
     user = stack.new_user()
     stack.upload(user, product_image=picture(600, 400, seed=user))

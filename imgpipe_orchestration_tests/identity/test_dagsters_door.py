@@ -50,7 +50,7 @@ def webserver(folder: Path, *options: str) -> Iterator[int]:
 
 
 def test_viewers_look_operators_launch_and_strangers_are_sent_to_sign_in(
-    make_gateway: Callable[..., Gateway], tmp_path: Path
+    make_gateway: Callable[..., Gateway], tmp_path: Path, certificate: Path
 ) -> None:
     gateway = make_gateway(imgpipe_env="production", **KEYS)
     port = int(gateway.url.rpartition(":")[2])
@@ -58,7 +58,7 @@ def test_viewers_look_operators_launch_and_strangers_are_sent_to_sign_in(
         full = stack.enter_context(webserver(tmp_path))
         read_only = stack.enter_context(webserver(tmp_path, "--read-only"))
         addresses = dict.fromkeys(GATEWAYS, port) | {DAGSTER: full, READ_ONLY: read_only}
-        url, certificate = stack.enter_context(proxy(tmp_path, addresses))
+        url = stack.enter_context(proxy(tmp_path, certificate, addresses))
 
         def ask(cookies: dict[str, str] | None) -> requests.Response:
             return requests.post(

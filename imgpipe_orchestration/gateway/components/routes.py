@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
+import jwt
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.components import tokens
+from imgpipe_orchestration.errors import NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis, standins_of
@@ -20,6 +22,7 @@ from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
 from imgpipe_orchestration.media.variants import manifest_of, version_of
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, allowed, same_key
 from imgpipe_orchestration.web.headers import tagged
@@ -30,6 +33,10 @@ router = APIRouter(tags=["components"], route_class=OpenRoute)
 
 PUBLIC_FIELDS = ("style", "medium", "quality_score", "mood_keywords", "dominant_colors", "brand_colors", "alt_text")
 """What of an analysis everybody may read."""
+
+
+TOKEN_SECONDS = 900
+"""How long a browser may read the whole analysis of one image with a token."""
 
 
 class SizeInfo(BaseModel):
@@ -165,7 +172,7 @@ def image_analysis(
     settings = services.settings
     if credentials is not None:
         if not same_key(credentials.credentials, settings.media_api_key):
-            tokens.check(settings, media_id, credentials.credentials)
+            check_token(settings, media_id, credentials.credentials)
             _is_private(services, media_id)  # which refuses one that is held: a browser has the token
     elif _is_private(services, media_id):
         signing.check(services.settings, media_id, signature, signing.WHOLE)
@@ -194,7 +201,7 @@ def analysis_token(media_id: RowId, services: ServicesDep) -> TokenAnswer:
     """A token with which a browser reads this image's whole analysis for 15 minutes."""
     with transaction(services.engine) as connection:
         store.media_file(connection, media_id)
-    token, ends = tokens.issue(services.settings, media_id)
+    token, ends = token_for(services.settings, media_id)
     return TokenAnswer(token=token, expires_at=ends)
 
 
@@ -212,3 +219,28 @@ def component(name: str, request: Request) -> Response:
     `components.css`, which keeps their places free until they are there."""
     file = packaged(name, __package__)
     return answer_with(request, file, "public, max-age=300, stale-while-revalidate=86400")
+
+
+def token_for(settings: Settings, media_id: int, *, seconds: float = TOKEN_SECONDS) -> tuple[str, datetime]:
+    """A token for one image, and when it ends."""
+    ends = datetime.now(UTC) + timedelta(seconds=seconds)
+    return jwt.encode({"aud": str(media_id), "exp": ends}, _token_key(settings), algorithm="HS256"), ends
+
+
+def check_token(settings: Settings, media_id: int, token: str) -> None:
+    """
+    Raises:
+        Unauthenticated: the token is not ours, has ended, or is for another image.
+    """
+    try:
+        jwt.decode(
+            token, _token_key(settings), algorithms=["HS256"], audience=str(media_id), options={"require": ["exp"]}
+        )
+    except jwt.PyJWTError as error:
+        raise Unauthenticated(
+            "The token is not valid for this image, or has ended; ask your server for a new one.", detail=str(error)
+        ) from error
+
+
+def _token_key(settings: Settings) -> bytes:
+    return hmac.new(settings.secret_key.encode(), b"analysis of one image", hashlib.sha256).digest()

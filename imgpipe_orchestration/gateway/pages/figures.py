@@ -55,14 +55,6 @@ class Pipeline:
     average_seconds: float | None = None
     hours: list[tuple[datetime, int, int]] = field(default_factory=list)
 
-    def add(self, queue: QueueCounts) -> None:
-        self.waiting += queue.waiting
-        self.claimed += queue.claimed
-        self.failed += queue.failed
-        self.stuck += queue.stuck
-        if queue.oldest_waiting_seconds is not None:
-            self.oldest_seconds = max(self.oldest_seconds or 0.0, queue.oldest_waiting_seconds)
-
     @property
     def done_today(self) -> int:
         """Since midnight (UTC), as the hours are."""
@@ -135,9 +127,13 @@ def _pipeline(
 ) -> Pipeline:
     names = [MARKER] if about.name == MARKER else [queue.name for queue in PIPELINES[about.name]()]
     one = Pipeline(about, held=next((reason for reason in held if reason.queue in names), None))
-    for name in names:
-        if name in counts:
-            one.add(counts[name])
+    for queue in [counts[name] for name in names if name in counts]:
+        one.waiting += queue.waiting
+        one.claimed += queue.claimed
+        one.failed += queue.failed
+        one.stuck += queue.stuck
+        if queue.oldest_waiting_seconds is not None:
+            one.oldest_seconds = max(one.oldest_seconds or 0.0, queue.oldest_waiting_seconds)
     if names[0] in counts:  # the pipeline's main queue
         one.average_seconds = counts[names[0]].average_seconds
     for hour, ended in hours:

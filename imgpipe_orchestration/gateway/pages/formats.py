@@ -118,17 +118,5 @@ def title(name: str) -> str:
     return spelled[:1].upper() + spelled[1:]
 
 
-FILTERS: dict[str, Callable[..., str]] = {
-    "duration": duration,
-    "size": size,
-    "number": number,
-    "money": money,
-    "percent": percent,
-    "moment": moment,
-    "ago": ago,
-    "words": words,
-    "title": title,
-    "held_up": held_up,
-    "sentence": sentence,
-    "short": short,
-}
+_EVERY = (duration, size, number, money, percent, moment, ago, words, title, held_up, sentence, short)
+FILTERS: dict[str, Callable[..., str]] = {one.__name__: one for one in _EVERY}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -285,15 +284,8 @@ def filters(status: str, type: str, user: str) -> Filters:
     Raises:
         BadInput: there is no such state or kind, or the user is no number.
     """
-    if user and not re.fullmatch("[0-9]{1,18}", user):
-        raise BadInput("A user id is a number, such as 456.", field="user")
-    return Filters(_one_of(MediaStatus, status), _one_of(DataType, type), int(user) if user else None)
-
-
-def _one_of(kind: Any, value: str) -> Any:
-    if not value:
-        return None
     try:
-        return kind(value)
+        kind, state = type and DataType(type), status and MediaStatus(status)
+        return Filters(state or None, kind or None, int(user) if user else None)
     except ValueError as error:
-        raise BadInput(f"{value!r} is none of {', '.join(kind)}.") from error
+        raise BadInput(f"There is no such filter: {error}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -12,7 +11,7 @@ from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableToggle, partition_key
 from imgpipe_orchestration.auto_marker.steps import NOBODY
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.services import Services
@@ -85,14 +84,7 @@ def switch(services: ServicesDep, _: Acting, customer: Id, on: Annotated[bool, F
 
 @router.post("/processing/run", response_class=Response)
 def run_now(services: ServicesDep, _: Acting, customer: Id) -> Response:
-    try:
-        partition_key(customer)
-    except ImgpipeError as error:
-        return back_to("/processing", trouble=error.public)
-    with suppress(BackendUnavailable):  # then the run waits for MongoDB, and finds out itself
-        if toggle.of_each(services, [customer])[customer] is False:
-            told = "Nothing was asked for: automatic marking is off for this customer."
-            return back_to("/processing", customer=customer, trouble=told)
+    partition_key(customer)
     _job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id="operator")
     said = "A run for this customer is under way already." if joined else "Asked for; it starts within seconds."
     return back_to("/processing", customer=customer, notice=said)

@@ -33,6 +33,7 @@ from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -276,24 +277,16 @@ def erase(
     request: Request,
     services: ServicesDep,
     session: Acting,
-    user: Annotated[str, Form()],
+    user: Annotated[RowId, Form()],
     confirmed: Annotated[bool, Form()] = False,
 ) -> Response:
     """Erase a person, once it was asked whether to, with how much there is of them."""
-    number = _number(user)
     if not confirmed:
         with transaction(services.engine) as connection:
-            counts = erasure.counted(connection, number)
+            counts = erasure.counted(connection, user)
         has = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "nothing that is shown"
         words = f"In every pipeline, for good. There is of this user: {has}. Nobody can undo this."
-        shown: dict[str, Any] = {"to": "/erasures", "fields": [("user", number)], "words": words, "back": "/erasures"}
-        return page(request, "confirm.html", session, verb=f"Erase everything of user {number}", **shown)
-    erasure.ask(services, number, who=session.caller.name)
-    return back_to("/erasures", notice=f"Everything of user {number} is hidden, and is being removed for good.")
-
-
-def _number(written: str) -> int:
-    written = written.strip()
-    if not (written.isascii() and written.isdecimal() and len(written) <= 18 and int(written)):
-        raise BadInput("A user id is a number, such as 456.", field="user")
-    return int(written)
+        shown: dict[str, Any] = {"to": "/erasures", "fields": [("user", user)], "words": words, "back": "/erasures"}
+        return page(request, "confirm.html", session, verb=f"Erase everything of user {user}", **shown)
+    erasure.ask(services, user, who=session.caller.name)
+    return back_to("/erasures", notice=f"Everything of user {user} is hidden, and is being removed for good.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.storage.backlog import Attempt
@@ -29,92 +28,52 @@ def subjects(connection: Connection, items: Iterable[tuple[str, int]]) -> Subjec
     ids: dict[str, list[int]] = {}
     for queue, item_id in items:
         ids.setdefault(queue, []).append(item_id)
-    found: Subjects = {}
-    for queue, wanted in ids.items():
-        if queue in _KINDS:
-            query, read = _KINDS[queue]
-            for row in connection.execute(query, {"ids": wanted}):
-                subject = read(row)
-                found[queue, row.id] = replace(subject, label=formats.short(subject.label))
-    return found
+    return {
+        (queue, row.id): Subject(formats.short(row.label), row.page)
+        for queue, wanted in ids.items()
+        if queue in _SUBJECTS
+        for row in connection.execute(text(_SUBJECTS[queue]), {"ids": wanted})
+    }
 
 
-def _media(row: Row[Any]) -> Subject:
-    return Subject(row.name or f"Image {row.media_id}", f"/media/{row.media_id}")
-
-
-def _listing(row: Row[Any]) -> Subject:
+_IMAGE = "coalesce(nullif(original_name, ''), 'Image ' || id) as label, '/media/' || id as page from media_files"
+_IMAGES = f"select id, {_IMAGE} where id = any(:ids)"
+_UPLOADS = f"select main_api_id as id, {_IMAGE} where main_api_id = any(:ids)"
+_OF_JOB = "coalesce('/vision-reports/' || j.job_id, '') as page"
+_SUBJECTS = {
+    **dict.fromkeys(("media", "media_healing", "media_remake_variants", "media_remake_analysis"), _IMAGES),
+    **dict.fromkeys(("media_unhurried_analysis", "media_canary"), _IMAGES),
+    **dict.fromkeys(("media_urls", "media_cleanups"), _UPLOADS),
     # The page that begins with this image: `before` is exclusive.
-    return Subject(row.name or "an image without a name", f"/listings?before={row.id + 1}")
-
-
-def _person(row: Row[Any]) -> Subject:
-    name = f"{row.firstname} {row.lastname}" if row.firstname else f"Person {row.position + 1}"
-    return Subject(f"{name}, {row.brief}" if row.brief else name, f"/avatars/{quote(row.task_id)}")
-
-
-def _request(row: Row[Any]) -> Subject:
-    return Subject(row.brief or "Anybody", f"/avatars/{quote(row.task_id)}")
-
-
-def _of_job(row: Row[Any]) -> Subject:
-    label = f"{row.label}, {row.job}" if row.job else row.label
-    return Subject(label, f"/vision-reports/{row.job_id}" if row.job_id else "")
-
-
-_IMAGES = (text("select id, id as media_id, original_name as name from media_files where id = any(:ids)"), _media)
-_UPLOADS = (
-    text(
-        "select main_api_id as id, id as media_id, original_name as name from media_files where main_api_id = any(:ids)"
-    ),
-    _media,
-)
-_KINDS: dict[str, tuple[Any, Callable[[Row[Any]], Subject]]] = {
-    "media": _IMAGES,
-    "media_healing": _IMAGES,
-    "media_remake_variants": _IMAGES,
-    "media_remake_analysis": _IMAGES,
-    "media_unhurried_analysis": _IMAGES,
-    "media_canary": _IMAGES,
-    "media_urls": _UPLOADS,
-    "media_cleanups": _UPLOADS,
-    "listings": (
-        text("""
-            select id, concat_ws(', ', nullif(listing_title, ''), nullif(original_name, '')) as name
-            from image_queue where id = any(:ids)
-        """),
-        _listing,
-    ),
-    "avatar_images": (
-        text("""
-            select r.id, r.firstname, r.lastname, r.position, t.task_id, t.brief
-            from generation_results r join generation_tasks t on t.id = r.task_id where r.id = any(:ids)
-        """),
-        _person,
-    ),
-    "avatar_data": (text("select id, task_id, brief from generation_tasks where id = any(:ids)"), _request),
-    "vision_analyses": (
-        text("""
-            select a.id, coalesce(nullif(a.run_code, ''), a.vision_analysis_id) as label, j.name as job, j.job_id
-            from vision_analyses a left join vision_executions e on e.id = a.execution_id
-            left join cron_jobs j on j.id = e.cron_job_id where a.id = any(:ids)
-        """),
-        _of_job,
-    ),
-    "vision_executions": (
-        text("""
-            select e.id, 'Execution ' || e.id as label, j.name as job, j.job_id
-            from vision_executions e left join cron_jobs j on j.id = e.cron_job_id where e.id = any(:ids)
-        """),
-        _of_job,
-    ),
-    "vision_batches": (
-        text("""
-            select id, 'Batch of organization ' || organization_id as label, null as job, null as job_id
-            from vision_batches where id = any(:ids)
-        """),
-        _of_job,
-    ),
+    "listings": """
+        select id, '/listings?before=' || (id + 1) as page,
+            coalesce(nullif(concat_ws(', ', nullif(listing_title, ''), nullif(original_name, '')), ''),
+                'an image without a name') as label
+        from image_queue where id = any(:ids)
+    """,
+    "avatar_images": """
+        select r.id, '/avatars/' || t.task_id as page, concat_ws(', ',
+            coalesce(nullif(r.firstname, '') || ' ' || r.lastname, 'Person ' || r.position + 1), nullif(t.brief, '')
+        ) as label
+        from generation_results r join generation_tasks t on t.id = r.task_id where r.id = any(:ids)
+    """,
+    "avatar_data": """
+        select id, coalesce(nullif(brief, ''), 'Anybody') as label, '/avatars/' || task_id as page
+        from generation_tasks where id = any(:ids)
+    """,
+    "vision_analyses": f"""
+        select a.id, concat_ws(', ', coalesce(nullif(a.run_code, ''), a.vision_analysis_id), j.name) as label, {_OF_JOB}
+        from vision_analyses a left join vision_executions e on e.id = a.execution_id
+        left join cron_jobs j on j.id = e.cron_job_id where a.id = any(:ids)
+    """,
+    "vision_executions": f"""
+        select e.id, concat_ws(', ', 'Execution ' || e.id, j.name) as label, {_OF_JOB}
+        from vision_executions e left join cron_jobs j on j.id = e.cron_job_id where e.id = any(:ids)
+    """,
+    "vision_batches": """
+        select id, 'Batch of organization ' || organization_id as label, '' as page
+        from vision_batches where id = any(:ids)
+    """,
 }
 
 

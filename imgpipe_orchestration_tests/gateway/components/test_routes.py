@@ -7,8 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.gateway.components import tokens
-from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS
+from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, token_for
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -41,7 +40,7 @@ def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) 
     whole = gateway.get("/api/images/1/analysis", Authorization=f"Bearer {token}").json()
     assert set(whole["analysis"]) > set(public["analysis"])
     assert gateway.get("/api/images/2/analysis", Authorization=f"Bearer {token}").status_code == 401
-    old, _ = tokens.issue(gateway.settings, 1, seconds=-5)
+    old, _ = token_for(gateway.settings, 1, seconds=-5)
     assert gateway.get("/api/images/1/analysis", Authorization=f"Bearer {old}").status_code == 401
 
 
