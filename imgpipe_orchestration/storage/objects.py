@@ -39,7 +39,6 @@ MAX_KEY_BYTES = 1024
 """Longest key of S3 (Amazon S3 user guide, "Naming Amazon S3 objects")."""
 
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
-_NO_BUCKET = "NoSuchBucket"
 _HOPELESS = {"KeyTooLongError", "EntityTooLarge", "InvalidURI", "MetadataTooLarge", "XMinioInvalidObjectName"}
 """Refusals that no further try can change. After others, such as wrong credentials, work waits for an operator."""
 
@@ -386,7 +385,7 @@ def _translated(what: str, *, asks_for_it: bool = True) -> Iterator[None]:
         code = told.get("Error", {}).get("Code", "") if isinstance(told, dict) else found[1] if found else ""
         if not code and isinstance(error, PermissionDeniedError | UnauthenticatedError):
             code = "AccessDenied"  # the answer to HEAD has no body that could say more
-        if code == _NO_BUCKET:  # an operator can create it, so no item may be given up for it
+        if code == "NoSuchBucket":  # an operator can create it, so no item may be given up for it
             raise BackendUnavailable("The object store has no such bucket.", detail=detail) from error
         if code in _ABSENT or isinstance(error, FileNotFoundError):
             if asks_for_it:
