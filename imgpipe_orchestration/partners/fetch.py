@@ -74,6 +74,7 @@ class Fetcher:
         """
         limits = limits or FetchLimits()
         check_url(url)
+        _ = self._connections  # before the time begins to run
         policy = RetryPolicy(attempts=limits.attempts, budget=limits.seconds, stopped=limits.stopped)
         return call(lambda deadline: self._attempt(url, limits, deadline), policy)
 

@@ -81,6 +81,7 @@ class JsonApi:
 
         rate = gate(self.partner, self.base_url, *self._headers.values())
         base = self.base_url.rstrip("/") if path.startswith("/") else self.base_url
+        connections = self._connections  # before the time begins to run
 
         def attempt(deadline: Deadline) -> Reply:
             rate.enter(deadline, partner=self.partner)
@@ -91,7 +92,7 @@ class JsonApi:
                     asked = httpx2.Request(method, base + path, headers=sent, content=body)
                 except (httpx2.InvalidURL, ValueError) as error:
                     raise PartnerAway(f"{self.partner} could not be reached (its address is no URL)") from error
-                reply = self._connections.ask(asked, until, partner=self.partner, limit=limit)
+                reply = connections.ask(asked, until, partner=self.partner, limit=limit)
                 tracing.note(span, status=reply.status)
             rate.learn(reply.status, reply.headers)
             reply.refuse_bad_status(self.partner, paid=self._paid)
