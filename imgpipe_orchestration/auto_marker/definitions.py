@@ -12,8 +12,7 @@ from imgpipe_orchestration.auto_marker.assets import (
     clean_images,
     news_document,
 )
-from imgpipe_orchestration.dagster_side.schedules import scheduled
-from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
 from imgpipe_orchestration.resources import BackendsResource
 
 MOST_NAMED = 20

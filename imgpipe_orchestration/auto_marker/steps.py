@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imgpipe_orchestration.auto_marker.model import (
     JOB,
@@ -25,7 +25,6 @@ from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
-from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, Trigger
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import bound, logger
@@ -57,12 +56,11 @@ NOBODY = "there is no document of this customer"
 class Plan:
     """Which customers a run covers."""
 
-    customers: Mapping[str, Document | None]
-    """Customers with pending documents, or those that were named; with the condition on `clean_image` that finds the
-    documents, if it is known (see `model.pending`)."""
+    customers: Sequence[str]
+    """Those with pending documents, or who were named."""
     asked: bool
     """Whether it also covers the customers whose job waits for a run."""
-    nobody: dict[str, int]
+    nobody: dict[str, int] = field(default_factory=dict)
     """Number of pending documents whose customer_id is no usable text, by a description of that id."""
 
 
@@ -71,21 +69,17 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
 
     Args:
         customers: cover exactly these instead (a backfill).
-
-    Raises:
-        BadInput: one of `customers` is no id.
     """
-    if customers:
-        for customer in customers:
-            partition_key(customer)
-        return Plan(dict.fromkeys(customers), False, {})
-    if not scheduled:
-        return Plan({}, True, {})
-    configs, news = ImageConfigs(services.documents), News(services.documents)
-    pending = news.pending_by_customer(opted_out=configs.opted_out())
-    usable = {customer: pending[customer].clean_image for customer in sorted(filter(has_partition, pending))}
-    others = {whose: backlog for whose, backlog in pending.items() if whose not in usable}
-    nobody = {(whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: b.documents for whose, b in others.items()}
+    if customers or not scheduled:
+        return Plan(customers, asked=not customers)
+    opted_out = ImageConfigs(services.documents).opted_out()
+    pending = News(services.documents).pending_by_customer(opted_out=opted_out)
+    usable = sorted(filter(has_partition, pending))
+    nobody = {
+        (whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: count
+        for whose, count in pending.items()
+        if not has_partition(whose)
+    }
     heartbeats.beat(services.engine, JOB)
     return Plan(usable, True, nobody)
 
@@ -121,6 +115,7 @@ def carry_out(
         # Each customer once, those who asked first.
         waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
         running: dict[Future[Figures], JobInstance] = {}
+        trigger = Trigger.ON_DEMAND if batch_size is None else Trigger.SCHEDULED
         looked = time.monotonic()
         try:
             while waiting or running:
@@ -131,10 +126,11 @@ def carry_out(
                     looked = time.monotonic()
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
-                    begun = _begin(services, started, group, run_id, backfill=batch_size is None)
-                    for one in begun:
-                        clean_image = todo.customers.get(one.customer_id)
-                        running[pool.submit(_carry_out, services, one, clean_image, batch_size)] = one
+                    begun = [  # `begin` takes what this run has begun already for interrupted ones
+                        next((one for one in started if one.id == begun.id), begun)
+                        for begun in job_instances.begin(services.claims, JOB, group, run_id, trigger=trigger)
+                    ]
+                    running |= {pool.submit(_carry_out, services, one, batch_size): one for one in begun}
                     for customer in set(group) - {one.customer_id for one in begun}:
                         yield Figures(customer, note="another run is at work for this customer")
                 over = wait(running, _LOOK, FIRST_COMPLETED).done
@@ -149,17 +145,6 @@ def carry_out(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def _begin(
-    services: Services, started: Sequence[JobInstance], group: Sequence[str], run_id: str, *, backfill: bool
-) -> list[JobInstance]:
-    """Begin the jobs of a group of customers, but of those for whom another run works. `started` are the jobs of this
-    run that have begun already."""
-    trigger = Trigger.ON_DEMAND if backfill else Trigger.SCHEDULED
-    begun = job_instances.begin(services.claims, JOB, group, run_id, trigger=trigger)
-    known = {instance.id: instance for instance in started}  # `begin` takes them for interrupted ones
-    return [known.get(instance.id, instance) for instance in begun]
 
 
 @contextmanager
@@ -178,10 +163,8 @@ def _giving_back(services: Services, run_id: str) -> Iterator[None]:
         raise
 
 
-def _carry_out(
-    services: Services, instance: JobInstance, clean_image: Document | None, batch_size: int | None
-) -> Figures:
-    """Mark what is pending for one customer. `clean_image`: see `Plan.customers`.
+def _carry_out(services: Services, instance: JobInstance, batch_size: int | None) -> Figures:
+    """Mark what is pending for one customer.
 
     Raises:
         BackendUnavailable: MongoDB is away.
@@ -196,7 +179,7 @@ def _carry_out(
         log.info(f"Starting image auto-marker job for customer: {customer}")
         started = time.perf_counter()
         try:
-            _mark(services, figures, clean_image, batch_size)
+            _mark(services, figures, batch_size)
         except BackendUnavailable:
             raise
         except ImgpipeError as error:
@@ -215,7 +198,7 @@ def _carry_out(
     return figures
 
 
-def _mark(services: Services, figures: Figures, clean_image: Document | None, batch_size: int | None) -> None:
+def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
     configs, news = ImageConfigs(services.documents), News(services.documents)
     customer = figures.customer_id
     known = configs.of(customer)
@@ -227,9 +210,8 @@ def _mark(services: Services, figures: Figures, clean_image: Document | None, ba
     elif not switched_on(customer, known):
         figures.note = OFF
         return
-    clean_image = clean_image or news.how_images_lack(customer)
-    left = batch_size
-    passed_over = 0
+    clean_image = news.how_images_lack(customer)
+    left, passed_over = batch_size, 0
     while left is None or left > 0:
         size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
         page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)

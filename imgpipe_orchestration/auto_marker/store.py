@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -101,14 +102,6 @@ def _serves(index: Index, keys: tuple[str, ...], unique: bool) -> bool:
 # --- news documents -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Backlog:
-    """A customer's pending documents: how many, and the condition on `clean_image` that finds them all."""
-
-    documents: int
-    clean_image: Document
-
-
 @dataclass
 class Page:
     """Some pending documents of a customer, how many were marked, and why others were not."""
@@ -155,21 +148,18 @@ class News:
                 return None
         return UNKNOWN  # further documents may be markable; a run finds out
 
-    def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, Backlog]:
-        """What is pending, by customer_id as stored, which may be no text. Of unhashable ones the key is a tuple with
-        their `repr`.
+    def pending_by_customer(self, *, opted_out: Iterable[str]) -> Counter[Any]:
+        """How many documents are pending, by customer_id as stored, which may be no text. Of unhashable ones the key is
+        a tuple with their `repr`.
         """
-        found: dict[Any, Backlog] = {}
+        found = Counter[Any]()
         others = {"$nin": list(opted_out)}
         with reachable():
             for nothing in NOTHING:
                 match = {"$match": pending(others, {"$eq": nothing})}
                 stages: list[Document] = [match, {"$group": {"_id": "$customer_id", "pending": {"$sum": 1}}}]
                 for row in self._news.aggregate(stages, maxTimeMS=READING_SECONDS * 1000):
-                    customer = _hashable(row["_id"])
-                    before = found.get(customer)
-                    lacking = {"$eq": nothing} if before is None else {"$in": NOTHING}
-                    found[customer] = Backlog(int(row["pending"]) + (before.documents if before else 0), lacking)
+                    found[_hashable(row["_id"])] += int(row["pending"])
         return found
 
     def how_images_lack(self, customer_id: str) -> Document:

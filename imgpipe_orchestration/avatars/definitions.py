@@ -16,8 +16,7 @@ from imgpipe_orchestration.avatars.assets import (
     avatar_pictures,
     generation_tasks,
 )
-from imgpipe_orchestration.dagster_side.schedules import scheduled
-from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:

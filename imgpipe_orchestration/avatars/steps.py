@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
-from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaStatus, Step, public_url
+from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaStatus, Step, persona_prefix, public_url
 from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS, picture_number
-from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase
 from imgpipe_orchestration.billing.choosing import first_answer
@@ -39,6 +39,8 @@ ALL_STEPS = frozenset(Step)
 LEAST_SIDE = 256
 """Side of the smallest picture that is accepted from a model, pixels."""
 THUMBNAIL_SIDE = 256
+CACHE_CONTROL = "public, max-age=31536000"
+"""A year. The picture of a key changes only when a failed persona is made again."""
 TRIES = 2
 """A persona fails after so many bought pictures that could not be used."""
 
@@ -195,7 +197,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
     if reasons := found.judgement.reasons:
         _buy_again(place, persona, "base_object", reasons)
     _admit(place, PORTRAITS, {picture_number(persona): place.data(persona, "base_object")})
-    described = publish(place.services, persona, "base", found.files[0])
+    described = _publish(place.services, persona, "base", found.files[0])
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
 
@@ -251,10 +253,34 @@ def _upload(place: _Place, persona: Persona) -> None:
             _buy_again(place, persona, "grid_object", (error.public,))
     _admit(place, PORTRAITS, {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)})
     described = {
-        f"image_{number}": publish(place.services, persona, f"image_{number}", files)
+        f"image_{number}": _publish(place.services, persona, f"image_{number}", files)
         for number, files in enumerate(place.cut)
     }
     place.commit(Step.UPLOAD, images=described)
+
+
+def _publish(services: Services, persona: Persona, name: str, files: Files) -> dict[str, Any]:
+    """Upload the original and its thumbnails, and describe them."""
+    prefix = persona_prefix(persona.task_id, persona.id)
+    key = f"{prefix}{name}.png"
+    png = files.png
+    _put(services, key, png, "image/png")
+    thumbnails = {kind: f"{prefix}{name}_thumb.{kind}" for kind in files.thumbnails}
+    for kind, data in files.thumbnails.items():
+        _put(services, thumbnails[kind], data, f"image/{kind}")
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    return {
+        "key": key,
+        "sha256": hashlib.sha256(png).hexdigest(),
+        "bytes": len(png),
+        "width": width,
+        "height": height,
+        "thumbnails": thumbnails,
+    }
+
+
+def _put(services: Services, key: str, data: bytes, media_type: str) -> None:
+    services.avatars_bucket.put(key, data, content_type=media_type, cache_control=CACHE_CONTROL)
 
 
 def _urls(place: _Place, persona: Persona) -> None:

@@ -1,6 +1,6 @@
 """What touches Dagster beside the features.
 
-`assets`, `sensors` and `schedules` have what the features share; `alerts` notice that a run or a check failed, and
+`assets` and `sensors` have what the features share; `alerts` notice that a run or a check failed, and
 `webhook` tells people. The rest is how a run gets a process:
 it is forked from a process that has already imported everything.
 

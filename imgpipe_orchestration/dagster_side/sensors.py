@@ -1,9 +1,10 @@
-"""What every pipeline's sensors share: how many runs at a time, and claims that come back when a run ends badly."""
+"""What every pipeline's sensors and schedules share: how many runs at a time, and claims that come back when a run
+ends badly."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -122,6 +123,19 @@ def run_if_due(
     tags = PRIORITY | ours | ({PIPELINE_TAG: f"{job}_due"} if ours else {})
     requests = [dg.RunRequest(partition_key=partition, tags=tags) for partition in partitions]
     return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+
+def scheduled(job: Any, cron_schedule: str, description: str, **options: Any) -> dg.ScheduleDefinition:
+    """A schedule in UTC that is switched on from the start. `options` are further ones of `dg.ScheduleDefinition`."""
+    return dg.ScheduleDefinition(
+        job=job,
+        cron_schedule=cron_schedule,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        tags=PRIORITY,
+        description=description,
+        **options,
+    )
 
 
 # The two sensors of run statuses return nothing: after a SkipReason Dagster leaves the next run to the next tick.

@@ -6,8 +6,7 @@ import dagster as dg
 
 from imgpipe_orchestration.dagster_side.assets import OWNERS
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
-from imgpipe_orchestration.dagster_side.schedules import scheduled
-from imgpipe_orchestration.dagster_side.sensors import owner_of, run_if_due
+from imgpipe_orchestration.dagster_side.sensors import owner_of, run_if_due, scheduled
 from imgpipe_orchestration.resources import BackendsResource
 
 deletions = dg.AssetSpec(

@@ -7,6 +7,7 @@ uploader's giant animations leave a process to the images of others.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections import defaultdict
@@ -24,7 +25,7 @@ from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
-from imgpipe_orchestration.storage.claims import Claim, Queue, State
+from imgpipe_orchestration.storage.claims import Claim, State
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import autocommit, transaction
@@ -81,7 +82,6 @@ class Processor:
     def __init__(self, services: Services, total: Drained, judges: Judges) -> None:
         self.services = services
         self.judges = judges
-        self.queue: Queue = store.QUEUE
         self.away = ""
         """The message of the backend that did not answer; empty while all do. The run then ends."""
         self.interrupted = threading.Event()
@@ -118,7 +118,7 @@ class Processor:
             dropping(self.services, f"listings/{claim.item_id}", bucket, [work.file_name]),
             transaction(self.services.engine) as connection,
         ):
-            claims.finish(connection, self.queue, claim)
+            claims.finish(connection, store.QUEUE, claim)
             store.rendered(
                 connection,
                 claim.item_id,
@@ -188,14 +188,21 @@ def drain(
     services.claims.release(owner, died=True)
     with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
         processor = Processor(services, total, judges)
-
-        turn = 0
+        turns = itertools.count()
 
         def take(free: int, full: Collection[str] = (), *, joining: bool = False) -> list[Claim]:
-            nonlocal turn
+            """The next claims, of none of the uploaders who have enough; empty when nothing more is to be begun."""
             job = _goes_on(processor, deadline, only_day, total)
-            turn += 1
-            return _next_batch(processor, job, owner, turn - 1, only_day, free, full, joining) if job else []
+            if job is None:
+                return []
+            size = min(free, int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE)))
+            days = services.claims.due_partitions(store.QUEUE) if only_day is None else [only_day]
+            for day in in_turn(days, next(turns)):
+                if batch := services.claims.claim(
+                    store.QUEUE, owner, size, partition=day, suspects=not joining, but=full
+                ):
+                    return batch
+            return []
 
         # Two for each process, so that originals are read and results stored meanwhile.
         threads = 2 * services.workshop.workers
@@ -205,7 +212,7 @@ def drain(
                 suspects = any(claim.losses for claim in batch)
                 work_through(
                     services.claims,
-                    processor.queue,
+                    store.QUEUE,
                     batch,
                     processor.process,
                     threads=threads,
@@ -267,8 +274,8 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
     with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
         processor = Processor(services, Drained(), judges)
         try:
-            batch = services.claims.claim_these(processor.queue, owner, [image_id])
-            work_through(services.claims, processor.queue, batch, processor.process, threads=1)
+            batch = services.claims.claim_these(store.QUEUE, owner, [image_id])
+            work_through(services.claims, store.QUEUE, batch, processor.process, threads=1)
         finally:
             services.claims.release(owner)
 
@@ -289,26 +296,6 @@ def _goes_on(processor: Processor, deadline: float, only_day: str | None, total:
         total.ended = "the job was stopped"
         return None
     return job
-
-
-def _next_batch(
-    processor: Processor,
-    job: JobDefinition,
-    owner: str,
-    turn: int,
-    only_day: str | None,
-    free: int,
-    full: Collection[str],
-    joining: bool,
-) -> list[Claim]:
-    """The next claims, of none of the uploaders who have enough; empty when nothing is due."""
-    claims, queue = processor.services.claims, processor.queue
-    size = min(free, int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE)))
-    days = claims.due_partitions(queue) if only_day is None else [only_day]
-    for day in in_turn(days, turn):
-        if batch := claims.claim(queue, owner, size, partition=day, suspects=not joining, but=full):
-            return batch
-    return []
 
 
 def in_turn(days: list[str], turn: int) -> list[str]:

@@ -1,6 +1,6 @@
 """The media pipeline's schedules."""
 
-from imgpipe_orchestration.dagster_side.schedules import scheduled
+from imgpipe_orchestration.dagster_side.sensors import scheduled
 from imgpipe_orchestration.media.jobs import media_checks, media_reconciliation
 
 # Off the full hour, when everybody else's jobs start.

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
-from imgpipe_orchestration.dagster_side.schedules import scheduled
+from imgpipe_orchestration.dagster_side.sensors import scheduled
 from imgpipe_orchestration.resources import BackendsResource
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

@@ -6,7 +6,7 @@ for all unprocessed analyses of that organization (`listing`) and commits each w
 them through their `steps` side by side: the images (`inputs`) go to an analysis backend, the batch is awaited, the
 report is uploaded. Progress is committed before each next action, so a later run can continue from there.
 
-Analysis backends are reached over HTTP (`backends`). One is our own, which the gateway serves (`backend_routes`): a
+Analysis backends are reached over HTTP. One is our own, which the gateway serves (`backend_routes`): a
 run of `vision_batches` shows each image to a vision model (`batch_work`, `views`, `inspection`) and writes the report
 (`report`).
 """

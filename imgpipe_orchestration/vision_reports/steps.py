@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
@@ -25,11 +26,11 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.analysis_backend import AnalysisBackend, BatchOrder, BatchState
 from imgpipe_orchestration.partners.fetch import FetchLimits
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import analyses, model
-from imgpipe_orchestration.vision_reports.backends import backend_at
 from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import (
@@ -259,3 +260,23 @@ class AnalysisWorker:
             # Refused, so it did not arrive, whatever the API lists at the next try.
             self._fenced(claim, analyses.not_uploaded)
             raise
+
+
+def backend_at(services: Services, url: str) -> AnalysisBackend:
+    """The backend at `url`. BACKEND_API_KEY goes to our gateway and to the host of BACKEND_API_URL only."""
+    settings = services.settings
+    timeout = settings.partner_timeout_seconds
+    if _place(url) in {_place(settings.gateway_url), _place(settings.public_base_url)}:
+        return AnalysisBackend(url, settings.backend_api_key or settings.admin_api_key, timeout=timeout)
+    if _place(url)[:3] == _place(settings.backend_api_url)[:3]:
+        return AnalysisBackend(url, settings.backend_api_key, timeout=timeout)
+    # A cron job may name any other address: it does not get the key, and is no way into the private network.
+    return AnalysisBackend(url, guard=Guard.for_customers(settings), timeout=timeout)
+
+
+def _place(url: str) -> tuple[str, str, int | None, str]:
+    """(scheme, host, port, path) of an address, normalised: `http://localhost:8000/` is `http://127.0.0.1:8000`."""
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname in {"localhost", "::1"} else parts.hostname or ""
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, host, port, parts.path.rstrip("/")

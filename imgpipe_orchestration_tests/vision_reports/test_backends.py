@@ -30,7 +30,7 @@ from imgpipe_orchestration.partners.analysis_backend import (
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import backend_routes, batch_work, batches, retention
-from imgpipe_orchestration.vision_reports.backends import backend_at
+from imgpipe_orchestration.vision_reports.steps import backend_at
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live

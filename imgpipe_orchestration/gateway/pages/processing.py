@@ -104,7 +104,7 @@ def _customers(services: Services) -> list[dict[str, Any]]:
     rows = [
         {
             "id": name,
-            "pending": pending[name].documents if name in pending else 0,
+            "pending": pending[name],
             "marked": marked[name].marked if name in marked else 0,
             "failed": marked[name].failed if name in marked else 0,
             "last": marked[name].last if name in marked else None,
