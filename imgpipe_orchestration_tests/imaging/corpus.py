@@ -6,7 +6,6 @@ import io
 import struct
 import zlib
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import pi_heif
@@ -94,58 +93,3 @@ def flat_png(depth: int, kind: int, row: bytes, *chunks: tuple[bytes, bytes]) ->
     head = struct.pack(">IIBBBBB", 32, 32, depth, kind, 0, 0, 0)
     parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress((b"\0" + row) * 32)), (b"IEND", b"")]
     return PNG + b"".join(png_chunk(*part) for part in parts)
-
-
-def tiff_of(
-    pixels: np.ndarray,
-    meaning: int,
-    *,
-    order: Literal["<", ">"] = "<",
-    big: bool = False,
-    planes: bool = False,
-    tiled: bool = False,
-    packed: bool = False,
-    stored: bytes | None = None,
-    **more: int | tuple[int, ...] | bytes,
-) -> bytes:
-    """A TIFF of any numbers, written by hand: Pillow writes few kinds.
-
-    Args:
-        pixels: rows, columns, channels.
-        meaning: of a pixel (PhotometricInterpretation).
-        big: as BigTIFF.
-        tiled: in one tile, whose sides are multiples of 16 then.
-        packed: by deflate.
-        stored: the bytes of the only strip, where numpy has no such numbers.
-        more: further tags by number (`t338=2`), or others instead.
-    """
-    height, width, channels = pixels.shape
-    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
-    ordered = pixels.astype(pixels.dtype.newbyteorder(order))
-    parts = [ordered[..., channel] for channel in range(channels)] if planes else [ordered]
-    strips = [zlib.compress(part.tobytes()) if packed else part.tobytes() for part in parts]
-    strips = strips if stored is None else [stored]
-    offsets, lengths = (324, 325) if tiled else (273, 279)
-    tags: dict[int, tuple[int, ...] | bytes] = {
-        256: (width,), 257: (height,), 258: (8 * pixels.dtype.itemsize,) * channels, 259: (8 if packed else 1,),
-        262: (meaning,), 277: (channels,), 284: (2 if planes else 1,), 339: (kind,) * channels,
-        lengths: tuple(map(len, strips)), offsets: (0,) * len(strips),
-    }  # fmt: skip
-    tags |= {322: (width,), 323: (height,)} if tiled else {278: (height,)}
-    tags |= {int(name[1:]): (value,) if isinstance(value, int) else value for name, value in more.items()}
-    head, count, entry, offset = (16, "Q", 20, "Q") if big else (8, "H", 12, "I")
-    room = 8 if big else 4
-    start = head + struct.calcsize(order + count) + entry * len(tags) + room
-    behind = start + sum(4 * len(value) for value in tags.values())  # no less than they need
-    tags[offsets] = tuple(behind + sum(map(len, strips[:number])) for number in range(len(strips)))
-    directory, values = b"", b""
-    for tag, value in sorted(tags.items()):
-        body = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}I", *value)
-        directory += struct.pack(f"{order}HH{offset}", tag, 7 if isinstance(value, bytes) else 4, len(value))
-        fits = len(body) <= room
-        directory += body.ljust(room, b"\0") if fits else struct.pack(order + offset, start + len(values))
-        values += b"" if fits else body
-    signature = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
-    first = struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8)
-    table = struct.pack(order + count, len(tags)) + directory + bytes(room)
-    return signature + first + table + values.ljust(behind - start, b"\0") + b"".join(strips)

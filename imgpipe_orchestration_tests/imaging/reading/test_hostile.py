@@ -35,7 +35,6 @@ from imgpipe_orchestration_tests.imaging.corpus import (
     pixels,
     png_chunk,
     prepared_pixels,
-    tiff_of,
 )
 
 KINDS = {
@@ -201,8 +200,8 @@ RAW = "a camera's raw file is not read: develop it and send JPEG"
     (b"Hello", "send JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF or BMP$"),
     (b"\xff\x0a\xcb\x06" + bytes(60), RARE),  # JPEG XL
     (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), RARE),
-    (tiff_of(np.zeros((8, 8, 3), np.uint16), 2, planes=True), RARE),
-    (tiff_of(np.zeros((8, 8, 1), np.float32), 1), RARE),
+    (hostile.deep_tiff(64, 64, t284=2), RARE),
+    (hostile.tiff(t258=32, t339=3, t279=16_384), RARE),
     (_unscaled_palette(), RARE),
     (hostile.bmp_of_runs(64, 64, b"\x40\1\0\0" * 64), RARE),
     (hostile.masked_bmp(64, 64, 16, (0xF00, 0xF0, 0xF, 0xF000), bytes(8192)), RARE),
