@@ -18,7 +18,7 @@ class Limits:
     """The longest side of a JPEG and of an AVIF; a panorama's or a strip's."""
     empty_pixels: int = 5_000_000
     """Pixels up to which a GIF may be mostly empty: so many cost under 100 ms and 50 MB (a GIF of 37 bytes and
-    49 MP: 550 ms and 226 MB). A larger one must have enough bytes for its pixels (see `density`)."""
+    49 MP: 550 ms and 226 MB). A larger one must have enough bytes for its pixels (see `sniff`)."""
     max_pixels_webp: int = 80_000_000
     """WebP's decoder holds the whole canvas twice, and a worker has 1.5 GB."""
     max_pixels_animated_webp: int = 17_000_000

@@ -21,9 +21,8 @@ from imgpipe_orchestration.media.model import DataType, MediaStatus
 ALIKE_BITS = 10
 """Most bits of 64 in which the perceptual hashes of pictures that look alike differ (Zauner 2010)."""
 PLAIN_BITS = 8
-"""Most bits set in the perceptual hash of a picture without shapes; in others about half of them are set."""
-SAME_SHARE = 0.8
-"""Share of colours that plain pictures must have in common to look alike."""
+"""Most bits set in the perceptual hash of a picture without shapes. All of these have about the same hash, so nothing
+looks like them. In others about half of the bits are set."""
 LIKE_FAR = 0.4
 """Cosine distance past which two images do not show similar things: unrelated captions are 0.6 to 0.9 apart."""
 MEANING_FAR = 0.8
@@ -268,10 +267,9 @@ def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filter
 
 
 def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filters, limit: int) -> list[Found]:
-    """By shapes. Plain pictures all have about the same hash, so for those the colours must match as well."""
+    if (looks & (1 << 64) - 1).bit_count() <= PLAIN_BITS:
+        return []
     conditions, values = _conditions(filters)
-    plain = (looks & (1 << 64) - 1).bit_count() <= PLAIN_BITS
-    colours = f"and {_shared(':own', 'f.id')} >= {SAME_SHARE} and {_shared('f.id', ':own')} >= {SAME_SHARE}"
     query = text(f"""
         with near as (
             select m.media_id, cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) as distance
@@ -280,20 +278,11 @@ def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filter
             order by cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) limit :limit
         )
         select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
-        where near.distance <= {ALIKE_BITS} {colours if plain else ""} order by near.distance, f.id limit :most
+        where near.distance <= {ALIKE_BITS} order by near.distance, f.id
     """)
     _look_far(connection)
-    near = {"limit": CANDIDATES if plain else limit, "most": limit}
-    rows = connection.execute(query, {**values, **near, "looks": looks, "own": media_id})
+    rows = connection.execute(query, {**values, "limit": limit, "looks": looks, "own": media_id})
     return [_found(row, "looks", row.distance) for row in rows]
-
-
-def _shared(one: str, other: str) -> str:
-    """SQL for the share of one image's colours that are close to a colour of another's."""
-    return f"""(
-        select coalesce(sum(c.share), 0) from media_colours c where c.media_id = {one} and exists (
-            select from media_colours d where d.media_id = {other} and (c.lab <-> d.lab) <= {COLOUR_FAR})
-    )"""
 
 
 def _fingerprints(connection: Connection, media_id: int, filters: Filters) -> tuple[int, list[float] | None]:

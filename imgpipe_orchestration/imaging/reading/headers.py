@@ -10,9 +10,9 @@ from itertools import islice
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.formats import READ_HERE
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import svg, webp
+from imgpipe_orchestration.imaging.reading import svg
 from imgpipe_orchestration.imaging.reading.jpeg_segments import START_OF_SCAN, markers
-from imgpipe_orchestration.imaging.reading.part_limits import check_parts
+from imgpipe_orchestration.imaging.reading.part_limits import check_parts, is_animated_webp, webp_size
 from imgpipe_orchestration.imaging.reading.png_chunks import chunks
 from imgpipe_orchestration.imaging.reading.tiff_directory import is_raw
 
@@ -102,7 +102,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
-        check_pixels(*webp.size(data), "animated webp" if webp.is_animated(data) else name, limits)
+        check_pixels(*webp_size(data), "animated webp" if is_animated_webp(data) else name, limits)
     check_parts(data, name, limits)
     if name == "bmp" and data[30:34] in _RUNS:
         raise BadImage("a run-length encoded BMP is not read: save it as PNG or JPEG")

@@ -5,12 +5,13 @@ Pillow runs a Python loop over them, so 5 MB of empty parts cost a second and 15
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from itertools import islice
 
-from imgpipe_orchestration.errors import TooLarge
+from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading import png_chunks, tiff_directory, webp
+from imgpipe_orchestration.imaging.reading import png_chunks, tiff_directory
 from imgpipe_orchestration.imaging.reading.jpeg_segments import APP1, APP13, QUANTIZATION, segments
 
 _BYTES_OF_A_GIF_BLOCK = 256
@@ -24,7 +25,7 @@ def check_parts(data: bytes, name: str, limits: Limits) -> None:
     Raises:
         TooLarge: past the limit, which the message names.
     """
-    walk = {"jpeg": segments, "png": png_chunks.chunks, "gif": _gif_blocks, "webp": webp.chunks}.get(name)
+    walk = {"jpeg": segments, "png": png_chunks.chunks, "gif": _gif_blocks, "webp": _webp_chunks}.get(name)
     most = limits.max_parts + len(data) // (_BYTES_OF_A_GIF_BLOCK if name == "gif" else _BYTES_OF_A_PART)
     if walk and next(islice(walk(data), most, None), None) is not None:
         raise TooLarge(f"the {name} is cut into more than {most:,} parts, which no picture of its length needs")
@@ -79,3 +80,40 @@ def _gif_colour_table(data: bytes, at: int) -> int:
     """Bytes of the colour table announced by the flags at `at`."""
     flags = data[at] if at < len(data) else 0
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+_ANIMATION = 0x02
+"""Flag of the chunk VP8X (RFC 9649, section 2.7.1)."""
+
+
+def is_animated_webp(data: bytes) -> bool:
+    """Whether the header says so."""
+    return data[12:16] == b"VP8X" and bool(data[20] & _ANIMATION)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Canvas of a WebP, pixels (RFC 9649, sections 2.5 to 2.7).
+
+    Raises:
+        BadImage: cut short, or an unknown first chunk.
+    """
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8L" and len(body) >= 5:
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if len(body) == 10:
+        if kind == b"VP8X":
+            return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+        if kind == b"VP8 ":
+            width, height = struct.unpack("<HH", body[6:10])
+            return width & 0x3FFF, height & 0x3FFF
+    raise BadImage("the WebP header is broken or cut short")
+
+
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Type of each chunk, animation frames among them, and where its content begins (RFC 9649, section 2.3)."""
+    at = 12
+    while at + 8 <= len(data):
+        yield data[at : at + 4], at + 8
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + length + (length & 1)

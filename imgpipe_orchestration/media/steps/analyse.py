@@ -17,8 +17,7 @@ from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.describing import Description, descriptions
 from imgpipe_orchestration.media.embedding import embed, fetch_at_half_price, space_of, words_of
 from imgpipe_orchestration.media.model import DataType
-from imgpipe_orchestration.media.steps.refusals import mendable
-from imgpipe_orchestration.media.steps.retrieve import needed
+from imgpipe_orchestration.media.steps.retrieve import mendable, needed
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services

@@ -12,7 +12,7 @@ from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
-from imgpipe_orchestration.media.steps.refusals import mendable
+from imgpipe_orchestration.media.steps.retrieve import mendable
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.moderation import verdicts

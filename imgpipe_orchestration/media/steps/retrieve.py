@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from imgpipe_orchestration.errors import NotFound, PartnerRefused, Retryable
+from imgpipe_orchestration.errors import ImgpipeError, NotFound, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.media import logos, model, store
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -137,3 +136,15 @@ def _sent(services: Services, media: MediaFile) -> bytes:
         if refused.partner_status in {404, 410}:
             raise NotFound(f"The main API has no {media.image_path} any more; ask for the upload again.") from refused
         raise mendable(refused) from refused
+
+
+def mendable(error: ImgpipeError) -> ImgpipeError:
+    """A refused credential, or a redirect (to a login or a maintenance page), as an error that is retried, so that no
+    image fails or stays without analysis because of it. Any other error as it is.
+    """
+    if isinstance(error, PartnerRefused) and error.partner_status in _MENDED_BY_PEOPLE:
+        return PartnerUnavailable(error.public, detail=error.detail)
+    return error
+
+
+_MENDED_BY_PEOPLE = {401, 403, *range(300, 400)}

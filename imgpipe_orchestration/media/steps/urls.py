@@ -8,7 +8,7 @@ from imgpipe_orchestration.errors import Conflict, PartnerRefused, PartnerUnavai
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.steps.callback import report
-from imgpipe_orchestration.media.steps.refusals import mendable
+from imgpipe_orchestration.media.steps.retrieve import mendable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
