@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from PIL import Image, JpegImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging.hashing import pixel_sha256
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import sniff
 from imgpipe_orchestration.imaging.reading.orientation import orientation_of, swaps_sides
 from imgpipe_orchestration.imaging.reading.streaming import streamed
 
+_END_OF_JPEG = b"\xff\xd9"
+_PIXELS = b"\x55" * 1024
+"""Entropy-coded data that decodes to some pixels in any JPEG; with less, libjpeg sees the next marker and gives up."""
 _NO_MEMORY = "Memory allocation error"
 """The beginning of libheif's message for it."""
 
@@ -68,6 +73,8 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
     except ImgpipeError:
         raise
     except Exception as error:
+        if name == "jpeg" and "truncated" in str(error):
+            return _without_end_marker(original, enough)
         if isinstance(error, MemoryError) or str(error).startswith(_NO_MEMORY):
             raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
         raise BadImage(f"the {name} data is damaged or cut short", detail=str(error)) from error
@@ -83,3 +90,36 @@ def _streamed(original: Original, enough: tuple[int, int] | None) -> Image.Image
     if sniffed.animated or original.image.size != (sniffed.width, sniffed.height):
         return None
     return streamed(original.image, original.data, original.stored(enough) if enough else None)
+
+
+def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> Image.Image:
+    """A JPEG that lacks only its end marker; browsers show it as well.
+
+    libjpeg silently fills missing pixels with grey. So the data is completed in two ways that decode differently
+    wherever pixels are missing: if both pictures are equal, none are.
+
+    Raises:
+        BadImage: pixels are missing.
+    """
+    seen = set()
+    for filling in (_filling(original.data), b""):
+        image, _ = sniff.open_checked(original.data + filling + _END_OF_JPEG, original.limits)
+        try:
+            if enough:
+                image.draft(None, original.stored(enough))
+            image.load()
+        except Exception as error:
+            raise BadImage("the jpeg is cut short") from error
+        seen.add(pixel_sha256(image))  # keeping two pictures would take much memory
+    if len(seen) > 1:
+        raise BadImage("the jpeg is cut short")
+    return image
+
+
+def _filling(jpeg: bytes) -> bytes:
+    """Data for missing pixels, after each of the restart markers that a decoder may be waiting for."""
+    found = re.findall(rb"\xff([\xd0-\xd7])", jpeg)
+    last = found[-1][0] if found else 0xD7
+    restarts = [0xD0 + (last + 1 + number) % 8 for number in range(8)]
+    # The leading 0 completes a stuffed 0xFF, should the file end in the middle of one.
+    return b"\0" + _PIXELS + b"".join(b"\xff%c" % restart + _PIXELS for restart in restarts)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from PIL import Image
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.measuring.measure import look
-from imgpipe_orchestration.imaging.reading.opening import open_original
+from imgpipe_orchestration.imaging.reading.opening import decode, open_original
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import prepare, render
@@ -111,6 +112,25 @@ def test_a_gif_whose_second_frame_cannot_be_found_is_refused() -> None:
 def test_a_header_is_read_without_a_pixel() -> None:
     for name in ("jpeg", "png", "gif", "tiff", "bmp"):
         assert open_original(KINDS[name](picture(96, 72))).image.tile, name
+
+
+def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:
+    for name in ("jpeg", "jpeg progressive"):
+        whole = KINDS[name](picture(96, 72))
+        assert difference(_array(prepare(whole[:-2], MEDIA).image), _array(prepare(whole, MEDIA).image)) == 0
+        with pytest.raises(BadImage, match="cut short"):
+            prepare(whole[:-60], MEDIA)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_that_is_cut_between_two_restart_markers_is_refused(mode: str) -> None:
+    """What a decoder finds there is a place to begin anew, as where nothing is missing."""
+    whole = encoded(picture(300, 200).convert(mode), "JPEG", quality=80, restart_marker_blocks=3)
+    cuts = [found.start() + more for found in re.finditer(rb"\xff[\xd0-\xd7]", whole) for more in (0, 1, 2)]
+    assert len(cuts) > 100
+    for cut in cuts:
+        with pytest.raises(BadImage, match="cut short"):
+            decode(open_original(whole[:cut]))
 
 
 def test_the_film_that_a_phone_appends_to_a_jpeg_is_not_taken_for_its_scans() -> None:
