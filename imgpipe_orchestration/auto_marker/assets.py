@@ -1,12 +1,11 @@
 """The asset `clean_images`: approved news images, one partition per customer; and the jobs around it."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, is_asked_for, partition_of, reported, shown
+from imgpipe_orchestration.dagster_side.assets import OWNERS, is_asked_for, no_partition, reported, shown
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -45,12 +44,15 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     from imgpipe_orchestration.auto_marker.store import create_indexes
 
     services, asked = backends.services, is_asked_for(context)
-    is_known = partial(context.instance.has_dynamic_partition, str(CUSTOMERS.name))
-    added = "partitions appear after a customer's first auto-marker run or the nightly sync"
-    own = customer_of(partition_of(context, is_known, added))
+    key = context.partition_key if context.has_partition_key else ""
+    if key and not context.instance.has_dynamic_partition(str(CUSTOMERS.name), key):
+        raise no_partition(context, "they appear after a customer's first auto-marker run or the nightly sync")
+    own = customer_of(key)
     for problem in create_indexes(services.documents):
         context.log.warning(f"an index is missing: {problem}")
-    todo = steps.plan(services, scheduled=not asked and due.is_time(services), customers=[own] if asked else [])
+    todo = steps.plan(
+        services, scheduled=not asked and (not key or due.is_time(services)), customers=[own] if asked else []
+    )
     for whose, count in todo.nobody.items():
         context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
     limit = None if asked else services.settings.auto_mark_batch_size
@@ -65,7 +67,8 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     if mine and mine.broken and asked:
         raise dg.Failure(f"{own}: {mine.trouble}", metadata=_shown(mine), allow_retries=False)
     made = mine is not None and _may_have_marked(mine)
-    yield from reported(context, clean_images.key, _shown(mine) if mine else {"marked": 0}, made=made, others={})
+    told = _shown(mine) if mine else {"marked": 0}
+    yield from reported(context, clean_images.key, told, own=key, made=made, others={})
 
 
 def _tell_of_another(context: dg.AssetExecutionContext, figures: "Figures") -> None:

@@ -67,7 +67,7 @@ def avatar_personas(
     made = report.days()
     own = {"tasks": made.pop(day, 0), **figures_of(report.outcome), **paid.figures()}
     others = {other: {"tasks": tasks, "made by the run of": day} for other, tasks in made.items()}
-    yield from reported(context, avatar_personas.key, own, made=bool(own["tasks"]), others=others)
+    yield from reported(context, avatar_personas.key, own, own=day, made=bool(own["tasks"]), others=others)
 
 
 def _specs() -> list[dg.AssetSpec]:
@@ -113,7 +113,9 @@ def avatar_pictures(
         if step is max(chosen):
             own |= {**figures_of(report.outcome), "manifests": report.manifests}
         others = {other: {"people": people, "made by the run of": day} for other, people in made.items()}
-        yield from reported(context, dg.AssetKey(STAGES[step][0]), own, made=bool(own["people"]), others=others)
+        yield from reported(
+            context, dg.AssetKey(STAGES[step][0]), own, own=day, made=bool(own["people"]), others=others
+        )
 
 
 # Two jobs with a limit each, so that a data run and an image run can run at the same time.

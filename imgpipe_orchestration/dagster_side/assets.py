@@ -1,6 +1,6 @@
 """What the assets of all pipelines share."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,13 +15,14 @@ OWNERS = ["team:images"]
 """Whom Dagster names as their owner. Checks and alerts go by the webhook, not by this."""
 
 DUE_ONLY = ".dagster/due_only"
-"""Run tag of the sensors' runs, which do what is due, whatever its partition. Without it a person or a backfill asked
-for a partition: then what is finished is made again."""
+"""Run tag of the sensors' runs, which do what is due, whatever its partition; so does a run without a partition, which
+somebody launched by hand. Otherwise a person or a backfill asked for a partition: what is finished there is made again.
+"""
 
 
 def is_asked_for(context: dg.AssetExecutionContext) -> bool:
-    """Whether a person or a backfill asked for the run, and not a sensor."""
-    return context.run.tags.get(DUE_ONLY) != "true"
+    """Whether a person or a backfill asked for the run's partition."""
+    return context.has_partition_key and context.run.tags.get(DUE_ONLY) != "true"
 
 
 def reported(
@@ -29,6 +30,7 @@ def reported(
     asset: dg.AssetKey,
     figures: Mapping[str, Any],
     *,
+    own: str,
     made: bool,
     others: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[dg.MaterializeResult[Any]]:
@@ -37,43 +39,40 @@ def reported(
     Args:
         figures: metadata of the run's own partition. A run that somebody asked for always materializes it, or Dagster
             would call its backfill failed; a sensor's run that made nothing of it leaves an observation.
+        own: that partition; in a run without one, the one that `figures` are of.
         made: whether it made something of its own partition.
         others: of further partitions of which it made something, their metadata.
     """
     for partition, metadata in sorted(others.items()):
         context.log_event(dg.AssetMaterialization(asset, partition=partition, metadata=shown(metadata)))
-    if made or is_asked_for(context):
+    if context.has_partition_key and (made or is_asked_for(context)):
         yield dg.MaterializeResult(asset_key=asset, metadata=shown(figures))
-    else:
-        context.log_event(dg.AssetObservation(asset, partition=context.partition_key, metadata=shown(figures)))
-
-
-def partition_of(context: dg.AssetExecutionContext, is_known: Callable[[str], bool], what_there_is: str) -> str:
-    """The run's partition.
-
-    Args:
-        what_there_is: which partitions exist, for the message.
-
-    Raises:
-        Failure: it has none or an unknown one. Dagster launches partitioned jobs without a partition too, and doesn't
-            check one given as a tag.
-    """
-    if not context.has_partition_key:
-        told = f"{context.job_name} works on one partition at a time: choose one (on the command line by a backfill)."
-        raise dg.Failure(told, allow_retries=False)
-    if not is_known(context.partition_key):
-        raise dg.Failure(f"There is no partition {context.partition_key!r}; {what_there_is}.", allow_retries=False)
-    return str(context.partition_key)
+    elif own:
+        event = dg.AssetMaterialization if made else dg.AssetObservation
+        context.log_event(event(asset, partition=own, metadata=shown(figures)))
 
 
 def day_of(context: dg.AssetExecutionContext, days: dg.DailyPartitionsDefinition) -> str:
-    """The run's day (`YYYY-MM-DD`).
+    """The run's day (`YYYY-MM-DD`); today in a run without a partition.
 
     Raises:
-        Failure: as `partition_of`.
+        Failure: there is no such day. Dagster does not check a partition that is given as a tag.
     """
-    first = days.get_first_partition_key()
-    return partition_of(context, days.has_partition_key, f"there is one for each day from {first} to today")
+    if not context.has_partition_key:
+        return str(days.get_last_partition_key())
+    if not days.has_partition_key(context.partition_key):
+        first = days.get_first_partition_key()
+        raise no_partition(context, f"there is one for each day from {first} to today")
+    return str(context.partition_key)
+
+
+def no_partition(context: dg.AssetExecutionContext, what_there_is: str) -> dg.Failure:
+    """The failure of a run of an unknown partition.
+
+    Args:
+        what_there_is: which partitions exist.
+    """
+    return dg.Failure(f"There is no partition {context.partition_key!r}; {what_there_is}.", allow_retries=False)
 
 
 def figures_of(outcome: "Outcome", *, done: str = "done") -> dict[str, Any]:

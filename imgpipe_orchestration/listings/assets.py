@@ -55,7 +55,7 @@ def listing_images(
     finally:  # what was done is reported also when the run ends with an error
         days = {name: _figures(backends, each) for name, each in done.days.items() if each.processed}
         own = {**told, **_totals(done), **days.pop(day, {})}
-        yield from reported(context, listing_images.key, own, made=bool(done.days[day].processed), others=days)
+        yield from reported(context, listing_images.key, own, own=day, made=bool(done.days[day].processed), others=days)
 
 
 process_image_queue = dg.define_asset_job(

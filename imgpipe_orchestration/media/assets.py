@@ -116,7 +116,7 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
             of_day["of_other_days"] = by_day.total()
         others = {other: {"images": images, "made by the run of": day} for other, images in by_day.items()}
         figures = _figures(backends, stage) | of_day or {"images": 0}
-        yield from reported(context, dg.AssetKey(str(name)), figures, made=made, others=others)
+        yield from reported(context, dg.AssetKey(str(name)), figures, own=day, made=made, others=others)
 
 
 def _figures(backends: BackendsResource, stage: "Stage") -> dict[str, Any]:

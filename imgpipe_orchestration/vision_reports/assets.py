@@ -91,7 +91,7 @@ def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> It
         "problems": dg.MetadataValue.md("\n".join(f"- {problem}" for problem in problems) or "none"),
     }
     own = days.pop(day, {"total": 0, "successful": 0})
-    yield from reported(context, REPORTS, {**figures, **own}, made=bool(own["successful"]), others=days)
+    yield from reported(context, REPORTS, {**figures, **own}, own=day, made=bool(own["successful"]), others=days)
     if given_up := [*not_listed, *(f"{names[item]}: {reason}" for item, reason in outcome.failed.items())]:
         said = f"Given up. {'. '.join(given_up)}{f'. {CHECK}' if not_listed else ''}"
         raise dg.Failure(said, metadata=figures, allow_retries=False)
@@ -139,7 +139,7 @@ def batches(context: dg.AssetExecutionContext, backends: BackendsResource) -> It
     made = days_of(services, outcome)
     own = {"batches": made.pop(day, 0), **figures_of(outcome), **paid.figures()}
     others = {other: {"batches": count, "made by the run of": day} for other, count in made.items()}
-    yield from reported(context, BATCHES, own, made=bool(own["batches"]), others=others)
+    yield from reported(context, BATCHES, own, own=day, made=bool(own["batches"]), others=others)
 
 
 vision_batches = dg.define_asset_job(

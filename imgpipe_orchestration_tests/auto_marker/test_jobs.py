@@ -112,11 +112,14 @@ def test_partitions_come_and_go_with_the_customers(
     assert instance.get_dynamic_partitions("customers") == ["here"]
 
 
-def test_a_backfill_without_a_partition_says_that_it_needs_one(
-    repository: dg.Definitions, instance: dg.DagsterInstance
+def test_a_launch_without_a_partition_covers_everybody_who_is_due(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    with pytest.raises(dg.Failure, match="auto_marker works on one partition at a time"):
-        repository.resolve_job_def("auto_marker").execute_in_process(instance=instance)
+    for customer in ("c1", "c2"):
+        seed(services, customer, 3)
+    assert repository.resolve_job_def("auto_marker").execute_in_process(instance=instance).success
+    assert [marked(services, customer) for customer in ("c1", "c2")] == [3, 3]
+    assert set(events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)) == {"c1", "c2"}
 
 
 def next_round_is_due(services: Services) -> None:
