@@ -59,13 +59,12 @@ def of_each(services: Services, customer_ids: Sequence[str]) -> dict[str, bool |
     """
     from bson.errors import InvalidBSON
 
-    configs = ImageConfigs(services.documents)
     try:
-        known = configs.of_each(customer_ids)
+        known = ImageConfigs(services.documents).of_each(customer_ids)
     except InvalidBSON:
-        if len(customer_ids) == 1:
-            return dict.fromkeys(customer_ids)
-        return {name: on for one in customer_ids for name, on in of_each(services, [one]).items()}
+        if len(customer_ids) > 1:
+            return {name: on for one in customer_ids for name, on in of_each(services, [one]).items()}
+        return dict.fromkeys(customer_ids)
     return {name: _on(name, documents) for name, documents in known.items()}
 
 

@@ -56,10 +56,12 @@ analyses = dg.AssetSpec(
 def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.vision_reports import analyses, runs
+    from imgpipe_orchestration.vision_reports import crew as crews
 
     services, day = backends.services, day_of(context, DAYS)
     owner, not_listed = owner_of(services, context.run), list[str]()
-    with tallied() as paid, runs.crew_of(services, owner) as crew:
+    limits = {"patience": crews.PATIENCE_SECONDS, "seconds": crews.RUN_SECONDS}
+    with tallied() as paid, crews.Crew(services, owner, **limits) as crew:
 
         def take(most: int, but: Collection[str] = ()) -> "list[Claim]":
             not_listed.extend(_not_listed(context, crew))

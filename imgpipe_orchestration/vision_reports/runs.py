@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -11,8 +10,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
-from imgpipe_orchestration.vision_reports import analyses, batches, crew, cron_jobs, executions
-from imgpipe_orchestration.vision_reports.crew import Crew
+from imgpipe_orchestration.vision_reports import analyses, batches, cron_jobs, executions
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
@@ -30,11 +28,6 @@ def reports_due(services: Services) -> bool:
 def batches_due(services: Services) -> bool:
     """Whether a batch of our own backend waits."""
     return bool(services.claims.due_partitions(batches.QUEUE, limit=1))
-
-
-def crew_of(services: Services, owner: str) -> Crew:
-    """What works on the analyses of a run; to be closed."""
-    return Crew(services, owner, patience=crew.PATIENCE_SECONDS, seconds=crew.RUN_SECONDS)
 
 
 def take(services: Services, run_id: str, most: int, *, but: Collection[str] = ()) -> list[Claim]:
@@ -88,19 +81,15 @@ def problems(services: Services, outcome: Outcome, waiting: Collection[int]) -> 
     return {**retried, **failed, **dict.fromkeys(outcome.lost, "another run took it over")}
 
 
-def summary(services: Services, analysis_ids: Sequence[int]) -> dict[str, Mapping[str, int]]:
+def summary(services: Services, analysis_ids: Sequence[int]) -> dict[str, dict[str, int]]:
     """How many of these analyses are successful, failed and waiting, and the total, by day of creation."""
+    query = """
+        select cast(created_day as text) as day, count(*) as total,
+            count(*) filter (where status = 'delivered') as successful,
+            count(*) filter (where status = 'failed') as failed,
+            count(*) filter (where status not in ('delivered', 'failed')) as waiting
+        from vision_analyses where id = any(:ids) group by created_day order by created_day
+    """
     with transaction(services.engine) as rows:
-        found = rows.execute(
-            text("select created_day, status from vision_analyses where id = any(:ids)"), {"ids": list(analysis_ids)}
-        ).all()
-    days: dict[str, Counter[str]] = {}
-    for row in found:
-        days.setdefault(str(row.created_day), Counter())[row.status] += 1
-    return {day: _totals(counts) for day, counts in sorted(days.items())}
-
-
-def _totals(counts: Counter[str]) -> dict[str, int]:
-    """Counts by status, under the names that an execution's totals have."""
-    total, successful, failed = counts.total(), counts["delivered"], counts["failed"]
-    return {"total": total, "successful": successful, "failed": failed, "waiting": total - successful - failed}
+        found = [dict(row._mapping) for row in rows.execute(text(query), {"ids": list(analysis_ids)})]
+    return {row.pop("day"): row for row in found}
