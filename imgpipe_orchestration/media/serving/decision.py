@@ -156,6 +156,17 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     return Decision(shelf[choice.format], size_reason, choice.reason)
 
 
+def decide_without(lost: Collection[StoredVariant], manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
+    """The variant for a wish when some are lost: one in a format that who can show those can show as well.
+
+    Raises:
+        NotFound: as `decide`, of what is left.
+    """
+    formats = SUBSTITUTES[next(iter(lost)).format]
+    left = (v for shelf in manifest.values() for v in shelf.values() if v.format in formats and v not in lost)
+    return decide(shelved(left), wish, accept)
+
+
 def stand_ins(size: str) -> tuple[str, ...]:
     """A size, and those that replace it where it does not exist, in their order."""
     return (size, *stand_ins(FALLBACK[size])) if size in FALLBACK else (size,)

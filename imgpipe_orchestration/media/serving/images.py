@@ -21,9 +21,10 @@ from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
-from imgpipe_orchestration.media.serving.decision import Wish
+from imgpipe_orchestration.media.serving.decision import Shelves, Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.steps.retrieve import original
+from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -177,13 +178,13 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         return Ready(_head(scope["scheme"], media_id, etag, caching, vary), status=304)
     try:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
-    except (NotFound, NotWhole):
+    except (NotFound, NotWhole) as fault:
         if again:
-            hot.lost += not wish.explain
-            raise
-        # The image may have been made again since its manifest was read, and the old objects deleted.
-        hot.forget(media_id)
-        return await _found(scope, media_id, caching, vary, again=True)
+            instead = _stood_in(hot, manifest.variants, wish, accept, variant, fault)
+        else:  # the image may have been made again since its manifest was read, and the old objects deleted
+            hot.forget(media_id)
+            instead = _found(scope, media_id, caching, vary, again=True)
+        return await instead
     if wish.explain:
         return JSONResponse(decided.explained(wish, accept), headers=UNCACHED)
     is_head = scope["method"] == "HEAD"
@@ -224,6 +225,33 @@ def _head(scheme: str, media_id: int, etag: str, caching: str, vary: str, mime: 
     if mime:
         fields["content-length"] = str(length)
     return secured([(name.encode(), value.encode()) for name, value in fields.items() if value], scheme)
+
+
+async def _stood_in(
+    hot: HotImages, variants: Shelves, wish: Wish, accept: str | None, lost: StoredVariant, fault: NotFound | NotWhole
+) -> Response:
+    """Another format or size in place of a variant whose object is missing or damaged: uncached and without a
+    validator, until the garbage collection has had it made again.
+
+    Raises:
+        NotFound, NotWhole: there is no other variant.
+    """
+    hot.lost += not wish.explain
+    gone = [lost]
+    while True:
+        try:
+            decided = decision.decide_without(gone, variants, wish, accept)
+        except NotFound:
+            raise fault from None
+        try:
+            data = await hot.content(decided.variant)
+        except (NotFound, NotWhole):
+            gone.append(decided.variant)
+            continue
+        if wish.explain:
+            return JSONResponse(decided.explained(wish, accept), headers=UNCACHED)
+        log.warning("another variant served", extra={"lost": lost.object_key, "error": fault.public})
+        return Response(data, media_type=MIME_OF[decided.variant.format], headers=UNCACHED)
 
 
 def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None) -> Response:
