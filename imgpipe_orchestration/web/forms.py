@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from email.message import Message
 from email.utils import collapse_rfc2231_value
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -35,12 +36,19 @@ class UnreadableForm(BadInput):
     title = "Unreadable form"
 
 
+_PREAMBLE_BYTES = 64 * 1024
+"""What may come before the first boundary of a form (RFC 2046, section 5.1.1). It is dropped."""
+
+
 class _Parser(MultiPartParser):
     """Starlette's, which also reads names of files as `filename*=UTF-8''caf%C3%A9.jpg` (RFC 5987). They win over plain
-    ones, which then are makeshift."""
+    ones, which then are makeshift. Parts in base64 or the like it would take as they are: they are refused."""
 
     def on_headers_finished(self) -> None:
         part = self._current_part
+        encoding = dict(part.item_headers).get(b"content-transfer-encoding", b"binary").strip().lower()
+        if encoding not in {b"binary", b"8bit", b"7bit"}:
+            raise MultiPartException(f"a part is encoded as {encoding.decode('latin-1')!r:.40}; send it as it is.")
         if part.content_disposition and b"filename*" in part.content_disposition.lower():
             part.content_disposition = _plain_disposition(part.content_disposition)
         super().on_headers_finished()
@@ -56,6 +64,22 @@ def _plain_disposition(value: bytes) -> bytes:
     return f'form-data; name="{name}"; filename="{file}"'.encode()
 
 
+async def _from_first_boundary(request: Request) -> AsyncGenerator[bytes]:
+    _, options = parse_options_header(request.headers["content-type"])
+    begun, head = False, b""
+    async for piece in request.stream():
+        if begun:
+            yield piece
+            continue
+        head += piece
+        at = (b"\r\n" + head).find(b"\r\n--" + options.get(b"boundary", b""))
+        begun = at >= 0 or len(head) > _PREAMBLE_BYTES  # without a boundary the parser says what is wrong
+        if begun:
+            yield head[max(at, 0) :]
+    if not begun:
+        yield head
+
+
 @asynccontextmanager
 async def form_in(request: Request, *, files: int, fields: int) -> AsyncIterator[FormData]:
     """The form in a request's body; its files are closed at the end.
@@ -65,7 +89,9 @@ async def form_in(request: Request, *, files: int, fields: int) -> AsyncIterator
     """
     try:
         if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            form = await _Parser(request.headers, request.stream(), max_files=files, max_fields=fields).parse()
+            form = await _Parser(
+                request.headers, _from_first_boundary(request), max_files=files, max_fields=fields
+            ).parse()
         else:
             form = await request.form(max_fields=fields)
     except (MultiPartException, HTTPException) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from datetime import UTC, datetime
 
@@ -125,6 +126,30 @@ def test_a_file_has_its_name_in_every_way_that_clients_write_it(gateway: Gateway
         answer = sent(gateway, route, form(route).replace(b'filename="a.jpg"', written.encode()))
         assert answer.status_code in {200, 202, 303}, (written, answer.text)
     assert sorted(names(gateway)) == sorted(NAMES.values())
+
+
+def encoded(route: Route, encoding: str, data: bytes) -> bytes:
+    head = f'filename="a.jpg"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'.encode()
+    return form(route).replace(b'filename="a.jpg"\r\n\r\n' + PHOTO, head + data)
+
+
+@pytest.mark.parametrize("route", API, ids=lambda route: route[1])
+def test_a_preamble_and_the_encoding_that_is_none_are_taken(gateway: Gateway, route: Route) -> None:
+    plain = form(route)
+    preamble = b"This is a form.\r\nIts parts begin below --b and --bb.\r\n" + plain
+    for whole in (preamble, b"\r\n" + plain, encoded(route, "binary", PHOTO)):
+        for pieces in ((whole,), (whole[:21], *(whole[n : n + 97] for n in range(21, len(whole), 97)))):
+            answer = sent(gateway, route, *pieces)
+            assert answer.status_code in {200, 202}, (whole[:200], answer.text)
+    assert len(names(gateway)) == 6
+
+
+@pytest.mark.parametrize("route", API, ids=lambda route: route[1])
+def test_a_part_that_is_encoded_is_refused_by_the_encoding_s_name(gateway: Gateway, route: Route) -> None:
+    answer = sent(gateway, route, encoded(route, "base64", base64.b64encode(PHOTO)))
+    assert (answer.status_code, answer.json()["code"]) == (400, "unreadable-form")
+    assert "base64" in answer.json()["detail"]
+    assert kept(gateway) == []
 
 
 def test_a_file_s_name_that_another_service_wrote_is_cleaned_too(gateway: Gateway) -> None:
