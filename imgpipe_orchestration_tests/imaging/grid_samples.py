@@ -21,7 +21,6 @@ class Sample:
 
     image: Image.Image
     cells: tuple[PixelBox, ...]
-    said: str
 
 
 def sample(number: int, size: int = 2048) -> Sample:
@@ -52,10 +51,7 @@ def sample(number: int, size: int = 2048) -> Sample:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
         image = Image.open(file).convert("RGB")
-    said = (
-        f"#{number} gutter {gutter} frame {frame} border {border} shift {shift} ink {ink} blur {softened} q {quality}"
-    )
-    return Sample(image, tuple(cells), said)
+    return Sample(image, tuple(cells))
 
 
 def right(cell: PixelBox, box: PixelBox, *, slack: int = 3) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from imgpipe_orchestration_tests.imaging.corpus import PNG, png_chunk
+from imgpipe_orchestration_tests.imaging.corpus import PNG, encoded, png_chunk
 from imgpipe_orchestration_tests.imaging.profiles import display_p3
 
 
@@ -23,12 +22,15 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes], body: bytes = b""
     return PNG + b"".join(png_chunk(*part) for part in parts)
 
 
+def film(kind: str, **options: object) -> bytes:
+    """Two frames of 16x16 pixels."""
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+
+
 def webp_animation_bomb() -> bytes:
     """Under 200 bytes that claim 7000x7000 pixels in two frames."""
-    file = io.BytesIO()
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
-    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-    data = bytearray(file.getvalue())
+    data = bytearray(film("WEBP", lossless=True))
     at = data.index(b"VP8X") + 12
     data[at : at + 6] = (6999).to_bytes(3, "little") * 2
     return bytes(data)
@@ -36,35 +38,22 @@ def webp_animation_bomb() -> bytes:
 
 def jpeg_with_scans(count: int) -> bytes:
     """A progressive JPEG that repeats its last scan."""
-    file = io.BytesIO()
-    Image.effect_noise((600, 600), 60).convert("RGB").save(file, "JPEG", progressive=True)
-    data = file.getvalue()
+    data = encoded(Image.effect_noise((600, 600), 60).convert("RGB"), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
 
 
 def jpeg_claiming(width: int, height: int) -> bytes:
     """A small JPEG whose header claims another size."""
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(file, "JPEG")
-    data = bytearray(file.getvalue())
+    data = bytearray(encoded(Image.new("RGB", (16, 16)), "JPEG"))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
-def plain_jpeg(width: int, height: int) -> bytes:
-    """A JPEG of one colour."""
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), (200, 120, 30)).save(file, "JPEG")
-    return file.getvalue()
-
-
 def tiff_claiming(width: int, height: int) -> bytes:
     """A TIFF of one strip with an absurd size."""
-    file = io.BytesIO()
-    Image.new("L", (8, 8)).save(file, "TIFF")
-    data = bytearray(file.getvalue())
+    data = bytearray(encoded(Image.new("L", (8, 8)), "TIFF"))
     for tag, value in ((256, width), (257, height)):
         at = data.index(struct.pack("<HHI", tag, 4, 1)) if struct.pack("<HHI", tag, 4, 1) in data else -1
         at = at if at >= 0 else data.index(struct.pack("<HHI", tag, 3, 1))
@@ -82,17 +71,12 @@ def gif_claiming(width: int, height: int) -> bytes:
 
 def avif_claiming(width: int, height: int, coded: tuple[int, int] = (16, 16), *, mode: str = "RGB") -> bytes:
     """An AVIF whose `ispe` boxes claim another size than the one it is coded in."""
-    file = io.BytesIO()
-    Image.new(mode, coded).save(file, "AVIF", speed=10)
-    return _restated(file.getvalue(), width, height)
+    return _restated(encoded(Image.new(mode, coded), "AVIF", speed=10), width, height)
 
 
 def avif_film_claiming(width: int, height: int) -> bytes:
     """An AVIF of two frames of 16x16 pixels whose track claims another size."""
-    file = io.BytesIO()
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
-    frames[0].save(file, "AVIF", save_all=True, append_images=frames[1:])
-    data = bytearray(file.getvalue())
+    data = bytearray(film("AVIF"))
     at = data.index(b"tkhd") + 92
     data[at : at + 8] = struct.pack(">II", width << 16, height << 16)
     return bytes(data)
@@ -100,9 +84,7 @@ def avif_film_claiming(width: int, height: int) -> bytes:
 
 def avif_with(parts: bytes) -> bytes:
     """A small AVIF with more parts before those of its picture."""
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(file, "AVIF")
-    data = bytearray(file.getvalue())
+    data = bytearray(encoded(Image.new("RGB", (64, 64)), "AVIF"))
     box = data.index(b"mdat") - 4
     length = len(data) - box - 8
     at = data.index(struct.pack(">II", box + 8, length)) + 4
@@ -119,35 +101,25 @@ def _restated(data: bytes, width: int, height: int) -> bytes:
     return bytes(changed)
 
 
-def icc_bomb() -> bytes:
-    """A colour profile that inflates to 100 MB."""
-    return png(16, 16, (b"iCCP", b"x\0\0" + zlib.compress(bytes(100_000_000), 9)), body=zlib.compress(bytes(16 * 49)))
+def small_png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """16x16 pixels behind any chunks."""
+    return png(16, 16, *chunks, body=zlib.compress(bytes(16 * 49)))
 
 
-def text_bomb() -> bytes:
-    """Texts that inflate to a megabyte each."""
-    text = (b"zTXt", b"x\0\0" + zlib.compress(bytes(1_000_000), 9))
-    return png(16, 16, *[text] * 200, body=zlib.compress(bytes(16 * 49)))
-
-
-def profile_of_steps() -> bytes:
-    """A PNG with a colour profile that makes colours in 3,000 steps."""
-    profile = zlib.compress(display_p3(steps=3000))
-    return png(16, 16, (b"iCCP", b"x\0\0" + profile), body=zlib.compress(bytes(16 * 49)))
+def profile_of(content: bytes) -> bytes:
+    """A small PNG with a colour profile."""
+    return small_png((b"iCCP", b"x\0\0" + zlib.compress(content, 9)))
 
 
 def orientation_of(count: int) -> bytes:
     """A PNG whose EXIF has an orientation of so many fractions."""
     exif = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIIi", 1, 0x0112, 5, count, 26, 0) + bytes(8 * count)
-    return png(16, 16, (b"eXIf", exif), body=zlib.compress(bytes(16 * 49)))
+    return small_png((b"eXIf", exif))
 
 
 def webp_with(chunks: bytes = b"", frames: int = 1) -> bytes:
     """A WebP of 16x16 pixels with chunks before its frames, of which the last one may be repeated."""
-    file = io.BytesIO()
-    pictures = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
-    pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], lossless=True)
-    data = file.getvalue()
+    data = film("WEBP", lossless=True)
     first, last = data.index(b"ANMF"), data.rindex(b"ANMF")
     body = data[12:first] + chunks + data[first:last] + data[last:] * frames
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
@@ -155,16 +127,13 @@ def webp_with(chunks: bytes = b"", frames: int = 1) -> bytes:
 
 def jpeg_with(segments: bytes) -> bytes:
     """A small JPEG with anything before its first segment."""
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(file, "JPEG")
-    return file.getvalue()[:2] + segments + file.getvalue()[2:]
+    data = encoded(Image.new("RGB", (64, 64)), "JPEG")
+    return data[:2] + segments + data[2:]
 
 
 def gif_with(blocks: bytes = b"", frames: int = 1) -> bytes:
     """A small GIF with extensions before its frame, which may be repeated."""
-    file = io.BytesIO()
-    Image.new("P", (8, 8)).save(file, "GIF")
-    data = file.getvalue()
+    data = encoded(Image.new("P", (8, 8)), "GIF")
     at = data.index(b",\0\0\0\0")
     return data[:at] + blocks + data[at:-1] * frames + b";"
 
@@ -213,15 +182,9 @@ def masked_bmp(
 
 def heic_claiming(width: int, height: int, coded: tuple[int, int] = (64, 64)) -> bytes:
     """A HEIC whose `ispe` boxes claim another size."""
-    from imgpipe_orchestration_tests.imaging.corpus import write_heic
-
-    write_heic()
-    file = io.BytesIO()
-    Image.new("RGB", coded).save(file, "HEIF")
-    return _restated(file.getvalue(), width, height)
+    return _restated(encoded(Image.new("RGB", coded), "HEIF"), width, height)
 
 
-PNG_END = png(16, 16, body=zlib.compress(bytes(16 * 49)))[-12:]
 EMPTY_CHUNK = png_chunk(b"IDAT", b"")
 
 BOMBS: dict[str, Callable[[], bytes]] = {
@@ -230,9 +193,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "png of 49 megapixels with none of them": lambda: png(7000, 7000, body=zlib.compress(bytes(1000))),
     "png of 49 megapixels with nine tenths of them": lambda: png(
         7000, 7000, body=zlib.compress(bytes(6300 * 21_001), 9)),
-    "png of 300,000 texts": lambda: png(16, 16, *[(b"tEXt", b"a\0b")] * 300_000, body=zlib.compress(bytes(16 * 49))),
-    "png of 400,000 empty chunks": lambda: png(16, 16)[:-12] + EMPTY_CHUNK * 400_000 + PNG_END,
-    "png text bomb": text_bomb,
+    "png of 300,000 texts": lambda: small_png(*[(b"tEXt", b"a\0b")] * 300_000),
+    "png of 400,000 empty chunks": lambda: png(16, 16)[:-12] + EMPTY_CHUNK * 400_000 + small_png()[-12:],
+    "png text bomb": lambda: small_png(*[(b"zTXt", b"x\0\0" + zlib.compress(bytes(1_000_000), 9))] * 200),
     "webp animation of 49 megapixels in 200 bytes": webp_animation_bomb,
     "webp of 400,000 frames": lambda: webp_with(frames=400_000),
     "webp of 4 million chunks": lambda: webp_with(b"abcd\0\0\0\0" * 4_000_000),
@@ -245,7 +208,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "jpeg of 200,000 quantization tables": lambda: jpeg_with(
         (b"\xff\xdb" + struct.pack(">H", 65_002) + (b"\0" + b"\1" * 64) * 1000) * 200),
     "jpeg of five million fill bytes": lambda: jpeg_with(b"\xff" * 5_000_000),
-    "jpeg of 3 megapixels that is cut short": lambda: plain_jpeg(2000, 1500)[:-40],
+    "jpeg of 3 megapixels that is cut short": lambda: encoded(
+        Image.new("RGB", (2000, 1500), (200, 120, 30)), "JPEG")[:-40],
     "gif of 4 gigapixels": lambda: gif_claiming(65_535, 65_535),
     "gif of a pixel on 49 megapixels": lambda: gif_claiming(7000, 7000).replace(
         b"," + struct.pack("<HHHH", 0, 0, 7000, 7000), b"," + struct.pack("<HHHH", 0, 0, 1, 1)),
@@ -286,8 +250,8 @@ ODD: dict[str, Callable[[], bytes]] = {
     "avif of two million empty parts": lambda: avif_with(b"\x12\0" * 2_000_000),
     "avif of 500,000 empty boxes": lambda: avif_with(b"") + b"\0\0\0\x08free" * 500_000,
     "gif of 100,000 frames": lambda: gif_with(frames=100_000),
-    "png profile bomb": icc_bomb,
-    "png profile of 3,000 steps": profile_of_steps,
+    "png profile bomb": lambda: profile_of(bytes(100_000_000)),
+    "png profile of 3,000 steps": lambda: profile_of(display_p3(steps=3000)),
     "png with an orientation of 300,000 fractions": lambda: orientation_of(300_000),
     "tiff tag of 2 gigabytes": lambda: tiff(more=((700, 1, 0x7FFFFFFF, 100),)),
     "tiff directory that follows itself": lambda: tiff()[:118] + struct.pack("<I", 8) + bytes(5000),
@@ -311,9 +275,7 @@ def main() -> None:
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     for kind in ("PNG", "TIFF", "GIF", "WEBP", "AVIF"):  # each reader loads its library at first use
-        harmless = io.BytesIO()
-        Image.new("RGB", (64, 64)).save(harmless, kind)
-        look(harmless.getvalue())
+        look(encoded(Image.new("RGB", (64, 64)), kind))
     costs = {}
     for name, make in (BOMBS | ODD).items():
         data, errors = make(), []

@@ -37,12 +37,9 @@ def test_half_a_grid_is_no_grid(number: int) -> None:
     assert find_layout(grid.image.crop((left, top, end, bottom))).shape is Shape.ONE_ROW
 
 
-def test_a_photograph_is_no_grid() -> None:
-    assert find_layout(picture(900, 900)).shape is not Shape.GRID
-
-
-def test_mortar_is_no_seam() -> None:
-    assert find_layout(open_photo("brick")).shape is not Shape.GRID
+@pytest.mark.parametrize("image", [picture(900, 900), open_photo("brick")], ids=["soft", "mortar"])
+def test_a_photograph_is_no_grid(image: Image.Image) -> None:
+    assert find_layout(image).shape is not Shape.GRID
 
 
 def test_a_flat_area_is_blank() -> None:

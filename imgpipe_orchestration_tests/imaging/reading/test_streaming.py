@@ -32,10 +32,6 @@ def _rows(mode: str, size: tuple[int, int]) -> bytes:
     return b"".join(bytes([y % 5]) + noise.randbytes(bytes_a_row) for y in range(size[1]))
 
 
-def _png(mode: str, size: tuple[int, int], stream: bytes) -> bytes:
-    return hostile.png(*size, body=stream, colour=_PNG_COLOUR[mode])
-
-
 def _decoded(data: bytes) -> np.ndarray | None:
     try:
         return np.asarray(opening.decode(opening.open_original(data)))
@@ -82,7 +78,7 @@ def test_a_png_whose_stream_is_cut_flipped_or_too_long(mode: str, monkeypatch: p
                 stream += chance.randbytes(chance.randrange(1, 50))
             case 3:
                 stream[-chance.randrange(1, 6)] ^= 255
-        files.append(_png(mode, size, bytes(stream)))
+        files.append(hostile.png(*size, body=bytes(stream), colour=_PNG_COLOUR[mode]))
     _assert_read_alike(files, monkeypatch)
 
 
