@@ -40,7 +40,8 @@ def test_an_upload_becomes_a_served_image_by_itself(stack: Stack) -> None:
     # Our own tags are for the machinery: Dagster shows people none of them, and our pages' links find runs by them.
     shown = {tag["key"] for tag in runs[0]["tags"]}
     assert {key for key in shown if not key.startswith("dagster/")} == set()
-    for key, value in (".dagster/due_only", "true"), (".dagster/group", "media"), (".dagster/pipeline", "media"):
+    ours = {".dagster/due_only": "true", ".dagster/group": "media", ".dagster/pipeline": "media_pipeline_due"}
+    for key, value in ours.items():
         assert runs[0] in stack.runs("media_pipeline", tags=[{"key": key, "value": value}])
 
 

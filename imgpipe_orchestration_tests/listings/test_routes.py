@@ -176,7 +176,7 @@ def test_an_image_that_failed_for_good_is_404_with_the_reason(client: Client, se
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert "cut short" in answer.json()["detail"]
-    kept = ("failed", "the jpeg data is damaged or cut short", 1)
+    kept = ("failed", "the jpeg is cut short", 1)
     assert rows(services, "select status, error, retries from image_queue")[0] == kept
     (failed,) = rows(services, "select id from image_queue")
     services.claims.ignore(QUEUE, [failed.id])

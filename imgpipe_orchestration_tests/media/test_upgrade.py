@@ -14,7 +14,7 @@ from psycopg import sql
 
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.postgres import Postgres, _binaries
-from imgpipe_orchestration.listings import control
+from imgpipe_orchestration.listings import drain
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.storage.migrations import pending, upgrade
 from imgpipe_orchestration.storage.rows import connect
@@ -79,7 +79,7 @@ def test_an_older_releases_dump_is_served_and_worked_off(
     before.upload(2, profile_image=picture(seed=2)[:2500])  # broken: a dead letter
     before.run_due()
     done = listed(before, picture(seed=3))
-    control.run(before.services, "run")
+    drain.run(before.services, "run")
     before.upload(3, profile_image=picture(seed=4))
     waiting = listed(before, picture(seed=5))
     assert before.services.claims.counts()["media"].failed == 1
@@ -103,7 +103,7 @@ def test_an_older_releases_dump_is_served_and_worked_off(
     assert after.get(done[0]).headers["Content-Type"] == "image/webp"
     assert after.get("/api/media/analysis/1", **after.as_worker).json()["success"] is True
     after.run_due("run-after")
-    control.run(after.services, "run-after")
+    drain.run(after.services, "run-after")
     assert after.get("/serve/3?size=small").headers["Content-Type"] == "image/jpeg"
     assert after.get(waiting[0]).headers["Content-Type"] == "image/webp"
     assert after.me(3)["profile_image_path"].endswith("/api/images/3?size=detail")
