@@ -29,6 +29,7 @@ def reading(engine: Engine, part: str) -> Iterator[list[float]]:
 
 def rows_read(node: dict[str, Any]) -> Iterator[float]:
     """Of each node of a plan: the rows it hands on, and those that it passes over."""
-    yield (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    passed_over = sum(value for name, value in node.items() if name.startswith("Rows Removed"))
+    yield (node["Actual Rows"] + passed_over) * node["Actual Loops"]
     for part in node.get("Plans", ()):
         yield from rows_read(part)

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import requests
@@ -19,37 +18,16 @@ from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.gateway.__main__ import KEEP_ALIVE_SECONDS
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lacking import lacking
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 CONF = (Path(__file__).parents[1] / "deploy" / "nginx" / "imgpipe.conf").read_text()
 
 
-class Gateway(BaseHTTPRequestHandler):
+def counting(handler: BaseHTTPRequestHandler, _: int) -> None:
     """Answers with the size of what it was sent, and with what the proxy said of the client, then hangs up."""
-
-    def do_POST(self) -> None:
-        got = len(self.rfile.read(int(self.headers["content-length"])))
-        told = f"{got} {self.headers['x-forwarded-proto']} {self.headers['host']}".encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(told)))
-        self.end_headers()
-        self.wfile.write(told)
-
-    def log_message(self, *_: object) -> None:
-        """Not into the test's output."""
-
-
-@contextmanager
-def gateway(port: int) -> Iterator[None]:
-    server = ThreadingHTTPServer((LOOPBACK, port), Gateway)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    sent: bytes = handler.sent  # type: ignore[attr-defined]  # by `serving`
+    told = f"{len(sent)} {handler.headers['x-forwarded-proto']} {handler.headers['host']}"
+    reply(handler, told.encode(), Connection="close")
 
 
 GATEWAYS = ("10.0.0.11:8000", "10.0.0.12:8000")
@@ -116,15 +94,15 @@ def test_every_request_is_answered_while_gateways_are_started_anew_one_after_the
             return {(answer.status_code, answer.text) for answer in answers}
 
         fine = {(200, f"1000 https {url.removeprefix('https://')}")}
-        with gateway(one):
-            with gateway(two):
+        with serving(counting, port=one):
+            with serving(counting, port=two):
                 assert uploads() == fine
                 (big,) = uploads(3_000_000)
                 assert big[0] == 200, "a photograph is more than a megabyte"
             assert uploads() == fine, "the second is away"
-        with gateway(two):
+        with serving(counting, port=two):
             assert uploads() == fine, "it is back, and the first is away"
-            with gateway(one):
+            with serving(counting, port=one):
                 assert uploads() == fine
 
 

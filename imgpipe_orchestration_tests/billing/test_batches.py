@@ -71,6 +71,13 @@ class Shop:
         with transaction(self.engine) as rows:
             Claims.withdraw(rows, QUEUE, [1], "It was deleted.")
 
+    def begin(self, seconds: float) -> InBatch:
+        """Send a batch that takes so long."""
+        self.standins.admin("POST", "delays", {"openai.batch_work": seconds})
+        with pytest.raises(InBatch) as waits:
+            self.batches.fetch(ITEM, "responses", questions, read)
+        return waits.value
+
     def fetch(self, item: str = ITEM, ask: Callable[[], list[Question]] = questions) -> None:
         """As workers do that are called again while the batch is under way."""
 
@@ -123,10 +130,8 @@ def shop(engine: Engine, standins: StandInAccess, request: pytest.FixtureRequest
 
 
 def test_a_batch_buys_each_answer_once_at_half_the_price(shop: Shop) -> None:
-    shop.standins.admin("POST", "delays", {"openai.batch_work": 0.5})
-    with pytest.raises(InBatch) as waits:
-        shop.batches.fetch(ITEM, "responses", questions, read)
-    assert not waits.value.spends_attempt and waits.value.retry_after
+    waits = shop.begin(0.5)
+    assert not waits.spends_attempt and waits.retry_after
     shop.fetch()
     assert shop.bought_directly() == 0
     assert (len(shop.answered()), len(shop.standins.calls("openai", "batches")), shop.left()) == (COUNT, 1, 0)
@@ -216,9 +221,7 @@ def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_othe
 
 
 def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_from_that(shop: Shop) -> None:
-    shop.standins.admin("POST", "delays", {"openai.batch_work": 1})
-    with pytest.raises(InBatch):
-        shop.batches.fetch(ITEM, "responses", questions, read)
+    shop.begin(1)
     assert shop.buy(questions()[0])
     with pytest.raises(InBatch, match="Another item"):
         shop.batches.fetch("things/2", "responses", lambda: questions(2, "things/2"), read)
@@ -230,9 +233,7 @@ def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_f
 def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_on_the_bill(shop: Shop) -> None:
     def begin(seconds: float) -> str:
         shop.enqueue()
-        shop.standins.admin("POST", "delays", {"openai.batch_work": seconds})
-        with pytest.raises(InBatch):
-            shop.batches.fetch(ITEM, "responses", questions, read)
+        shop.begin(seconds)
         with transaction(shop.engine) as rows:
             return str(rows.scalar(text("select batch_id from ai_batches")))
 
@@ -253,9 +254,7 @@ def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_
 
 
 def test_a_worker_that_was_at_it_when_its_item_was_deleted_stores_no_answer(shop: Shop) -> None:
-    shop.standins.admin("POST", "delays", {"openai.batch_work": 0.3})
-    with pytest.raises(InBatch):
-        shop.batches.fetch(ITEM, "responses", questions, read)
+    shop.begin(0.3)
     shop.withdraw()
     shop.fetch()
     with transaction(shop.engine) as rows:
@@ -310,9 +309,7 @@ def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Sho
     shop.buy(usual)  # 0.0006 USD
     with transaction(shop.engine) as rows:
         budgets.put(rows, "pipeline:vision_reports", "day", Decimal("0.0013"), [1.0])
-    shop.standins.admin("POST", "delays", {"openai.batch_work": 600})
-    with pytest.raises(InBatch):
-        shop.batches.fetch(ITEM, "responses", questions, read)
+    shop.begin(600)
     with transaction(shop.engine) as rows:
         (budget,) = budgets.standings(rows, 0)
     assert budget.reserved_usd == Decimal("0.0006"), "two of four, at 0.0003 each"

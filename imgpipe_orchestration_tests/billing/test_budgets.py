@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 
@@ -52,11 +53,8 @@ def test_eight_that_call_at_once_do_not_overshoot_a_dollar_by_more_than_a_call_e
             except SpendingPaused:
                 return
 
-    threads = [threading.Thread(target=want, args=(name,)) for name in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(want, range(8)))
     with engine.connect() as connection:
         (budget,) = budgets.standings(connection, 0)
     dearest = (80_000 + 4_000 * sold) * Decimal("0.5") / 1_000_000

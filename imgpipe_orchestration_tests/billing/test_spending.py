@@ -13,6 +13,7 @@ from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import history
+from imgpipe_orchestration_tests.billing.ledger.shop import failing
 
 
 def buy(
@@ -65,12 +66,9 @@ def test_an_items_stand_ins_are_those_that_answered_last(engine: Engine) -> None
 
 
 def test_a_paused_provider_is_listed_with_its_reason_until_the_pause_ends(engine: Engine) -> None:
-    def broke() -> Purchase:
-        raise SpendingPaused("OpenAI's quota is used up")
-
     call = PaidCall.of("openai", "vision", "m", inputs=["x"])
     with pytest.raises(SpendingPaused):
-        Ledger(engine).buy(call, broke, buyer=Buyer("media", "1"))
+        Ledger(engine).buy(call, failing(SpendingPaused("OpenAI's quota is used up")), buyer=Buyer("media", "1"))
     with engine.begin() as connection:
         (pause,) = spending.pauses(connection)
         assert (pause.provider, pause.reason) == ("openai", "OpenAI's quota is used up")

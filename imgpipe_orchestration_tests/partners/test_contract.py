@@ -90,8 +90,8 @@ CALLS = {
     ),
 }
 
-PAID = ["openai vision", "openai embedding", "openai image", "openai edit"]
 UNDER_POLICY = ["openai vision", "openai image", "openai edit"]
+PAID = [*UNDER_POLICY, "openai embedding"]
 
 
 @pytest.fixture(params=CALLS)
@@ -212,22 +212,19 @@ def test_the_key_is_in_no_error(call: Call, standins: StandInAccess, photo: byte
         standins.admin("DELETE", "faults")
 
 
-@pytest.mark.parametrize("call", PAID, indirect=True)
-def test_a_used_up_quota_pauses_spending_and_is_not_repeated(
-    call: Call, use: Callable[..., Any], standins: StandInAccess
+@pytest.mark.parametrize(
+    ("call", "kind", "expected"),
+    [
+        *((name, "insufficient_quota", SpendingPaused) for name in PAID),
+        *((name, "content_policy", PartnerRefused) for name in UNDER_POLICY),
+    ],
+    indirect=["call"],
+)
+def test_a_used_up_quota_pauses_spending_and_content_policy_refuses_and_neither_is_repeated(
+    call: Call, kind: str, expected: type[ImgpipeError], use: Callable[..., Any], standins: StandInAccess
 ) -> None:
-    standins.fault("openai", "insufficient_quota", count=None)
+    standins.fault("openai", kind, count=None)
     error = use()
-    assert isinstance(error, SpendingPaused)
-    assert not error.spends_attempt
-    assert len(standins.calls("openai")) == 1
-
-
-@pytest.mark.parametrize("call", UNDER_POLICY, indirect=True)
-def test_content_policy_is_a_refusal_and_not_repeated(
-    call: Call, use: Callable[..., Any], standins: StandInAccess
-) -> None:
-    standins.fault("openai", "content_policy", count=None)
-    error = use()
-    assert isinstance(error, PartnerRefused)
+    assert isinstance(error, expected)
+    assert error.spends_attempt is (kind == "content_policy")
     assert len(standins.calls("openai")) == 1

@@ -57,14 +57,8 @@ def test_a_file_is_downloaded_whole(caplog: pytest.LogCaptureFixture) -> None:
         "http://127.1:{port}/",
         "http://127。0。0。1:{port}/",
         "http://10.0.0.1/",
-        "http://192.168.1.1/",
-        "http://172.16.0.1/",
         "http://169.254.169.254/latest/meta-data/",
-        "http://168.63.129.16/",
-        "http://100.64.0.1/",
-        "http://[fe80::1]/",
         "http://[fd00:ec2::254]/",
-        "http://224.0.0.1/",
     ],
 )
 def test_a_private_address_is_refused_in_whatever_spelling(url: str) -> None:
@@ -78,11 +72,8 @@ def test_a_private_address_is_refused_in_whatever_spelling(url: str) -> None:
 
 def test_a_redirect_into_a_private_address_is_refused() -> None:
     with serving(lambda h, _: reply(h, b"internal")) as inside:
-
-        def redirect(handler: BaseHTTPRequestHandler, _: int) -> None:
-            reply(handler, status=302, Location=f"{inside.url}/admin")
-
-        with serving(redirect) as outside, pytest.raises(Forbidden):
+        away = serving(lambda h, _: reply(h, status=302, Location=f"{inside.url}/admin"))
+        with away as outside, pytest.raises(Forbidden):
             fetcher(outside).fetch_bytes(outside.url, QUICK)
         assert inside.requests == []
         assert len(outside.requests) == 1, "refused at once, not tried again"
@@ -151,13 +142,11 @@ def test_https_needs_a_trusted_certificate_for_the_name_in_the_link(
 
 
 def test_a_file_that_announces_too_many_bytes_is_not_read() -> None:
-    def huge(handler: BaseHTTPRequestHandler, _: int) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(200 * 1024 * 1024))
-        handler.end_headers()
-        handler.wfile.write(bytes(1000))
-
-    with serving(huge) as server, pytest.raises(TooLarge):
+    announced = str(200 * 1024 * 1024)
+    with (
+        serving(lambda h, _: reply(h, bytes(1000), Content_Length=announced)) as server,
+        pytest.raises(TooLarge),
+    ):
         fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
 
 
@@ -178,25 +167,6 @@ def test_compressed_content_is_refused_and_not_unpacked() -> None:
         with pytest.raises(UnreadableAnswer, match="compressed by 'gzip'"):
             fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
         assert server.requests[0][1]["accept-encoding"] == "identity"
-
-
-# --- broken connections --------------------------------------------------------------------------------------------
-
-
-def half(handler: BaseHTTPRequestHandler) -> None:
-    """Breaks off half way."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(CONTENT)))
-    handler.end_headers()
-    handler.wfile.write(CONTENT[: len(CONTENT) // 2])
-    handler.wfile.flush()
-    handler.connection.shutdown(socket.SHUT_RDWR)
-    handler.close_connection = True
-
-
-def test_a_broken_download_begins_anew() -> None:
-    with serving(lambda h, n: reply(h, CONTENT) if n else half(h)) as server:
-        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
 
 
 # --- statuses ------------------------------------------------------------------------------------------------------
@@ -258,4 +228,4 @@ def test_the_document_files_of_the_stand_in_are_fetched_as_real_ones(standins: S
     with pytest.raises(PartnerRefused, match="expired"):
         fetch.fetch_bytes(expired)
     standins.fault("files", "cut")
-    assert fetch.fetch_bytes(good, QUICK).startswith(b"\xff\xd8")
+    assert fetch.fetch_bytes(good, QUICK).startswith(b"\xff\xd8"), "what broke off begins anew"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -48,11 +47,8 @@ def test_a_path_cannot_lead_elsewhere(path: str) -> None:
 
 def test_a_redirect_is_not_followed_with_our_key() -> None:
     with serving(lambda h, _: reply(h, b"stolen")) as other:
-
-        def away(handler: BaseHTTPRequestHandler, _: int) -> None:
-            reply(handler, status=302, Location=f"{other.url}/login?token=secret")
-
-        with serving(away) as server, pytest.raises(PartnerRefused) as caught:
+        away = serving(lambda h, _: reply(h, status=302, Location=f"{other.url}/login?token=secret"))
+        with away as server, pytest.raises(PartnerRefused) as caught:
             MainApi(server.url, KEY, policy=QUICK).complete(1, {})
         assert caught.value.public == f"The main API redirected to {other.url}/login, which is not followed (HTTP 302)"
         assert other.requests == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any, Literal
 
 import pytest
@@ -42,6 +44,25 @@ class Look(BaseModel):
     box: Box | None
 
 
+Answered = Callable[..., tuple[Any, Any]]
+
+
+@pytest.fixture
+def answered(photo: bytes, request: pytest.FixtureRequest) -> Answered:
+    """What the client makes of an answer of which only this is said, and what it had sent."""
+
+    def ask(answer: dict[str, Any], schema: type[BaseModel] = Look) -> tuple[Any, Any]:
+        whole = {"id": "r", "object": "response", "created_at": 1, "model": "m", "output": [], "usage": None, **answer}
+        with (
+            serving(lambda h, _: reply(h, json.dumps(whole).encode(), Content_Type="application/json")) as server,
+            closing(OpenAIClient(request.node.nodeid, base_url=server.url, policy=RetryPolicy(attempts=1))) as client,
+        ):
+            seen = client.answer("?", schema, image=photo, model="m")
+        return seen.answer, json.loads(server.requests[0][2])
+
+    return ask
+
+
 def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, photo: bytes) -> None:
     seen = openai.answer("what is it?", Look, image=photo, model="gpt-6-luna")
     assert isinstance(seen.answer, Look)
@@ -63,26 +84,16 @@ def test_an_answer_outside_the_schema_is_unreadable(
 
 
 @pytest.mark.parametrize("wrapped", ["{}", "```json\n{}\n```", "Here it is [1]:\n{}\nAnything else?"])
-def test_a_paid_answer_is_read_however_its_json_is_wrapped(wrapped: str, photo: bytes) -> None:
+def test_a_paid_answer_is_read_however_its_json_is_wrapped(wrapped: str, answered: Answered) -> None:
     said = {"left": 0.1, "top": 0.2, "right": 0.3, "bottom": 0.4}
     text = {"type": "output_text", "text": wrapped.replace("{}", json.dumps(said)), "annotations": []}
     message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [text]}
-    answer = {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "completed"}
-    body = json.dumps({**answer, "output": [message]}).encode()
-    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        client = OpenAIClient("k", base_url=server.url)
-        seen = client.answer("?", Box, image=photo, model="m")
-        client.close()
-    assert seen.answer == Box(**said)
-    asked = json.loads(server.requests[0][2])["text"]["format"]
+    seen, sent = answered({"status": "completed", "output": [message]}, Box)
+    assert seen == Box(**said)
+    asked = sent["text"]["format"]
     assert (asked["name"], asked["strict"], asked["schema"]["required"]) == ("Box", True, list(said))
-
-
-def test_a_refusal_is_permanent(openai: OpenAIClient, photo: bytes, standins: StandInAccess) -> None:
-    standins.fault("openai", "content_policy")
-    with pytest.raises(PartnerRefused, match="refused to answer") as caught:
-        openai.answer("?", Look, image=photo, model="gpt-6-luna")
-    assert caught.value.detail is not None
+    assert sent["store"] is False, "pictures are not kept at the provider"
+    assert sent["input"][0]["content"][1]["image_url"].startswith("data:image/jpeg;base64,/9j/")
 
 
 @pytest.mark.parametrize(
@@ -94,23 +105,9 @@ def test_a_refusal_is_permanent(openai: OpenAIClient, photo: bytes, standins: St
         (["why"] * 1000, UnreadableAnswer),
     ],
 )
-def test_an_incomplete_answer_says_why(reason: Any, error: type[ImgpipeError], photo: bytes) -> None:
-    answer = {
-        "id": "r",
-        "object": "response",
-        "created_at": 1,
-        "model": "m",
-        "status": "incomplete",
-        "incomplete_details": {"reason": reason},
-        "output": [],
-        "usage": None,
-    }
-    body = json.dumps(answer).encode()
-    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        client = OpenAIClient(f"{reason!r:.20}", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(error, match=r"incomplete|policy") as caught:
-            client.answer("?", Look, image=photo, model="m")
-        client.close()
+def test_an_incomplete_answer_says_why(reason: Any, error: type[ImgpipeError], answered: Answered) -> None:
+    with pytest.raises(error, match=r"incomplete|policy") as caught:
+        answered({"status": "incomplete", "incomplete_details": {"reason": reason}})
     assert_can_be_kept(caught.value)
 
 
@@ -131,15 +128,11 @@ def test_an_incomplete_answer_says_why(reason: Any, error: type[ImgpipeError], p
         ("x" * 61, UnreadableAnswer),
     ],
 )
-def test_a_failure_told_inside_a_200_is_one(code: str | int | None, error: type[ImgpipeError], photo: bytes) -> None:
-    told = {"code": code, "message": "why"}
-    answer = {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "failed", "error": told}
-    body = json.dumps({**answer, "output": [], "usage": None}).encode()
-    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        client = OpenAIClient(f"key of {code!r:.20}", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(error) as caught:
-            client.answer("?", Look, image=photo, model="m")
-        client.close()
+def test_a_failure_told_inside_a_200_is_one(
+    code: str | int | None, error: type[ImgpipeError], answered: Answered
+) -> None:
+    with pytest.raises(error) as caught:
+        answered({"status": "failed", "error": {"code": code, "message": "why"}})
     assert_can_be_kept(caught.value)
 
 
@@ -159,18 +152,6 @@ def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int,
             client.generate_image("a portrait", model="m")
         client.close()
     assert caught.value.partner_status == status
-
-
-def test_pictures_are_not_kept_at_the_provider(photo: bytes) -> None:
-    with serving(lambda h, _: reply(h, b"{}", Content_Type="application/json")) as server:
-        client = OpenAIClient("store", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(UnreadableAnswer):
-            client.answer("?", Look, image=photo, model="m")
-        client.close()
-        sent = json.loads(server.requests[0][2])
-    assert sent["store"] is False
-    assert sent["input"][0]["content"][1]["image_url"].startswith("data:image/jpeg;base64,/9j/")
-    assert sent["text"]["format"]["strict"] is True
 
 
 def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> None:

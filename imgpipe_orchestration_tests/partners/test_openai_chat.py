@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Behaviour, Server, reply, serving
 
 ONCE = RetryPolicy(attempts=1, budget=5)
@@ -116,10 +115,3 @@ def test_a_chat_server_that_lies(lie: str) -> None:
     assert len(server.requests) <= 2
     if kind is UnreadableAnswer:
         assert caught.value.usage is not None, "it was charged"
-
-
-def test_the_stand_in_speaks_it(standins: StandInAccess, photo: bytes) -> None:
-    client = OpenAIChatClient("k", base_url=standins.openai_url, policy=ONCE)
-    seen = client.answer("What is it?", Look, image=photo, model="gpt-6-luna")
-    client.close()
-    assert seen.answer.style and seen.usage.standin

@@ -36,8 +36,8 @@ def tls_server(certificate: Path) -> ssl.SSLContext:
 
 
 @contextmanager
-def serving(behave: Behaviour, *, certificate: Path | None = None) -> Iterator[Server]:
-    """A server on a free port; with a certificate, over TLS."""
+def serving(behave: Behaviour, *, certificate: Path | None = None, port: int = 0) -> Iterator[Server]:
+    """A server, on a free port unless told otherwise; with a certificate, over TLS."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ def serving(behave: Behaviour, *, certificate: Path | None = None) -> Iterator[S
         def log_message(self, *_: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     http.daemon_threads = True
     if certificate is not None:
         http.socket = tls_server(certificate).wrap_socket(http.socket, server_side=True, do_handshake_on_connect=False)

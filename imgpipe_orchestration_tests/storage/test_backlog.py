@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine, text
@@ -56,11 +56,8 @@ def test_counts_stay_exact_under_many_writers_and_their_tidying(claims: Claims) 
             with claims.engine.begin() as connection:
                 connection.execute(text("select work_counts_add_up()"))
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     assert kept(claims) == counted(claims)
     with claims.engine.begin() as connection:
         connection.execute(text("select work_counts_add_up()"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -80,20 +81,8 @@ def test_the_history_is_one_line_and_ends_with_nothing_pending(empty: Engine) ->
 
 
 def test_two_processes_that_start_at_once_migrate_once(empty: Engine) -> None:
-    errors: list[BaseException] = []
-
-    def migrate() -> None:
-        try:
-            upgrade(empty)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=migrate) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(upgrade, [empty] * 3))
     assert pending(empty) == []
 
 

@@ -78,8 +78,6 @@ def test_a_session_that_was_ended_under_us(engine: Engine, postgres_server: Post
 
 
 def test_a_session_that_was_ended_in_the_pool(engine: Engine, postgres_server: Postgres) -> None:
-    import psycopg
-
     with transaction(engine) as connection:
         pid = connection.scalar(text("select pg_backend_pid()"))
     with psycopg.connect(postgres_server.url, autocommit=True) as other:

@@ -21,26 +21,22 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
     SpendingPaused,
 )
-from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
+from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.telemetry.logs import JsonFormatter, logger
+from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put
 
 QUEUE = Queue("listings", max_attempts=2)
 
 
 def taken(claims: Claims, number: int, queue: Queue = QUEUE) -> list[Claim]:
-    with transaction(claims.engine) as connection:
-        claims.enqueue(connection, queue, [Item(n) for n in range(1, number + 1)])
+    put(claims, *range(1, number + 1), queue=queue)
     return claims.claim(queue, "run", number)
 
 
 def finishing(claims: Claims, queue: Queue = QUEUE) -> Callable[[Claim], None]:
-    def step(claim: Claim) -> None:
-        with claims.fenced(claim) as connection:
-            claims.finish(connection, queue, claim)
-
-    return step
+    return lambda claim: finish(claims, claim, queue)
 
 
 def test_items_are_begun_in_turn_and_as_many_at_once_as_there_are_threads(claims: Claims) -> None:
@@ -72,12 +68,11 @@ def test_each_item_fails_alone_and_in_its_own_way(claims: Claims) -> None:
         4: ValueError("a fault of ours, with sig=https://h/?sig=hunter2hunter2"),
         5: LeaseLost("gone"),
     }
-    finish = finishing(claims)
 
     def step(claim: Claim) -> None:
         if claim.item_id in errors:
             raise errors[claim.item_id]
-        finish(claim)
+        finish(claims, claim)
 
     outcome = work_through(claims, QUEUE, taken(claims, 7), step, threads=3)
     assert sorted(c.item_id for c in outcome.done) == [6, 7]
@@ -90,11 +85,10 @@ def test_each_item_fails_alone_and_in_its_own_way(claims: Claims) -> None:
 
 def test_no_item_is_begun_after_the_deadline_and_the_rest_stays_claimed(claims: Claims) -> None:
     batch = taken(claims, 10)
-    finish = finishing(claims)
 
     def step(claim: Claim) -> None:
         time.sleep(0.1)
-        finish(claim)
+        finish(claims, claim)
 
     outcome = work_through(claims, QUEUE, batch, step, threads=2, deadline=time.monotonic() + 0.15)
     assert 2 <= len(outcome.done) <= 6
@@ -104,19 +98,18 @@ def test_no_item_is_begun_after_the_deadline_and_the_rest_stays_claimed(claims: 
 
 def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None:
     batch = taken(claims, 1)
-    others_done, finish, places = threading.Event(), finishing(claims), list[int]()
+    others_done, places = threading.Event(), list[int]()
 
     def step(claim: Claim) -> None:
         if claim.item_id == 1:
             assert others_done.wait(30), "the others waited for the one that takes long"
-        finish(claim)
+        finish(claims, claim)
         if claim.item_id == 3:
             others_done.set()
 
     def further(free: int, _: object) -> list[Claim]:
         if not places:
-            with transaction(claims.engine) as connection:
-                claims.enqueue(connection, QUEUE, [Item(n) for n in (2, 3)])
+            put(claims, 2, 3, queue=QUEUE)
         places.append(free)
         return claims.claim(QUEUE, "run", free)
 
@@ -126,22 +119,20 @@ def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None
 
 def test_a_tenant_whose_items_take_long_leaves_threads_to_others(claims: Claims) -> None:
     """Also when hundreds more of its items wait in front of the others', and the others come later."""
-    with transaction(claims.engine) as connection:
-        claims.enqueue(connection, QUEUE, [Item(number, tenant="slow") for number in range(1, 500)])
-    good_done, finish, seen = threading.Event(), finishing(claims), set[int]()
+    put(claims, *range(1, 500), tenant="slow", queue=QUEUE)
+    good_done, seen = threading.Event(), set[int]()
 
     def step(claim: Claim) -> None:
         if claim.tenant == "slow" and not good_done.is_set():
             seen.add(claim.item_id)
             assert good_done.wait(60), "the other tenant waited for the slow one"
-        finish(claim)
+        finish(claims, claim)
         if claim.tenant == "good":
             good_done.set()
 
     def further(free: int, full: Collection[str]) -> list[Claim]:
         if len(seen) == 3:
-            with transaction(claims.engine) as connection:
-                claims.enqueue(connection, QUEUE, [Item(1000, tenant="good")])
+            put(claims, 1000, tenant="good", queue=QUEUE)
         return claims.claim(QUEUE, "run", free, but=full)
 
     outcome = work_through(claims, QUEUE, claims.claim(QUEUE, "run", 4), step, threads=4, share=3, further=further)
@@ -185,12 +176,11 @@ def test_a_failure_that_cannot_be_recorded_does_not_stop_the_others(claims: Clai
             raise RuntimeError("no room for errors")
 
     queue = Queue("fragile", mirror=mirror)
-    finish = finishing(claims, queue)
 
     def step(claim: Claim) -> None:
         if claim.item_id == 1:
             raise BadImage("cut off")
-        finish(claim)
+        finish(claims, claim, queue)
 
     outcome = work_through(claims, queue, taken(claims, 5, queue), step, threads=1)
     assert len(outcome.done) == 4
@@ -220,8 +210,7 @@ def test_what_a_step_logs_says_whose_it_is(claims: Claims) -> None:
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(json.loads(JsonFormatter().format(record)))
 
-    with transaction(claims.engine) as connection:
-        claims.enqueue(connection, QUEUE, [Item(1, tenant="acme")])
+    put(claims, 1, tenant="acme", queue=QUEUE)
     kept, ours = Kept(), logger("step")
     ours.addHandler(kept)
 

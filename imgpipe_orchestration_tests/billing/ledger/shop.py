@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.partners.usage import Usage
 
 ANNA = Buyer("media", "media/1", "user 1")
@@ -31,6 +36,35 @@ class Shop:
     def __call__(self) -> Purchase:
         self.sold += 1
         return Purchase(self.usage, value=self.value)
+
+
+def failing(error: Exception) -> Callable[[], Purchase]:
+    """A purchase that comes to nothing."""
+
+    def purchase() -> Purchase:
+        raise error
+
+    return purchase
+
+
+@contextmanager
+def under_way(ledger: Ledger, call: PaidCall, buyer: Buyer = ANNA) -> Iterator[Shop]:
+    """A purchase in another thread, which the provider answers when the block ends."""
+    asked, answer, shop = threading.Event(), threading.Event(), Shop()
+
+    def purchase() -> Purchase:
+        asked.set()
+        answer.wait(30)
+        return shop()
+
+    with ThreadPoolExecutor(1) as pool:
+        buying = pool.submit(ledger.buy, call, purchase, buyer=buyer)
+        try:
+            assert asked.wait(10)
+            yield shop
+        finally:
+            answer.set()
+        buying.result(10)
 
 
 def uses(engine: Engine) -> list[Any]:

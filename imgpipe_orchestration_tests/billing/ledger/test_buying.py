@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -11,9 +12,19 @@ from sqlalchemy import Engine
 
 from imgpipe_orchestration.billing.calls import PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
-from imgpipe_orchestration.errors import PartnerRefused, Retryable
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
+from imgpipe_orchestration_tests.billing.ledger.shop import (
+    ANNA,
+    BERT,
+    VISION,
+    VISION_COST,
+    Shop,
+    a_call,
+    failing,
+    under_way,
+    uses,
+)
 
 
 def test_a_committed_answer_is_reused_and_costs_nothing_more(engine: Engine) -> None:
@@ -72,17 +83,14 @@ def test_the_cost_of_an_unknown_model_is_unknown_and_not_zero(engine: Engine) ->
     assert uses(engine)[0].cost_usd is None
 
 
-def test_a_failed_call_is_recorded_and_can_be_bought_again_at_once(engine: Engine) -> None:
+@pytest.mark.parametrize("error", [PartnerRefused("refused for its policy"), PartnerUnavailable("failed (HTTP 500)")])
+def test_a_failed_call_is_recorded_and_can_be_bought_again_at_once(engine: Engine, error: ImgpipeError) -> None:
     ledger, shop = Ledger(engine), Shop()
-
-    def refuse() -> Purchase:
-        raise PartnerRefused("OpenAI refused for its content policy")
-
-    with pytest.raises(PartnerRefused):
-        ledger.buy(a_call(), refuse, buyer=ANNA)
+    with pytest.raises(type(error)):
+        ledger.buy(a_call(), failing(error), buyer=ANNA)
     assert ledger.buy(a_call(), shop, buyer=ANNA).bought
     assert [(use.outcome, use.error) for use in uses(engine)] == [
-        ("failed", "OpenAI refused for its content policy"),
+        ("failed", error.public),
         ("bought", None),
     ]
 
@@ -91,43 +99,24 @@ def test_many_threads_that_want_one_answer_buy_it_once(engine: Engine) -> None:
     ledger = Ledger(engine)
     shop = Shop()
     together = threading.Barrier(8)
-    answers = []
 
     def slow_shop() -> Purchase:
         time.sleep(0.2)
         return shop()
 
-    def want() -> None:
+    def want(_: int) -> bool:
         together.wait(10)
-        answers.append(ledger.buy(a_call(), slow_shop, buyer=ANNA))
+        return ledger.buy(a_call(), slow_shop, buyer=ANNA).bought
 
-    threads = [threading.Thread(target=want) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with ThreadPoolExecutor(8) as pool:
+        bought = sorted(pool.map(want, range(8)))
     assert shop.sold == 1
-    assert sorted(answer.bought for answer in answers) == [False] * 7 + [True]
+    assert bought == [False] * 7 + [True]
 
 
 def test_waiting_for_another_buyer_ends_with_a_retryable_error(engine: Engine) -> None:
-    release = threading.Event()
-    started = threading.Event()
-
-    def stuck() -> Purchase:
-        started.set()
-        release.wait(30)
-        return Shop()()
-
-    thread = threading.Thread(target=lambda: Ledger(engine).buy(a_call(), stuck, buyer=ANNA))
-    thread.start()
-    try:
-        assert started.wait(10)
-        with pytest.raises(Retryable, match="Another worker"):
-            Ledger(engine, LedgerPolicy(patience=0.2)).buy(a_call(), Shop(), buyer=BERT)
-    finally:
-        release.set()
-        thread.join(10)
+    with under_way(Ledger(engine), a_call()), pytest.raises(Retryable, match="Another worker"):
+        Ledger(engine, LedgerPolicy(patience=0.2)).buy(a_call(), Shop(), buyer=BERT)
 
 
 def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) -> None:
@@ -140,9 +129,8 @@ def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) ->
         time.sleep(2)
         return slow()
 
-    thread = threading.Thread(target=lambda: Ledger(engine, policy).buy(a_call(), slowly, buyer=ANNA))
-    thread.start()
-    assert started.wait(10)
-    answer = Ledger(engine, policy).buy(a_call(), other, buyer=BERT)
-    thread.join(10)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(Ledger(engine, policy).buy, a_call(), slowly, buyer=ANNA)
+        assert started.wait(10)
+        answer = Ledger(engine, policy).buy(a_call(), other, buyer=BERT)
     assert (slow.sold, other.sold, answer.bought) == (1, 0, False)

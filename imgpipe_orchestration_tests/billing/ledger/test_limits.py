@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +29,17 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect
-from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
+from imgpipe_orchestration_tests.billing.ledger.shop import (
+    ANNA,
+    BERT,
+    VISION,
+    VISION_COST,
+    Shop,
+    a_call,
+    failing,
+    under_way,
+    uses,
+)
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
@@ -45,15 +57,11 @@ def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
 
 def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> None:
     ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=float(VISION_COST * 2)))
-
-    def broken() -> Purchase:
-        error = UnreadableAnswer("OpenAI sent an image that is cut off")
-        error.usage = VISION
-        raise error
-
+    error = UnreadableAnswer("OpenAI sent an image that is cut off")
+    error.usage = VISION
     for _ in range(2):
         with pytest.raises(UnreadableAnswer):
-            ledger.buy(a_call(), broken, buyer=ANNA)
+            ledger.buy(a_call(), failing(error), buyer=ANNA)
     with pytest.raises(SpendingPaused, match="daily budget"):
         ledger.buy(a_call(), Shop(), buyer=ANNA)
     with engine.connect() as connection:
@@ -64,12 +72,9 @@ def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> 
 
 def test_an_answer_that_cannot_be_read_was_paid_for_with_an_unknown_sum(engine: Engine) -> None:
     """Whoever could not read it: the partner's client, or the transport below it."""
-
-    def unreadable() -> Purchase:
-        raise UnreadableAnswer("OpenAI answered more than the 33,554,432 bytes allowed")
-
+    unreadable = UnreadableAnswer("OpenAI answered more than the 33,554,432 bytes allowed")
     with pytest.raises(UnreadableAnswer):
-        Ledger(engine).buy(a_call(), unreadable, buyer=ANNA)
+        Ledger(engine).buy(a_call(), failing(unreadable), buyer=ANNA)
     assert [(use.outcome, use.cost_usd) for use in uses(engine)] == [("bought", None)]
     with engine.connect() as connection:
         (total,) = spending.today(connection, by=())
@@ -79,48 +84,31 @@ def test_an_answer_that_cannot_be_read_was_paid_for_with_an_unknown_sum(engine: 
 def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
     ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0009))
     ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
-    entered, release = threading.Event(), threading.Event()
-
-    def held() -> Purchase:
-        entered.set()
-        release.wait(30)
-        return Shop()()
-
-    thread = threading.Thread(target=lambda: ledger.buy(a_call(b"second"), held, buyer=ANNA))
-    thread.start()
-    try:
-        assert entered.wait(10)
-        with pytest.raises(SpendingPaused):
-            ledger.buy(a_call(b"third"), Shop(), buyer=ANNA)
-    finally:
-        release.set()
-        thread.join(10)
+    with under_way(ledger, a_call(b"second")), pytest.raises(SpendingPaused):
+        ledger.buy(a_call(b"third"), Shop(), buyer=ANNA)
 
 
 def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engine: Engine) -> None:
     """Room for five calls; sixteen threads, none of which has ever seen a price."""
     ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=float(VISION_COST * 5)))
     together = threading.Barrier(16)
-    shop, refused = Shop(), []
+    shop = Shop()
 
     def slowly() -> Purchase:
         time.sleep(0.1)
         return shop()
 
-    def want(number: int) -> None:
+    def refused(number: int) -> bool:
         with engine.connect():  # who connects first would be first
             together.wait(20)
         try:
-            ledger.buy(a_call(b"%d" % number), slowly, buyer=ANNA)
+            return not ledger.buy(a_call(b"%d" % number), slowly, buyer=ANNA).bought
         except SpendingPaused:
-            refused.append(number)
+            return True
 
-    threads = [threading.Thread(target=want, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert (shop.sold, len(refused)) == (5, 11)
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(refused, range(16))) == 11
+    assert shop.sold == 5
 
 
 def test_a_model_without_a_price_is_bought_under_a_budget_and_said_so(
@@ -148,31 +136,19 @@ def test_of_two_buyers_the_first_to_commit_is_believed_by_both(engine: Engine) -
 
 
 def test_a_late_buyer_that_fails_does_not_reopen_the_call_of_who_took_over(engine: Engine) -> None:
-    entered, release, second = threading.Event(), threading.Event(), Shop()
+    with ExitStack() as others:
 
-    def held() -> Purchase:
-        entered.set()
-        release.wait(30)
-        return second()
+        def late() -> Purchase:
+            with engine.begin() as connection:
+                connection.execute(text("update paid_calls set lease_until = now() - interval '1 hour'"))
+            others.enter_context(under_way(Ledger(engine), a_call(), BERT))
+            raise PartnerUnavailable("OpenAI failed (HTTP 500)")
 
-    thread = threading.Thread(target=lambda: Ledger(engine).buy(a_call(), held, buyer=BERT))
-
-    def late() -> Purchase:
-        with engine.begin() as connection:
-            connection.execute(text("update paid_calls set lease_until = now() - interval '1 hour'"))
-        thread.start()
-        assert entered.wait(10)
-        raise PartnerUnavailable("OpenAI failed (HTTP 500)")
-
-    try:
         with pytest.raises(PartnerUnavailable):
             Ledger(engine).buy(a_call(), late, buyer=ANNA)
         with pytest.raises(Retryable, match="still waiting"):
             Ledger(engine, LedgerPolicy(patience=0)).buy(a_call(), Shop(), buyer=ANNA)
-    finally:
-        release.set()
-        thread.join(10)
-    assert second.sold == 1
+    assert [use.outcome for use in uses(engine)].count("bought") == 1
 
 
 def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
@@ -185,12 +161,8 @@ def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
 
 def test_a_used_up_quota_pauses_the_provider_and_no_other(engine: Engine) -> None:
     ledger, shop = Ledger(engine, LedgerPolicy(pause=600)), Shop()
-
-    def broke() -> Purchase:
-        raise SpendingPaused("OpenAI's quota is used up")
-
     with pytest.raises(SpendingPaused):
-        ledger.buy(a_call(b"a"), broke, buyer=ANNA)
+        ledger.buy(a_call(b"a"), failing(SpendingPaused("OpenAI's quota is used up")), buyer=ANNA)
     with pytest.raises(SpendingPaused, match="quota is used up"):
         ledger.buy(a_call(b"b"), shop, buyer=ANNA)
     assert shop.sold == 0
@@ -206,17 +178,6 @@ def _buyable(ledger: Ledger, shop: Shop) -> bool:
         return ledger.buy(a_call(b"b"), shop, buyer=ANNA).bought
     except SpendingPaused:
         return False
-
-
-def test_an_unavailable_provider_leaves_the_call_open(engine: Engine) -> None:
-    ledger = Ledger(engine)
-
-    def away() -> Purchase:
-        raise PartnerUnavailable("OpenAI failed (HTTP 500)")
-
-    with pytest.raises(PartnerUnavailable):
-        ledger.buy(a_call(), away, buyer=ANNA)
-    assert ledger.buy(a_call(), Shop(), buyer=ANNA).bought
 
 
 @pytest.mark.slow
@@ -264,14 +225,11 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
 @pytest.mark.parametrize(("status", "others"), [(302, False), (401, False), (402, False), (403, True), (404, True)])
 def test_what_is_not_about_the_item_pauses_whatever_it_concerns(engine: Engine, status: int, others: bool) -> None:
     ledger, shop = Ledger(engine, LedgerPolicy(pause=60)), Shop()
-
-    def refused() -> Purchase:
-        raise PartnerRefused("OpenAI does not accept this", partner_status=status)
-
+    refused = PartnerRefused("OpenAI does not accept this", partner_status=status)
     with pytest.raises(
         SpendingPaused, match="does not accept this: what needs it waits until that is mended"
     ) as caught:
-        ledger.buy(a_call(b"a"), refused, buyer=ANNA)
+        ledger.buy(a_call(b"a"), failing(refused), buyer=ANNA)
     assert not caught.value.spends_attempt
     with pytest.raises(SpendingPaused, match="does not accept this"):
         ledger.buy(a_call(b"b"), shop, buyer=ANNA)

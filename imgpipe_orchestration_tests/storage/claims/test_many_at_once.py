@@ -10,7 +10,8 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def test_eight_claimers_work_off_a_queue_with_no_item_twice_and_none_missed(post
             with lock:
                 taken.extend(ids(batch))
 
-    _in_threads([lambda n=n: work(f"run-{n}") for n in range(8)])
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [f"run-{n}" for n in range(8)]))
     assert sorted(taken) == list(range(600))
     assert claims.counts()["listings"].done == 600
     engine.dispose()
@@ -104,9 +106,11 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
             claims.counts()
             time.sleep(0.01)
 
-    _in_threads(
-        [lambda: enqueue(0), lambda: enqueue(1), disturb] + [lambda n=n: work(f"run-{n}", stop) for n in range(4)]
-    )
+    with ThreadPoolExecutor(7) as pool:
+        jobs = [pool.submit(enqueue, 0), pool.submit(enqueue, 1), pool.submit(disturb)]
+        jobs += [pool.submit(work, f"run-{n}", stop) for n in range(4)]
+    for job in jobs:
+        job.result()
 
     def all_done() -> bool:
         time_passes(claims, 1000)
@@ -122,25 +126,6 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
     assert set(done) == known
     assert set(done.values()) == {1}
     engine.dispose()
-
-
-def _in_threads(jobs: list[Callable[[], None]]) -> None:
-    """Run all at once; the first error is raised here."""
-    errors: list[BaseException] = []
-
-    def guarded(job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 _WORKER = """
@@ -181,12 +166,6 @@ def says(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def tell(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
 def test_a_worker_killed_with_9_costs_one_lease_and_no_item(claims: Claims, postgres_url: str) -> None:
     put(claims, 1, 2, 3)
     with worker(postgres_url, "victim", 3) as victim:
@@ -208,7 +187,8 @@ def test_a_worker_that_was_frozen_wakes_up_without_its_lease(claims: Claims, pos
         batch: list[Claim] = []
         wait_for(lambda: batch.extend(claims.claim(QUEUE, "heir", 1)) or batch, "the lease to end", 15)
         os.kill(frozen.pid, signal.SIGCONT)
-        tell(frozen)
+        assert frozen.stdin is not None
+        print(file=frozen.stdin, flush=True)
         assert says(frozen) == "lost"
     finish(claims, batch[0])
 

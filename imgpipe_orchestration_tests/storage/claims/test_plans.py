@@ -10,6 +10,7 @@ from sqlalchemy import Engine, TextClause, text
 from imgpipe_orchestration.storage import backlog, claims_sql
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.plans import rows_read
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, finish, put
 
 Statement = tuple[TextClause, dict[str, Any]]
@@ -90,13 +91,6 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
             if (statement, values) in by_index:
                 connection.execute(claims_sql.INDEXES_ONLY)
             explained = connection.execute(text(f"explain (analyze, format json) {statement.text}"), values)
-            rows = _most_rows(explained.scalar_one()[0]["Plan"])
+            rows = max(rows_read(explained.scalar_one()[0]["Plan"]))
             connection.rollback()
         assert rows <= 400, f"{rows} rows read by {statement.text}"
-
-
-def _most_rows(plan: dict[str, Any]) -> float:
-    """The most rows any node of a plan gave out or threw away."""
-    thrown = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
-    mine = (plan["Actual Rows"] + thrown) * plan["Actual Loops"]
-    return max([mine, *(_most_rows(part) for part in plan.get("Plans", []))])
