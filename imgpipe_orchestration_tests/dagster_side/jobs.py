@@ -1,4 +1,4 @@
-"""Jobs for the tests of launcher and executor."""
+"""Jobs for the tests of launchers, sensors and housekeeping."""
 
 import os
 import signal
@@ -20,6 +20,26 @@ def say_pid(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def quick() -> None:
     say_pid()
+
+
+@dg.op
+def works() -> None:
+    return None
+
+
+@dg.job
+def working() -> None:
+    works()
+
+
+@dg.op
+def breaks() -> None:
+    raise ValueError("no luck with <this> & postgresql://u:hidden-word@h/d")
+
+
+@dg.job
+def broken() -> None:
+    breaks()
 
 
 COLLECTOR_TAG = "collector"

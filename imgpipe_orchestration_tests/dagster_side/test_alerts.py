@@ -17,6 +17,7 @@ from imgpipe_orchestration.dagster_side import webhook as chat
 from imgpipe_orchestration.dagster_side.alerts import alert_on_failed_checks, alert_on_failed_runs
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration_tests.dagster_side.jobs import broken
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
@@ -44,16 +45,6 @@ def webhook() -> Iterator[Webhook]:
     with serving(webhook.behave) as server:
         webhook.url = f"{server.url}/services/T/B/secret"
         yield webhook
-
-
-@dg.op
-def breaks() -> None:
-    raise ValueError("no luck with <this> & postgresql://u:hidden-word@h/d")
-
-
-@dg.job
-def broken() -> None:
-    breaks()
 
 
 class Alerts:

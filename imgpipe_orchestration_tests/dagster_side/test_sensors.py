@@ -18,8 +18,9 @@ from imgpipe_orchestration.dagster_side.sensors import (
 from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.claims import Claims, Item, Queue
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.claims import Claims, Queue
+from imgpipe_orchestration_tests.dagster_side.jobs import broken, working
+from imgpipe_orchestration_tests.storage.claims.shorthand import put
 
 QUEUE = Queue("listings")
 
@@ -32,29 +33,8 @@ def backends(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bac
     resource.services.close()
 
 
-@dg.op
-def breaks() -> None:
-    raise ValueError("no luck")
-
-
-@dg.op
-def works() -> None:
-    return None
-
-
-@dg.job
-def broken() -> None:
-    breaks()
-
-
-@dg.job
-def working() -> None:
-    works()
-
-
 def _claimed(claims: Claims, owner: str) -> None:
-    with transaction(claims.engine) as connection:
-        claims.enqueue(connection, QUEUE, [Item(1)])
+    put(claims, 1, queue=QUEUE)
     assert len(claims.claim(QUEUE, owner, 1)) == 1
 
 
@@ -162,8 +142,7 @@ def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagst
                 return claims_of_failed_runs.evaluate_tick(context).cursor
 
         cursor = tick(None)
-        with transaction(claims.engine) as connection:
-            claims.enqueue(connection, QUEUE, [Item(number) for number in (1, 2, 3)])
+        put(claims, 1, 2, 3, queue=QUEUE)
         for _ in range(3):
             run_id = broken.execute_in_process(instance=instance, raise_on_error=False).run_id
             assert len(claims.claim(QUEUE, run_id, 1)) == 1

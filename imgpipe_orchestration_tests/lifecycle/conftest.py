@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 import requests
 
 from imgpipe_orchestration.lifecycle import work
-from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway, picture, seeing_gateway
+
+__all__ = ["gateway", "make_gateway", "seeing_gateway"]
 
 USER = 456
-
-
-@pytest.fixture
-def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
-    with gateways(settings) as make:
-        yield make
-
-
-@pytest.fixture
-def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
-    """A gateway without any AI provider."""
-    return make_gateway()
-
-
-@pytest.fixture
-def seeing_gateway(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> Gateway:
-    """A gateway whose AI providers are the stand-ins."""
-    return make_gateway(**standins.seeing, partner_timeout_seconds=30)
 
 
 def finished(gateway: Gateway, *, user: int = USER, field: str = "product_image", seed: int = 1) -> int:
@@ -52,6 +33,11 @@ def call(gateway: Gateway, method: str, path: str, user: int | None = None, **op
 
 def delete(gateway: Gateway, media_id: int, user: int | None = USER, **query: Any) -> requests.Response:
     return call(gateway, "DELETE", f"/api/media/{media_id}", user, params=query)
+
+
+def do(gateway: Gateway, statement: str) -> None:
+    with transaction(gateway.services.engine) as connection:
+        connection.exec_driver_sql(statement)
 
 
 def purge(gateway: Gateway, owner: str = "purge-1") -> dict[str, Any]:

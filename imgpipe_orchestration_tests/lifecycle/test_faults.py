@@ -7,33 +7,29 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+import requests
 
 from imgpipe_orchestration.lifecycle import erasure, sweep, work
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.deletions import PURGES
-from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
+from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 MOST_STEPS = 60
 
 
 def killed(gateway: Gateway, step: int) -> bool:
     """Run `purge` in a process that is killed before its n-th write; False where it came to its end."""
-    values = gateway.settings.model_dump(mode="json")
-    environment = {name.upper(): str(value) for name, value in values.items() if isinstance(value, str | int | float)}
     worker = "imgpipe_orchestration_tests.lifecycle.worker"
     command = [sys.executable, "-m", worker, "purge", f"killed-{step}", str(step)]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
-    )
+    environment = {**os.environ, **gateway.settings.environment()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode == -signal.SIGKILL:
         gateway.services.claims.release(f"killed-{step}")  # as the sensor of failed runs does
         return True
@@ -69,33 +65,14 @@ def test_killed_between_any_two_steps_nothing_half_gone_is_shown_and_the_next_ru
         assert (found["state"], found["verified"]) == ("done", {"objects": 0, "rows": 0})
 
 
-@contextmanager
-def refusing() -> Iterator[str]:
-    """An object store that lets nobody delete anything."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
-            self.send_response(403)
-            self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def test_a_bucket_that_refuses_deletes_is_told_and_tried_again(gateway: Gateway) -> None:
     media_id = finished(gateway)
     delete(gateway, media_id, purge="true")
-    with refusing() as url, closing(Services(gateway.settings.model_copy(update={"s3_endpoint": url}))) as services:
+    said = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+    with (
+        serving(lambda h, _: reply(h, said, 403, Content_Type="application/xml")) as server,
+        closing(Services(gateway.settings.model_copy(update={"s3_endpoint": server.url}))) as services,
+    ):
         assert work.run(services, "refused")["not_purged"] == 1
     assert any("AccessDenied" in one.error for one in gateway.services.claims.held_up())
     assert gateway.rows("select purged_at from deletions")[0].purged_at is None
@@ -109,10 +86,7 @@ def test_of_restore_and_purge_at_once_one_wins_and_the_other_is_told(gateway: Ga
     for seed in range(1, 6):
         media_id = finished(gateway, seed=seed)
         delete(gateway, media_id)
-        with transaction(gateway.services.engine) as connection:
-            connection.execute(
-                text("update deletions set purge_after = now() + interval '20 ms' where purged_at is null")
-            )
+        do(gateway, "update deletions set purge_after = now() + interval '20 ms' where purged_at is null")
         ready = threading.Barrier(2)
 
         def restore(media_id: int = media_id, ready: threading.Barrier = ready) -> int:
@@ -139,8 +113,6 @@ def test_fifty_clients_get_the_image_whole_or_a_410(gateway: Gateway) -> None:
     stop = threading.Event()
 
     def ask() -> set[int]:
-        import requests
-
         seen = set()
         with requests.Session() as session:
             while not stop.is_set():
@@ -159,12 +131,9 @@ def test_fifty_clients_get_the_image_whole_or_a_410(gateway: Gateway) -> None:
 
 
 def test_the_clock_of_the_worker_does_not_matter(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     media_id = finished(gateway)
     delete(gateway, media_id)
-    with transaction(gateway.services.engine) as connection:
-        connection.execute(text("update deletions set purge_after = now() + interval '30 minutes'"))
+    do(gateway, "update deletions set purge_after = now() + interval '30 minutes'")
     ahead = time.time
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: ahead() + 3600)

@@ -13,10 +13,9 @@ from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order
 from imgpipe_orchestration.storage.deletions import PURGES
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
+from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import run, today
 
@@ -176,28 +175,18 @@ def test_nothing_is_bought_for_a_deleted_image_in_the_middle_of_its_analysis(
         gateway.services.ledger.buy(call_, purchase, buyer=Buyer("media", f"media/{media_id}"))  # type: ignore[arg-type]
 
 
-def test_every_gateway_answers_410_within_seconds(make_gateway: Callable[..., Gateway]) -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_every_gateway_answers_410_within_seconds_also_one_that_has_to_look_for_itself(
+    make_gateway: Callable[..., Gateway], told: bool
+) -> None:
     one, two = make_gateway(), make_gateway()
     media_id = finished(one)
     assert one.get(f"/serve/{media_id}").status_code == two.get(f"/serve/{media_id}").status_code == 200
+    if not told:
+        do(one, "alter table deletions disable trigger tell_deleted")
     delete(one, media_id)
     assert gone(one, f"/serve/{media_id}")
-    wait_for(lambda: gone(two, f"/serve/{media_id}"), "the other gateway's 410", 6, every=0.1)
-
-
-def test_a_gateway_that_is_not_told_looks_for_itself(make_gateway: Callable[..., Gateway]) -> None:
-    one, two = make_gateway(), make_gateway()
-    media_id = finished(one)
-    assert two.get(f"/serve/{media_id}").status_code == 200
-    _mute(one)
-    delete(one, media_id)
-    wait_for(lambda: gone(two, f"/serve/{media_id}"), "the other gateway's 410", 30, every=0.1)
-
-
-def _mute(gateway: Gateway) -> None:
-    """The database tells nobody of deletions."""
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql("alter table deletions disable trigger tell_deleted")
+    wait_for(lambda: gone(two, f"/serve/{media_id}"), "the other gateway's 410", 6 if told else 30, every=0.1)
 
 
 def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash(gateway: Gateway) -> None:
@@ -206,10 +195,7 @@ def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash(gatewa
     assert gateway.get(f"/serve/{old}").status_code == gateway.get(f"/serve/{new}").status_code == 200
     purge(gateway)
     assert gateway.get(f"/serve/{old}").status_code == 200
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql(
-            "update media_files set replaced_at = now() - interval '31 days' where replaced_at is not null"
-        )
+    do(gateway, "update media_files set replaced_at = now() - interval '31 days' where replaced_at is not null")
     purge(gateway)
     assert gone(gateway, f"/serve/{old}")
     (listed,) = call(gateway, "GET", "/api/media?state=trashed").json()["images"]
@@ -225,8 +211,7 @@ def test_keep_keeps_replaced_images_and_no_days_in_the_trash_purge_at_once(
     gateway = make_gateway(replaced_days="keep", trash_days=0)
     old = finished(gateway, field="profile_image", seed=1)
     new = finished(gateway, field="profile_image", seed=2)
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql("update media_files set replaced_at = now() - interval '31 years'")
+    do(gateway, "update media_files set replaced_at = now() - interval '31 years'")
     assert purge(gateway)["ordered_replaced"] == 0
     delete(gateway, new)
     assert purge(gateway)["purged"] == 1
@@ -238,8 +223,7 @@ def test_the_trash_is_emptied_when_its_time_has_come_by_the_databases_clock(gate
     media_id = finished(gateway)
     delete(gateway, media_id)
     assert purge(gateway)["purged"] == 0
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql("update deletions set purge_after = now() - interval '1 second'")
+    do(gateway, "update deletions set purge_after = now() - interval '1 second'")
     assert purge(gateway)["purged"] == 1
 
 
@@ -288,16 +272,12 @@ def test_an_image_that_is_deleted_while_it_waits_for_a_batch_has_that_cancelled(
 ) -> None:
     gateway, services = seeing_gateway, seeing_gateway.services
     media_id = finished(gateway)
-    with transaction(services.engine) as connection:
-        connection.exec_driver_sql("update media_ai_analysis set version = 'old'")
-        connection.exec_driver_sql("delete from paid_call_uses")
-        connection.exec_driver_sql("delete from paid_calls")
+    do(gateway, "update media_ai_analysis set version = 'old'; delete from paid_call_uses; delete from paid_calls")
     day = gateway.rows("select upload_day::text from media_files")[0][0]
     bought = "select count(*) from paid_call_uses where outcome = 'bought' and operation = 'vision'"
 
     def made() -> bool:
-        with transaction(services.engine) as connection:
-            connection.exec_driver_sql("update work_items set due_at = now() where state = 'waiting'")
+        do(gateway, "update work_items set due_at = now() where state = 'waiting'")
         return bool(make_analyses(services, "run-b", day).outcome.done)
 
     standins.admin("POST", "delays", {"openai.batch_work": 600})

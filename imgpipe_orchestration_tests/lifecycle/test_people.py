@@ -5,16 +5,12 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from imgpipe_orchestration.lifecycle import erasure, sweep
-from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
+from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-
-Plant = Callable[[Gateway, int], None]
 
 
 def listing(gateway: Gateway, user: int = USER, title: str = "Blue bowl") -> dict[str, Any]:
@@ -120,85 +116,59 @@ def test_two_at_once_are_one_erasure(gateway: Gateway) -> None:
     assert erased(gateway)["erasure_id"] != str(asked[0])
 
 
-def _object(gateway: Gateway, media_id: int) -> None:
-    key = f"library/user_{USER}/product/img/{media_id}-detail-0123456789ab.avif"
-    gateway.services.media_bucket.put(key, b"left", content_type="image/avif")
-
-
-def _temp_file(gateway: Gateway, _: int) -> None:
-    key = f"temp_images/products/{USER}-product-1-000000001.jpg"
-    gateway.services.media_bucket.put(key, b"left", content_type="image/jpeg")
-
-
-def _profile(gateway: Gateway, _: int) -> None:
-    _do(gateway, f"insert into user_profiles (user_id, bio) values ({USER}, 'left')")
-
-
-def _upload(gateway: Gateway, _: int) -> None:
-    columns = "user_id, image_path, status"
-    _do(gateway, f"insert into pending_images ({columns}) values ({USER}, '/temp_images/x', 'failed')")
-
-
-def _kept_answer(gateway: Gateway, _: int) -> None:
-    _do(
-        gateway,
-        f"insert into kept_answers (route, caller, idempotency_key, request_sha256, answer) values"
-        f" ('listings', '{USER}', 'k', 'h', '{{}}')",
-    )
-
-
-def _paid_answer(gateway: Gateway, media_id: int) -> None:
-    _do(
-        gateway,
-        "insert into paid_calls (key, provider, operation, model, input_hash, parameter_hash, state)"
-        " values ('k', 'openai', 'vision', 'm', 'i', 'p', 'committed')",
-    )
-    _do(
-        gateway,
-        "insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model)"
-        f" values ('k', 'bought', 'media', 'media/{media_id}', 'openai', 'vision', 'm')",
-    )
-
-
-def _document(gateway: Gateway, _: int) -> None:
-    gateway.services.documents.collection("news_document").insert_one({"user_id": f"user_{USER}", "image": "x"})
-
-
-def _table_of_tomorrow(gateway: Gateway, _: int) -> None:
-    _do(gateway, "create table moderation_notes (user_id bigint, note text)")
-    _do(gateway, f"insert into moderation_notes values ({USER}, 'left')")
-
-
-def _do(gateway: Gateway, statement: str) -> None:
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql(statement)
-
-
-PLANTS: list[Plant] = [
-    _object, _temp_file, _profile, _upload, _kept_answer, _paid_answer, _document, _table_of_tomorrow,
-]  # fmt: skip
+TABLE_OF_TOMORROW = f"""
+    create table moderation_notes (user_id bigint, note text);
+    insert into moderation_notes values ({USER}, 'left')
+"""
+ROWS = [
+    f"insert into user_profiles (user_id, bio) values ({USER}, 'left')",
+    f"insert into pending_images (user_id, image_path, status) values ({USER}, '/temp_images/x', 'failed')",
+    f"""
+    insert into kept_answers (route, caller, idempotency_key, request_sha256, answer)
+    values ('listings', '{USER}', 'k', 'h', '{{}}')
+    """,
+    """
+    insert into paid_calls (key, provider, operation, model, input_hash, parameter_hash, state)
+    values ('k', 'openai', 'vision', 'm', 'i', 'p', 'committed');
+    insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model)
+    values ('k', 'bought', 'media', 'media/THE ERASED ONE', 'openai', 'vision', 'm')
+    """,
+    TABLE_OF_TOMORROW,
+]
 
 
 def test_the_sweep_finds_whatever_is_left(gateway: Gateway) -> None:
-    media_id = finished(gateway)
+    media_id, services = finished(gateway), gateway.services
     assert erased(gateway)["state"] == "done"
-    found = sweep.of_user(gateway.services, USER)
+    found = sweep.of_user(services, USER)
     assert found.clean
-    for plant in PLANTS:
-        plant(gateway, media_id)
-        more = sweep.of_user(gateway.services, USER)
-        assert more.objects + more.rows == found.objects + found.rows + 1, plant.__name__
-        found = more
+
+    def more(what: str) -> None:
+        nonlocal found
+        before, found = found, sweep.of_user(services, USER)
+        assert found.objects + found.rows == before.objects + before.rows + 1, what
+
+    for key in (
+        f"library/user_{USER}/product/img/{media_id}-detail-0123456789ab.avif",
+        f"temp_images/products/{USER}-product-1-000000001.jpg",
+    ):
+        services.media_bucket.put(key, b"left", content_type="image/avif")
+        more(key)
+    for statement in ROWS:
+        do(gateway, statement.replace("THE ERASED ONE", str(media_id)))
+        more(statement)
+    services.documents.collection("news_document").insert_one({"user_id": f"user_{USER}", "image": "x"})
+    more("a document")
     assert not sweep.of_everything(gateway.services).clean
 
 
 def test_an_erasure_is_not_done_while_something_is_left(gateway: Gateway) -> None:
     finished(gateway)
-    _table_of_tomorrow(gateway, 0)
+    do(gateway, TABLE_OF_TOMORROW)
     found = erased(gateway)
     assert (found["state"], found["verified"]) == ("running", {"objects": 0, "rows": 1})
     assert "moderation_notes" in found["error"]
-    _do(gateway, "drop table moderation_notes")
+    do(gateway, "drop table moderation_notes")
     gateway.services.claims.hasten(erasure.ERASURES)
     purge(gateway)
     assert call(gateway, "GET", f"/api/erasures/{found['erasure_id']}").json()["state"] == "done"

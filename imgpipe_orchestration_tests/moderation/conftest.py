@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +15,12 @@ from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.moderation import judging
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.lifecycle.conftest import call
-from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture
+from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture
+
+__all__ = ["make_gateway"]
 
 USER = 456
 OTHER, STRANGER = 7, 99
-
-
-@pytest.fixture
-def make_gateway(settings: Any) -> Iterator[Callable[..., Gateway]]:
-    with gateways(settings) as make:
-        yield make
 
 
 @pytest.fixture
@@ -96,12 +91,6 @@ def send(gateway: Gateway, data: bytes, *, field: str = "product_image", user: i
     name = answer.json()["data"]["images"][0]["file_name"]
     path = f"/storage/v1/object/public/listing-images/{name}"
     return Sent(gateway, image["id"], image["image_path"], path)
-
-
-def environment(gateway: Gateway) -> dict[str, str]:
-    """A gateway's settings, for a process of its own."""
-    values = gateway.settings.model_dump(mode="json")
-    return {**os.environ, **{name.upper(): str(v) for name, v in values.items() if isinstance(v, str | int | float)}}
 
 
 def process(gateway: Gateway, owner: str = "run-1") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.storage.rows import transaction
@@ -10,11 +11,17 @@ from imgpipe_orchestration_tests.avatars.conftest import Desk, avatar_settings, 
 __all__ = ["avatar_settings", "desk"]
 
 
-def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_when_approved(desk: Desk) -> None:
+def held(desk: Desk) -> Task:
+    """A request whose brief waits for a person, after both runs."""
     desk.services.settings = desk.services.settings.model_copy(update={"moderation": "hold"})
     task = desk.ask(brief="People of moderation(violence=0.9)")
     desk.data()
     desk.images()
+    return task
+
+
+def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_when_approved(desk: Desk) -> None:
+    task = held(desk)
     assert desk.calls("openai", "images") == 0
     with transaction(desk.services.engine) as connection:
         (one,) = review.waiting(connection, limit=10)
@@ -28,10 +35,7 @@ def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_whe
 
 
 def test_a_rejected_brief_fails_with_the_reason(desk: Desk) -> None:
-    desk.services.settings = desk.services.settings.model_copy(update={"moderation": "hold"})
-    task = desk.ask(brief="People of moderation(violence=0.9)")
-    desk.data()
-    desk.images()
+    task = held(desk)
     review.decide(desk.services, subject_of("briefs"), task.id, approve=False, why="No weapons", who="eve")
     desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "failed")
     assert "No weapons" in (desk.people(task)[0].error or "")

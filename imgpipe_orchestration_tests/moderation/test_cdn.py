@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from time import monotonic
 
 import requests
@@ -16,6 +15,7 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import call, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.moderation.conftest import process, send
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
 class Cdn:
@@ -41,20 +41,13 @@ class Cdn:
 
 @contextmanager
 def caching() -> Iterator[Cdn]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            cdn.purge(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["tags"])
-            self.send_response(204)
-            self.end_headers()
+    def purge(handler: BaseHTTPRequestHandler, _: int) -> None:
+        cdn.purge(json.loads(handler.sent)["tags"])  # type: ignore[attr-defined]  # by `serving`
+        reply(handler, status=204)
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        cdn = Cdn(f"http://127.0.0.1:{server.server_port}")
-        Thread(target=server.serve_forever, daemon=True).start()
+    with serving(purge) as server:
+        cdn = Cdn(server.url)
         yield cdn
-        server.shutdown()
 
 
 def test_a_cdn_is_told_when_no_gateway_can_give_it_the_image_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, environment, process, saying, send, verdict
+from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict
 
 DOUBTFUL = "sexual=0.91,violence=0.1"
 
@@ -135,9 +136,8 @@ def test_killed_between_any_two_steps_nothing_is_shown_before_its_verdict(
         step += 1
         worker = "imgpipe_orchestration_tests.lifecycle.worker"
         command = [sys.executable, "-m", worker, "media", f"killed-{step}", str(step)]
-        done = subprocess.run(
-            command, env=environment(holding), capture_output=True, text=True, timeout=120, check=False
-        )
+        environment = {**os.environ, **holding.settings.environment()}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert sent.shown() == {}, f"after a kill before commit {step}"
         if done.returncode != -signal.SIGKILL:
             assert done.stdout.strip().endswith("done"), done.stderr[-2000:]

@@ -31,7 +31,7 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import call
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture
-from imgpipe_orchestration_tests.moderation.conftest import Sent, environment, process, saying, send
+from imgpipe_orchestration_tests.moderation.conftest import Sent, process, saying, send
 from imgpipe_orchestration_tests.recovery.conftest import servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -44,7 +44,8 @@ def gateway_process(like: Gateway, *, killed_at: int = 0) -> Iterator[tuple[Gate
     """A gateway of its own process with the settings of another one, which kills itself at that step."""
     port = free_port()
     command = [sys.executable, "-m", "imgpipe_orchestration_tests.moderation.gateway", str(killed_at)]
-    started = subprocess.Popen(command, env={**environment(like), "GATEWAY_PORT": str(port)})
+    environment = {**os.environ, **like.settings.environment(), "GATEWAY_PORT": str(port)}
+    started = subprocess.Popen(command, env=environment)
     gateway = Gateway(f"http://127.0.0.1:{port}", like.settings, like.services)
 
     def answers() -> bool:

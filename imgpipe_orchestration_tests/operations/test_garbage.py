@@ -27,6 +27,7 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.holdings import Collected, Holding, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.storage.claims.shorthand import fail
 
 VIEWED, REPORTED, UPLOADED = (f"0000000{n}-0000-4000-8000-000000000000" for n in (1, 2, 3))
 VARIANT = "library/user_7/product/img/{id}-detail-0123456789ab.avif"
@@ -67,10 +68,7 @@ def medium(services: Services) -> int:
         connection.execute(
             text("update media_files set bulk_path = 'bulk/2026-01-31/' || id || '.jpg' where id = :id"), {"id": found}
         )
-        for size, key in (
-            ("detail", VARIANT.format(id=found)),
-            ("small", LOST.format(id=found)),
-        ):
+        for size, key in (("detail", VARIANT.format(id=found)), ("small", LOST.format(id=found))):
             connection.execute(
                 text("""
                     insert into media_variants (media_id, size, format, background, width, height, bytes, sha256,
@@ -146,8 +144,7 @@ def test_the_file_of_a_failed_upload_stays_as_long_as_it_may_be_tried_again(serv
             ).scalar_one()
             services.claims.enqueue(connection, MEDIA, [Item(registered, tenant="7", partition="2026-01-31")])
     (dead, _) = services.claims.claim(MEDIA, "run", 2, partition="2026-01-31")
-    with services.claims.fenced(dead) as connection:
-        services.claims.failed(connection, MEDIA, dead, BadImage("No image."))
+    fail(services.claims, dead, BadImage("No image."), MEDIA)
     for name in ("cleaned_up", "cleaned_up_unseen"):
         clean_up(services, ids[name])
     put(services.media_bucket, *(path.format(name) for name in ids))

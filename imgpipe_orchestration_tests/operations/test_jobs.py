@@ -25,28 +25,10 @@ from imgpipe_orchestration.operations.retention import tidy
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.claims import Item, Queue
+from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction
-
-
-@dg.op
-def works() -> None:
-    return None
-
-
-@dg.job
-def working() -> None:
-    works()
-
-
-@dg.op
-def breaks() -> None:
-    raise ValueError("no luck")
-
-
-@dg.job
-def broken() -> None:
-    breaks()
+from imgpipe_orchestration_tests.dagster_side.jobs import broken, working
+from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put
 
 
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["one", "two"]))
@@ -204,11 +186,9 @@ def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
 def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Settings) -> None:
     backends = Services(settings)
     queue = Queue("listings")
-    with transaction(backends.engine) as connection:
-        backends.claims.enqueue(connection, queue, [Item(1), Item(2)])
+    put(backends.claims, 1, 2, queue=queue)
     (claim,) = backends.claims.claim(queue, "run", 1)
-    with backends.claims.fenced(claim) as connection:
-        backends.claims.finish(connection, queue, claim)
+    finish(backends.claims, claim, queue)
     long_ago = datetime.now(UTC) - timedelta(days=500)
     with transaction(backends.engine) as connection:
         connection.execute(text("update work_items set updated_at = :at"), {"at": long_ago})

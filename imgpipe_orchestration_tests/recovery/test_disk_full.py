@@ -35,6 +35,20 @@ def uploaded(client: Client, number: int) -> tuple[list[Accepted], list[int]]:
     return [one for _, one in answers if one], [status for status, _ in answers]
 
 
+def assert_all_is_finished(client: Client, settings: Settings, kept: list[Accepted]) -> None:
+    """There is room again: uploads are taken, and all that ever were are processed and served."""
+    late, statuses = uploaded(client, 3)
+    assert statuses == [200] * 3
+    kept = [*kept, *late]
+    services = Services(settings)
+    assert count(services, "select count(*) from image_queue") == len(kept)
+    assert drain.run(services, "run").processed == len(kept)
+    services.close()
+    for one in kept:
+        answer = client.get(path_of(one))
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+
+
 def test_a_full_object_store_refuses_uploads_and_loses_none(open_folder: Path) -> None:
     with (
         small_disk(open_folder / "disk", 8) as disk,
@@ -53,17 +67,8 @@ def test_a_full_object_store_refuses_uploads_and_loses_none(open_folder: Path) -
         for one in kept:
             assert client.get(path_of(one)).content == one.data
         filler.unlink()
-        late, statuses = uploaded(client, 3)
-        kept += late
-        assert statuses == [200] * 3
+        assert_all_is_finished(client, settings, kept)
         assert client.get("/health").status_code == 200
-        services = Services(settings)
-        assert count(services, "select count(*) from image_queue") == len(kept)
-        assert drain.run(services, "run").processed == len(kept)
-        services.close()
-        for one in kept:
-            answer = client.get(path_of(one))
-            assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
 
 
 def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> None:
@@ -88,16 +93,7 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
         filler.unlink()
         revive(rows)
         assert {finding.what: finding.verdict for finding in diagnose(settings)}["database"] is Verdict.OK
-        late, statuses = uploaded(client, 3)
-        kept += late
-        assert statuses == [200] * 3
-        services = Services(settings)
-        assert count(services, "select count(*) from image_queue") == len(kept)
-        done = drain.run(services, "run")
-        assert done.processed == len(kept)
-        services.close()
-        for one in kept:
-            assert client.get(path_of(one)).headers["content-type"] == "image/webp"
+        assert_all_is_finished(client, settings, kept)
 
 
 def test_a_stack_on_a_full_disk_lives_on(open_folder: Path) -> None:
