@@ -33,12 +33,6 @@ def test_what_stands_in_code_as_a_command_is_one(page: Path) -> None:
     assert set(named) <= set(commands)
 
 
-def test_every_command_is_on_the_operators_page() -> None:
-    page = PAGES[1].read_text()
-    for name in imgpipe.list_commands(click.Context(imgpipe)):
-        assert f"`imgpipe {name}" in page
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_target_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -46,11 +47,15 @@ def test_a_shell_with_the_settings_of_a_stack_is_not_used_for_another(run: Run, 
     assert "this shell has the settings of the stack on /srv/elsewhere" in refused.exception.public
 
 
-@pytest.mark.parametrize("words", [("token", "abc"), ("requeue", "media", "1", "abc")])
+@pytest.mark.parametrize(
+    "words",
+    [("token", "abc"), ("requeue", "media", "1", "abc"), ("requeue", "media", "0"), ("requeue", "media", "9" * 30)],
+)
 def test_what_is_no_id_is_called_so(run: Run, words: tuple[str, ...]) -> None:
     refused = run(*words)
     assert refused.exit_code == 2
-    assert "'abc' is not a valid id (a number from 1 on)" in refused.stderr
+    told = ("'abc' is not a valid id (a number from 1 on)", f"{words[-1]} is not in the range 1<=x<=")
+    assert told[0 if words[-1] == "abc" else 1] in refused.stderr
 
 
 def test_no_token_is_made_in_production(run: Run) -> None:
@@ -66,12 +71,11 @@ def test_no_token_is_made_in_production(run: Run) -> None:
     assert "sign in" in refused.stderr
 
 
-@pytest.mark.parametrize("command", ["requeue media"])
 def test_a_database_that_was_never_migrated_is_named_with_the_way_out(
-    command: str, postgres_server: Postgres, tmp_path: Path
+    postgres_server: Postgres, tmp_path: Path
 ) -> None:
     environ = {**clean_environment(), "DATABASE_URL": postgres_server.ensure_database("never_migrated")}
-    result = imgpipe(*command.split(), "--data", str(tmp_path), environ=environ)
+    result = imgpipe("requeue", "media", "--data", str(tmp_path), environ=environ)
     assert result.returncode == 1
     first, why = result.stderr.splitlines()
     assert re.fullmatch(r"imgpipe: The database's schema is not up to date: run `\S*imgpipe migrate`\.", first)
@@ -85,12 +89,11 @@ def test_commands_that_need_a_stack_end_with_3_when_none_runs(command: str, tmp_
     assert f"imgpipe up --data {tmp_path}" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["status"])
-def test_what_a_killed_stack_left_behind_is_no_running_stack(command: str, tmp_path: Path) -> None:
+def test_what_a_killed_stack_left_behind_is_no_running_stack(tmp_path: Path) -> None:
     left = {"environment": {"DATABASE_URL": "postgresql://postgres@127.0.0.1:9/imgpipe"}}
     (tmp_path / "stack.json").write_text(json.dumps(left))
     (tmp_path / "lock").touch()
-    result = imgpipe(*command.split(), "--data", str(tmp_path))
+    result = imgpipe("status", "--data", str(tmp_path))
     assert result.returncode == 3, result.stderr
     assert f"imgpipe up --data {tmp_path}" in result.stderr
 
@@ -103,7 +106,7 @@ def test_a_second_up_says_who_runs_and_a_command_that_stops_it_as_it_stands(tmp_
     with locked(folder):
         result = imgpipe("up", "--data", str(folder))
     assert result.returncode == 4, result.stderr
-    assert "process 77" in result.stderr
+    assert "process 77" in result.stderr and "http://127.0.0.1:8000" in result.stderr
     assert f"imgpipe down --data '{folder}'`" in result.stderr
 
 
@@ -134,6 +137,13 @@ def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(run: Run) -> None:
     result = run("doctor", "--json", **nobody, no_proxy="intranet.example", NO_PROXY="intranet.example")
     found = {finding["what"]: finding for finding in json.loads(result.stdout)}
     assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok"] * 4, result.stdout
+
+
+def test_a_printed_command_runs_where_it_was_printed(tmp_path: Path) -> None:
+    told = imgpipe("status", "--data", str(tmp_path)).stderr
+    command = told.partition("`")[2].partition("`")[0].replace(" up ", " down ")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3, done.stderr
 
 
 def test_every_command_of_the_help_has_one_of_its_own_and_a_line_in_the_documents(run: Run) -> None:

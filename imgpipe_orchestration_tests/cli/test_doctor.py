@@ -7,7 +7,7 @@ import socket
 import time
 from http.server import BaseHTTPRequestHandler
 
-import pytest
+from sqlalchemy import Engine
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.cli.diagnosis.check import Verdict
@@ -15,10 +15,16 @@ from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
-from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+
+
+def finding(run: Run, what: str, **given: str) -> dict[str, str]:
+    """What `imgpipe doctor` says of one thing, with these settings."""
+    told = run("doctor", "--json", **given).stdout
+    found: dict[str, str] = next(one for one in json.loads(told) if one["what"] == what)
+    return found
 
 
 def test_doctor_finds_a_full_object_store_that_still_answers_readers(settings: Settings, s3: S3Access) -> None:
@@ -30,7 +36,7 @@ def test_doctor_finds_a_full_object_store_that_still_answers_readers(settings: S
 
     with serving(full) as server:
         findings = diagnose(settings.model_copy(update={"s3_endpoint": server.url}))
-    found = next(finding for finding in findings if finding.what == f"bucket {settings.media_bucket_name}")
+    found = next(one for one in findings if one.what == f"bucket {settings.media_bucket_name}")
     assert (found.verdict, "no room left" in found.seen) == (Verdict.BAD, True), found
     assert found.do.startswith("Make room on its disk")
 
@@ -38,7 +44,7 @@ def test_doctor_finds_a_full_object_store_that_still_answers_readers(settings: S
 def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     result = run("doctor", "--json", GATEWAY_URL="http://127.0.0.1:9", DAGSTER_URL="http://127.0.0.1:9")
     assert result.exit_code == 1
-    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    found = {one["what"]: one for one in json.loads(result.stdout)}
     assert found["database"]["verdict"] == "ok"
     assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok", "ok", "ok", "ok"]
     assert found["OpenAI"]["verdict"] == "note"
@@ -50,15 +56,10 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
 
 
 def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
-    def settings(**given: str) -> dict[str, str]:
-        told = run("doctor", "--json", **given).stdout
-        found: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "settings")
-        return found
-
-    assert settings()["verdict"] == "ok"
-    prices = settings(MODEL_PRICES="cheap")
+    assert finding(run, "settings")["verdict"] == "ok"
+    prices = finding(run, "settings", MODEL_PRICES="cheap")
     assert prices["verdict"] == "bad" and prices["seen"].startswith("MODEL_PRICES must look like")
-    misspelt = settings(RETENTION_DYAS="1")
+    misspelt = finding(run, "settings", RETENTION_DYAS="1")
     assert misspelt["verdict"] == "note"
     assert misspelt["seen"] == "RETENTION_DYAS is no setting; RETENTION_DAYS is one"
 
@@ -73,32 +74,24 @@ def test_doctor_names_sensors_that_are_off_and_locations_that_are_not_loaded(run
         locations = [{"name": "imgpipe", "locationOrLoadError": known}]
         body = json.dumps({"data": {"workspaceOrError": {"locationEntries": locations}}}).encode()
         with serving(lambda handler, _, body=body: reply(handler, body)) as server:
-            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
-        assert next(f for f in json.loads(told) if f["what"] == "sensors and schedules")["seen"] == seen
+            assert finding(run, "sensors and schedules", DAGSTER_URL=server.url)["seen"] == seen
 
 
-def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, settings: Settings) -> None:
-    def found(**given: str) -> dict[str, str]:
-        told = run("doctor", "--json", **given).stdout
-        one: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "paid calls")
-        return one
-
-    assert found()["verdict"] == "ok"
-    engine = connect(settings.database_url)
+def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, engine: Engine) -> None:
+    assert finding(run, "paid calls")["verdict"] == "ok"
     with engine.begin() as connection:
         connection.exec_driver_sql("""
             insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model, cost_usd)
             values ('k', 'bought', 'media', 'media/1', 'openai', 'vision', 'm', 0.06)""")
-    assert found(DAILY_BUDGET_USD="0.05")["seen"] == "used up: the daily budget, 0.05 USD"
+    assert finding(run, "paid calls", DAILY_BUDGET_USD="0.05")["seen"] == "used up: the daily budget, 0.05 USD"
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "insert into spending_pauses values ('openai', now() + interval '5 minutes', 'no quota is left')"
         )
-    paused = found()
+    paused = finding(run, "paid calls")
     assert (paused["verdict"], "openai is not asked until" in paused["seen"]) == ("note", True)
     assert "no quota is left" in paused["seen"]
     assert "imgpipe requeue" in paused["do"]
-    engine.dispose()
 
 
 def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
@@ -107,7 +100,7 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
         began = time.monotonic()
         findings = diagnose(settings.model_copy(update={"s3_endpoint": endpoint}), patience=3)
         took = time.monotonic() - began
-    found = {finding.what: finding for finding in findings}
+    found = {one.what: one for one in findings}
     assert took < 30  # its imports take long on a busy machine; the store would be waited for much longer
     assert found["database"].verdict is Verdict.OK
     bucket = found[f"bucket {settings.media_bucket_name}"]
@@ -116,41 +109,31 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
 
 
 def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
-    def mongo() -> dict[str, str]:
-        found: dict[str, str] = next(f for f in json.loads(run("doctor", "--json").stdout) if f["what"] == "MongoDB")
-        return found
-
-    assert mongo()["verdict"] == "note"
-    assert "unique index over customer_id" in mongo()["seen"]
+    missing = finding(run, "MongoDB")
+    assert missing["verdict"] == "note" and "unique index over customer_id" in missing["seen"]
     documents = Documents(mongo_url, database="ichat")
     create_indexes(documents)
     documents.close()
-    assert mongo()["verdict"] == "ok"
+    assert finding(run, "MongoDB")["verdict"] == "ok"
 
 
-@pytest.mark.parametrize("setting", ["VISION_MODEL"])
-def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: StandInAccess, setting: str) -> None:
-    def openai(**models: str) -> dict[str, str]:
-        told = run("doctor", "--json", OPENAI_API_KEY="key", OPENAI_BASE_URL=standins.openai_url, **models).stdout
-        found: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "OpenAI")
-        return found
-
-    assert openai()["verdict"] == "ok"
+def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: StandInAccess) -> None:
+    access = {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": standins.openai_url}
+    assert finding(run, "OpenAI", **access)["verdict"] == "ok"
     standins.fault("openai", "unauthorized")
-    refused = openai()
+    refused = finding(run, "OpenAI", **access)
     assert refused["verdict"] == "bad" and "OPENAI_API_KEY" in refused["seen"]
     for model, seen in (("gpt-0", "gpt-0 is not among those on offer"), ("gpt-4o", "gpt-4o ends on 2027-01-14")):
-        found = openai(**{f"OPENAI_{setting}": model})
+        found = finding(run, "OpenAI", **access, OPENAI_VISION_MODEL=model)
         assert (found["verdict"], found["seen"]) == ("note", f"model {seen}")
-        assert found["do"] == f"Set another one: OPENAI_{setting}."
+        assert found["do"] == "Set another one: OPENAI_VISION_MODEL."
 
 
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
     url = postgres_server.ensure_database("never_migrated")
-    result = run("doctor", "--json", DATABASE_URL=url, PENDING_IMAGES_DATABASE_URL=url)
-    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
-    assert [found[what]["verdict"] for what in ("database", "pending_images")] == ["bad"] * 2
-    assert [found[what]["do"] for what in ("database", "pending_images")] == ["Run `imgpipe migrate`."] * 2
+    for what in ("database", "pending_images"):
+        found = finding(run, what, DATABASE_URL=url, PENDING_IMAGES_DATABASE_URL=url)
+        assert (found["verdict"], found["do"]) == ("bad", "Run `imgpipe migrate`.")
 
 
 def test_doctor_shows_no_password(run: Run) -> None:

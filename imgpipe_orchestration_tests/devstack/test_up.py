@@ -79,13 +79,6 @@ def test_after_env_the_commands_are_found_and_what_was_found_before_stays(stack:
     assert "PATH=" not in imgpipe("env", "--data", str(stack.data_dir), environ=there).stdout
 
 
-def test_a_second_up_on_the_same_data_says_who_runs(stack: Up) -> None:
-    second = imgpipe("up", "--data", str(stack.data_dir))
-    assert second.returncode == 4
-    assert f"process {stack.process.pid}" in second.stderr
-    assert stack.environment["GATEWAY_URL"] in second.stderr
-
-
 def test_a_killed_gateway_is_started_again_and_it_says_so(stack: Up) -> None:
     killed = stack.part("gateway")["pid"]
     os.kill(killed, signal.SIGKILL)

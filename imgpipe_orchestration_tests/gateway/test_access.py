@@ -75,14 +75,10 @@ WRONG = {
 }
 
 
-def table(*, pages: bool = False) -> dict[tuple[str, str], str]:
+def table(*, of_pages: bool = False) -> dict[tuple[str, str], str]:
     """Routes of the API, or those of the pages, which a session opens; and the name of their rule."""
-    shown = routes_of_pages()
-    return {route: rule.who for route, (rule, _) in ACCESS.items() if (route in shown) is pages}
-
-
-def routes_of_pages() -> set[tuple[str, str]]:
-    return {(method, route.path) for route in _walked(pages.router.routes) for method in route.methods - {"HEAD"}}
+    shown = routes(pages.router)
+    return {route: rule.who for route, (rule, _) in ACCESS.items() if (route in shown) is of_pages}
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +107,9 @@ def module_settings() -> Settings:
     )
 
 
-def routes(app: Any) -> set[tuple[str, str]]:
+def routes(of: Any) -> set[tuple[str, str]]:
     """Every route, whether OpenAPI tells of it or not."""
-    return {(method, route.path) for route in _walked(app.routes) for method in route.methods - {"HEAD"}}
+    return {(method, route.path) for route in _walked(of.routes) for method in route.methods - {"HEAD"}}
 
 
 def _walked(found: list[Any]) -> Iterator[Any]:
@@ -205,7 +201,7 @@ def test_the_right_key_is_not_refused(client: Client) -> None:
 def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings) -> None:
     """By a named key on the API and by a session on the pages, whose forms need a token of their own as well."""
     production = produced(settings)
-    shown = routes_of_pages()
+    shown = routes(pages.router)
     app = create_app(production)
     with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
         for role in Role:
@@ -277,7 +273,7 @@ def test_no_other_spelling_of_a_path_lets_a_viewer_in(settings: Settings, path: 
 
 
 def test_a_route_with_a_session_shows_nothing_without_one(client: Client) -> None:
-    for (method, path), who in table(pages=True).items():
+    for (method, path), who in table(of_pages=True).items():
         if who != "anybody":
             assert asked(client, method, path, None) in {303, 401, 403}, f"{method} {path}"
 

@@ -1,4 +1,4 @@
-"""HEAD on every kind of answer: what GET says, without saying it."""
+"""HEAD on every kind of answer, which says what GET says; and files that come in a package, which go out once."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ def test_the_head_of_a_stream_without_end_is_answered_and_the_connection_goes_on
     # Its answer is there before the stream behind it ends, and with that is counted.
     count = 'imgpipe_http_requests_total{method="HEAD",route="/events",status="200"} 2.0'
     wait_for(lambda: count in gateway.get("/metrics").text, "both to be counted", 20)
+
+
+@pytest.mark.parametrize("path", ["/static/style.css", "/components/components.css", "/docs/swagger-ui.css"])
+def test_a_browser_that_has_the_file_is_not_sent_it_again(gateway: Gateway, path: str) -> None:
+    first = gateway.get(path)
+    assert (first.status_code, first.headers["Content-Type"]) == (200, "text/css; charset=utf-8")
+    again = gateway.get(path, **{"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("path", ["/static/none.css", "/components/routes.py", "/docs/favicon.png"])
+def test_a_folder_gives_browsers_what_is_made_for_them_and_nothing_else(gateway: Gateway, path: str) -> None:
+    assert gateway.get(path).status_code == 404

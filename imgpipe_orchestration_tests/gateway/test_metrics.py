@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.gateway import metrics
@@ -21,11 +21,12 @@ from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
-from imgpipe_orchestration.storage.claims import Claim, Item, Queue
+from imgpipe_orchestration.storage.claims import Claim, Claims, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
+from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 QUEUE = Queue("things", max_attempts=3)
@@ -46,19 +47,17 @@ def scraped(client: Client) -> Samples:
 def worked(settings: Settings) -> Iterator[Settings]:
     """A queue in which one item is done, one has failed and one waits; and a paid call."""
     services = Services(settings)
-    with transaction(services.engine) as connection:
-        services.claims.enqueue(connection, QUEUE, [Item(1, tenant="a"), Item(2, tenant="a")])
+    put(services.claims, 1, 2, tenant="a", queue=QUEUE)
     batch = services.claims.claim(QUEUE, "run-1", 2)
 
     def step(claim: Claim) -> None:
         if claim.item_id == 2:
             raise BadImage("not an image")
-        with services.claims.fenced(claim) as connection:
-            services.claims.finish(connection, QUEUE, claim)
+        finish(services.claims, claim, QUEUE)
 
     work_through(services.claims, QUEUE, batch, step, threads=1, stage="looking")
+    put(services.claims, 3, queue=QUEUE)
     with transaction(services.engine) as connection:
-        services.claims.enqueue(connection, QUEUE, [Item(3)])
         connection.execute(
             text("""
                 insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model, input_tokens,
@@ -105,15 +104,13 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1
 
 
-def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings) -> None:
-    services = Services(settings)
+def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings, engine: Engine) -> None:
     insert = text(
         "insert into pending_images (user_id, image_path, status, created_at) values"
         " (1, '/temp_images/profiles/1-profile-1-1.jpg', 'pending', now() - interval '20 minutes')"
     )
-    with transaction(services.engine) as connection:
+    with transaction(engine) as connection:
         connection.execute(insert)
-    services.close()
     with Client(create_app(settings)) as client:
         seen = scraped(client)
     queue = ("queue", "media")
@@ -127,14 +124,14 @@ def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings) -> Non
     ("job", "startable"),
     [("enabled = false", 0), ("interval = '1h'", 0), ("interval = '10m'", 600), ("interval = '10s'", 1190)],
 )
-def test_listings_could_go_on_only_since_their_job_could(settings: Settings, job: str, startable: float) -> None:
-    services = Services(settings)
-    with transaction(services.engine) as connection:
-        services.claims.enqueue(connection, Queue("listings"), [Item(1)])
+def test_listings_could_go_on_only_since_their_job_could(
+    settings: Settings, engine: Engine, job: str, startable: float
+) -> None:
+    put(Claims(engine), 1, queue=Queue("listings"))
+    with transaction(engine) as connection:
         connection.execute(text("update work_items set updated_at = now() - interval '1 day'"))
         changed = f"update job_definitions set last_started_at = now() - interval '20 minutes', {job} where id = :id"
         connection.execute(text(changed), {"id": JOB_ID})
-    services.close()
     with Client(create_app(settings)) as client:
         seen = scraped(client)
     assert seen["imgpipe_queue_startable_seconds", (("queue", "listings"),)] == pytest.approx(startable, abs=60)

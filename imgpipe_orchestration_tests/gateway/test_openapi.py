@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -22,9 +21,10 @@ Operation = tuple[str, dict[str, Any]]
 SEED = 20261120
 
 
-def described() -> dict[str, Any]:
-    document: dict[str, Any] = create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none")).openapi()
-    return document
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    described: dict[str, Any] = create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none")).openapi()
+    return described
 
 
 def operations(document: dict[str, Any]) -> Iterator[Operation]:
@@ -40,8 +40,7 @@ def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return found if "$ref" in part else part
 
 
-def test_every_json_body_has_an_example_that_fits_its_schema() -> None:
-    document = described()
+def test_every_json_body_has_an_example_that_fits_its_schema(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         bodies = [resolved(document, answer) for answer in operation["responses"].values()]
         bodies += [operation["requestBody"]] if "requestBody" in operation else []
@@ -57,15 +56,13 @@ def test_every_json_body_has_an_example_that_fits_its_schema() -> None:
                 jsonschema_rs.validate(schema, content["example"])
 
 
-def test_every_answer_with_a_body_says_of_which_kind_it_is() -> None:
-    document = described()
+def test_every_answer_with_a_body_says_of_which_kind_it_is(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         for status, answer in operation["responses"].items():
             assert status in {"204", "304"} or resolved(document, answer).get("content"), f"{name}: {status}"
 
 
-def test_a_form_that_takes_files_is_told_of_as_multipart_only() -> None:
-    document = described()
+def test_a_form_that_takes_files_is_told_of_as_multipart_only(document: dict[str, Any]) -> None:
     bodies = [
         operation["requestBody"]["content"] for _, operation in operations(document) if "requestBody" in operation
     ]
@@ -74,8 +71,7 @@ def test_a_form_that_takes_files_is_told_of_as_multipart_only() -> None:
     assert not [name for name in document["components"]["schemas"] if name.startswith("Body_")]
 
 
-def test_every_route_says_in_words_what_it_does_and_names_its_errors() -> None:
-    document = described()
+def test_every_route_says_in_words_what_it_does_and_names_its_errors(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         summary = operation["summary"]
         assert len(summary) > 3, name
@@ -95,10 +91,7 @@ def furnished(gateway: Gateway) -> Gateway:
     return gateway
 
 
-def test_answers_to_which_no_schema_leads_are_described_too(
-    make_gateway: Callable[..., Gateway], tmp_path: Path
-) -> None:
-    gateway = make_gateway()
+def test_answers_to_which_no_schema_leads_are_described_too(gateway: Gateway, document: dict[str, Any]) -> None:
     temp = gateway.upload(1, profile_image=picture(400, 300)).json()["profile_image_path"]
     images = {"images": ("a.png", picture(400, 300, format="PNG"))}
     listed = gateway.session.post(f"{gateway.url}/api/upload/listing_image", files=images, timeout=30).json()
@@ -115,7 +108,6 @@ def test_answers_to_which_no_schema_leads_are_described_too(
         asked.append(("GET /api/avatars/tasks/{task_id}/export", f"/api/avatars/tasks/{task}/export?format={kind}", {}))
     gateway.run_due()
     asked.append(("GET /serve/{media_id}", "/serve/1?explain=1", {}))
-    document = described()
     routes = dict(operations(document))
     for name, path, more in asked:
         answer = gateway.session.request(name.partition(" ")[0], gateway.url + path, timeout=30, **more)

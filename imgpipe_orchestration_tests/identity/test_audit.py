@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,11 +21,6 @@ from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 
 ADMIN = {"Authorization": f"Bearer {KEYS['admin_api_key']}"}
 JOB = {**DOCUMENTED, "external_api_key": "a-token-that-nobody-may-read"}
-
-
-@pytest.fixture
-def production(make_gateway: Callable[..., Gateway]) -> Gateway:
-    return make_gateway(imgpipe_env="production", **KEYS)
 
 
 def rows(gateway: Gateway, **filters: Any) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import requests
@@ -26,11 +26,6 @@ from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
 from imgpipe_orchestration_tests.media.conftest import Gateway
 
 TOLD_WITHIN = 6.0
-
-
-@pytest.fixture
-def production(make_gateway: Callable[..., Gateway]) -> Gateway:
-    return make_gateway(imgpipe_env="production", **KEYS)
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -79,13 +74,6 @@ def test_a_name_is_free_again_once_its_key_has_ended(production: Gateway) -> Non
 
 
 @contextmanager
-def asked_once(url: str, key: str) -> Iterator[None]:
-    """Two gateways in one process build their routes at the first request, and not both at once."""
-    assert requests.get(f"{url}/api/avatars/figures", headers=bearer(key), timeout=30).status_code == 200
-    yield
-
-
-@contextmanager
 def fifty_at_work(url: str, key: str, seen: list[tuple[float, float, int]]) -> Iterator[None]:
     """Requests with the key all the time, by ten clients; `seen` gets when each began and ended, and its answer."""
     over = threading.Event()
@@ -111,13 +99,11 @@ def fifty_at_work(url: str, key: str, seen: list[tuple[float, float, int]]) -> I
 def test_a_revoked_key_stops_at_both_gateways_while_it_is_used(settings: Settings, production: Gateway) -> None:
     seen: dict[str, list[tuple[float, float, int]]] = {"here": [], "there": []}
     key = made(production, Role.VIEWER)
-    with (
-        live(produced(settings)) as other,
-        asked_once(production.url, key),
-        asked_once(other, key),
-        fifty_at_work(production.url, key, seen["here"]),
-        fifty_at_work(other, key, seen["there"]),
-    ):
+    with live(produced(settings)) as other, ExitStack() as at_work:
+        for url in (production.url, other):  # build their routes at the first request, and not both at once
+            assert requests.get(f"{url}/api/avatars/figures", headers=bearer(key), timeout=30).status_code == 200
+        for url, answers in zip((production.url, other), seen.values(), strict=True):
+            at_work.enter_context(fifty_at_work(url, key, answers))
         wait_for(lambda: all(len(of) > 50 for of in seen.values()), "fifty answers each", 60)
         keys.revoke(production.services.engine, "viewer")
         revoked = time.monotonic()

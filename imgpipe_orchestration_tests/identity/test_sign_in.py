@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -99,7 +98,14 @@ def free_gateway_port() -> int:
 
 
 @pytest.fixture
-def gateway(make_gateway: Callable[..., Gateway], provider: Provider, free_gateway_port: int) -> Gateway:
+def session_hours() -> float:
+    return 8
+
+
+@pytest.fixture
+def gateway(
+    make_gateway: Callable[..., Gateway], provider: Provider, free_gateway_port: int, session_hours: float
+) -> Gateway:
     return make_gateway(
         port=free_gateway_port,
         imgpipe_env="production",
@@ -108,6 +114,7 @@ def gateway(make_gateway: Callable[..., Gateway], provider: Provider, free_gatew
         oidc_client_id="imgpipe",
         oidc_client_secret=SECRET,
         oidc_roles=json.dumps(ROLES),
+        session_hours=session_hours,
     )
 
 
@@ -241,18 +248,8 @@ def test_a_stolen_state_and_a_replayed_code_are_worth_nothing(gateway: Gateway, 
     assert thief.get(f"{gateway.url}/failures", timeout=30, allow_redirects=False).status_code == 401
 
 
-def test_a_session_ends_after_its_hours(
-    make_gateway: Callable[..., Gateway], provider: Provider, free_gateway_port: int, browser: Browser
-) -> None:
-    settings: dict[str, Any] = {"oidc_issuer": provider.url, "oidc_client_id": "imgpipe", "session_hours": 8 / 3600}
-    gateway = make_gateway(
-        port=free_gateway_port,
-        imgpipe_env="production",
-        **KEYS,
-        oidc_client_secret=SECRET,
-        oidc_roles=json.dumps(ROLES),
-        **settings,
-    )
+@pytest.mark.parametrize("session_hours", [8 / 3600])
+def test_a_session_ends_after_its_hours(gateway: Gateway, browser: Browser) -> None:
     with signed_in(browser, gateway, "olga") as page:
         cookies = {one["name"]: one["value"] for one in page.context.cookies()}
         time.sleep(9)

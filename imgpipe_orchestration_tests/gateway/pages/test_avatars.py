@@ -11,10 +11,8 @@ from playwright.sync_api import expect
 
 from imgpipe_orchestration.avatars import work
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway
-
-MakeGateway = Callable[..., Gateway]
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +21,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.GRID_SIZE", "768x768")
 
 
-def drawing(make_gateway: MakeGateway, standins: StandInAccess) -> Gateway:
+@pytest.fixture
+def gateway(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> Gateway:
     """A gateway whose people are invented and drawn by the stand-ins, in small."""
     return make_gateway(
         openai_api_key=f"key-{uuid.uuid4()}",
@@ -32,43 +31,37 @@ def drawing(make_gateway: MakeGateway, standins: StandInAccess) -> Gateway:
     )
 
 
-def test_people_are_asked_for_watched_looked_at_and_taken_home(
-    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
-) -> None:
-    gateway = drawing(make_gateway, standins)
-    with visit(gateway.url) as guest:
-        page = guest.go("/avatars")
-        assert guest.axe() == []
-        page.get_by_label("Who they are").fill("Gardeners in Lisbon")
-        page.get_by_label("How many").fill("2")
-        page.get_by_role("button", name="Request", exact=True).click()
-        expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
-        expect(page.locator("progress")).to_be_visible()
-        work.run_data(gateway.services, "run-1")
-        work.run_images(gateway.services, "run-2")
-        expect(page.locator(".faces img")).to_have_count(10)
-        expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 256)
-        expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 256)
-        with page.expect_download() as csv:
-            page.get_by_role("link", name="CSV").click()
-        assert Path(csv.value.path()).read_text().count("\n") >= 3
-        guest.go("/avatars")
-        expect(page.get_by_role("link", name="Gardeners in Lisbon")).to_be_visible()
+def test_people_are_asked_for_watched_looked_at_and_taken_home(guest: Visitor, gateway: Gateway) -> None:
+    page = guest.go("/avatars")
+    assert guest.axe() == []
+    page.get_by_label("Who they are").fill("Gardeners in Lisbon")
+    page.get_by_label("How many").fill("2")
+    page.get_by_role("button", name="Request", exact=True).click()
+    expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
+    expect(page.locator("progress")).to_be_visible()
+    work.run_data(gateway.services, "run-1")
+    work.run_images(gateway.services, "run-2")
+    expect(page.locator(".faces img")).to_have_count(10)
+    expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 256)
+    expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 256)
+    with page.expect_download() as csv:
+        page.get_by_role("link", name="CSV").click()
+    assert Path(csv.value.path()).read_text().count("\n") >= 3
+    guest.go("/avatars")
+    expect(page.get_by_role("link", name="Gardeners in Lisbon")).to_be_visible()
 
 
 def test_somebody_whose_picture_was_refused_shows_why_and_what_may_help(
-    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
+    guest: Visitor, gateway: Gateway, standins: StandInAccess
 ) -> None:
-    gateway = drawing(make_gateway, standins)
-    with visit(gateway.url) as guest:
-        page = guest.go("/avatars")
-        page.get_by_label("How many").fill("2")
-        page.get_by_role("button", name="Request", exact=True).click()
-        expect(page.get_by_text("0 of 2 people")).to_be_visible()
-        work.run_data(gateway.services, "run-1")
-        standins.fault("openai", "content_policy", operation="images", count=1)
-        work.run_images(gateway.services, "run-2")
-        expect(page.locator(".person .bad.notice")).to_have_text(
-            "OpenAI refused for its content policy. The provider rejected the request."
-            " Retrying won't help until you change what it rejected."
-        )
+    page = guest.go("/avatars")
+    page.get_by_label("How many").fill("2")
+    page.get_by_role("button", name="Request", exact=True).click()
+    expect(page.get_by_text("0 of 2 people")).to_be_visible()
+    work.run_data(gateway.services, "run-1")
+    standins.fault("openai", "content_policy", operation="images", count=1)
+    work.run_images(gateway.services, "run-2")
+    expect(page.locator(".person .bad.notice")).to_have_text(
+        "OpenAI refused for its content policy. The provider rejected the request."
+        " Retrying won't help until you change what it rejected."
+    )

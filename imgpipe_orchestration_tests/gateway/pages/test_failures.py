@@ -8,12 +8,13 @@ from playwright.sync_api import expect
 from imgpipe_orchestration.errors import RateLimited
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.store import MEDIA
-from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, failed_media
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.storage.claims import shorthand
+from imgpipe_orchestration_tests.storage.claims.shorthand import put
 
 
 def failed(gateway: Gateway) -> dict[str, int]:
@@ -41,12 +42,11 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
 
 def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> None:
     claims = gateway.services.claims
+    put(claims, 1, queue=MEDIA)
     with transaction(gateway.services.engine) as connection:
-        claims.enqueue(connection, MEDIA, [Item(1)])
         connection.exec_driver_sql("insert into spending_pauses values ('openai', now() + interval '1 d', 'poor')")
     for claim in claims.claim(MEDIA, "a run", 1):
-        with claims.fenced(claim) as connection:
-            claims.failed(connection, MEDIA, claim, RateLimited("Flowise asks for patience", retry_after=80_000))
+        shorthand.fail(claims, claim, RateLimited("Flowise asks for patience", retry_after=80_000), MEDIA)
     page = guest.go("/")
     page.get_by_role("link", name="Try again").click()
     pausing = page.get_by_role("region", name="Paused")

@@ -9,10 +9,9 @@ from playwright.sync_api import expect
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.listings.store import QUEUE
-from imgpipe_orchestration.storage.claims import Item
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.storage.claims.shorthand import put
 
 
 def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
@@ -42,15 +41,13 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
 def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gateway_that_is_away(
     guest: Visitor, gateway: Gateway
 ) -> None:
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
+    put(gateway.services.claims, 500, queue=QUEUE)
     guest.allowed = ["ERR_INTERNET_DISCONNECTED"]
     guest.page.clock.install()
     page = guest.go("/listings")
     waiting = page.locator(".figures dd").first
     expect(waiting).to_have_text("1")
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, QUEUE, [Item(501)])
+    put(gateway.services.claims, 501, queue=QUEUE)
     title = page.get_by_label("Title of the listing")
     title.fill("Blue bowl")
     page.get_by_role("heading", level=1).click()
@@ -58,8 +55,7 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     expect(waiting).to_have_text("2")
     expect(title).to_have_value("Blue bowl")
     page.context.set_offline(True)
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, QUEUE, [Item(502)])
+    put(gateway.services.claims, 502, queue=QUEUE)
     page.clock.run_for(9000)
     expect(waiting).to_have_text("2")
     page.context.set_offline(False)

@@ -17,93 +17,84 @@ from sqlalchemy import text
 from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import overview
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
-ADMIN = "admin-key-of-production"
-
-
-KEYS = ("media_api_key", "main_api_key", "user_jwt_secret", "secret_key")
-IN_PRODUCTION = {
-    "imgpipe_env": "production",
-    "admin_api_key": ADMIN,
-    **{name: f"{name}-of-production-which-is-long-enough" for name in KEYS},
-}
+ADMIN = KEYS["admin_api_key"]
+IN_PRODUCTION = {"imgpipe_env": "production", **KEYS}
 
 
 @pytest.fixture
-def production(make_gateway: Callable[..., Gateway]) -> Gateway:
+def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
     return make_gateway(**IN_PRODUCTION)
 
 
 @pytest.mark.slow
 def test_an_overview_whose_session_has_ended_asks_to_sign_in(
-    production: Gateway, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    guest: Visitor, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "LONGEST", 2 * overview.INTERVAL)
-    with visit(production.url) as guest:
-        guest.allowed = ["401"]
-        page = guest.go("/")
-        page.get_by_label("Key").fill(ADMIN)
-        page.keyboard.press("Enter")
-        expect(page.get_by_text("Live, as of")).to_be_visible()
-        with transaction(production.services.engine) as connection:
-            sid = jwt.decode(page.context.cookies()[0]["value"], options={"verify_signature": False})["sid"]
-            connection.execute(text("insert into ended_sessions values (:sid, now() + interval '1 day')"), {"sid": sid})
-        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    guest.allowed = ["401"]
+    page = guest.go("/")
+    page.get_by_label("Key").fill(ADMIN)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Live, as of")).to_be_visible()
+    with transaction(gateway.services.engine) as connection:
+        sid = jwt.decode(page.context.cookies()[0]["value"], options={"verify_signature": False})["sid"]
+        connection.execute(text("insert into ended_sessions values (:sid, now() + interval '1 day')"), {"sid": sid})
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: Visit) -> None:
-    failed_media(production.services, 1)
-    with visit(production.url) as guest:
-        guest.allowed = ["401"]
-        page = guest.go("/failures")
-        expect(page).to_have_url(f"{production.url}/login?next=/failures")
-        for scheme in ("dark", "light"):
-            page.emulate_media(color_scheme=scheme)
-            assert guest.axe() == []
-        page.get_by_label("Key").fill("wrong")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_contain_text("not the ADMIN_API_KEY")
-        page.get_by_label("Key").fill(ADMIN)
-        page.keyboard.press("Enter")
-        page.get_by_role("button", name="Requeue media 1").click()
-        expect(page.get_by_role("status")).to_contain_text("waits again")
-        cookie = page.context.cookies()[0]
-        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
-        assert ADMIN not in page.content()
-        page.get_by_role("button", name="Sign out").click()
-        expect(page.get_by_label("Key")).to_be_visible()
-        assert page.context.cookies() == []
+def test_the_operator_signs_in_works_and_signs_out(guest: Visitor, gateway: Gateway) -> None:
+    failed_media(gateway.services, 1)
+    guest.allowed = ["401"]
+    page = guest.go("/failures")
+    expect(page).to_have_url(f"{gateway.url}/login?next=/failures")
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        assert guest.axe() == []
+    page.get_by_label("Key").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("not the ADMIN_API_KEY")
+    page.get_by_label("Key").fill(ADMIN)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Requeue media 1").click()
+    expect(page.get_by_role("status")).to_contain_text("waits again")
+    cookie = page.context.cookies()[0]
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
+    assert ADMIN not in page.content()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Key")).to_be_visible()
+    assert page.context.cookies() == []
 
 
 def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
-    production: Gateway, visit: Visit, tmp_path: Path
+    guest: Visitor, gateway: Gateway, tmp_path: Path
 ) -> None:
     files = [tmp_path / f"{number}.png" for number in range(3)]
     for file in files:
         file.write_bytes(picture(40, 30, format="PNG"))
-    with visit(production.url) as guest:
-        guest.allowed = ["401"]
-        page = guest.go("/login?next=/upload")
-        page.get_by_label("Key").fill(ADMIN)
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", name="Upload")).to_be_visible()
-        page.get_by_label("User id").fill("1")
-        page.context.clear_cookies()
-        page.locator("#files").set_input_files(files)
-        expect(page.locator("#tally")).to_contain_text("3 on the way. Your session has ended. Sign in again")
-        other = page.context.new_page()
-        other.goto(f"{production.url}/login")
-        other.get_by_label("Key").fill(ADMIN)
-        other.keyboard.press("Enter")
-        expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
-        expect(page.locator("#tally")).to_have_text("3 files: 3 on the way.")
+    guest.allowed = ["401"]
+    page = guest.go("/login?next=/upload")
+    page.get_by_label("Key").fill(ADMIN)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Upload")).to_be_visible()
+    page.get_by_label("User id").fill("1")
+    page.context.clear_cookies()
+    page.locator("#files").set_input_files(files)
+    expect(page.locator("#tally")).to_contain_text("3 on the way. Your session has ended. Sign in again")
+    other = page.context.new_page()
+    other.goto(f"{gateway.url}/login")
+    other.get_by_label("Key").fill(ADMIN)
+    other.keyboard.press("Enter")
+    expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
+    expect(page.locator("#tally")).to_have_text("3 files: 3 on the way.")
 
 
-def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Gateway) -> None:
-    url = production.url
+def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(gateway: Gateway) -> None:
+    url = gateway.url
     for _ in range(session.ATTEMPTS):
         assert requests.post(f"{url}/login", data={"key": "guess"}, timeout=10).status_code == 401
     refused = requests.post(f"{url}/login", data={"key": "guess"}, timeout=10)
@@ -121,59 +112,58 @@ def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Ga
 
 
 def test_a_form_whose_session_has_ended_leads_back_to_its_page_which_says_that_nothing_was_done(
-    production: Gateway, visit: Visit
+    guest: Visitor, gateway: Gateway
 ) -> None:
-    failed_media(production.services, 1)
-    with visit(production.url) as guest:
-        guest.allowed = ["401"]  # of the event stream, whose session has ended too
-        page = guest.go("/failures?queue=media")
-        for ended in (True, False):
-            page.get_by_label("Key").fill(ADMIN)
-            page.keyboard.press("Enter")
-            requeue = page.get_by_role("button", name="Requeue media 1")
-            expect(requeue).to_be_visible()
-            if ended:
-                page.context.clear_cookies()
-                requeue.click()
-        expect(page.get_by_role("alert")).to_contain_text("nothing was done")
-        requeue.click()
-        expect(page.get_by_role("status")).to_contain_text("1 item waits again")
-        expect(page).to_have_url(re.compile("queue=media"))
+    failed_media(gateway.services, 1)
+    guest.allowed = ["401"]  # of the event stream, whose session has ended too
+    page = guest.go("/failures?queue=media")
+    for ended in (True, False):
+        page.get_by_label("Key").fill(ADMIN)
+        page.keyboard.press("Enter")
+        requeue = page.get_by_role("button", name="Requeue media 1")
+        expect(requeue).to_be_visible()
+        if ended:
+            page.context.clear_cookies()
+            requeue.click()
+    expect(page.get_by_role("alert")).to_contain_text("nothing was done")
+    requeue.click()
+    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
+    expect(page).to_have_url(re.compile("queue=media"))
 
 
 def test_a_copy_of_the_cookie_opens_nothing_at_any_gateway_once_its_owner_signed_out(
-    production: Gateway, make_gateway: Callable[..., Gateway]
+    gateway: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:
-    url, second = production.url, make_gateway(**IN_PRODUCTION).url
+    url, second = gateway.url, make_gateway(**IN_PRODUCTION).url
     browser, other = requests.Session(), requests.Session()
     for one in (browser, other):
         one.post(f"{url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
     token, *_ = re.findall('name="form_token" value="([0-9a-f]+)"', browser.get(f"{url}/failures", timeout=10).text)
     copy = dict(browser.cookies)
-    for gateway in (url, second):
-        assert requests.get(f"{gateway}/failures", cookies=copy, timeout=10).status_code == 200
+    for at in (url, second):
+        assert requests.get(f"{at}/failures", cookies=copy, timeout=10).status_code == 200
     left = browser.post(f"{url}/logout", data={"form_token": token}, allow_redirects=False, timeout=10)
     assert left.headers["Location"] == "/login"
-    for gateway in (url, second, make_gateway(**IN_PRODUCTION).url):
-        assert requests.get(f"{gateway}/failures", cookies=copy, timeout=10).status_code == 401
-        again = requests.post(f"{gateway}/failures/requeue", cookies=copy, data={"form_token": token}, timeout=10)
+    for at in (url, second, make_gateway(**IN_PRODUCTION).url):
+        assert requests.get(f"{at}/failures", cookies=copy, timeout=10).status_code == 401
+        again = requests.post(f"{at}/failures/requeue", cookies=copy, data={"form_token": token}, timeout=10)
         assert again.status_code == 401
-        assert other.get(f"{gateway}/failures", timeout=10).status_code == 200
+        assert other.get(f"{at}/failures", timeout=10).status_code == 200
 
 
-def test_a_new_admin_key_ends_every_session(production: Gateway, make_gateway: Callable[..., Gateway]) -> None:
+def test_a_new_admin_key_ends_every_session(gateway: Gateway, make_gateway: Callable[..., Gateway]) -> None:
     browser = requests.Session()
-    browser.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+    browser.post(f"{gateway.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
     renewed = make_gateway(**{**IN_PRODUCTION, "admin_api_key": "another-key-of-production"})
-    for gateway, status in ((production, 200), (renewed, 401)):
-        assert requests.get(f"{gateway.url}/failures", cookies=dict(browser.cookies), timeout=10).status_code == status
+    for at, status in ((gateway.url, 200), (renewed.url, 401)):
+        assert requests.get(f"{at}/failures", cookies=dict(browser.cookies), timeout=10).status_code == status
 
 
 def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
-    production: Gateway, make_gateway: Callable[..., Gateway]
+    gateway: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:
     browser = requests.Session()
-    browser.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+    browser.post(f"{gateway.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
     away = "postgresql://nobody@127.0.0.1:1/none"
     cut_off = make_gateway(**IN_PRODUCTION, database_url=away, pending_images_database_url=away)
     answer = browser.get(f"{cut_off.url}/upload", headers={"Accept": "text/html"}, timeout=10)
@@ -186,9 +176,9 @@ def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
     assert "cookie" not in signing_in.text, "the browser is not to blame"
 
 
-def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(production: Gateway) -> None:
+def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(gateway: Gateway) -> None:
     def guess(_: int) -> int:
-        return requests.post(f"{production.url}/login", data={"key": "guess"}, timeout=30).status_code
+        return requests.post(f"{gateway.url}/login", data={"key": "guess"}, timeout=30).status_code
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(guess, range(40)))

@@ -7,11 +7,11 @@ from playwright.sync_api import Locator, Page, expect
 
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.listings.store import QUEUE
-from imgpipe_orchestration.storage.claims import Item
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.storage.claims import shorthand
+from imgpipe_orchestration_tests.storage.claims.shorthand import put
 
 
 def card(page: Page, heading: str) -> Locator:
@@ -33,8 +33,7 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     expect(listings(page, "failed")).to_have_text("2")
     expect(page.get_by_text("Live, as of")).to_be_visible()
     assert guest.axe() == []
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue, [Item(500 + i) for i in range(7)])
+    put(gateway.services.claims, *range(500, 507), queue=queue)
     expect(listings(page, "waiting")).to_have_text("7")
     finish(gateway.services, queue, [])
     link = page.get_by_role("link", name="runs of Listings in Dagster").get_attribute("href") or ""
@@ -50,8 +49,7 @@ def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Vis
         tab.goto(gateway.url)
         expect(tab.get_by_text("Live, as of")).to_be_visible()
         tab.evaluate("window.away = true; document.dispatchEvent(new Event('visibilitychange'))")
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, QUEUE, [Item(500)])
+    put(gateway.services.claims, 500, queue=QUEUE)
     tabs[0].evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
     expect(listings(tabs[0], "waiting")).to_have_text("1")
 
@@ -60,11 +58,9 @@ def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gat
     claims, queue = gateway.services.claims, QUEUE
     shown = card(guest.go("/"), "Listings")
     expect(shown.locator(".notice").first).to_be_hidden()
-    with transaction(gateway.services.engine) as connection:
-        claims.enqueue(connection, queue, [Item(n) for n in (1, 2)])
+    put(claims, 1, 2, queue=queue)
     for claim in claims.claim(queue, "run", 2):
-        with claims.fenced(claim) as connection:
-            claims.failed(connection, queue, claim, SpendingPaused("the daily budget of 5 USD is used up"))
+        shorthand.fail(claims, claim, SpendingPaused("the daily budget of 5 USD is used up"), queue)
     expect(shown.get_by_text("2 waiting: The daily budget of 5 USD is used up.")).to_be_visible()
 
 

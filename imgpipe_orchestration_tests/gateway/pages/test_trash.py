@@ -9,9 +9,7 @@ from playwright.sync_api import expect
 
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.lifecycle import work
-from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration_tests.gateway.browser import Visitor
-from imgpipe_orchestration_tests.gateway.pages.rows import fail
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -128,11 +126,3 @@ def test_a_person_is_erased_and_the_page_says_so(guest: Visitor, gateway: Gatewa
     work.run(gateway.services, "run")
     page.reload()
     expect(page.locator("tbody tr")).to_contain_text("0 objects, 0 rows")
-
-
-def test_what_cannot_be_removed_is_among_the_failures(guest: Visitor, gateway: Gateway) -> None:
-    fail(gateway.services, PURGES, [5], "The object store refused (AccessDenied).")
-    page = guest.go("/failures")
-    expect(page.locator(".letter")).to_contain_text("The object store refused (AccessDenied).")
-    page.get_by_role("button", name="Requeue purges 5").click()
-    expect(page.get_by_role("status")).to_contain_text("1 item waits again")

@@ -9,16 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dagster as dg
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
-from imgpipe_orchestration_tests.gateway.pages.cron_jobs import create_rename_and_switch_off, fill_in
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.vision_reports.conftest import runnable
 
 MakeGateway = Callable[..., Gateway]
+
+
+def fill_in(page: Page, *, organization: str, schedule: str, listing: str, upload: str, token: str) -> None:
+    """The form of a new cron job, called Morning reports."""
+    page.get_by_label("Name").fill("Morning reports")
+    page.get_by_label("Organization").fill(organization)
+    page.get_by_label("Schedule").fill(schedule)
+    page.get_by_label("Address that lists analyses").fill(listing)
+    page.get_by_label("Address that takes reports").fill(upload)
+    page.get_by_label("Bearer token of both").fill(token)
 
 
 def run(job: str) -> None:
@@ -59,7 +68,14 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         expect(page.get_by_label("Name")).to_have_value("Morning reports")
         expect(page.get_by_label("Bearer token of both")).to_have_value("customer-token-5f1c0a7be2")
         page.get_by_label("Schedule").fill("0 6 * * *")
-        create_rename_and_switch_off(page)
+        page.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("heading", name="It has not run yet")).to_be_visible()
+        page.get_by_role("link", name="Edit").click()
+        page.get_by_label("Name").fill("Evening reports")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("heading", name="Evening reports")).to_be_visible()
+        page.get_by_role("button", name="Switch off").click()
+        expect(page.get_by_role("status")).to_contain_text("Switched off")
         page.get_by_role("button", name="Run now").click()
         expect(page.get_by_text("running", exact=True)).to_be_visible()
         here = page.url.partition("?")[0]
