@@ -1,17 +1,50 @@
-"""The media pipeline's part of the Dagster definitions."""
+"""The media pipeline's part of the Dagster definitions: its sensor and schedules."""
+
+from functools import partial
 
 import dagster as dg
 
-from imgpipe_orchestration.media.assets import evaluation_set, media_images, model_evaluation, pending_images
+from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
+from imgpipe_orchestration.media.assets import (
+    DAYS,
+    evaluation_set,
+    media_checks,
+    media_evaluation,
+    media_images,
+    media_pipeline,
+    media_reconciliation,
+    model_evaluation,
+    pending_images,
+)
 from imgpipe_orchestration.media.checks import CHECKS
-from imgpipe_orchestration.media.jobs import media_checks, media_evaluation, media_pipeline, media_reconciliation
-from imgpipe_orchestration.media.schedules import media_checks_schedule, media_reconciliation_schedule
-from imgpipe_orchestration.media.sensors import pending_images_sensor
+from imgpipe_orchestration.resources import BackendsResource
+
+
+@dg.sensor(
+    job=media_pipeline,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
+)
+def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.media.driving import RUN_SECONDS
+    from imgpipe_orchestration.media.due import due_days
+    from imgpipe_orchestration.storage import heartbeats
+
+    services = sensor_backends.services
+    heartbeats.beat(services.engine, heartbeats.DAEMON, seconds=20)
+    # One more than can run at a time: between two runs of the latest day only so many older ones have their turn.
+    due = partial(due_days, limit=services.settings.runs_per_pipeline + 1)
+    return run_if_due(context, sensor_backends, media_pipeline.name, due, days=DAYS, seconds=RUN_SECONDS)
+
 
 definitions = dg.Definitions(
     assets=[pending_images, media_images, evaluation_set, model_evaluation],
     asset_checks=CHECKS,
     jobs=[media_pipeline, media_checks, media_evaluation, media_reconciliation],
-    schedules=[media_checks_schedule, media_reconciliation_schedule],
     sensors=[pending_images_sensor],
+    schedules=[  # off the full hour, when everybody else's jobs start
+        scheduled(media_checks, "23 * * * *", "Looks every hour for faults that no single step would notice."),
+        scheduled(media_reconciliation, "41 3 * * *", "Takes up in the quiet of the night what slipped by."),
+    ],
 )
