@@ -51,20 +51,16 @@ def test_every_second_turn_is_the_latest_days_and_no_day_is_left_out() -> None:
 
 
 def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(
-    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued(client, *(photo(),) * 12)
-    hurried = Services(settings)
     with monkeypatch.context() as budget:
         budget.setattr("imgpipe_orchestration.listings.drain.RUN_SECONDS", 0.001)
-        done = drain(hurried, "run-1")
+        done = drain(services, "run-1")
     assert done.processed < 12
     assert done.ended == "the time budget is used up"
-    assert rows(hurried, "select count(*) from work_items where state = 'claimed'") == [(0,)]
-    patient = Services(settings)
-    assert drain(patient, "run-2").processed == 12 - done.processed
-    hurried.close()
-    patient.close()
+    assert rows(services, "select count(*) from work_items where state = 'claimed'") == [(0,)]
+    assert drain(services, "run-2").processed == 12 - done.processed
 
 
 def test_with_the_object_store_stopped_while_processing_images_are_retried_and_then_done(
@@ -154,8 +150,7 @@ def test_giant_animations_of_one_uploader_do_not_hold_up_the_photograph_of_anoth
         run.join(300)
 
 
-def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: Client, settings: Settings) -> None:
-    services = Services(settings)
+def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: Client, services: Services) -> None:
     image = queued(client, photo(1000, 1000))[0]
     drain(services, "run-1")
     before = client.get(path_of(image))
@@ -172,7 +167,6 @@ def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: C
     after = client.get(path_of(image))
     assert pixels(after.content).shape[:2] == (320, 320)
     assert after.headers["etag"] != before.headers["etag"]
-    services.close()
 
 
 @pytest.mark.parametrize("stale", [None, 1000])

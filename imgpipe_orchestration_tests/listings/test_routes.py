@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 import time
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -111,24 +110,6 @@ def test_the_slug_suits_any_title(client: Client, title: str, expected: str) -> 
     image = queued(client, photo(), title=title)[0]
     assert re.fullmatch(rf"{expected}-[0-9a-f]{{8}}\.webp", image["file_name"])
     assert client.get(path_of(image)).status_code == 200
-
-
-def test_the_same_request_twice_at_once_is_queued_once(client: Client, services: Services) -> None:
-    form = Form("Race", [("a.jpg", photo())])
-    answers: list[str] = []
-
-    def send() -> None:
-        answers.append(form.send(client, **{"Idempotency-Key": "race"}).text)
-
-    threads = [threading.Thread(target=send) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 6
-    assert len(set(answers)) == 1
-    assert rows(services, "select count(*) from image_queue")[0][0] == 1
-    assert len(list(services.listings_bucket.list("originals/"))) == 1
 
 
 def test_until_the_webp_is_there_the_url_answers_with_the_original(client: Client) -> None:
