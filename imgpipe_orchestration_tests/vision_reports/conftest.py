@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import uuid
@@ -60,6 +61,14 @@ def listed_as(*entries: Any) -> Behaviour:
     return lambda handler, _: reply(handler, body if handler.command == "GET" else b"")
 
 
+def data_of(html: str) -> dict[str, Any]:
+    """What a report carries for machines."""
+    found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html, re.S)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
 class Desk:
     """What the tests do all the time."""
 
@@ -90,19 +99,20 @@ class Desk:
 
     # --- ours --------------------------------------------------------------------------------------------------------
 
-    def job(self, **values: Any) -> str:
-        """A cron job that is never due by itself, over a foreign backend unless told otherwise."""
-        body = {
-            "name": "Test Vision Analysis Job",
-            "schedule": "0 0 1 1 *",
+    def customers(self) -> dict[str, str]:
+        """The documents' five values, over a foreign backend."""
+        return {
             "external_api_get_url": self.standins.analyses_url,
             "external_api_post_url": f"{self.standins.analyses_url}/upload",
             "external_api_key": KEY,
             "backend_api_url": self.backend.url,
             "organization_id": ORGANIZATION,
-            "enabled": True,
-            **values,
         }
+
+    def job(self, **values: Any) -> str:
+        """A cron job that is never due by itself."""
+        named = {"name": "Test Vision Analysis Job", "schedule": "0 0 1 1 *", "enabled": True}
+        body = {**named, **self.customers(), **values}
         answer = self.api.post("/cron-jobs", json=body)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["job_id"])
@@ -111,27 +121,36 @@ class Desk:
         """Ask for an execution now."""
         assert self.api.post(f"/cron-jobs/{job_id}/run").status_code == 202
 
+    def asked(self, **values: Any) -> str:
+        """A job that was asked to run."""
+        job_id = self.job(**values)
+        self.ask(job_id)
+        return job_id
+
     def executions(self, job_id: str) -> list[dict[str, Any]]:
         """Newest first."""
         found: list[dict[str, Any]] = self.api.get(f"/cron-jobs/{job_id}/executions").json()["executions"]
         return found
 
+    def sql(self, statement: str, **values: Any) -> list[Any]:
+        """The rows of a statement, none of one that gives none."""
+        with transaction(self.services.engine) as connection:
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
+
     def stored(self) -> list[str]:
         """Every row of every table."""
-        with transaction(self.services.engine) as rows:
-            tables = rows.scalars(text("select tablename from pg_tables where schemaname = 'public'")).all()
-            return [str(row) for table in tables for row in rows.execute(text(f'select * from "{table}"'))]
+        tables = self.sql("select tablename from pg_tables where schemaname = 'public'")
+        return [str(row) for (table,) in tables for row in self.sql(f'select * from "{table}"')]
 
     def run(self, **options: Any) -> dg.JobExecutionResult:
         """One Dagster run of the sensor, in this process."""
-        self.hurry()
-        tags = {"dagster/partition": today(), DUE_ONLY: "true"}
-        return dg.execute_job(runnable("vision_reports"), instance=self.instance, tags=tags, **options)
+        return self.backfill(today(), {DUE_ONLY: "true"}, **options)
 
-    def backfill(self, day: str, **options: Any) -> dg.JobExecutionResult:
+    def backfill(self, day: str, more: dict[str, str] | None = None, **options: Any) -> dg.JobExecutionResult:
         """One Dagster run as a backfill of this day has it."""
         self.hurry()
-        tags = {"dagster/partition": day}
+        tags = {"dagster/partition": day, **(more or {})}
         return dg.execute_job(runnable("vision_reports"), instance=self.instance, tags=tags, **options)
 
     @contextmanager
@@ -176,8 +195,7 @@ class Desk:
 
     def hurry(self) -> None:
         """Whatever waits for its next try is due now."""
-        with transaction(self.services.engine) as rows:
-            rows.execute(text("update work_items set due_at = now() where state = 'waiting' and due_at > now()"))
+        self.sql("update work_items set due_at = now() where state = 'waiting' and due_at > now()")
 
 
 @pytest.fixture
@@ -200,3 +218,11 @@ def desk(settings: Settings, standins: StandInAccess, monkeypatch: pytest.Monkey
         with desk.api:
             yield desk
         desk.services.close()
+
+
+@pytest.fixture
+def mine(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a person puts in the place of each of the documents' examples; nothing of it is in the environment."""
+    for name in (values := desk.customers()):
+        monkeypatch.delenv(name.upper(), raising=False)
+    return values

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import re
 import signal
 import threading
 from collections import Counter
@@ -36,7 +34,7 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.partners.wire import half_of, serving
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
-from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
+from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk, data_of
 
 
 def test_our_key_goes_to_the_backend_that_the_operator_configured_and_to_no_other(desk: Desk) -> None:
@@ -129,9 +127,7 @@ def test_images_go_in_and_a_report_comes_out(backend: AnalysisBackend, desk: Des
     assert (status.state, status.done, status.total) == (BatchState.COMPLETED, 2, 2)
     html = backend.report(batch).decode()
     assert "Port side &lt;b&gt;hull&lt;/b&gt;" in html
-    found = re.search(r'id="report-data">(.*?)</script>', html, re.S)
-    assert found is not None
-    data = json.loads(found[1])
+    data = data_of(html)
     assert (len(data["images"]), data["missing"][0]["name"], data["notes"]) == (2, "gone.jpg", ["one note"])
     assert len(desk.standins.calls("openai", "responses")) == 2
 
@@ -146,8 +142,7 @@ def test_an_organization_cannot_use_anothers_image_or_find_its_batch_by_referenc
 
 def test_an_image_whose_bytes_retention_took_is_to_be_uploaded_again(backend: AnalysisBackend, desk: Desk) -> None:
     image = backend.upload(picture(), ORGANIZATION)
-    with transaction(desk.services.engine) as rows:
-        rows.execute(text("update vision_uploads set created_at = now() - interval '3 days'"))
+    desk.sql("update vision_uploads set created_at = now() - interval '3 days'")
     assert retention.tidy(desk.services, 30) == 1
     with pytest.raises(Permanent, match=r"upload it first|HTTP 404"):
         backend.start(order(image))
@@ -159,7 +154,7 @@ def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk:
     desk.standins.fault("openai", "content_policy", operation="responses", count=1)
     batch = own.start(order(*images))
     batch_work.work_on_all(desk.services, "a run")
-    data = json.loads(re.search(r'id="report-data">(.*?)</script>', own.report(batch).decode(), re.S)[1])  # type: ignore[index]
+    data = data_of(own.report(batch).decode())
     assert len(data["images"]) == 2
     assert "refused" in data["missing"][1]["reason"]
 
@@ -189,7 +184,7 @@ def test_a_held_finding_waits_for_a_person_and_a_rejected_one_is_left_out(desk: 
         review.decide(desk.services, subject_of("findings"), one.item, approve=True, why="", who="eve")
     desk.hurry()
     batch_work.work_on_all(desk.services, "another run")
-    data = json.loads(re.search(r'id="report-data">(.*?)</script>', own.report(batch).decode(), re.S)[1])  # type: ignore[index]
+    data = data_of(own.report(batch).decode())
     assert {one["title"] for image in data["images"] for one in image["findings"]} == set(titles) - {left_out}
     assert f"Findings left out after a review: {titles[left_out]}." in data["notes"]
     assert len(desk.standins.calls("openai", "responses")) == 2

@@ -13,33 +13,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import text
 
 from imgpipe_orchestration.cli.vision_reports import vision_reports
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
+from imgpipe_orchestration_tests.vision_reports.conftest import KEY, Desk
 
 RUN = "from imgpipe_orchestration.cli.vision_reports import vision_reports; vision_reports()"
 
 
 @pytest.fixture
-def config(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY", "BACKEND_API_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("ORGANIZATION_ID", raising=False)
+def config(mine: dict[str, str], tmp_path: Path) -> Path:
     file = tmp_path / "config.json"
-    file.write_text(
-        json.dumps(
-            {
-                "external_api_get_url": desk.standins.analyses_url,
-                "external_api_post_url": f"{desk.standins.analyses_url}/upload",
-                "external_api_key": KEY,
-                "backend_api_url": desk.backend.url,
-                "organization_id": ORGANIZATION,
-            }
-        )
-    )
+    file.write_text(json.dumps(mine))
     file.chmod(0o600)
     return file
 
@@ -66,19 +51,14 @@ def test_the_log_file_has_each_step_and_the_summary_and_the_terminal_only_what_w
 ) -> None:
     desk.seed(images=1)
     desk.seed(images=0, descriptions=False, run_code="EMPTY")
-    lines, shown = logged(config, tmp_path)
+    log = tmp_path / "batch_processor.log"
+    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
+    ran = subprocess.run(arguments, env={**os.environ, "LOG_FILE": str(log)}, capture_output=True, check=False)
+    lines, shown = log.read_text(), ran.stderr.decode()
     assert re.search(r" - INFO - delivered .*analysis=", lines)
     assert re.search(r" - INFO - Execution \d+: partial .*total=2 successful=1 failed=1", lines)
     assert "The analysis names no image." in shown and "The analysis names no image." in lines
     assert " - INFO - " not in shown
-
-
-def logged(config: Path, folder: Path) -> tuple[str, str]:
-    """The lines of LOG_FILE and of the terminal's standard error after a run of the command."""
-    log = folder / "batch_processor.log"
-    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
-    ran = subprocess.run(arguments, env={**os.environ, "LOG_FILE": str(log)}, capture_output=True, check=False)
-    return log.read_text(), ran.stderr.decode()
 
 
 def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
@@ -105,8 +85,7 @@ def test_in_production_the_token_goes_over_https_only(
     ran = invoke(config)
     assert ran.exit_code != 0
     assert "external_api_get_url must be an https address in production" in str(ran.exception)
-    with transaction(desk.services.engine) as connection:
-        assert connection.scalar(text("select count(*) from vision_executions")) == 0, "nothing was begun"
+    assert desk.sql("select count(*) from vision_executions")[0][0] == 0, "nothing was begun"
 
 
 def test_the_next_command_goes_on_with_what_one_could_not_finish(desk: Desk, config: Path) -> None:
@@ -122,8 +101,7 @@ def test_the_next_command_goes_on_with_what_one_could_not_finish(desk: Desk, con
     assert ran.exit_code == 0, ran.output
     assert "success. Total 1, successful 1, failed 0." in ran.output
     assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
-    with transaction(desk.services.engine) as rows:
-        ended = rows.execute(text("select status, failed from vision_executions order by id")).all()
+    ended = desk.sql("select status, failed from vision_executions order by id")
     assert [tuple(one) for one in ended] == [("failed", 1), ("failed", 1), ("success", 0)]
 
 
@@ -175,14 +153,12 @@ def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
 
 def executions_of(desk: Desk) -> list[tuple[str, str | None]]:
     """State and error of all, oldest first."""
-    with transaction(desk.services.engine) as rows:
-        return [(row.status, row.error) for row in rows.execute(text("select * from vision_executions order by id"))]
+    return [(row.status, row.error) for row in desk.sql("select * from vision_executions order by id")]
 
 
-def start(config: Path, **environ: str) -> subprocess.Popen[bytes]:
+def start(config: Path) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(arguments, env={**os.environ, **environ}, stdout=quiet, stderr=quiet)
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config: Path) -> None:

@@ -6,10 +6,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from imgpipe_orchestration.lifecycle import trash, work
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -23,15 +21,11 @@ def test_what_a_deleted_job_had_in_flight_is_left_to_another_job_and_is_nobodys_
     monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
-    job = desk.job()
-    desk.ask(job)
+    job = desk.asked()
     desk.run()
     assert desk.api.delete(f"/cron-jobs/{job}").status_code == 200
     assert desk.run().success
-    with transaction(desk.services.engine) as rows:
-        assert rows.scalar(text("select error from vision_analyses")) == (
-            "The cron job that found this analysis was deleted."
-        )
+    assert desk.sql("select error from vision_analyses")[0][0] == "The cron job that found this analysis was deleted."
     assert (desk.services.claims.failures(), desk.reports) == ([], [])
     desk.backend.status = {"status": "completed"}
     assert desk.execute()["successful"] == 1
@@ -61,14 +55,12 @@ def test_what_is_deleted_while_it_waits_for_a_batch_of_the_provider_has_that_can
     desk: Desk, deleted: str
 ) -> None:
     def batches() -> list[Any]:
-        with transaction(desk.services.engine) as rows:
-            return list(rows.execute(text("select * from ai_batches where batch_id is not null")))
+        return desk.sql("select * from ai_batches where batch_id is not null")
 
     desk.standins.admin("POST", "delays", {"openai.batch_work": 600})
     desk.seed(images=2)
     with desk.serving(patience=0.2) as gateway:
-        job = desk.job(backend_api_url=gateway, urgent=False)
-        desk.ask(job)
+        job = desk.asked(backend_api_url=gateway, urgent=False)
         desk.run()
         wait_for(batches, "the batch to be sent")
         if deleted == "the job":
@@ -80,8 +72,7 @@ def test_what_is_deleted_while_it_waits_for_a_batch_of_the_provider_has_that_can
         assert work.due(desk.services)
         assert work.run(desk.services, "purge-1")["ai_batches_cancelled"] == 1
     assert (len(desk.standins.calls("openai", "batch_cancel")), batches()) == (1, [])
-    with transaction(desk.services.engine) as rows:
-        assert rows.scalar(text("select count(*) from paid_calls")) == 0
+    assert desk.sql("select count(*) from paid_calls")[0][0] == 0
     if deleted == "the job":
         desk.standins.admin("POST", "delays", {"openai.batch_work": 0})
         with desk.serving() as gateway:

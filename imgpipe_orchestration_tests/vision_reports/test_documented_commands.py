@@ -18,22 +18,12 @@ from click.testing import CliRunner
 from imgpipe_orchestration.cli.vision_reports import vision_reports
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.lacking import lacking
-from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
+from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
+from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 
-CREATE = r"""
-curl -X POST http://localhost:8000/cron-jobs \
-  -H "Content-Type: application/json" \
-  -d '{
-    "name": "Hourly Vision Analysis",
-    "schedule": "0 * * * *",
-    "external_api_get_url": "https://api.example.com/api/v1/documents/vision_analysis",
-    "external_api_post_url": "https://api.example.com/api/v1/documents/vision_analysis/upload",
-    "external_api_key": "your_jwt_token",
-    "backend_api_url": "http://localhost:8000",
-    "organization_id": "your_org_id",
-    "enabled": true
-  }'
-"""
+CREATE = "curl -X POST http://localhost:8000/cron-jobs -H 'Content-Type: application/json' -d " + shlex.quote(
+    json.dumps({**DOCUMENTED, "enabled": True}, indent=2)
+)
 
 CURLS = """
 curl http://localhost:8000/cron-jobs/550e8400-e29b-41d4-a716-446655440000
@@ -48,23 +38,6 @@ curl http://localhost:8000/cron-jobs/{job_id}/executions?limit=20
 curl http://localhost:8000/cron-jobs?enabled_only=true
 curl http://localhost:8000/cron-jobs/{job_id}/executions
 curl -X GET http://localhost:8000/available_models
-"""
-
-SCRIPT = r"""
-python3 cron_batch_processor.py \
-  --external-api-get-url "https://api.example.com/api/v1/documents/vision_analysis" \
-  --external-api-post-url "https://api.example.com/api/v1/documents/vision_analysis/upload" \
-  --external-api-key "your_jwt_token" \
-  --backend-api-url "http://localhost:8000" \
-  --organization-id "your_org_id"
-"""
-
-EXPORTS = """
-export EXTERNAL_API_GET_URL="https://api.example.com/api/v1/documents/vision_analysis"
-export EXTERNAL_API_POST_URL="https://api.example.com/api/v1/documents/vision_analysis/upload"
-export EXTERNAL_API_KEY="your_jwt_token"
-export BACKEND_API_URL="http://localhost:8000"
-export ORGANIZATION_ID="your_org_id"
 """
 
 Shell = Callable[[str], dict[str, Any]]
@@ -105,40 +78,19 @@ def test_every_curl_line_is_answered(shell: Shell) -> None:
     assert (left["total"], enabled["total"]) == (11, 10), "one was deleted, one deactivated"
 
 
-@pytest.fixture
-def mine(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What a person puts in the place of each example; nothing of it is in the environment."""
-    values = {
-        "external_api_get_url": desk.standins.analyses_url,
-        "external_api_post_url": f"{desk.standins.analyses_url}/upload",
-        "external_api_key": KEY,
-        "backend_api_url": desk.backend.url,
-        "organization_id": ORGANIZATION,
-    }
-    for name in values:
-        monkeypatch.delenv(name.upper(), raising=False)
-    return values
-
-
-def test_the_scripts_flags_are_those_of_the_command(desk: Desk, mine: dict[str, str]) -> None:
+@pytest.mark.parametrize("how", ["flags", "variables"])
+def test_the_scripts_five_values_come_as_flags_or_variables(
+    desk: Desk, mine: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """`--external-api-get-url` and `EXTERNAL_API_GET_URL`, as the documents have them."""
     desk.seed(images=1)
-    flags = shlex.split(SCRIPT.replace("\\\n", ""))[2::2]
-    assert len(flags) == 5
-    words = [word for flag in flags for word in (flag, mine[flag.removeprefix("--").replace("-", "_")])]
-    ran = CliRunner().invoke(vision_reports, ["run", *words])
+    words = ["run"]
+    for name, value in mine.items():
+        if how == "flags":
+            words += [f"--{name.replace('_', '-')}", value]
+        else:
+            monkeypatch.setenv(name.upper(), value)
+    ran = CliRunner().invoke(vision_reports, words)
     assert ran.exit_code == 0, ran.output
     assert "success. Total 1, successful 1, failed 0." in ran.output
     assert [report["organization_id"] for report in desk.reports] == [ORGANIZATION]
-
-
-def test_the_variables_do_without_flags_and_file(
-    desk: Desk, mine: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.seed(images=1)
-    names = re.findall(r"export (\w+)=", EXPORTS)
-    assert len(names) == 5
-    for name in names:
-        monkeypatch.setenv(name, mine[name.lower()])
-    ran = CliRunner().invoke(vision_reports, ["run"])
-    assert ran.exit_code == 0, ran.output
-    assert len(desk.reports) == 1

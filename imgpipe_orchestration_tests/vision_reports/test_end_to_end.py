@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-
-from sqlalchemy import text
-
-from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.vision_reports.conftest import Desk
+from imgpipe_orchestration_tests.vision_reports.conftest import Desk, data_of
 
 
 def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk) -> None:
@@ -30,7 +24,7 @@ def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk
     assert "there is nothing there (HTTP 404)" in html
     assert "the link has expired" in html
     assert "sig=" not in html
-    data = json.loads(re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
+    data = data_of(html)
     assert [image["name"] for image in data["images"]] == [
         "vision_run_001_01.jpg", "vision_run_001_02.jpg", "vision_run_001_03.jpg",
     ]  # fmt: skip
@@ -44,11 +38,10 @@ def test_a_report_that_is_not_urgent_costs_half_and_is_the_same(desk: Desk) -> N
     desk.seed(images=3, user_query="Find rust")
     with desk.serving() as gateway:
         assert desk.execute(backend_api_url=gateway, urgent=False)["status"] == "success"
-    with transaction(desk.services.engine) as rows:
-        uses = rows.execute(text("select outcome, half_price from paid_call_uses where operation = 'responses'"))
-        assert {tuple(use) for use in uses} == {("bought", True)}
+    uses = desk.sql("select outcome, half_price from paid_call_uses where operation = 'responses'")
+    assert {tuple(use) for use in uses} == {("bought", True)}
     assert len(desk.standins.calls("openai", "batches")) == 1
     asked = desk.standins.calls("openai", "responses")
     assert [call["note"] for call in asked] == [{"in_batch": True}] * 3
     (report,) = desk.reports
-    assert len(json.loads(re.search(r'id="report-data">(.*?)</script>', report["html"], re.S)[1])["images"]) == 3  # type: ignore[index]
+    assert len(data_of(report["html"])["images"]) == 3

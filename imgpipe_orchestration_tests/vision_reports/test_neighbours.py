@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -47,50 +46,23 @@ def entry(number: int, url: str) -> dict[str, Any]:
     return {"vision_analysis_id": f"S{number}", "organization_id": SLOW, "documents": [document]}
 
 
-@contextmanager
-def running(desk: Desk) -> Iterator[threading.Thread]:
-    """A run of the job at work meanwhile."""
-    run = threading.Thread(target=desk.run, daemon=True)
-    run.start()
-    yield run
-
-
-def good_one(desk: Desk) -> str:
-    """A job with one good image, asked to run."""
-    desk.seed(images=1, descriptions=False)
-    job = desk.job()
-    desk.ask(job)
-    return job
-
-
-def test_slow_documents_of_one_do_not_hold_up_the_good_one_of_another_that_comes_later(
-    desk: Desk, dripping: Dripping, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("slow_part", ["documents", "list"])
+def test_what_is_slow_of_one_does_not_hold_up_the_good_one_of_another_that_comes_later(
+    desk: Desk, dripping: Dripping, monkeypatch: pytest.MonkeyPatch, slow_part: str
 ) -> None:
     """And what was withdrawn ends soon: the run ends without waiting for the downloads."""
     monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.1")
-    entries = [entry(number, dripping.server.url) for number in range(12)]
-    with serving(listed_as(*entries)) as api:
-        slow = desk.job(external_api_get_url=api.url, external_api_post_url=api.url, organization_id=SLOW)
-        desk.ask(slow)
-        with running(desk) as run:
-            wait_for(lambda: dripping.server.requests, "the slow documents to be asked for", 60)
-            good = good_one(desk)
-            wait_for(lambda: desk.executions(good)[0]["status"] == "success", "the good one", 60)
-            assert desk.executions(slow)[0]["status"] == "running" and run.is_alive()
-            assert desk.api.delete(f"/cron-jobs/{slow}").status_code == 200
-            run.join(60)
-            assert not run.is_alive() and not dripping.over.is_set()
-    assert len(dripping.server.requests) < 12, "withdrawn work was not begun"
-
-
-def test_a_list_that_comes_slowly_does_not_hold_up_another_organization(desk: Desk, dripping: Dripping) -> None:
-    slow = desk.job(external_api_get_url=dripping.server.url, organization_id=SLOW)
-    desk.ask(slow)
-    with running(desk) as run:
-        wait_for(lambda: dripping.server.requests, "the slow list to be asked for", 60)
-        good = good_one(desk)
+    with serving(listed_as(*(entry(number, dripping.server.url) for number in range(12)))) as api:
+        listing = api.url if slow_part == "documents" else dripping.server.url
+        slow = desk.asked(external_api_get_url=listing, external_api_post_url=api.url, organization_id=SLOW)
+        run = threading.Thread(target=desk.run, daemon=True)
+        run.start()
+        wait_for(lambda: dripping.server.requests, "the slow part to be asked for", 60)
+        desk.seed(images=1, descriptions=False)
+        good = desk.asked()
         wait_for(lambda: desk.executions(good)[0]["status"] == "success", "the good one", 60)
         assert desk.executions(slow)[0]["status"] == "running" and run.is_alive()
         assert desk.api.delete(f"/cron-jobs/{slow}").status_code == 200
         run.join(60)
-        assert not run.is_alive()
+        assert not run.is_alive() and not dripping.over.is_set()
+    assert len(dripping.server.requests) < 12, "withdrawn work was not begun"

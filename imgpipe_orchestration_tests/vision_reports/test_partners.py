@@ -8,11 +8,9 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import crew, listing, model, steps
 from imgpipe_orchestration.vision_reports.assets import DAYS
 from imgpipe_orchestration.vision_reports.inputs import gather
@@ -76,8 +74,7 @@ def test_reports_that_the_api_accepted_and_lost_are_named_in_the_next_executions
         job = desk.job(external_api_get_url=forgetful.url, external_api_post_url=forgetful.url)
         assert desk.execute(job)["successful"] == 1
         assert desk.execute(job)["error"] is None, "its list may be late"
-        with transaction(desk.services.engine) as rows:
-            rows.execute(text("update vision_analyses set delivered_at = delivered_at - interval '2 hours'"))
+        desk.sql("update vision_analyses set delivered_at = delivered_at - interval '2 hours'")
         execution = desk.execute(job)
     assert (execution["status"], execution["total"]) == ("success", 0)
     assert f"over an hour ago: 1 ({seeded['vision_analysis_id']}). A backfill" in execution["error"]
@@ -93,8 +90,7 @@ def test_reports_that_the_api_accepted_and_lost_are_named_in_the_next_executions
 )
 def test_the_day_of_creation_is_a_partition(desk: Desk, created: str, day: str) -> None:
     desk.execute_over({**desk.seed(images=1), "created_date": created})
-    with transaction(desk.services.engine) as rows:
-        kept = rows.scalar(text("select created_day from vision_analyses"))
+    kept = desk.sql("select created_day from vision_analyses")[0][0]
     assert kept == (datetime.now(UTC).date() if day == "today" else date.fromisoformat(day))
     assert DAYS.has_partition_key(kept.isoformat())
 
@@ -216,8 +212,7 @@ def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     desk.seed(images=1)
     backend = desk.backend
     backend.status = {"status": "running"}
-    job = desk.job()
-    desk.ask(job)
+    job = desk.asked()
     began = time.monotonic()
     assert desk.run().success
     assert time.monotonic() - began < 60
@@ -229,16 +224,27 @@ def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     assert [report["filename"] for report in desk.reports] == ["report_batch_0.html"]
 
 
-def test_a_batch_the_backend_gave_up_is_ordered_anew_by_the_next_execution(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"status": {"status": "failed", "error": "out of paper"}}, "out of paper"),
+        ({"report": b"{}", "report_status": 404}, ""),
+        ({"report": b"{}", "report_status": 200}, ""),
+    ],
+)
+def test_a_batch_that_was_given_up_or_has_no_report_is_ordered_anew_by_the_next_execution(
+    desk: Desk, change: dict[str, Any], told: str
+) -> None:
     desk.seed(images=1)
-    backend = desk.backend
-    backend.status = {"status": "failed", "error": "out of paper"}
-    job = desk.job()
-    assert "out of paper" in desk.execute(job)["analyses"][0]["error"]
-    backend.status = {"status": "completed"}
+    backend, job = desk.backend, desk.job()
+    good = {name: getattr(backend, name) for name in change}
+    vars(backend).update(change)
+    execution = desk.execute(job)
+    assert execution["status"] == "failed" and told in execution["analyses"][0]["error"]
+    assert len(backend.orders) == 1
+    vars(backend).update(good)
     assert desk.execute(job)["status"] == "success"
-    assert len(backend.orders) == 2
-    assert len(desk.reports) == 1
+    assert (len(backend.orders), len(desk.reports)) == (2, 1)
 
 
 def test_a_backend_that_takes_no_image_from_us_costs_the_report_none(desk: Desk) -> None:
@@ -271,16 +277,3 @@ def test_an_image_that_a_backend_took_without_an_id_is_handed_over_again(desk: D
     (order,) = desk.backend.orders.values()
     assert [image["image_id"] for image in order["images"]] == ["image-3", "image-4"]
     assert (order["missing"], len(desk.reports)) == ([], 1)
-
-
-@pytest.mark.parametrize("status", [404, 200])
-def test_a_completed_batch_without_a_report_is_ordered_anew_by_the_next_execution(desk: Desk, status: int) -> None:
-    desk.seed(images=1)
-    job = desk.job()
-    good = desk.backend.report
-    desk.backend.report, desk.backend.report_status = b"{}", status
-    assert desk.execute(job)["status"] == "failed"
-    assert len(desk.backend.orders) == 1
-    desk.backend.report, desk.backend.report_status = good, 200
-    assert desk.execute(job)["status"] == "success"
-    assert (len(desk.backend.orders), len(desk.reports)) == (2, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 import random
 import re
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from PIL import Image
 
 from imgpipe_orchestration.vision_reports import inspection, report, views
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
+from imgpipe_orchestration_tests.vision_reports.conftest import data_of
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
 BATCH = UUID("e05accc8-25ab-479d-8761-74615318d96c")
@@ -90,9 +90,7 @@ def test_everything_from_outside_is_escaped() -> None:
     ]
     assert not [attributes for _, attributes in page.elements if any(name.startswith("on") for name in attributes)]
     assert "49" not in re.sub(r"data:image/webp[^\"]+", "", html).split("<body>")[1].split("alert(2)")[1][:40]
-    found = re.search(r'id="report-data">(.*?)</script>', html, re.S)
-    assert found is not None
-    assert EVIL in json.loads(found[1])["images"][0]["findings"][0]["title"]
+    assert EVIL in data_of(html)["images"][0]["findings"][0]["title"]
 
 
 def test_it_needs_nothing_from_outside_and_forbids_itself_the_rest() -> None:
@@ -136,13 +134,6 @@ def test_its_size_is_bounded_and_pictures_of_the_least_serious_go_first(limit: i
     pictured = ["data:image" in article for article in articles]
     assert pictured[0]
     assert pictured == sorted(pictured, reverse=True)
-
-
-def data_of(html: str) -> dict[str, Any]:
-    found = re.search(r'id="report-data">(.*?)</script>', html, re.S)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
-    return data
 
 
 @pytest.mark.slow

@@ -109,8 +109,7 @@ def test_a_key_is_encrypted_at_rest_and_returned_by_nothing(desk: Desk) -> None:
         desk.api.post("/cron-jobs", json={**DOCUMENTED, "external_api_key": [KEY]}).text,
     ]
     assert not [answer for answer in answers if KEY in answer or 'external_api_key":"' in answer]
-    with transaction(desk.services.engine) as rows:
-        stored = rows.scalars(text("select external_api_key from cron_jobs order by id")).all()
+    stored = [row[0] for row in desk.sql("select external_api_key from cron_jobs order by id")]
     assert KEY not in "".join(stored)
     assert {desk.services.vault.unlock(token) for token in stored} == {KEY}
 
@@ -152,8 +151,7 @@ def test_a_jobs_executions_are_found_however_many_others_ran_since(desk: Desk) -
 
 def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
     job = desk.job(schedule="* * * * *")
-    with transaction(desk.services.engine) as rows:
-        rows.execute(text("update cron_jobs set next_run_at = now() - interval '3 days'"))
+    desk.sql("update cron_jobs set next_run_at = now() - interval '3 days'")
     assert executions.start_due(desk.services.engine, desk.services.claims) == 1
     assert executions.start_due(desk.services.engine, desk.services.claims) == 0
     (execution,) = desk.executions(job)
@@ -164,9 +162,8 @@ def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
 @pytest.mark.parametrize("change", ["schedule = 'now and then'", "timezone = 'Mars/Phobos'"])
 def test_a_job_that_cannot_be_planned_keeps_no_other_from_its_tick(desk: Desk, change: str) -> None:
     odd, good = desk.job(schedule="* * * * *"), desk.job(schedule="* * * * *")
-    with transaction(desk.services.engine) as rows:
-        rows.execute(text(f"update cron_jobs set {change} where job_id = '{odd}'"))
-        rows.execute(text("update cron_jobs set next_run_at = now() - interval '1 second'"))
+    desk.sql(f"update cron_jobs set {change} where job_id = '{odd}'")
+    desk.sql("update cron_jobs set next_run_at = now() - interval '1 second'")
     assert executions.start_due(desk.services.engine, desk.services.claims) == 2
     assert [len(desk.executions(job)) for job in (odd, good)] == [1, 1]
     assert executions.start_due(desk.services.engine, desk.services.claims) == 0

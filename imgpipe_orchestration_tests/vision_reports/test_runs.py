@@ -52,13 +52,11 @@ def test_a_tick_with_nothing_due_asks_for_nothing_and_calls_nobody(desk: Desk) -
 
 
 def test_a_tick_asks_for_a_run_when_a_jobs_time_has_come_or_somebody_asked(desk: Desk) -> None:
-    job = desk.job()
-    desk.ask(job)
+    desk.asked()
     assert len(tick(desk).run_requests or []) == 1
     desk.run()
     assert not tick(desk).run_requests
-    with transaction(desk.services.engine) as rows:
-        rows.execute(text("update cron_jobs set next_run_at = now() - interval '1 second'"))
+    desk.sql("update cron_jobs set next_run_at = now() - interval '1 second'")
     assert len(tick(desk).run_requests or []) == 1
     assert desk.standins.calls("vision_analysis", "upload") == []
 
@@ -67,7 +65,7 @@ def test_a_run_that_waits_for_a_backend_holds_no_cpu(desk: Desk, monkeypatch: py
     monkeypatch.setattr(crew, "PATIENCE_SECONDS", 60.0)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
-    desk.ask(desk.job())
+    desk.asked()
     run = threading.Thread(target=desk.run)
     run.start()
     wait_for(lambda: desk.backend.orders, "the order", 20)
@@ -89,10 +87,10 @@ def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_t
     monkeypatch.setenv("LEASE_SECONDS", "2")
     desk.seed(images=2)
     desk.backend.status = {"status": "running"}
-    job = desk.job()
-    desk.ask(job)
+    job = desk.asked()
     process = subprocess.Popen([sys.executable, "-c", RUN], env=dict(os.environ), stderr=subprocess.DEVNULL)
-    wait_for(lambda: _submitted(desk), "the batch to be submitted", 60)
+    submitted = "select 1 from vision_analyses where status = 'submitted'"
+    wait_for(lambda: desk.sql(submitted), "the batch to be submitted", 60)
     process.send_signal(how)
     process.wait(20)
     assert desk.reports == []
@@ -105,11 +103,6 @@ def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_t
     wait_for(ended, "the execution to end", 60)
     assert desk.executions(job)[0]["status"] == "success"
     assert (len(desk.backend.orders), desk.backend.images, len(desk.reports)) == (1, 2, 1)
-
-
-def _submitted(desk: Desk) -> bool:
-    with transaction(desk.services.engine) as rows:
-        return bool(rows.scalar(text("select exists (select from vision_analyses where status = 'submitted')")))
 
 
 def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> None:
@@ -171,8 +164,7 @@ NEXT = r"; it is tried again at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 
 
 def test_a_run_is_green_while_a_list_is_tried_again_and_red_once_it_is_given_up(desk: Desk) -> None:
-    job = desk.job(external_api_get_url=f"{AWAY}/list?key=word")
-    desk.ask(job)
+    job = desk.asked(external_api_get_url=f"{AWAY}/list?key=word")
     for _ in range(executions.QUEUE.max_attempts - 1):
         run = desk.run()
         assert run.success
@@ -199,8 +191,7 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "")
     desk.seed(images=1)
-    job = desk.job(backend_api_url=desk.settings.gateway_url)
-    desk.ask(job)
+    job = desk.asked(backend_api_url=desk.settings.gateway_url)
     with desk.serving(patience=0.2):
         for _ in range(batches.QUEUE.max_attempts + 1):
             assert desk.run().success
@@ -212,8 +203,7 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
         wait_for(told, "the reason to be told", 60)
     assert desk.executions(job)[0]["status"] == "running"
     assert not desk.services.claims.failures()
-    with transaction(desk.services.engine) as rows:
-        assert "No model answers the task report" in str(rows.scalar(text("select error from vision_batches")))
+    assert "No model answers the task report" in str(desk.sql("select error from vision_batches")[0][0])
     monkeypatch.setenv("OPENAI_API_KEY", desk.settings.openai_api_key)
     with desk.serving():
         desk.run()
@@ -225,8 +215,7 @@ def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk
     for _ in range(8):
         desk.seed(images=1, descriptions=False)
     desk.standins.admin("POST", "delays", {"files": 0.5})
-    job = desk.job()
-    desk.ask(job)
+    desk.asked()
     try:
         run = desk.run()
     finally:
@@ -240,24 +229,15 @@ def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk
     assert totals["reports"].value == f"{desk.settings.public_base_url}/vision-reports"
 
 
-def _grow_old(desk: Desk) -> None:
-    """Let what there is be forty days old."""
-    with transaction(desk.services.engine) as rows:
-        for table, column in (
-            ("vision_executions", "finished_at"),
-            ("vision_batches", "finished_at"),
-            ("vision_uploads", "created_at"),
-        ):
-            rows.execute(text(f"update {table} set {column} = now() - interval '40 days'"))
-
-
 def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job(backend_api_url=desk.settings.gateway_url)
     with desk.serving():
         assert desk.execute(job)["status"] == "success"
         assert desk.execute(job)["total"] == 0
-    _grow_old(desk)
+    desk.sql("update vision_executions set finished_at = now() - interval '40 days'")
+    desk.sql("update vision_batches set finished_at = now() - interval '40 days'")
+    desk.sql("update vision_uploads set created_at = now() - interval '40 days'")
     assert retention.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
@@ -266,8 +246,7 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
 def test_an_analysis_that_fails_fails_alone_and_the_run_is_red_and_names_it(desk: Desk) -> None:
     desk.seed(images=0, run_code="EMPTY", descriptions=False)
     desk.seed(images=1, run_code="GOOD")
-    job = desk.job()
-    desk.ask(job)
+    job = desk.asked()
     run = desk.run()
     (failure,) = [e for e in run.all_events if e.event_type_value == "STEP_FAILURE"]
     said = failure.step_failure_data.user_failure_data

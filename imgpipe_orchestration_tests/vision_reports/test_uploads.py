@@ -5,9 +5,7 @@ from __future__ import annotations
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from sqlalchemy import text
 
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -35,12 +33,10 @@ def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job()
     assert desk.execute(job)["status"] == "success"
-    with transaction(desk.services.engine) as rows:
-        rows.execute(text("update work_items set state = 'waiting', owner = null where queue = 'vision_analyses'"))
-        rows.execute(text("update vision_analyses set status = 'submitted', delivered_at = null"))
+    desk.sql("update work_items set state = 'waiting', owner = null where queue = 'vision_analyses'")
+    desk.sql("update vision_analyses set status = 'submitted', delivered_at = null")
     desk.run()
-    with transaction(desk.services.engine) as rows:
-        assert rows.scalar(text("select status from vision_analyses")) == "delivered"
+    assert desk.sql("select status from vision_analyses")[0][0] == "delivered"
     assert len(desk.reports) == 1
 
 
@@ -50,8 +46,7 @@ def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(
     monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
-    job = desk.job()
-    desk.ask(job)
+    job = desk.asked()
     desk.run()
     moved = desk.standins.analyses_url.replace("127.0.0.1", "localhost")
     assert desk.api.patch(f"/cron-jobs/{job}", json={"external_api_get_url": moved}).status_code == 200
