@@ -9,21 +9,14 @@ import dagster as dg
 import pytest
 
 from imgpipe_orchestration.media import audit, checks, store
-from imgpipe_orchestration.resources import (
-    BackendsResource,
-    DatabaseResource,
-    MongoResource,
-    OpenAIResource,
-    S3Resource,
-)
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
 @pytest.fixture
 def finished(gateway: Gateway) -> Gateway:
     """A gateway with two finished images."""
-    gateway.upload(1, profile_image=picture(seed=1), header_image=picture(seed=2))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(seed=1), header_image=picture(seed=2))
     return gateway
 
 
@@ -68,7 +61,7 @@ def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(
     assert gateway.rows("select status from pending_images") == [("failed",)]
     assert audit.reopened(gateway.services) == 0
     bucket.put(path.lstrip("/"), picture(), content_type="image/jpeg", cache_control="no-store")
-    gateway.rows("update pending_images set status = 'pending' returning 1")
+    gateway.rows("update pending_images set status = 'pending'")
     assert audit.reopened(gateway.services) == 1
     assert audit.reopened(gateway.services) == 0
     gateway.run_due("run-2")
@@ -76,10 +69,9 @@ def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(
 
 
 def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture())
     made = gateway.rows("select object_key from media_variants order by 1")
-    gateway.rows("update pending_images set status = 'pending', permanent_url = null returning 1")
+    gateway.rows("update pending_images set status = 'pending', permanent_url = null")
     assert audit.reopened(gateway.services) == 1
     assert gateway.get("/serve/1").status_code == 200
     gateway.run_due("run-2")
@@ -88,18 +80,14 @@ def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(gatewa
     assert gateway.rows("select object_key from media_variants order by 1") == made
 
 
-def test_a_finished_image_without_a_size_makes_the_check_red_which_names_it(finished: Gateway) -> None:
+def test_a_finished_image_without_a_size_makes_the_check_red_which_names_it(
+    finished: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert audit.incomplete(finished.services) == []
-    with finished.services.engine.begin() as connection:
-        connection.exec_driver_sql("delete from media_variants where media_id = 2 and size = 'header'")
-    s = finished.settings
-    backends = BackendsResource(
-        database=DatabaseResource(url=s.database_url),
-        s3=S3Resource(endpoint=s.s3_endpoint, access_key=s.s3_access_key, secret_key=s.s3_secret_key),
-        mongo=MongoResource(),
-        openai=OpenAIResource(),
-    )
-    result = checks.finished_images_have_every_size(backends)
+    finished.rows("delete from media_variants where media_id = 2 and size = 'header'")
+    for name, value in finished.settings.environment().items():
+        monkeypatch.setenv(name, value)
+    result = checks.finished_images_have_every_size(build_backends())
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["which"].value == "2"

@@ -33,12 +33,6 @@ MOMENTS = {
 """For each stage what can be counted while it is under way; the worker is killed when the first one is there."""
 
 
-def start_worker(gateway: Gateway, folder: Path, owner: str) -> subprocess.Popen[bytes]:
-    environ = {**os.environ, **gateway.settings.environment(), "IMGPIPE_DATA_DIR": str(folder)}
-    command = [sys.executable, "-m", "imgpipe_orchestration_tests.media.worker", owner]
-    return subprocess.Popen(command, env=environ, start_new_session=True)
-
-
 @pytest.mark.parametrize(
     "stage", [pytest.param(stage, marks=[] if stage == "resize_optimize" else pytest.mark.slow) for stage in MOMENTS]
 )
@@ -48,7 +42,9 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
     gateway = make_gateway(**standins.seeing, lease_seconds=1.5)
     for user in range(1, IMAGES + 1):
         gateway.upload(user, profile_image=picture(1600, 1200, seed=user))
-    worker = start_worker(gateway, tmp_path, "doomed")
+    environ = {**os.environ, **gateway.settings.environment(), "IMGPIPE_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "imgpipe_orchestration_tests.media.worker", "doomed"]
+    worker = subprocess.Popen(command, env=environ, start_new_session=True)
     try:
         begun = lambda: gateway.rows(MOMENTS[stage])[0][0] > 0 or worker.poll() is not None  # noqa: E731
         wait_for(begun, f"{stage} to begin", 60, every=0.002)  # often, or the stage would be over

@@ -88,8 +88,7 @@ def test_an_analysis_that_ends_after_the_rebuild_keeps_the_new_vector(
     seeing_gateway: Gateway, standins: StandInAccess, tmp_path: Path
 ) -> None:
     gateway = seeing_gateway
-    gateway.upload(1, profile_image=picture(seed=95))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(seed=95))
     (old,) = gateway.rows("select embedding::text as vector, answered_by from media_ai_analysis")
     services = with_models(
         gateway, tmp_path, 'use = ["other:text-embedding-3-large"]\ndimensions = 512', standins.openai_url

@@ -15,13 +15,7 @@ from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media.assets import model_evaluation
 from imgpipe_orchestration.media.evaluation import OWN_SET, evaluate, page
-from imgpipe_orchestration.resources import (
-    BackendsResource,
-    DatabaseResource,
-    MongoResource,
-    OpenAIResource,
-    S3Resource,
-)
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
@@ -124,20 +118,17 @@ def test_the_assets_check_is_red_below_the_least_and_green_above(
     assert len((OWN_SET / "expected.jsonl").read_text().splitlines()) == 12
     right = "a cat kitten coffee astronaut galaxy retina camera brick grass gravel logo nordlicht ember tideline"
     for brand, passed in ((right, True), ("nobody", False)):
-        monkeypatch.setenv("OPENAI_VISION_MODEL", f"model-{passed}")  # what one said is in the ledger
         said = saying(
             alt_text=right if passed else "x", subject=right if passed else "x", brand_name=brand, style="photo"
         )
         with serving(said) as server:
-            gateway = make_gateway(openai_api_key=f"asset-{passed}", openai_base_url=server.url)
-            s = gateway.settings
-            backends = BackendsResource(
-                database=DatabaseResource(url=s.database_url),
-                s3=S3Resource(endpoint=s.s3_endpoint),
-                mongo=MongoResource(url=s.mongodb_url),
-                openai=OpenAIResource(api_key=s.openai_api_key, base_url=server.url),
-            )
+            settings = make_gateway(openai_api_key=f"asset-{passed}", openai_base_url=server.url).settings
+            # What one model said is in the ledger.
+            for name, value in {**settings.environment(), "OPENAI_VISION_MODEL": f"model-{passed}"}.items():
+                monkeypatch.setenv(name, value)
             with dg.DagsterInstance.ephemeral() as instance:
-                outcome = dg.materialize([model_evaluation], resources={"backends": backends}, instance=instance)
+                outcome = dg.materialize(
+                    [model_evaluation], resources={"backends": build_backends()}, instance=instance
+                )
             (check,) = outcome.get_asset_check_evaluations()
         assert check.passed is passed

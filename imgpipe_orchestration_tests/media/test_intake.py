@@ -90,10 +90,8 @@ def test_ids_that_begin_anew_are_new_uploads(services: Services, engine: Engine)
 
 
 def test_an_upload_never_shows_the_image_that_had_its_id_before(gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture(seed=1))
-    gateway.run_due()
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql("truncate pending_images restart identity")
+    gateway.finish(1, profile_image=picture(seed=1))
+    gateway.rows("truncate pending_images restart identity")
     gateway.upload(2, profile_image=picture(seed=2))
     assert gateway.rows("select id from pending_images") == [(1,)]
     intake.take_in(gateway.services, everything=True)

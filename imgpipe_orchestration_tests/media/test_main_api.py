@@ -59,6 +59,12 @@ def main_api() -> Iterator[MainApi]:
         yield api
 
 
+@pytest.fixture
+def gateway(make_gateway: Callable[..., Gateway], main_api: MainApi) -> Gateway:
+    """A gateway that reports to it."""
+    return make_gateway(main_api_url=main_api.url)
+
+
 def callback_of(gateway: Gateway) -> tuple[str, str, str]:
     (row,) = gateway.rows("""
         select c.update_callback, f.status, w.state from processing_checklist c
@@ -80,10 +86,9 @@ ANSWERS: dict[str, tuple[int, object, tuple[str, str, str]]] = {
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_only_success_is_an_acknowledgement_and_only_404_the_end(
-    make_gateway: Callable[..., Gateway], main_api: MainApi, answer: str
+    gateway: Gateway, main_api: MainApi, answer: str
 ) -> None:
     status, body, becomes = ANSWERS[answer]
-    gateway = make_gateway(main_api_url=main_api.url)
     gateway.upload(1, profile_image=picture())
     main_api.answer = (status, body)
     gateway.run_due()
@@ -92,10 +97,9 @@ def test_only_success_is_an_acknowledgement_and_only_404_the_end(
 
 
 def test_a_main_api_that_takes_its_time_does_not_hold_a_run_for_longer_than_its_budget(
-    make_gateway: Callable[..., Gateway], main_api: MainApi, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, main_api: MainApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody reported yet is no failure: the next run reports it, and takes on what was uploaded meanwhile."""
-    gateway = make_gateway(main_api_url=main_api.url)
     services, beyond = gateway.services, 3
     for number in range(SHARE + beyond):
         gateway.upload(1, profile_image=picture(40, 30, seed=number))
@@ -130,9 +134,8 @@ def test_reports_share_an_idempotency_key_while_they_say_the_same(
 
 
 def test_a_main_api_that_acknowledges_and_forgets_is_told_again_and_waited_for(
-    make_gateway: Callable[..., Gateway], main_api: MainApi
+    gateway: Gateway, main_api: MainApi
 ) -> None:
-    gateway = make_gateway(main_api_url=main_api.url)
     gateway.upload(1, profile_image=picture())
     main_api.answer = (200, {"success": True})
     gateway.run_due()
@@ -162,9 +165,8 @@ _WAITS = [
 
 @pytest.mark.parametrize(("status", "kind", "data"), _WAITS)
 def test_an_upload_that_the_main_api_does_not_give_now_waits_and_is_not_cleaned_up(
-    make_gateway: Callable[..., Gateway], main_api: MainApi, status: int, kind: str, data: bytes
+    gateway: Gateway, main_api: MainApi, status: int, kind: str, data: bytes
 ) -> None:
-    gateway = make_gateway(main_api_url=main_api.url)
     with gateway.services.engine.begin() as connection:
         path = "/temp_images/profiles/1-profile-1-x.jpg"
         pending.add(connection, user_id=1, image_path=path, original_name="x.jpg", mime_type="image/jpeg")
@@ -180,38 +182,25 @@ def test_an_upload_that_the_main_api_does_not_give_now_waits_and_is_not_cleaned_
     assert callback_of(gateway) == ("completed", "completed", "done")
 
 
-def unacknowledged(make_gateway: Callable[..., Gateway], main_api: MainApi) -> Gateway:
-    """A gateway whose report of its one image was answered 500."""
-    gateway = make_gateway(main_api_url=main_api.url)
+@pytest.mark.parametrize("media_id", ["1", "77"])
+def test_a_report_whose_acknowledgement_was_lost_is_not_refused_by_what_its_repetition_is_answered(
+    gateway: Gateway, main_api: MainApi, media_id: str
+) -> None:
+    """Unless the upload was processed as another image meanwhile: that stays so."""
     gateway.upload(1, profile_image=picture())
     main_api.answer = (500, {})
     gateway.run_due()
-    return gateway
-
-
-def test_a_report_whose_acknowledgement_was_lost_is_not_refused_by_what_its_repetition_is_answered(
-    make_gateway: Callable[..., Gateway], main_api: MainApi
-) -> None:
-    gateway = unacknowledged(make_gateway, main_api)
-    complete(gateway.services, 1, {"media_id": "1"})  # what it did before it answered
+    if media_id == "1":
+        complete(gateway.services, 1, {"media_id": "1"})  # what it did before it answered
+    else:
+        with transaction(gateway.services.pending_engine) as connection:
+            pending.mark_processed(connection, 1, media_id)
     main_api.answer = (409, {"detail": "not pending any more"})
     make_due(gateway, "media")
     gateway.run_due("run-2")
-    assert callback_of(gateway) == ("completed", "completed", "done")
-    assert gateway.rows("select status from pending_images") == [("complete",)]
-
-
-def test_an_upload_that_was_processed_as_another_image_stays_so(
-    make_gateway: Callable[..., Gateway], main_api: MainApi
-) -> None:
-    gateway = unacknowledged(make_gateway, main_api)
-    with transaction(gateway.services.pending_engine) as connection:
-        pending.mark_processed(connection, 1, "77")
-    main_api.answer = (409, {"detail": "processed already"})
-    make_due(gateway, "media")
-    gateway.run_due("run-2")
-    assert callback_of(gateway) == ("failed", "failed", "failed")
-    assert gateway.rows("select status, permanent_url from pending_images") == [("processed", "77")]
+    assert callback_of(gateway) == (("completed", "completed", "done") if media_id == "1" else GIVEN_UP)
+    ours = ("complete", "1") if media_id == "1" else ("processed", "77")
+    assert gateway.rows("select status, permanent_url from pending_images") == [ours]
 
 
 def test_an_image_that_was_requeued_before_the_main_api_heard_of_its_failure_is_not_cleaned_up(
@@ -255,8 +244,7 @@ def test_an_analysis_is_healed_though_the_main_api_wants_no_second_report(
 
 def providers_of(gateway: Gateway) -> dict[str, str]:
     """The providers' states of an image that is finished and shown."""
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture())
     assert gateway.rows("select status from media_files") == [("completed",)]
     assert gateway.rows("select status from pending_images") == [("complete",)]
     ((states,),) = gateway.rows("select providers from media_ai_analysis")

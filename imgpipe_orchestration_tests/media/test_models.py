@@ -45,8 +45,7 @@ use = ["second:text-embedding-3-small"]
 
 def row_of(gateway: Gateway) -> tuple[dict[str, str], dict[str, str]]:
     """The states of the providers, and who answered, of an image that is finished."""
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture())
     assert gateway.rows("select status from media_files") == [("completed",)]
     ((providers, answered),) = gateway.rows("select providers, answered_by from media_ai_analysis")
     return providers, answered
@@ -147,8 +146,7 @@ def test_a_backfill_after_a_change_of_the_prompt_asks_again_only_about_what_it_c
     seeing_gateway: Gateway, standins: StandInAccess, tmp_path: Path
 ) -> None:
     gateway = seeing_gateway
-    gateway.upload(1, profile_image=picture(seed=81), logo_image=picture(seed=82))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(seed=81), logo_image=picture(seed=82))
     assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 0
     ours = Path(library.__file__).parent / "describe.md"
     (tmp_path / "describe.md").write_text(ours.read_text().replace("This is a business logo.", "This is a logo."))

@@ -47,8 +47,7 @@ def test_a_user_whose_files_or_reports_are_slow_does_not_hold_up_another(
         gateway = make_gateway(main_api_url=server.url, partner_timeout_seconds=120)
         for number in range(many):
             gateway.upload(SLOW, profile_image=picture(40, 30, seed=number))
-        with gateway.services.engine.begin() as connection:
-            connection.exec_driver_sql("update pending_images set created_at = created_at - interval '1 day'")
+        gateway.rows("update pending_images set created_at = created_at - interval '1 day'")
         if slow == "GET":
             bucket = gateway.services.media_bucket
             bucket.delete_all([one.key for one in bucket.list("temp_images/")])  # as where the main API keeps them

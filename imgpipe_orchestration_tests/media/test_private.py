@@ -22,8 +22,7 @@ OWNER, OTHER = 1, 2
 @pytest.fixture
 def hidden(gateway: Gateway) -> Gateway:
     """A gateway with a finished public image (media 1) and a private one of the same bytes (media 2), both OWNER's."""
-    gateway.upload(OWNER, product_image=picture(480, 360), profile_image=picture(480, 360))
-    gateway.run_due()
+    gateway.finish(OWNER, product_image=picture(480, 360), profile_image=picture(480, 360))
     for path in ("/serve/2", "/api/images/2?size=grid"):
         assert gateway.get(path).status_code == 200, "hot before it becomes private"
     assert told(gateway, OWNER, "PUT", "2/privacy", {"private": True}) == (200, "")
@@ -157,8 +156,7 @@ def test_only_the_owner_and_media_workers_decide(hidden: Gateway) -> None:
 
 def test_a_decision_holds_for_the_very_next_request(hidden: Gateway) -> None:
     """Also before the database's news of it have come: here they never do."""
-    with hidden.services.engine.begin() as connection:
-        connection.execute(text("alter table media_files disable trigger user"))
+    hidden.rows("alter table media_files disable trigger user")
     shown = {True: 403, False: 200}
     for private in (False, True, False):
         assert hidden.get("/serve/2").status_code == shown[not private]

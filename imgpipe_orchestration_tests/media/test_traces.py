@@ -103,8 +103,7 @@ def test_spans_of_the_whole_way_reach_a_collector(
     )
     try:
         gateway.session.headers["traceparent"] = GIVEN
-        gateway.upload(1, profile_image=picture())
-        gateway.run_due()
+        gateway.finish(1, profile_image=picture())
         gateway.session.headers["traceparent"] = GIVEN.replace(OURS, BROKEN)
         gateway.upload(1, profile_image=picture()[:2000])
         gateway.run_due("run-2")

@@ -146,12 +146,11 @@ def test_a_processed_image_cannot_be_cleaned_up(gateway: Gateway) -> None:
     assert delete(gateway, 1).status_code == 409
 
 
-@pytest.mark.parametrize("method", ["get", "post", "delete"])
-def test_every_worker_route_wants_the_key(gateway: Gateway, method: str) -> None:
-    paths = {"get": "pending/all", "post": "complete/1", "delete": "cleanup/1"}
-    for headers in ({}, {"Authorization": "Bearer wrong"}):
-        url = f"{gateway.url}/api/media/{paths[method]}"
-        assert requests.request(method, url, headers=headers, json={"media_id": "1"}, timeout=30).status_code == 401
+def test_every_worker_route_wants_the_key(gateway: Gateway) -> None:
+    for method, path in (("get", "pending/all"), ("post", "complete/1"), ("delete", "cleanup/1")):
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            url = f"{gateway.url}/api/media/{path}"
+            assert requests.request(method, url, headers=headers, json={"media_id": "1"}, timeout=30).status_code == 401
 
 
 def test_a_wrong_signature_is_refused_a_right_one_taken(gateway: Gateway) -> None:

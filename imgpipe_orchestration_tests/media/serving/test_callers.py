@@ -36,8 +36,7 @@ def test_the_page_of_an_image_names_who_asked_for_it(
 ) -> None:
     monkeypatch.setattr(callers, "FLUSH_SECONDS", 0.2)
     gateway = make_gateway()
-    gateway.upload(1, profile_image=picture(300, 200))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(300, 200))
     for size in ("thumbnail", "grid"):
         assert gateway.get(f"/serve/1?size={size}", Referer="https://shop.example/a?b=c").status_code == 200
     shown = wait_for(

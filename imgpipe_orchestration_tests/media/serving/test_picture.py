@@ -38,8 +38,7 @@ def candidates(srcset: str) -> dict[int, str]:
 
 
 def test_every_candidate_is_there_as_it_says(gateway: Gateway) -> None:
-    gateway.upload(1, product_image=picture(1800, 1200, seed=3))
-    gateway.run_due()
+    gateway.finish(1, product_image=picture(1800, 1200, seed=3))
     (tag, _), *sources, (last, img) = element(gateway, "/picture/1?size=detail&sizes=50vw&alt=A+%22bowl%22+%26+more")
     assert (tag, last) == ("picture", "img")
     assert [name for name, _ in sources] == ["source"] * len(sources)
@@ -57,13 +56,12 @@ def test_every_candidate_is_there_as_it_says(gateway: Gateway) -> None:
     data = base64.b64decode(img["style"].partition("base64,")[2].partition(")")[0])
     with Image.open(io.BytesIO(data)) as blurred:
         assert max(blurred.size) == 24
-    gateway.rows("update media_ai_analysis set alt_text = 'A bowl' returning 1")
+    gateway.rows("update media_ai_analysis set alt_text = 'A bowl'")
     assert element(gateway, "/picture/1")[-1][1]["alt"] == "A bowl"
 
 
 def test_sizes_of_another_shape_are_left_out(gateway: Gateway) -> None:
-    gateway.upload(1, product_image=picture(1800, 1200, seed=3))
-    gateway.run_due()
+    gateway.finish(1, product_image=picture(1800, 1200, seed=3))
     _, *_, (_, img) = element(gateway, "/picture/1?size=grid")
     sizes = {parse_qs(urlsplit(url).query)["size"][0] for url in candidates(img["srcset"]).values()}
     assert sizes == {"thumbnail", "grid"}
@@ -72,8 +70,7 @@ def test_sizes_of_another_shape_are_left_out(gateway: Gateway) -> None:
 
 
 def test_nothing_is_seen_through_a_transparent_picture(gateway: Gateway) -> None:
-    gateway.upload(1, logo_image=drawn_logo())
-    gateway.run_due()
+    gateway.finish(1, logo_image=drawn_logo())
     assert "style" in element(gateway, "/picture/1")[-1][1]
     img = element(gateway, "/picture/1?bg=removed")[-1][1]
     assert "style" not in img

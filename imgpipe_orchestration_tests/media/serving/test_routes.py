@@ -40,8 +40,7 @@ def alone(gateway: Gateway) -> Gateway:
 
 
 def with_images(gateway: Gateway) -> Gateway:
-    gateway.upload(1, profile_image=picture(480, 360, seed=5), logo_image=drawn_logo())
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(480, 360, seed=5), logo_image=drawn_logo())
     return gateway
 
 
@@ -241,8 +240,7 @@ def test_a_change_made_by_another_process_is_seen_at_once(alone: Gateway, make_g
     both = (alone, make_gateway())
     before = {gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"] for gateway in both}
     assert len(before) == 1
-    with alone.services.engine.begin() as connection:
-        connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
+    alone.rows("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
     for gateway in both:
         etag = lambda gateway=gateway: gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"]  # noqa: E731
         wait_for(lambda etag=etag: etag() not in before, "the change", 10)
