@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.cable import Cable
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -60,8 +61,7 @@ def made_again(gateway: Gateway, data: bytes) -> None:
 
 @pytest.mark.timeout(240)
 def test_an_image_made_again_is_served_without_a_gap_and_never_old_by_every_process(gateway: Gateway) -> None:
-    gateway.upload(1, product_image=picture(640, 640))
-    gateway.run_due()
+    gateway.finish(1, product_image=picture(640, 640))
     wrong: list[str] = []
     stop = threading.Event()
 
@@ -91,80 +91,26 @@ def test_an_image_made_again_is_served_without_a_gap_and_never_old_by_every_proc
     assert wrong == []
 
 
-class Proxy:
-    """A way to PostgreSQL on which connections can go silent that said certain words: open, and nothing passes."""
-
-    def __init__(self, target: tuple[str, int], words: bytes) -> None:
-        self._words = words
-        self.port = free_port()
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._silent: list[threading.Event] = []
-        self._open: list[socket.socket] = []
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-        self._accepting.start()
-
-    def silence(self) -> int:
-        """Nothing passes over the connections that have said it by now; returns how many."""
-        for event in self._silent:
-            event.set()
-        return len(self._silent)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # ends the wait in `accept`, which `close` does not
-        self._accepting.join()
-        for one in (self._listener, *self._open):
-            one.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._target)
-            self._open += [client, server]
-            silent = threading.Event()
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pass, args=(source, sink, silent), daemon=True).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, silent: threading.Event) -> None:
-        try:
-            while data := source.recv(65536):
-                if self._words in data:
-                    self._silent.append(silent)
-                if not silent.is_set():
-                    sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
-
-
 @contextmanager
-def gateway_by_proxy(
+def gateway_by_cable(
     gateway: Gateway, make_gateway: Callable[..., Gateway], words: bytes
-) -> Iterator[tuple[Gateway, Proxy]]:
-    """Another gateway, whose way to the database leads over a proxy."""
+) -> Iterator[tuple[Gateway, Cable]]:
+    """Another gateway, whose connections to the database that said certain words can be silenced."""
     url = make_url(gateway.settings.database_url)
-    proxy = Proxy((url.host or "127.0.0.1", url.port or 5432), words)
-    try:
-        through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
-        yield make_gateway(database_url=through), proxy
-    finally:
-        proxy.close()
+    with Cable(url.port or 5432, lambda data: words in data) as cable:
+        through = url.set(host="127.0.0.1", port=cable.port).render_as_string(hide_password=False)
+        yield make_gateway(database_url=through), cable
 
 
 def changed(gateway: Gateway) -> None:
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
+    gateway.rows("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
 
 
 def test_a_connection_that_died_silently_is_noticed(gateway: Gateway, make_gateway: Callable[..., Gateway]) -> None:
-    gateway.upload(1, product_image=picture(640, 640))
-    gateway.run_due()
-    with gateway_by_proxy(gateway, make_gateway, b"listen media_changed") as (other, proxy):
+    gateway.finish(1, product_image=picture(640, 640))
+    with gateway_by_cable(gateway, make_gateway, b"listen media_changed") as (other, cable):
         before = other.get(PATH).headers["etag"]
-        wait_for(lambda: proxy.silence() > 0, "a connection that listens", 30)
+        wait_for(lambda: cable.silence() > 0, "a connection that listens", 30)
         changed(gateway)
         wait_for(lambda: other.get(PATH).headers["etag"] != before, "the change", 30)
 
@@ -173,12 +119,11 @@ def test_a_connection_that_died_silently_is_noticed(gateway: Gateway, make_gatew
 def test_the_connection_that_reads_manifests_is_replaced(
     gateway: Gateway, make_gateway: Callable[..., Gateway], end: str
 ) -> None:
-    gateway.upload(1, product_image=picture(640, 640))
-    gateway.run_due()
-    with gateway_by_proxy(gateway, make_gateway, b"left join media_variants") as (other, proxy):
+    gateway.finish(1, product_image=picture(640, 640))
+    with gateway_by_cable(gateway, make_gateway, b"left join media_variants") as (other, cable):
         before = other.get(PATH).headers["etag"]
         if end == "silence":
-            assert proxy.silence() == 1
+            assert cable.silence() == 1
         else:
             reading = "query like '%left join media_variants%' and pid <> pg_backend_pid()"
             assert gateway.rows(f"select pg_terminate_backend(pid) from pg_stat_activity where {reading}")
