@@ -79,11 +79,50 @@ class Desk:
         with transaction(self.services.engine) as connection:
             return results.of_task(connection, task.id)
 
+    def sql(self, statement: str, **values: Any) -> list[Any]:
+        """The rows of a statement, none of one that gives none."""
+        with transaction(self.services.engine) as connection:
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
+
+    def with_people(self, count: int = 1, **options: Any) -> Task:
+        """A task after the first run."""
+        task = self.ask(count, **options)
+        self.data()
+        return task
+
+    def made(self, count: int = 1, **options: Any) -> Task:
+        """A task after both runs."""
+        task = self.with_people(count, **options)
+        self.images()
+        return task
+
+    def both_now(self) -> None:
+        """The two runs, which wait for no pause."""
+        self.data_now()
+        self.images()
+
+    def cancel(self, task: Task) -> None:
+        with transaction(self.services.engine) as connection:
+            store.cancel(connection, self.services.claims, task)
+
+    def retry_failed(self, task: Task) -> int:
+        with transaction(self.services.engine) as connection:
+            return store.retry_failed(connection, self.services.claims, task)
+
+    def change(self, **settings: Any) -> None:
+        """Work under other settings from now on."""
+        self.services.settings = self.services.settings.model_copy(update=settings)
+
     def use_flowise(self, url: str) -> None:
         """Ask another Flowise from now on."""
         self.services.__dict__.pop("flowise", None)
-        update = {"flowise_base_url": url, "flowise_api_key": "a-key", "multithread_flowise": 1}
-        self.services.settings = self.services.settings.model_copy(update=update)
+        self.change(flowise_base_url=url, flowise_api_key="a-key", multithread_flowise=1)
+
+    def data_now(self) -> work.Report:
+        """A run of data that waits for no pause."""
+        self.now()
+        return self.data()
 
     def images_now(self) -> work.Report:
         """A run of images that waits for no pause."""
@@ -92,11 +131,8 @@ class Desk:
 
     def now(self) -> None:
         """Let every pause be over: items that wait for their time are due, providers are not paused any more."""
-        with transaction(self.services.engine) as connection:
-            connection.execute(
-                text("update work_items set due_at = now() where state = 'waiting' and due_at is not null")
-            )
-            connection.execute(text("delete from spending_pauses"))
+        self.sql("update work_items set due_at = now() where state = 'waiting' and due_at is not null")
+        self.sql("delete from spending_pauses")
 
     def eventually(self, step: Callable[[], Any], done: Callable[[], bool], *, seconds: float = 30) -> None:
         """Repeat `step` until `done`."""

@@ -74,8 +74,7 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     assert run(repository, instance, "avatar_data").success
     assert desk.task(task).status is TaskStatus.DATA_GENERATED
     assert look(avatar_images_sensor, instance).run_requests
-    with transaction(desk.services.engine) as connection:
-        connection.execute(text("update generation_tasks set created_at = created_at - interval '1 day'"))
+    desk.sql("update generation_tasks set created_at = created_at - interval '1 day'")
     assert run(repository, instance, "avatar_images").success
     assert desk.task(task).status is TaskStatus.COMPLETED
     for name, _, _ in STAGES.values():
@@ -87,8 +86,7 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
 
 
 def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance) -> None:
-    task = desk.ask(1)
-    desk.data()
+    task = desk.with_people(1)
     job = repository.resolve_job_def("avatar_images")
     for step in (Step.PROMPT, Step.BASE):
         key = dg.AssetKey(STAGES[step][0])
@@ -99,14 +97,9 @@ def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions
 def test_the_clean_up_tells_what_it_would_remove_and_removes_it(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    desk.ask(1)
-    desk.data()
-    desk.images()
+    desk.made(1)
     bucket = desk.services.avatars_bucket
-    with transaction(desk.services.engine) as connection:
-        connection.execute(
-            text("update generation_tasks set status = 'failed', finished_at = now() - interval '8 days'")
-        )
+    desk.sql("update generation_tasks set status = 'failed', finished_at = now() - interval '8 days'")
     job = repository.resolve_job_def("avatar_cleanup")
     for config, left in (({"ops": {"remove_images": {"config": {"remove": False}}}}, True), ({}, False)):
         result = job.execute_in_process(config, instance)

@@ -64,8 +64,7 @@ def _bring_back(desk: Desk) -> None:
 @pytest.mark.slow
 def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_at(desk: Desk) -> None:
     desk.standins.admin("POST", "delays", {"openai": 0.3, "flowise": 0.3})
-    task = desk.ask(1)
-    desk.data()
+    task = desk.with_people(1)
     for step in Step:
         worker = Worker(desk, f"killed-{step.value}")
         assert worker.until(f"Step {step.value}/7")
@@ -87,8 +86,7 @@ def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_a
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(desk: Desk) -> None:
-    task = desk.ask(2)
-    desk.data()
+    task = desk.with_people(2)
     desk.standins.admin("POST", "delays", {"openai": 1.5})
     worker = Worker(desk, "stopped")
     assert worker.until("Step 2/7")
@@ -105,13 +103,11 @@ def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(d
 
 def test_a_picture_that_takes_long_keeps_no_other_task_waiting(desk: Desk) -> None:
     desk.standins.fault("openai", "slow", operation="edits", seconds=60)
-    slow = desk.ask(1)
-    desk.data()
+    slow = desk.with_people(1)
     run = threading.Thread(target=desk.images)
     run.start()
     wait_for(lambda: desk.people(slow)[0].step == Step.BASE_UPLOAD, "the slow picture", 30)
-    other = desk.ask(1)
-    desk.data()
+    other = desk.with_people(1)
     wait_for(lambda: desk.task(other).manifest_url is not None, "the other task and its manifest", 30)
     assert (run.is_alive(), desk.task(slow).status) == (True, TaskStatus.GENERATING_IMAGES)
     desk.standins.admin("DELETE", "faults")
@@ -120,37 +116,32 @@ def test_a_picture_that_takes_long_keeps_no_other_task_waiting(desk: Desk) -> No
 
 
 def test_a_task_whose_pictures_are_all_slow_leaves_a_place_to_a_task_that_comes_later(desk: Desk) -> None:
-    slow = desk.ask(8)
-    desk.data()
+    slow = desk.with_people(8)
     for person in desk.people(slow):
         desk.standins.fault("openai", "slow", operation="images", seconds=90, match=person.name, count=None)
     run = threading.Thread(target=desk.images)
     run.start()
     try:
         wait_for(lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 4, "its share", 60)
-        good = desk.ask(1)
-        desk.data()
+        good = desk.with_people(1)
         wait_for(lambda: desk.task(good).status is TaskStatus.COMPLETED, "the other task", 60)
         assert {p.step for p in desk.people(slow)} == {Step.PROMPT}
         assert run.is_alive()
     finally:
-        with transaction(desk.services.engine) as connection:
-            store.cancel(connection, desk.services.claims, slow)
+        desk.cancel(slow)
         desk.standins.admin("DELETE", "faults")
         run.join(120)
 
 
 def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(desk: Desk) -> None:
     desk.standins.admin("POST", "delays", {"openai": 1})
-    task = desk.ask(8)
-    desk.data()
+    task = desk.with_people(8)
     run = threading.Thread(target=desk.images)
     run.start()
     wait_for(
         lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 4, "its share of the lane", 30
     )
-    with transaction(desk.services.engine) as connection:
-        store.cancel(connection, desk.services.claims, task)
+    desk.cancel(task)
     run.join()
     desk.standins.admin("POST", "delays", {"openai": 0})
     assert len(desk.standins.calls("openai")) == 4, "what was being drawn, and nobody who waited"
@@ -161,17 +152,15 @@ def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(de
         paid = connection.scalar(text("select sum(cost_usd) from paid_call_uses where outcome = 'bought'"))
     assert shown == paid > 0, "what was being drawn is paid for"
     assert not desk.images_now().outcome.done
-    with pytest.raises(Conflict), transaction(desk.services.engine) as connection:
-        store.cancel(connection, desk.services.claims, desk.task(task))
+    with pytest.raises(Conflict):
+        desk.cancel(desk.task(task))
 
 
 def test_a_cancelled_task_that_an_operator_requeues_by_name_stays_cancelled(desk: Desk) -> None:
     early, late = desk.ask(1), desk.ask(1)
-    with transaction(desk.services.engine) as connection:
-        store.cancel(connection, desk.services.claims, early)
+    desk.cancel(early)
     desk.data()
-    with transaction(desk.services.engine) as connection:
-        store.cancel(connection, desk.services.claims, late)
+    desk.cancel(late)
     assert desk.services.claims.requeue(store.DATA, [early.id]) == [early.id]
     people = [person.id for person in desk.people(late)]
     assert desk.services.claims.requeue(store.IMAGES, people) == people != []

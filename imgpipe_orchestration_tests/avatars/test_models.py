@@ -10,17 +10,6 @@ from imgpipe_orchestration.avatars.model import TaskStatus
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
-PERSON = {
-    "firstname": "Ada",
-    "lastname": "Brook",
-    "gender": "female",
-    "age": 41,
-    "nationality": "Irish",
-    "occupation": "baker",
-    "bio": "Bakes bread in Cork.",
-    "appearance": "Short grey hair, round glasses.",
-}
-
 
 def test_a_chat_model_invents_people_and_writes_the_words_of_their_pictures(desk: Desk, tmp_path: Path) -> None:
     asked: list[dict[str, object]] = []
@@ -29,7 +18,7 @@ def test_a_chat_model_invents_people_and_writes_the_words_of_their_pictures(desk
         sent: bytes = handler.sent  # type: ignore[attr-defined]  # by `serving`
         asked.append(json.loads(sent))
         wanted = asked[-1]["response_format"]["json_schema"]["schema"]["properties"]  # type: ignore[index]
-        answer = {"people": [PERSON]} if "people" in wanted else {"prompt": "A portrait of Ada Brook, baker."}
+        answer = {"people": [person("Ada")]} if "people" in wanted else {"prompt": "A portrait of Ada Müller, baker."}
         choice = {"index": 0, "finish_reason": "stop", "message": {"content": json.dumps(answer)}}
         reply(handler, json.dumps({"model": "m", "choices": [choice]}).encode(), Content_Type="application/json")
 
@@ -44,12 +33,10 @@ use = ["local:people"]
 [tasks.prompt]
 use = ["local:words"]
 """)
-        desk.services.settings = desk.services.settings.model_copy(update={"models_file": str(path)})
-        task = desk.ask(1)
-        desk.data()
-        desk.images()
+        desk.change(models_file=str(path))
+        task = desk.made(1)
     assert desk.task(task).status is TaskStatus.COMPLETED
     (person,) = desk.people(task)
-    assert (person.name, person.image_prompt) == ("Ada Brook", "A portrait of Ada Brook, baker.")
+    assert (person.name, person.image_prompt) == ("Ada Müller", "A portrait of Ada Müller, baker.")
     assert desk.standins.calls("flowise") == []
     assert [each["model"] for each in asked] == ["people", "words"]

@@ -2,67 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import outages, store
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
 from imgpipe_orchestration.avatars.outages import ALONE
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.flowise import flowise_answering
-from imgpipe_orchestration_tests.avatars.relay import Relay
 from imgpipe_orchestration_tests.avatars.test_personas import person
+from imgpipe_orchestration_tests.partners.wire import pass_on, serving
 
 MORE_THAN_ATTEMPTS = store.DATA.max_attempts + 2
 
 
 def test_an_openai_that_is_away_is_waited_for_and_nothing_is_paid_twice(desk: Desk) -> None:
-    with Relay(desk.standins.openai_url) as openai:
-        desk.services.settings = desk.services.settings.model_copy(update={"openai_base_url": openai.url})
-        task = desk.ask(2)
-        desk.data()
-        for _ in range(MORE_THAN_ATTEMPTS):
-            desk.images_now()
-            assert "OpenAI could not be reached" in (desk.task(task).waiting_for or "")
-        assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
-        assert _failures(desk) == 0
+    port = free_port()
+    desk.change(openai_base_url=f"http://127.0.0.1:{port}")
+    task = desk.with_people(2)
+    for _ in range(MORE_THAN_ATTEMPTS):
+        desk.images_now()
+        assert "OpenAI could not be reached" in (desk.task(task).waiting_for or "")
+    assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
+    assert _failures(desk) == 0
 
-        openai.back()
+    with serving(lambda handler, _: pass_on(handler, desk.standins.openai_url), port=port):
         desk.images_now()
     assert desk.task(task).status is TaskStatus.COMPLETED
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 2)
 
 
 def test_a_provider_that_stays_away_is_given_up_with_the_reason_and_a_retry_waits_anew(desk: Desk) -> None:
-    with Relay(desk.standins.flowise_url) as flowise:
-        desk.use_flowise(flowise.url)
-        task = desk.ask(1)
-        desk.data()
-        assert desk.services.claims.claim_these(store.DATA, "dies", [task.id])
-        desk.services.claims.release("dies", died=True)  # which says nothing of the provider
-        with transaction(desk.services.engine) as connection:
-            connection.execute(
-                text("update work_attempts set ended_at = ended_at - make_interval(secs => :limit)"),
-                {"limit": outages.PATIENCE_SECONDS},
-            )
-        desk.now()
-        desk.data()
-        failed = desk.task(task)
-        assert failed.status is TaskStatus.FAILED
-        assert "could not be reached" in (failed.error_log or "")
-        assert "waited for since 20" in (failed.error_log or "")
+    port = free_port()
+    desk.use_flowise(f"http://127.0.0.1:{port}")
+    task = desk.with_people(1)
+    assert desk.services.claims.claim_these(store.DATA, "dies", [task.id])
+    desk.services.claims.release("dies", died=True)  # which says nothing of the provider
+    _let_pass(desk, outages.PATIENCE_SECONDS)
+    desk.data_now()
+    failed = desk.task(task)
+    assert failed.status is TaskStatus.FAILED
+    assert "could not be reached" in (failed.error_log or "")
+    assert "waited for since 20" in (failed.error_log or "")
 
-        with transaction(desk.services.engine) as connection:
-            store.retry_failed(connection, desk.services.claims, failed)
-        desk.data()
-        assert desk.task(task).status is TaskStatus.PENDING
-        flowise.back()
-        desk.now()
-        desk.data()
-        desk.images_now()
+    desk.retry_failed(failed)
+    desk.data()
+    assert desk.task(task).status is TaskStatus.PENDING
+    with serving(lambda handler, _: pass_on(handler, desk.standins.flowise_url), port=port):
+        desk.both_now()
     assert desk.task(task).status is TaskStatus.COMPLETED
 
 
@@ -74,15 +61,14 @@ def test_a_500_about_one_question_is_given_up_and_the_others_go_on(desk: Desk) -
     with flowise_answering(*others) as flowise:
         flowise.hard = {'"seed": 7,': FILTERED}
         desk.use_flowise(flowise.url)
-        desk.services.settings = desk.services.settings.model_copy(update={"multithread_flowise": 3})
-        task = desk.ask(3, seed=7)
-        desk.data()
+        desk.change(multithread_flowise=3)
+        task = desk.with_people(3, seed=7)
         assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben", "Cleo"}, "another question brought the third"
         assert len(flowise.server.requests) <= 3 + 3
 
         flowise.hard = {"brief": FILTERED}
         task = desk.ask(2)
-        desk.eventually(_again(desk), lambda: desk.task(task).status is TaskStatus.FAILED, seconds=120)
+        desk.eventually(desk.data_now, lambda: desk.task(task).status is TaskStatus.FAILED, seconds=120)
     assert FILTERED in (desk.task(task).error_log or "")
 
 
@@ -97,8 +83,7 @@ def test_a_500_that_wraps_a_quota_or_a_refused_key_waits_for_people(desk: Desk, 
     with flowise_answering({"json": [person("Ada")]}) as flowise:
         flowise.hard = {"brief": words}
         desk.use_flowise(flowise.url)
-        task = desk.ask(1)
-        desk.data()
+        task = desk.with_people(1)
         waiting = desk.task(task)
         assert waiting.status is TaskStatus.PENDING
         assert shown in (waiting.waiting_for or "")
@@ -109,17 +94,12 @@ def test_a_500_that_wraps_a_quota_or_a_refused_key_waits_for_people(desk: Desk, 
 
 def test_a_picture_that_only_one_person_is_refused_is_given_up(desk: Desk) -> None:
     """Also in words that could be those of an outage: others were drawn meanwhile."""
-    task = desk.ask(2)
-    desk.data()
+    task = desk.with_people(2)
     first, second = desk.people(task)
     desk.standins.fault("openai", "server_error", operation="images", match=first.firstname, count=None)
     desk.images_now()
     assert FAILED_ALONE in (desk.task(task).waiting_for or "")
-    limit = ALONE + 1
-    with transaction(desk.services.engine) as connection:
-        connection.execute(
-            text("update work_attempts set ended_at = ended_at - make_interval(secs => :limit)"), {"limit": limit}
-        )
+    _let_pass(desk, ALONE + 1)
     desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
     assert {p.id: p.status for p in desk.people(task)} == {
         first.id: PersonaStatus.FAILED,
@@ -131,15 +111,11 @@ def test_a_picture_that_only_one_person_is_refused_is_given_up(desk: Desk) -> No
 FAILED_ALONE = "OpenAI failed (HTTP 500): The server had an error"
 
 
-def _again(desk: Desk) -> Callable[[], None]:
-    def step() -> None:
-        desk.now()
-        desk.data()
-
-    return step
+def _let_pass(desk: Desk, seconds: float) -> None:
+    """What was tried was tried so much earlier."""
+    desk.sql("update work_attempts set ended_at = ended_at - make_interval(secs => :seconds)", seconds=seconds)
 
 
 def _failures(desk: Desk) -> int:
     """Attempts that were spent."""
-    with transaction(desk.services.engine) as connection:
-        return int(connection.scalar(text("select coalesce(sum(failures), 0) from work_items")) or 0)
+    return int(desk.sql("select coalesce(sum(failures), 0) from work_items")[0][0])

@@ -6,10 +6,8 @@ import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
 from imgpipe_orchestration.avatars.personas import sort_out
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.flowise import flowise_answering
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -57,8 +55,7 @@ def test_flowise_is_asked_with_the_agreed_words_and_answers_in_text_or_json_are_
     ]
     with flowise_answering(*answers) as flowise:
         desk.use_flowise(flowise.url)
-        task = desk.ask(3, brief="bakers", language="German", style="plain", seed=5)
-        desk.data()
+        task = desk.with_people(3, brief="bakers", language="German", style="plain", seed=5)
     assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben", "Cleo"}
     questions = [json.loads(asked) for asked in flowise.questions]
     assert all({"count", "brief", "language", "style", "exclude"} <= set(q) for q in questions)
@@ -71,8 +68,7 @@ def test_flowise_is_asked_with_the_agreed_words_and_answers_in_text_or_json_are_
 def test_duplicates_are_replaced_and_the_second_question_names_who_is_there(desk: Desk) -> None:
     with flowise_answering({"json": [person("Ada")]}, {"json": [person("ada")]}, {"json": [person("Ben")]}) as flowise:
         desk.use_flowise(flowise.url)
-        task = desk.ask(2)
-        desk.data()
+        task = desk.with_people(2)
     assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben"}
     last = json.loads(flowise.questions[-1])
     assert last["exclude"] == ["Ada Müller"] or last["exclude"] == ["ada Müller"]
@@ -99,11 +95,9 @@ def test_a_person_who_comes_out_wrong_again_and_again_fails_alone(desk: Desk) ->
 def test_a_planned_question_is_asked_in_the_same_words_by_whoever_takes_over(desk: Desk) -> None:
     with flowise_answering({"text": "no people"}) as flowise:
         desk.use_flowise(flowise.url)
-        task = desk.ask(1)
-        desk.data()
+        task = desk.with_people(1)
         flowise.answers = [{"json": [person("Ada")]}]
-        desk.now()
-        desk.data()
+        desk.data_now()
     assert [p.firstname for p in desk.people(task)] == ["Ada"]
     assert flowise.questions[-1] == flowise.questions[0]
 
@@ -117,30 +111,26 @@ def test_a_question_that_is_refused_costs_the_others_nothing_and_is_asked_anew(d
 
     with serving(answer) as flowise:
         desk.use_flowise(flowise.url)
-        desk.services.settings = desk.services.settings.model_copy(update={"multithread_flowise": 3})
-        task = desk.ask(3)
-        desk.data()
+        desk.change(multithread_flowise=3)
+        task = desk.with_people(3)
     assert desk.task(task).status is TaskStatus.DATA_GENERATED
     assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
 
 
 def test_a_flowise_that_answers_nonsense_makes_the_task_wait_and_then_fail_with_the_reason(desk: Desk) -> None:
     desk.standins.fault("flowise", "not_json", count=None)
-    task = desk.ask(2)
-    desk.data()
+    task = desk.with_people(2)
     waiting = desk.task(task)
     assert waiting.status is TaskStatus.PENDING
     assert "Flowise answered a web page instead of JSON" in (waiting.waiting_for or "")
     for _ in range(2):
-        desk.now()
-        desk.data()
+        desk.data_now()
     failed = desk.task(task)
     assert failed.status is TaskStatus.FAILED
     assert (failed.error_log or "").count("Flowise answered a web page instead of JSON") == 2
 
     desk.standins.admin("DELETE", "faults")
-    with transaction(desk.services.engine) as connection:
-        assert store.retry_failed(connection, desk.services.claims, failed) == 2
+    assert desk.retry_failed(failed) == 2
     desk.data()
     desk.images()
     assert desk.task(task).status is TaskStatus.COMPLETED

@@ -8,15 +8,12 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
-from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
 from imgpipe_orchestration.imaging.portraits.files import TRAINED
 from imgpipe_orchestration.lifecycle.trash import delete
 from imgpipe_orchestration.lifecycle.work import due, run
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of
 from imgpipe_orchestration_tests.conftest import S3Access
 
@@ -77,20 +74,15 @@ def test_people_are_invented_and_pictured_with_the_documents_states_keys_and_url
 
 
 def test_pictures_that_are_not_urgent_cost_half(desk: Desk) -> None:
-    direct = desk.ask(1)
-    desk.data()
-    desk.images()
+    direct = desk.made(1)
     desk.standins.admin("POST", "delays", {"openai.batch_work": 0.5})
-    task = desk.ask(1, urgent=False)
-    desk.data()
-    desk.images()
+    task = desk.made(1, urgent=False)
     assert "it may take a day" in (desk.task(task).waiting_for or "")
     desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
     calls = [call for name in ("images", "edits") for call in desk.standins.calls("openai", name)]
     assert sorted("in_batch" in call["note"] for call in calls) == [False, False, True, True]
     query = "select half_price, sum(cost_usd) from paid_call_uses where provider = 'openai' group by 1 order by 1"
-    with transaction(desk.services.engine) as rows:
-        full, half = (row.sum for row in rows.execute(text(query)))
+    full, half = (row.sum for row in desk.sql(query))
     assert 0.48 < half / full < 0.52
     assert desk.people(task)[0].cost_usd < desk.people(direct)[0].cost_usd
 
@@ -98,13 +90,10 @@ def test_pictures_that_are_not_urgent_cost_half(desk: Desk) -> None:
 @pytest.mark.parametrize("how", ["cancelled", "task deleted", "people deleted"])
 def test_what_is_cancelled_or_deleted_has_its_batches_cancelled(desk: Desk, how: str) -> None:
     desk.standins.admin("POST", "delays", {"openai.batch_work": 600})
-    task = desk.ask(2, urgent=False)
-    desk.data()
-    desk.images()
+    task = desk.made(2, urgent=False)
     assert not due(desk.services)
     if how == "cancelled":
-        with transaction(desk.services.engine) as connection:
-            store.cancel(connection, desk.services.claims, desk.task(task))
+        desk.cancel(desk.task(task))
     elif how == "task deleted":
         delete(desk.services, TASKS, f"task_{task.id}", [task.id], user=None, who="a test", purge=True)
     else:
@@ -114,17 +103,14 @@ def test_what_is_cancelled_or_deleted_has_its_batches_cancelled(desk: Desk, how:
     assert due(desk.services)
     run(desk.services, "purge-1")
     assert len(desk.standins.calls("openai", "batch_cancel")) == 2
-    with transaction(desk.services.engine) as rows:
-        left = "select (select count(*) from ai_batches) + count(*) from paid_calls where bought_for is not null"
-        assert rows.scalar(text(left)) == 0
+    left = "select (select count(*) from ai_batches) + count(*) from paid_calls where bought_for is not null"
+    assert desk.sql(left)[0][0] == 0
 
 
 def test_people_on_their_way_keep_within_the_limits_of_each_provider(desk: Desk) -> None:
     desk.standins.admin("POST", "delays", {"openai": 0.1, "flowise": 0.05})
     try:
-        desk.ask(9)
-        desk.data()
-        desk.images()
+        desk.made(9)
         busiest = desk.standins.admin("GET", "calls")["most_in_flight"]
     finally:
         desk.standins.admin("POST", "delays", {"openai": 0, "flowise": 0})

@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import text
 
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
 
@@ -87,16 +85,14 @@ def test_a_request_that_makes_no_sense_is_refused_with_the_field(client: Client,
 def cut_off_who_reads_people(desk: Desk) -> None:
     """Whoever reads them from now on loses the session."""
     fatal = "select people.* from pg_terminate_backend(pg_backend_pid()) left join people on true"
-    with transaction(desk.services.engine) as connection:
-        connection.execute(text("alter table generation_results rename to people"))
-        connection.execute(text(f"create view generation_results as {fatal}"))
+    desk.sql("alter table generation_results rename to people")
+    desk.sql(f"create view generation_results as {fatal}")
 
 
 def test_a_task_that_is_answered_with_503_is_none_and_pays_for_nobody(desk: Desk, client: Client) -> None:
     cut_off_who_reads_people(desk)  # as the answer's progress does and no request
     assert client.post("/api/avatars/tasks", json={"count": 500}).status_code == 503
-    with transaction(desk.services.engine) as connection:
-        assert connection.scalar(text("select count(*) from generation_tasks")) == 0
+    assert desk.sql("select count(*) from generation_tasks")[0][0] == 0
 
 
 def test_an_unknown_task_is_not_found(client: Client) -> None:
@@ -113,8 +109,7 @@ def test_pages_of_tasks_follow_each_other(client: Client) -> None:
 
 def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: Client) -> None:
     task_id = made(desk, client)
-    with transaction(desk.services.engine) as connection:
-        connection.execute(text("update generation_results set bio = '=HYPERLINK(1)' where position = 0"))
+    desk.sql("update generation_results set bio = '=HYPERLINK(1)' where position = 0")
     url = f"/api/avatars/tasks/{task_id}/export"
     table = list(csv.DictReader(io.StringIO(client.get(url).text.removeprefix("\ufeff"))))
     assert [row["status"] for row in table] == ["completed", "completed"]
@@ -134,10 +129,7 @@ def test_an_export_whose_people_cannot_be_read_is_an_error_and_not_half_a_file(
     desk: Desk, client: Client, format: str
 ) -> None:
     url = f"/api/avatars/tasks/{desk.ask(1).task_id}/export?format={format}"
-    with transaction(desk.services.engine) as connection:
-        connection.execute(
-            text("insert into generation_results (task_id, position) select id, 0 from generation_tasks")
-        )
+    desk.sql("insert into generation_results (task_id, position) select id, 0 from generation_tasks")
     cut_off_who_reads_people(desk)
     assert client.get(url).status_code == 503
 
@@ -160,15 +152,11 @@ def test_cancelling_and_retrying_over_http(desk: Desk, client: Client) -> None:
 
 def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_while(desk: Desk, client: Client) -> None:
     kept = made(desk, client, 1)
-    cancelled = desk.ask(2)
-    desk.data()
+    cancelled = desk.with_people(2)
     desk.images(steps=set(Step) - {Step.URLS})
     client.post(f"/api/avatars/tasks/{cancelled.task_id}/cancel")
     assert client.get("/api/avatars/cleanup").json() == []
-    with transaction(desk.services.engine) as connection:
-        connection.execute(
-            text("update generation_tasks set finished_at = now() - interval '8 days' where status = 'cancelled'")
-        )
+    desk.sql("update generation_tasks set finished_at = now() - interval '8 days' where status = 'cancelled'")
     bucket, prefix = desk.services.avatars_bucket, f"avatars/task_{cancelled.id}/"
     count = len(list(bucket.list(prefix)))
     planned = client.get("/api/avatars/cleanup").json()
@@ -188,8 +176,7 @@ def test_the_images_of_a_task_that_is_tried_again_meanwhile_are_left_alone(
 ) -> None:
     desk.standins.fault("openai", "content_policy", operation="edits")
     task_id = made(desk, client, 1)
-    with transaction(desk.services.engine) as connection:
-        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
+    desk.sql("update generation_tasks set finished_at = now() - interval '8 days'")
     listed = Bucket.list
 
     def tried_again(bucket: Bucket, prefix: str) -> Iterator[StoredObject]:
@@ -208,16 +195,14 @@ def test_the_images_of_a_task_that_is_tried_again_meanwhile_are_left_alone(
     desk.images()
     person = client.get(f"/api/avatars/tasks/{task_id}").json()["personas"][0]
     assert person["status"] == PersonaStatus.COMPLETED
-    with transaction(desk.services.engine) as connection:
-        bought = text("select count(*) from paid_call_uses where operation = 'images' and outcome = 'bought'")
-        assert connection.scalar(bought) == 1, "the selfie was kept"
+    bought = "select count(*) from paid_call_uses where operation = 'images' and outcome = 'bought'"
+    assert desk.sql(bought) == [(1,)], "the selfie was kept"
 
 
 def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:
     desk.standins.fault("openai", "content_policy", operation="edits")
     task_id = made(desk, client, 1)
-    with transaction(desk.services.engine) as connection:
-        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
+    desk.sql("update generation_tasks set finished_at = now() - interval '8 days'")
     assert len(client.post("/api/avatars/cleanup").json()) == 1
     client.post(f"/api/avatars/tasks/{task_id}/retry-failed")
     desk.images()

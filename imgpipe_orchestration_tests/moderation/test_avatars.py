@@ -11,17 +11,9 @@ from imgpipe_orchestration_tests.avatars.conftest import Desk, avatar_settings, 
 __all__ = ["avatar_settings", "desk"]
 
 
-def held(desk: Desk) -> Task:
-    """A request whose brief waits for a person, after both runs."""
-    desk.services.settings = desk.services.settings.model_copy(update={"moderation": "hold"})
-    task = desk.ask(brief="People of moderation(violence=0.9)")
-    desk.data()
-    desk.images()
-    return task
-
-
 def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_when_approved(desk: Desk) -> None:
-    task = held(desk)
+    desk.change(moderation="hold")
+    task = desk.made(brief="People of moderation(violence=0.9)")
     assert desk.calls("openai", "images") == 0
     with transaction(desk.services.engine) as connection:
         (one,) = review.waiting(connection, limit=10)
@@ -35,7 +27,8 @@ def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_whe
 
 
 def test_a_rejected_brief_fails_with_the_reason(desk: Desk) -> None:
-    task = held(desk)
+    desk.change(moderation="hold")
+    task = desk.made(brief="People of moderation(violence=0.9)")
     review.decide(desk.services, subject_of("briefs"), task.id, approve=False, why="No weapons", who="eve")
     desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "failed")
     assert "No weapons" in (desk.people(task)[0].error or "")
