@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.storage.rows import transaction
