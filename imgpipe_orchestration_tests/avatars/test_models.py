@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imgpipe_orchestration.avatars.model import TaskStatus
 from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.avatars.test_personas import person
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
@@ -36,7 +37,7 @@ use = ["local:words"]
         desk.change(models_file=str(path))
         task = desk.made(1)
     assert desk.task(task).status is TaskStatus.COMPLETED
-    (person,) = desk.people(task)
-    assert (person.name, person.image_prompt) == ("Ada Müller", "A portrait of Ada Müller, baker.")
+    (made,) = desk.people(task)
+    assert (made.name, made.image_prompt) == ("Ada Müller", "A portrait of Ada Müller, baker.")
     assert desk.standins.calls("flowise") == []
     assert [each["model"] for each in asked] == ["people", "words"]

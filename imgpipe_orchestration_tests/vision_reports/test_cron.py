@@ -26,7 +26,7 @@ NONE = ["", "@hourly", "* * * *", "* * * * * *", "61 * * * *", "a b c d e", "0 0
 @pytest.mark.parametrize(
     ("schedule", "reason"),
     [
-        *((schedule, "") for schedule in NONE),
+        *((schedule, ".") for schedule in NONE),
         ("*/61 * * * *", "minute has 60 values"),
         ("0 8-18/25 * * *", "hour has 24 values"),
         ("1 1 */32,1-7 * 2", "day-of-month has 31 values"),
