@@ -31,8 +31,3 @@ def perceptual_hash(image: Image.Image) -> int:
     low = cv2.dct(grey)[:8, :8].ravel()
     bits = low > np.median(low[1:])
     return int("".join("1" if bit else "0" for bit in bits), 2)
-
-
-def hash_distance(one: int, other: int) -> int:
-    """Bits in which two perceptual hashes differ, 0 to 64."""
-    return (one ^ other).bit_count()

@@ -21,9 +21,8 @@ def due(services: Services) -> list[str] | str:
         BackendUnavailable: the database is away.
     """
     with transaction(services.engine) as connection:
-        job_definitions.checked(
-            connection, model.JOB_ID
-        )  # sets `last_checked_at`, so that all times are the database's
+        # Sets `last_checked_at`, so that all times are the database's.
+        job_definitions.checked(connection, model.JOB_ID)
         job = job_definitions.find(connection, model.JOB_ID)
     if job is None or not job.enabled:
         return "the job is stopped; POST /api/jobs starts it again"
