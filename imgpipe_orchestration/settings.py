@@ -176,7 +176,7 @@ class Settings(BaseModel):
     retention_days: _Days = Field(30, gt=0, description="Days to keep finished items, attempts, and Dagster's runs.")
     trash_days: _Days = Field(30, description="Days until deleted things are purged. 0: at once.")
     replaced_days: _Days | Literal["keep"] = Field(
-        30.0, description="Days until what was replaced goes into the trash."
+        30.0, description="Days until a replaced profile image goes into the trash. `keep`: never."
     )
     listings_keep_days: _Days = Field(0, description="Days after which listings' images are purged. 0: never.")
     avatars_keep_days: _Days = Field(0, description="Days after which a finished avatar task is purged. 0: never.")
@@ -210,7 +210,7 @@ class Settings(BaseModel):
     allowed_private_hosts: str = Field("", description="Private hosts, host:ports or CIDRs that downloads may reach.")
 
     frontend_origins: _Origins = Field(
-        "", description="Origins (https://shop.example.com) whose pages may call users' routes."
+        "", description="Origins (https://shop.example.com) whose pages may call us, comma-separated."
     )
 
     # --- partners ----------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Settings(BaseModel):
     )
 
     # --- moderation --------------------------------------------------------------------------------------------
-    moderation: Literal["off", "flag", "hold"] = Field("flag", description="Doubtful images (docs/moderation.md).")
+    moderation: Literal["off", "flag", "hold"] = Field("flag", description="What happens to doubtful images.")
     moderation_provider: Literal["", "openai", "google", "none"] = Field(
         "", description="Who judges. Empty: who has a key."
     )
@@ -264,7 +264,9 @@ class Settings(BaseModel):
         pattern=r"^\d{4}-\d{2}-\d{2}$",
         description="First daily partition of media and listings. `imgpipe up` sets the day before the oldest upload.",
     )
-    signed_url_keys: str = Field("", description="Keys for signed URLs; the first signs. Empty: made of SECRET_KEY.")
+    signed_url_keys: str = Field(
+        "", description="Keys for signed URLs, by commas; the first signs. Empty: made of SECRET_KEY."
+    )
     s3_upload_endpoint: BaseUrl = Field("", description="S3 as clients reach it. Empty: S3_ENDPOINT.")
 
     # --- listings ----------------------------------------------------------------------------------------------
