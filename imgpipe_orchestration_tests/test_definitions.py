@@ -14,7 +14,7 @@ import yaml
 from imgpipe_orchestration.dagster_side.run_tags import GROUP_TAG, PIPELINE_TAG
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.definitions import defs
-from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
+from imgpipe_orchestration.gateway.pages.subjects import ABOUT
 
 ROOT = Path(__file__).parents[1]
 GRAPH = defs.resolve_asset_graph()

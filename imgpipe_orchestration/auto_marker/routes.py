@@ -12,8 +12,7 @@ from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.web.auth import ServicesDep, allowed
-from imgpipe_orchestration.web.customers import Customer, CustomerIfAny, text_of
+from imgpipe_orchestration.web.auth import Customer, CustomerIfAny, ServicesDep, allowed, text_of
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 

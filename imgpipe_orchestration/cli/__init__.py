@@ -15,14 +15,14 @@ from imgpipe_orchestration.cli.options import exempt_loopback, retyped
 from imgpipe_orchestration.errors import ImgpipeError, SettingsError
 
 _COMMANDS = {
-    "up": ("up", "start everything and keep it running"),
-    "down": ("running", "stop what `up` started"),
+    "up": ("stack", "start everything and keep it running"),
+    "down": ("stack", "stop what `up` started"),
     "demo": ("demo", "start everything, feed it real photographs, show what came out"),
-    "env": ("running", "every URL and development key in force, as shell exports"),
-    "token": ("running", "a user's token, to try uploads by hand"),
+    "env": ("stack", "every URL and development key in force, as shell exports"),
+    "token": ("stack", "a user's token, to try uploads by hand"),
     "keys": ("upkeep", "let machines in by keys with a name and a role"),
     "status": ("status", "queues, ages, failures, times"),
-    "doctor": ("diagnosis.doctor", "is every dependency reached and every setting valid?"),
+    "doctor": ("doctor", "is every dependency reached and every setting valid?"),
     "embeddings": ("models", "the search's vectors by another model"),
     "evaluate": ("models", "what models and prompts get right over a set"),
     "models": ("models", "do the models that the tasks use answer?"),

@@ -14,7 +14,7 @@ import requests
 from pydantic import BaseModel
 
 from imgpipe_orchestration.billing.prices import cost_of
-from imgpipe_orchestration.cli.diagnosis.check import TIMEOUT_SECONDS
+from imgpipe_orchestration.cli.diagnosis import TIMEOUT_SECONDS
 from imgpipe_orchestration.cli.options import data_option, json_option, services_of
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, RateLimited, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice, TaskName

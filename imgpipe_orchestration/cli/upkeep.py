@@ -111,7 +111,7 @@ def gc(
     deleted: that one is left as it is.
     """
     from imgpipe_orchestration.errors import NotFound
-    from imgpipe_orchestration.operations.garbage import GRACE_HOURS, collect_garbage
+    from imgpipe_orchestration.operations.tidying import GRACE_HOURS, collect_garbage
     from imgpipe_orchestration.settings import CENTURY_DAYS
 
     hours = GRACE_HOURS if grace_hours is None else grace_hours

@@ -13,11 +13,10 @@ from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import health, metrics, openapi
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
-from imgpipe_orchestration.gateway.limits import LimitRequests
+from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.middleware import Audited, Cors, Heads, Traces
 from imgpipe_orchestration.gateway.pages import identity, spending
 from imgpipe_orchestration.gateway.pages import routes as pages
-from imgpipe_orchestration.gateway.rates import Rate
 from imgpipe_orchestration.lifecycle import routes as people
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings

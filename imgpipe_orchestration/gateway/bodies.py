@@ -14,7 +14,7 @@ from python_multipart.multipart import parse_options_header
 
 from imgpipe_orchestration.errors import BackendUnavailable, Permanent, TooLarge
 from imgpipe_orchestration.web.forms import IncompleteBody
-from imgpipe_orchestration.web.sizes import size_text
+from imgpipe_orchestration.web.names import size_text
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers

@@ -20,8 +20,7 @@ from imgpipe_orchestration.listings import store, timing
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import ServicesDep, allowed
-from imgpipe_orchestration.web.customers import CustomerIfAny
+from imgpipe_orchestration.web.auth import CustomerIfAny, ServicesDep, allowed
 from imgpipe_orchestration.web.values import NoNul
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(allowed)])

@@ -1,7 +1,15 @@
-"""Limits of one caller: the size of a request, wrong keys and uploads per minute."""
+"""Limits of one caller: the size of a request, wrong keys and uploads per minute.
+
+Each gateway counts for itself, in memory: with three gateways behind a load balancer a caller may have three times as
+much. A caller's address is the one that uvicorn names. Behind a proxy, set FORWARDED_ALLOW_IPS to the proxy's address,
+or all callers have that address.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
@@ -12,9 +20,8 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Unauthenticated
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, Unauthenticated
 from imgpipe_orchestration.gateway.bodies import Body, Turns
-from imgpipe_orchestration.gateway.rates import Rate, TooManyRequests
 from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, leave_our_cookie, signed_in
 from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.listings.model import MOST_IMAGES
@@ -42,10 +49,56 @@ UPLOADS_PER_MINUTE = 600
 """From one caller, in production."""
 WRONG_KEYS_PER_MINUTE = 300
 """From one address, in production."""
+MOST_CALLERS = 50_000
+"""Callers whose rates are remembered; the least recently seen is forgotten first."""
 _CARRIES = frozenset({b"authorization", b"content-length", b"transfer-encoding"})
 """Headers of a request that carries a key or a body."""
 _PAGES = frozenset({("POST", "/upload"), ("POST", "/listings")})
 """Forms of the operator's pages: they need a session, and no rate applies to them."""
+
+
+class TooManyRequests(Retryable):
+    """This caller asks more often than it may."""
+
+    status = 429
+    title = "Too many requests"
+    report = False
+
+
+class Rate:
+    """A token bucket for each caller: `most` events in `seconds`, which may come all at once. 0: no limit."""
+
+    def __init__(self, most: int, seconds: float = 60.0) -> None:
+        self._most, self._each = float(most), seconds / most if most else 0.0
+        self._callers: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait(self, caller: str) -> float:
+        """Seconds until the caller's next event is allowed; 0 for now."""
+        return max(0.0, (1.0 - self._tokens(caller)) * self._each) if self._most else 0.0
+
+    def count(self, caller: str) -> None:
+        """Count an event of the caller."""
+        if self._most:
+            self._callers[caller] = (self._tokens(caller) - 1, time.monotonic())
+            self._callers.move_to_end(caller)
+            if len(self._callers) > MOST_CALLERS:
+                self._callers.popitem(last=False)
+
+    def take(self, caller: str, words: str) -> None:
+        """Count an event of the caller, from any thread.
+
+        Raises:
+            TooManyRequests: it is one too many; says `words`.
+        """
+        with self._lock:
+            if seconds := self.wait(caller):
+                raise TooManyRequests(words, retry_after=seconds)
+            self.count(caller)
+
+    def _tokens(self, caller: str) -> float:
+        tokens, at = self._callers.get(caller, (self._most, 0.0))
+        return min(self._most, tokens + (time.monotonic() - at) / self._each)
 
 
 def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:

@@ -30,7 +30,7 @@ from imgpipe_orchestration.errors import (
     Unauthenticated,
 )
 from imgpipe_orchestration.gateway.bodies import TooSlow
-from imgpipe_orchestration.gateway.rates import TooManyRequests
+from imgpipe_orchestration.gateway.limits import TooManyRequests
 from imgpipe_orchestration.web.problems import MEDIA_TYPE, of_error
 
 OF_IMAGES = ("{media_id}", "{image_id}", "/listing-images/", "/temp_images/")

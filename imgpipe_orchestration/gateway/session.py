@@ -24,7 +24,6 @@ from fastapi import Depends, Request, Response
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, Unauthenticated
-from imgpipe_orchestration.gateway.rates import Rate
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.services import Services
@@ -32,8 +31,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.access import rule_of
-from imgpipe_orchestration.web.auth import ServicesDep, audited, check_role, same_key
-from imgpipe_orchestration.web.origins import is_local, is_of_another_site
+from imgpipe_orchestration.web.auth import ServicesDep, audited, check_role, is_local, is_of_another_site, same_key
 
 if TYPE_CHECKING:
     from jwt.types import Options
@@ -45,9 +43,6 @@ COOKIE = "imgpipe_session"
 STARTED_COOKIE = "imgpipe_sign_in"
 """What a browser has to bring back from the sign-in provider."""
 _OUR_COOKIE = re.compile(rf"(?<![^; ])(?:{COOKIE}|{STARTED_COOKIE})=[\w.-]+".encode())
-ATTEMPTS = 5
-"""Wrong keys taken from one address within WINDOW seconds."""
-WINDOW = 300.0
 
 NOT_DONE = "Your session had ended, so nothing was done. Do it again."
 """Shown on the form's page after its operator has signed in again."""
@@ -86,7 +81,6 @@ def operator(request: Request, services: ServicesDep) -> Session:
     Raises:
         LoginNeeded: no session, or one that has ended.
         Forbidden: the role is not enough.
-        BackendUnavailable: the database, which knows the ended sessions, is away.
     """
     session = current(request, services)
     if session is None:
@@ -96,12 +90,19 @@ def operator(request: Request, services: ServicesDep) -> Session:
 
 
 def current(request: Request, services: Services) -> Session | None:
-    """The session of this request, whatever its role; None for one that has ended, or for none."""
+    """The session of this request, whatever its role; None for one that has ended, or for none.
+
+    Raises:
+        BackendUnavailable: the database, which knows the ended sessions, is away.
+    """
     settings = services.settings
     claims = _claims(settings, request.cookies.get(COOKIE, ""))
-    if claims and not _ended(services, claims["sid"]):
-        caller = Caller(claims["name"], Kind.PERSON, Role(claims["role"]))
-        return Session(claims["sid"], _form_token(settings, claims["sid"]), login=True, caller=caller)
+    if claims:
+        with transaction(services.engine) as connection:  # at each request, because other gateways end sessions too
+            ended = connection.scalar(_IS_ENDED, {"id": claims["sid"]}) is not None
+        if not ended:
+            caller = Caller(claims["name"], Kind.PERSON, Role(claims["role"]))
+            return Session(claims["sid"], _form_token(settings, claims["sid"]), login=True, caller=caller)
     if not settings.production and is_local(request):
         caller = Caller("this machine", Kind.LOCAL, Role.ADMIN)
         return Session(_OPEN, _form_token(settings, _OPEN), login=False, caller=caller)
@@ -134,22 +135,6 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
 Acting = Annotated[Session, Depends(acting)]
 
 
-def log_in(services: Services, response: Response, request: Request, key: str) -> None:
-    """Check the key and begin a session. A right key is never held up by others' wrong ones.
-
-    Raises:
-        Unauthenticated: the key is wrong.
-        TooManyRequests: it is, and there were too many wrong keys before.
-    """
-    if not same_key(key.strip(), services.settings.admin_api_key):
-        address = request.client.host if request.client else ""
-        rate: Rate = request.app.state.login_rate
-        rate.take(address, "Too many wrong keys came from your address; wait a minute.")
-        refused(services, request, "unknown", "wrong ADMIN_API_KEY")
-        raise Unauthenticated("That is not the ADMIN_API_KEY.")
-    begin(services, response, request, Caller("ADMIN_API_KEY", Kind.PERSON, Role.ADMIN))
-
-
 def begin(services: Services, response: Response, request: Request, caller: Caller) -> None:
     """Begin a session and set its cookie.
 
@@ -158,7 +143,7 @@ def begin(services: Services, response: Response, request: Request, caller: Call
     """
     settings = services.settings
     assert caller.role is not None  # noqa: S101 - nobody without a role signs in
-    audit.record(_entry(services, request, caller, "sign in"))
+    audit.record(audit.Entry(services.engine, caller, address_of(request), "sign in"))
     response.set_cookie(
         COOKIE,
         cookie_of(settings, caller.name, caller.role),
@@ -179,15 +164,14 @@ def cookie_of(settings: Settings, name: str, role: Role) -> str:
 
 def refused(services: Services, request: Request, name: str, reason: str) -> None:
     """Write a refused sign-in into the audit and the log."""
-    entry = _entry(services, request, Caller(name, Kind.PERSON), "sign in refused")
-    entry.after = {"reason": reason}
-    audit.record(entry)
-    log.warning("sign-in refused", extra={"address": entry.address, "who": name, "reason": reason})
+    caller, address = Caller(name, Kind.PERSON), address_of(request)
+    audit.record(audit.Entry(services.engine, caller, address, "sign in refused", after={"reason": reason}))
+    log.warning("sign-in refused", extra={"address": address, "who": name, "reason": reason})
 
 
-def _entry(services: Services, request: Request, caller: Caller, action: str) -> audit.Entry:
-    address = request.client.host if request.client else ""
-    return audit.Entry(services.engine, caller, address, action)
+def address_of(request: Request) -> str:
+    """The client's address; empty where it has none."""
+    return request.client.host if request.client else ""
 
 
 def is_secure(settings: Settings, request: Request) -> bool:
@@ -206,12 +190,6 @@ def log_out(services: Services, response: Response, session: Session) -> None:
             connection.execute(_FORGET)
             connection.execute(_END, {"id": session.id, "seconds": services.settings.session_hours * 3600})
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
-
-
-def _ended(services: Services, session_id: str) -> bool:
-    """Whether the session was signed out. Read at each request, because other gateways end sessions too."""
-    with transaction(services.engine) as connection:
-        return connection.scalar(_IS_ENDED, {"id": session_id}) is not None
 
 
 _IS_ENDED = text("select 1 from ended_sessions where session_id = :id")

@@ -7,10 +7,10 @@ what its failures are called.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -53,8 +53,6 @@ class Provider:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lock = threading.Lock()
-        self._kept: dict[str, tuple[Any, float]] = {}
 
     def begin(self, target: str) -> tuple[str, Started]:
         """Where to send the browser, and what it must bring back.
@@ -149,7 +147,9 @@ class Provider:
     def _claims(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
         """The claims of the ID token, checked against the provider's keys. Unknown keys are fetched again."""
         for anew in (False, True):
-            keys = KeySet.import_key_set(self._get(self._metadata()["jwks_uri"], anew=anew))
+            if anew:
+                _fetched.cache_clear()
+            keys = KeySet.import_key_set(_known(self._metadata()["jwks_uri"]))
             try:
                 read = jwt.decode(token.get("id_token", ""), keys, algorithms=SIGNATURES)
                 break
@@ -168,23 +168,25 @@ class Provider:
         return dict(claims)
 
     def _metadata(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._get(self._settings.oidc_issuer + "/.well-known/openid-configuration")
+        found: dict[str, Any] = _known(self._settings.oidc_issuer + "/.well-known/openid-configuration")
         if str(found.get("issuer", "")).rstrip("/") != self._settings.oidc_issuer:
             raise PartnerAway(f"The sign-in provider calls itself {found.get('issuer')!r}, which is not OIDC_ISSUER.")
         return found
 
-    def _get(self, url: str, *, anew: bool = False) -> Any:
-        with self._lock:
-            found, until = self._kept.get(url, (None, 0.0))
-            if anew or time.monotonic() >= until:
-                try:
-                    answer = requests.get(url, timeout=TIMEOUT)
-                    answer.raise_for_status()
-                    found = answer.json()
-                except (requests.RequestException, ValueError) as error:
-                    raise _away(error) from error
-                self._kept[url] = (found, time.monotonic() + METADATA_SECONDS)
-            return found
+
+def _known(url: str) -> Any:
+    """What the provider says there; asked again after METADATA_SECONDS."""
+    return _fetched(url, int(time.monotonic() / METADATA_SECONDS))
+
+
+@lru_cache(maxsize=8)
+def _fetched(url: str, _: int) -> Any:
+    try:
+        answer = requests.get(url, timeout=TIMEOUT)
+        answer.raise_for_status()
+        return answer.json()
+    except (requests.RequestException, ValueError) as error:
+        raise _away(error) from error
 
 
 class NoRole(Forbidden):

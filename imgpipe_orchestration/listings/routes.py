@@ -27,8 +27,7 @@ from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, us
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.headers import tagged
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
-from imgpipe_orchestration.web.open_route import OpenRoute
-from imgpipe_orchestration.web.problems import problem
+from imgpipe_orchestration.web.problems import OpenRoute, problem
 
 router = APIRouter(tags=["listings"])
 public = APIRouter(tags=["listings"], route_class=OpenRoute)

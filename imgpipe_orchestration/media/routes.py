@@ -21,8 +21,8 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.access import MEDIA_READER
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
 from imgpipe_orchestration.web.forms import form_in, name_of
+from imgpipe_orchestration.web.names import size_text
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
-from imgpipe_orchestration.web.sizes import size_text
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["media"])

@@ -11,7 +11,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput,
 from imgpipe_orchestration.media import logos, model, pending, registering
 from imgpipe_orchestration.media.model import FIELDS, Field
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.web.sizes import size_text
+from imgpipe_orchestration.web.names import size_text
 
 PROFILE_TEXTS = ("display_name", "first_name", "last_name", "bio", "website", "phone", "location")
 """Text fields of `PATCH /users/me`; each is a column of `user_profiles`."""

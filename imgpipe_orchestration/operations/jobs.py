@@ -73,7 +73,7 @@ def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 @dg.op(description="Removes finished items, attempts, ended job instances and single uses of paid calls that are old.")
 def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.operations.retention import tidy
+    from imgpipe_orchestration.operations.tidying import tidy
 
     context.add_output_metadata(tidy(backends.services))
 
@@ -103,7 +103,7 @@ class Collection(dg.Config):
 @dg.op(description="Finds objects that no row names, and rows whose objects are missing, in every bucket.")
 def collect(context: dg.OpExecutionContext, config: Collection, backends: BackendsResource) -> None:
     from imgpipe_orchestration.errors import NotFound
-    from imgpipe_orchestration.operations.garbage import GRACE_HOURS, collect_garbage
+    from imgpipe_orchestration.operations.tidying import GRACE_HOURS, collect_garbage
 
     try:
         found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=GRACE_HOURS)

@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from imgpipe_orchestration.avatars.store import DATA, IMAGES
 from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
+from imgpipe_orchestration.lifecycle.erasure import ERASURES
+from imgpipe_orchestration.listings.store import QUEUE as LISTINGS
+from imgpipe_orchestration.media.due import AGAIN
+from imgpipe_orchestration.media.store import CANARY, CLEANUPS, HEALING, MEDIA, URLS
+from imgpipe_orchestration.moderation.verdicts import JUDGE
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Queue
+from imgpipe_orchestration.storage.deletions import PURGES
+from imgpipe_orchestration.vision_reports import analyses, batches, executions
 
-if TYPE_CHECKING:
-    from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.storage.claims import Queue
-
-
-def _media() -> list[Queue]:
-    from imgpipe_orchestration.media.due import AGAIN
-    from imgpipe_orchestration.media.store import CANARY, CLEANUPS, HEALING, MEDIA, URLS
-
-    return [MEDIA, URLS, CLEANUPS, HEALING, *AGAIN, CANARY]
-
-
-def _avatars() -> list[Queue]:
-    from imgpipe_orchestration.avatars.store import DATA, IMAGES
-
-    return [IMAGES, DATA]
-
-
-def _listings() -> list[Queue]:
-    from imgpipe_orchestration.listings.store import QUEUE
-
-    return [QUEUE]
-
-
-def _vision_reports() -> list[Queue]:
-    from imgpipe_orchestration.vision_reports import analyses, batches, executions
-
-    return [analyses.QUEUE, executions.QUEUE, batches.QUEUE]
-
-
-def _lifecycle() -> list[Queue]:
-    from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
-    from imgpipe_orchestration.lifecycle.erasure import ERASURES
-    from imgpipe_orchestration.storage.deletions import PURGES
-
-    return [PURGES, ERASURES, CDN_PURGES]
-
-
-def _moderation() -> list[Queue]:
-    from imgpipe_orchestration.moderation.verdicts import JUDGE
-
-    return [JUDGE]
-
-
-PIPELINES: dict[str, Callable[[], list[Queue]]] = {
-    "avatars": _avatars,
-    "media": _media,
-    "listings": _listings,
-    "vision_reports": _vision_reports,
-    "lifecycle": _lifecycle,
-    "moderation": _moderation,
+PIPELINES: dict[str, list[Queue]] = {
+    "avatars": [IMAGES, DATA],
+    "media": [MEDIA, URLS, CLEANUPS, HEALING, *AGAIN, CANARY],
+    "listings": [LISTINGS],
+    "vision_reports": [analyses.QUEUE, executions.QUEUE, batches.QUEUE],
+    "lifecycle": [PURGES, ERASURES, CDN_PURGES],
+    "moderation": [JUDGE],
 }
 """Name of the pipeline: its queues, the one with its items first."""
 
@@ -75,7 +41,7 @@ def end_pauses(services: Services, queues: Sequence[Queue], ids: Sequence[int] |
 
 def every_queue() -> list[Queue]:
     """The queues of all pipelines."""
-    return [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline()]
+    return [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline]
 
 
 def queues(name: str) -> list[Queue]:
@@ -86,7 +52,7 @@ def queues(name: str) -> list[Queue]:
     """
     name = name.replace("-", "_")
     if name in PIPELINES:
-        return PIPELINES[name]()
+        return PIPELINES[name]
     every = every_queue()
     found = [queue for queue in every if queue.name == name]
     if not found:

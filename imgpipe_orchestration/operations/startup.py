@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from imgpipe_orchestration.billing.prices import parse_prices
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.partners.models import Models
+from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration.prompts.library import Library
 from imgpipe_orchestration.settings import Settings
 
@@ -16,28 +19,19 @@ def check_settings(settings: Settings) -> None:
     Raises:
         SettingsError: some cannot be used; names them all.
     """
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: parse_prices(settings.model_prices),
+        lambda: Models(settings),
+        lambda: Library(settings),
+        lambda: AllowList.parse(settings.allowed_private_hosts),
+    )
     faults = []
-    for check in (_prices, Models, Library, _hosts, _files):
+    for check in checks:
         try:
-            check(settings)
+            check()
         except SettingsError as fault:
             faults.append(fault)
+    if settings.log_file and not (folder := Path(settings.log_file).absolute().parent).is_dir():
+        faults.append(SettingsError(f"LOG_FILE: there is no folder {folder}", field="LOG_FILE"))
     if faults:
         raise SettingsError("; ".join(fault.public for fault in faults), field=faults[0].field)
-
-
-def _prices(settings: Settings) -> None:
-    from imgpipe_orchestration.billing.prices import parse_prices
-
-    parse_prices(settings.model_prices)
-
-
-def _hosts(settings: Settings) -> None:
-    from imgpipe_orchestration.partners.ssrf import AllowList
-
-    AllowList.parse(settings.allowed_private_hosts)
-
-
-def _files(settings: Settings) -> None:
-    if settings.log_file and not (folder := Path(settings.log_file).absolute().parent).is_dir():
-        raise SettingsError(f"LOG_FILE: there is no folder {folder}", field="LOG_FILE")

@@ -1,22 +1,26 @@
-"""Authentication: the bearer keys of machines, and signed tokens of users. The table of `web.access` says who may."""
+"""Who is asking: the bearer keys of machines, signed tokens of users, the header `X-Customer-ID`; and from where.
+
+The table of `web.access` says who may.
+"""
 
 from __future__ import annotations
 
 import hmac
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote
 
 import jwt
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from imgpipe_orchestration.errors import Forbidden, Unauthenticated
+from imgpipe_orchestration.errors import BadInput, Forbidden, Unauthenticated
 from imgpipe_orchestration.identity import audit, keys
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.access import Rule, rule_of
-from imgpipe_orchestration.web.origins import is_local, is_of_another_site
 
 if TYPE_CHECKING:
     from jwt.types import Options
@@ -155,3 +159,91 @@ def user_of(token: str, settings: Settings) -> int:
 
 
 User = Annotated[int, Depends(user_id)]
+
+
+def is_local(request: Request) -> bool:
+    """Whether both the client and the Host are loopback. The Host too, against DNS rebinding by another site."""
+    return is_loopback(request.client.host if request.client else "") and is_loopback(request.url.hostname or "")
+
+
+def is_of_another_site(request: Request) -> bool:
+    """Whether a page of another site sent the request, according to Origin and Sec-Fetch-Site."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        return True
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.url.netloc
+
+
+def is_led_here_by_us(request: Request) -> bool:
+    """Whether one of our own pages led a browser here: no other site's link, no bookmark and no typed address. True
+    where the browser does not say, as over plain http."""
+    return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_EXTENDED = re.compile(r"utf-8'[^']*'", re.IGNORECASE)
+"""RFC 8187's notation for text that a header cannot hold, such as line breaks and NUL: `UTF-8''a%0Ab`. A language may
+stand between the quotes."""
+
+CustomerHeader = Annotated[
+    str | None,
+    Header(alias="X-Customer-ID", description="The customer; any text, as UTF-8 or in RFC 8187's `UTF-8''a%0Ab`."),
+]
+
+
+def text_of(header: str) -> str:
+    """A header's value as text: ASGI hands over bytes read as Latin-1, clients send UTF-8.
+
+    Raises:
+        BadInput: it is in RFC 8187's notation and not UTF-8.
+    """
+    try:
+        value = header.encode("latin-1").decode()
+    except UnicodeError:
+        value = header
+    if notation := _EXTENDED.match(value):
+        try:
+            return unquote(value[notation.end() :], errors="strict")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{value!r} is not UTF-8 in RFC 8187's notation.") from error
+    return value
+
+
+def customer_if_any(x_customer_id: CustomerHeader = None) -> str | None:
+    """The customer who asks, or None when an operator asks.
+
+    Raises:
+        BadInput: the header is empty. That must not be taken for an operator, who sees everybody's jobs.
+    """
+    if x_customer_id is None:
+        return None
+    customer = text_of(x_customer_id)
+    if not customer:
+        raise BadInput("X-Customer-ID is empty.", field="X-Customer-ID")
+    return customer
+
+
+CustomerIfAny = Annotated[str | None, Depends(customer_if_any)]
+
+
+def customer_required(customer: CustomerIfAny) -> str:
+    """The customer who asks.
+
+    Raises:
+        BadInput: the header is missing.
+    """
+    if customer is None:
+        raise BadInput("Send the header X-Customer-ID.", field="X-Customer-ID")
+    return customer
+
+
+Customer = Annotated[str, Depends(customer_required)]

@@ -1,4 +1,4 @@
-"""Names and other short texts from outside, made fit to be shown and stored."""
+"""Short texts: names and the like from outside, made fit to be shown and stored; sizes of files in words."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def plain_text(value: Any, limit: int) -> str:
     text = "".join(" " if unicodedata.category(c) in _BREAKS else c for c in str(value or ""))
     text = " ".join(clean_name(text).split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def size_text(count: int) -> str:
+    """Bytes: `812 bytes`, `42 KB`, `3.1 MB`, of 1024 each."""
+    if count < 1024:
+        return "1 byte" if count == 1 else f"{count} bytes"
+    if count < 1024 * 1024:
+        return f"{count / 1024:.0f} KB"
+    return f"{count / 1024 / 1024:.1f}".removesuffix(".0") + " MB"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -143,3 +145,37 @@ def _field(location: tuple[int | str, ...]) -> str:
     """`("body", "payload", "batch_size")` as `payload.batch_size`."""
     parts = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
     return ".".join(parts) or str(location[0])
+
+
+class OpenRoute(APIRoute):
+    """A route for pages of every origin, which may also read its errors: those of images and of the components. They
+    read no cookies."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                answer = await handle(request)
+            except ImgpipeError as error:
+                answer = reported(error, request.url.path)
+            except RequestValidationError as error:
+                answer = of_invalid(error)
+            answer.headers.setdefault("Access-Control-Allow-Origin", "*")
+            return answer
+
+        return handled
+
+
+def answer_preflights(router: APIRouter, path: str, *headers: str) -> None:
+    """Let pages of other origins send these headers, beyond those that they may send without asking.
+
+    Args:
+        router: its routes are `OpenRoute`s.
+    """
+    allowed = {"Access-Control-Allow-Headers": ", ".join(headers), "Access-Control-Max-Age": "86400"}
+
+    def preflight() -> Response:
+        return Response(status_code=204, headers=allowed)
+
+    router.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from imgpipe_orchestration.cli import up
+from imgpipe_orchestration.cli import stack
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import locked
@@ -126,8 +126,8 @@ def test_a_stack_needs_nobody_who_reads_its_output(tmp_path: Path, monkeypatch: 
     with suppress(OSError), Path("/dev/full").open("w") as full:  # closing it tries to write what is left
         for output in (full, None):
             monkeypatch.setattr(sys, "stdout", output)
-            up._say("starting")
-            up._announce(plan, 1.0)
+            stack._say("starting")
+            stack._announce(plan, 1.0)
             told.append(output)
     assert told == [full, None]
 

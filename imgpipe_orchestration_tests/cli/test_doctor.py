@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler
 from sqlalchemy import Engine
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
-from imgpipe_orchestration.cli.diagnosis.check import Verdict
-from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
+from imgpipe_orchestration.cli.diagnosis import Verdict
+from imgpipe_orchestration.cli.doctor import diagnose
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents

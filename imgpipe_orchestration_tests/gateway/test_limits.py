@@ -19,8 +19,7 @@ from imgpipe_orchestration.gateway import bodies, limits
 from imgpipe_orchestration.gateway.__main__ import _listen, host_of
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.bodies import AT_ONCE, SHARE_BYTES, Turns
-from imgpipe_orchestration.gateway.limits import LimitRequests
-from imgpipe_orchestration.gateway.rates import Rate
+from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect

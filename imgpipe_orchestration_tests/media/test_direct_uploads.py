@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from imgpipe_orchestration.media import direct_uploads
-from imgpipe_orchestration.operations.garbage import collect_garbage
+from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import pass_on, serving

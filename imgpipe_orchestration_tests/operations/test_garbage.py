@@ -19,7 +19,7 @@ from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.reports import clean_up
 from imgpipe_orchestration.media.store import MEDIA, REMAKE_VARIANTS
-from imgpipe_orchestration.operations.garbage import collect_garbage
+from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import holdings

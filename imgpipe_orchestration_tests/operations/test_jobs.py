@@ -21,7 +21,7 @@ from imgpipe_orchestration.operations.jobs import (
     prune_runs,
     retention,
 )
-from imgpipe_orchestration.operations.retention import tidy
+from imgpipe_orchestration.operations.tidying import tidy
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -269,7 +269,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
     assert asked
     delete = asked[0].run_config
 
-    monkeypatch.setattr("imgpipe_orchestration.operations.garbage.GRACE_HOURS", 0.0000001)
+    monkeypatch.setattr("imgpipe_orchestration.operations.tidying.GRACE_HOURS", 0.0000001)
     old = {"objects": 3, "garbage": 2, "young": 0, "garbage_bytes": 200, "deleted": 0}
     old |= {"missing": 1, "lost": 0, "repaired": 0}
     assert collected({}) == old

@@ -11,8 +11,8 @@ import jwt
 import pytest
 import requests
 
-from imgpipe_orchestration.cli.diagnosis.check import Verdict
-from imgpipe_orchestration.cli.diagnosis.doctor import diagnose
+from imgpipe_orchestration.cli.diagnosis import Verdict
+from imgpipe_orchestration.cli.doctor import diagnose
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.app import create_app

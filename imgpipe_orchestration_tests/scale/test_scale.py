@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.demo import runner
 from imgpipe_orchestration.devstack.demo.scenario import Result
-from imgpipe_orchestration.operations.garbage import collect_garbage
+from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from imgpipe_orchestration.devstack.demo.scenario import Result
-from imgpipe_orchestration.web.sizes import size_text
+from imgpipe_orchestration.web.names import size_text
 
 _WIDEST = 640
 """Pixels of a picture on the page. Larger ones are made smaller for it, and what is said of them is the file's."""

@@ -26,7 +26,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, allowed, same_key
 from imgpipe_orchestration.web.headers import tagged
-from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
+from imgpipe_orchestration.web.problems import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["components"], route_class=OpenRoute)

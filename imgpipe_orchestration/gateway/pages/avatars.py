@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict
 
@@ -12,7 +12,7 @@ from imgpipe_orchestration.avatars import records, results, routes
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -26,15 +26,13 @@ PRESET = TaskRequest(count=3)
 
 
 @router.get("", response_class=Response)
-def tasks(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
+def tasks(page: Page, services: ServicesDep, before: Number = "") -> Response:
     found = routes.tasks(services, before=int(before) if before else None, limit=PER_PAGE)
     with transaction(services.engine) as connection:
         faces = results.first_pictured(connection, [task.task_id for task in found.tasks])
     days = [] if before else routes.daily(services, days=SHOWN_DAYS)
     return page(
-        request,
         "avatars.html",
-        session,
         tasks=found.tasks,
         faces=faces,
         more=found.next,
@@ -56,16 +54,14 @@ def ask(services: ServicesDep, _: Acting, wanted: Annotated[AskedFor, Form()]) -
 
 
 @router.get("/{task_id}", response_class=Response)
-def task(request: Request, services: ServicesDep, session: Operator, task_id: str) -> Response:
+def task(page: Page, services: ServicesDep, task_id: str) -> Response:
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = results.of_task(connection, found.id)
         codes = results.failure_codes(connection, found.id)
     return page(
-        request,
         "avatar_task.html",
-        session,
         task=routes.answer_of(found, progress),
         people=[(person, _pictures(person), codes.get(person.id)) for person in people],
         steps=len(Step),

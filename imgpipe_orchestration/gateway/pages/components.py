@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, info_of
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
-from imgpipe_orchestration.gateway.pages.frame import POLICY, Number, PageRoute, page
+from imgpipe_orchestration.gateway.pages.frame import POLICY, Number, Page, PageRoute
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.media import search, store
@@ -23,7 +23,7 @@ _POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 
 
 @router.get("/components", response_class=Response)
-def components(request: Request, services: ServicesDep, session: Operator, media: Number = "") -> Response:
+def components(page: Page, services: ServicesDep, media: Number = "") -> Response:
     """The elements with an image: the one asked for, or the newest that is ready."""
     signed = ""
     with transaction(services.engine) as connection:
@@ -36,9 +36,7 @@ def components(request: Request, services: ServicesDep, session: Operator, media
             shown = newest[0].id if newest else None
         analysis = store.analysis(connection, shown) if shown else None
     return page(
-        request,
         "components.html",
-        session,
         media_id=shown,
         alt=(analysis or {}).get("alt_text") or "The picture",
         info=info_of(services, shown) if shown else None,
@@ -50,8 +48,8 @@ def components(request: Request, services: ServicesDep, session: Operator, media
 
 
 @router.get("/docs", response_class=Response)
-def documentation(request: Request, session: Operator) -> Response:
-    answer = page(request, "docs.html", session)
+def documentation(page: Page) -> Response:
+    answer = page("docs.html")
     answer.headers["Content-Security-Policy"] = _POLICY
     return answer
 

@@ -12,10 +12,9 @@ from fastapi import APIRouter, Form, Request, Response
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
-from imgpipe_orchestration.gateway.pages.pipelines import about_queue
-from imgpipe_orchestration.gateway.pages.subjects import advice_after, subjects
-from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to, sent_from
+from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice_after, subjects
+from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.operations import pipelines
 from imgpipe_orchestration.operations.pipelines import every_queue, queues
 from imgpipe_orchestration.storage import job_instances
@@ -32,9 +31,8 @@ PER_PAGE = 50
 
 @router.get("/failures", response_class=Response)
 def failures(
-    request: Request,
+    page: Page,
     services: ServicesDep,
-    session: Operator,
     queue: str = "",
     ignored: bool = False,
     after: str = "",
@@ -49,9 +47,7 @@ def failures(
         jobs_failed = job_instances.counts(connection, MARKER).failed if not queue else 0
         paused = spending.pauses(connection)
     return page(
-        request,
         "failures.html",
-        session,
         letters=found[:PER_PAGE],
         counts=counts,
         chosen=queue,
@@ -69,7 +65,7 @@ def failures(
 
 
 @router.get("/failures/{queue}/{item_id}", response_class=Response)
-def failure(request: Request, services: ServicesDep, session: Operator, queue: str, item_id: int) -> Response:
+def failure(page: Page, services: ServicesDep, queue: str, item_id: int) -> Response:
     known = _queue(queue)
     attempts = services.claims.history(known, item_id)
     item = services.claims.find(known, item_id)
@@ -79,9 +75,7 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
     if not (attempts or item.state or subject):
         raise NotFound(f"There is no item {item_id} in {known.name}.")
     return page(
-        request,
         "attempts.html",
-        session,
         about=about_queue(known.name),
         queue=known.name,
         item_id=item_id,

@@ -9,7 +9,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
-from imgpipe_orchestration.web.sizes import size_text
+from imgpipe_orchestration.web.names import size_text
 
 
 def duration(seconds: float | None) -> str:

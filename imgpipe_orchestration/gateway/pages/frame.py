@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
@@ -20,11 +20,18 @@ from starlette.exceptions import HTTPException
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput
 from imgpipe_orchestration.gateway.packaged import static_url
 from imgpipe_orchestration.gateway.pages import formats
-from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.gateway.pages.subjects import advice
-from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, current, safe_target
+from imgpipe_orchestration.gateway.pages.subjects import ABOUT, advice
+from imgpipe_orchestration.gateway.session import (
+    NOT_DONE,
+    LoginNeeded,
+    Operator,
+    Session,
+    StaleForm,
+    current,
+    safe_target,
+)
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.web.origins import is_led_here_by_us
+from imgpipe_orchestration.web.auth import is_led_here_by_us
 from imgpipe_orchestration.web.problems import as_ours, of_error, of_http, reported
 from imgpipe_orchestration.web.values import Written
 
@@ -89,7 +96,9 @@ def _templates() -> Environment:
     return environment
 
 
-def page(request: Request, template: str, session: Session | None, *, status: int = 200, **values: Any) -> HTMLResponse:
+def render(
+    request: Request, session: Session | None, template: str, *, status: int = 200, **values: Any
+) -> HTMLResponse:
     """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before, with the
     moment of a deletion in `undo`. Only where one of our pages led here, or any link could put words into our mouth."""
     settings = request.app.state.services.settings
@@ -106,6 +115,14 @@ def page(request: Request, template: str, session: Session | None, *, status: in
         **values,
     }
     return HTMLResponse(_templates().get_template(template).render(shown), status, HEADERS)
+
+
+async def _pages_of(request: Request, session: Operator) -> Callable[..., HTMLResponse]:
+    return partial(render, request, session)
+
+
+Page = Annotated[Callable[..., HTMLResponse], Depends(_pages_of)]
+"""`render` for the person who asks, whose role covers the route: `page("x.html", status=200, **values)`."""
 
 
 def part(template: str, **values: Any) -> Markup:
@@ -219,7 +236,7 @@ def _error_page(request: Request, status: int, title: str, words: str) -> HTMLRe
     passing = status == HTTPStatus.SERVICE_UNAVAILABLE and not is_form
     origin = sent_from(request) if is_form else ""
     back = origin and _saying(origin, trouble=words)  # with `trouble` the page has what was typed
-    return page(request, "error.html", session, status=status, title=title, words=words, passing=passing, back=back)
+    return render(request, session, "error.html", status=status, title=title, words=words, passing=passing, back=back)
 
 
 def _wants_html(request: Request) -> bool:

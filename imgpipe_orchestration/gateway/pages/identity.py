@@ -13,8 +13,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.errors import BadInput, Conflict
-from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
-from imgpipe_orchestration.gateway.session import Acting, Operator, Session
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.identity import audit, keys
 from imgpipe_orchestration.identity.keys import NamedKey
 from imgpipe_orchestration.identity.model import Role
@@ -100,13 +100,13 @@ ROWS = 100
 
 
 @router.get("/keys", response_class=Response)
-def keys_page(request: Request, services: ServicesDep, session: Operator) -> Response:
-    return _keys(request, services, session)
+def keys_page(page: Page, services: ServicesDep) -> Response:
+    return _keys(page, services)
 
 
 @router.post("/keys", response_class=Response)
 def key_made(
-    request: Request,
+    page: Page,
     services: ServicesDep,
     session: Acting,
     name: Annotated[str, Form()] = "",
@@ -120,10 +120,10 @@ def key_made(
         lives = float(days) if days.strip() else None
         made, key = keys.create(services.engine, name, role, by=session.caller.name, days=lives)
     except ValueError:
-        return _keys(request, services, session, status=422, trouble="The days must be a number.", typed=typed)
+        return _keys(page, services, status=422, trouble="The days must be a number.", typed=typed)
     except (BadInput, Conflict) as error:
-        return _keys(request, services, session, status=error.status, trouble=error.public, typed=typed)
-    return _keys(request, services, session, status=201, made=made, key=key)
+        return _keys(page, services, status=error.status, trouble=error.public, typed=typed)
+    return _keys(page, services, status=201, made=made, key=key)
 
 
 @router.post("/keys/{name}/revoke", response_class=Response)
@@ -134,9 +134,8 @@ def key_revoked(services: ServicesDep, _: Acting, name: str) -> Response:
 
 @router.get("/audit", response_class=Response)
 def audit_page(
-    request: Request,
+    page: Page,
     services: ServicesDep,
-    session: Operator,
     before: Number = "",
     who: str = "",
     action: str = "",
@@ -146,17 +145,13 @@ def audit_page(
     rows = audit.page(services.engine, limit=ROWS + 1, before=last, who=who, action=action, subject=subject)
     older = rows[ROWS - 1]["id"] if len(rows) > ROWS else None
     return page(
-        request,
         "audit.html",
-        session,
         rows=rows[:ROWS],
         older=older,
         filters={"who": who, "action": action, "subject": subject},
     )
 
 
-def _keys(request: Request, services: Services, session: Session, *, status: int = 200, **values: object) -> Response:
+def _keys(page: Page, services: Services, *, status: int = 200, **values: object) -> Response:
     shown = {"made": None, "key": "", "typed": {"name": "", "role": Role.VIEWER, "days": ""}, **values}
-    return page(
-        request, "keys.html", session, status=status, keys=keys.every(services.engine), roles=list(Role), **shown
-    )
+    return page("keys.html", status=status, keys=keys.every(services.engine), roles=list(Role), **shown)

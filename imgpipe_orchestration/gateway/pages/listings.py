@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats
-from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
-from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.listings import browse, uploads
 from imgpipe_orchestration.listings.model import JOB_ID, MOST_IMAGES, MOST_TITLE
@@ -25,15 +25,13 @@ PER_PAGE = 48
 
 
 @router.get("/listings", response_class=Response)
-def listings(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
+def listings(page: Page, services: ServicesDep, before: Number = "") -> Response:
     with transaction(services.engine) as connection:
         images = browse.latest(connection, before=int(before) if before else None, limit=PER_PAGE + 1)
         job = job_definitions.find(connection, JOB_ID)
     counts = services.claims.counts().get("listings")
     return page(
-        request,
         "listings.html",
-        session,
         listings=[(title, list(of)) for title, of in groupby(images[:PER_PAGE], lambda image: image.listing_title)],
         more=images[PER_PAGE - 1].id if len(images) > PER_PAGE else None,
         counts=counts,

@@ -13,15 +13,19 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from imgpipe_orchestration.errors import Forbidden, NotFound, Unauthenticated
 from imgpipe_orchestration.gateway import session as sessions
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
-from imgpipe_orchestration.gateway.rates import TooManyRequests
+from imgpipe_orchestration.gateway.limits import Rate, TooManyRequests
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, render
 from imgpipe_orchestration.gateway.session import Acting, current, safe_target
+from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.identity.oidc import CALLBACK, NoRole, Provider, Started
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.auth import ServicesDep, same_key
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+ATTEMPTS = 5
+"""Wrong keys taken from one address within WINDOW seconds."""
+WINDOW = 300.0
 STARTED_SECONDS = 600
 """Seconds that somebody may take at the provider."""
 COOKIE_LOST = (
@@ -30,7 +34,7 @@ COOKIE_LOST = (
 )
 
 
-def provider(request: Request, services: Services) -> Provider:
+def provider(services: Services) -> Provider:
     """The provider of OIDC_ISSUER.
 
     Raises:
@@ -38,11 +42,7 @@ def provider(request: Request, services: Services) -> Provider:
     """
     if not services.settings.oidc_issuer:
         raise NotFound("No sign-in provider is set up here: sign in at /login.")
-    state = request.app.state
-    if getattr(state, "oidc_provider", None) is None:
-        state.oidc_provider = Provider(services.settings)
-    found: Provider = state.oidc_provider
-    return found
+    return Provider(services.settings)
 
 
 @router.get("/login", response_class=Response)
@@ -69,13 +69,18 @@ def enter(
     # Back to the login, which redirects to `target` if the browser kept the cookie.
     answer: Response = back_to("/login", next=target, entered="yes")
     answer.headers["Cache-Control"] = "no-store"
+    if same_key(key.strip(), services.settings.admin_api_key):  # never held up by others' wrong ones
+        sessions.begin(services, answer, request, Caller("ADMIN_API_KEY", Kind.PERSON, Role.ADMIN))
+        return answer
     try:
-        sessions.log_in(services, answer, request, key)
-    except (Unauthenticated, TooManyRequests) as error:
+        rate: Rate = request.app.state.login_rate
+        rate.take(sessions.address_of(request), "Too many wrong keys came from your address; wait a minute.")
+    except TooManyRequests as error:
         answer = _form(request, services, target, status=error.status, wrong=error.public)
-        if isinstance(error, TooManyRequests):
-            answer.headers["Retry-After"] = str(round(error.retry_after or 60))
-    return answer
+        answer.headers["Retry-After"] = str(round(error.retry_after or 60))
+        return answer
+    sessions.refused(services, request, "unknown", "wrong ADMIN_API_KEY")
+    return _form(request, services, target, status=401, wrong="That is not the ADMIN_API_KEY.")
 
 
 @router.post("/logout", response_class=Response)
@@ -83,9 +88,9 @@ def leave(request: Request, services: ServicesDep, session: Acting) -> Response:
     answer: Response = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
     if session.login and services.settings.oidc_issuer:
         back = services.settings.public_base_url + "/login"
-        if elsewhere := provider(request, services).ended(back):
+        if elsewhere := provider(services).ended(back):
             # A page that leads there: browsers follow no redirect of a form to another site (`form-action`).
-            answer = page(request, "signed_out.html", None, provider=elsewhere)
+            answer = render(request, None, "signed_out.html", provider=elsewhere)
     sessions.log_out(services, answer, session)
     return answer
 
@@ -93,12 +98,12 @@ def leave(request: Request, services: ServicesDep, session: Acting) -> Response:
 def _form(request: Request, services: Services, target: str, *, status: int = 200, wrong: str = "") -> Response:
     issuer = services.settings.oidc_issuer
     named = urlsplit(issuer).netloc
-    return page(request, "login.html", None, status=status, target=target, wrong=wrong, provider=named)
+    return render(request, None, "login.html", status=status, target=target, wrong=wrong, provider=named)
 
 
 @router.get("/auth/sign-in", response_class=Response)
 def sign_in(request: Request, services: ServicesDep, next: str = "/") -> Response:
-    url, started = provider(request, services).begin(safe_target(next))
+    url, started = provider(services).begin(safe_target(next))
     answer = RedirectResponse(url, 303, {"Cache-Control": "no-store"})
     claims = {**asdict(started), "exp": int(time.time()) + STARTED_SECONDS}
     answer.set_cookie(
@@ -116,7 +121,7 @@ def sign_in(request: Request, services: ServicesDep, next: str = "/") -> Respons
 @router.get(CALLBACK, response_class=Response)
 def callback(request: Request, services: ServicesDep) -> Response:
     """Where the provider sends the browser back to: begins the session."""
-    found = provider(request, services)
+    found = provider(services)
     try:
         claims = jwt.decode(
             request.cookies.get(sessions.STARTED_COOKIE, ""),

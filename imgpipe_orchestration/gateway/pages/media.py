@@ -1,27 +1,29 @@
-"""The media pages: a gallery with search and filters, and one page for each image."""
+"""The media pages: a gallery with search and filters, one page for each image, and the upload of several photographs at
+once, each followed until it is ready."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, NotFound, TooLarge
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import correcting, formats
-from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
-from imgpipe_orchestration.gateway.pages.subjects import advice_after
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice_after
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.imaging.formats import MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF, READ_HERE
 from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
-from imgpipe_orchestration.media import canary, corrections, embedding, focus, pending, search, store
+from imgpipe_orchestration.media import canary, corrections, embedding, focus, pending, search, store, uploads
 from imgpipe_orchestration.media.analyses import public_analysis, standins_of
 from imgpipe_orchestration.media.corrections import Correction
-from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState
+from imgpipe_orchestration.media.model import FIELDS, DataType, MediaStatus, PendingStatus, StepState
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving import callers, signing
 from imgpipe_orchestration.media.serving.decision import SIZES
@@ -34,20 +36,24 @@ from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
-from imgpipe_orchestration.web.values import Colour
+from imgpipe_orchestration.web.forms import name_of
+from imgpipe_orchestration.web.values import Colour, RowId, Written
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PER_PAGE = 60
 URLS = "replace_urls"
 """Shown as the last step; it is not in the image's checklist."""
+NO_STORE = {"Cache-Control": "no-store"}
+MOST_FOLLOWED = 200
+"""Uploads whose states are asked for at once."""
+Numbers = Annotated[str, Written(r"^[0-9]{1,18}(,[0-9]{1,18})*$", "must be numbers with commas between them")]
 
 
 @router.get("/media", response_class=Response)
 def gallery(
-    request: Request,
+    page: Page,
     services: ServicesDep,
-    session: Operator,
     q: Annotated[str, Query(max_length=500)] = "",
     color: Colour = "",
     like: Number = "",
@@ -73,9 +79,7 @@ def gallery(
     more = str(found[PER_PAGE - 1].id) if not searched and len(found) > PER_PAGE else ""
     asked = {"q": words, "color": color, "like": like, "status": status, "type": type, "user": user}
     return page(
-        request,
         "media.html",
-        session,
         images=[(one, _distance(one), signature(services, one.id, private=one.private)) for one in found[:PER_PAGE]],
         asked=asked,
         working=any(one.status not in (MediaStatus.COMPLETED, MediaStatus.FAILED) for one in found),
@@ -91,7 +95,7 @@ def gallery(
 
 
 @router.get("/media/{media_id}", response_class=Response)
-def image(request: Request, services: ServicesDep, session: Operator, media_id: int) -> Response:
+def image(page: Page, services: ServicesDep, media_id: int) -> Response:
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         variants = manifest_of(connection, media_id)
@@ -106,9 +110,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
     history = services.claims.history(store.MEDIA, media_id)
     steps, info = _steps(services, media), info_of(services, media_id)
     return page(
-        request,
         "image.html",
-        session,
         media=media,
         trace=tracing.id_of(media.trace),
         made=_made(variants),
@@ -191,7 +193,7 @@ def state(services: ServicesDep, _: Operator, media_id: int) -> Response:
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     body = {"status": media.status, "steps": _steps(services, media), "remaking": _remaking(services, media_id)}
-    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+    return JSONResponse(body, headers=NO_STORE)
 
 
 def _remaking(services: Services, media_id: int) -> bool:
@@ -216,49 +218,19 @@ def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:
     return steps | {URLS: StepState.FAILED if failed else StepState.PENDING}
 
 
-def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, Any]]:
-    """Status and media id of uploads, and of failed ones the error with what to do about it, by the ids that they were
-    answered with."""
-    found: dict[int, dict[str, Any]] = {}
-    with transaction(services.engine) as connection:
-        for pending_id in pending_ids:
-            media = store.media_of_pending(connection, pending_id)
-            if media is None:
-                found[pending_id] = {"status": "waiting", "media_id": None, "error": None}
-            else:
-                error = None
-                if media.status is MediaStatus.FAILED and media.error:
-                    what_to_do = advice_after(services.claims.history(store.MEDIA, media.id))
-                    error = f"{formats.sentence(media.error)} {what_to_do.words}"
-                found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
-    return found
-
-
 def _made(variants: list[StoredVariant]) -> list[dict[str, Any]]:
     """The table of variants: one row a size and background, with its formats. A logo whose background was already
     transparent has the same files twice, and one row."""
     rows: list[dict[str, Any]] = []
-    for removed in (False, True):
-        for size in SIZES:
-            by_format = {v.format: v for v in variants if v.size == size and (v.background == "removed") == removed}
-            known = [_bytes(row["by_format"]) for row in rows if row["size"] == size]
-            if by_format and _bytes(by_format) not in known:
-                least = min(by_format.values(), key=lambda variant: variant.bytes)
-                rows.append(
-                    {
-                        "size": size,
-                        "removed": removed,
-                        "width": least.width,
-                        "height": least.height,
-                        "by_format": by_format,
-                        "least": least.format,
-                    }
-                )
+    seen: list[tuple[str, dict[str, int]]] = []
+    for removed, size in product((False, True), SIZES):
+        by_format = {v.format: v for v in variants if v.size == size and (v.background == "removed") == removed}
+        sizes = (size, {name: variant.bytes for name, variant in by_format.items()})
+        if by_format and sizes not in seen:
+            seen.append(sizes)
+            least = min(by_format.values(), key=lambda variant: variant.bytes)
+            rows.append({"size": size, "removed": removed, "by_format": by_format, "least": least})
     return rows
-
-
-def _bytes(by_format: dict[str, StoredVariant]) -> dict[str, int]:
-    return {name: variant.bytes for name, variant in by_format.items()}
 
 
 def _distance(found: Found) -> str:
@@ -289,3 +261,49 @@ def filters(status: str, type: str, user: str) -> Filters:
         return Filters(state or None, kind or None, int(user) if user else None)
     except ValueError as error:
         raise BadInput(f"There is no such filter: {error}.") from error
+
+
+@router.get("/upload", response_class=Response)
+def upload_form(page: Page, services: ServicesDep) -> Response:
+    return page(
+        "upload.html",
+        about=about_queue("media"),
+        fields=list(FIELDS.values()),
+        limit=services.settings.upload_max_bytes,
+        formats=READ_HERE,
+        most=MOST_FOLLOWED,
+    )
+
+
+@router.post("/upload", response_class=Response)
+def take(
+    services: ServicesDep, _: Acting, file: Annotated[UploadFile, File()], field: str = "profile_image", user: RowId = 1
+) -> Response:
+    """One file for one user, as that user's `PATCH /users/me` would take it."""
+    data = file.file.read(services.settings.upload_max_bytes + 1)
+    one = uploads.Upload(uploads.field_named(field), name_of(file) or "unnamed", data)
+    try:
+        (accepted,) = uploads.accept(services, user, [one], {})
+    except (BadImage, TooLarge) as error:
+        # The API's messages begin with the field; the page shows the message beside the file's name.
+        raise type(error)(formats.sentence(error.public.removeprefix(f"{field}: "))) from error
+    return JSONResponse({"id": accepted.pending_id, "image_path": accepted.image_path}, 202, NO_STORE)
+
+
+@router.get("/upload/state", response_class=Response)
+def states(services: ServicesDep, _: Operator, ids: Numbers) -> Response:
+    """Status and media id of uploads, and of failed ones the error with what to do about it, by the ids that they were
+    answered with."""
+    found: dict[int, dict[str, Any]] = {}
+    with transaction(services.engine) as connection:
+        for pending_id in [int(one) for one in ids.split(",")][:MOST_FOLLOWED]:
+            media = store.media_of_pending(connection, pending_id)
+            if media is None:
+                found[pending_id] = {"status": "waiting", "media_id": None, "error": None}
+                continue
+            error = None
+            if media.status is MediaStatus.FAILED and media.error:
+                what_to_do = advice_after(services.claims.history(store.MEDIA, media.id))
+                error = f"{formats.sentence(media.error)} {what_to_do.words}"
+            found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
+    return JSONResponse(found, headers=NO_STORE)

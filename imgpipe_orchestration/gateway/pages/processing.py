@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Response
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import toggle
@@ -12,8 +12,8 @@ from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableTo
 from imgpipe_orchestration.auto_marker.steps import NOBODY
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
-from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.jsonb import unescaped
@@ -31,9 +31,8 @@ Id = Annotated[str, Query(min_length=1, max_length=LONGEST_KEY)]
 
 @router.get("/processing", response_class=Response)
 def processing(
-    request: Request,
+    page: Page,
     services: ServicesDep,
-    session: Operator,
     customer: Annotated[str, Query(max_length=LONGEST_KEY)] = "",
 ) -> Response:
     """The customers with pending or recently marked documents or switched off; the chosen one in detail."""
@@ -58,9 +57,7 @@ def processing(
             one = {"customer_id": customer, "auto_mark_cleaned": None, "why": error.public}
     recent = job_instances.recent(services.engine, JOB, customer_id=customer or None, limit=RECENT)
     return page(
-        request,
         "processing.html",
-        session,
         customers=customers[:SHOWN],
         on=on,
         hidden=max(0, len(customers) - SHOWN),

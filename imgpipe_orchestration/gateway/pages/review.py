@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.kinds import SUBJECTS, subject_of
 from imgpipe_orchestration.moderation import existing, review
@@ -33,7 +33,7 @@ Desk = Annotated[str, Query(pattern=r"^[0-9a-f]{8}$")]
 
 
 @router.get("/review", response_class=Response)
-def show(request: Request, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
+def show(page: Page, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
     if desk is None:
         return back_to("/review", desk=secrets.token_hex(4))
     found = review.take(services, f"{session.id} {desk}", limit=AT_ONCE)
@@ -52,7 +52,7 @@ def show(request: Request, services: ServicesDep, session: Operator, desk: Desk 
         count = review.count(connection)
     mode, unjudged = services.settings.moderation, existing.look(services)
     shown: dict[str, Any] = {"entries": entries, "count": count, "desk": desk, "mode": mode, "unjudged": unjudged}
-    return page(request, "review.html", session, **shown)
+    return page("review.html", **shown)
 
 
 @router.post("/review/existing", response_class=Response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from imgpipe_orchestration.gateway import packaged
+from imgpipe_orchestration.gateway.limits import Rate
 from imgpipe_orchestration.gateway.pages import (
     avatars,
     components,
@@ -18,14 +19,11 @@ from imgpipe_orchestration.gateway.pages import (
     review,
     selected,
     spending,
-    upload,
     vision_reports,
 )
 from imgpipe_orchestration.gateway.pages.frame import not_a_page
-from imgpipe_orchestration.gateway.rates import Rate
-from imgpipe_orchestration.gateway.session import ATTEMPTS, WINDOW
 
-_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components)
+_PAGES = (overview, media, listings, processing, vision_reports, avatars, failures, components)
 _MORE = (identity, spending, review, selected, login, packaged)
 
 router = APIRouter()
@@ -36,7 +34,7 @@ for _page in (*_PAGES, *_MORE):
 def install(app: FastAPI) -> None:
     """Mount the pages; call it once the app has its services."""
     app.state.watch = overview.Watch(app.state.services)
-    app.state.login_rate = Rate(ATTEMPTS, WINDOW)
+    app.state.login_rate = Rate(login.ATTEMPTS, login.WINDOW)
     for status in (404, 405):
         app.add_exception_handler(status, not_a_page)
     app.include_router(router)

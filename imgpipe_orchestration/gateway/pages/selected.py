@@ -17,9 +17,9 @@ from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.avatars.model import task_prefix
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page, sent_from
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to, sent_from
 from imgpipe_orchestration.gateway.pages.media import filters
-from imgpipe_orchestration.gateway.session import Acting, Operator, safe_target
+from imgpipe_orchestration.gateway.session import Acting, safe_target
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.kinds import kind_of
@@ -70,6 +70,7 @@ _NOUNS = {
 @router.post("/selected", response_class=Response)
 def act(
     request: Request,
+    page: Page,
     services: ServicesDep,
     session: Acting,
     action: Annotated[Action, Form()],
@@ -98,7 +99,7 @@ def act(
         days = services.settings.trash_days
         words = LOSES.get("purge" if action == "delete" and not days else action, "").format(days=days)
         shown: dict[str, Any] = {"to": "/selected", "fields": fields, "verb": verb, "words": words, "back": back}
-        return page(request, "confirm.html", session, **shown)
+        return page("confirm.html", **shown)
     audit.note(action=action, subject=_counted(count, of), after={"all of": filter} if every else picked)
     undo, remark = "", ""
     if action in LOSES:
@@ -251,9 +252,7 @@ KINDS = ("media", "listings")
 
 
 @router.get("/trash", response_class=Response)
-def show_trash(
-    request: Request, services: ServicesDep, session: Operator, kind: str = KINDS[0], before: Number = ""
-) -> Response:
+def show_trash(page: Page, services: ServicesDep, kind: str = KINDS[0], before: Number = "") -> Response:
     if kind not in KINDS:
         raise NotFound(f"There is no trash of {kind!r:.40}; there is one of {' and '.join(KINDS)}.")
     with transaction(services.engine) as connection:
@@ -261,20 +260,20 @@ def show_trash(
         counts = deletions.counts(connection)
     older = found[ROWS - 1].id if len(found) > ROWS else None
     shown: dict[str, Any] = {"found": found[:ROWS], "older": older, "kind": kind, "kinds": KINDS, "counts": counts}
-    return page(request, "trash.html", session, **shown)
+    return page("trash.html", **shown)
 
 
 @router.get("/erasures", response_class=Response)
-def erasures(request: Request, services: ServicesDep, session: Operator) -> Response:
+def erasures(page: Page, services: ServicesDep) -> Response:
     with transaction(services.engine) as connection:
         found = erasure.latest(connection)
     working = any(one.state == "running" for one in found)
-    return page(request, "erasures.html", session, found=found, working=working)
+    return page("erasures.html", found=found, working=working)
 
 
 @router.post("/erasures", response_class=Response)
 def erase(
-    request: Request,
+    page: Page,
     services: ServicesDep,
     session: Acting,
     user: Annotated[RowId, Form()],
@@ -287,6 +286,6 @@ def erase(
         has = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "nothing that is shown"
         words = f"In every pipeline, for good. There is of this user: {has}. Nobody can undo this."
         shown: dict[str, Any] = {"to": "/erasures", "fields": [("user", user)], "words": words, "back": "/erasures"}
-        return page(request, "confirm.html", session, verb=f"Erase everything of user {user}", **shown)
+        return page("confirm.html", verb=f"Erase everything of user {user}", **shown)
     erasure.ask(services, user, who=session.caller.name)
     return back_to("/erasures", notice=f"Everything of user {user} is hidden, and is being removed for good.")

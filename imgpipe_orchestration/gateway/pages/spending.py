@@ -9,14 +9,14 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Budget, Period
 from imgpipe_orchestration.billing.spending import By
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
-from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
@@ -155,9 +155,8 @@ MOST = 366
 
 @router.get("/spending", response_class=Response)
 def look(
-    request: Request,
+    page: Page,
     services: ServicesDep,
-    session: Operator,
     first: Annotated[str, Query(alias="from")] = "",
     to: str = "",
     by: spending.By = "task",
@@ -196,7 +195,7 @@ def look(
         "groups": ("task", "pipeline", "model", "tenant", "day"),
     }
     more = {"trouble": trouble} if trouble else {}
-    return page(request, "spending.html", session, status=422 if trouble else 200, **values, **more)
+    return page("spending.html", status=422 if trouble else 200, **values, **more)
 
 
 @router.post("/spending/budgets", response_class=Response)

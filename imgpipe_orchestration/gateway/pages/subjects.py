@@ -1,4 +1,5 @@
-"""What a failed item is about (a label, and the page that shows it), and what to do about it."""
+"""What the pages say of the pipelines (title, page, unit), of what a failed item is about (a label, and the page that
+shows it), and of what to do about its error."""
 
 from __future__ import annotations
 
@@ -8,8 +9,35 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.gateway.pages import formats
+from imgpipe_orchestration.operations.pipelines import PIPELINES
 from imgpipe_orchestration.storage.backlog import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """`name` is also the group of the pipeline's assets in Dagster and what its runs are tagged with."""
+
+    name: str
+    title: str
+    page: str
+    unit: str = "images"
+
+
+ABOUT = (
+    About("media", "Media", "/media"),
+    About("listings", "Listings", "/listings"),
+    About(MARKER, "Auto-marker", "/processing"),
+    About("vision_reports", "Vision reports", "/vision-reports", "analyses"),
+    About("avatars", "Avatars", "/avatars", "people"),
+)
+
+
+def about_queue(queue: str) -> About | None:
+    """The pipeline that a queue belongs to; None when no pipeline of a page has the queue (any more)."""
+    of_each = ((one, PIPELINES.get(one.name, ())) for one in ABOUT)
+    return next((one for one, queues in of_each if queue in [each.name for each in queues]), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Response
 from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages.formats import sentence
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
-from imgpipe_orchestration.gateway.session import Acting, Operator, Session
+from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.vision_analysis import Unfinished
 from imgpipe_orchestration.services import Services
@@ -57,40 +57,40 @@ class Typed(BaseModel):
 
 
 @router.get("", response_class=Response)
-def jobs(request: Request, services: ServicesDep, session: Operator) -> Response:
+def jobs(page: Page, services: ServicesDep) -> Response:
     found = routes.list_cron_jobs(services).jobs
-    return page(request, "vision_reports.html", session, jobs=found, newest=executions.newest(services.engine))
+    return page("vision_reports.html", jobs=found, newest=executions.newest(services.engine))
 
 
 @router.get("/new", response_class=Response)
-def new(request: Request, session: Operator) -> Response:
-    return _form(request, session, Typed().model_dump(), None)
+def new(page: Page) -> Response:
+    return _form(page, Typed().model_dump(), None)
 
 
 @router.get("/{job_id}", response_class=Response)
-def job(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
+def job(page: Page, services: ServicesDep, job_id: UUID) -> Response:
     found = routes.get_cron_job(job_id, services)
     shown = routes.list_executions(job_id, services, limit=SHOWN).executions
     working = any(one.finished_at is None for one in shown)
-    return page(request, "executions.html", session, job=found, executions=shown, working=working)
+    return page("executions.html", job=found, executions=shown, working=working)
 
 
 @router.get("/{job_id}/edit", response_class=Response)
-def edit(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
-    return _form(request, session, routes.get_cron_job(job_id, services).model_dump(), job_id)
+def edit(page: Page, services: ServicesDep, job_id: UUID) -> Response:
+    return _form(page, routes.get_cron_job(job_id, services).model_dump(), job_id)
 
 
-def _form(request: Request, session: Session, job: dict[str, Any], job_id: UUID | None, **more: Any) -> Response:
+def _form(page: Page, job: dict[str, Any], job_id: UUID | None, **more: Any) -> Response:
     shown: dict[str, Any] = {"job": job, "job_id": str(job_id or ""), "labels": _LABELS, "wrong": {}, **more}
-    return page(request, "cron_job.html", session, **shown)
+    return page("cron_job.html", **shown)
 
 
 @router.post("", response_class=Response)
 @router.post("/{job_id}", response_class=Response)
 def save(
-    request: Request,
+    page: Page,
     services: ServicesDep,
-    session: Acting,
+    _: Acting,
     typed: Annotated[Typed, Form()],
     job_id: UUID | None = None,
 ) -> Response:
@@ -108,7 +108,7 @@ def save(
     sent = {field: value for field, value in given.items() if now.get(field) != value}
     if typed.action == "test":
         works, said = _tried(services, sent, job_id)
-        return _form(request, session, shown, job_id, **{"notice" if works else "trouble": said})
+        return _form(page, shown, job_id, **{"notice" if works else "trouble": said})
     try:
         if hidden := next((field for field in routes.ADDRESSES if MASK in sent.get(field, "")), None):
             raise BadInput(f"{hidden} has {MASK} in place of a secret; write it in full.", field=hidden)
@@ -117,7 +117,7 @@ def save(
         else:
             saved = routes.change_cron_job(job_id, CronJobChange(**sent), services).job_id
     except (ValidationError, BadInput) as error:
-        return _form(request, session, shown, job_id, status=422, wrong=_wrong(error, sent, services))
+        return _form(page, shown, job_id, status=422, wrong=_wrong(error, sent, services))
     return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
 
 

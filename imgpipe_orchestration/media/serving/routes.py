@@ -28,7 +28,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import HEADERS, tagged
-from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
+from imgpipe_orchestration.web.problems import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["serving"], route_class=OpenRoute)

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from sqlalchemy import text
 
 from imgpipe_orchestration.gateway import session
-from imgpipe_orchestration.gateway.pages import overview
+from imgpipe_orchestration.gateway.pages import login, overview
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
@@ -95,7 +95,7 @@ def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
 
 def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(gateway: Gateway) -> None:
     url = gateway.url
-    for _ in range(session.ATTEMPTS):
+    for _ in range(login.ATTEMPTS):
         assert requests.post(f"{url}/login", data={"key": "guess"}, timeout=10).status_code == 401
     refused = requests.post(f"{url}/login", data={"key": "guess"}, timeout=10)
     assert refused.status_code == 429
@@ -182,8 +182,8 @@ def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(gateway:
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(guess, range(40)))
-    assert answers.count(401) == session.ATTEMPTS
-    assert answers.count(429) == 40 - session.ATTEMPTS
+    assert answers.count(401) == login.ATTEMPTS
+    assert answers.count(429) == 40 - login.ATTEMPTS
 
 
 @pytest.mark.parametrize(

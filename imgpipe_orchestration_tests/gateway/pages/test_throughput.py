@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.gateway.pages import figures
+from imgpipe_orchestration.gateway.pages import overview
 from imgpipe_orchestration.storage.rows import transaction
 
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
@@ -26,7 +26,7 @@ def ended(engine: Engine, at: datetime, outcome: str = "done", item: int = 1) ->
 def hours(engine: Engine, now: datetime) -> dict[int, tuple[int, int]]:
     """Hours with something in them: done and failed by hours before now."""
     with transaction(engine) as connection:
-        found = figures.hours_of(connection, now)
+        found = overview.hours_of(connection, now)
     assert len(found) == 24
     last = found[-1][0]
     return {
@@ -68,5 +68,5 @@ def test_of_the_auto_marker_images_are_done_and_jobs_fail(engine: Engine) -> Non
         ('auto_marker', 'scheduled', 'failed', :at, '{}')"""
     with transaction(engine) as connection:
         connection.execute(text(jobs), {"at": NOW - timedelta(minutes=15)})
-        _, counts = figures.hours_of(connection, NOW)[-1]
+        _, counts = overview.hours_of(connection, NOW)[-1]
     assert counts == {("auto_marker", "done"): 29, ("auto_marker", "failed"): 2}

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.media.remake import make_variants
-from imgpipe_orchestration.operations.garbage import collect_garbage
+from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration_tests.conftest import S3Access, fresh_database, settings_for
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture

@@ -6,21 +6,66 @@ Each check looks at one thing, changes nothing, buys nothing, and says what to d
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import wait
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import click
+import requests
 
-from imgpipe_orchestration.cli.diagnosis import partners, servers, stores
-from imgpipe_orchestration.cli.diagnosis.check import Check, Finding, Verdict
+from imgpipe_orchestration.cli import diagnosis
+from imgpipe_orchestration.cli.diagnosis import MIGRATE, Bad, Verdict
 from imgpipe_orchestration.cli.options import data_option, json_option, retyped, settings_in_force
+from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, OutOfSpace
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry.logs import one_line
+from imgpipe_orchestration.telemetry.redaction import redact
 from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
+
+_REMEDIES = {NotMigrated: MIGRATE, OutOfSpace: "Make room on its disk. What was accepted waits and goes on by itself."}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at, what was seen, and what to do about it."""
+
+    what: str
+    verdict: Verdict
+    seen: str
+    do: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Looks at one thing. Never raises: what `look` raises is the finding.
+
+    Attributes:
+        do: advice for when `look` raises.
+        look: returns what it saw when all is well.
+    """
+
+    what: str
+    do: str
+    look: Callable[[Services], str]
+
+    def __call__(self, services: Services) -> Finding:
+        verdict, do = Verdict.BAD, self.do
+        try:
+            return Finding(self.what, Verdict.OK, self.look(services))
+        except Bad as ended:
+            verdict, seen, do = ended.verdict, str(ended), ended.do or do
+        except ImgpipeError as error:
+            seen, do = f"{error.public} {error.detail or ''}".strip(), _REMEDIES.get(type(error), do)
+        except requests.RequestException as error:
+            where = error.request.url if error.request is not None else "there"
+            seen = f"no answer from {where} ({type(error).__name__})"
+        except Exception as error:  # drivers raise all kinds of exceptions
+            seen = f"{type(error).__name__}: {error}"
+        return Finding(self.what, verdict, redact(seen), do)
 
 
 @click.command()
@@ -57,10 +102,9 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
     Args:
         patience: seconds after which a check that has not ended is BAD: S3's client retries a frozen server for 90 s.
     """
-    checks = _checks(settings)
     with closing(Services(settings)) as services:
         _prepare(services)
-        asked = [(one, in_daemon_thread(partial(one, services), one.what)) for one in checks]
+        asked = [(one, in_daemon_thread(partial(one, services), one.what)) for one in _checks(settings)]
         wait([answer for _, answer in asked], patience)
         silent = f"has not answered for {patience:g} seconds"
         return [
@@ -94,23 +138,23 @@ def _checks(settings: Settings) -> list[Check]:
     s3, no_daemon = f"Check S3_ENDPOINT and its keys{ours}", "Without it no sensor ticks and no run starts. "
     workers = "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md)."
     return [
-        Check("settings", "Fix it and start again; docs/settings.md shows the format.", stores.settings),
-        Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", stores.keys),
-        Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", stores.sign_in),
-        Check("public addresses", "Set them to what clients reach from outside.", stores.addresses),
-        Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", stores.disk),
-        Check("database", f"Check DATABASE_URL{ours}", stores.database),
-        Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", stores.pending_images),
-        Check("Dagster's database", "Check DAGSTER_PG_URL.", stores.dagster_database),
-        *(Check(f"bucket {name}", s3, partial(stores.bucket, name)) for name in settings.buckets),
-        Check("MongoDB", f"Check MONGODB_URL{ours}", stores.mongo),
-        Check("gateway", start("gateway"), servers.gateway),
-        Check("Dagster UI", start("dagster-webserver"), servers.dagster_ui),
-        Check("Dagster daemon", no_daemon + start("dagster-daemon"), servers.daemon),
-        Check("sensors and schedules", start("code-server"), servers.automation),
-        Check("workers", workers, servers.workers),
-        Check("paid calls", "", partners.paid_calls),
-        Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", partners.openai),
-        Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),
-        Check("Flowise", "Check FLOWISE_BASE_URL.", partners.flowise),
+        Check("settings", "Fix it and start again; docs/settings.md shows the format.", diagnosis.settings),
+        Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", diagnosis.keys),
+        Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", diagnosis.sign_in),
+        Check("public addresses", "Set them to what clients reach from outside.", diagnosis.addresses),
+        Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", diagnosis.disk),
+        Check("database", f"Check DATABASE_URL{ours}", diagnosis.database),
+        Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", diagnosis.pending_images),
+        Check("Dagster's database", "Check DAGSTER_PG_URL.", diagnosis.dagster_database),
+        *(Check(f"bucket {name}", s3, partial(diagnosis.bucket, name)) for name in settings.buckets),
+        Check("MongoDB", f"Check MONGODB_URL{ours}", diagnosis.mongo),
+        Check("gateway", start("gateway"), diagnosis.gateway),
+        Check("Dagster UI", start("dagster-webserver"), diagnosis.dagster_ui),
+        Check("Dagster daemon", no_daemon + start("dagster-daemon"), diagnosis.daemon),
+        Check("sensors and schedules", start("code-server"), diagnosis.automation),
+        Check("workers", workers, diagnosis.workers),
+        Check("paid calls", "", diagnosis.paid_calls),
+        Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", diagnosis.openai),
+        Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", diagnosis.google_vision),
+        Check("Flowise", "Check FLOWISE_BASE_URL.", diagnosis.flowise),
     ]

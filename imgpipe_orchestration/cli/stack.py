@@ -1,11 +1,15 @@
-"""`imgpipe up`: the whole stack in the foreground."""
+"""`imgpipe up`, the whole stack in the foreground; and `down`, `env` and `token` for one that runs."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+import shlex
+import signal
 import sys
+import sysconfig
 import time
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +17,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgpipe_orchestration.cli.options import EXPORTED, data_option, imgpipe, retyped
+from imgpipe_orchestration.cli.options import (
+    EXPORTED,
+    NO_PROXY,
+    Id,
+    data_option,
+    imgpipe,
+    json_option,
+    retyped,
+    running_stack,
+    settings_of,
+    typed,
+)
+from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import Conflict, SettingsError
 from imgpipe_orchestration.telemetry.redaction import redact
 
@@ -23,7 +39,9 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.devstack.plan import Plan
 
 ALREADY_RUNNING = 4
-_PROJECT = Path(__file__).parents[2]
+_STOP_SECONDS = 30
+_TOKEN_HOURS = 12
+_DAGSTER_YAML = Path(__file__).parents[2] / "dagster.yaml"
 
 
 @click.command()
@@ -37,21 +55,22 @@ def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
     """
     from imgpipe_orchestration.devstack.plan import make_plan
     from imgpipe_orchestration.devstack.services import prepare_dagster_home
-    from imgpipe_orchestration.devstack.stackfile import locked
     from imgpipe_orchestration.devstack.supervisor import Supervisor
     from imgpipe_orchestration.settings import misspelled
 
     began = time.monotonic()
     data_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(data_dir):
+        with stackfile.locked(data_dir):
             if exported := os.environ.get(EXPORTED):
                 raise SettingsError(
                     f"this shell has the settings of the stack on {exported}, by `imgpipe env`; a new stack would take"
                     " them for servers of yours: start it in another shell"
                 )
+            if not _DAGSTER_YAML.is_file():
+                raise SettingsError(f"{_DAGSTER_YAML} is missing: `imgpipe up` runs from a checkout of the project")
             plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
-            prepare_dagster_home(data_dir / "dagster", _dagster_configuration())
+            prepare_dagster_home(data_dir / "dagster", _DAGSTER_YAML)
             _say(f"starting on {data_dir}")
             for note in (*misspelled(), *plan.ports.notes):
                 _say(note)
@@ -107,13 +126,6 @@ def _table(plan: Plan) -> Table:
     return table
 
 
-def _dagster_configuration() -> Path:
-    file = _PROJECT / "dagster.yaml"
-    if not file.is_file():
-        raise SettingsError(f"{file} is missing: `imgpipe up` runs from a checkout of the project")
-    return file
-
-
 def _say(line: str) -> None:
     _write(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
 
@@ -122,3 +134,57 @@ def _write(text: str) -> None:
     """Write to standard output. Errors are ignored: the stack goes on when its output is closed or the disk is full."""
     with contextlib.suppress(OSError):
         click.echo(text)
+
+
+@click.command()
+@data_option
+def down(data_dir: Path) -> None:
+    """Stop the stack that runs on this data, and wait until it has."""
+    stack = running_stack(data_dir)
+    os.kill(stack.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while stackfile.is_running(data_dir):
+        if time.monotonic() > deadline:
+            click.echo(f"imgpipe: process {stack.pid} has not stopped after {_STOP_SECONDS} s", err=True)
+            sys.exit(1)
+        time.sleep(0.05)
+    click.echo(f"stopped (process {stack.pid})")
+
+
+@click.command()
+@data_option
+@json_option
+def env(data_dir: Path, as_json: bool) -> None:
+    """Print every URL, port and development key in force, as shell exports: eval "$(imgpipe env)".
+
+    Where PATH does not find `imgpipe` and `dagster`, it is made to. In production no key and no URL that holds one is
+    printed. Ends with code 3 when no stack runs.
+    """
+    environment = dict(sorted(running_stack(data_dir).environment.items()))
+    # `exempt_loopback` has set these if there is a proxy, which cannot reach the stack's addresses.
+    environment |= {name: os.environ[name] for name in NO_PROXY if name in os.environ}
+    if as_json:
+        click.echo(json.dumps(environment, indent=2))
+        return
+    for name, value in (*environment.items(), (EXPORTED, str(data_dir))):
+        click.echo(f"export {name}={shlex.quote(value)}")
+    if typed("dagster") != "dagster":
+        # At the end, so that `python` and other commands stay the user's own.
+        click.echo(f'export PATH="$PATH":{shlex.quote(sysconfig.get_path("scripts"))}')
+
+
+@click.command()
+@click.argument("user", type=Id())
+@data_option
+def token(user: int, data_dir: Path) -> None:
+    """Print a token of USER (a number) for `Authorization: Bearer`, good for twelve hours.
+
+    Not in production, where whoever signs the users in makes their tokens: nobody should act as somebody else.
+    """
+    import jwt
+
+    settings = settings_of(data_dir)
+    if settings.production:
+        raise click.UsageError("in production users' tokens come from where they sign in")
+    claims = {"sub": str(user), "exp": int(time.time()) + _TOKEN_HOURS * 3600}
+    click.echo(jwt.encode(claims, settings.user_jwt_secret, "HS256"))

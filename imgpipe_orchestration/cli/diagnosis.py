@@ -1,0 +1,359 @@
+"""What `imgpipe doctor` looks at: settings and disk, databases and buckets, the project's own processes, the partners.
+
+Each function returns what it saw when all is well, and raises otherwise.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import closing, suppress
+from enum import StrEnum
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import requests
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.billing import budgets, spending
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.operations.startup import check_settings
+from imgpipe_orchestration.partners.models import Provider, TaskName
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
+from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.web.auth import is_loopback
+
+MIGRATE = "Run `imgpipe migrate`."
+TIMEOUT_SECONDS = 9
+"""Longer than `GET /health` takes to report a frozen server (`health.ANSWER_SECONDS`)."""
+_OF_CLIENTS = ("public_base_url", "s3_public_endpoint", "s3_upload_endpoint")
+"""Settings of which clients get addresses."""
+_ENOUGH_DISK_BYTES = 2 * 1024**3
+_PROBE, _PROBE_BYTES = "imgpipe_doctor", 100_000
+"""An object that is written, read and deleted again."""
+_SILENT_SECONDS = 180
+"""Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
+_NOT_LOADED = "DagsterCodeLocationNotFoundError"
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    NOTE = "note"  # works, and somebody should know
+    BAD = "bad"  # does not work
+
+
+class Bad(Exception):
+    """Ends a check; `do` replaces the check's usual advice."""
+
+    verdict = Verdict.BAD
+
+    def __init__(self, seen: str, do: str = "") -> None:
+        super().__init__(seen)
+        self.do = do
+
+
+class Note(Bad):
+    """Ends a check of what works."""
+
+    verdict = Verdict.NOTE
+
+
+def settings(services: Services) -> str:
+    check_settings(services.settings)
+    if said := misspelled():
+        raise Note("; ".join(said), "Fix the name and start again, or remove the variable.")
+    return "all valid"
+
+
+def addresses(services: Services) -> str:
+    settings = services.settings
+    of_clients = {name.upper(): getattr(settings, name) for name in _OF_CLIENTS}
+    inside = [name for name, url in of_clients.items() if is_loopback(urlsplit(url).hostname or "")]
+    if settings.production and inside:
+        raise Note(f"clients get addresses that only work on this machine: {', '.join(inside)}")
+    return ", ".join(sorted({url for url in of_clients.values() if url}))
+
+
+def sign_in(services: Services) -> str:
+    settings = services.settings
+    if settings.oidc_issuer:
+        from imgpipe_orchestration.identity.oidc import Provider
+
+        Provider(settings).begin("/")
+        return f"people sign in at {settings.oidc_issuer}"
+    if settings.production:
+        said = "everybody signs in with ADMIN_API_KEY: all are admins, and the audit cannot tell them apart"
+        raise Note(said, "Set OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and OIDC_ROLES.")
+    return "not needed in development"
+
+
+def keys(services: Services) -> str:
+    names = [name.upper() for name, value in services.settings.model_dump().items() if value == DEVELOPMENT_SECRET]
+    if names:
+        raise Note(f"development keys in use: {', '.join(names)}")
+    return "all set"
+
+
+def disk(services: Services) -> str:
+    folder = services.settings.imgpipe_data_dir.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    seen = f"{free / 1024**3:.1f} GB free at {folder}"
+    if free < _ENOUGH_DISK_BYTES:
+        raise Bad(seen)
+    return seen
+
+
+def database(services: Services) -> str:
+    with transaction(services.engine) as connection:
+        version = connection.scalar(text("show server_version"))
+        vector = connection.scalar(text("select extversion from pg_extension where extname = 'vector'"))
+        without = migrations.lacks_pgvector(connection)
+        _write(connection)
+    lacking = migrations.pending(services.engine)
+    if lacking and without:
+        raise Bad(f"PostgreSQL {version}; the database has no extension pgvector", migrations.PGVECTOR)
+    if lacking:
+        raise Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", MIGRATE)
+    return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"
+
+
+def _write(connection: Connection) -> None:
+    """Write a little, which goes with the transaction: on a full disk a server still answers whoever reads."""
+    if connection.scalar(text("select has_database_privilege(current_database(), 'temporary')")):
+        rows = "select repeat('x', 100) as x from generate_series(1, 1000)"
+        connection.execute(text(f"create temporary table imgpipe_doctor_writes on commit drop as {rows}"))
+
+
+def pending_images(services: Services) -> str:
+    with transaction(services.pending_engine) as connection:
+        connection.execute(text("select id from pending_images limit 1"))
+    return f"readable ({services.pending_engine.dialect.name})"
+
+
+def dagster_database(services: Services) -> str:
+    engine = connect(services.settings.dagster_pg_url, pool_size=1, setting="DAGSTER_PG_URL")
+    try:
+        with transaction(engine) as connection:
+            _write(connection)
+    finally:
+        engine.dispose()
+    return "answers"
+
+
+def bucket(name: str, services: Services) -> str:
+    from botocore.exceptions import ClientError
+
+    there = services.objects.bucket(name)
+    try:
+        there.store.client.head_bucket(Bucket=name)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        raise Bad("does not exist", "Create it, or fix the setting that names it.") from error
+    # On a full disk a store still answers whoever reads; and objects are read and written by another library, with
+    # certificates of its own.
+    there.put(_PROBE, bytes(_PROBE_BYTES), content_type="application/octet-stream")
+    with suppress(NotFound):  # somebody else asks the doctor as well
+        there.get(_PROBE)
+    there.delete(_PROBE)
+    return "exists and is writable"
+
+
+def mongo(services: Services) -> str:
+    if not services.settings.mongodb_url:
+        raise Note("not configured: the auto-marker has nothing to read")
+    from imgpipe_orchestration.auto_marker.store import missing_indexes
+
+    services.documents.ping()
+    missing = missing_indexes(services.documents)
+    if missing:
+        raise Note(
+            f"answers, and lacks {'; '.join(missing)}",
+            "The auto-marker's next run creates them, unless it is not allowed to, or two image_config documents name "
+            "the same customer.",
+        )
+    return "answers, with every index the auto-marker needs"
+
+
+def gateway(services: Services) -> str:
+    return _answers(f"{_named(services.settings, 'gateway_url')}/health")
+
+
+def dagster_ui(services: Services) -> str:
+    return _answers(f"{_named(services.settings, 'dagster_url')}/server_info")
+
+
+def _named(settings: Settings, name: str) -> str:
+    """The setting of that name, a URL.
+
+    Raises:
+        Bad: neither a stack nor a person has named it: at its default another stack may answer.
+    """
+    if name not in settings.model_fields_set and not settings.production:
+        raise Bad(f"not checked: no stack runs on this folder, and {name.upper()} is not set")
+    url: str = getattr(settings, name)
+    return url
+
+
+def _answers(url: str) -> str:
+    answer = requests.get(url, timeout=TIMEOUT_SECONDS)
+    if answer.status_code != 200:  # of the gateway's 503 the body says what is down
+        raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}")
+    return f"{url} answers"
+
+
+def daemon(services: Services) -> str:
+    query = """{ instance { daemonHealth { allDaemonStatuses {
+        daemonType required healthy lastHeartbeatTime lastHeartbeatErrors { message } } } } }"""
+    statuses = _told_by_dagster(services.settings, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    required = [status for status in statuses if status["required"]]
+    # The latest heartbeat of all daemons: one with much to do writes its own late.
+    silent = time.time() - max((status["lastHeartbeatTime"] or 0 for status in required), default=0)
+    said = {error["message"].strip() for status in required for error in status["lastHeartbeatErrors"]}
+    if said and silent <= _SILENT_SECONDS:
+        raise Bad("; ".join(sorted(said)), "Fix what it says. It stays for up to five minutes after that.")
+    ill = [status["daemonType"] for status in required if not status["healthy"] or silent > _SILENT_SECONDS]
+    if ill:
+        raise Bad(f"no heartbeat of {', '.join(ill).lower()}")
+    return f"{len(required)} daemons are healthy"
+
+
+def automation(services: Services) -> str:
+    query = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
+        ... on PythonError { message }
+        ... on RepositoryLocation { repositories {
+            sensors { name defaultStatus state: sensorState { status
+                ticks(limit: 1, statuses: [SUCCESS, SKIPPED, FAILURE]) { error { message causes { message } } } } }
+            schedules { name defaultStatus state: scheduleState { status } } } } } } } } }"""
+    started, off, failed = 0, [], {}
+    for location in _told_by_dagster(services.settings, query)["workspaceOrError"]["locationEntries"]:
+        loaded = location["locationOrLoadError"] or {}
+        if "repositories" not in loaded:
+            raise Bad(f"{location['name']} is not loaded: {loaded.get('message', 'it is being loaded')[:200]}")
+        for one in [found for each in loaded["repositories"] for found in (*each["sensors"], *each["schedules"])]:
+            started += one["state"]["status"] == "RUNNING"
+            if one["state"]["status"] != "RUNNING" and one["defaultStatus"] == "RUNNING":
+                off.append(one["name"])
+            for error in [tick["error"] for tick in one["state"].get("ticks", ()) if tick["error"]]:
+                # The innermost cause; of gRPC errors, whose message is a dump, Dagster's own.
+                said: list[str] = [part["message"].strip() for part in (error, *error["causes"])]
+                reason = next((words for words in reversed(said) if not words.startswith("grpc.")), said[0])
+                # Not a tick of the moment after a start, before the code was loaded, which it is by now.
+                if one["state"]["status"] == "RUNNING" and _NOT_LOADED not in reason:
+                    failed[one["name"]] = reason
+    if failed:
+        raise Bad(
+            f"These failed at their last tick: {', '.join(failed)}. First error: {next(iter(failed.values()))}",
+            "Fix it; sensors retry by themselves. Details: Automation, in the Dagster UI.",
+        )
+    if off:
+        raise Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
+    return f"{started} running"
+
+
+def _told_by_dagster(settings: Settings, query: str) -> Any:
+    url = f"{_named(settings, 'dagster_url')}/graphql"
+    try:
+        answer = requests.post(url, json={"query": query}, timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        seen = "unknown: the Dagster UI does not answer"
+        raise Bad(seen, "Bring back the UI or Dagster's database, whichever is down.") from error
+    return answer.json()["data"]
+
+
+def workers(services: Services) -> str:
+    settings = services.settings
+    if not settings.celery_broker_url:
+        return "not needed: the daemon starts every run on its own machine"
+    from celery import Celery
+
+    from imgpipe_orchestration.dagster_side.celery_configuration import celery_configuration
+    from imgpipe_orchestration.dagster_side.run_tags import QUEUES
+
+    broker = settings.celery_broker_url
+    with Celery(broker=broker, config_source=celery_configuration(broker, None)) as app:
+        answers = app.control.inspect(timeout=2).active_queues() or {}
+    taken = {queue["name"] for queues in answers.values() for queue in queues}
+    if lacking := [queue for queue in QUEUES if queue not in taken]:
+        raise Bad(f"{len(answers)} answer, none of them takes runs of {', '.join(lacking)}")
+    return f"{len(answers)} answer, every queue is taken"
+
+
+def openai(services: Services) -> str:
+    asked = _speaking(services, "openai-responses", "openai-chat")
+    if not asked:
+        raise Note("not configured: images get measured fields only, avatars cannot be made")
+    from imgpipe_orchestration.partners.openai import OpenAIClient
+    from imgpipe_orchestration.partners.retry import RetryPolicy
+
+    used = {choice for task in get_args(TaskName) for choice in services.models.choices(task)}
+    for name, provider in asked.items():
+        # The same client as in the runs: a proxy or certificate that fails there fails here too.
+        key, policy = services.models.key(name) or "none", RetryPolicy(attempts=1)
+        client = OpenAIClient(key, base_url=provider.base_url, timeout=TIMEOUT_SECONDS, policy=policy)
+        with closing(client):
+            there = client.models()
+        for model in sorted(choice.model for choice in used if choice.provider == name):
+            if there and (model not in there or there[model]):
+                seen = f"ends on {there[model]}" if model in there else "is not among those on offer"
+                raise Note(f"model {model} {seen}", f"Set another one: {_where(services, model)}.")
+    return _said(asked, "accepts the key")
+
+
+def _speaking(services: Services, *dialects: str) -> dict[str, Provider]:
+    return {name: one for name, one in services.models.providers.items() if one.dialect in dialects}
+
+
+def _where(services: Services, model: str) -> str:
+    """The setting that names a model; moderation's is named by the file only."""
+    names = ("openai_vision_model", "openai_embedding_model", "openai_image_model")
+    named = (name.upper() for name in names if getattr(services.settings, name) == model)
+    return "MODELS_FILE" if services.settings.models_file else next(named, "MODELS_FILE")
+
+
+def _said(providers: dict[str, Provider], what: str) -> str:
+    return "; ".join(f"{provider.base_url} {what}" for provider in providers.values())
+
+
+def paid_calls(services: Services) -> str:
+    with transaction(services.engine) as connection:
+        pauses = spending.pauses(connection)
+        stands = budgets.standings(connection, services.settings.daily_budget_usd)
+        spent = sum(line.cost_usd for line in spending.today(connection, by=[]))
+    if pauses:
+        waits = [f"{one.provider} is not asked until {one.until:%H:%M} UTC: {one.reason}" for one in pauses]
+        raise Note("; ".join(waits), "Once that is fixed, `imgpipe requeue PIPELINE` ends the pauses.")
+    if used_up := [f"{one.title}, {one.limit_usd:.2f} USD" for one in stands if one.used_up]:
+        raise Note(f"used up: the {'; the '.join(used_up)}", "Raise it, or wait for its next period (UTC).")
+    return f"{spent:.2f} USD today, and no provider is paused"
+
+
+def google_vision(services: Services) -> str:
+    asked = _speaking(services, "google-vision")
+    if not asked:
+        raise Note("not configured: images get no objects and no text")
+    for name, provider in asked.items():
+        # An empty batch is refused as invalid (400) when the key is good, and costs nothing.
+        url, headers = f"{provider.base_url}/v1/images:annotate", {"X-Goog-Api-Key": services.models.key(name)}
+        answer = requests.post(url, json={"requests": []}, headers=headers, timeout=TIMEOUT_SECONDS)
+        if answer.status_code not in {200, 400} or "API_KEY_INVALID" in answer.text:
+            raise Bad(f"{provider.base_url} answered {answer.status_code}")
+    return _said(asked, "accepts the key")
+
+
+def flowise(services: Services) -> str:
+    asked = _speaking(services, "flowise")
+    if not asked:
+        raise Note("not configured: avatars cannot be made")
+    for provider in asked.values():
+        with requests.get(provider.base_url, timeout=TIMEOUT_SECONDS, stream=True) as answer:
+            if answer.status_code >= 500:
+                raise Bad(f"{provider.base_url} answered {answer.status_code}")
+    return _said(asked, "answers")
