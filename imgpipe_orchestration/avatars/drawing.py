@@ -21,7 +21,7 @@ from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.choosing import first_answer
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
-from imgpipe_orchestration.imaging.reading import png_chunks
+from imgpipe_orchestration.imaging.reading.parts import is_whole
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Drawn, data_url
 from imgpipe_orchestration.partners.usage import Usage, charged
@@ -152,7 +152,7 @@ def _stored(
     services: Services, persona: Persona, call: PaidCall, kind: str, hand: dict[str, bytes], ask: Callable[[], Drawn]
 ) -> Purchase:
     """The picture in the bucket: one that was bought before, or what `ask` gets."""
-    from imgpipe_orchestration.imaging.portraits.files import labelled, statement
+    from imgpipe_orchestration.imaging.portraits.finishing import labelled, statement
 
     bucket, safe = services.avatars_bucket, _safe(services, call)
     key = f"{persona_prefix(persona.task_id, persona.id)}bought/{kind}-{call.key[:32]}.png"
@@ -225,6 +225,6 @@ def bought(services: Services, key: str) -> bytes:
         data = services.avatars_bucket.get(key)
     except NotFound as error:
         raise NotFound(f"The bought picture {key} is gone from the bucket; try the persona again") from error
-    if not png_chunks.has_end(data):  # every bought picture is a PNG
+    if not is_whole(data):  # every bought picture is a PNG
         raise NotWhole("The object store does not give the whole of a bought picture", detail=key)
     return data

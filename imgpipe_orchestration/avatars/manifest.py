@@ -10,7 +10,7 @@ from imgpipe_orchestration.avatars.model import PersonaStatus, public_url, task_
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.imaging.portraits.files import TRAINED
+from imgpipe_orchestration.imaging.portraits.finishing import TRAINED
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger

@@ -84,8 +84,7 @@ class _Place:
 
     def wanted(self, persona: Persona) -> Wanted:
         """The parameters of the worker processes for this persona's pictures."""
-        from imgpipe_orchestration.imaging.portraits.files import statement
-        from imgpipe_orchestration.imaging.portraits.finishing import Wanted
+        from imgpipe_orchestration.imaging.portraits.finishing import Wanted, statement
 
         xmp = statement(persona.model or "", standin=persona.standin)
         return Wanted(LEAST_SIDE, THUMBNAIL_SIDE, xmp)

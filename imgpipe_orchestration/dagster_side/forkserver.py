@@ -26,7 +26,7 @@ from types import FrameType
 from typing import NoReturn
 
 from imgpipe_orchestration.dagster_side.parent_death import die_with_parent
-from imgpipe_orchestration.imaging import oom
+from imgpipe_orchestration.imaging import workshop
 from imgpipe_orchestration.partners.openai_sdk import warm_up
 
 PRELOAD = (
@@ -89,7 +89,7 @@ def _run(words: list[str]) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        oom.volunteer(oom.RUN)
+        workshop.volunteer(workshop.RUN)
         # What the run leaves among the temporary files goes with it: Dagster leaves two folders for logs.
         tempfile.tempdir = multiprocessing.util.get_temp_dir()
         _log_as_settings_say()

@@ -1,4 +1,5 @@
-"""Which picture each size is cut from: pure geometry, decided before a pixel is touched."""
+"""Which picture each size is cut from, and the crops that keep the subject: pure geometry, decided before a pixel is
+touched."""
 
 from __future__ import annotations
 
@@ -7,11 +8,12 @@ from math import ceil
 
 from imgpipe_orchestration.imaging.geometry import Box, PixelBox, fit_within
 from imgpipe_orchestration.imaging.recipe import Recipe, Size
-from imgpipe_orchestration.imaging.subject.crop import crop_box, crop_window
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 _ENOUGH = 1.5
 """How many times larger a picture must be for another size to be made from it: if less, resizing twice would blur."""
+_CLEAR_SPACE = 0.05
+"""Margin around what is shown whole, as a share of the box; on two sides at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +96,61 @@ def _can_make(
     if made and made.fit == "crop" and (size.fit != "crop" or size.width * made.height != size.height * made.width):
         return False  # only a crop of the same shape shows the same part of the image
     return width >= _ENOUGH * target[0] and height >= _ENOUGH * target[1]
+
+
+def crop_window(width: int, height: int, to_width: int, to_height: int, whole: Box | None = None) -> tuple[int, int]:
+    """Sides, pixels, of the largest box of the shape `to_width`:`to_height` in a `width` x `height` image.
+
+    Where that would cut `whole`, they are those of the smallest box of the shape that holds it with clear space around;
+    it reaches beyond the image.
+    """
+    if width * to_height >= height * to_width:
+        window = max(1, min(width, round(height * to_width / to_height))), height
+    else:
+        window = width, max(1, min(height, round(width * to_height / to_width)))
+    if whole is None:
+        return window
+    held = (whole.right - whole.left) * width, (whole.bottom - whole.top) * height
+    if held[0] <= window[0] and held[1] <= window[1]:
+        return window
+    scale = max(held[0] / to_width, held[1] / to_height) / (1 - 2 * _CLEAR_SPACE)
+    return ceil(scale * to_width), ceil(scale * to_height)
+
+
+def crop_box(
+    width: int,
+    height: int,
+    to_width: int,
+    to_height: int,
+    subject: Box,
+    *,
+    core: Box | None = None,
+    beyond: bool = False,
+) -> PixelBox:
+    """A box of the shape `to_width`:`to_height` in a `width` x `height` image, placed over the subject.
+
+    The box is as large as possible, so it can move along one axis only. It is centred on `subject`, and moved from
+    there just as far as needed to contain `core` (the largest face, say).
+
+    Args:
+        beyond: a box that cannot contain `core` is made larger until it can, and reaches beyond the image.
+
+    Returns:
+        left, top, right, bottom in pixels, at least 1 pixel on each side; inside the image unless `beyond`.
+    """
+    core = core or subject
+    box_width, box_height = crop_window(width, height, to_width, to_height, core if beyond else None)
+    left = _place(width, box_width, (subject.left, subject.right), (core.left, core.right))
+    top = _place(height, box_height, (subject.top, subject.bottom), (core.top, core.bottom))
+    return left, top, left + box_width, top + box_height
+
+
+def _place(length: int, window: int, subject: tuple[float, float], core: tuple[float, float]) -> int:
+    """Start of a `window` on a line of `length` pixels, from subject and core as fractions of the line."""
+    start = (subject[0] + subject[1]) / 2 * length - window / 2
+    core_start, core_end = core[0] * length, core[1] * length
+    if core_end - core_start <= window <= length:
+        start = min(max(start, core_end - window), core_start)
+    else:
+        start = (core_start + core_end - window) / 2
+    return round(start) if window > length else min(max(0, round(start)), length - window)

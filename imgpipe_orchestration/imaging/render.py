@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 from PIL import Image, ImageChops
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
 from imgpipe_orchestration.imaging.colour.alpha import WHITE, drop_opaque_alpha, flattened, has_open_edges
-from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
-from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
-from imgpipe_orchestration.imaging.encoding.encode_all import SUPPORT, SizeFile, encode_all
+from imgpipe_orchestration.imaging.colour.to_srgb import to_eight_bits, to_srgb
+from imgpipe_orchestration.imaging.encoding.encode_all import Background, Variant, encode_all
+from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits
 from imgpipe_orchestration.imaging.plan import output_size, working_size
 from imgpipe_orchestration.imaging.reading import metadata
 from imgpipe_orchestration.imaging.reading.opening import decode, open_original
-from imgpipe_orchestration.imaging.reading.orientation import upright
 from imgpipe_orchestration.imaging.recipe import Recipe
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.subject.focus import FocalBox, FocusHints, find_focus
 from imgpipe_orchestration.imaging.subject.mark import NOTHING, Mark, find_mark
-from imgpipe_orchestration.imaging.variants import Background, Rendition, SourceFacts, Variant
 
+_SUPPORT: tuple[Format, ...] = ("jpeg", "png", "webp", "avif")
+"""From the best supported format to the least."""
 _FAR_WORSE = 10.0
 """Points of score that everybody notices: 20 lie between medium and high quality (the metric's own scale)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What the original was."""
+
+    format: str
+    width: int
+    height: int
+    """Of the upright image."""
+    copyright: str
+    credit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """All that was made of one original; it can be pickled."""
+
+    variants: tuple[Variant, ...]
+    source: SourceFacts
+    focus: FocalBox
+    notes: tuple[str, ...]
+    """Sentences for people: sizes smaller than asked, formats dropped, profiles ignored, and so on."""
+    recipe: str
+    """Version of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +98,10 @@ def render(
     for background, picture, own in pictures:
         ground, box = (own.ground, own.box) if own else ((), None)
         focal = find_focus(prepared.image, focus, box)
-        kept, dropped = _worth_keeping(encode_all(picture, focal, recipe, exif=exif, ground=ground))
+        made = encode_all(picture, focal, recipe, exif=exif, background=background, ground=ground)
+        kept, dropped = _worth_keeping(made)
         notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
-        variants += [_variant(file, background) for file in kept]
+        variants += kept
         focal_boxes.append(focal)
     found = focal_boxes[0]
     notes += _shortfalls(recipe, prepared.source, found.core if mark else None)
@@ -105,18 +130,12 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     image = to_eight_bits(image)
     image = shrink_to(image, *original.stored(enough))
     image, note = to_srgb(image)
-    image = upright(image, original.orientation)
+    image = metadata.upright(image, original.orientation)
     image = drop_opaque_alpha(image)
     notes = [note] if note else []
     if original.sniffed.animated:
         notes.append("animated: the first frame was used")
-    source = SourceFacts(
-        format=original.sniffed.format,
-        width=width,
-        height=height,
-        copyright=owner.get("copyright", ""),
-        credit=owner.get("credit", ""),
-    )
+    source = SourceFacts(original.sniffed.format, width, height, **owner)
     return Prepared(image, source, tuple(notes))
 
 
@@ -136,7 +155,7 @@ def _without_background(prepared: Prepared) -> tuple[Image.Image | None, str]:
     return cut.image, f"background removed: {cut.removed:.0%} of the picture, {cut.holes} enclosed patches"
 
 
-def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
+def _worth_keeping(made: list[Variant]) -> tuple[list[Variant], list[str]]:
     """The files to keep, and a note for each dropped one.
 
     A file is dropped if one of the same size in a better supported format is no larger, or if it scores so much worse
@@ -161,31 +180,17 @@ def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
     return kept, notes
 
 
-def _rivals(file: SizeFile, made: list[SizeFile]) -> list[SizeFile]:
+def _rivals(file: Variant, made: list[Variant]) -> list[Variant]:
     """The files of the same size in better supported formats."""
-    rank = SUPPORT.index(file.format)
-    return [one for one in made if one.size == file.size and SUPPORT.index(one.format) < rank]
+    rank = _SUPPORT.index(file.format)
+    return [one for one in made if one.size == file.size and _SUPPORT.index(one.format) < rank]
 
 
-def _lag(file: SizeFile, made: list[SizeFile]) -> float:
+def _lag(file: Variant, made: list[Variant]) -> float:
     """Points by which a file scores less than the best one of its size; 0 where scores are missing, and for the best
     supported format, which is kept in any case."""
     scores = [one.score for one in made if one.size == file.size and one.score is not None]
     return 0.0 if file.score is None or not _rivals(file, made) else max(scores) - file.score
-
-
-def _variant(file: SizeFile, background: Background) -> Variant:
-    return Variant(
-        size=file.size,
-        format=file.format,
-        background=background,
-        width=file.width,
-        height=file.height,
-        data=file.data,
-        sha256=hashlib.sha256(file.data).hexdigest(),
-        quality=file.quality,
-        score=file.score,
-    )
 
 
 def _shortfalls(recipe: Recipe, source: SourceFacts, whole: Box | None) -> list[str]:

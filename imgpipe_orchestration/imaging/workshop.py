@@ -12,6 +12,7 @@ Any picklable function works.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -28,7 +29,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, Retryable, TooLarge
-from imgpipe_orchestration.imaging import limits, oom
+from imgpipe_orchestration.imaging import limits
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -42,11 +43,16 @@ _PRELOADED = (
     "pyvips",
     *(f"PIL.{name}ImagePlugin" for name in _PLUGINS),
     "imgpipe_orchestration.imaging.render",
-    "imgpipe_orchestration.imaging.measuring.measure",
+    "imgpipe_orchestration.imaging.measuring",
 )
 """Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because otherwise
 every worker would run the caller's main module again (before Python 3.12.8 it does); the plugins because Pillow loads
 all forty that it has when it meets a format whose plugin is not loaded."""
+
+RUN, IMAGE_WORKER = 500, 1000
+"""Added to the thousandths of memory in use by which Linux chooses what to end where memory runs out (proc(5),
+oom_score_adj): else it takes the largest process, which may be a database, the gateway or Dagster. What ours did not
+finish is tried again. A run outlives its image workers, of which only one image suffers."""
 
 _CRASHES = 2
 """Crashed workers after which an image is to blame; the first may have been damaged by the images before it."""
@@ -94,7 +100,7 @@ class Workshop:
 
     def start(self) -> None:
         """Start the workers without waiting: importing the codecs takes them half a second."""
-        self._started()[0].schedule(_nothing)
+        self._started()[0].schedule(int)
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `function` in a worker.
@@ -142,23 +148,21 @@ class Workshop:
 
     def _started(self) -> tuple[ProcessPool, set[Future[object]]]:
         """A pool that works, and what it has not ended yet."""
-        with self._starting:
-            if self._pool is None or not self._pool.active:
-                self._pool, self._begun = self._new_pool(), set()
-            return self._pool, self._begun
-
-    def _new_pool(self) -> ProcessPool:
         from pebble import ProcessPool
 
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(_PRELOADED))
-        return ProcessPool(
-            max_workers=self.workers,
-            max_tasks=self._max_tasks,
-            initializer=_begin,
-            initargs=(self.memory_bytes, self._prepare),
-            context=context,
-        )
+        with self._starting:
+            if self._pool is None or not self._pool.active:
+                context = multiprocessing.get_context("forkserver")
+                context.set_forkserver_preload(list(_PRELOADED))
+                self._pool = ProcessPool(
+                    max_workers=self.workers,
+                    max_tasks=self._max_tasks,
+                    initializer=_begin,
+                    initargs=(self.memory_bytes, self._prepare),
+                    context=context,
+                )
+                self._begun = set()
+            return self._pool, self._begun
 
     def _hand_over(
         self, outer: Future[T], packed: bytes, crashes_left: int, begun: set[Future[object]], inner: Future[object]
@@ -212,10 +216,6 @@ def _end(begun: set[Future[object]]) -> None:
         inner.cancel()
 
 
-def _nothing() -> None:
-    """A task that only makes the pool start its workers."""
-
-
 def prepared(log: Callable[[], object], megapixels: float) -> None:
     """Set up a worker: its log and its limit of pixels. In this module, which a worker has anyway: the imports of
     another one would cost each worker up to a second."""
@@ -223,11 +223,18 @@ def prepared(log: Callable[[], object], megapixels: float) -> None:
     limits.allow(megapixels=megapixels)
 
 
+def volunteer(score: int) -> None:
+    """Have the kernel end this process, and what it starts from now on, before those with a lower score."""
+    with contextlib.suppress(OSError):  # there is no such file on macOS
+        file = Path("/proc/self/oom_score_adj")
+        file.write_text(str(max(score, int(file.read_text()))))
+
+
 def _begin(memory_bytes: int, prepare: Callable[[], object] | None) -> None:
     """Runs once in each worker."""
     if prepare is not None:
         prepare()
-    oom.volunteer(oom.IMAGE_WORKER)
+    volunteer(IMAGE_WORKER)
     if sys.platform != "linux":
         return
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -70,7 +70,7 @@ def decode(picture: Picture) -> Picture:
     Raises:
         BadImage, TooLarge: as `imaging.reading.opening`.
     """
-    from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
+    from imgpipe_orchestration.imaging.colour.to_srgb import to_eight_bits
     from imgpipe_orchestration.imaging.reading import metadata
     from imgpipe_orchestration.imaging.reading.opening import decode as decoded
     from imgpipe_orchestration.imaging.reading.opening import open_original
@@ -88,7 +88,7 @@ def decode(picture: Picture) -> Picture:
 
 def orient(picture: Picture) -> Picture:
     """Rotates and mirrors the pixels as the EXIF orientation says."""
-    from imgpipe_orchestration.imaging.reading.orientation import upright
+    from imgpipe_orchestration.imaging.reading.metadata import upright
 
     orientation = picture.orientation
     return replace(picture.each(lambda image: upright(image, orientation)), orientation=1)

@@ -57,7 +57,7 @@ def ask(services: Services, claim: Claim) -> None:
     Raises:
         Retryable: one may answer later.
     """
-    from imgpipe_orchestration.imaging.measuring.measure import look
+    from imgpipe_orchestration.imaging.measuring import look
 
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)

@@ -151,7 +151,7 @@ def _read(folder: Path) -> list[Picture]:
 
 
 def _ask(services: Services, folder: Path, choice: Choice, prompt: Prompt, picture: Picture) -> Answered:
-    from imgpipe_orchestration.imaging.measuring.measure import look
+    from imgpipe_orchestration.imaging.measuring import look
 
     found = Answered(picture)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Connection, text
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.variants import Variant
+    from imgpipe_orchestration.imaging.encoding.encode_all import Variant
 
 
 class StoredVariant(NamedTuple):

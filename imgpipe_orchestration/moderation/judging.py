@@ -159,7 +159,7 @@ def _asked(
     services: Services, subject: Subject, found: Verdict, content: bytes | str | None
 ) -> tuple[str, str, dict[str, float]]:
     """The provider and the model that answered, and the scores."""
-    from imgpipe_orchestration.imaging.measuring.measure import look
+    from imgpipe_orchestration.imaging.measuring import look
 
     buyer = _buyer(services, subject, found)
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from imgpipe_orchestration.errors import PartnerRefused, Permanent, Retryable, UnreadableAnswer
-from imgpipe_orchestration.imaging.reading import jpeg_segments, png_chunks
+from imgpipe_orchestration.imaging.reading.parts import is_whole
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
 from imgpipe_orchestration.partners.openai_answers import OPENAI, attribute, expect, no_answer, translating, usage_of
@@ -225,7 +225,7 @@ class OpenAIClient:
             image = base64.b64decode("".join(encoded.rpartition(",")[2].split()), validate=True)
         except ValueError as error:
             raise UnreadableAnswer(f"{self.name} sent image data that is cut off or not base64") from error
-        if not _whole(image):
+        if not is_whole(image):
             raise UnreadableAnswer(f"{self.name} sent an image that is cut off, or none that we know")
         return image
 
@@ -245,7 +245,7 @@ class OpenAIClient:
         except (Permanent, Retryable) as error:
             reason = f"{self.name} gave the address of an image, which cannot be fetched: {error.public}"
             raise PartnerRefused(reason, detail=error.detail) from error
-        if not _whole(image):
+        if not is_whole(image):
             raise PartnerRefused(f"{self.name} gave the address of an image that is cut off, or none that we know")
         return image
 
@@ -354,14 +354,3 @@ def closed(schema: Any) -> Any:
         return schema
     members = {name: closed(value) for name, value in schema.items()}
     return members | ({"additionalProperties": False} if schema.get("type") == "object" else {})
-
-
-def _whole(image: bytes) -> bool:
-    """Whether a PNG, JPEG or WebP has its end; truncated base64 may still decode. More may stand behind it."""
-    if image.startswith(b"\x89PNG"):
-        return png_chunks.has_end(image)
-    if image.startswith(b"\xff\xd8"):
-        return jpeg_segments.has_end(image)
-    if image.startswith(b"RIFF"):
-        return len(image) >= int.from_bytes(image[4:8], "little") + 8
-    return False

@@ -30,9 +30,7 @@ def view(data: bytes) -> View:
     """
     from imgpipe_orchestration.imaging.colour.alpha import flattened
     from imgpipe_orchestration.imaging.encoding.encode import encode
-    from imgpipe_orchestration.imaging.measuring.exposure import exposure
-    from imgpipe_orchestration.imaging.measuring.palette import dominant_colours
-    from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
+    from imgpipe_orchestration.imaging.measuring import dominant_colours, exposure, sharpness
     from imgpipe_orchestration.imaging.recipe import Recipe, Size
     from imgpipe_orchestration.imaging.render import prepare
     from imgpipe_orchestration.imaging.resize import shrink_within

@@ -11,7 +11,7 @@ from PIL import Image
 
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
-from imgpipe_orchestration.imaging.portraits.files import TRAINED
+from imgpipe_orchestration.imaging.portraits.finishing import TRAINED
 from imgpipe_orchestration.lifecycle.trash import delete
 from imgpipe_orchestration.lifecycle.work import due, run
 from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, PngImagePlugin
 
-from imgpipe_orchestration.imaging.portraits.files import TRAINED, labelled, statement
+from imgpipe_orchestration.imaging.portraits.finishing import TRAINED, labelled, statement
 from imgpipe_orchestration_tests.avatars.conftest import source_of
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
 

@@ -13,7 +13,7 @@ import pillow_heif
 from PIL import Image
 
 from imgpipe_orchestration.devstack.photos import open_photo
-from imgpipe_orchestration.imaging.measuring.measure import Measurements, look
+from imgpipe_orchestration.imaging.measuring import Measurements, look
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 

@@ -271,7 +271,7 @@ def _peak() -> int:
 def main() -> None:
     """Print, as JSON by name: seconds of CPU to sniff and to look at it, bytes above base, the errors."""
     from imgpipe_orchestration.errors import ImgpipeError
-    from imgpipe_orchestration.imaging.measuring.measure import look
+    from imgpipe_orchestration.imaging.measuring import look
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     for kind in ("PNG", "TIFF", "GIF", "WEBP", "AVIF"):  # each reader loads its library at first use

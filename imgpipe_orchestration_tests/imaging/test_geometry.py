@@ -6,9 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within
-from imgpipe_orchestration.imaging.plan import output_size, plan, working_size
+from imgpipe_orchestration.imaging.plan import crop_box, output_size, plan, working_size
 from imgpipe_orchestration.imaging.recipe import MEDIA, Size
-from imgpipe_orchestration.imaging.subject.crop import crop_box
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 SIDE = st.integers(1, 30_000)

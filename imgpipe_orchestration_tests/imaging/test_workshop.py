@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, Retryable, TooLarge
-from imgpipe_orchestration.imaging import limits, oom
+from imgpipe_orchestration.imaging import limits, workshop
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
@@ -100,7 +100,7 @@ def test_memory_past_the_limit_is_an_error_and_the_worker_lives(shop: Workshop) 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a score")
 def test_where_memory_runs_out_the_kernel_ends_the_worker_before_its_run(shop: Workshop) -> None:
-    assert int(shop.call(Path("/proc/self/oom_score_adj").read_text)) == oom.IMAGE_WORKER > oom.RUN
+    assert int(shop.call(Path("/proc/self/oom_score_adj").read_text)) == workshop.IMAGE_WORKER > workshop.RUN
 
 
 def test_a_future_that_is_cancelled_ends_its_work() -> None:

@@ -75,7 +75,7 @@ def _text_of(services: Services, one: Verdict) -> str:
 @router.get("/review/{kind}/{item}/picture", response_class=Response)
 def picture(services: ServicesDep, _: Operator, kind: str, item: RowId) -> Response:
     """A small picture of a thing, also of one that is held back."""
-    from imgpipe_orchestration.imaging.measuring.measure import look
+    from imgpipe_orchestration.imaging.measuring import look
 
     if kind not in {subject.name for subject in SUBJECTS}:
         raise NotFound(f"Nothing of {kind!r:.40} is reviewed.")

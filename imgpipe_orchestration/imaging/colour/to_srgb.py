@@ -1,18 +1,48 @@
-"""Any colour space to sRGB."""
+"""Every mode and colour space to 8 bits of sRGB."""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from imgpipe_orchestration.imaging.colour.cicp import from_display_p3, in_display_p3
+from imgpipe_orchestration.imaging.libvips import into_libvips, out_of_libvips
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.reading.metadata import DISPLAY_P3
 
+Floats = NDArray[np.float64]
 _CUBE_STEPS = 6
 _MOST_TAGS = 100
 """Tags beyond which LittleCMS reads no profile (MAX_TABLE_TAG)."""
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel.
+
+    16-bit grey is scaled; Pillow's `convert("L")` would clip everything above 255 to white. A palette or a transparent
+    colour becomes RGB or RGBA, because a resize would mix palette indices.
+    """
+    if image.mode.startswith("I;16"):
+        return _scaled_grey(image)
+    if "transparency" in image.info and image.mode in ("1", "L", "RGB", "P"):
+        return image.convert("RGBA")
+    if image.mode == "P":
+        return image.convert("RGBA" if image.palette and image.palette.mode == "RGBA" else "RGB")
+    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
+        return image
+    return image.convert({"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}.get(image.mode, "RGB"))
+
+
+def _scaled_grey(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits to 8."""
+    whole = np.asarray(image)
+    grey = Image.fromarray((whole >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(np.where(whole == image.info["transparency"], 0, 255).astype(np.uint8)))
+    grey.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return grey
 
 
 def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
@@ -32,8 +62,8 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
             note = f"colour profile ignored: {error}"
     elif profile:
         note = f"colour profile ignored: {len(profile):,} bytes"
-    elif in_display_p3(image):
-        return _bare(from_display_p3(image if image.mode == target else image.convert(target))), None
+    elif DISPLAY_P3 in image.info:
+        return _bare(_from_display_p3(image if image.mode == target else image.convert(target))), None
     elif image.mode == "CMYK":
         note = "CMYK without a colour profile: colours are approximate"
     return _bare(image if image.mode == target else image.convert(target)), note
@@ -109,3 +139,17 @@ def _bare(image: Image.Image) -> Image.Image:
     bare = image.copy()
     bare.info = {}
     return bare
+
+
+def _from_display_p3(image: Image.Image) -> Image.Image:
+    """An RGB or RGBA picture in sRGB. Colours outside sRGB are clipped."""
+    picture = into_libvips(image.convert("RGB")).copy(interpretation="srgb")
+    result = out_of_libvips(picture.icc_transform("srgb", input_profile="p3"), "RGB")
+    if image.mode == "RGBA":
+        result.putalpha(image.getchannel("A"))
+    return result
+
+
+def srgb_light(value: Floats) -> Floats:
+    """sRGB values to linear light, both 0 to 1 (IEC 61966-2-1)."""
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)

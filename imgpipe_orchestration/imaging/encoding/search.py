@@ -50,9 +50,9 @@ class Encoded:
         return 0.0 if self.score is None else self.score - target
 
 
-def search(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[int, Encoded]:
-    """The file of each picture, by the picture's `id`."""
-    files: dict[int, Encoded] = {}
+def search(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Picture, Encoded]:
+    """The file of each picture."""
+    files: dict[Picture, Encoded] = {}
     known: dict[float, float] = {}
     for one in _telling_first(pictures):
         size = math.log2(one.pixels)
@@ -66,7 +66,7 @@ def search(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -
         if one.excerpt:
             best = _bounded(kind, known[size])
             found = Encoded(encode(one.image, kind, best, effort, exif), best, None)
-        files[id(one)] = found
+        files[one] = found
     return files
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
+from imgpipe_orchestration.imaging.measuring import sharpness
 from imgpipe_orchestration.imaging.opencv import cv2
 
 _SMALL = 512

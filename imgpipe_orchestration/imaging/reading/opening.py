@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging.hashing import pixel_sha256
+from imgpipe_orchestration.imaging.libvips import libvips, out_of_libvips, resized
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import sniff
-from imgpipe_orchestration.imaging.reading.orientation import orientation_of, swaps_sides
-from imgpipe_orchestration.imaging.reading.streaming import streamed
+from imgpipe_orchestration.imaging.reading.metadata import orientation_of
 
 _END_OF_JPEG = b"\xff\xd9"
 _PIXELS = b"\x55" * 1024
 """Entropy-coded data that decodes to some pixels in any JPEG; with less, libjpeg sees the next marker and gives up."""
 _NO_MEMORY = "Memory allocation error"
 """The beginning of libheif's message for it."""
+_ROWS = 256
+"""Rows that are hashed at a time: all at once would take the picture's memory again."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Original:
 
     def stored(self, size: tuple[int, int]) -> tuple[int, int]:
         """An upright size as the pixels are stored, and vice versa."""
-        return (size[1], size[0]) if swaps_sides(self.orientation) else size
+        return (size[1], size[0]) if self.orientation >= 5 else size
 
 
 def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
@@ -67,7 +69,7 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
     try:
         if enough and isinstance(image, JpegImagePlugin.JpegImageFile):
             image.draft(None, original.stored(enough))
-        if (quickly := _streamed(original, enough)) is not None:
+        if (quickly := streamed(original, enough)) is not None:
             return quickly
         image.load()
     except ImgpipeError:
@@ -84,12 +86,36 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
     return image
 
 
-def _streamed(original: Original, enough: tuple[int, int] | None) -> Image.Image | None:
-    """The picture by libvips where that is quicker: a single frame that no draft has made smaller already."""
-    sniffed = original.sniffed
-    if sniffed.animated or original.image.size != (sniffed.width, sniffed.height):
+def streamed(original: Original, enough: tuple[int, int] | None) -> Image.Image | None:
+    """The pixels that Pillow would decode, decoded and shrunk in one go by libvips, which streams rows and never holds
+    the whole picture in memory: 0.5 to 0.7 of the time that Pillow takes to decode and then shrink.
+
+    None where the file is no plain JPEG or PNG, or broken: Pillow decodes whatever libvips so much as warns about, and
+    shows it or says what is wrong.
+    """
+    image, sniffed = original.image, original.sniffed
+    loader = _loader(image)
+    if loader is None or sniffed.animated or image.size != (sniffed.width, sniffed.height):
+        return None  # a draft has made it smaller already
+    try:
+        picture = getattr(libvips().Image, loader)(original.data, access="sequential", fail_on="warning")
+        if enough and (size := original.stored(enough)) != image.size and image.mode != "RGBA":
+            picture = resized(picture, *size)
+        result = out_of_libvips(picture, image.mode)
+    except (libvips().Error, MemoryError):
         return None
-    return streamed(original.image, original.data, original.stored(enough) if enough else None)
+    result.info = dict(image.info)
+    return result
+
+
+def _loader(image: Image.Image) -> str | None:
+    """libvips' loader for 8 bits a channel without palette, inversion or transparent colour; None for all else."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        return "jpegload_buffer" if image.mode in {"L", "RGB"} else None
+    if isinstance(image, PngImagePlugin.PngImageFile) and image.tile[0].args in {"L", "RGB", "RGBA"}:
+        # "loop" marks an animation, of which Pillow may have been given another frame.
+        return "pngload_buffer" if not {"transparency", "loop"} & image.info.keys() else None
+    return None
 
 
 def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> Image.Image:
@@ -123,3 +149,11 @@ def _filling(jpeg: bytes) -> bytes:
     restarts = [0xD0 + (last + 1 + number) % 8 for number in range(8)]
     # The leading 0 completes a stuffed 0xFF, should the file end in the middle of one.
     return b"\0" + _PIXELS + b"".join(b"\xff%c" % restart + _PIXELS for restart in restarts)
+
+
+def pixel_sha256(image: Image.Image) -> str:
+    """Hex digest over size, mode and pixels: equal for the same picture in two lossless files."""
+    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
+    for top in range(0, image.height, _ROWS):
+        digest.update(image.crop((0, top, image.width, min(top + _ROWS, image.height))).tobytes())
+    return digest.hexdigest()

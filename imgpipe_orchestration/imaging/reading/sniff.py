@@ -1,6 +1,8 @@
 """What these bytes are, from their content alone and without decoding a pixel.
 
-An upload's file name and Content-Type do not count. Limits are checked here, so that what passes can be opened.
+An upload's file name and Content-Type do not count. Limits are checked here, so that what passes can be opened; some
+before Pillow may see the file, for its WebP reader allocates the whole canvas on opening, and no reader counts a JPEG's
+scans and a PNG's texts.
 """
 
 from __future__ import annotations
@@ -13,29 +15,43 @@ from typing import Any
 from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging.colour.cicp import note_colours
 from imgpipe_orchestration.imaging.formats import READ_HERE, extension
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import headers, png_chunks, tiff_directory
-from imgpipe_orchestration.imaging.reading.png_chunks import CHANNELS, content_of
+from imgpipe_orchestration.imaging.reading import parts, svg
+from imgpipe_orchestration.imaging.reading.metadata import note_colours
 
+_SIGNATURES = {
+    b"\xff\xd8\xff": "jpeg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"BM": "bmp",
+}
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_OTHER_IMAGES = {
+    b"8BPS": "a Photoshop document",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\1\0": "an icon",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+}
+"""Images that are not read, by their signatures."""
+_FROM_XCODE = "send the PNG of before the build, or open this one in Preview on a Mac and export it as PNG"
+_RUNS = (b"\1\0\0\0", b"\2\0\0\0")
+"""Compressions of a BMP that Pillow undoes in Python, a pixel at a time."""
 _MAY_MOVE = frozenset({"gif", "webp", "avif", "png"})
 """Formats in which several pictures are an animation. In TIFF they are pages, in JPEG and HEIC depth or gain maps."""
-
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
 """Formats with variants that no reader of ours knows, such as 16-bit floats, videos or another codec's pixels."""
-
-_PILLOW_NAME = {
-    "jpeg": "JPEG",
-    "png": "PNG",
-    "webp": "WEBP",
-    "avif": "AVIF",
-    "gif": "GIF",
-    "tiff": "TIFF",
-    "bmp": "BMP",
-    "heic": "HEIF",
-}
-"""Pillow's name of each format that is read. Opening is restricted to the one that the signature says."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By the colour type in a PNG's IHDR."""
+_INDEXED = 3
+"""The colour type of a PNG with a palette."""
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """Threads that decode one AVIF. Pillow's default is one for each core, but the other cores have images of their own."""
 
@@ -45,10 +61,13 @@ class SniffedImage:
     """What the header says. Width and height are those of the stored pixels, before any EXIF orientation."""
 
     format: str
-    mime: str
     width: int
     height: int
     animated: bool
+
+    @property
+    def mime(self) -> str:
+        return f"image/{self.format}"
 
     @property
     def extension(self) -> str:
@@ -78,27 +97,26 @@ def describe(image: Image.Image, name: str) -> SniffedImage:
         animated = name in _MAY_MOVE and bool(getattr(image, "is_animated", False))
     except Exception as error:
         raise BadImage(f"a frame of the {name} is damaged or cut short", detail=str(error)) from error
-    return SniffedImage(
-        format=name,
-        mime=f"image/{name}",
-        width=image.width,
-        height=image.height,
-        animated=animated,
-    )
+    return SniffedImage(name, image.width, image.height, animated)
 
 
 def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
-    """A lazily opened image whose header is within the limits, and the name of its format.
+    """A lazily opened image whose header is within the limits, and our name for its format.
 
     Raises:
         BadImage, TooLarge: as `sniff`.
     """
     if len(data) > limits.max_bytes:
         raise TooLarge(f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}")
-    name = headers.identify(data)
-    headers.check_cost(data, name, limits)
+    name = _identified(data)
+    _check_cost(data, name, limits)
+    if name == "heic":
+        _enable_heic()
     try:
-        image = _lazily_opened(data, name)
+        # Only the reader that the signature says, by Pillow's name for it.
+        image = Image.open(io.BytesIO(data), formats=["HEIF" if name == "heic" else name.upper()])
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_shown_wrong(image):
+            raise UnidentifiedImageError
         check_pixels(image.width, image.height, name, limits)
         _check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -117,11 +135,78 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     if not isinstance(image.info.get("icc_profile", b""), bytes):
         del image.info["icc_profile"]  # a TIFF's tag may hold numbers
     if name == "jpeg":
-        headers.check_scans(data, image.width * image.height, limits)
+        parts.check_scans(data, image.width * image.height, limits)
     elif name == "png":
         _complete_png(image, data)
     note_colours(image, data, name)
     return image, name
+
+
+def _identified(data: bytes) -> str:
+    """Our name for the format whose signature `data` begins with.
+
+    Raises:
+        BadImage: empty, or no image format that is read; names what it is, if it is known.
+    """
+    if not data:
+        raise BadImage("the file is empty: it has 0 bytes")
+    for signature, name in _SIGNATURES.items():
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":  # brands: ISO/IEC 14496-12, section 4.3
+        brands = {data[8:12]} | {data[i : i + 4] for i in range(16, min(int.from_bytes(data[:4]), 256), 4)}
+        if brands & _AVIF_BRANDS:
+            return "avif"
+        if brands & _HEIC_BRANDS:
+            return "heic"
+        brand = data[8:12].decode("ascii", "replace")
+        raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {READ_HERE}")
+    for signature, title in _OTHER_IMAGES.items():
+        if data.startswith(signature):
+            raise BadImage(f"{title} is not read: send {READ_HERE}")
+    if svg.is_svg(data):
+        raise BadImage(f"SVG is only accepted as a logo (field logo_image): send {READ_HERE}")
+    raise BadImage(f"not an image {_guessed(data)}: send {READ_HERE}")
+
+
+def _guessed(data: bytes) -> str:
+    """What people would call a file that is not an image."""
+    if data.startswith(b"%PDF"):
+        return "but a PDF"
+    if data.startswith(b"PK"):
+        return "but a ZIP archive or an office document"
+    if data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<html", b"<!doctype html")):
+        return "but a web page"
+    text = data[:1024].decode("utf-8", "replace")[:-1]  # the last letter may be cut through
+    if text and "\ufffd" not in text and all(letter.isprintable() or letter.isspace() for letter in text):
+        return "but plain text"
+    return "of a kind that is read"
+
+
+def _check_cost(data: bytes, name: str, limits: Limits) -> None:
+    """Refuse what would cost much merely to open, or begins like what is read.
+
+    Raises:
+        BadImage: a WebP without a readable size, a camera's raw file that begins like TIFF, a kind of BMP or PNG that
+            is not read.
+        TooLarge: past a limit, which the message names.
+    """
+    if name == "webp":
+        kind = "animated webp" if parts.is_animated_webp(data) else name
+        check_pixels(*parts.webp_size(data), kind, limits)
+    parts.check_parts(data, name, limits)
+    if name == "bmp" and data[30:34] in _RUNS:
+        raise BadImage("a run-length encoded BMP is not read: save it as PNG or JPEG")
+    if name == "tiff" and parts.is_raw(data):
+        raise BadImage(f"a camera's raw file is not read: develop it and send {READ_HERE}")
+    if name == "png":
+        if data[12:16] == b"CgBI":
+            raise BadImage(f"a PNG in the form that Xcode gives it for iPhones (CgBI) is not read: {_FROM_XCODE}")
+        texts = sum(kind in (b"zTXt", b"iTXt") for kind, *_ in parts.chunks(data))
+        if texts > limits.max_text_chunks:
+            raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
 
 
 @lru_cache(maxsize=1)
@@ -134,46 +219,49 @@ def _enable_heic() -> None:
     pi_heif.register_heif_opener()
 
 
-def _lazily_opened(data: bytes, name: str) -> Image.Image:
-    """The image with its header read and its pixels not decoded.
-
-    Raises:
-        UnidentifiedImageError: a TIFF whose pixels Pillow would show wrong.
-        Exception: whatever the reader raises for a broken header.
-    """
-    if name == "heic":
-        _enable_heic()
-    image = Image.open(io.BytesIO(data), formats=[_PILLOW_NAME[name]])
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and tiff_directory.is_shown_wrong(image):
-        raise UnidentifiedImageError
-    return image
-
-
 def _complete_png(image: Image.Image, data: bytes) -> None:
     """Check and correct what Pillow ignores or treats differently from browsers.
 
     Raises:
         BadImage: a checksum is wrong, or there is no palette.
     """
-    png_chunks.check_sums(data)
-    if png_chunks.content_of(data, b"IHDR")[9] == png_chunks.INDEXED and not png_chunks.content_of(data, b"PLTE"):
+    parts.check_sums(data)
+    depth, kind = parts.content_of(data, b"IHDR")[8:10]
+    if kind == _INDEXED and not parts.content_of(data, b"PLTE"):
         raise BadImage("the png has no palette, so nobody knows its colours")
-    if "exif" not in image.info and (exif := png_chunks.content_of(data, b"eXIf")):
+    if "exif" not in image.info and (exif := parts.content_of(data, b"eXIf")):
         image.info["exif"] = exif  # it may stand after the pixels, where Pillow finds it only by decoding them
-    if "transparency" in image.info:
-        image.info["transparency"] = _transparent_level(image, data)
+    # Pillow leaves the transparent level or colour in the depth of the file, in which it would match no decoded pixel
+    # or the wrong ones.
+    found = image.info.get("transparency")
+    if found is not None and image.mode in ("1", "L"):
+        level = int.from_bytes(parts.content_of(data, b"tRNS")[:2]) & (1 << depth) - 1
+        image.info["transparency"] = level * {1: 255, 2: 85, 4: 17, 8: 1}[depth]
+    elif image.mode == "RGB" and depth == 16 and isinstance(found, tuple):
+        image.info["transparency"] = tuple(level >> 8 for level in found)
 
 
-def _transparent_level(image: Image.Image, data: bytes) -> object:
-    """The transparent level or colour of a PNG, in the depth of the decoded pixels: Pillow leaves it in that of the
-    file, so it would match no pixel or the wrong ones."""
-    found, depth = image.info["transparency"], png_chunks.content_of(data, b"IHDR")[8]
-    if image.mode in ("1", "L"):
-        level = int.from_bytes(png_chunks.content_of(data, b"tRNS")[:2]) & (1 << depth) - 1
-        return level * {1: 255, 2: 85, 4: 17, 8: 1}[depth]
-    if image.mode == "RGB" and depth == 16 and isinstance(found, tuple):
-        return tuple(level >> 8 for level in found)
-    return found
+_Tag = ExifTags.Base
+_WHITE_IS_ZERO, _YCBCR, _WEBP = 0, 6, 50_001
+
+
+def _is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether Pillow opens a TIFF and would misread its pixels: in planes; in tiles whose offsets are called those of
+    strips; uncompressed YCbCr with fewer colours than pixels; WebP, which is only found out later; more than 8 bits
+    with white as zero or as 10 to 14 bits; floats and 32 bits; a palette of 8 bits where the format wants 16, which
+    would all be black."""
+    tags = image.tag_v2
+    bits, compression = max(tags.get(_Tag.BitsPerSample, (1,))), tags.get(_Tag.Compression, 1)
+    meaning = tags.get(_Tag.PhotometricInterpretation)
+    return (
+        (tags.get(_Tag.PlanarConfiguration) == 2 and tags.get(_Tag.SamplesPerPixel, 1) > 1)
+        or (_Tag.TileWidth in tags and _Tag.TileOffsets not in tags)
+        or compression == _WEBP
+        or (compression == 1 and meaning == _YCBCR)
+        or (bits > 8 and (meaning == _WHITE_IS_ZERO or bits % 8 > 0))
+        or image.mode in {"F", "I"}
+        or (image.mode == "P" and max(tags.get(_Tag.ColorMap, ()), default=256) <= 0xFF)
+    )
 
 
 # --- the fewest bytes that so many pixels can take: a shorter file is incomplete, yet all its pixels would be allocated
@@ -194,16 +282,10 @@ _TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200,
 """Compression ratios that are never exceeded, by the tag Compression: none; LZW, JPEG, deflate and PackBits; LZMA,
 where 273 bytes take 14 choices of 0.022 bits; Zstandard, where a block of 128 KB takes four bytes (RFC 8878,
 3.1.1.2)."""
-_Tag = ExifTags.Base
-_YCBCR = 6
 
 
 def _check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> None:
-    """Refuse an image of fewer bytes than its pixels need. `image` is opened and not decoded.
-
-    Raises:
-        BadImage: names bytes and pixels.
-    """
+    """Refuse an image of fewer bytes than its pixels need. `image` is opened and not decoded."""
     pixels = image.width * image.height
     most = _pixels_a_byte(image, name, data)
     may_be_empty = name == "gif"  # its frame may cover little of its canvas, as small honest files do
@@ -222,8 +304,8 @@ def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
         rows: Any = image.tile[0]
         return float(image.width / rows.args[1])  # bytes of a row
     if name == "png":
-        depth, kind = content_of(data, b"IHDR")[8:10]
-        return _DEFLATE * 8 / (depth * CHANNELS[kind])
+        depth, kind = parts.content_of(data, b"IHDR")[8:10]
+        return _DEFLATE * 8 / (depth * _CHANNELS[kind])
     if isinstance(image, TiffImagePlugin.TiffImageFile) and (most := _TIFF.get(image.tag_v2.get(_Tag.Compression, 1))):
         bits, samples = image.tag_v2.get(_Tag.BitsPerSample, (1,)), image.tag_v2.get(_Tag.SamplesPerPixel, 1)
         if image.tag_v2.get(_Tag.PhotometricInterpretation) == _YCBCR:

@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.measuring.measure import Look, Measurements
+    from imgpipe_orchestration.imaging.measuring import Look, Measurements
 
 log = logger(__name__)
 
@@ -70,7 +70,7 @@ def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Ana
         BadImage, TooLarge: the original cannot be decoded.
         BackendUnavailable: our own database or object store is away; else as `needed`.
     """
-    from imgpipe_orchestration.imaging.measuring.measure import look
+    from imgpipe_orchestration.imaging.measuring import look
 
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id), patient=not urgent)
     describing, embedding = (f"{store.UNHURRIED_ANALYSIS.name}/{media.id}/{task}" for task in ("describe", "embed"))

@@ -24,8 +24,9 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
+    from imgpipe_orchestration.imaging.encoding.encode_all import Variant
+    from imgpipe_orchestration.imaging.render import Rendition
     from imgpipe_orchestration.imaging.subject.focus import FocusHints
-    from imgpipe_orchestration.imaging.variants import Rendition, Variant
 
 _SURE = 0.5
 """Score from which an object that a provider names is believed."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours, is_drawn
+from imgpipe_orchestration.imaging.encoding.picture import has_few_colours, is_drawn
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import Rendition, render
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo

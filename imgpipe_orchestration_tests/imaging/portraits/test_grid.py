@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imgpipe_orchestration.devstack.photos import open_photo
-from imgpipe_orchestration.imaging.portraits.grid import Shape, cut, find_layout
+from imgpipe_orchestration.imaging.portraits.grid import Shape, find_layout
 from imgpipe_orchestration.imaging.portraits.judgement import judge
 from imgpipe_orchestration_tests.imaging.corpus import picture
 from imgpipe_orchestration_tests.imaging.grid_samples import right, sample
@@ -101,8 +101,8 @@ def test_rows_may_be_cut_at_different_places() -> None:
     boxes = [(0, 0, 380, 400), (380, 0, 800, 400), (0, 400, 430, 800), (430, 400, 800, 800)]
     for colour, box in zip(colours, boxes, strict=True):
         image.paste(colour, box)
-    for colour, cell in zip(colours, cut(image, find_layout(image)), strict=True):
-        assert np.asarray(cell).reshape(-1, 3).mean(axis=0) == pytest.approx(colour, abs=1)
+    for colour, box in zip(colours, find_layout(image).cells, strict=True):
+        assert np.asarray(image.crop(box)).reshape(-1, 3).mean(axis=0) == pytest.approx(colour, abs=1)
 
 
 def four(number: int) -> list[Image.Image]:
@@ -130,7 +130,7 @@ def test_the_same_picture_four_times_is_noticed_where_cells_stand_off_their_seam
         grid.paste(photo, place)
     layout = find_layout(grid)
     assert layout.shape is Shape.GRID
-    assert "pictures 1 and 2 are the same" in judge(cut(grid, layout), least_side=100).reasons
+    assert "pictures 1 and 2 are the same" in judge([grid.crop(cell) for cell in layout.cells], least_side=100).reasons
 
 
 def test_blank_blurred_and_small_pictures_are_refused_with_the_reason() -> None:

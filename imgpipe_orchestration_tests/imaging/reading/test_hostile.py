@@ -20,7 +20,7 @@ from PIL import Image
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.measuring.measure import look
+from imgpipe_orchestration.imaging.measuring import look
 from imgpipe_orchestration.imaging.reading.opening import decode, open_original
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.imaging.reading import opening, streaming
+from imgpipe_orchestration.imaging.reading import opening
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration_tests.imaging import corpus, hostile
 
@@ -41,10 +41,10 @@ def _decoded(data: bytes) -> np.ndarray | None:
 
 def _assert_read_alike(files: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each gives the same pixels, or is refused, whether libvips may decode it or not; many of both kinds."""
-    read_by_libvips = []
+    read_by_libvips, streamed = [], opening.streamed
 
     def seen(*args: object, **options: object) -> Image.Image | None:
-        result = streaming.streamed(*args, **options)  # type: ignore[arg-type]
+        result = streamed(*args, **options)  # type: ignore[arg-type]
         read_by_libvips.append(result is not None)
         return result
 

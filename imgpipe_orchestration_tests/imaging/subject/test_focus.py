@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from imgpipe_orchestration.imaging.geometry import Box
+from imgpipe_orchestration.imaging.plan import crop_box
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
-from imgpipe_orchestration.imaging.subject.crop import crop_box
 from imgpipe_orchestration.imaging.subject.faces import find_faces
 from imgpipe_orchestration.imaging.subject.focus import FocusHints, find_focus
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo

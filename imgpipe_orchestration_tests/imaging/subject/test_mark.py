@@ -10,10 +10,9 @@ from PIL import Image, ImageDraw
 
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.recipe import MEDIA, MEDIA_SIZES
-from imgpipe_orchestration.imaging.render import render
+from imgpipe_orchestration.imaging.render import Rendition, render
 from imgpipe_orchestration.imaging.subject.focus import FocusHints
 from imgpipe_orchestration.imaging.subject.mark import find_mark
-from imgpipe_orchestration.imaging.variants import Rendition
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, pixels
 
 CROPS = replace(MEDIA, sizes=tuple(size for size in MEDIA_SIZES if size.fit == "crop"), adaptive=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from imgpipe_orchestration.imaging.measuring.measure import look, placeholder
+from imgpipe_orchestration.imaging.measuring import look, placeholder
 from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture, pixels
 
 

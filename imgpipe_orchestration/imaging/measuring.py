@@ -1,0 +1,232 @@
+"""What can be said of a picture by looking at its pixels, and one look at an original: its figures, and a small JPEG of
+it for the models that analyse it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha, flattened
+from imgpipe_orchestration.imaging.colour.to_srgb import srgb_light, to_eight_bits, to_srgb
+from imgpipe_orchestration.imaging.geometry import fit_within
+from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.reading.metadata import exif_block, ownership, upright
+from imgpipe_orchestration.imaging.reading.opening import decode, open_original, pixel_sha256
+from imgpipe_orchestration.imaging.resize import shrink_within
+
+SEEN_AT = 768
+"""Longer side, pixels, of the preview that a model analyses: Google asks for 640x480 or more, OpenAI's low detail works
+at 512, and answers about style, subject or text do not get better beyond."""
+_MEASURED_AT = 512
+_QUALITY = 85
+_PLACEHOLDER_SIDE = 24
+"""Pixels of the longer side: 150 to 300 bytes."""
+_TILES = 8
+"""Tiles in a row and in a column, by which sharpness is measured."""
+_PALETTE_SIDE = 96
+_MERGE_BELOW = 0.06
+"""Oklab distance below which most people call two colours by the same name."""
+
+_LMS = np.array(
+    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+     [0.0883024619, 0.2817188376, 0.6299787005]], dtype=np.float32,
+)  # fmt: skip
+_LAB = np.array(
+    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+     [0.0259040371, 0.7827717662, -0.8086757660]], dtype=np.float32,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """One dominant colour."""
+
+    hex: str
+    """`#rrggbb`, sRGB."""
+    share: float
+    """Share of the visible pixels, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Figures of the brightness (Rec. 601 luma), 0 to 1 each."""
+
+    mean: float
+    contrast: float
+    """Standard deviation over its largest possible value: 0 for one grey, 1 for half black and half white."""
+    clipped_shadows: float
+    """Share of pixels at 0 to 2 of 255."""
+    clipped_highlights: float
+    """Share of pixels at 253 to 255 of 255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Figures of one image, all of the upright first frame."""
+
+    width: int
+    height: int
+    has_alpha: bool
+    """Some pixel is transparent."""
+    pixel_sha256: str
+    """Of all decoded pixels, upright, 8 bits a channel: equal for identical pixels in different files."""
+    perceptual_hash: int
+    """64 bits, see `perceptual_hash`."""
+    placeholder: str
+    """See `placeholder`."""
+    colours: tuple[Colour, ...]
+    sharpness: float
+    """0 to 1, see `sharpness`."""
+    exposure: Exposure
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Measurements of an original, and its preview (JPEG, sRGB, upright; transparency laid over a plain ground; of its
+    metadata only author and copyright)."""
+
+    measurements: Measurements
+    preview: bytes
+    preview_size: tuple[int, int]
+
+
+def look(data: bytes) -> Look:
+    """Measure an original and derive its preview from one decoding, in full: the pixel hash needs every pixel.
+
+    Raises:
+        BadImage, TooLarge: as `render.render`.
+    """
+    original = open_original(data)
+    full = upright(to_eight_bits(decode(original)), original.orientation)
+    size = fit_within(full.width, full.height, SEEN_AT, SEEN_AT)
+    # `reducing_gap` lets Pillow average whole pixels first: a third of the time, and not visible at this size.
+    small = full.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5) if size != full.size else full
+    small = drop_opaque_alpha(to_srgb(small)[0])
+    preview, out = flattened(small), io.BytesIO()
+    preview.save(out, "JPEG", quality=_QUALITY, exif=exif_block(ownership(original.image)))
+    measured = shrink_within(small, _MEASURED_AT, _MEASURED_AT)
+    seen = flattened(measured)
+    width, height = original.upright_size
+    measurements = Measurements(
+        width=width,
+        height=height,
+        has_alpha=measured.mode == "RGBA",
+        pixel_sha256=pixel_sha256(drop_opaque_alpha(full)),
+        perceptual_hash=perceptual_hash(seen),
+        placeholder=placeholder(measured),
+        colours=dominant_colours(measured),
+        sharpness=sharpness(seen),
+        exposure=exposure(seen),
+    )
+    return Look(measurements, out.getvalue(), preview.size)
+
+
+def placeholder(image: Image.Image) -> str:
+    """A tiny WebP of an RGB or RGBA picture as a data URL, which a browser enlarges into a blur."""
+    small = image.copy()
+    small.thumbnail((_PLACEHOLDER_SIDE, _PLACEHOLDER_SIDE), Image.Resampling.BOX)
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=50, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64 bits that change little when a picture is resized, recompressed or slightly recoloured.
+
+    The signs of the 8x8 lowest frequencies of a 32x32 cosine transform against their median (Zauner 2010, pHash).
+    Pictures that look alike differ in about 0 to 10 bits, unrelated ones in about 32.
+    """
+    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float32)
+    low = cv2.dct(grey)[:8, :8].ravel()
+    bits = low > np.median(low[1:])
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+def sharpness(image: Image.Image) -> float:
+    """0 (nothing sharp anywhere) to 1 (crisp detail), of the sharpest tenth of the picture.
+
+    The standard deviation of the Laplacian is taken per tile of an 8x8 grid, and only the sharpest tiles count: a
+    portrait with a soft background is a sharp picture. It is mapped by x / (x + 12); 12 grey levels are what a barely
+    acceptable photograph of 512 px has.
+    """
+    grey = np.asarray(image.convert("L"), dtype=np.float32)
+    if min(grey.shape) < _TILES:
+        return 0.0
+    edges = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 0.7), cv2.CV_32F)
+    rows, columns = (length // _TILES * _TILES for length in edges.shape)
+    tiles = edges[:rows, :columns].reshape(_TILES, rows // _TILES, _TILES, columns // _TILES)
+    best = np.sort(tiles.std(axis=(1, 3)).ravel())[-_TILES * _TILES // 10 :]
+    deviation = float(best.mean())
+    return round(deviation / (deviation + 12.0), 4)
+
+
+def exposure(image: Image.Image) -> Exposure:
+    """Measured on the histogram."""
+    counts = np.array(image.convert("L").histogram(), dtype=np.float64)
+    shares = counts / counts.sum()
+    levels = np.arange(256) / 255
+    mean = float((shares * levels).sum())
+    deviation = float(np.sqrt((shares * (levels - mean) ** 2).sum()))
+    return Exposure(
+        mean=round(mean, 4),
+        contrast=round(deviation / 0.5, 4),
+        clipped_shadows=round(float(shares[:3].sum()), 4),
+        clipped_highlights=round(float(shares[253:].sum()), 4),
+    )
+
+
+def dominant_colours(image: Image.Image, most: int = 6) -> tuple[Colour, ...]:
+    """Up to `most` colours, largest share first: k-means in Oklab, where distances correspond to perceived ones.
+
+    Transparent pixels do not count. A few milliseconds; the same image always gives the same colours.
+    """
+    small = image.copy()
+    small.thumbnail((_PALETTE_SIDE, _PALETTE_SIDE), Image.Resampling.BOX)
+    rgba = np.asarray(small.convert("RGBA")).reshape(-1, 4)
+    rgb = rgba[rgba[:, 3] >= 128, :3]
+    if not len(rgb):
+        return ()
+    points = to_oklab(rgb)
+    count = min(most, len(np.unique(rgb, axis=0)))
+    if count == 1:  # OpenCV would take a single point of three channels for three points
+        return (Colour(_hex(rgb, points, points[0]), 1.0),)
+    cv2.setRNGSeed(1)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-4)
+    start = np.zeros((len(points), 1), dtype=np.int32)
+    _, labels, centres = cv2.kmeans(points, count, start, criteria, 1, cv2.KMEANS_PP_CENTERS)
+    shares = np.bincount(labels.ravel(), minlength=count) / len(points)
+    return tuple(
+        Colour(_hex(rgb[labels.ravel() == index], points[labels.ravel() == index], centre), round(float(share), 4))
+        for index, share, centre in _merged(shares, np.asarray(centres, dtype=np.float32))
+    )
+
+
+def to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """sRGB pixels (n, 3) to Oklab (n, 3); Ottosson 2020, https://bottosson.github.io/posts/oklab."""
+    value = rgb.astype(np.float32) / 255
+    linear = srgb_light(value).astype(np.float32)
+    lab: NDArray[np.float32] = np.cbrt(linear @ _LMS.T) @ _LAB.T
+    return np.ascontiguousarray(lab, dtype=np.float32)
+
+
+def _merged(shares: NDArray[np.float64], centres: NDArray[np.float32]) -> list[tuple[int, float, NDArray[np.float32]]]:
+    """Index, share and centre of the clusters, largest first; one close to a larger one is merged into that."""
+    kept: list[tuple[int, float, NDArray[np.float32]]] = []
+    for index in np.argsort(-shares, kind="stable"):
+        near = next((i for i, k in enumerate(kept) if np.linalg.norm(k[2] - centres[index]) < _MERGE_BELOW), None)
+        if near is None:
+            kept.append((int(index), float(shares[index]), centres[index]))
+        else:
+            kept[near] = (kept[near][0], kept[near][1] + float(shares[index]), kept[near][2])
+    return sorted(kept, key=lambda k: -k[1])
+
+
+def _hex(rgb: NDArray[np.uint8], points: NDArray[np.float32], centre: NDArray[np.float32]) -> str:
+    """The colour of the pixel nearest to the centre, so that it occurs in the picture."""
+    nearest = rgb[int(np.argmin(((points - centre) ** 2).sum(axis=1)))]
+    return "#" + bytes(int(v) for v in nearest).hex()

@@ -1,1 +1,0 @@
-"""What can be said of a picture by looking at its pixels."""
