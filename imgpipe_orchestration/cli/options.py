@@ -40,7 +40,7 @@ def data_option(function: _Function) -> _Function:
         "--data",
         "data_dir",
         type=click.Path(file_okay=False, path_type=Path),
-        callback=_resolved,
+        callback=lambda _, __, value: value.resolve() if value else _default(),
         help="Data folder of the stack. Default: IMGPIPE_DATA_DIR, then .imgpipe here.",
     )(function)
 
@@ -56,10 +56,6 @@ class Id(click.IntRange):
 
     def __init__(self) -> None:
         super().__init__(1, 2**63 - 1)
-
-
-def _resolved(_: click.Context, __: click.Parameter, value: Path | None) -> Path:
-    return value.resolve() if value else _default()
 
 
 def _default() -> Path:

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive
 
 from imgpipe_orchestration.errors import BackendUnavailable, Permanent, TooLarge
 from imgpipe_orchestration.web.forms import IncompleteBody
 from imgpipe_orchestration.web.names import size_text
-
-if TYPE_CHECKING:
-    from starlette.datastructures import Headers
-    from starlette.types import Message, Receive
-
 
 BODY_SECONDS = 300.0
 """Time limit for a request body."""

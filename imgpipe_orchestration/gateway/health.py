@@ -94,42 +94,45 @@ async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
 async def _asked(services: Services) -> dict[str, str]:
     """What each backend says, all asked at once, in threads of their own: those of the shared pool may all be waiting
     for the server that does not answer."""
-    elsewhere = services.settings.pending_images_database_url != services.settings.database_url
-    parts = {**_PARTS, **({"pending_images": _pending_images} if elsewhere else {})}
+    settings = services.settings
+    parts: dict[str, Callable[[Services], object]] = {"database": _database, "object_store": _object_store}
+    if settings.mongodb_url:
+        parts["mongodb"] = lambda of: of.documents.ping()
+    if settings.pending_images_database_url != settings.database_url:
+        parts["pending_images"] = _pending_images
     asked = {
         name: asyncio.wrap_future(in_daemon_thread(partial(_said, part, services), f"health-{name}"))
         for name, part in parts.items()
     }
     await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
     silent = f"has not answered for {ANSWER_SECONDS} seconds"
-    return {name: answer.result() if answer.done() else silent for name, answer in asked.items()}
+    said = {name: answer.result() if answer.done() else silent for name, answer in asked.items()}
+    return {"mongodb": NOT_CONFIGURED, **said}
 
 
-def _said(part: Callable[[Services], str], services: Services) -> str:
+def _said(part: Callable[[Services], object], services: Services) -> str:
     try:
-        return part(services)
+        part(services)
     except ImgpipeError as error:
         return error.public
+    return OK
 
 
-def _database(services: Services) -> str:
+def _database(services: Services) -> None:
     with transaction(services.engine) as connection:
         if migrations.behind(connection):
             raise NotMigrated
-    return OK
 
 
-def _pending_images(services: Services) -> str:
+def _pending_images(services: Services) -> None:
     with transaction(services.pending_engine) as connection:
         pending.last_id(connection)
-    return OK
 
 
-def _object_store(services: Services) -> str:
+def _object_store(services: Services) -> None:
     services.media_bucket.head("health")
     services.objects.check_room(services.settings.upload_max_bytes)
     _write(services, int(time.monotonic() / _WRITE_SECONDS))
-    return OK
 
 
 @lru_cache(maxsize=1)
@@ -137,17 +140,3 @@ def _write(services: Services, _: int) -> None:
     """Write an object, because a full store still answers whoever reads. An error is not remembered."""
     services.media_bucket.put(_PROBE, b"x", content_type="text/plain")
     services.media_bucket.delete(_PROBE)
-
-
-def _mongodb(services: Services) -> str:
-    if not services.settings.mongodb_url:
-        return NOT_CONFIGURED
-    services.documents.ping()
-    return OK
-
-
-_PARTS: dict[str, Callable[[Services], str]] = {
-    "database": _database,
-    "object_store": _object_store,
-    "mongodb": _mongodb,
-}

@@ -11,14 +11,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security.utils import get_authorization_scheme_param
+from sqlalchemy import Engine
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, Unauthenticated
 from imgpipe_orchestration.gateway.bodies import Body, Turns
@@ -26,17 +27,12 @@ from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, leave_our_co
 from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.listings.model import MOST_IMAGES
 from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
 from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import of_environment, user_of
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from imgpipe_orchestration.settings import Settings
 
 log = logger(__name__)
 

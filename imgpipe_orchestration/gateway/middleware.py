@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from sqlalchemy import Engine
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgpipe_orchestration.identity.audit import Entry, begun
 from imgpipe_orchestration.telemetry import tracing
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _USERS = re.compile(r"/users/me|/api/upload/listing_image|/api/media/(uploads(/.+)?|\d+/[a-z-]+)")

@@ -16,12 +16,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Depends, Request, Response
+from jwt.types import Options
 from sqlalchemy import text
+from starlette.types import Scope
 
 from imgpipe_orchestration.errors import Forbidden, Unauthenticated
 from imgpipe_orchestration.identity import audit
@@ -32,10 +34,6 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.access import rule_of
 from imgpipe_orchestration.web.auth import ServicesDep, audited, check_role, is_local, is_of_another_site, same_key
-
-if TYPE_CHECKING:
-    from jwt.types import Options
-    from starlette.types import Scope
 
 log = logger(__name__)
 

@@ -153,26 +153,9 @@ def _insert(connection: Connection, entry: Entry, *, always: bool) -> None:
     Once a month and process this looks first whether the partitions of this month and the next are there, in a
     transaction of its own: a new one waits for all that write.
     """
-    month = (str(entry.engine.url), datetime.now(UTC).strftime("%Y-%m"))
-    try:
-        if month not in _ready:
-            with entry.engine.begin() as other:
-                other.execute(_MONTHS)
-        entry.written = connection.execute(_INSERT, {**_values(entry), "always": always}).rowcount > 0
-    except ProgrammingError as error:
-        words = "The change was not made, because the audit could not be written. Its operator finds why in the log."
-        raise BackendUnavailable(words, detail=str(error.orig)) from error
-    _ready.add(month)
-
-
-_ready: set[tuple[str, str]] = set()
-"""Databases and months that this process has made the partitions of."""
-
-
-def _values(entry: Entry) -> dict[str, Any]:
     caller = entry.caller
-    assert caller is not None  # noqa: S101 - callers of this module look first
-    return {
+    assert caller is not None  # noqa: S101 - callers of this function look first
+    values = {
         "who": caller.name,
         "role": caller.role.value if caller.role else None,
         "kind": caller.kind.value,
@@ -181,7 +164,22 @@ def _values(entry: Entry) -> dict[str, Any]:
         "subject": entry.subject[:500],
         "before": _short(entry.before),
         "after": _short(entry.after),
+        "always": always,
     }
+    month = (str(entry.engine.url), datetime.now(UTC).strftime("%Y-%m"))
+    try:
+        if month not in _ready:
+            with entry.engine.begin() as other:
+                other.execute(_MONTHS)
+        entry.written = connection.execute(_INSERT, values).rowcount > 0
+    except ProgrammingError as error:
+        words = "The change was not made, because the audit could not be written. Its operator finds why in the log."
+        raise BackendUnavailable(words, detail=str(error.orig)) from error
+    _ready.add(month)
+
+
+_ready: set[tuple[str, str]] = set()
+"""Databases and months that this process has made the partitions of."""
 
 
 def _short(value: Mapping[str, Any] | None) -> str | None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, Field
 
-from imgpipe_orchestration.errors import Forbidden
+from imgpipe_orchestration.errors import BadInput, Forbidden
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.media import corrections, direct_uploads, lifecycle
@@ -82,6 +82,8 @@ def correct_analysis(media: Owned, caller: Allowed, wish: Correction, services: 
     """Correct the analysis: what people write wins over the models, is searched and reported, and stays through
     backfills. Null gives a field back. Owners may correct the alternative text."""
     fields = wish.given()
+    if not fields:
+        raise BadInput("Name at least one field to correct.")
     if caller.user is not None and set(fields) - {"alt_text"}:
         raise Forbidden("Owners may correct alt_text; the other fields are for operators.")
     audit.note(after=fields, subject=str(media.id))

@@ -190,6 +190,8 @@ def get_cron_job(job_id: JobId, services: ServicesDep) -> CronJobAnswer:
 def change_cron_job(job_id: JobId, change: CronJobChange, services: ServicesDep) -> CronJobAnswer:
     """Change some of a job. A null means the same as leaving the field out."""
     given = {name: value for name, value in change.model_dump(exclude_unset=True).items() if value is not None}
+    if not given:
+        raise BadInput("Name at least one field to change.")
     return _answer(cron_jobs.change(services.engine, job_id, _checked(given, services)))
 
 

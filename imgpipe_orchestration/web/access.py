@@ -5,9 +5,12 @@ Every route is in it; SECURITY.md shows it, and tests hold both against the rout
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 
 from fastapi import Request
+from starlette.routing import compile_path
 
 from imgpipe_orchestration.identity.model import Role
 
@@ -241,6 +244,17 @@ def _parsed() -> dict[tuple[str, str], tuple[Rule, str]]:
 
 
 ACCESS = _parsed()
+
+
+@cache
+def _patterns() -> list[tuple[str, re.Pattern[str]]]:
+    return [(method, compile_path(path)[0]) for method, path in ACCESS]
+
+
+def methods_at(path: str) -> str:
+    """The methods that a path takes, of all its routes, as the header `Allow` names them."""
+    found = {method for method, pattern in _patterns() if pattern.match(path)}
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 def rule_of(request: Request) -> tuple[Rule, str]:

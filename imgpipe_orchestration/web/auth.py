@@ -8,12 +8,13 @@ from __future__ import annotations
 import hmac
 import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import unquote
 
 import jwt
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from jwt.types import Options
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, Unauthenticated
 from imgpipe_orchestration.identity import audit, keys
@@ -21,9 +22,6 @@ from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.access import Rule, rule_of
-
-if TYPE_CHECKING:
-    from jwt.types import Options
 
 _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer <key or token>`")
 

@@ -6,13 +6,10 @@ headers that are already there stay.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    Head = list[tuple[bytes, bytes]]
-    """Header lines, their names in lower case, as ASGI has them."""
+Head = list[tuple[bytes, bytes]]
+"""Header lines, their names in lower case, as ASGI has them."""
 
 HEADERS = {
     # Answers are data and images: nothing in them runs or loads anything, and nobody frames them. What styles an image

@@ -35,16 +35,12 @@ def problem(
     **extensions: Any,
 ) -> JSONResponse:
     """One problem document; `extensions` are further members, such as `field` or `errors`."""
-    kind = type_of(title, status, code)
+    # `about:blank` means that the title is the status' own phrase (RFC 9457, section 4.2.1).
+    kind = "about:blank" if title == HTTPStatus(status).phrase else f"urn:imgpipe:problem:{code}"
     body = {"type": kind, "title": title, "status": status, "detail": detail, "code": code, **extensions}
     # `no-store`, or a cache could answer with an error that has long passed. HEADERS, because the answer to an
     # unhandled error is sent outside of every middleware.
     return JSONResponse(body, status, {"Cache-Control": "no-store", **HEADERS, **(headers or {})}, MEDIA_TYPE)
-
-
-def type_of(title: str, status: int, code: str) -> str:
-    """A problem's type. `about:blank` means that the title is the status' own phrase (RFC 9457, section 4.2.1)."""
-    return "about:blank" if title == HTTPStatus(status).phrase else f"urn:imgpipe:problem:{code}"
 
 
 def of_error(error: ImgpipeError) -> JSONResponse:
@@ -138,13 +134,9 @@ def _fault(error: dict[str, Any]) -> dict[str, str]:
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"}
     if error["loc"] == ("body",) and isinstance(error["input"], bytes):
         return {"field": "body", "message": "send JSON, with the header `Content-Type: application/json`"}
-    return {"field": _field(error["loc"]), "message": error["msg"].removeprefix("Value error, ")}
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    """`("body", "payload", "batch_size")` as `payload.batch_size`."""
-    parts = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
-    return ".".join(parts) or str(location[0])
+    within = [str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"}]
+    field = ".".join(within) or str(error["loc"][0])  # `payload.batch_size`
+    return {"field": field, "message": error["msg"].removeprefix("Value error, ")}
 
 
 class OpenRoute(APIRoute):

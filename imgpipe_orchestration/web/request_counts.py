@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Item = TypeVar("Item")
 
@@ -40,9 +41,6 @@ class Batches(Generic[Item]):
         self._work(items)
 
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Seconds, from an image that is cached in memory to an upload over a slow line."""
 
@@ -74,16 +72,12 @@ class RequestCounts:
 
     def _add(self, noted: list[tuple[str, str, int, float]]) -> None:
         for method, route, status, seconds in noted:
-            count, times = self._series(method if method in _METHODS else "other", route, status)
+            key = (method if method in _METHODS else "other", route, status)
+            if key not in self._kept:  # because `labels` takes longer than counting
+                self._kept[key] = (self._count.labels(key[0], route, str(status)), self._seconds.labels(route))
+            count, times = self._kept[key]
             count.inc()
             times.observe(seconds)
-
-    def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        """The time series of a route. Kept, because `labels` takes longer than counting."""
-        key = (method, route, status)
-        if key not in self._kept:
-            self._kept[key] = (self._count.labels(method, route, str(status)), self._seconds.labels(route))
-        return self._kept[key]
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

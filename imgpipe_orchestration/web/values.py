@@ -19,15 +19,15 @@ class Written:
     told: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+        def check(text: str) -> str:
+            if re.fullmatch(self.pattern, text) is None:
+                raise PydanticCustomError("written_otherwise", "{told}", {"told": self.told})
+            return text
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "pattern": self.pattern}
-
-    def _check(self, text: str) -> str:
-        if re.fullmatch(self.pattern, text) is None:
-            raise PydanticCustomError("written_otherwise", "{told}", {"told": self.told})
-        return text
 
 
 RowId = Annotated[int, Field(ge=1, lt=2**63)]

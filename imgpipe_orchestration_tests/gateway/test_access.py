@@ -130,6 +130,12 @@ def test_the_table_names_every_route_and_no_other(client: Client) -> None:
     assert set(ACCESS) == routes(client.app)
 
 
+def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_takes(client: Client) -> None:
+    for path, methods in (("/cron-jobs/1", "DELETE, GET, HEAD, PATCH"), ("/keys", "GET, HEAD, POST")):
+        answer = client.put(path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
 def test_tokens_without_an_end_are_taken_where_a_setting_says_so(module_settings: Settings) -> None:
     endless = WRONG["without an end"].removeprefix("Bearer ")
     assert user_of(endless, module_settings.model_copy(update={"user_jwt_needs_exp": False})) == 7

@@ -42,6 +42,7 @@ def test_a_correction_wins_over_the_model_until_it_is_given_back(
     assert patch(gateway, gateway.as_user(8), alt_text=ALT)[0] == 404, "it is another's"
     assert patch(gateway, gateway.as_user(7), style="baroque")[0] == 403
     assert patch(gateway, gateway.as_worker, colour="red")[0] == 422
+    assert patch(gateway, gateway.as_worker)[0] == 422
     assert patch(gateway, gateway.as_worker, quality_score=101)[0] == 422
     status, answer = patch(gateway, gateway.as_user(7), alt_text=ALT)
     assert (status, answer["analysis"]["alt_text"]) == (200, ALT)  # type: ignore[index]

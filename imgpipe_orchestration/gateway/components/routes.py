@@ -172,10 +172,10 @@ def image_analysis(
     settings = services.settings
     if credentials is not None:
         if not same_key(credentials.credentials, settings.media_api_key):
-            check_token(settings, media_id, credentials.credentials)
+            _check_token(settings, media_id, credentials.credentials)
             _is_private(services, media_id)  # which refuses one that is held: a browser has the token
     elif _is_private(services, media_id):
-        signing.check(services.settings, media_id, signature, signing.WHOLE)
+        signing.check(settings, media_id, signature, signing.WHOLE)
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         found = store.analysis(connection, media_id)
@@ -227,19 +227,13 @@ def token_for(settings: Settings, media_id: int, *, seconds: float = TOKEN_SECON
     return jwt.encode({"aud": str(media_id), "exp": ends}, _token_key(settings), algorithm="HS256"), ends
 
 
-def check_token(settings: Settings, media_id: int, token: str) -> None:
-    """
-    Raises:
-        Unauthenticated: the token is not ours, has ended, or is for another image.
-    """
+def _check_token(settings: Settings, media_id: int, token: str) -> None:
+    key = _token_key(settings)
     try:
-        jwt.decode(
-            token, _token_key(settings), algorithms=["HS256"], audience=str(media_id), options={"require": ["exp"]}
-        )
+        jwt.decode(token, key, algorithms=["HS256"], audience=str(media_id), options={"require": ["exp"]})
     except jwt.PyJWTError as error:
-        raise Unauthenticated(
-            "The token is not valid for this image, or has ended; ask your server for a new one.", detail=str(error)
-        ) from error
+        words = "The token is not valid for this image, or has ended; ask your server for a new one."
+        raise Unauthenticated(words, detail=str(error)) from error
 
 
 def _token_key(settings: Settings) -> bytes:

@@ -30,13 +30,7 @@ PER_PAGE = 50
 
 
 @router.get("/failures", response_class=Response)
-def failures(
-    page: Page,
-    services: ServicesDep,
-    queue: str = "",
-    ignored: bool = False,
-    after: str = "",
-) -> Response:
+def failures(page: Page, services: ServicesDep, queue: str = "", ignored: bool = False, after: str = "") -> Response:
     """Failed or ignored items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
     one = _queue(queue) if queue else None
     found = services.claims.failures(one, limit=PER_PAGE + 1, before=_cursor(after), ignored=ignored)

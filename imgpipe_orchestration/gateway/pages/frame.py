@@ -31,6 +31,7 @@ from imgpipe_orchestration.gateway.session import (
     safe_target,
 )
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.web.access import methods_at
 from imgpipe_orchestration.web.auth import is_led_here_by_us
 from imgpipe_orchestration.web.problems import as_ours, of_error, of_http, reported
 from imgpipe_orchestration.web.values import Written
@@ -192,6 +193,8 @@ def not_a_page(request: Request, error: Exception) -> Response:
             words = "There is nothing to see here: this address only takes what a page or a program sends to it."
         answer = _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, words)
     answer.headers.update(error.headers or {})
+    if refused and (methods := methods_at(request.url.path)):
+        answer.headers["Allow"] = methods  # Starlette names those of one route
     return answer
 
 

@@ -134,22 +134,12 @@ def key_revoked(services: ServicesDep, _: Acting, name: str) -> Response:
 
 @router.get("/audit", response_class=Response)
 def audit_page(
-    page: Page,
-    services: ServicesDep,
-    before: Number = "",
-    who: str = "",
-    action: str = "",
-    subject: str = "",
+    page: Page, services: ServicesDep, before: Number = "", who: str = "", action: str = "", subject: str = ""
 ) -> Response:
     last = int(before) if before else None
     rows = audit.page(services.engine, limit=ROWS + 1, before=last, who=who, action=action, subject=subject)
     older = rows[ROWS - 1]["id"] if len(rows) > ROWS else None
-    return page(
-        "audit.html",
-        rows=rows[:ROWS],
-        older=older,
-        filters={"who": who, "action": action, "subject": subject},
-    )
+    return page("audit.html", rows=rows[:ROWS], older=older, filters={"who": who, "action": action, "subject": subject})
 
 
 def _keys(page: Page, services: Services, *, status: int = 200, **values: object) -> Response:

@@ -31,9 +31,7 @@ Id = Annotated[str, Query(min_length=1, max_length=LONGEST_KEY)]
 
 @router.get("/processing", response_class=Response)
 def processing(
-    page: Page,
-    services: ServicesDep,
-    customer: Annotated[str, Query(max_length=LONGEST_KEY)] = "",
+    page: Page, services: ServicesDep, customer: Annotated[str, Query(max_length=LONGEST_KEY)] = ""
 ) -> Response:
     """The customers with pending or recently marked documents or switched off; the chosen one in detail."""
     away, one = "", None

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.billing import budgets, spending
-from imgpipe_orchestration.billing.budgets import ALERT_AT, Budget, Period
+from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
 from imgpipe_orchestration.billing.spending import By
 from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
 from imgpipe_orchestration.gateway.session import Acting
@@ -63,16 +63,12 @@ class Budgets(BaseModel):
     budgets: list[BudgetAnswer]
 
 
-def _shown(budget: Budget) -> BudgetAnswer:
-    return BudgetAnswer(**{name: getattr(budget, name) for name in BudgetAnswer.model_fields})
-
-
 @api.get("/budgets")
 def list_budgets(services: ServicesDep) -> Budgets:
     """All budgets with what is spent in their present period."""
     with transaction(services.engine) as connection:
         found = budgets.standings(connection, services.settings.daily_budget_usd)
-    return Budgets(budgets=[_shown(budget) for budget in found])
+    return Budgets.model_validate({"budgets": found}, from_attributes=True)
 
 
 @api.put("/budgets")
@@ -82,7 +78,7 @@ def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
     with transaction(services.engine) as connection:
         budgets.put(connection, body.scope, body.period, body.limit_usd, body.alert_at)
         (mine,) = (one for one in budgets.standings(connection, 0, [body.scope]) if one.period == body.period)
-    return _shown(mine)
+    return BudgetAnswer.model_validate(mine, from_attributes=True)
 
 
 @api.delete("/budgets", status_code=204)

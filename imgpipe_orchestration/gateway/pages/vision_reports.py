@@ -88,11 +88,7 @@ def _form(page: Page, job: dict[str, Any], job_id: UUID | None, **more: Any) -> 
 @router.post("", response_class=Response)
 @router.post("/{job_id}", response_class=Response)
 def save(
-    page: Page,
-    services: ServicesDep,
-    _: Acting,
-    typed: Annotated[Typed, Form()],
-    job_id: UUID | None = None,
+    page: Page, services: ServicesDep, _: Acting, typed: Annotated[Typed, Form()], job_id: UUID | None = None
 ) -> Response:
     """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
     at its field, which keeps what was typed."""
@@ -109,16 +105,18 @@ def save(
     if typed.action == "test":
         works, said = _tried(services, sent, job_id)
         return _form(page, shown, job_id, **{"notice" if works else "trouble": said})
+    told = "Saved."
     try:
         if hidden := next((field for field in routes.ADDRESSES if MASK in sent.get(field, "")), None):
             raise BadInput(f"{hidden} has {MASK} in place of a secret; write it in full.", field=hidden)
         if job_id is None:
-            saved = routes.create_cron_job(NewCronJob(**sent), services).job_id
-        else:
-            saved = routes.change_cron_job(job_id, CronJobChange(**sent), services).job_id
+            job_id = routes.create_cron_job(NewCronJob(**sent), services).job_id
+            told = "The cron job is created."
+        elif sent:
+            routes.change_cron_job(job_id, CronJobChange(**sent), services)
     except (ValidationError, BadInput) as error:
         return _form(page, shown, job_id, status=422, wrong=_wrong(error, sent, services))
-    return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
+    return back_to(f"/vision-reports/{job_id}", notice=told)
 
 
 def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tuple[bool, str]:
