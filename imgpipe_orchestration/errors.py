@@ -33,10 +33,7 @@ callers must not see (e.g. a partner's raw answer) goes into `detail`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.partners.usage import Usage
+from typing import Any, ClassVar
 
 
 class ImgpipeError(Exception):
@@ -58,8 +55,9 @@ class ImgpipeError(Exception):
     """A stable machine-readable name, e.g. `bad-image`."""
     report: ClassVar[bool] = True
     """Whether it is logged for operators; errors that only concern the caller are not."""
-    usage: Usage | None = None
-    """What a partner charged for an answer that could not be used; None where nothing came that it charges for."""
+    usage: Any = None
+    """What a partner charged for an answer that could not be used (`partners.usage.Usage`); None where nothing came
+    that it charges for."""
 
     def __init_subclass__(cls) -> None:
         words = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__.lstrip("_"))

@@ -6,11 +6,15 @@ stores a run's configuration, so give keys as `{"env": "OTHER_KEY"}`. `backends`
 features' code takes. Imports and connections are made at the first use.
 """
 
+import json
 import logging
+import os
+import socket
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import psutil
 from dagster_aws.s3 import S3Resource as AwsS3Resource
 from pydantic import Field
 
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.settings import Settings
+
+
+PROCESS_TAG = "dagster/forked_process"
+"""Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
+Dagster's own prefix it does not clutter the UI's list of runs."""
 
 
 class SystemResource(dg.ConfigurableResource[Any]):
@@ -134,11 +143,9 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         if context.run is None:
             return
         if not logging.getLogger().handlers:
-            logs.configure_as_set(self.services.settings)
+            logs.configure(**self.services.settings.logging())
         if context.instance is not None and context.run.remote_job_origin is None:
-            from imgpipe_orchestration.dagster_side.launcher import note_process
-
-            note_process(context.instance, context.run.run_id)
+            context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: describe_process(os.getpid())})
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """End the worker processes of a run; connections stay for the next one."""
@@ -197,3 +204,18 @@ def _ready_made() -> dg.ResourceDefinition:
     because Dagster validates configurable ones at every tick: 10 of a tick's 14 ms (docs/performance.md)."""
     backends = build_backends()
     return dg.ResourceDefinition.hardcoded_resource(backends, "What `backends` is without configuration, for sensors.")
+
+
+def describe_process(pid: int) -> str:
+    """The value of PROCESS_TAG for a process of this machine."""
+    try:
+        started = since_boot(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        started = 0.0
+    return json.dumps({"host": socket.gethostname(), "pid": pid, "started": started})
+
+
+def since_boot(process: psutil.Process) -> float:
+    """Seconds from the machine's boot (known to the second) to the process's start. By wall clock the start time would
+    change whenever somebody sets the clock, and every running run would count as dead."""
+    return process.create_time() - psutil.boot_time()

@@ -176,9 +176,7 @@ class Services:
     def _prepare_worker(self) -> Callable[[], object]:
         from imgpipe_orchestration.imaging.workshop import prepared
 
-        s = self.settings
-        log = partial(configure, style=s.log_format, level=s.log_level, file=s.log_file)
-        return partial(prepared, log, s.image_max_megapixels)
+        return partial(prepared, partial(configure, **self.settings.logging()), self.settings.image_max_megapixels)
 
     @made_once
     def rendering(self) -> Shares:

@@ -357,6 +357,10 @@ class Settings(BaseModel):
         found |= {password for value in values.values() if "@" in value and (password := urlsplit(value).password)}
         return found - {"", DEVELOPMENT_SECRET}
 
+    def logging(self) -> dict[str, Any]:
+        """LOG_FORMAT, LOG_LEVEL and LOG_FILE, as `telemetry.logs.configure` takes them."""
+        return {"style": self.log_format, "level": self.log_level, "file": self.log_file}
+
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for child processes and `imgpipe env`."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}

@@ -125,7 +125,7 @@ def _log_as_settings_say() -> None:
     from imgpipe_orchestration.telemetry import logs
 
     try:
-        logs.configure_as_set(load())
+        logs.configure(**load().logging())
     except SettingsError as error:
         logs.configure()
         # Unless it is about LOG_FILE, the run's first step will fail with the same error, visible in the UI.

@@ -25,12 +25,9 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.resources import PROCESS_TAG, describe_process, since_boot
 
 __all__ = ["CheckRunHealthResult", "ForkedRunLauncher", "LaunchRunContext", "WarmProcess", "WorkerStatus"]
-
-PROCESS_TAG = "dagster/forked_process"
-"""Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
-Dagster's own prefix it does not clutter the UI's list of runs."""
 
 KILLED_AFTER_SECONDS = 200.0
 """Time from an interrupt until the run is killed: longer than the longest paid call (an avatar's picture, 180 s), whose
@@ -159,7 +156,7 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         """
         run = context.dagster_run
         pid = _WARM.start(self._instance, run.run_id, context.job_code_origin)
-        self._instance.add_run_tags(run.run_id, {PROCESS_TAG: _describe(pid)})
+        self._instance.add_run_tags(run.run_id, {PROCESS_TAG: describe_process(pid)})
         self._instance.report_engine_event(f"Forked process {pid} for the run.", run, cls=type(self))
 
     def terminate(self, run_id: str) -> bool:
@@ -196,11 +193,6 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         _WARM.close()
 
 
-def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Tag a run with this process; for runs without a launcher (`dagster asset materialize`, `dagster job execute`)."""
-    instance.add_run_tags(run_id, {PROCESS_TAG: _describe(os.getpid())})
-
-
 def health_of_process(run: dg.DagsterRun) -> CheckRunHealthResult | None:
     """Whether the run's process is alive; None where the run has no tag."""
     described = run.tags.get(PROCESS_TAG)
@@ -213,14 +205,6 @@ def health_of_process(run: dg.DagsterRun) -> CheckRunHealthResult | None:
     return CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
-def _describe(pid: int) -> str:
-    try:
-        started = _since_boot(psutil.Process(pid))
-    except psutil.NoSuchProcess:
-        started = 0.0
-    return json.dumps({"host": socket.gethostname(), "pid": pid, "started": started})
-
-
 def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
     """The run's live process on this machine; its start excludes a later process with the same pid."""
     described = json.loads(run.tags.get(PROCESS_TAG, "{}"))
@@ -228,7 +212,7 @@ def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(described["pid"])
-        ours = abs(_since_boot(process) - described["started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        ours = abs(since_boot(process) - described["started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
     return process if ours else None
@@ -242,9 +226,3 @@ def _end(interrupted: psutil.Process) -> None:
     except psutil.TimeoutExpired:
         with suppress(psutil.NoSuchProcess):
             interrupted.kill()
-
-
-def _since_boot(process: psutil.Process) -> float:
-    """Seconds from the machine's boot (known to the second) to the process's start. By wall clock the start time would
-    change whenever somebody sets the clock, and every running run would count as dead."""
-    return process.create_time() - psutil.boot_time()

@@ -148,7 +148,7 @@ def _say_ready(**_: object) -> None:
 def main(queues: str, concurrency: int) -> None:
     """Take runs from the queues of Dagster's run launcher, until told to stop."""
     settings = load()
-    logs.configure_as_set(settings)
+    logs.configure(**settings.logging())
     warm = WarmProcess(ends_runs=True)
     warm.preload()
     with dg.DagsterInstance.get() as instance:

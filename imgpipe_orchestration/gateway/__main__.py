@@ -20,7 +20,7 @@ them sends an upload at the moment in which the gateway closes the connection, a
 
 def main() -> None:
     settings = load()
-    logs.configure_as_set(settings)
+    logs.configure(**settings.logging())
     check_settings(settings)
     if said := misspelled():
         logs.logger(__name__).warning("; ".join(said))

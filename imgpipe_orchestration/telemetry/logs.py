@@ -13,14 +13,11 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.redaction import cleaned, redact
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.settings import Settings
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
@@ -89,11 +86,6 @@ class LogFile(WatchedFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
-
-
-def configure_as_set(settings: Settings) -> None:
-    """Call `configure` with LOG_FORMAT, LOG_LEVEL and LOG_FILE."""
-    configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
 
 
 @contextmanager
