@@ -19,7 +19,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.shares import Shares
+from imgpipe_orchestration.storage.work import Shares
 from imgpipe_orchestration_tests.standins.server import partners
 
 FLOWISE_SECONDS = 0.2

@@ -17,9 +17,9 @@
     ├── Permanent                 the same input will fail again
     │   ├── BadInput              a request or a row that makes no sense                  422
     │   ├── BadImage              bytes that are not an image we can use                  415
-    │   ├── TooLarge              more bytes, pixels or items than allowed                413
-    │   ├── Unauthenticated       no or a wrong credential                                401
-    │   ├── Forbidden             a right credential for something else                   403
+    │   ├── TooLarge              more bytes, pixels, frames or items than the limit      413
+    │   ├── Unauthenticated       no credential, or one that is wrong or expired          401
+    │   ├── Forbidden             a right credential for something else; a barred host  403
     │   ├── NotFound              no such thing                                           404
     │   ├── Conflict              the thing is in a state that forbids this               409
     │   ├── Gone                  it was here and was taken away                          410
@@ -83,8 +83,6 @@ class ImgpipeError(Exception):
 
 
 class Retryable(ImgpipeError):
-    """A later try may succeed."""
-
     status = 503
     title = "Temporarily unavailable"
     spends_attempt: ClassVar[bool] = True
@@ -92,8 +90,6 @@ class Retryable(ImgpipeError):
 
 
 class PartnerUnavailable(Retryable):
-    """An outside API did not answer, answered 5xx or answered something unreadable."""
-
     status = 502
 
 
@@ -150,14 +146,10 @@ class BackendUnavailable(Retryable):
 
 
 class OutOfSpace(BackendUnavailable):
-    """PostgreSQL or the object store has no room left. Nothing was written; work continues once there is room."""
-
     status = 507
 
 
 class NotMigrated(BackendUnavailable):
-    """The database's schema is older than this code. Work waits for `imgpipe migrate`."""
-
     title = "Database not migrated"
 
     def __init__(self, *, detail: str | None = None) -> None:
@@ -172,60 +164,42 @@ class SettingsError(Retryable):
 
 
 class Permanent(ImgpipeError):
-    """The same input will fail again, so it is not retried."""
-
     status = 422
     title = "Cannot be done"
     report = False
 
 
 class BadInput(Permanent):
-    """A request or row that makes no sense; says what to change."""
-
     title = "Invalid input"
 
 
 class BadImage(Permanent):
-    """Bytes that are not an image we can use: corrupt, truncated, unsupported, hostile."""
-
     status = 415
     title = "Not a usable image"
 
 
 class TooLarge(Permanent):
-    """More bytes, pixels, frames or items than the limit, which the message names."""
-
     status = 413
 
 
 class Unauthenticated(Permanent):
-    """No credential, or one that is wrong or expired."""
-
     status = 401
     title = "Not authenticated"
 
 
 class Forbidden(Permanent):
-    """A valid credential for something else, or an address we refuse to connect to."""
-
     status = 403
 
 
 class NotFound(Permanent):
-    """No such thing."""
-
     status = 404
 
 
 class Conflict(Permanent):
-    """The thing is in a state that forbids the request."""
-
     status = 409
 
 
 class Gone(Permanent):
-    """It was here and was taken away on purpose."""
-
     status = 410
 
 

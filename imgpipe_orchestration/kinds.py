@@ -10,7 +10,7 @@ from imgpipe_orchestration.listings.lifecycle import LISTINGS
 from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.media.moderation import UPLOADED
-from imgpipe_orchestration.moderation.subjects import Subject
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
 from imgpipe_orchestration.vision_reports.moderation import FINDINGS
 

@@ -19,7 +19,7 @@ from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.secrets import Vault
-from imgpipe_orchestration.storage.shares import Shares
+from imgpipe_orchestration.storage.work import Shares
 from imgpipe_orchestration.telemetry.logs import configure
 from imgpipe_orchestration.telemetry.redaction import know
 

@@ -6,7 +6,6 @@ Order of precedence: the environment, then what a running `imgpipe up` wrote int
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -15,35 +14,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.partners.links import is_address
 from imgpipe_orchestration.telemetry.redaction import cleaned
 
 STACK_FILE = "stack.json"
 """What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""
-
 DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa: S105 - refused in production below
 LEAST_SECRET = 8
 """Least characters of a secret in production. Not enough for a good one; it refuses `x`, `test` and the like."""
-
 CENTURY_DAYS = 36_525
 """Most days that anything is kept: no clock or calendar counts without end."""
 
 _NEEDED_SECRETS = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
-"""Settings without which nothing starts in production."""
 _FURTHER_SECRETS = ("metrics_api_key", "backend_api_key")
-"""Secrets that may be empty."""
-_MAKES_ONE = "openssl rand -hex 32"
+"""Settings without which nothing starts in production, and secrets that may be empty."""
 
 _DERIVED = {
     "pending_images_database_url": "database_url",
@@ -61,19 +48,6 @@ _BELOW = {
 }
 """Settings whose default is a path below PUBLIC_BASE_URL."""
 
-REMOVED = {
-    "pictures carry an unsigned statement": ("C2PA_CERTIFICATE", "C2PA_PRIVATE_KEY", "C2PA_TIMESTAMP_URL"),
-    "it is in deploy/dagster.yaml": ("CELERY_RESULT_BACKEND", "DAGSTER_LOGS_BUCKET"),
-    "a logo on an uneven background keeps it": ("BACKGROUND_MODEL",),
-    "the steps of listings are in the code": ("LISTINGS_STEPS", "LISTINGS_WATERMARK_TEXT"),
-    "the folder is `debug-images` in IMGPIPE_DATA_DIR": ("DEBUG_IMAGE_DIR",),
-    "it is a constant": ("ANALYSIS_PUBLIC_FIELDS", "SERVE_CACHE_BYTES", "UPLOADS_PER_MINUTE"),
-    "it is medium, of 5 at a time": ("AVATAR_IMAGE_QUALITY", "AVATAR_PARALLEL_IMAGES"),
-    "it is 8 at a time, and an hour": ("VISION_PARALLEL_CALLS", "VISION_TIMEOUT_SECONDS"),
-}
-"""What takes the place of former settings (docs/adr/0012-fewer-settings.md)."""
-
-_ADDRESS = re.compile(r"_(URL|ENDPOINT)$", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 _SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
@@ -83,7 +57,7 @@ def _address(example: str, begins: str = "") -> AfterValidator:
     """A URL, or nothing."""
 
     def check(value: str) -> str:
-        if value and not (_is_address(value) and value.startswith(begins)):
+        if value and not (is_address(value) and value.startswith(begins)):
             raise ValueError(f"is not an address such as {example}")
         return value
 
@@ -104,8 +78,12 @@ def _json(shape: Any, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _listed(written: str) -> list[str]:
+    return [part.strip() for part in written.split(",") if part.strip()]
+
+
 def _origins(written: str) -> str:
-    for origin in filter(None, map(str.strip, written.lower().split(","))):
+    for origin in _listed(written.lower()):
         if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
             raise ValueError("must be origins such as https://shop.example.com")
     return written
@@ -130,10 +108,8 @@ def holds_secret(name: str, value: str) -> bool:
     return bool(_SECRET_NAME.search(name) or _SECRET_URL.search(name) or _URL_WITH_PASSWORD.search(value))
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The settings in force. Field names in upper case are the environment variables."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # --- the stack ---------------------------------------------------------------------------------------------
     imgpipe_env: Literal["development", "production"] = Field(
@@ -208,7 +184,6 @@ class Settings(BaseModel):
     oidc_groups_claim: str = Field("groups", description="Claim of the ID token that lists a person's groups.")
     secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts stored tokens; signs sessions and URLs.")
     allowed_private_hosts: str = Field("", description="Private hosts, host:ports or CIDRs that downloads may reach.")
-
     frontend_origins: _Origins = Field(
         "", description="Origins (https://shop.example.com) whose pages may call us, comma-separated."
     )
@@ -232,18 +207,12 @@ class Settings(BaseModel):
     flowise_prompt_flow_id: str = Field("image-prompt", description="Flow for image prompts.")
     partner_timeout_seconds: float = Field(60, gt=0, description="Time limit for one outside call.")
     daily_budget_usd: float = Field(0, ge=0, description="Daily limit for paid calls. 0: none.")
-    spending_pause_seconds: float = Field(
-        300, gt=0, description="Pause when quota or budget is spent, or a key refused."
-    )
-    model_prices: str = Field(
-        "", description='Prices to add or correct: `{"gpt-6-luna": {"input": 0.1, "output": 0.5}}`.'
-    )
+    spending_pause_seconds: float = Field(300, gt=0, description="Pause if quota or budget is spent, or a key refused.")
+    model_prices: str = Field("", description='More or other prices: `{"gpt-6-luna": {"input": 0.1, "output": 0.5}}`.')
 
     # --- moderation --------------------------------------------------------------------------------------------
     moderation: Literal["off", "flag", "hold"] = Field("flag", description="What happens to doubtful images.")
-    moderation_provider: Literal["", "openai", "google", "none"] = Field(
-        "", description="Who judges. Empty: who has a key."
-    )
+    moderation_provider: Literal["", "openai", "google", "none"] = Field("", description="Judge. Empty: who has a key.")
     moderation_thresholds: _Thresholds = Field(
         "",
         description="Doubtful from these scores on, by category: "
@@ -258,7 +227,6 @@ class Settings(BaseModel):
     smart_media_base_url: BaseUrl = Field("", description="Base of smart URLs. Empty: PUBLIC_BASE_URL/api/images.")
     upload_max_bytes: int = Field(5 * 2**20, ge=1, le=2**26, description="Largest upload; at most 64 MiB.")
     image_max_megapixels: float = Field(100, gt=0, le=1000, description="Most megapixels of one image.")
-
     media_first_day: str = Field(
         "2020-01-01",
         pattern=r"^\d{4}-\d{2}-\d{2}$",
@@ -296,27 +264,24 @@ class Settings(BaseModel):
     def _refuse_without_secrets(self) -> Self:
         if not self.production:
             return self
+        # An environment file may pad its lines.
         keys = {name.upper(): [getattr(self, name).strip()] for name in (*_NEEDED_SECRETS, *_FURTHER_SECRETS)}
+        nobody_gave = set(_NEEDED_SECRETS) - self.model_fields_set
+        missing = [name.upper() for name in _NEEDED_SECRETS if name in nobody_gave or keys[name.upper()] == [""]]
         keys["SIGNED_URL_KEYS"] = self.url_keys
-        missing = [name.upper() for name in _NEEDED_SECRETS if self._is_missing(name)]
         default = [name for name, ones in keys.items() if DEVELOPMENT_SECRET in ones and name not in missing]
         short = [name for name, ones in keys.items() if any(0 < len(one) < LEAST_SECRET for one in ones)]
         missing += [name for name in ("DATABASE_URL", "S3_ENDPOINT") if not getattr(self, name.lower())]
         is_one = "is" if len(default) == 1 else "are"
         faults = {
             "must be set in production": missing,
-            f"{is_one} the development key, which everybody knows: set your own (`{_MAKES_ONE}`)": default,
-            f"too short to be a secret; `{_MAKES_ONE}` makes one": short,
+            f"{is_one} the development key, which everybody knows: set your own (`openssl rand -hex 32`)": default,
+            "too short to be a secret; `openssl rand -hex 32` makes one": short,
         }
         problems = [f"{', '.join(names)} {what}" for what, names in faults.items() if names]
         if problems:
             raise SettingsError("; ".join(problems), field=[*missing, *default, *short][0])
         return self
-
-    def _is_missing(self, name: str) -> bool:
-        """Whether nobody gave the secret. An environment file may pad its lines."""
-        secret = getattr(self, name).strip()
-        return not secret or (secret == DEVELOPMENT_SECRET and name not in self.model_fields_set)
 
     @model_validator(mode="before")
     @classmethod
@@ -336,18 +301,17 @@ class Settings(BaseModel):
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """Every bucket of the project, by name."""
         return (self.media_bucket_name, self.listings_bucket_name, self.s3_bucket_name, self.vision_bucket_name)
 
     @property
     def origins(self) -> list[str]:
         """The origins of FRONTEND_ORIGINS, in lower case as browsers send them."""
-        return [origin.strip().lower() for origin in self.frontend_origins.split(",") if origin.strip()]
+        return _listed(self.frontend_origins.lower())
 
     @property
     def url_keys(self) -> list[str]:
         """The keys of SIGNED_URL_KEYS; the first one signs."""
-        return [key.strip() for key in self.signed_url_keys.split(",") if key.strip()]
+        return _listed(self.signed_url_keys)
 
     def secrets(self) -> set[str]:
         """The keys and passwords in force, without the development key."""
@@ -400,39 +364,13 @@ def _made(values: Mapping[str, Any]) -> Settings:
         found = {str(one["loc"][0]): one for one in error.errors()}
         # One that follows from another is as wrong as that one.
         given = [name for name in found if values.get(name)] or list(found)[:1]
-        raise SettingsError(
-            "; ".join(_problem(name.upper(), found[name]) for name in given), field=given[0].upper()
-        ) from None
-
-
-def _problem(name: str, fault: Any) -> str:
-    words = fault["msg"].removeprefix("Value error, ")
-    if _ADDRESS.search(name):  # it may contain a password
-        return f"{name} {words}"
-    return f"{name}: {words} (got {cleaned(fault.get('input'), name)!r})"
-
-
-def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Messages about environment variables that nothing reads: former settings, and nearly a setting's name."""
-    known = {name.upper() for name in Settings.model_fields}
-    unknown = sorted({*(os.environ if environ is None else environ)} - known)
-    said = [f"{one} is no setting any more: {why}" for why, ones in REMOVED.items() for one in ones if one in unknown]
-    for name in unknown:
-        if close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
-            said.append(f"{name} is no setting; {close[0]} is one")
-    return said
-
-
-def _is_address(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        # MongoDB, PostgreSQL and Celery take several hosts or brokers; a database may be reached by a socket.
-        one_host = {",", ";"}.isdisjoint(parts.netloc) and (parts.port or True)
-        # `https://...` is what examples have for an address.
-        named = not one_host or parts.scheme not in {"http", "https"} or bool((parts.hostname or "").strip("."))
-        return "://" in value and bool(parts.scheme) and named
-    except ValueError:
-        return False
+        said = []
+        for name in (name.upper() for name in given):
+            fault = found[name.lower()]
+            words = fault["msg"].removeprefix("Value error, ")
+            has_url = name.endswith(("_URL", "_ENDPOINT"))  # it may contain a password
+            said.append(f"{name} {words}" if has_url else f"{name}: {words} (got {cleaned(fault['input'], name)!r})")
+        raise SettingsError("; ".join(said), field=given[0].upper()) from None
 
 
 def _dagster_url(url: str | None, database_url: str | None) -> str:
@@ -452,12 +390,9 @@ def _dagster_url(url: str | None, database_url: str | None) -> str:
 
 def _running_stack(folder: Path) -> dict[str, Any]:
     """What the stack in `folder` wrote, or nothing when none ever ran there."""
-    file = folder / STACK_FILE
-    if not file.is_file():
-        return {}
     try:
-        written = json.loads(file.read_text())["environment"]
-    except ValueError:  # after a power cut the file may be empty
+        written = json.loads((folder / STACK_FILE).read_text())["environment"]
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # after a power cut the file may be empty
         return {}
     return {name.lower(): value for name, value in written.items() if name.lower() in Settings.model_fields}
 

@@ -11,7 +11,8 @@ from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load, misspelled
+from imgpipe_orchestration.operations.startup import misspelled
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load
 
 PRODUCTION = {
     "IMGPIPE_ENV": "production",

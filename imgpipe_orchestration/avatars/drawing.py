@@ -18,8 +18,7 @@ from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.avatars.store import IMAGES
 from imgpipe_orchestration.billing.batches import Question
-from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
 from imgpipe_orchestration.partners.models import Choice

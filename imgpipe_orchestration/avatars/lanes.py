@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim
-from imgpipe_orchestration.storage.shares import Shares
+from imgpipe_orchestration.storage.work import Shares
 
 PARALLEL_IMAGES = 5
 """Pictures that one run has drawn at once."""

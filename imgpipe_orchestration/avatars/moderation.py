@@ -11,7 +11,7 @@ from imgpipe_orchestration.avatars.drawing import bought
 from imgpipe_orchestration.avatars.lifecycle import PARTS, PERSONAS, TASKS, name_of
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.moderation.subjects import Subject
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 

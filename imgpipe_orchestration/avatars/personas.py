@@ -21,8 +21,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Question
-from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerAway,

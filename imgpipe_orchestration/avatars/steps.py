@@ -14,11 +14,10 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaStatus, Step, persona_prefix, public_url
 from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS, picture_number
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase
-from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.moderation.judging import admit
-from imgpipe_orchestration.moderation.subjects import Subject
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim

@@ -1,18 +1,26 @@
-"""A paid call, who makes it, and what comes of it, as `paid_calls` and `paid_call_uses` keep them."""
+"""A paid call, who makes it, and what comes of it, as `paid_calls` and `paid_call_uses` keep them; asking the models
+of a task in their order, until one answers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Row
 
+from imgpipe_orchestration.errors import PartnerUnavailable, RateLimited, SpendingPaused, UnreadableAnswer
+from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.telemetry.logs import logger
+
+log = logger(__name__)
+
+Answered = TypeVar("Answered")
 
 
 class UseOutcome(StrEnum):
@@ -141,3 +149,33 @@ def usage_of(row: Row[Any]) -> Usage:
 
 def answer_of(row: Row[Any], *, bought: bool) -> Answer:
     return Answer(row.value, row.object_key, usage_of(row), row.cost_usd, bought=bought)
+
+
+def nobody(task: str) -> SpendingPaused:
+    """The error where a task has no model."""
+    return SpendingPaused(f"No model answers the task {task}: it waits until MODELS_FILE names one, or a key is set")
+
+
+def first_answer(choices: Sequence[Choice], ask: Callable[[Choice], Answered], *, task: str) -> tuple[Choice, Answered]:
+    """The first model that answers, and its answer.
+
+    A provider that is away, busy, out of money or does not know the model passes the question on to the next one. A
+    refusal for the content, and an answer that is of no use, do not: the question would be paid for again.
+
+    Raises:
+        SpendingPaused: the task has no model.
+        ImgpipeError: of the first model, if all of them passed it on; else of the one that failed.
+    """
+    if not choices:
+        raise nobody(task)
+    first: PartnerUnavailable | RateLimited | SpendingPaused | None = None
+    for choice in choices:
+        try:
+            return choice, ask(choice)
+        except UnreadableAnswer:
+            raise
+        except (PartnerUnavailable, RateLimited, SpendingPaused) as error:
+            first = first or error
+            log.warning("a model passes a question on", extra={"task": task, "by": str(choice), "error": error.public})
+    assert first is not None  # noqa: S101 - there was a choice, and each returned or set it
+    raise first

@@ -9,43 +9,13 @@ from __future__ import annotations
 import calendar
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.partners.models import Choice
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """One line of a summary. A column that was not grouped by is empty. Seconds are summed over the bought calls. An
-    answer that was charged and is of no use counts as bought and as failed."""
-
-    pipeline: str
-    provider: str
-    model: str
-    bought: int
-    reused: int
-    failed: int
-    lost: int
-    standin: int
-    unknown_cost: int
-    input_tokens: int
-    output_tokens: int
-    cost_usd: Decimal
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A provider that is not called for now, and why."""
-
-    provider: str
-    until: datetime
-    reason: str
-
 
 _Group = Literal["pipeline", "provider", "model"]
 
@@ -60,15 +30,17 @@ _FIGURES = ", ".join(
 )
 
 
-def today(connection: Connection, *, by: Sequence[_Group]) -> list[Spent]:
-    """Totals of all uses since midnight UTC, by some columns or (none) as one line; the most expensive line first."""
+def today(connection: Connection, *, by: Sequence[_Group]) -> Sequence[Row[Any]]:
+    """Totals of all uses since midnight UTC, by some columns or (none) as one line; the most expensive line first. A
+    column that was not grouped by is empty. Seconds are summed over the bought calls. An answer that was charged and is
+    of no use counts as bought and as failed."""
     columns = ", ".join(name if name in by else f"'' as {name}" for name in get_args(_Group))
     groups = f"group by {', '.join(by)}" if by else "having count(*) > 0"
     statement = f"""
         select {columns}, {_FIGURES} from spending_days where day = (now() at time zone 'UTC')::date {groups}
         order by cost_usd desc, bought desc
     """
-    return [Spent(*row) for row in connection.execute(text(statement))]
+    return connection.execute(text(statement)).all()
 
 
 def this_month(connection: Connection) -> Decimal:
@@ -181,9 +153,7 @@ def standins(connection: Connection, pipeline: str, item: str) -> set[str]:
     return set(connection.scalars(text(statement), {"pipeline": pipeline, "item": item}))
 
 
-def pauses(connection: Connection) -> list[Pause]:
-    """Providers that are not called at the moment."""
-    rows = connection.execute(
-        text("select provider, until, reason from spending_pauses where until > clock_timestamp() order by provider")
-    )
-    return [Pause(*row) for row in rows]
+def pauses(connection: Connection) -> Sequence[Row[Any]]:
+    """Providers that are not called at the moment: `provider`, `until` and the `reason`."""
+    query = "select provider, until, reason from spending_pauses where until > clock_timestamp() order by provider"
+    return connection.execute(text(query)).all()

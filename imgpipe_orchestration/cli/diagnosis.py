@@ -17,10 +17,10 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.operations.startup import check_settings
+from imgpipe_orchestration.operations.startup import check_settings, misspelled
 from imgpipe_orchestration.partners.models import Provider, TaskName
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration.web.auth import is_loopback

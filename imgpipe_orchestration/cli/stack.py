@@ -56,7 +56,7 @@ def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
     from imgpipe_orchestration.devstack.plan import make_plan
     from imgpipe_orchestration.devstack.services import prepare_dagster_home
     from imgpipe_orchestration.devstack.supervisor import Supervisor
-    from imgpipe_orchestration.settings import misspelled
+    from imgpipe_orchestration.operations.startup import misspelled
 
     began = time.monotonic()
     data_dir.mkdir(parents=True, exist_ok=True)

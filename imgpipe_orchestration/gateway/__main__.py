@@ -9,8 +9,8 @@ import uvicorn
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.operations.startup import check_settings
-from imgpipe_orchestration.settings import Settings, load, misspelled
+from imgpipe_orchestration.operations.startup import check_settings, misspelled
+from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.telemetry import logs
 
 KEEP_ALIVE_SECONDS = 130

@@ -32,7 +32,7 @@ from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import backlog, heartbeats, stage_times
+from imgpipe_orchestration.storage import backlog, heartbeats
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
@@ -170,9 +170,9 @@ def _queues(queues: Mapping[str, QueueCounts]) -> Iterator[Metric]:
 
 
 def _work(connection: Connection) -> Iterator[Metric]:
-    rows = [((one.queue, one.outcome), one.count) for one in backlog.recent_attempts(connection)]
+    rows = [((one.queue, one.outcome), one.n) for one in backlog.recent_attempts(connection)]
     yield _gauge("imgpipe_attempts_recent", "Attempts that ended in the last five minutes.", "queue outcome", rows)
-    totals = {(one.queue, one.stage, one.outcome): one for one in stage_times.totals(connection)}
+    totals = {(one.queue, one.stage, one.outcome): one for one in backlog.stage_times(connection)}
     items, seconds = ([(key, getattr(one, figure)) for key, one in totals.items()] for figure in ("items", "seconds"))
     labels = "queue stage outcome"
     yield _counter("imgpipe_stage_items", "Items that went through a stage.", labels, items)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import NotFound, Retryable
 from imgpipe_orchestration.kinds import KINDS
@@ -42,59 +41,35 @@ def _follow(connection: Connection, ids: Sequence[int], state: State, error: str
 ERASURES = Queue("erasures", max_attempts=8, mirror=_follow)
 
 
-@dataclass(frozen=True, slots=True)
-class Erasure:
-    """One row of `erasures`. `counts` are the things and objects that were removed."""
-
-    id: int
-    erasure_id: UUID
-    user_id: int
-    asked_by: str
-    state: str
-    counts: dict[str, int]
-    verified: dict[str, int] | None
-    error: str | None
-    created_at: datetime
-    finished_at: datetime | None
-
-
-_COLUMNS = ", ".join(Erasure.__slots__)
-
-
-def ask(services: Services, user_id: int, *, who: str) -> Erasure:
+def ask(services: Services, user_id: int, *, who: str) -> UUID:
     """Begin the erasure of a person, or find the one that has begun. From the answer on nothing of theirs is shown."""
     with transaction(services.engine) as connection:
         connection.execute(
             text("select pg_advisory_xact_lock(hashtextextended('erasure ' || :user, 0))"), {"user": user_id}
         )
-        found = connection.execute(_OPEN, {"user": user_id}).one_or_none()
-        row = found or connection.execute(_ASK, {"user": user_id, "who": who}).one()
-        erasure = Erasure(*row)
-        if erasure.state == "failed":
-            connection.execute(
-                text("update erasures set state = 'running', error = null where id = :id"), {"id": erasure.id}
-            )
+        erasure = connection.execute(_GO_ON, {"user": user_id}).one_or_none()
+        erasure = erasure or connection.execute(_ASK, {"user": user_id, "who": who}).one()
         services.claims.enqueue(connection, ERASURES, [Item(erasure.id)], again=True)
     _hide(services, user_id, lambda: transaction(services.engine))
-    return erasure
+    found: UUID = erasure.erasure_id
+    return found
 
 
-def find(connection: Connection, erasure_id: UUID) -> Erasure:
-    """
+def find(connection: Connection, erasure_id: UUID) -> Row[Any]:
+    """A row of `erasures`.
+
     Raises:
         NotFound: there is no such erasure.
     """
-    query = text(f"select {_COLUMNS} from erasures where erasure_id = :id")
-    row = connection.execute(query, {"id": erasure_id}).one_or_none()
+    row = connection.execute(text("select * from erasures where erasure_id = :id"), {"id": erasure_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no erasure {erasure_id}.")
-    return Erasure(*row)
+    return row
 
 
-def latest(connection: Connection, *, limit: int = 50) -> list[Erasure]:
+def latest(connection: Connection, *, limit: int = 50) -> Sequence[Row[Any]]:
     """Erasures, the newest first."""
-    query = text(f"select {_COLUMNS} from erasures order by id desc limit :limit")
-    return [Erasure(*row) for row in connection.execute(query, {"limit": limit})]
+    return connection.execute(text("select * from erasures order by id desc limit :limit"), {"limit": limit}).all()
 
 
 def counted(connection: Connection, user_id: int) -> dict[str, int]:
@@ -132,9 +107,8 @@ def _erase(services: Services, claim: Claim) -> None:
         BackendUnavailable: a store is away.
     """
     with transaction(services.engine) as connection:
-        query = text(f"select {_COLUMNS} from erasures where id = :id")
-        erasure = Erasure(*connection.execute(query, {"id": claim.item_id}).one())
-    user = erasure.user_id
+        query = text("select user_id from erasures where id = :id")
+        user = connection.execute(query, {"id": claim.item_id}).scalar_one()
     _hide(services, user, lambda: services.claims.fenced(claim))
     _purge_all(services, claim, user)
     _remove_strays(services, user)
@@ -145,13 +119,13 @@ def _erase(services: Services, claim: Claim) -> None:
         rows += deletions.forget_person(connection, user, queues, pipelines)
     found = sweep.of_user(services, user)
     with services.claims.fenced(claim) as connection:
-        values = {"id": erasure.id, "verified": json.dumps({"objects": found.objects, "rows": found.rows})}
+        values = {"id": claim.item_id, "verified": json.dumps({"objects": found.objects, "rows": found.rows})}
         connection.execute(_VERIFIED, values)
     if not found.clean:
         places = ", ".join(f"{place} ({count:,})" for place, count in found.where.items())
         raise NotErased(f"The sweep found something left in {places}")
     with services.claims.fenced(claim) as connection:
-        connection.execute(_DONE, {"id": erasure.id, "rows": rows})
+        connection.execute(_DONE, {"id": claim.item_id, "rows": rows})
         services.claims.finish(connection, ERASURES, claim)
 
 
@@ -187,9 +161,13 @@ def _remove_strays(services: Services, user: int) -> None:
                 bucket.delete_all(page)
 
 
-_OPEN = text(f"select {_COLUMNS} from erasures where user_id = :user and state <> 'done' for update")
+# A failed one goes on as well.
+_GO_ON = text("""
+    update erasures set state = 'running', error = case when state = 'running' then error end
+    where user_id = :user and state <> 'done' returning id, erasure_id
+""")
 
-_ASK = text(f"insert into erasures (user_id, asked_by) values (:user, :who) returning {_COLUMNS}")
+_ASK = text("insert into erasures (user_id, asked_by) values (:user, :who) returning id, erasure_id")
 
 _VERIFIED = text("""
     update erasures e set verified = cast(:verified as jsonb), counts = (

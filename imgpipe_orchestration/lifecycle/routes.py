@@ -67,13 +67,13 @@ def export_user(user_id: RowId, services: ServicesDep) -> StreamingResponse:
 @router.delete("/users/me", status_code=202)
 def erase_me(user: User, services: ServicesDep) -> Asked:
     """Erase everything of yours, for good. May be repeated: it is one erasure."""
-    return Asked(erasure_id=erasure.ask(services, user, who=f"user {user}").erasure_id)
+    return Asked(erasure_id=erasure.ask(services, user, who=f"user {user}"))
 
 
 @router.delete("/api/users/{user_id}", status_code=202)
 def erase_user(user_id: RowId, services: ServicesDep, caller: Allowed) -> Asked:
     """Erase everything of a user, for good. May be repeated: it is one erasure."""
-    return Asked(erasure_id=erasure.ask(services, user_id, who=caller.name).erasure_id)
+    return Asked(erasure_id=erasure.ask(services, user_id, who=caller.name))
 
 
 @router.get("/api/erasures/{erasure_id}")

@@ -75,9 +75,8 @@ def _totals(done: "Drained") -> dict[str, Any]:
 def _figures(backends: BackendsResource, day: "Day") -> dict[str, Any]:
     """What a run made of a day: figures, and the first few images, small, with links to them."""
     from imgpipe_orchestration.imaging import contact_sheet
-    from imgpipe_orchestration.listings.model import public_url
 
     base = backends.services.settings.listings_public_url
-    links = ", ".join(f"[{name}]({public_url(base, name)})" for name, _ in day.examples)
+    links = ", ".join(f"[{name}]({base}/{name})" for name, _ in day.examples)
     pictures = contact_sheet.markdown([data for _, data in day.examples], links)
     return {"processed": day.processed, "failed": day.failed, "examples": dg.MetadataValue.md(pictures)}

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, NotFound
 from imgpipe_orchestration.listings import model, store, uploads
@@ -58,7 +59,7 @@ def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]
 def _processed_now(services: Services, file_name: str) -> model.Status:
     """Process the image now; returns its status afterwards."""
 
-    def served() -> store.Served:
+    def served() -> Row[Any]:
         with transaction(services.engine) as connection:
             image = store.served(connection, file_name)
         if image is None:
@@ -66,7 +67,7 @@ def _processed_now(services: Services, file_name: str) -> model.Status:
         return image
 
     make_now(services, f"debug-{uuid4()}", served().id)
-    return served().status
+    return model.Status(served().status)
 
 
 def _allowed(folder: Path, image_path: str) -> Path:

@@ -27,7 +27,6 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Claim, State
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
-from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.telemetry.logs import logger
@@ -104,7 +103,10 @@ class Processor:
         try:
             with autocommit(self.services.engine) as connection:
                 work = store.work(connection, claim.item_id)
-            original = _original(bucket, work)
+            try:
+                original = bucket.get(work.original_key, size=work.bytes)
+            except NotFound as error:  # or it will be there: the object store may just have failed over
+                raise Retryable("The original is not in the object store.") from error
             user = int(claim.tenant) if claim.tenant else None
             self.judges.begin(claim.item_id, user_id=user, sha256=hashlib.sha256(original).hexdigest())
             with self.services.rendering.place(claim.tenant):
@@ -113,21 +115,12 @@ class Processor:
         except BackendUnavailable as error:
             self.away = error.public
             raise
-        digest = hashlib.sha256(file.data).hexdigest()
         with (
             dropping(self.services, f"listings/{claim.item_id}", bucket, [work.file_name]),
             transaction(self.services.engine) as connection,
         ):
             claims.finish(connection, store.QUEUE, claim)
-            store.rendered(
-                connection,
-                claim.item_id,
-                sha256=digest,
-                size=len(file.data),
-                width=file.width,
-                height=file.height,
-                frames=file.frames,
-            )
+            store.rendered(connection, claim.item_id, file)
         self._count(claim, work.file_name, file.data)
 
     def _count(self, claim: Claim, name: str, data: bytes) -> None:
@@ -151,18 +144,6 @@ class Processor:
                 self._total.retried += 1
             if len(self._total.errors) < _ERRORS:
                 self._total.errors.append(error.public)
-
-
-def _original(bucket: Bucket, work: store.Work) -> bytes:
-    """The original's bytes.
-
-    Raises:
-        Retryable: they are missing or incomplete, as they may be for a while after the object store failed over.
-    """
-    try:
-        return bucket.get(work.original_key, size=work.bytes)
-    except NotFound as error:
-        raise Retryable("The original is not in the object store.") from error
 
 
 def drain(

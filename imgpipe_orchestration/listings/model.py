@@ -1,4 +1,4 @@
-"""The listings' states, file names, keys and URLs. Pure functions only."""
+"""The listings' states, limits and file names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ MOST_IMAGES = 100
 SLUG_LENGTH = 60
 """Longest slug, characters; short enough for a readable URL and for every file system."""
 
-_FILE_NAME = re.compile(r"[a-z0-9-]{1,60}-[0-9a-f]{8}\.webp")
+FILE_NAME = re.compile(r"[a-z0-9-]{1,60}-[0-9a-f]{8}\.webp")
+"""The form of our file names. Others are answered without a query."""
 
 DEFAULT_BATCH_SIZE = 10
 MAX_BATCH_SIZE = 500
@@ -35,32 +36,8 @@ class Status(StrEnum):
     FAILED = "failed"  # given up: retries spent, or hopeless
 
 
-def slug(title: str) -> str:
-    """The readable part of a file name: the title's words in lower-case ASCII, transliterated; `listing` when the title
-    has none (empty, only symbols)."""
-    return slugify(title, max_length=SLUG_LENGTH, word_boundary=True, save_order=True) or "listing"
-
-
 def file_name(title: str, public_id: UUID) -> str:
-    """`<slug>-<first 8 of the id>.webp`."""
-    return f"{slug(title)}-{public_id.hex[:8]}.webp"
-
-
-def handed_out(name: str) -> bool:
-    """Whether a name has the form of our file names. Others are answered without a query."""
-    return _FILE_NAME.fullmatch(name) is not None
-
-
-def original_key(public_id: UUID) -> str:
-    """The original's key, in a folder of its own: the public files lie at the root of the bucket."""
-    return f"originals/{public_id}"
-
-
-def public_url(base: str, name: str) -> str:
-    """The URL that clients are given; see LISTINGS_PUBLIC_URL."""
-    return f"{base}/{name}"
-
-
-def queued_message(count: int) -> str:
-    """The sentence of the upload's answer."""
-    return f"{count} image{'' if count == 1 else 's'} queued for processing"
+    """`<slug>-<first 8 of the id>.webp`. The slug is the title's words in lower-case ASCII, transliterated; `listing`
+    when the title has none (empty, only symbols)."""
+    slug = slugify(title, max_length=SLUG_LENGTH, word_boundary=True, save_order=True) or "listing"
+    return f"{slug}-{public_id.hex[:8]}.webp"

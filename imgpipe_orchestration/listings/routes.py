@@ -1,4 +1,4 @@
-"""The listings' routes: the upload, and the URLs it returns."""
+"""The listings' routes: the upload, and deletion. `serving` has the URLs that an upload returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
@@ -25,12 +25,10 @@ from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, user_id
 from imgpipe_orchestration.web.forms import form_in, name_of
-from imgpipe_orchestration.web.headers import tagged
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
-from imgpipe_orchestration.web.problems import OpenRoute, problem
+from imgpipe_orchestration.web.problems import problem
 
 router = APIRouter(tags=["listings"])
-public = APIRouter(tags=["listings"], route_class=OpenRoute)
 
 TITLE = "listing_title"
 _MOST_PARTS = 1000
@@ -149,35 +147,6 @@ def sent(file: UploadFile, most: int) -> uploads.Sent:
     return uploads.Sent(name_of(file) or "unnamed", read, size)
 
 
-@public.get(
-    "/storage/v1/object/public/listing-images/{file_name}",
-    response_class=Response,
-    responses={
-        200: {
-            "content": {"image/webp": {}, "image/*": {}},
-            "description": "The WebP, or until it is there the original",
-        },
-        304: {"description": "The WebP you have is the one we have"},
-        404: {"description": "Never handed out, or failed for good: the reason is in the problem"},
-        503: {"content": {"image/webp": {}}, "description": "Our storage is away; the body is a placeholder"},
-    },
-)
-def listing_image(request: Request, services: ServicesDep, file_name: str) -> Response:
-    """The image behind a URL that an upload was answered with."""
-    reply = serving.reply(services, file_name, if_none_match=request.headers.get("if-none-match", ""))
-    headers = {
-        "Cache-Control": reply.cache_control,
-        # These are strangers' bytes on our own origin: browsers must neither guess their type nor run anything in them.
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
-    }
-    if reply.etag:
-        headers |= {"ETag": reply.etag, **tagged(reply.tag)}
-    if reply.retry_after:
-        headers["Retry-After"] = str(reply.retry_after)
-    return Response(reply.body, reply.status, headers, reply.content_type)
-
-
 class DeletedImage(BaseModel):
     id: str
     state: Literal["trashed", "purged"]
@@ -235,4 +204,4 @@ def _delete(services: Services, who: Caller, *, purge: bool, **wanted: UUID) -> 
     return DeletedImages(images=images)
 
 
-router.include_router(public)
+router.include_router(serving.router)

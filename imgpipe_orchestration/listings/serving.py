@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
 from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
-from imgpipe_orchestration.listings.model import Status, handed_out
+from imgpipe_orchestration.listings.model import FILE_NAME, Status
 from imgpipe_orchestration.listings.steps import CACHE_SECONDS
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
@@ -17,91 +20,96 @@ from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import autocommit
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.web.headers import has_it
+from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.headers import has_it, tagged
+from imgpipe_orchestration.web.problems import OpenRoute
 
 log = logger(__name__)
+router = APIRouter(tags=["listings"], route_class=OpenRoute)
 
 _PLACEHOLDER_HEIGHT = 640
 _PLACEHOLDER_GREY = (226, 228, 231)
-_NO_STORE = "no-store"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An HTTP answer with an image, or with 304 and none."""
-
-    status: int
-    body: bytes
-    content_type: str
-    cache_control: str
-    etag: str = ""
-    tag: str = ""
-    retry_after: int = 0
-
-
-def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
-    """The WebP once it is made, until then the original, or a placeholder of its shape. The same when the WebP is lost
-    or damaged in the object store, until the garbage collection has it made again.
-
-    While the object store or the database is away the answer is a 503 with the placeholder as its body: programs see
-    the error, and people see no broken image. Without the database nobody knows whether it was deleted or is held.
-
-    Raises:
-        Deleted: it was deleted.
-        Held: it is held back.
-        NotFound: the name was never handed out, or its image failed for good (with the reason).
-    """
-    unknown = NotFound(f"There is no listing image {name!r}.")
-    if not handed_out(name):
+@router.get(
+    "/storage/v1/object/public/listing-images/{file_name}",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"image/webp": {}, "image/*": {}},
+            "description": "The WebP, or until it is there the original",
+        },
+        304: {"description": "The WebP you have is the one we have"},
+        404: {"description": "Never handed out, or failed for good: the reason is in the problem"},
+        503: {"content": {"image/webp": {}}, "description": "Our storage is away; the body is a placeholder"},
+    },
+)
+def listing_image(request: Request, services: ServicesDep, file_name: str) -> Response:
+    """The image behind a URL that an upload was answered with."""
+    # The WebP once it is made, until then the original, or a placeholder of its shape. The same when the WebP is lost
+    # or damaged in the object store, until the garbage collection has it made again.
+    #
+    # While the object store or the database is away the answer is a 503 with the placeholder as its body: programs see
+    # the error, and people see no broken image. Without the database nobody knows whether it was deleted or is held.
+    unknown = NotFound(f"There is no listing image {file_name!r}.")
+    if not FILE_NAME.fullmatch(file_name):
         raise unknown
     try:
         with autocommit(services.engine) as connection:
-            image = store.served(connection, name)
-            address = deletions.digest(services.settings.secret_key, name)
+            image = store.served(connection, file_name)
+            address = deletions.digest(services.settings.secret_key, file_name)
             if image is None and deletions.was_at(connection, address):
                 raise Deleted("This image was deleted.")
     except BackendUnavailable as away:
-        return _stand_in(name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
+        return _stand_in(file_name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
     if image is None:
         raise unknown
     if image.held:
         raise Held(HELD)
-    if image.webp_sha256 is None and image.status is Status.FAILED:
+    if image.webp_sha256 is None and image.status == Status.FAILED:
         raise NotFound(f"This image could not be processed: {image.error}")
     try:
         if image.webp_sha256 is not None:
             try:
-                return _finished(services, image, if_none_match)
+                return _finished(services, image, request.headers.get("if-none-match", ""))
             except (NotFound, NotWhole) as lost:
-                log.warning("original served", extra={"file_name": name, "error": lost.public})
+                log.warning("original served", extra={"file_name": file_name, "error": lost.public})
         return _unfinished(services, image)
     except BackendUnavailable as away:
-        return _stand_in(name, away, *_placeholder_size(image.width, image.height))
+        return _stand_in(file_name, away, *_placeholder_size(image.width, image.height))
 
 
-def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> Reply:
+def _answer(status: int, data: bytes, content_type: str, caching: str = "no-store", **headers: str) -> Response:
+    # These are strangers' bytes on our own origin: browsers must neither guess their type nor run anything in them.
+    safely = {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    }
+    return Response(data, status, {"Cache-Control": caching, **safely, **headers}, content_type)
+
+
+def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> Response:
     log.warning("placeholder served", extra={"file_name": name, "error": away.detail})
-    return Reply(503, placeholder(width, height), "image/webp", _NO_STORE, retry_after=5)
+    return _answer(503, placeholder(width, height), "image/webp", **{"Retry-After": "5"})
 
 
-def _finished(services: Services, image: store.Served, if_none_match: str) -> Reply:
+def _finished(services: Services, image: Row[Any], if_none_match: str) -> Response:
     etag = f'"{image.webp_sha256}"'
+    status, data = 304, b""
+    if not has_it(if_none_match, etag):
+        status, data = 200, services.listings_bucket.get(image.file_name, size=image.webp_bytes)
     caching = f"public, max-age={CACHE_SECONDS}"
-    tag = f"listing-{image.id}"
-    if has_it(if_none_match, etag):
-        return Reply(304, b"", "image/webp", caching, etag, tag)
-    data = services.listings_bucket.get(image.file_name, size=image.webp_bytes)
-    return Reply(200, data, "image/webp", caching, etag, tag)
+    return _answer(status, data, "image/webp", caching, ETag=etag, **tagged(f"listing-{image.id}"))
 
 
-def _unfinished(services: Services, image: store.Served) -> Reply:
+def _unfinished(services: Services, image: Row[Any]) -> Response:
     if image.content_type in SHOWN_BY_BROWSERS:
         try:
             data = services.listings_bucket.get(image.original_key, size=image.bytes)
-            return Reply(200, data, image.content_type, _NO_STORE)
+            return _answer(200, data, image.content_type)
         except (NotFound, NotWhole) as lost:  # the worker tries to read it too, and fails the image in the end
             log.warning("placeholder served", extra={"file_name": image.file_name, "error": lost.public})
-    return Reply(200, placeholder(*_placeholder_size(image.width, image.height)), "image/webp", _NO_STORE)
+    return _answer(200, placeholder(*_placeholder_size(image.width, image.height)), "image/webp")
 
 
 def _placeholder_size(width: int, height: int) -> tuple[int, int]:

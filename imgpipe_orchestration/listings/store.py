@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
@@ -15,6 +16,9 @@ from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import time_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.listings.steps import File
 
 
 def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
@@ -45,33 +49,6 @@ class NewImage:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a worker needs of a row; `bytes` is the original's size."""
-
-    file_name: str
-    original_key: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What serving needs of a row. `webp_sha256` and `webp_bytes` are set once the WebP is stored."""
-
-    id: int
-    file_name: str
-    status: Status
-    error: str | None
-    original_key: str
-    content_type: str
-    bytes: int
-    width: int
-    height: int
-    webp_sha256: str | None
-    webp_bytes: int | None
-    held: bool
-
-
 def add(connection: Connection, images: Sequence[NewImage], *, held: bool) -> dict[UUID, Item]:
     """Rows for `images`, which the caller enqueues in the same transaction.
 
@@ -98,8 +75,8 @@ def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int
     return claims.enqueue(connection, queue, items, again=True)
 
 
-def work(connection: Connection, image_id: int) -> Work:
-    """A row to work on.
+def work(connection: Connection, image_id: int) -> Row[Any]:
+    """What a worker needs of a row: `file_name`, and the original's `original_key` and `bytes` (its size).
 
     Raises:
         NotFound: the row is gone.
@@ -108,21 +85,30 @@ def work(connection: Connection, image_id: int) -> Work:
     row = connection.execute(statement, {"id": image_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no image {image_id}.")
-    return Work(*row)
+    return row
 
 
-def rendered(
-    connection: Connection, image_id: int, *, sha256: str, size: int, width: int, height: int, frames: int
-) -> None:
-    """The WebP is stored: `size` in bytes, width and height in pixels. Call it within the claim's fence."""
-    values = {"sha256": sha256, "size": size, "width": width, "height": height, "frames": frames}
-    connection.execute(_RENDERED, {"id": image_id, **values})
+def rendered(connection: Connection, image_id: int, file: File) -> None:
+    """The WebP is stored. Call it within the claim's fence."""
+    values = {"sha256": hashlib.sha256(file.data).hexdigest(), "size": len(file.data)}
+    of_picture = {"width": file.width, "height": file.height, "frames": file.frames}
+    connection.execute(_RENDERED, {"id": image_id, **values, **of_picture})
 
 
-def served(connection: Connection, name: str) -> Served | None:
-    """The image of a file name, or None where it was never handed out."""
-    row = connection.execute(_SERVED, {"name": name}).one_or_none()
-    return Served(**{**row._mapping, "status": Status(row.status)}) if row else None
+def served(connection: Connection, name: str) -> Row[Any] | None:
+    """What serving needs of the image of a file name; None where it was never handed out. `webp_sha256` and
+    `webp_bytes` are set once the WebP is stored."""
+    return connection.execute(_SERVED, {"name": name}).one_or_none()
+
+
+def latest(connection: Connection, *, before: int | None, limit: int) -> Sequence[Row[Any]]:
+    """The newest rows first, with their items' `error_code`; `before` is the last id of the previous page."""
+    older = "where i.id < :before" if before is not None else ""
+    query = text(f"""
+        select i.*, w.error_code from live_image_queue i
+        left join work_items w on w.queue = 'listings' and w.item_id = i.id {older} order by i.id desc limit :limit
+    """)
+    return connection.execute(query, {"before": before, "limit": limit}).all()
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -162,16 +148,7 @@ def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> 
 
 def recent_failures(connection: Connection) -> list[dict[str, Any]]:
     """The last ten failed images, with the reason; `item` is the id for `imgpipe requeue`."""
-    return [
-        {
-            "id": str(row.public_id),
-            "item": row.id,
-            "file_name": row.file_name,
-            "error": row.error,
-            "retries": row.retries,
-        }
-        for row in connection.execute(_FAILURES)
-    ]
+    return [dict(row) for row in connection.execute(_FAILURES).mappings()]
 
 
 _FOLLOW = text("""
@@ -214,8 +191,8 @@ _HELD_UP = text("""
 """)
 
 _FAILURES = text("""
-    select public_id, id, file_name, error, retries from live_image_queue where status = 'failed'
-    order by id desc limit 10
+    select cast(public_id as text) as id, i.id as item, file_name, error, retries from live_image_queue i
+    where status = 'failed' order by i.id desc limit 10
 """)
 
 _FINISHED = text("""

@@ -84,7 +84,14 @@ def upload(
         if given := keyed.given_before():
             return given
 
-    usable, rejected = _inspected(files, title, uuid4(), user_id, services.settings.upload_max_bytes)
+    listing_id = uuid4()
+    usable: list[tuple[store.NewImage, Sent]] = []
+    rejected: list[Rejected] = []
+    for file in files:
+        try:
+            usable.append((_described(file, title, listing_id, user_id, services.settings.upload_max_bytes), file))
+        except (BadImage, TooLarge) as error:
+            rejected.append(Rejected(storable_text(file.name), error))
     if not usable:
         raise NothingUsable(rejected)
     _keep_originals(services.listings_bucket, usable)
@@ -109,18 +116,6 @@ def _request_sha256(title: str, files: Sequence[Sent]) -> str:
     return digest.hexdigest()
 
 
-def _inspected(
-    files: Sequence[Sent], title: str, listing_id: UUID, user_id: int | None, max_bytes: int
-) -> tuple[list[tuple[store.NewImage, Sent]], list[Rejected]]:
-    usable, rejected = [], []
-    for file in files:
-        try:
-            usable.append((_described(file, title, listing_id, user_id, max_bytes), file))
-        except (BadImage, TooLarge) as error:
-            rejected.append(Rejected(storable_text(file.name), error))
-    return usable, rejected
-
-
 def _described(file: Sent, title: str, listing_id: UUID, user_id: int | None, max_bytes: int) -> store.NewImage:
     """The row of a file, by its header (about a millisecond).
 
@@ -140,7 +135,7 @@ def _described(file: Sent, title: str, listing_id: UUID, user_id: int | None, ma
         listing_title=title.strip(),
         file_name=model.file_name(title, public_id),
         original_name=storable_text(file.name),
-        original_key=model.original_key(public_id),
+        original_key=f"originals/{public_id}",  # the public files lie at the root
         content_type=original.sniffed.mime,
         bytes=file.size,
         width=width,
@@ -204,12 +199,12 @@ def _write(
 def _answer(base: str, images: Sequence[store.NewImage], rejected: Sequence[Rejected]) -> dict[str, Any]:
     """The document's JSON; `rejected` is there only where something was."""
     data: dict[str, Any] = {
-        "message": model.queued_message(len(images)),
+        "message": f"{len(images)} image{'' if len(images) == 1 else 's'} queued for processing",
         "image_count": len(images),
         "images": [
             {
                 "id": str(image.public_id),
-                "url": model.public_url(base, image.file_name),
+                "url": f"{base}/{image.file_name}",
                 "file_name": image.file_name,
                 "status": model.Status.PENDING.value,
             }

@@ -11,8 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing.batches import Question
-from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import Embedded, batched_embedding

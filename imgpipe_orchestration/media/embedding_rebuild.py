@@ -13,8 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from imgpipe_orchestration.billing.calls import Answer, Buyer
-from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.calls import Answer, Buyer, first_answer
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.media.embedding import Space, embed, words_of
 from imgpipe_orchestration.partners.models import Choice

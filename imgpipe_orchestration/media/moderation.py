@@ -8,7 +8,7 @@ from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.media.uploads import point_to
-from imgpipe_orchestration.moderation.subjects import Subject
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 

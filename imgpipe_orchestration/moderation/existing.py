@@ -13,7 +13,7 @@ from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.kinds import SUBJECTS
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.judging import SAFE_SEARCH
-from imgpipe_orchestration.moderation.subjects import Subject, digest_of
+from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.services import Services

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
-from imgpipe_orchestration.billing.choosing import first_answer
+from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Retryable, SettingsError, TooLarge
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import model, verdicts
-from imgpipe_orchestration.moderation.subjects import Subject, digest_of
+from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.services import Services

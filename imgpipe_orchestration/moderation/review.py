@@ -13,8 +13,7 @@ from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import verdicts
-from imgpipe_orchestration.moderation.model import State
-from imgpipe_orchestration.moderation.subjects import Subject, digest_of
+from imgpipe_orchestration.moderation.model import State, Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import COLUMNS, Verdict, verdict
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
@@ -105,7 +104,11 @@ def decide(
         if first and found.by_person:
             raise Conflict(f"{found.decided_by} has decided: {found.state}.")
         if approve and found.state is State.REJECTED:
-            _restore(services, connection, subject, item)
+            deletion = deletions.find(connection, subject.what(item), lock=True)
+            # What its owner deleted as well stays deleted.
+            if deletion is not None and deletion.why.startswith(verdicts.REJECTED):
+                deletions.remove(connection, services.claims, subject.what(item))
+                subject.kind.resume(connection, deletion)
         verdicts.decide_row(connection, found.id, approved=approve, who=who, why=why)
         verdicts.settle(services, connection, subject, item, approved=approve, who=who, why=why)
         values = {"id": found.id, "approved": approve, "what": subject.what(item), "why": why, "who": who}
@@ -125,28 +128,14 @@ def decide(
         return decided
 
 
-def _restore(services: Services, connection: Connection, subject: Subject, item: int) -> None:
-    """Take what was rejected out of the trash. What its owner deleted as well stays deleted."""
-    deletion = deletions.find(connection, subject.what(item), lock=True)
-    if deletion is None or not deletion.why.startswith(verdicts.REJECTED):
-        return
-    deletions.remove(connection, services.claims, subject.what(item))
-    subject.kind.resume(connection, deletion)
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What became of a report."""
-
-    counted: bool
-    held: bool
-
-
-def report(services: Services, subject: Subject, item: int, *, reporter: str, why: str) -> Reported:
+def report(services: Services, subject: Subject, item: int, *, reporter: str, why: str) -> tuple[bool, bool]:
     """Count a report, once from each reporter. What a person approved is not held back by further ones.
 
     Args:
         reporter: tells users apart. Only a digest of it is kept.
+
+    Returns:
+        whether it was counted, and whether the thing is held back now.
 
     Raises:
         NotFound, Deleted: it is not there.
@@ -159,15 +148,16 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
         values = {"kind": subject.name, "item": item, "reporter": digest, "why": why}
         counted = bool(connection.execute(_ADD, values).rowcount)
         reports = found.reports + counted
-        values = {"id": found.id, "reports": reports}
-        connection.execute(text("update verdicts set reports = :reports where id = :id"), values)
-        mode, enough = services.settings.moderation, reports >= services.settings.reports_to_hold
-        if counted and enough and mode != "off" and not found.by_person and not found.holding:
-            words = f"{reports} people reported it. The last one: {why}"
-            connection.execute(_HOLD, {"id": found.id, "who": verdicts.REPORTS, "why": words})
-            verdicts.hold(services, connection, subject, item, held=True)
-            return Reported(counted, held=True)
-    return Reported(counted, held=found.holding)
+        connection.execute(
+            text("update verdicts set reports = :reports where id = :id"), {"id": found.id, "reports": reports}
+        )
+        enough = services.settings.moderation != "off" and reports >= services.settings.reports_to_hold
+        if not (counted and enough) or found.by_person or found.holding:
+            return counted, found.holding
+        words = f"{reports} people reported it. The last one: {why}"
+        connection.execute(_HOLD, {"id": found.id, "who": verdicts.REPORTS, "why": words})
+        verdicts.hold(services, connection, subject, item, held=True)
+        return counted, True
 
 
 _WAITING = text(f"""

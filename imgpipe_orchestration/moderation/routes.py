@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -91,10 +91,13 @@ def queue(
     """What waits for a person, without what others are looking at on the page."""
     with transaction(services.engine) as connection:
         found = review.waiting(connection, after=cursor or 0, limit=limit)
+        query = text("select id, public_id from image_queue where id = any(:ids)")
+        listed = {"ids": [one.item for one in found if one.kind == "listings"]}
+        names = {("listings", row.id): str(row.public_id) for row in connection.execute(query, listed)}
     items = [
         Waiting(
             kind=one.kind,
-            id=_name(services, one.kind, one.item),
+            id=names.get((one.kind, one.item), str(one.item)),
             user_id=one.user_id,
             reports=one.reports,
             waiting_since=one.review_since or datetime.min,
@@ -152,12 +155,12 @@ async def report(
         raise TooManyReports("Your address reports too many images; wait.", retry_after=seconds)
     rate.count(address)
     reporter = f"nobody {uuid4()}" if user is None else f"user {user}"
-    found = await run_in_threadpool(
+    counted, held = await run_in_threadpool(
         review.report, services, subject_of("media"), media_id, reporter=reporter, why=body.reason
     )
-    if found.held:
+    if held:
         request.app.state.hot.forget(media_id)
-    return ReportAnswer(counted=found.counted)
+    return ReportAnswer(counted=counted)
 
 
 def _decide(services: Services, kind: str, item: int, wanted: Decision, who: str) -> Verdict:
@@ -166,12 +169,4 @@ def _decide(services: Services, kind: str, item: int, wanted: Decision, who: str
 
 
 def _answer(found: Verdict) -> VerdictAnswer:
-    values: dict[str, Any] = found.shown() or {}
-    return VerdictAnswer(**values)
-
-
-def _name(services: Services, kind: str, item: int) -> str:
-    if kind != "listings":
-        return str(item)
-    with transaction(services.engine) as connection:
-        return str(connection.scalar(text("select public_id from image_queue where id = :id"), {"id": item}))
+    return VerdictAnswer.model_validate(found.shown())

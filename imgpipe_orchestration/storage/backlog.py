@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
 from imgpipe_orchestration.storage.queues import WITHDRAWN, Queue
@@ -65,20 +65,6 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try of one item, as it ended."""
-
-    attempt: int
-    owner: str
-    started_at: datetime | None
-    ended_at: datetime
-    outcome: str
-    """done, retry, failed, or lost when the worker vanished."""
-    error: str | None
-    error_code: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class HeldUp:
     """Why items of a queue wait: a budget, a partner that is away, an earlier error, or a job that somebody stopped."""
 
@@ -96,19 +82,17 @@ RECENT_SECONDS = 300.0
 """How far back `recent_attempts` looks."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecentAttempts:
-    """How many attempts of a queue ended in one way lately."""
-
-    queue: str
-    outcome: str
-    count: int
-
-
-def recent_attempts(connection: Connection) -> list[RecentAttempts]:
-    """Attempts that ended within RECENT_SECONDS, by queue and outcome."""
+def recent_attempts(connection: Connection) -> Sequence[Row[Any]]:
+    """How many attempts (`n`) ended within RECENT_SECONDS, by `queue` and `outcome`."""
     connection.execute(INDEXES_ONLY)
-    return [RecentAttempts(*row) for row in connection.execute(_RECENT, {"seconds": RECENT_SECONDS})]
+    return connection.execute(_RECENT, {"seconds": RECENT_SECONDS}).all()
+
+
+def stage_times(connection: Connection) -> Sequence[Row[Any]]:
+    """The totals of every stage that ever worked: `queue`, `stage`, `outcome` (done, retried, failed or lost), `items`,
+    and `seconds` summed over them."""
+    query = "select queue, stage, outcome, items, seconds from stage_times order by queue, stage, outcome"
+    return connection.execute(text(query)).all()
 
 
 class Backlog:
@@ -141,9 +125,10 @@ class Backlog:
         statement = _failures(one_queue=queue is not None, paged=before is not None, ignored=ignored)
         return [DeadLetter(*row) for row in self._look(text(statement), values)]
 
-    def history(self, queue: Queue, item_id: int) -> list[Attempt]:
-        """An item's ended attempts, oldest first, as far back as retention keeps them."""
-        return [Attempt(*row) for row in self._look(_HISTORY, {"queue": queue.name, "item_id": item_id})]
+    def history(self, queue: Queue, item_id: int) -> Sequence[Row[Any]]:
+        """An item's ended attempts, oldest first, as far back as retention keeps them. Their `outcome` is done, retry,
+        failed, or lost when the worker vanished."""
+        return self._look(_HISTORY, {"queue": queue.name, "item_id": item_id})
 
     def _look(self, statement: TextClause, values: dict[str, Any]) -> Sequence[Any]:
         with transaction(self.engine) as connection:
@@ -215,7 +200,7 @@ _HELD_UP = text("""
 """)
 
 _RECENT = text("""
-    select queue, outcome, count(*) from work_attempts
+    select queue, outcome, count(*) as n from work_attempts
     where ended_at >= now() - make_interval(secs => :seconds) group by queue, outcome order by queue, outcome
 """)
 

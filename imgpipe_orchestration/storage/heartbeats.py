@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.storage.rows import transaction
 
 DAEMON = "dagster-daemon"
 """Beats with the ticks of the media pipeline's sensor: `GET /health` tells by it whether Dagster's daemon works."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """`at` and `age` (seconds) are by the database's clock."""
-
-    at: datetime
-    age: float
 
 
 def beat(engine: Engine, name: str, *, seconds: float = 0) -> None:
@@ -27,19 +18,17 @@ def beat(engine: Engine, name: str, *, seconds: float = 0) -> None:
         connection.execute(_BEAT, {"name": name, "seconds": seconds})
 
 
-def last(engine: Engine, name: str) -> Heartbeat | None:
-    """When it last happened; None for never."""
+def last(engine: Engine, name: str) -> Row[Any] | None:
+    """When it last happened: `at`, and `age` in seconds, by the database's clock; None for never."""
     with transaction(engine) as connection:
-        row = connection.execute(_LAST, {"name": name}).one_or_none()
-    return Heartbeat(row.beat_at, float(row.age)) if row else None
+        return connection.execute(_LAST, {"name": name}).one_or_none()
 
 
 def ages(connection: Connection) -> dict[str, float]:
     """Seconds since each thing last happened."""
-    return {row.name: float(row.age) for row in connection.execute(_AGES)}
+    rows = connection.execute(text("select name, extract(epoch from now() - beat_at)::float8 from heartbeats"))
+    return {row[0]: row[1] for row in rows}
 
-
-_AGES = text("select name, extract(epoch from now() - beat_at) as age from heartbeats order by name")
 
 _BEAT = text("""
     insert into heartbeats (name)
@@ -49,4 +38,6 @@ _BEAT = text("""
     on conflict (name) do update set beat_at = now()
 """)
 
-_LAST = text("select beat_at, extract(epoch from now() - beat_at) as age from heartbeats where name = :name")
+_LAST = text(
+    "select beat_at as at, extract(epoch from now() - beat_at)::float8 as age from heartbeats where name = :name"
+)

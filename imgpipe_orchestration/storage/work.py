@@ -13,10 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
-from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
@@ -89,7 +88,7 @@ def work_through(
         threads: how many items are worked on at once.
         deadline: time by `time.monotonic()` after which no further item is begun.
         on_failure: see `OnFailure`.
-        stage: name under which the times are recorded (see `stage_times`); by default the queue's. None: the
+        stage: name under which the times are recorded (see `note_times`); by default the queue's. None: the
             step does that itself, in several parts.
         further: see `Further`. Called whenever threads are free, so that one slow item does not delay others.
         share: how many threads one tenant has at most, so that its slow items leave some to others.
@@ -157,6 +156,47 @@ def _full(claims: Iterable[Claim], share: int | None) -> set[str]:
     return {tenant for tenant, number in Counter(claim.tenant for claim in claims).items() if number >= share}
 
 
+class Shares:
+    """A semaphore with a limit for each tenant, so that one whose work takes long leaves places to others.
+
+    Args:
+        places: of all tenants together.
+        each: of one tenant; all but one place by default.
+    """
+
+    def __init__(self, places: int, each: int | None = None) -> None:
+        self._places = places
+        self.each = max(1, places - 1) if each is None else each
+        self._taken: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def place(self, tenant: str) -> Iterator[None]:
+        """Wait for a place and hold it."""
+        with self._changed:
+            self._waiting[tenant] += 1
+            try:
+                self._changed.wait_for(lambda: self._may(tenant) and self._taken.total() < self._places)
+            finally:
+                self._waiting[tenant] -= 1
+            self._taken[tenant] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken[tenant] -= 1
+                self._changed.notify_all()
+
+    def crowded(self, tenant: str) -> bool:
+        """Whether another tenant waits for a place because all are taken."""
+        with self._changed:
+            return any(number and other != tenant and self._may(other) for other, number in self._waiting.items())
+
+    def _may(self, tenant: str) -> bool:
+        return self._taken[tenant] < self.each
+
+
 @contextmanager
 def set_if_interrupted(event: threading.Event) -> Iterator[None]:
     """Set `event` when the block raises. To be left before a pool of threads, which waits for all of them."""
@@ -201,19 +241,32 @@ class Watch:
 
 
 def note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent: Mapping[int, float]) -> None:
-    """Add the batch to the stage's sums. If the database is away they are lost: they are only for graphs."""
-    ends = {
+    """Add the batch to the stage's sums, once. If the database is away they are lost: they are only for graphs."""
+    ends: dict[str, Collection[int]] = {  # in this order, so that two batches cannot deadlock
         "done": [claim.item_id for claim in outcome.done],
-        "retried": list(outcome.retried),
-        "failed": list(outcome.failed),
+        "failed": outcome.failed,
         "lost": outcome.lost,
+        "retried": outcome.retried,
     }
-    times = {end: (len(items), sum(spent[item] for item in items)) for end, items in ends.items()}
+    rows = [
+        {"queue": queue, "stage": stage, "outcome": end, "items": len(ids), "seconds": sum(spent[id_] for id_ in ids)}
+        for end, ids in ends.items()
+        if ids
+    ]
+    if not rows:
+        return
     try:
         with transaction(claims.engine) as connection:
-            stage_times.add(connection, queue, stage, times)
+            connection.execute(_ADD_TIMES, rows)
     except BackendUnavailable as error:
         log.warning("stage times not recorded", extra={"queue": queue, "stage": stage, "error": error.public})
+
+
+_ADD_TIMES = text("""
+    insert into stage_times (queue, stage, outcome, items, seconds) values (:queue, :stage, :outcome, :items, :seconds)
+    on conflict (queue, stage, outcome) do update
+    set items = stage_times.items + excluded.items, seconds = stage_times.seconds + excluded.seconds
+""")
 
 
 def _past(deadline: float | None) -> bool:

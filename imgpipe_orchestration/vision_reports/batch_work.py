@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.batches import Question
-from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.billing.choosing import first_answer, nobody
+from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer, nobody
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,
@@ -36,8 +35,7 @@ from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.shares import Shares
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import Outcome, Shares, work_through
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import batches, inspection, views

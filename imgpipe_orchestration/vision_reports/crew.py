@@ -23,8 +23,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.storage.claims import Claim, State
-from imgpipe_orchestration.storage.shares import Shares
-from imgpipe_orchestration.storage.work import Further, Outcome, Watch, work_through
+from imgpipe_orchestration.storage.work import Further, Outcome, Shares, Watch, work_through
 from imgpipe_orchestration.vision_reports import analyses
 from imgpipe_orchestration.vision_reports.listing import Lists
 from imgpipe_orchestration.vision_reports.model import (

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.moderation.subjects import Subject
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES, PARTS

@@ -11,7 +11,7 @@ import pytest
 
 from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import judging, verdicts
-from imgpipe_orchestration.moderation.subjects import digest_of
+from imgpipe_orchestration.moderation.model import digest_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture

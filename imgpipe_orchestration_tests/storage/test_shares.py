@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from imgpipe_orchestration.storage.shares import Shares
+from imgpipe_orchestration.storage.work import Shares
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 

@@ -12,7 +12,7 @@ from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.listings import browse, uploads
+from imgpipe_orchestration.listings import store, uploads
 from imgpipe_orchestration.listings.model import JOB_ID, MOST_IMAGES, MOST_TITLE
 from imgpipe_orchestration.listings.routes import sent
 from imgpipe_orchestration.storage import job_definitions
@@ -27,7 +27,7 @@ PER_PAGE = 48
 @router.get("/listings", response_class=Response)
 def listings(page: Page, services: ServicesDep, before: Number = "") -> Response:
     with transaction(services.engine) as connection:
-        images = browse.latest(connection, before=int(before) if before else None, limit=PER_PAGE + 1)
+        images = store.latest(connection, before=int(before) if before else None, limit=PER_PAGE + 1)
         job = job_definitions.find(connection, JOB_ID)
     counts = services.claims.counts().get("listings")
     return page(

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.operations.pipelines import PIPELINES
-from imgpipe_orchestration.storage.backlog import Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +128,6 @@ def advice(code: str | None) -> Advice:
     return _ADVICE.get(code or "", _ANY)
 
 
-def advice_after(attempts: Sequence[Attempt]) -> Advice:
+def advice_after(attempts: Sequence[Row[Any]]) -> Advice:
     """For an item that failed at the last of its attempts, which retention may have removed."""
     return advice(attempts[-1].error_code if attempts else None)
