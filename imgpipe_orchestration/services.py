@@ -142,8 +142,9 @@ class Services:
     def fetcher(self) -> Fetcher:
         """Downloads from URLs that were given by outsiders."""
         from imgpipe_orchestration.partners.fetch import Fetcher
+        from imgpipe_orchestration.partners.ssrf import AllowList
 
-        return Fetcher.from_settings(self.settings)
+        return Fetcher(AllowList.parse(self.settings.allowed_private_hosts))
 
     @made_once
     def ledger(self) -> Ledger:
@@ -188,13 +189,15 @@ class Services:
     def main_api(self) -> MainApi:
         from imgpipe_orchestration.partners.main_api import MainApi
 
-        return MainApi.from_settings(self.settings)
+        s = self.settings
+        return MainApi(s.main_api_url, s.main_api_key, timeout=s.partner_timeout_seconds)
 
     @made_once
     def cdn(self) -> Cdn:
         from imgpipe_orchestration.partners.cdn import Cdn
 
-        return Cdn.from_settings(self.settings)
+        s = self.settings
+        return Cdn(s.cdn_purge, s.cdn_purge_url, s.cdn_purge_token, timeout=s.partner_timeout_seconds)
 
     @made_once
     def models(self) -> Models:

@@ -14,7 +14,7 @@ from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.moderation.model import HELD, Held
-from imgpipe_orchestration.partners.signature import HEADER, verify
+from imgpipe_orchestration.partners.main_api import HEADER, verify
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import transaction

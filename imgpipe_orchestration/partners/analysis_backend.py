@@ -91,13 +91,12 @@ class BatchOrder:
     urgent: bool = True
 
 
-class AnalysisBackend:
+class AnalysisBackend(JsonApi):
     """Takes images, analyses them as a batch, and gives a report."""
 
     def __init__(self, base_url: str, key: str = "", *, guard: Guard | None = None, timeout: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._name = at_host(_NAME, base_url)
-        self._api = JsonApi(self._name, base_url, headers=headers, guard=guard, timeout=timeout)
+        super().__init__(at_host(_NAME, base_url), base_url, headers=headers, guard=guard, timeout=timeout)
 
     def upload(self, picture: ImageFile, organization_id: str) -> str:
         """Hand one image over; returns its id at the backend.
@@ -114,15 +113,14 @@ class AnalysisBackend:
             {"files": (picture.name, picture.data, picture.mime), "organization_id": organization_id}
         )
         try:
-            headers = {"Content-Type": content_type}
-            answer = self._api.request("POST", IMAGES, body=body, headers=headers).json(self._name)
+            answer = self.request("POST", IMAGES, body=body, headers={"Content-Type": content_type}).json(self.partner)
         except PartnerRefused as error:
             if error.partner_status in _OF_THE_IMAGE:
                 raise BadImage(error.public, detail=error.detail) from error
             raise
         try:
             if refused := answer["rejected"]:
-                raise BadImage(f"{self._name} refused the image: {str(refused[0]['reason'])[:200]}")
+                raise BadImage(f"{self.partner} refused the image: {str(refused[0]['reason'])[:200]}")
             told = answer["images"][0]["image_id"]
         except (KeyError, IndexError, TypeError):
             told = None
@@ -134,7 +132,7 @@ class AnalysisBackend:
         del body["reference"]
         if order.urgent:  # other backends need not know the word
             del body["urgent"]
-        answer = self._api.request_json("POST", BATCHES, json_body=body, headers={"Idempotency-Key": order.reference})
+        answer = self.request_json("POST", BATCHES, json_body=body, headers={"Idempotency-Key": order.reference})
         return self._id(answer.get("batch_id") if isinstance(answer, dict) else None, "batch")
 
     def status(self, batch_id: str) -> BatchStatus:
@@ -144,14 +142,14 @@ class AnalysisBackend:
             NotFound: it knows no such batch.
         """
         try:
-            reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}")
+            reply = self.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}")
         except PartnerRefused as error:
             if error.partner_status == 404:
                 raise NotFound(f"The analysis backend does not know batch {batch_id[:100]!r}") from error
             raise
-        answer = reply.json(self._name)
+        answer = reply.json(self.partner)
         if not isinstance(answer, dict) or not isinstance(answer.get("status"), str):
-            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no status")
+            raise UnreadableAnswer(f"{self.partner} answered in a shape we do not know: no status")
         word = answer["status"].lower()
         try:
             state = BatchState(_OTHER_NAMES.get(word, word))
@@ -169,19 +167,15 @@ class AnalysisBackend:
         Raises:
             UnreadableAnswer: it is empty, not HTML, or past `http.ANSWER_LIMIT`.
         """
-        reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report")
+        reply = self.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report")
         if not reply.is_html:
-            raise UnreadableAnswer(f"{self._name} sent something that is not an HTML report")
+            raise UnreadableAnswer(f"{self.partner} sent something that is not an HTML report")
         return reply.content
 
     def _id(self, told: Any, what: str) -> str:
         if not isinstance(told, str | int) or isinstance(told, bool) or told == "":
-            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no {what} id")
+            raise UnreadableAnswer(f"{self.partner} answered in a shape we do not know: no {what} id")
         return str(told)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._api.close()
 
 
 def _whole(value: Any) -> int:

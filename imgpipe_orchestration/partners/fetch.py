@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from imgpipe_orchestration.errors import (
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from imgpipe_orchestration.partners.connections import Connections
-    from imgpipe_orchestration.settings import Settings
 
 log = logger(__name__)
 
@@ -57,10 +56,6 @@ class Fetcher:
 
     def __init__(self, allowed: AllowList | None = None) -> None:
         self.allowed = allowed or AllowList()
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        return cls(AllowList.parse(settings.allowed_private_hosts))
 
     def fetch_bytes(self, url: str, limits: FetchLimits | None = None) -> bytes:
         """The content of `url`.
@@ -99,7 +94,7 @@ class Fetcher:
         except AnswerTooLong as error:
             raise TooLarge(error.public) from error
         except FAILURES as error:
-            late = f"not complete after {limits.seconds:.0f} s" if deadline.passed else ""
+            late = f"not complete after {limits.seconds:.0f} s" if not deadline.remaining else ""
             told = late or f"the download broke off ({why(error)})"
             raise PartnerUnavailable(f"{without_secrets(url)}: {told}") from error
         raise PartnerRefused(f"{without_secrets(here)}: more than {limits.redirects} redirects")

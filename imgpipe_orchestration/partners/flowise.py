@@ -39,14 +39,14 @@ class Prediction(Generic[Schema]):
     usage: Usage
 
 
-class Flowise:
+class Flowise(JsonApi):
     """Client of one Flowise server."""
 
     def __init__(
         self, base_url: str, api_key: str = "", *, timeout: float = 60.0, policy: RetryPolicy | None = None
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._api = JsonApi(_NAME, base_url, headers=headers, timeout=timeout, policy=policy, paid=True)
+        super().__init__(_NAME, base_url, headers=headers, timeout=timeout, policy=policy, paid=True)
 
     def predict(
         self, flow_id: str, question: Any, schema: type[Schema] | Any, *, rather: type[Schema] | Any = None
@@ -65,10 +65,10 @@ class Flowise:
         """
         adapters = [pydantic.TypeAdapter[Schema](one) for one in (rather, schema) if one is not None]
         asked = question if isinstance(question, str) else json.dumps(question, ensure_ascii=False)
-        text, problem = asked, ""
+        text, problem, path = asked, "", f"/api/v1/prediction/{quote(flow_id, safe='')}"
         for calls in (1, 2):
             with charged(Usage(model=flow_id, units=calls - 1)) if calls > 1 else nullcontext():
-                answer = self._ask(flow_id, text)
+                answer = self.request_json("POST", path, json_body={"question": text}, limit=_LONGEST)
             try:
                 values = [_prose(answer)] if schema is _Prose else _payloads(answer)
                 parsed = fitting(values, *(adapter.validate_python for adapter in adapters))
@@ -88,15 +88,6 @@ class Flowise:
             UnreadableAnswer: two answers in a row had no text; else as `predict`.
         """
         return self.predict(flow_id, question, _Prose)
-
-    def _ask(self, flow_id: str, question: str) -> Any:
-        return self._api.request_json(
-            "POST", f"/api/v1/prediction/{quote(flow_id, safe='')}", json_body={"question": question}, limit=_LONGEST
-        )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._api.close()
 
 
 def _payloads(answer: Any) -> Iterable[Any]:

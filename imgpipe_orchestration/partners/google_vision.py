@@ -93,7 +93,7 @@ class Annotations:
     usage: Usage = field(default_factory=Usage)
 
 
-class GoogleVision:
+class GoogleVision(JsonApi):
     """Client of one Google Vision endpoint."""
 
     def __init__(
@@ -101,7 +101,7 @@ class GoogleVision:
     ) -> None:
         # The key goes into a header: in the URL it would end up in access logs.
         headers = {"X-Goog-Api-Key": api_key}
-        self._api = JsonApi(_NAME, endpoint, headers=headers, timeout=timeout, policy=policy, paid=True)
+        super().__init__(_NAME, endpoint, headers=headers, timeout=timeout, policy=policy, paid=True)
 
     def annotate(self, image: bytes, *, size: tuple[int, int], features: Sequence[str] = FEATURES) -> Annotations:
         """Look at one image.
@@ -130,7 +130,7 @@ class GoogleVision:
         }
         usage = Usage(model=MODEL, units=units_of(features))
         try:
-            answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
+            answer = self.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
         except PartnerRefused as error:
             if "BILLING_DISABLED" in (error.detail or ""):
                 raise SpendingPaused(f"{_NAME}: billing is off for this key's project", detail=error.detail) from error
@@ -145,10 +145,6 @@ class GoogleVision:
                 raise UnreadableAnswer(
                     f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
                 ) from error
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._api.close()
 
 
 def units_of(features: Sequence[str]) -> float:
@@ -166,22 +162,22 @@ def _parse(answer: Any, size: tuple[int, int], features: Sequence[str]) -> Annot
         if len(missing) == len(features):
             raise _error(code, message)
         log.warning("a part of an answer is missing", extra={"partner": _NAME, "code": code, "missing": missing})
-    texts = _some(raw, "textAnnotations")
+    texts, hints = _some(raw, "textAnnotations"), _some(raw.get("cropHintsAnnotation", {}), "cropHints")
     return Annotations(
         labels=tuple(_scored(a, a["description"]) for a in _some(raw, "labelAnnotations")),
         objects=tuple(
-            _scored(a, a["name"], _box(a["boundingPoly"].get("normalizedVertices"), (1, 1)))
+            _scored(a, a["name"], _box_of(a, (1, 1), "normalizedVertices"))
             for a in _some(raw, "localizedObjectAnnotations")
         ),
         text=str(texts[0]["description"]).strip() if texts else "",
-        text_boxes=_boxes(texts[1:], size),
+        text_boxes=tuple(filter(None, (_box_of(a, size) for a in texts[1:]))),
         logos=tuple(_scored(a, a["description"], _box_of(a, size)) for a in _some(raw, "logoAnnotations")),
         faces=tuple(
             Scored("face", float(a.get("detectionConfidence", 0)), _box_of(a, size))
             for a in _some(raw, "faceAnnotations")
         ),
         safe_search={str(k): str(v) for k, v in raw.get("safeSearchAnnotation", {}).items()},
-        crop_hints=_boxes(_some(raw.get("cropHintsAnnotation", {}), "cropHints"), size),
+        crop_hints=tuple(filter(None, (_box_of(a, size) for a in hints))),
         missing=missing,
         raw=raw,
         usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=units_of(features)),
@@ -195,10 +191,6 @@ def _some(answer: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
 
 
 def _scored(annotation: Mapping[str, Any], name: Any, box: Box | None = None) -> Scored:
-    """
-    Raises:
-        TypeError: the name is not a string.
-    """
     if not isinstance(name, str):
         raise TypeError(f"{name!r} is no name")
     return Scored(name, float(annotation.get("score", 0)), box)
@@ -215,18 +207,10 @@ def _error(code: int, message: str) -> ImgpipeError:
     return PartnerRefused(f"{_NAME} refused the image (code {code})", detail=message)
 
 
-def _boxes(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[Box, ...]:
-    boxes = (_box_of(a, size) for a in annotations)
-    return tuple(box for box in boxes if box is not None)
-
-
-def _box_of(annotation: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
-    return _box(annotation.get("boundingPoly", {}).get("vertices"), size)
-
-
-def _box(vertices: Sequence[Mapping[str, float]] | None, size: tuple[int, int]) -> Box | None:
+def _box_of(annotation: Mapping[str, Any], size: tuple[int, int], corners: str = "vertices") -> Box | None:
     """The enclosing rectangle within the picture, None where nothing of it is; a coordinate that is zero is left out of
     the JSON."""
+    vertices = annotation.get("boundingPoly", {}).get(corners)
     if not vertices:
         return None
     xs = [float(v.get("x", 0)) / size[0] for v in vertices]

@@ -49,7 +49,8 @@ def expiry_of(url: str) -> datetime | None:
     try:
         query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
         if "se" in query and "sig" in query:
-            return _utc(datetime.fromisoformat(query["se"]))
+            ends = datetime.fromisoformat(query["se"])
+            return ends.replace(tzinfo=UTC) if ends.tzinfo is None else ends.astimezone(UTC)
         for vendor in ("amz", "goog"):
             if f"x-{vendor}-date" in query and f"x-{vendor}-expires" in query:
                 signed = datetime.strptime(query[f"x-{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -57,7 +58,3 @@ def expiry_of(url: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.partners.google_vision import FEATURES
+from imgpipe_orchestration.partners.json_text import problem_in
 from imgpipe_orchestration.settings import BaseUrl, Settings
 
 TaskName = Literal["describe", "labels", "embed", "moderate", "draw", "edit", "report", "persona", "prompt"]
@@ -136,12 +137,9 @@ class Models:
     def features(self, kind: str) -> tuple[str, ...]:
         """What Google Vision is asked about an image of a kind ("logo", "header", "product", ...)."""
         task = self.task("labels")
-        of_kind = task.kinds.get(kind)
-        if of_kind is not None:
-            wanted: Sequence[str] = of_kind.features
-        else:
-            wanted = task.features or _FEWER.get(kind, _PHOTOGRAPH)
-        return tuple(wanted)
+        if kind in task.kinds:
+            return tuple(task.kinds[kind].features)
+        return tuple(task.features or _FEWER.get(kind, _PHOTOGRAPH))
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         for name, provider in self._file.providers.items():
@@ -175,9 +173,7 @@ def _read(path: str) -> _File:
     try:
         return _File.model_validate(tomllib.loads(Path(path).read_text()))
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
-        raise SettingsError(f"MODELS_FILE: {said}", field="MODELS_FILE") from error
+        raise SettingsError(f"MODELS_FILE: {problem_in(error)}", field="MODELS_FILE") from error
     except OSError as error:
         raise SettingsError(f"MODELS_FILE cannot be read: {error}", field="MODELS_FILE") from error
     except ValueError as error:
@@ -185,17 +181,15 @@ def _read(path: str) -> _File:
 
 
 def _from_environment(settings: Settings) -> dict[str, Provider]:
-    known: dict[str, tuple[str, Any]] = {
-        "openai": (settings.openai_api_key, ("openai-responses", settings.openai_base_url, "OPENAI_API_KEY")),
-        "google": (
-            settings.google_vision_api_key,
-            ("google-vision", settings.google_vision_endpoint, "GOOGLE_VISION_API_KEY"),
-        ),
-        "flowise": (settings.flowise_base_url, ("flowise", settings.flowise_base_url, "FLOWISE_API_KEY")),
+    s = settings
+    known: dict[str, tuple[str, Dialect, str, str]] = {
+        "openai": (s.openai_api_key, "openai-responses", s.openai_base_url, "OPENAI_API_KEY"),
+        "google": (s.google_vision_api_key, "google-vision", s.google_vision_endpoint, "GOOGLE_VISION_API_KEY"),
+        "flowise": (s.flowise_base_url, "flowise", s.flowise_base_url, "FLOWISE_API_KEY"),
     }
     return {
         name: Provider(dialect=dialect, base_url=url, api_key_env=key)
-        for name, (given, (dialect, url, key)) in known.items()
+        for name, (given, dialect, url, key) in known.items()
         if given
     }
 

@@ -69,7 +69,7 @@ class Judged:
 
 
 class OpenAIClient:
-    """Client of one OpenAI account; thread-safe."""
+    """Client of one OpenAI account; thread-safe. All methods raise as `openai_answers.translating`, too."""
 
     def __init__(
         self,
@@ -112,25 +112,17 @@ class OpenAIClient:
             detail: "low" (a fixed few tokens), "high" or "auto".
 
         Raises:
-            PartnerRefused: the model refused, or 4xx.
-            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_answers.translating`.
+            PartnerRefused: the model refused.
         """
         body = batched_question(prompt, schema, model=model, image=image, detail=detail, instructions=instructions)
         response = self.call(model, lambda sdk: sdk.responses.create(**body))
         return translating(lambda: _seen(response, schema, model, self.name), self.name)
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
-        """The embedding of one text.
-
-        Raises:
-            PartnerRefused, PartnerUnavailable, RateLimited, SpendingPaused: see `openai_answers.translating`.
-        """
-        arguments: dict[str, Any] = {"dimensions": dimensions} if dimensions else {}
-
-        def send(sdk: openai.OpenAI) -> Any:
-            return sdk.embeddings.create(model=model, input=text, **arguments)
-
-        return _embedded(self.call(model, send), model, self.name)
+        """The embedding of one text."""
+        asked: dict[str, Any] = {"dimensions": dimensions} if dimensions else {}
+        response = self.call(model, lambda sdk: sdk.embeddings.create(model=model, input=text, **asked))
+        return _embedded(response, model, self.name)
 
     def generate_image(self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto") -> Drawn:
         """Draw an image from text.
@@ -139,26 +131,19 @@ class OpenAIClient:
             size: "WxH" or "auto"; which sizes there are depends on the model.
 
         Raises:
-            PartnerRefused: content policy, or 4xx; no image in the answer, or only a link to none.
+            PartnerRefused: no image in the answer, or only a link to none.
             UnreadableAnswer: the image data is truncated.
-            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_answers.translating`.
         """
-        arguments: dict[str, Any] = {"size": size, "quality": quality}
-        return self._drawn(model, lambda sdk: sdk.images.generate(model=model, prompt=prompt, n=1, **arguments))
+        asked: dict[str, Any] = {"model": model, "prompt": prompt, "n": 1, "size": size, "quality": quality}
+        return self._drawn(self.call(model, lambda sdk: sdk.images.generate(**asked)), model)
 
     def edit_image(
-        self,
-        image: bytes,
-        prompt: str,
-        *,
-        model: str,
-        size: str = "1024x1024",
-        quality: str = "auto",
+        self, image: bytes, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto"
     ) -> Drawn:
         """Draw an image from text and a reference image, a PNG; raises as `generate_image`."""
-        arguments: dict[str, Any] = {"size": size, "quality": quality}
+        asked: dict[str, Any] = {"model": model, "prompt": prompt, "n": 1, "size": size, "quality": quality}
         file = ("image.png", image, "image/png")
-        return self._drawn(model, lambda sdk: sdk.images.edit(model=model, image=file, prompt=prompt, n=1, **arguments))
+        return self._drawn(self.call(model, lambda sdk: sdk.images.edit(image=file, **asked)), model)
 
     def judge(self, what: bytes | str, *, model: str) -> Judged:
         """Have a JPEG or a text moderated, which costs nothing.
@@ -166,7 +151,7 @@ class OpenAIClient:
         https://platform.openai.com/docs/api-reference/moderations
 
         Raises:
-            UnreadableAnswer: no scores in it; else as `embed`.
+            UnreadableAnswer: no scores in it.
         """
         asked: Any = what
         if isinstance(what, bytes):
@@ -197,16 +182,13 @@ class OpenAIClient:
         if sdk := self.__dict__.pop("_sdk", None):
             sdk.close()
 
-    def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
-        return self._drawn_in(self.call(model, send), model)
-
     def batched_drawing(self, body: dict[str, Any], model: str) -> Drawn:
         """What `generate_image` or `edit_image` would return for this body of an answer; raises the same over it."""
         from openai.types import ImagesResponse
 
-        return translating(lambda: self._drawn_in(ImagesResponse.construct(**body), model), self.name)
+        return translating(lambda: self._drawn(ImagesResponse.construct(**body), model), self.name)
 
-    def _drawn_in(self, response: Any, model: str) -> Drawn:
+    def _drawn(self, response: Any, model: str) -> Drawn:
         usage = usage_of(response, model)
         with charged(usage):
             data = expect(response, "data", list, self.name)

@@ -68,22 +68,14 @@ class OpenAIBatches:
         lines = (
             json.dumps({"custom_id": key, "method": "POST", "url": url, "body": body}) + "\n" for key, body in requests
         )
-        content = "".join(lines).encode()
-
-        def upload(sdk: openai.OpenAI) -> Any:
-            expires: Any = {"anchor": "created_at", "seconds": _KEPT_SECONDS}
-            file = (f"{name}.jsonl", content, "application/jsonl")
-            return sdk.files.create(file=file, purpose="batch", expires_after=expires)
-
-        file_id = _id(self._client.call("", upload))
-
-        def start(sdk: openai.OpenAI) -> Any:
-            where: Any = url
-            return sdk.batches.create(
-                input_file_id=file_id, endpoint=where, completion_window="24h", metadata={_NAMED: name}
-            )
-
-        return _id(self._client.call("", start))
+        file: Any = {
+            "file": (f"{name}.jsonl", "".join(lines).encode(), "application/jsonl"),
+            "purpose": "batch",
+            "expires_after": {"anchor": "created_at", "seconds": _KEPT_SECONDS},
+        }
+        batch: Any = {"endpoint": url, "completion_window": "24h", "metadata": {_NAMED: name}}
+        batch["input_file_id"] = _id(self._client.call("", lambda sdk: sdk.files.create(**file)))
+        return _id(self._client.call("", lambda sdk: sdk.batches.create(**batch)))
 
     def find(self, name: str, since: datetime) -> str | None:
         """The id of the batch of this name, if one was started after `since` (an hour is allowed for clocks)."""

@@ -11,23 +11,13 @@ import json
 from contextlib import nullcontext
 from dataclasses import astuple
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
-from imgpipe_orchestration.partners.openai import (
-    OpenAIClient,
-    Schema,
-    Seen,
-    closed,
-    data_url,
-    json_schema,
-)
+from imgpipe_orchestration.partners.openai import OpenAIClient, Schema, Seen, closed, data_url, json_schema
 from imgpipe_orchestration.partners.openai_answers import attribute, expect, from_answer, usage_of
 from imgpipe_orchestration.partners.usage import Usage, charged
-
-if TYPE_CHECKING:
-    import openai
 
 _FORMS = ("json_schema", "json_object", "text")
 """Forms of an answer, from the strictest on."""
@@ -96,10 +86,7 @@ class OpenAIChatClient(OpenAIClient):
         raise refused
 
     def _complete(self, model: str, arguments: dict[str, Any]) -> tuple[str, Usage, Any]:
-        def send(sdk: openai.OpenAI) -> Any:
-            return sdk.chat.completions.create(model=model, **arguments)
-
-        response = self.call(model, send)
+        response = self.call(model, lambda sdk: sdk.chat.completions.create(model=model, **arguments))
         usage = usage_of(response, model)
         with charged(usage):
             if not attribute(response, "choices") and (error := attribute(response, "error")) is not None:

@@ -63,20 +63,9 @@ class WatchedTransport(httpx2.BaseTransport):
 
 
 _TEXT = {"type": "output_text", "text": '{"word": "yes"}', "annotations": []}
+_MESSAGE = {"type": "message", "id": "1", "role": "assistant", "status": "completed", "content": [_TEXT]}
 _ANSWERS = {
-    "/responses": {
-        "id": "warm-up",
-        "object": "response",
-        "created_at": 0,
-        "model": "none",
-        "status": "completed",
-        "parallel_tool_calls": False,
-        "tool_choice": "auto",
-        "tools": [],
-        "output": [
-            {"type": "message", "id": "1", "role": "assistant", "status": "completed", "content": [_TEXT]},
-        ],
-    },
+    "/responses": {"id": "1", "object": "response", "model": "none", "status": "completed", "output": [_MESSAGE]},
     "/embeddings": {"object": "list", "model": "none", "data": [{"object": "embedding", "index": 0, "embedding": [1]}]},
     "/images/generations": {"created": 0, "data": [{"b64_json": ""}]},
 }

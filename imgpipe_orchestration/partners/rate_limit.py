@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from imgpipe_orchestration.errors import HeldBack
-from imgpipe_orchestration.partners.retry import Deadline, believable, finite, parse_retry_after, whole
+from imgpipe_orchestration.partners.retry import Deadline, believable, parse_retry_after, parse_seconds, whole
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
 _LONGEST = 100
@@ -27,13 +27,13 @@ def parse_duration(text: str | None) -> float | None:
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return believable(sum(float(number) * _SECONDS[unit] for number, unit in parts))
-    return believable(finite(text))
+    return parse_seconds(text)
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds that the provider asks us to wait, from retry-after-ms, which OpenAI also sends, or Retry-After."""
-    fine = finite(headers.get("retry-after-ms", ""))
-    return believable(fine / 1000) if fine is not None else parse_retry_after(headers)
+    asked = parse_seconds(headers.get("retry-after-ms", ""), 0.001)
+    return parse_retry_after(headers) if asked is None else asked
 
 
 class RateGate:
@@ -71,10 +71,8 @@ class RateGate:
         """Take in the headers of an answer; their names are in lower case, or the mapping is case-insensitive."""
         now = time.monotonic()
         with self._lock:
-            if status in (429, 503):
-                asked = asked_wait(headers)
-                if asked is not None:
-                    self._closed_until = max(self._closed_until, now + asked)
+            if status in (429, 503) and (asked := asked_wait(headers)) is not None:
+                self._closed_until = max(self._closed_until, now + asked)
             for kind in ("requests", "tokens"):
                 left = whole(headers.get(f"x-ratelimit-remaining-{kind}", ""))
                 reset = parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))

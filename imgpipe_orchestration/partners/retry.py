@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerAway, PartnerUnavailable, RateLimited, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, RateLimited, UnreadableAnswer
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -24,10 +24,6 @@ Answer = TypeVar("Answer")
 
 LONGEST_ASKED_SECONDS = 86400.0
 """Longest plausible wait; a longer one comes from a wrong clock or a wrong unit."""
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +35,14 @@ class RetryPolicy:
     longest_wait: float = 20.0
     budget: float = 120.0
     """Time for all tries and waits together."""
-    stopped: Callable[[], object] = _never
+    stopped: Callable[[], object] = lambda: False
     """Whether nobody waits for the answer any more; asked often. Then the time is over."""
 
 
 class Deadline:
     """A point in time on the monotonic clock, passed down so that all parts of a call share one limit."""
 
-    def __init__(self, seconds: float, stopped: Callable[[], object] = _never) -> None:
+    def __init__(self, seconds: float, stopped: Callable[[], object] = lambda: False) -> None:
         self._end = time.monotonic() + seconds
         self._stopped = stopped
 
@@ -54,10 +50,6 @@ class Deadline:
     def remaining(self) -> float:
         """Seconds left, never negative."""
         return 0.0 if self._stopped() else max(0.0, self._end - time.monotonic())
-
-    @property
-    def passed(self) -> bool:
-        return self.remaining <= 0
 
 
 def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy, *, paid: bool = False) -> Answer:
@@ -82,17 +74,14 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy, *, paid: bo
         except (PartnerUnavailable, RateLimited) as error:
             jitter = random.uniform(0, min(policy.longest_wait, policy.first_wait * 2 ** (tried - 1)))  # noqa: S311
             wait = max(jitter, error.retry_after or 0.0)
-            again = not isinstance(error, UnreadableAnswer) and (not paid or _uncharged(error))
+            uncharged = isinstance(error, RateLimited | PartnerAway) or error.partner_status is not None
+            again = not isinstance(error, UnreadableAnswer) and (not paid or uncharged)
             if not again or tried >= policy.attempts or wait >= deadline.remaining:
                 raise
             log.warning("%s; trying again in %.1f s", error, wait, extra={"attempt": tried})
         until = time.monotonic() + wait
-        while (left := until - time.monotonic()) > 0 and not deadline.passed:
+        while (left := until - time.monotonic()) > 0 and deadline.remaining:
             time.sleep(min(left, 1.0))
-
-
-def _uncharged(error: ImgpipeError) -> bool:
-    return isinstance(error, RateLimited | PartnerAway) or error.partner_status is not None
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
@@ -102,11 +91,8 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     A date counts from the answer's Date, because one of the two clocks may be wrong.
     """
     value = headers.get("retry-after", "")
-    seconds, until = finite(value), _moment(value)
-    if seconds is None and until is not None:
-        now = _moment(headers.get("date", ""))
-        seconds = max(0.0, until - (time.time() if now is None else now))
-    return believable(seconds)
+    until, now = _moment(value), _moment(headers.get("date", ""))
+    return parse_seconds(value) if until is None else believable(until - (time.time() if now is None else now))
 
 
 def _moment(date: str) -> float | None:
@@ -116,9 +102,17 @@ def _moment(date: str) -> float | None:
         return None
 
 
-def believable(seconds: float | None) -> float | None:
-    """The wait, or None if it is implausibly long."""
-    return None if seconds is None or seconds > LONGEST_ASKED_SECONDS else seconds
+def parse_seconds(text: str, unit: float = 1.0) -> float | None:
+    """A wait in seconds from a number of units; None if it is none, or implausibly long."""
+    try:
+        return believable(float(text) * unit)
+    except ValueError:
+        return None
+
+
+def believable(seconds: float) -> float | None:
+    """The wait, at least 0; None if it is infinite or implausibly long."""
+    return max(0.0, seconds) if math.isfinite(seconds) and seconds <= LONGEST_ASKED_SECONDS else None
 
 
 _LONGEST_NUMBER = 18
@@ -129,12 +123,3 @@ def whole(text: str) -> int | None:
     """A whole number, at least 0; None if it is none, or has more digits than anything that is counted."""
     digits = text.strip()
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _LONGEST_NUMBER else None
-
-
-def finite(text: str) -> float | None:
-    """A number of seconds, at least 0; None if it is not a finite number."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return max(0.0, number) if math.isfinite(number) else None

@@ -12,11 +12,11 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
-from pydantic import ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, at_host
@@ -24,14 +24,6 @@ from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.reply import Reply
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, whole
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.partners.vision_analysis_records import (
-    MOST_ENTRIES,
-    Listing,
-    Malformed,
-    VisionAnalysis,
-    analysis_of,
-    identity_of,
-)
 from imgpipe_orchestration.telemetry.logs import logger
 
 _NAME = "The Vision Analysis API"
@@ -40,8 +32,121 @@ _ASKED = ("is_processed", "page", "page_size")
 _FAILED = frozenset({"error", "fail", "failed", "failure"})
 _LOOKS = 6
 """How often a listing that keeps changing is read."""
+_MOST_ENTRIES = 200_000
+_MOST_DOCUMENTS = 20_000
+"""Entries of a listing, and files of one of them, at most. An answer within its limit of bytes, which may come packed
+to a thousandth, has room for ten million of either: gigabytes once each is an object."""
 
 log = logger(__name__)
+
+
+class _Record(BaseModel):
+    """A record of the API: unknown fields are ignored, and null means the same as a missing field."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return {name: v for name, v in given.items() if v is not None} if isinstance(given, dict) else given
+
+
+class Document(_Record):
+    """A file of an analysis. `document_name` is untrusted text, never a path. `document_path` is empty if unusable."""
+
+    document_path: str = ""
+    document_name: str = ""
+    document_type: str = ""
+    is_input: bool = True
+
+
+Id = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class VisionAnalysis(_Record):
+    """One requested analysis. Its ids are sent back exactly as they came."""
+
+    vision_analysis_id: Id
+    vision_analysis_run_code: str = ""
+    is_processed: bool = False
+    organization_id: Id
+    user_query: str = ""
+    created_date: str = ""
+    documents: tuple[Document, ...] = ()
+
+    @field_validator("vision_analysis_id", "organization_id")
+    @classmethod
+    def _can_be_kept(cls, value: str) -> str:
+        if not value.strip() or "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("an id must have characters, all of them storable")
+        return value
+
+    @field_validator("created_date", mode="before")
+    @classmethod
+    def _or_unknown(cls, value: Any) -> str:
+        return value if isinstance(value, str) else ""
+
+    @field_validator("documents", mode="before")
+    @classmethod
+    def _each_by_itself(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        if len(value) > _MOST_DOCUMENTS:
+            raise ValueError(f"there are more than {_MOST_DOCUMENTS:,} of them")
+        return [_document(entry) for entry in value if entry is not None]
+
+
+class _Page(BaseModel):
+    # Null means an empty list; a missing field is an error.
+    vision_analysis: list[Any] | None
+
+
+class _Listing(_Record):
+    """One page of the listing."""
+
+    status: Annotated[Literal["success"], BeforeValidator(lambda said: said.lower() if isinstance(said, str) else said)]
+    data: _Page
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An entry of the listing that cannot be used, with the reason; other entries can.
+
+    `organization_id` is empty where the entry has none.
+    """
+
+    vision_analysis_id: str
+    reason: str
+    organization_id: str = ""
+
+
+def _analysis_of(entry: dict[str, Any]) -> VisionAnalysis | Malformed:
+    """An entry of the listing as a record."""
+    try:
+        return VisionAnalysis.model_validate(entry)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        ids = (entry.get("vision_analysis_id"), entry.get("organization_id"))
+        analysis, organization = (str(one) if isinstance(one, str | int) else "" for one in ids)
+        return Malformed(analysis, f"{where}: {fault['msg']}", organization)
+
+
+def _document(entry: Any) -> Document:
+    """A document; one that cannot be parsed has no address, and counts as a missing image."""
+    try:
+        return Document.model_validate(entry)
+    except ValidationError:
+        name = entry.get("document_name") if isinstance(entry, dict) else None
+        return Document(document_name=name if isinstance(name, str) else "")
+
+
+def _identity_of(found: VisionAnalysis | Malformed, entry: dict[str, Any]) -> bytes:
+    """What is the same for two entries of one analysis. A digest, because an entry may be as long as a page."""
+    named = json.dumps([found.organization_id.casefold(), found.vision_analysis_id.casefold()])
+    if isinstance(found, Malformed) and not found.vision_analysis_id:
+        named = json.dumps(entry, sort_keys=True)
+    return hashlib.sha256(named.encode()).digest()
 
 
 class UncertainUpload(PartnerUnavailable):
@@ -85,7 +190,7 @@ class VisionAnalysisApi:
         """All unprocessed analyses, each once; pages are read as they are needed.
 
         Ends at a page with nothing new; the API's totals are not relied on. A listing of more than `most_pages` is
-        considered endless, as is one of more than `MOST_ENTRIES`.
+        considered endless, as is one of more than `_MOST_ENTRIES`.
 
         Args:
             seconds: after which no further page is read.
@@ -103,11 +208,11 @@ class VisionAnalysisApi:
             known = len(seen)
             page = self._page(number, page_size)
             listed += len(page)
-            if listed > MOST_ENTRIES:
-                raise PartnerUnavailable(f"{self._name} lists more than {MOST_ENTRIES:,} entries")
+            if listed > _MOST_ENTRIES:
+                raise PartnerUnavailable(f"{self._name} lists more than {_MOST_ENTRIES:,} entries")
             for entry in page:
-                found = analysis_of(entry)
-                key = identity_of(found, entry)
+                found = _analysis_of(entry)
+                key = _identity_of(found, entry)
                 if key in seen:
                     continue
                 seen.add(key)
@@ -164,12 +269,8 @@ class VisionAnalysisApi:
         """
         from urllib3.filepost import encode_multipart_formdata
 
-        fields: dict[str, Any] = {
-            "organization_id": organization_id,
-            "vision_analysis_id": vision_analysis_id,
-            "file": (filename, html, "text/html"),
-        }
-        body, content_type = encode_multipart_formdata(fields)
+        ids = {"organization_id": organization_id, "vision_analysis_id": vision_analysis_id}
+        body, content_type = encode_multipart_formdata({**ids, "file": (filename, html, "text/html")})
         named = json.dumps([organization_id, vision_analysis_id, filename])
         key = f"report-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
         headers = {"Content-Type": content_type, "Accept": "application/json", "Idempotency-Key": key}
@@ -177,8 +278,11 @@ class VisionAnalysisApi:
 
         def attempt(_: Deadline) -> None:
             nonlocal uncertain
-            if uncertain and listed and not self._still_lacks(vision_analysis_id, page_size):
-                return
+            try:
+                if uncertain and listed and not self.is_unprocessed(vision_analysis_id, page_size=page_size):
+                    return
+            except ImgpipeError as error:
+                raise _uncertain(error) from error
             uncertain = False
             try:
                 _refuse_error(self._upload.partner, self._upload.request("POST", "", body=body, headers=headers))
@@ -212,12 +316,6 @@ class VisionAnalysisApi:
             log.warning("API returned no usable answer", extra={"error": error.public})
             raise
 
-    def _still_lacks(self, vision_analysis_id: str, page_size: int) -> bool:
-        try:
-            return self.is_unprocessed(vision_analysis_id, page_size=page_size)
-        except ImgpipeError as error:
-            raise _uncertain(error) from error
-
     def _page(self, number: int, size: int) -> list[dict[str, Any]]:
         asked = urlencode(dict(zip(_ASKED, ("false", number, size), strict=True)))
         query = "&".join([*self._query, asked])
@@ -229,7 +327,7 @@ class VisionAnalysisApi:
                     return []  # some APIs answer 404 past the last page
                 raise
             try:
-                entries = Listing.model_validate(answer).data.vision_analysis or []
+                entries = _Listing.model_validate(answer).data.vision_analysis or []
             except ValidationError as error:
                 how, detail = "in a shape we do not know", str(error.errors(include_input=False))
                 if _tells_of_error(answer):

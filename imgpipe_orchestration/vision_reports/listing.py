@@ -17,8 +17,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.partners.vision_analysis import Unfinished, VisionAnalysisApi
-from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
+from imgpipe_orchestration.partners.vision_analysis import Malformed, Unfinished, VisionAnalysis, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, Watch, work_through

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from imgpipe_orchestration.partners.signature import HEADER, sign
+from imgpipe_orchestration.partners.main_api import HEADER, sign
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 

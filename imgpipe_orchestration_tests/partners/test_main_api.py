@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration.errors import BadInput, PartnerRefused, TooLarge
-from imgpipe_orchestration.partners.main_api import MainApi
+from imgpipe_orchestration.partners.main_api import HEADER, MainApi, verify
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 KEY = "main-key"

@@ -8,7 +8,7 @@ import hmac
 import pytest
 
 from imgpipe_orchestration.errors import Unauthenticated
-from imgpipe_orchestration.partners.signature import TOLERANCE_SECONDS, sign, verify
+from imgpipe_orchestration.partners.main_api import TOLERANCE_SECONDS, sign, verify
 
 KEY = "main-key"
 BODY = b'{"media_id": "789"}'

@@ -15,8 +15,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
-from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
-from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
+from imgpipe_orchestration.partners.vision_analysis import Malformed, UncertainUpload, VisionAnalysis, VisionAnalysisApi
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
