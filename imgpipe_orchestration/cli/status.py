@@ -13,6 +13,7 @@ import click
 from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, services_of
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.telemetry.logs import one_line
+from imgpipe_orchestration.web.names import duration
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -97,7 +98,7 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for queue in report["queues"]:
         counts = [str(queue[name]) for name in ("waiting", "claimed", "done", "failed")]
-        oldest, average = _duration(queue["oldest_waiting_seconds"]), _duration(queue["average_seconds"])
+        oldest, average = duration(queue["oldest_waiting_seconds"]), duration(queue["average_seconds"])
         table.add_row(queue["queue"], *counts, oldest, str(queue["stuck"]), average)
     console.print(table)
     images = report["pending_images"]
@@ -130,11 +131,3 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
 def _counted(of: dict[str, Any], unit: str) -> str:
     count = of["count" if unit == "item" else "attempts"]
     return f"{count} {unit}{'' if count == 1 else 's'}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Short texts: names and the like from outside, made fit to be shown and stored; sizes of files in words."""
+"""Short texts: names and the like from outside, made fit to be shown and stored; sizes and times in words."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ def size_text(count: int) -> str:
     if count < 1024 * 1024:
         return f"{count / 1024:.0f} KB"
     return f"{count / 1024 / 1024:.1f}".removesuffix(".0") + " MB"
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `7 min`, `3.5 h`, `4 days`; a dash for None."""
+    if seconds is None:
+        return "–"
+    if seconds < 10 and seconds != int(seconds):
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"

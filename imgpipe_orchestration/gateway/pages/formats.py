@@ -9,20 +9,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
-from imgpipe_orchestration.web.names import size_text
-
-
-def duration(seconds: float | None) -> str:
-    """`42 s`, `7 min`, `3.5 h`, `4 days`; a dash for None."""
-    if seconds is None:
-        return "–"
-    if seconds < 10 and seconds != int(seconds):
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"
+from imgpipe_orchestration.web.names import duration, size_text
 
 
 def size(count: int | None) -> str:

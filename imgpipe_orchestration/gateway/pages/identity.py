@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
@@ -115,20 +115,19 @@ def key_made(
 ) -> Response:
     """Makes a key and shows it. No redirect: the key is on this one page and nowhere else."""
     typed = {"name": name, "role": role, "days": days}
-    audit.note(after={"role": role, "expires_days": days or None}, subject=name)
     try:
-        lives = float(days) if days.strip() else None
-        made, key = keys.create(services.engine, name, role, by=session.caller.name, days=lives)
-    except ValueError:
-        return _keys(page, services, status=422, trouble="The days must be a number.", typed=typed)
+        wanted = NewKey.model_validate({"name": name, "role": role, "expires_days": days.strip() or None})
+        made = create_key(services, session.caller, wanted)
+    except ValidationError:
+        return _keys(page, services, status=422, trouble="The days must be a number above 0.", typed=typed)
     except (BadInput, Conflict) as error:
         return _keys(page, services, status=error.status, trouble=error.public, typed=typed)
-    return _keys(page, services, status=201, made=made, key=key)
+    return _keys(page, services, status=201, made=made)
 
 
 @router.post("/keys/{name}/revoke", response_class=Response)
 def key_revoked(services: ServicesDep, _: Acting, name: str) -> Response:
-    keys.revoke(services.engine, name)
+    revoke_key(services, name)
     return back_to("/keys", notice=f"The key {name} is revoked. Every gateway refuses it within 6 seconds.")
 
 
@@ -143,5 +142,5 @@ def audit_page(
 
 
 def _keys(page: Page, services: Services, *, status: int = 200, **values: object) -> Response:
-    shown = {"made": None, "key": "", "typed": {"name": "", "role": Role.VIEWER, "days": ""}, **values}
+    shown = {"made": None, "typed": {"name": "", "role": Role.VIEWER, "days": ""}, **values}
     return page("keys.html", status=status, keys=keys.every(services.engine), roles=list(Role), **shown)

@@ -6,11 +6,11 @@ import csv
 import io
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
@@ -202,15 +202,10 @@ def budget_set(
     period: Annotated[Period, Form()],
     limit: Annotated[str, Form()],
 ) -> Response:
-    audit.note(after={"limit_usd": limit}, subject=f"{scope} {period}")
     try:
-        usd = Decimal(limit)
-    except InvalidOperation:
-        usd = Decimal(-1)
-    if not 0 <= usd < 10_000_000:
+        put_budget(services, BudgetBody.model_validate({"scope": scope, "period": period, "limit_usd": limit}))
+    except ValidationError:
         return back_to("/spending", trouble="The limit must be a number of US dollars, such as 20 or 0.50.")
-    with transaction(services.engine) as connection:
-        budgets.put(connection, scope, period, usd, ALERT_AT)
     return back_to("/spending", notice="The budget is set. Work that waits for it tries again within minutes.")
 
 
@@ -218,7 +213,5 @@ def budget_set(
 def budget_removed(
     services: ServicesDep, _: Acting, scope: Annotated[Scope, Form()], period: Annotated[Period, Form()]
 ) -> Response:
-    audit.note(subject=f"{scope} {period}")
-    with transaction(services.engine) as connection:
-        budgets.remove(connection, scope, period, services.settings.daily_budget_usd)
+    delete_budget(services, scope, period)
     return back_to("/spending", notice="The budget is gone.")
