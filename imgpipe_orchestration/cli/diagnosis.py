@@ -83,7 +83,7 @@ def sign_in(services: Services) -> str:
     if settings.oidc_issuer:
         from imgpipe_orchestration.identity.oidc import Provider
 
-        Provider(settings).begin("/")
+        Provider(settings).begin()
         return f"people sign in at {settings.oidc_issuer}"
     if settings.production:
         said = "everybody signs in with ADMIN_API_KEY: all are admins, and the audit cannot tell them apart"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -37,53 +36,40 @@ SIGNATURES = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 """Signatures that need the provider's private key; `none` and those by the client's secret are refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What the browser must bring back from the provider. It is kept in a signed cookie of that browser, so a state or
-    a code that somebody stole is worth nothing in another one."""
-
-    state: str
-    nonce: str
-    verifier: str
-    target: str
-
-
 class Provider:
     """The provider of OIDC_ISSUER. Its metadata and keys are kept for METADATA_SECONDS."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def begin(self, target: str) -> tuple[str, Started]:
-        """Where to send the browser, and what it must bring back.
+    def begin(self) -> tuple[str, dict[str, str]]:
+        """Where to send the browser, and what it must bring back: kept in a signed cookie of that browser, so that a
+        state or a code that somebody stole is worth nothing in another one.
 
         Raises:
             PartnerAway: the provider does not answer.
         """
         metadata = self._metadata()
-        started = Started(generate_token(32), generate_token(32), generate_token(48), target)
+        started = {"state": generate_token(32), "nonce": generate_token(32), "code_verifier": generate_token(48)}
         claim = self._settings.oidc_groups_claim
         scopes = ["openid", "email", "profile", *([claim] if claim in metadata.get("scopes_supported", ()) else [])]
-        url, _ = self._session(" ".join(scopes)).create_authorization_url(
-            metadata["authorization_endpoint"],
-            state=started.state,
-            nonce=started.nonce,
-            code_verifier=started.verifier,
-        )
+        session = self._session(" ".join(scopes))
+        url, _ = session.create_authorization_url(metadata["authorization_endpoint"], **started)
         return str(url), started
 
-    def finish(self, started: Started, answer: Mapping[str, str]) -> Caller:
+    def finish(self, started: Mapping[str, str], answer: Mapping[str, str]) -> Caller:
         """The person that the provider's answer is about.
 
         Args:
-            answer: the query with which the browser came back.
+            started: what the browser brought back.
+            answer: the query with which it came.
 
         Raises:
             Unauthenticated: the answer is not for this browser, was used before, or its ID token is not right.
             Forbidden: OIDC_ROLES gives the person no role.
             PartnerAway: the provider does not answer.
         """
-        if answer.get("state") != started.state:
+        if answer.get("state") != started["state"]:
             raise Unauthenticated("This sign-in was not begun in this browser, or in another tab since. Begin again.")
         if refusal := answer.get("error"):
             raise Unauthenticated(f"The sign-in provider refused: {answer.get('error_description') or refusal}")
@@ -93,10 +79,10 @@ class Provider:
             token = session.fetch_token(
                 metadata["token_endpoint"],
                 code=answer.get("code", ""),
-                code_verifier=started.verifier,
+                code_verifier=started["code_verifier"],
                 timeout=TIMEOUT,
             )
-            claims = self._claims(token, started.nonce)
+            claims = self._claims(token, started["nonce"])
             if self._settings.oidc_groups_claim not in claims and "userinfo_endpoint" in metadata:
                 told = session.get(metadata["userinfo_endpoint"], timeout=TIMEOUT)
                 told.raise_for_status()

@@ -83,40 +83,27 @@ def reported(error: ImgpipeError, path: str) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem document.
+    """Make every error of `app` a problem document."""
 
-    The handlers are coroutines, for others go through a thread: when the server ends, an answer would come too late.
-    """
-
-    @app.exception_handler(ImgpipeError)
-    async def _ours(request: Request, error: ImgpipeError) -> JSONResponse:
-        return reported(error, request.url.path)
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return of_invalid(error)
-
-    @app.exception_handler(ClientDisconnect)
-    async def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
-        return of_error(IncompleteBody())  # nobody reads it, but without it a lost connection counts as a 500
-
-    @app.exception_handler(OSError)
-    async def _of_the_machine(request: Request, error: OSError) -> JSONResponse:
+    # A coroutine, for others go through a thread: when the server ends, an answer would come too late.
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, RequestValidationError):
+            return of_invalid(error)
+        if isinstance(error, ClientDisconnect):
+            return of_error(IncompleteBody())  # nobody reads it, but without it a lost connection counts as a 500
         ours = as_ours(error)
-        if ours is None:
-            raise error
-        return reported(ours, request.url.path)
-
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        ours = as_ours(error.__cause__)  # FastAPI makes a 400 of any error while it reads a body
-        return of_http(error) if ours is None else reported(ours, request.url.path)
-
-    @app.exception_handler(Exception)
-    async def _unhandled(request: Request, error: Exception) -> JSONResponse:
+        if ours is None and isinstance(error, HTTPException):
+            ours = as_ours(error.__cause__)  # FastAPI makes a 400 of any error while it reads a body
+            if ours is None:
+                return of_http(error)
+        if ours is not None:
+            return reported(ours, request.url.path)
         log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
         detail = "Something went wrong on our side; it has been logged."
         return problem(500, "Internal error", detail, code="internal-error")
+
+    for kind in (ImgpipeError, RequestValidationError, ClientDisconnect, OSError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)
 
 
 def as_ours(error: BaseException | None) -> ImgpipeError | None:

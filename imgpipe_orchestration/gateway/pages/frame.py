@@ -33,7 +33,7 @@ from imgpipe_orchestration.gateway.session import (
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.access import methods_at
 from imgpipe_orchestration.web.auth import is_led_here_by_us
-from imgpipe_orchestration.web.problems import as_ours, of_error, of_http, reported
+from imgpipe_orchestration.web.problems import as_ours, of_http, reported
 from imgpipe_orchestration.web.values import Written
 
 log = logger(__name__)
@@ -156,7 +156,7 @@ def _saying(path: str, /, **query: str) -> str:
 
 
 class PageRoute(APIRoute):
-    """A route whose errors are pages for browsers and problem documents for scripts."""
+    """A route whose errors are pages for browsers; for scripts they are problem documents like everywhere."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -164,9 +164,9 @@ class PageRoute(APIRoute):
         async def handled(request: Request) -> Response:
             try:
                 return await handle(request)
-            except LoginNeeded as error:
-                return _to_login(request) if _wants_html(request) else of_error(error)
             except Exception as error:
+                if not _wants_html(request):
+                    raise
                 # In a thread, because the error page reads the session from the database.
                 return await run_in_threadpool(_failed, request, error)
 
@@ -199,25 +199,20 @@ def not_a_page(request: Request, error: Exception) -> Response:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    """Raises:
-    Exception: the error, when it is none of ours and a script asked.
-    """
+    if isinstance(error, LoginNeeded):
+        return _to_login(request)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         field = str(first["loc"][-1])
         error = BadInput(f"{field}: {first['msg']}", field=field)
     ours = as_ours(error) or as_ours(error.__cause__)  # the cause, while a form was read
     if ours is None:
-        if not _wants_html(request):
-            raise error
         if isinstance(error, HTTPException):  # a form that cannot be read
             return _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
         log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
         words = "Something went wrong on our side; it has been logged. Loading the page again may help."
         return _error_page(request, 500, "Internal error", words)
     document = reported(ours, request.url.path)
-    if not _wants_html(request):
-        return document
     if isinstance(ours, StaleForm) and (origin := sent_from(request)):
         return back_to(origin, trouble="The page was out of date, so nothing was done. Here it is anew: do it again.")
     answer = _error_page(request, ours.status, ours.title, ours.public)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
@@ -17,7 +16,7 @@ from imgpipe_orchestration.gateway.limits import Rate, TooManyRequests
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, render
 from imgpipe_orchestration.gateway.session import Acting, current, safe_target
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
-from imgpipe_orchestration.identity.oidc import CALLBACK, NoRole, Provider, Started
+from imgpipe_orchestration.identity.oidc import CALLBACK, NoRole, Provider
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.web.auth import ServicesDep, same_key
 
@@ -103,9 +102,9 @@ def _form(request: Request, services: Services, target: str, *, status: int = 20
 
 @router.get("/auth/sign-in", response_class=Response)
 def sign_in(request: Request, services: ServicesDep, next: str = "/") -> Response:
-    url, started = provider(services).begin(safe_target(next))
+    url, started = provider(services).begin()
     answer = RedirectResponse(url, 303, {"Cache-Control": "no-store"})
-    claims = {**asdict(started), "exp": int(time.time()) + STARTED_SECONDS}
+    claims = {**started, "target": safe_target(next), "exp": int(time.time()) + STARTED_SECONDS}
     answer.set_cookie(
         sessions.STARTED_COOKIE,
         jwt.encode(claims, sessions.key_for(services.settings, "sign-in"), algorithm="HS256"),
@@ -123,13 +122,12 @@ def callback(request: Request, services: ServicesDep) -> Response:
     """Where the provider sends the browser back to: begins the session."""
     found = provider(services)
     try:
-        claims = jwt.decode(
+        started = jwt.decode(
             request.cookies.get(sessions.STARTED_COOKIE, ""),
             sessions.key_for(services.settings, "sign-in"),
             algorithms=["HS256"],
             options={"require": ["exp"]},
         )
-        started = Started(claims["state"], claims["nonce"], claims["verifier"], claims["target"])
         caller = found.finish(started, request.query_params)
     except (jwt.PyJWTError, KeyError) as error:
         sessions.refused(services, request, "unknown", "not begun in this browser")
@@ -138,7 +136,7 @@ def callback(request: Request, services: ServicesDep) -> Response:
         name = error.name if isinstance(error, NoRole) else "unknown"
         sessions.refused(services, request, name, error.public)
         raise
-    answer = RedirectResponse(started.target, 303, {"Cache-Control": "no-store"})
+    answer = RedirectResponse(started["target"], 303, {"Cache-Control": "no-store"})
     answer.delete_cookie(sessions.STARTED_COOKIE, path=CALLBACK)
     sessions.begin(services, answer, request, caller)
     return answer
