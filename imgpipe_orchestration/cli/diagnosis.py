@@ -103,10 +103,9 @@ def disk(services: Services) -> str:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    seen = f"{free / 1024**3:.1f} GB free at {folder}"
     if free < _ENOUGH_DISK_BYTES:
-        raise Bad(seen)
-    return seen
+        raise Bad(f"{free / 1024**3:.1f} GB free at {folder}")
+    return f"{free / 1024**3:.1f} GB free at {folder}"
 
 
 def database(services: Services) -> str:
@@ -181,14 +180,6 @@ def mongo(services: Services) -> str:
     return "answers, with every index the auto-marker needs"
 
 
-def gateway(services: Services) -> str:
-    return _answers(f"{_named(services.settings, 'gateway_url')}/health")
-
-
-def dagster_ui(services: Services) -> str:
-    return _answers(f"{_named(services.settings, 'dagster_url')}/server_info")
-
-
 def _named(settings: Settings, name: str) -> str:
     """The setting of that name, a URL.
 
@@ -201,7 +192,8 @@ def _named(settings: Settings, name: str) -> str:
     return url
 
 
-def _answers(url: str) -> str:
+def server(name: str, path: str, services: Services) -> str:
+    url = _named(services.settings, name) + path
     answer = requests.get(url, timeout=TIMEOUT_SECONDS)
     if answer.status_code != 200:  # of the gateway's 503 the body says what is down
         raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}")
@@ -287,9 +279,8 @@ def workers(services: Services) -> str:
 
 
 def openai(services: Services) -> str:
-    asked = _speaking(services, "openai-responses", "openai-chat")
-    if not asked:
-        raise Note("not configured: images get measured fields only, avatars cannot be made")
+    without = "images get measured fields only, avatars cannot be made"
+    asked = _speaking(services, "openai-responses", "openai-chat", without=without)
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.partners.retry import RetryPolicy
 
@@ -307,8 +298,11 @@ def openai(services: Services) -> str:
     return _said(asked, "accepts the key")
 
 
-def _speaking(services: Services, *dialects: str) -> dict[str, Provider]:
-    return {name: one for name, one in services.models.providers.items() if one.dialect in dialects}
+def _speaking(services: Services, *dialects: str, without: str) -> dict[str, Provider]:
+    found = {name: one for name, one in services.models.providers.items() if one.dialect in dialects}
+    if not found:
+        raise Note(f"not configured: {without}")
+    return found
 
 
 def _where(services: Services, model: str) -> str:
@@ -336,9 +330,7 @@ def paid_calls(services: Services) -> str:
 
 
 def google_vision(services: Services) -> str:
-    asked = _speaking(services, "google-vision")
-    if not asked:
-        raise Note("not configured: images get no objects and no text")
+    asked = _speaking(services, "google-vision", without="images get no objects and no text")
     for name, provider in asked.items():
         # An empty batch is refused as invalid (400) when the key is good, and costs nothing.
         url, headers = f"{provider.base_url}/v1/images:annotate", {"X-Goog-Api-Key": services.models.key(name)}
@@ -349,9 +341,7 @@ def google_vision(services: Services) -> str:
 
 
 def flowise(services: Services) -> str:
-    asked = _speaking(services, "flowise")
-    if not asked:
-        raise Note("not configured: avatars cannot be made")
+    asked = _speaking(services, "flowise", without="avatars cannot be made")
     for provider in asked.values():
         with requests.get(provider.base_url, timeout=TIMEOUT_SECONDS, stream=True) as answer:
             if answer.status_code >= 500:

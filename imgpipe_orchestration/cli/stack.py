@@ -11,6 +11,7 @@ import signal
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +31,11 @@ from imgpipe_orchestration.cli.options import (
     typed,
 )
 from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.errors import Conflict, SettingsError
 from imgpipe_orchestration.telemetry.redaction import redact
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from imgpipe_orchestration.devstack.plan import Plan
 
 ALREADY_RUNNING = 4
@@ -83,29 +83,28 @@ def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
 
 def _announce(plan: Plan, seconds: float) -> None:
     from rich.console import Console
+    from rich.table import Table
 
     # For a file or a pipe rich takes a width of 80, which breaks the links.
     terminal = sys.stdout is not None and sys.stdout.isatty()
     announced = io.StringIO()
     console = Console(file=announced, force_terminal=terminal, width=None if terminal else 120, markup=False)
-    console.print(_table(plan))
+    table = Table(title="imgpipe", title_justify="left")
+    for heading in ("part", "where", "what"):
+        table.add_column(heading, overflow="fold")
+    for row in _parts(plan):
+        table.add_row(*row)
+    console.print(table)
     console.print(f"Ready after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {plan.data_dir}.")
     console.print(f'Point other programs at it: eval "$({imgpipe("env", plan.data_dir)})"', soft_wrap=True)
     _write(announced.getvalue().rstrip())
 
 
-def _table(plan: Plan) -> Table:
-    """The parts with their addresses."""
-    from rich.table import Table
-
-    from imgpipe_orchestration.devstack.ports import LOOPBACK
-
-    table = Table(title="imgpipe", title_justify="left")
-    for heading in ("part", "where", "what"):
-        table.add_column(heading, overflow="fold")
+def _parts(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """What runs where, and what for."""
     settings = plan.settings
-    table.add_row("gateway", settings.gateway_url, "uploads, images, pages, API")
-    table.add_row("auto-marker API", f"http://{LOOPBACK}:{settings.flask_port}", "the gateway again (FLASK_PORT)")
+    yield "gateway", settings.gateway_url, "uploads, images, pages, API"
+    yield "auto-marker API", f"http://{LOOPBACK}:{settings.flask_port}", "the gateway again (FLASK_PORT)"
     rows = {
         "dagster-webserver": (settings.dagster_url, "pipelines, runs, schedules"),
         "dagster-daemon": (f"{settings.dagster_url}/deployment/daemons", "sensors, schedules, run queue"),
@@ -117,13 +116,12 @@ def _table(plan: Plan) -> Table:
     running = {part.name: part for part in plan.parts}
     for name, (where, what) in rows.items():
         if name in running:
-            table.add_row(name, where, what)
+            yield name, where, what
         elif name in {"dagster-webserver", "postgres", "s3", "mongo"}:
-            table.add_row(name, redact(where), f"{what} (yours)")
+            yield name, redact(where), f"{what} (yours)"
     if plan.stand_ins:
-        table.add_row("stand-ins", running["stand-ins"].url, f"play {', '.join(plan.stand_ins)}")
-    table.add_row("logs", str(plan.data_dir / "logs"), "one file a part")
-    return table
+        yield "stand-ins", running["stand-ins"].url, f"play {', '.join(plan.stand_ins)}"
+    yield "logs", str(plan.data_dir / "logs"), "one file a part"
 
 
 def _say(line: str) -> None:

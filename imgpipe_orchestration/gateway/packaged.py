@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
+from pathlib import PurePath
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
@@ -17,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 
 PAGES = "imgpipe_orchestration.gateway.pages"
 FOR_EVER = "public, max-age=31536000, immutable"
-_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
 class PackagedFile(NamedTuple):
@@ -34,11 +35,12 @@ def packaged(name: str, package: str, folder: str = ".") -> PackagedFile:
     Raises:
         NotFound: the package's folder has no such file for browsers.
     """
-    known = {file.name: file for file in files(package).joinpath(folder).iterdir() if _suffix(file.name) in _TYPES}
+    every = {file.name: file for file in files(package).joinpath(folder).iterdir()}
+    known = {name: file for name, file in every.items() if PurePath(name).suffix in _TYPES}
     if name not in known:
         raise NotFound(f"There is no {name}; there are {', '.join(sorted(known))}.")
     data = known[name].read_bytes()
-    return PackagedFile(data, hashlib.sha256(data).hexdigest()[:16], _TYPES[_suffix(name)])
+    return PackagedFile(data, hashlib.sha256(data).hexdigest()[:16], _TYPES[PurePath(name).suffix])
 
 
 def answer_with(request: Request, file: PackagedFile, caching: str) -> Response:
@@ -47,10 +49,6 @@ def answer_with(request: Request, file: PackagedFile, caching: str) -> Response:
     if has_it(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(file.data, media_type=file.media_type, headers=headers)
-
-
-def _suffix(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def static_url(name: str) -> str:

@@ -20,7 +20,8 @@ class AsyncLruCache(Generic[Key, Value]):
         self._size_of = size_of
         self._kept: OrderedDict[Key, Value] = OrderedDict()
         self._loading: dict[Key, asyncio.Task[Value]] = {}
-        self._size = 0
+        self.size = 0
+        """The sum of the sizes of the cached values."""
         self.hits = 0
         self.misses = 0
 
@@ -52,38 +53,28 @@ class AsyncLruCache(Generic[Key, Value]):
         task = asyncio.current_task()
         try:
             value = await load()
-            if self._loading.get(key) is task and keep(value):
-                self._keep(key, value)
+            size = self._size_of(value)
+            if self._loading.get(key) is task and keep(value) and size <= self._limit:
+                self.forget(key)
+                self._kept[key] = value
+                self.size += size
+                while self.size > self._limit:
+                    _, old = self._kept.popitem(last=False)
+                    self.size -= self._size_of(old)
             return value
         finally:
             if self._loading.get(key) is task:
                 del self._loading[key]
-
-    def _keep(self, key: Key, value: Value) -> None:
-        size = self._size_of(value)
-        if size > self._limit:
-            return
-        self.forget(key)
-        self._kept[key] = value
-        self._size += size
-        while self._size > self._limit:
-            _, old = self._kept.popitem(last=False)
-            self._size -= self._size_of(old)
 
     def forget(self, key: Key) -> None:
         """Drop a value. A load in progress still returns to its callers, but is not cached."""
         self._loading.pop(key, None)
         old = self._kept.pop(key, None)
         if old is not None:
-            self._size -= self._size_of(old)
+            self.size -= self._size_of(old)
 
     def clear(self) -> None:
         """Drop everything."""
         self._loading.clear()
         self._kept.clear()
-        self._size = 0
-
-    @property
-    def size(self) -> int:
-        """The sum of the sizes of the cached values."""
-        return self._size
+        self.size = 0

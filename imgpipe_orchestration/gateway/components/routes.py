@@ -128,10 +128,6 @@ def admit(services: Services, media_id: int, signature: str | None) -> dict[str,
 
 
 def _is_private(services: Services, media_id: int) -> bool:
-    """
-    Raises:
-        Held: nobody is shown it.
-    """
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     if media.held:

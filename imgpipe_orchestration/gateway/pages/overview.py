@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -57,20 +57,20 @@ LONGEST = 600.0
 """Seconds after which a stream ends. The browser then opens another one, for which the session is checked again."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """One pipeline now. `hours` holds (hour, done, failed) of the last 24 hours, the oldest first."""
 
     about: About
-    waiting: int = 0
-    claimed: int = 0
-    failed: int = 0
-    stuck: int = 0
-    held: HeldUp | None = None
+    waiting: int
+    claimed: int
+    failed: int
+    stuck: int
+    held: HeldUp | None
     """Why most of the waiting items wait."""
-    oldest_seconds: float | None = None
-    average_seconds: float | None = None
-    hours: list[tuple[datetime, int, int]] = field(default_factory=list)
+    oldest_seconds: float | None
+    average_seconds: float | None
+    hours: list[tuple[datetime, int, int]]
 
     @property
     def done_today(self) -> int:
@@ -143,19 +143,19 @@ def _pipeline(
     held: Iterable[HeldUp],
 ) -> Pipeline:
     names = [MARKER] if about.name == MARKER else [queue.name for queue in PIPELINES[about.name]]
-    one = Pipeline(about, held=next((reason for reason in held if reason.queue in names), None))
-    for queue in [counts[name] for name in names if name in counts]:
-        one.waiting += queue.waiting
-        one.claimed += queue.claimed
-        one.failed += queue.failed
-        one.stuck += queue.stuck
-        if queue.oldest_waiting_seconds is not None:
-            one.oldest_seconds = max(one.oldest_seconds or 0.0, queue.oldest_waiting_seconds)
-    if names[0] in counts:  # the pipeline's main queue
-        one.average_seconds = counts[names[0]].average_seconds
-    for hour, ended in hours:
-        one.hours.append((hour, ended[names[0], "done"], sum(ended[name, "failed"] for name in names)))
-    return one
+    main, queues = counts.get(names[0]), [counts[name] for name in names if name in counts]
+    ages = [queue.oldest_waiting_seconds for queue in queues if queue.oldest_waiting_seconds is not None]
+    return Pipeline(
+        about,
+        waiting=sum(queue.waiting for queue in queues),
+        claimed=sum(queue.claimed for queue in queues),
+        failed=sum(queue.failed for queue in queues),
+        stuck=sum(queue.stuck for queue in queues),
+        held=next((reason for reason in held if reason.queue in names), None),
+        oldest_seconds=max(ages, default=None),
+        average_seconds=main.average_seconds if main else None,
+        hours=[(at, ended[names[0], "done"], sum(ended[name, "failed"] for name in names)) for at, ended in hours],
+    )
 
 
 BIN = timedelta(minutes=10)

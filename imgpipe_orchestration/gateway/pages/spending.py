@@ -176,22 +176,23 @@ def look(
     dearest = max((cost for _, cost in costs), default=Decimal(0))
     bars = [(day, cost, round(float(cost / dearest) * HEIGHT, 2) if dearest else 0) for day, cost in costs]
     by_day = {date.fromisoformat(line.name): line.cost_usd for line in month}
-    values = {
-        "bars": bars,
-        "height": HEIGHT,
-        "dearest": dearest,
-        "total": sum((line.cost_usd for line in days.values()), Decimal(0)),
-        "saved": sum((line.saved_usd for line in days.values()), Decimal(0)),
-        "today": by_day.get(today, Decimal(0)),
-        "month": sum((usd for day, usd in by_day.items() if day.month == today.month), Decimal(0)),
-        "forecast": spending.forecast(by_day, today),
-        "lines": lines,
-        "budgets": limits,
-        "chosen": {"from": begin, "to": last, "by": by},
-        "groups": ("task", "pipeline", "model", "tenant", "day"),
-    }
-    more = {"trouble": trouble} if trouble else {}
-    return page("spending.html", status=422 if trouble else 200, **values, **more)
+    return page(
+        "spending.html",
+        status=422 if trouble else 200,
+        bars=bars,
+        height=HEIGHT,
+        dearest=dearest,
+        total=sum((line.cost_usd for line in days.values()), Decimal(0)),
+        saved=sum((line.saved_usd for line in days.values()), Decimal(0)),
+        today=by_day.get(today, Decimal(0)),
+        month=sum((usd for day, usd in by_day.items() if day.month == today.month), Decimal(0)),
+        forecast=spending.forecast(by_day, today),
+        lines=lines,
+        budgets=limits,
+        chosen={"from": begin, "to": last, "by": by},
+        groups=("task", "pipeline", "model", "tenant", "day"),
+        **({"trouble": trouble} if trouble else {}),
+    )
 
 
 @router.post("/spending/budgets", response_class=Response)
