@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, Unauthenticated
 from imgpipe_orchestration.gateway.bodies import Body, Turns
-from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, leave_our_cookie, signed_in
+from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, claims_of, leave_our_cookie
 from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.listings.model import MOST_IMAGES
 from imgpipe_orchestration.media.model import FIELDS
@@ -141,7 +141,7 @@ class LimitRequests:
         headers = Headers(scope=scope)
         credential = headers.get("authorization")
         held, page = self._settings.production, route in _PAGES
-        inside = held and signed_in(self._settings, HTTPConnection(scope).cookies.get(COOKIE, ""))
+        inside = held and claims_of(self._settings, HTTPConnection(scope).cookies.get(COOKIE, "")) is not None
         address = scope["client"][0] if scope.get("client") else ""
         caller = await self._caller(credential)
         try:

@@ -94,7 +94,7 @@ def current(request: Request, services: Services) -> Session | None:
         BackendUnavailable: the database, which knows the ended sessions, is away.
     """
     settings = services.settings
-    claims = _claims(settings, request.cookies.get(COOKIE, ""))
+    claims = claims_of(settings, request.cookies.get(COOKIE, ""))
     if claims:
         with transaction(services.engine) as connection:  # at each request, because other gateways end sessions too
             ended = connection.scalar(_IS_ENDED, {"id": claims["sid"]}) is not None
@@ -218,13 +218,9 @@ def leave_our_cookie(scope: Scope) -> None:
     scope["headers"] += [(b"cookie", one) for one in {one.partition(b"=")[0]: one for one in ours}.values()]
 
 
-def signed_in(settings: Settings, cookie: str) -> bool:
-    """Whether the cookie is ours and has not expired. Only `current` also knows whether its owner has signed out."""
-    return _claims(settings, cookie) is not None
-
-
-def _claims(settings: Settings, cookie: str) -> dict[str, str] | None:
-    """What the cookie of a session says, if it is ours and has not expired."""
+def claims_of(settings: Settings, cookie: str) -> dict[str, str] | None:
+    """What the cookie of a session says, if it is ours and has not expired. Only `current` also knows whether its owner
+    has signed out."""
     try:
         needed: Options = {"require": ["exp", "sid", "name", "role"]}
         claims: dict[str, str] = jwt.decode(cookie, key_for(settings, "session"), algorithms=["HS256"], options=needed)

@@ -88,7 +88,9 @@ def allowed(request: Request, credentials: Credentials, services: ServicesDep) -
     rule, action = rule_of(request)
     caller = caller_of(request, credentials.credentials if credentials else None, services, rule)
     if caller is None:
-        raise Unauthenticated(f"Send `Authorization: Bearer <{_asked_for(rule)}>`.")
+        names = [name.upper() for name in rule.keys[:1]] or (["ADMIN_API_KEY"] if rule.role else [])
+        asked = " or ".join([*names, *(["your token"] if rule.user else [])])
+        raise Unauthenticated(f"Send `Authorization: Bearer <{asked}>`.")
     if caller.kind is Kind.KEY:
         check_role(caller.role, rule)
     audited(request, caller, action)
@@ -112,11 +114,6 @@ def audited(request: Request, caller: Caller, action: str) -> None:
     if entry is not None:
         entry.caller, entry.action = caller, action
         entry.subject = entry.subject or " ".join(str(value) for value in request.path_params.values())
-
-
-def _asked_for(rule: Rule) -> str:
-    names = [name.upper() for name in rule.keys[:1]] or (["ADMIN_API_KEY"] if rule.role else [])
-    return " or ".join([*names, *(["your token"] if rule.user else [])])
 
 
 def user_id(request: Request, credentials: Credentials, services: ServicesDep) -> int:
