@@ -3,16 +3,14 @@ is judged, which `moderation` works on."""
 
 from __future__ import annotations
 
-from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
-from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS
+from imgpipe_orchestration.avatars.lifecycle import BRIEFS, PERSONAS, PORTRAITS, TASKS
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.listings.lifecycle import LISTINGS
 from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.media.moderation import UPLOADED
 from imgpipe_orchestration.moderation.model import Subject
-from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
-from imgpipe_orchestration.vision_reports.moderation import FINDINGS
+from imgpipe_orchestration.vision_reports.lifecycle import BATCHES, FINDINGS
 
 KINDS: tuple[Kind, ...] = (MEDIA, LISTINGS, TASKS, PERSONAS, BATCHES)
 _BY_NAME = {kind.name: kind for kind in KINDS}

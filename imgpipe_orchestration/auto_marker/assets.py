@@ -39,7 +39,7 @@ news_document = dg.AssetSpec(
     ),
 )
 def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
-    from imgpipe_orchestration.auto_marker import due, steps
+    from imgpipe_orchestration.auto_marker import steps
     from imgpipe_orchestration.auto_marker.model import customer_of
     from imgpipe_orchestration.auto_marker.store import create_indexes
 
@@ -50,14 +50,14 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     own = customer_of(key)
     for problem in create_indexes(services.documents):
         context.log.warning(f"an index is missing: {problem}")
-    todo = steps.plan(
-        services, scheduled=not asked and (not key or due.is_time(services)), customers=[own] if asked else []
-    )
-    for whose, count in todo.nobody.items():
+    customers, nobody = [own] if asked else list[str](), dict[str, int]()
+    if not asked and (not key or steps.is_time(services)):
+        customers, nobody = steps.begin_round(services)
+    for whose, count in nobody.items():
         context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
     limit = None if asked else services.settings.auto_mark_batch_size
     owner, mine = owner_of(services, context.run), None
-    for figures in steps.carry_out(services, todo, owner, batch_size=limit, joining=not asked):
+    for figures in steps.carry_out(services, customers, owner, batch_size=limit, joining=not asked):
         if figures.trouble:
             context.log.error(f"{figures.customer_id:.80}: {figures.trouble}")
         if figures.customer_id == own:

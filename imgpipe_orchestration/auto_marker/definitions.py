@@ -29,7 +29,7 @@ MOST_NAMED = 20
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def auto_marker_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.auto_marker.due import due
+    from imgpipe_orchestration.auto_marker.steps import due
 
     found = run_if_due(context, sensor_backends, auto_marker.name, due, at_work=True)
     keys = [str(request.partition_key) for request in found.run_requests or []]

@@ -1,6 +1,5 @@
-"""A run: marks pending documents, a few customers at a time. One customer's error doesn't stop the others.
-
-The caller gets each customer's figures as soon as they are known.
+"""Whether a run is due; and the run, which marks pending documents, a few customers at a time. One customer's error
+doesn't stop the others. The caller gets each customer's figures as soon as they are known.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from imgpipe_orchestration.auto_marker.model import (
     JOB,
@@ -20,8 +18,9 @@ from imgpipe_orchestration.auto_marker.model import (
     has_partition,
     partition_key,
     switched_on,
+    tick_due,
 )
-from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
+from imgpipe_orchestration.auto_marker.store import UNKNOWN, ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
@@ -52,26 +51,50 @@ OFF_MEANWHILE = "automatic marking was switched off meanwhile; what was marked b
 NOBODY = "there is no document of this customer"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which customers a run covers."""
+def due(services: Services) -> list[str] | str:
+    """The partition of a customer who asked, or else of one with pending images once the next round is due; or why no
+    run is. Of a round with nothing to do the heartbeat is written here, of others by their run: what a preview of the
+    sensor in Dagster's UI asks for is never run.
 
-    customers: Sequence[str]
-    """Those with pending documents, or who were named."""
-    asked: bool
-    """Whether it also covers the customers whose job waits for a run."""
-    nobody: dict[str, int] = field(default_factory=dict)
-    """Number of pending documents whose customer_id is no usable text, by a description of that id."""
+    Jobs that somebody asked for and that cannot start because MongoDB is away get that as the reason they wait.
 
-
-def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) -> Plan:
-    """The customers who asked and, when `scheduled`, all with pending documents: then this is the round that was due.
-
-    Args:
-        customers: cover exactly these instead (a backfill).
+    Raises:
+        BackendUnavailable: PostgreSQL is away.
     """
-    if customers or not scheduled:
-        return Plan(customers, asked=not customers)
+    asked = job_instances.first_due(services.engine, JOB)
+    try:
+        if not services.settings.mongodb_url:
+            raise BackendUnavailable("No MongoDB is configured (MONGODB_URL): there is nothing to mark.")
+        if asked is not None:
+            services.documents.ping()
+            return [_partition_of(asked)]
+        if not is_time(services):
+            return "nothing was asked for and the next round is not due"
+        opted_out = ImageConfigs(services.documents).opted_out()
+        customer = News(services.documents).one_to_mark(opted_out=opted_out)
+    except BackendUnavailable as away:
+        if asked is not None:
+            job_instances.keep_waiting(services.engine, JOB, away.public)
+        return away.public
+    if customer is not None:
+        return [_partition_of(customer)]
+    heartbeats.beat(services.engine, JOB)
+    return "no customer has pending images"
+
+
+def is_time(services: Services) -> bool:
+    """Whether the next round over every customer with pending images is due."""
+    last = heartbeats.last(services.engine, JOB)
+    return tick_due(last.age if last else None, services.settings.job_interval_minutes)
+
+
+def _partition_of(customer: str) -> str:
+    return partition_key(customer if has_partition(customer) else UNKNOWN)  # an id of an older release
+
+
+def begin_round(services: Services) -> tuple[list[str], dict[str, int]]:
+    """The customers with pending documents; and the numbers of documents whose customer_id is no usable text, by a
+    description of that id. This is the round that was due."""
     opted_out = ImageConfigs(services.documents).opted_out()
     pending = News(services.documents).pending_by_customer(opted_out=opted_out)
     usable = sorted(filter(has_partition, pending))
@@ -81,7 +104,7 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
         if not has_partition(whose)
     }
     heartbeats.beat(services.engine, JOB)
-    return Plan(usable, True, nobody)
+    return usable, nobody
 
 
 def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -94,14 +117,15 @@ def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], li
 
 
 def carry_out(
-    services: Services, todo: Plan, run_id: str, *, batch_size: int | None, joining: bool = False
+    services: Services, customers: Sequence[str], run_id: str, *, batch_size: int | None, joining: bool = True
 ) -> Iterator[Figures]:
-    """Mark the documents of all customers in `todo`; yields each customer's figures when they are known.
+    """Mark the documents of some customers; yields each customer's figures when they are known.
 
     Args:
         run_id: id of the run, which owns the job instances.
         batch_size: most documents of each customer; None for all.
-        joining: also take on who asks while the run is at work, so that nobody waits for another's many documents.
+        joining: also of those who have asked, or ask while the run is at work: nobody waits for another's many
+            documents.
 
     Raises:
         BackendUnavailable: a database went away. Marked documents stay marked; unfinished jobs wait again.
@@ -111,9 +135,9 @@ def carry_out(
         _giving_back(services, run_id),
         ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
     ):
-        started = job_instances.start(services.claims, JOB, run_id, ASKED_AT_ONCE) if todo.asked else []
+        started = job_instances.start(services.claims, JOB, run_id, ASKED_AT_ONCE) if joining else []
         # Each customer once, those who asked first.
-        waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
+        waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *customers]))
         running: dict[Future[Figures], JobInstance] = {}
         trigger = Trigger.ON_DEMAND if batch_size is None else Trigger.SCHEDULED
         looked = time.monotonic()

@@ -64,7 +64,7 @@ def avatar_personas(
     day = day_of(context, DAYS)
     with tallied() as paid:
         report = run_data(backends.services, owner_of(backends.services, context.run))
-    made = report.days()
+    made = report.made[0]
     own = {"tasks": made.pop(day, 0), **figures_of(report.outcome), **paid.figures()}
     others = {other: {"tasks": tasks, "made by the run of": day} for other, tasks in made.items()}
     yield from reported(context, avatar_personas.key, own, own=day, made=bool(own["tasks"]), others=others)
@@ -106,7 +106,7 @@ def avatar_pictures(
     with tallied() as paid:
         report = run_images(backends.services, owner_of(backends.services, context.run), steps=chosen)
     for step in sorted(chosen):
-        made = report.days(step)
+        made = report.made[step]
         own: dict[str, Any] = {"people": made.pop(day, 0)}
         if step in PAID_BY:
             own |= paid.figures([PAID_BY[step]])
@@ -149,9 +149,9 @@ class Cleanup(dg.Config):
 
 @dg.op(description="Removes the images of tasks that were cancelled or failed a week ago.")
 def remove_images(context: dg.OpExecutionContext, config: Cleanup, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.avatars import cleanup
+    from imgpipe_orchestration.avatars.lifecycle import clean_up
 
-    found = (cleanup.remove if config.remove else cleanup.plan)(backends.services)
+    found = clean_up(backends.services, remove=config.remove)
     rows = [
         dg.TableRecord({"task": r.task_id, "state": r.status, "objects": r.objects, "MB": f"{r.bytes / 1e6:.1f}"})
         for r in found

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from imgpipe_orchestration.avatars.model import persona_prefix
-from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.avatars.store import IMAGES
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
@@ -38,10 +38,18 @@ def buyer_of(persona: Persona) -> Buyer:
     return Buyer("avatars", f"task_{persona.task_id}/persona_{persona.id}", f"task_{persona.task_id}")
 
 
-def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, answered: Callable[[], None]) -> Answer:
-    """Buy the selfie, or find it where it was bought before; the answer's `object_key` is its key in the bucket.
+def draw(
+    services: Services,
+    persona: Persona,
+    base: bytes | None,
+    hand: dict[str, bytes],
+    *,
+    answered: Callable[[], None],
+) -> Answer:
+    """Buy a picture, or find it where it was bought before; the answer's `object_key` is its key in the bucket.
 
     Args:
+        base: None for the selfie; the selfie (PNG) for the grid of the person who is on it.
         hand: gets the picture by its key, if it was bought just now.
         answered: is called when OpenAI has answered, so that the next call can begin while this picture is stored.
 
@@ -51,100 +59,57 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, a
         PartnerUnavailable, RateLimited, BackendUnavailable: it may work later.
         InBatch: it is not urgent, and in a batch that has not ended.
     """
-    prompt, options = persona.image_prompt or "", _options(services, BASE_SIZE)
-    parameters = {**options, **_identity(persona, persona.base_tries)}
+    task: Literal["draw", "edit"]
+    if base is None:
+        kind, task, operation, endpoint = "base", "draw", "images", "images/generations"
+        prompt, size, attempt = persona.image_prompt or "", BASE_SIZE, persona.base_tries
+        inputs: list[str | bytes] = [prompt]
+    else:
+        kind, task, operation, endpoint = "grid", "edit", "edits", "images/edits"
+        prompt = services.prompts["avatar"].question(style=persona.style, prompt=persona.image_prompt)
+        size, attempt = GRID_SIZE, persona.grid_tries
+        inputs = [prompt, base]
+    options = {"size": size, "quality": "medium"}
+    # Distinguishes this purchase from others with the same prompt: those for other people, and earlier pictures that
+    # could not be used.
+    identity = {"persona": persona.id, "edition": persona.edition, "try": attempt}
+    buyer = buyer_of(persona)
 
     def call(choice: Choice) -> PaidCall:
-        return PaidCall.of(choice.provider, "images", choice.model, inputs=[prompt], parameters=parameters)
+        parameters = {**options, **identity}
+        return PaidCall.of(choice.provider, operation, choice.model, inputs=inputs, parameters=parameters)
 
     def buy(choice: Choice) -> Answer:
         def ask() -> Drawn:
-            drawn = services.openai_images(choice.provider).generate_image(prompt, model=choice.model, **options)
+            artist = services.openai_images(choice.provider)
+            if base is None:
+                drawn = artist.generate_image(prompt, model=choice.model, **options)
+            else:
+                drawn = artist.edit_image(base, prompt, model=choice.model, **options)
             answered()
             return drawn
 
-        return _buy(services, persona, call(choice), "base", hand, ask)
+        wanted = call(choice)
+        answer = services.ledger.buy(wanted, lambda: _stored(services, persona, wanted, kind, hand, ask), buyer=buyer)
+        # Only now: an object store that restarts may lose the usage in the object's metadata.
+        _forget(_safe(services, wanted))
+        return answer
 
-    choices = services.models.choices("draw")
-    if not persona.urgent:
-        _fetch_at_half_price(services, persona, choices, call, "base", hand, {"prompt": prompt, "n": 1, **options})
-    return first_answer(choices, buy, task="draw")[1]
+    choices = services.models.choices(task)
+    if not persona.urgent and choices and services.models.takes_batches(choices[0].provider):
+        first = choices[0]
+        artist, wanted = services.openai_images(first.provider), call(first)
 
+        def read(answer: dict[str, Any]) -> Purchase:
+            return _stored(services, persona, wanted, kind, hand, lambda: artist.batched_drawing(answer, first.model))
 
-def draw_grid(
-    services: Services, persona: Persona, base: bytes, hand: dict[str, bytes], *, answered: Callable[[], None]
-) -> Answer:
-    """Buy the grid of the person on the selfie `base` (PNG); otherwise as `draw_base`."""
-    options = _options(services, GRID_SIZE)
-    parameters = {**options, **_identity(persona, persona.grid_tries)}
-    prompt = services.prompts["avatar"].question(style=persona.style, prompt=persona.image_prompt)
-
-    def call(choice: Choice) -> PaidCall:
-        return PaidCall.of(choice.provider, "edits", choice.model, inputs=[prompt, base], parameters=parameters)
-
-    def buy(choice: Choice) -> Answer:
-        def ask() -> Drawn:
-            drawn = services.openai_images(choice.provider).edit_image(base, prompt, model=choice.model, **options)
-            answered()
-            return drawn
-
-        return _buy(services, persona, call(choice), "grid", hand, ask)
-
-    choices = services.models.choices("edit")
-    if not persona.urgent:
-        body = {"images": [{"image_url": data_url(base, "png")}], "prompt": prompt, "n": 1, **options}
-        _fetch_at_half_price(services, persona, choices, call, "grid", hand, body)
-    return first_answer(choices, buy, task="edit")[1]
-
-
-def _fetch_at_half_price(
-    services: Services,
-    persona: Persona,
-    choices: Sequence[Choice],
-    call: Callable[[Choice], PaidCall],
-    kind: str,
-    hand: dict[str, bytes],
-    body: dict[str, Any],
-) -> None:
-    """Have the picture in the ledger when it is bought.
-
-    Raises:
-        InBatch: it is not there yet.
-    """
-    if not choices or not services.models.takes_batches(choices[0].provider):
-        return
-    choice, buyer = choices[0], buyer_of(persona)
-    wanted = call(choice)
-
-    def read(answer: dict[str, Any]) -> Purchase:
-        client = services.openai_images(choice.provider)
-        return _stored(services, persona, wanted, kind, hand, lambda: client.batched_drawing(answer, choice.model))
-
-    endpoint = "images/generations" if kind == "base" else "images/edits"
-    question = Question(wanted, {"model": choice.model, **body}, buyer)
-    services.half_price.fetch(f"{IMAGES.name}/{persona.id}", endpoint, lambda: [question], read)
-
-
-def _options(services: Services, size: str) -> dict[str, str]:
-    return {"size": size, "quality": "medium"}
-
-
-def _identity(persona: Persona, attempt: int) -> dict[str, int]:
-    """Parameters that distinguish this purchase from others with the same prompt: those for other people, and earlier
-    pictures that could not be used."""
-    return {"persona": persona.id, "edition": persona.edition, "try": attempt}
-
-
-def _buy(
-    services: Services, persona: Persona, call: PaidCall, kind: str, hand: dict[str, bytes], ask: Callable[[], Drawn]
-) -> Answer:
-    def purchase() -> Purchase:
-        return _stored(services, persona, call, kind, hand, ask)
-
-    answer = services.ledger.buy(call, purchase, buyer=buyer_of(persona))
-    # Only now: an object store that restarts may lose the usage in the object's metadata.
-    _forget(_safe(services, call))
-    return answer
+        body = {"model": first.model, "prompt": prompt, "n": 1, **options}
+        if base is not None:
+            body["images"] = [{"image_url": data_url(base, "png")}]
+        question = Question(wanted, body, buyer)
+        # Then the picture is in the ledger when it is bought.
+        services.half_price.fetch(f"{IMAGES.name}/{persona.id}", endpoint, lambda: [question], read)
+    return first_answer(choices, buy, task=task)[1]
 
 
 def _stored(

@@ -1,4 +1,5 @@
-"""Exports a task as CSV, JSON Lines, or a ZIP that streams the pictures."""
+"""A completed task's manifest (people, files, models, prompts), which is stored beside its pictures; and its exports as
+CSV, JSON Lines, or a ZIP that streams the pictures."""
 
 from __future__ import annotations
 
@@ -8,17 +9,66 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from imgpipe_orchestration.avatars.manifest import manifest
-from imgpipe_orchestration.avatars.model import PersonaStatus
-from imgpipe_orchestration.avatars.records import Task
-from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars import records, store
+from imgpipe_orchestration.avatars.model import PersonaStatus, public_url, task_prefix
+from imgpipe_orchestration.avatars.records import Persona, Task
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.imaging.portraits.finishing import TRAINED
 from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
+
+log = logger(__name__)
 
 COLUMNS = (
     "result_id", "firstname", "lastname", "gender", "age", "nationality", "occupation", "bio", "appearance", "status",
     "error", "base_image_url", "image_1_url", "image_2_url", "image_3_url", "image_4_url",
 )  # fmt: skip
+
+
+def write_manifests(services: Services) -> int:
+    """Write missing manifests; returns how many. If the bucket is away, the next run writes the rest."""
+    written = 0
+    with transaction(services.engine) as connection:
+        tasks = records.unwritten(connection)
+    for task in tasks:
+        try:
+            _write(services, task)
+        except BackendUnavailable as error:
+            log.warning(f"[Task {task.task_id}] manifest not written yet", extra={"error": error.public})
+            break
+        written += 1
+    return written
+
+
+def _write(services: Services, task: Task) -> None:
+    with transaction(services.engine) as connection:
+        people = records.people_of(connection, task.id)
+    key = f"{task_prefix(task.id)}manifest.json"
+    services.avatars_bucket.put(key, manifest(task, people), content_type="application/json", cache_control="no-cache")
+    with transaction(services.engine) as connection:
+        store.manifest_written(connection, task.id, public_url(services.settings, key))
+
+
+def manifest(task: Task, people: list[Persona]) -> bytes:
+    """The manifest, JSON."""
+    told = {
+        **task.model_dump(include={"task_id", "brief", "language", "style", "seed"}),
+        "finished_at": task.finished_at.isoformat() if task.finished_at else None,
+        "digital_source_type": TRAINED,
+        "personas": [
+            {
+                "result_id": person.id,
+                "name": person.name,
+                **person.model_dump(include={"error", "model", "standin", "image_prompt", "quality"}),
+                "status": person.status.value,
+                "images": person.images if person.status is PersonaStatus.COMPLETED else {},
+            }
+            for person in people
+        ],
+    }
+    return json.dumps(told, ensure_ascii=False, indent=1).encode()
 
 
 def record(person: Persona) -> dict[str, Any]:
@@ -61,11 +111,10 @@ def as_zip(services: Services, task: Task, people: list[Persona]) -> Iterator[by
 
     A picture that cannot be read becomes a line in `missing.txt` and does not break the download.
     """
-    text = json.dumps(manifest(task, people), ensure_ascii=False, indent=1).encode()
     named = (
         (f"persona_{person.id}/{name}.png", image["key"], image["bytes"])
         for person in people
         if person.status is PersonaStatus.COMPLETED
         for name, image in sorted(person.images.items())
     )
-    return pictures(services.avatars_bucket, named, {"manifest.json": text})
+    return pictures(services.avatars_bucket, named, {"manifest.json": manifest(task, people)})

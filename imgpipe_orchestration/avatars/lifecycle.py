@@ -1,16 +1,33 @@
-"""What the avatars own: tasks with their people, and single people."""
+"""What the avatars own: tasks with their people, and single people. What is judged of them: the brief before the first
+picture is paid for, and each of a person's five pictures before it is published. And the clean-up, which removes the
+images of cancelled and failed tasks after KEPT_DAYS."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.avatars import store
-from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.avatars import records, store
+from imgpipe_orchestration.avatars.drawing import bought
+from imgpipe_orchestration.avatars.model import task_prefix
+from imgpipe_orchestration.avatars.records import Persona, Task
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
+from imgpipe_orchestration.moderation.model import Subject
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
+from imgpipe_orchestration.storage.objects import StoredObject
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.telemetry.logs import logger
+
+log = logger(__name__)
 
 PARTS = 10
 """Bits by which the number of a person's picture is longer than the person's."""
+KEPT_DAYS = 7
+"""How long the images of cancelled and failed tasks stay."""
 
 
 def name_of(connection: Connection, persona: int) -> str:
@@ -24,6 +41,10 @@ def name_of(connection: Connection, persona: int) -> str:
     if task is None:
         raise NotFound(f"There is no person {persona}.")
     return f"task_{task}/persona_{persona}"
+
+
+def _stop_tasks(connection: Connection, rows: Rows) -> None:
+    store.end_cancelled(connection, [row.id for row in rows])
 
 
 def _drop_people(connection: Connection, rows: Rows) -> None:
@@ -48,15 +69,6 @@ _PEOPLE = text("""
         array['avatars/task_' || task_id || '/persona_' || id || '/'] as prefixes,
         array['task_' || task_id || '/persona_' || id] as bought, '' as day, task_id as task
     from generation_results where id = any(cast(:ids as bigint[])) order by id for update
-""")
-
-_CANCEL = text("""
-    with ended as (
-        update generation_tasks set status = 'cancelled', finished_at = coalesce(finished_at, now())
-        where id = any(:ids) and status not in ('completed', 'failed', 'cancelled') returning id
-    )
-    update generation_results set status = 'cancelled', finished_at = now()
-    where status = 'pending' and task_id in (select id from ended)
 """)
 
 _DROP_PEOPLE = text("""
@@ -97,8 +109,7 @@ TASKS = Kind(
     tables={"generation_tasks": "id", "generation_batches": "task_id", "generation_results": "task_id"},
     queues={store.DATA: "id", store.IMAGES: "people"},
     judged={"briefs": ("id", 0), "avatars": ("people", PARTS)},
-    # Tasks at work are cancelled.
-    stopped=lambda connection, rows: connection.execute(_CANCEL, {"ids": [row.id for row in rows]}).close(),
+    stopped=_stop_tasks,
     item_of="^avatars/task_([0-9]{1,18})/",
     expired=Aging(
         lambda settings: settings.avatars_keep_days or None,
@@ -126,3 +137,91 @@ PERSONAS = Kind(
     stopped=_drop_people,
     item_of="^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/",
 )
+
+
+def brief_of(services: Services, task: int) -> str:
+    """What a task asked for.
+
+    Raises:
+        NotFound: there is no such task.
+    """
+    with transaction(services.engine) as connection:
+        found = connection.scalar(text("select brief from generation_tasks where id = :id"), {"id": task})
+    if found is None:
+        raise NotFound(f"There is no avatar task {task}.")
+    return str(found)
+
+
+def picture_number(persona: Persona, cell: int | None = None) -> int:
+    """The number of the selfie, or of a picture that is cut from the grid: others are bought for each try and edition,
+    and judged anew."""
+    tries = persona.base_tries if cell is None else persona.grid_tries
+    return persona.id << PARTS | (cell or 0) << 8 | (persona.edition & 31) << 3 | (tries & 3) << 1 | (cell is not None)
+
+
+def _picture(services: Services, number: int) -> bytes:
+    with transaction(services.engine) as connection:
+        persona = records.persona(connection, number >> PARTS)
+    key = persona.grid_object if number & 1 else persona.base_object
+    if not key or (number & 1 and not persona.split):
+        raise NotFound(f"Person {persona.id} has no such picture any more.")
+    data = bought(services, key)
+    if not number & 1:
+        return data
+    from imgpipe_orchestration.imaging.portraits.finishing import Wanted, these
+
+    left, top, right, bottom = (persona.split or [])[number >> 8 & 3]
+    return services.workshop.call(these, data, [(left, top, right, bottom)], Wanted(0, 64, ""))[0].png
+
+
+BRIEFS = Subject("briefs", TASKS, "", brief_of, named=lambda _, task: f"task_{task}")
+PORTRAITS = Subject("avatars", PERSONAS, "", _picture, named=lambda rows, number: name_of(rows, number >> PARTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """What a clean-up removes of one task."""
+
+    task_id: str
+    status: str
+    finished_at: datetime | None
+    objects: int
+    bytes: int
+
+
+def clean_up(services: Services, *, remove: bool = True) -> list[Removable]:
+    """Remove the images of due tasks, or only tell which would go; returns what was removed.
+
+    Objects are deleted before the rows are changed, so an interrupted clean-up is simply repeated. Meanwhile the task
+    is locked: who tries it again waits, or would lose the pictures that are then bought.
+
+    Raises:
+        BackendUnavailable: the object store removes nothing.
+    """
+    with transaction(services.engine) as connection:
+        due = records.removable(connection, KEPT_DAYS)
+    removed: list[Removable] = []
+    for task in due:
+        try:
+            found = list(services.avatars_bucket.list(task_prefix(task.id)))
+            if remove and not _remove(services, task, found):
+                continue
+        except BackendUnavailable as error:
+            log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
+            if not removed:
+                raise
+            break
+        size = sum(one.size for one in found)
+        removed.append(Removable(task.task_id, task.status.value, task.finished_at, len(found), size))
+    return removed
+
+
+def _remove(services: Services, task: Task, objects: list[StoredObject]) -> bool:
+    """False where the task has been tried again meanwhile."""
+    with transaction(services.engine) as connection:
+        if not store.lock_ended(connection, task):
+            return False
+        services.avatars_bucket.delete_all(found.key for found in objects)
+        store.images_removed(connection, task.id)
+    log.info(f"[Task {task.task_id}] removed {len(objects)} objects of a {task.status} task")
+    return True

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from imgpipe_orchestration.settings import Settings
+
 MOST_PERSONAS = 500
 PICTURES = 4
 """Pictures cut from a grid, beside the selfie."""
@@ -129,6 +131,6 @@ def persona_prefix(task_id: int, result_id: int) -> str:
     return f"{task_prefix(task_id)}persona_{result_id}/"
 
 
-def public_url(endpoint: str, bucket: str, key: str) -> str:
+def public_url(settings: Settings, key: str) -> str:
     """The URL under which an object is handed out."""
-    return f"{endpoint}/{bucket}/{key}"
+    return f"{settings.s3_public_endpoint}/{settings.s3_bucket_name}/{key}"

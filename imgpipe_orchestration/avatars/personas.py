@@ -16,11 +16,10 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, create_model
 
-from imgpipe_orchestration.avatars import records, results, store
+from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
-from imgpipe_orchestration.avatars.records import Task
-from imgpipe_orchestration.avatars.results import Question
+from imgpipe_orchestration.avatars.records import Question, Task
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import (
     ImgpipeError,
@@ -114,11 +113,11 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
             break
         idle = 0 if _ask_all(services, claim, task, questions, lanes) else idle + 1
     with services.claims.fenced(claim) as connection:
-        missing = len(results.missing_positions(connection, task.id))
+        missing = len(records.missing_positions(connection, task.id))
         if not missing:
             store.close_data(connection, task.id, "")
             services.claims.finish(connection, store.DATA, claim)
-        reason = results.last_problem(connection, task.id)
+        reason = records.last_problem(connection, task.id)
     log.info(f"[Task {task.task_id}] Generated data of {task.persona_count - missing} personas")
     if missing:
         raise PartnerRefused(f"{missing} of {task.persona_count} personas are missing: {reason}")
@@ -127,14 +126,14 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
 def _planned(services: Services, claim: Claim, task: Task) -> list[Question]:
     """The questions of the current round: unanswered ones of a worker that stopped, else new ones."""
     with services.claims.fenced(claim) as connection:
-        if left := results.open_questions(connection, task.id):
+        if left := records.open_questions(connection, task.id):
             return left
-        missing = results.missing_positions(connection, task.id)
+        missing = records.missing_positions(connection, task.id)
         if not missing:
             return []
-        round_, first = results.planned(connection, task.id)
-        known = results.known_people(connection, task.id)
-        problem = results.last_problem(connection, task.id) if round_ else ""
+        round_, first = records.planned(connection, task.id)
+        known = records.known_people(connection, task.id)
+        problem = records.last_problem(connection, task.id) if round_ else ""
         threads = services.settings.multithread_flowise
         # After two rounds each missing person is asked for alone, so that an invalid one spoils no other's answer.
         size = 1 if round_ > 1 else min(MOST_ASKED, -(-len(missing) // threads))
@@ -143,7 +142,7 @@ def _planned(services: Services, claim: Claim, task: Task) -> list[Question]:
             Question(first + n, round_, tuple(group), _asked(task, first + n, len(group), known, problem))
             for n, group in enumerate(groups)
         ]
-        results.plan(connection, task.id, questions)
+        records.plan(connection, task.id, questions)
         return questions
 
 
@@ -187,7 +186,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, questions: Sequence[Q
     for question, error in errors:
         # The fault is this question's: it counts as answered with nobody, and the next round asks for its people.
         with services.claims.fenced(claim) as connection:
-            results.answered(connection, task.id, question, {}, None, error.public)
+            records.answered(connection, task.id, question, {}, None, error.public)
     return sum(outcome for outcome in outcomes if isinstance(outcome, int))
 
 
@@ -196,7 +195,7 @@ def _are_at_fault(services: Services, task: Task, errors: Sequence[tuple[Questio
     if not all(isinstance(error, PartnerStumbled) for _, error in errors):
         return False
     with transaction(services.engine) as connection:
-        return len(results.missing_positions(connection, task.id)) < task.persona_count
+        return len(records.missing_positions(connection, task.id)) < task.persona_count
 
 
 def _buy(services: Services, task: Task, question: Question) -> Answer:
@@ -234,9 +233,9 @@ def _people(prompt: Prompt) -> type[BaseModel]:
 
 def _keep(services: Services, claim: Claim, task: Task, question: Question, answer: Answer) -> int:
     with services.claims.fenced(claim) as connection:
-        known = results.known_people(connection, task.id)
+        known = records.known_people(connection, task.id)
         usable = sort_out(answer.value, question.positions, known)
-        new = results.answered(
+        new = records.answered(
             connection, task.id, question, usable.people, answer.cost_usd, "; ".join(usable.problems)[:1000]
         )
         services.claims.progress(connection, claim)

@@ -1,62 +1,121 @@
-"""Queries of tasks: one task, a page, progress, and tasks waiting for a manifest or clean-up."""
+"""Queries of tasks (`generation_tasks`), their people (`generation_results`), and the questions that produce these
+(`generation_batches`)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Connection, Row, text
 
-from imgpipe_orchestration.avatars.model import ENDED, TaskStatus
+from imgpipe_orchestration.avatars.model import ENDED, PersonaData, PersonaStatus, Step, TaskStatus, name_key
 from imgpipe_orchestration.errors import NotFound
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One row of `generation_tasks`. `id` is the row's number, `task_id` the public id."""
+class TaskFacts(BaseModel):
+    """What is public of a row of `generation_tasks`."""
 
-    id: int
     task_id: str
     status: TaskStatus
-    persona_count: int
     brief: str
     language: str
     style: str
     seed: int
     urgent: bool
-    error_log: str | None
     waiting_for: str | None
+    error_log: str | None
     manifest_url: str | None
     created_at: datetime
-    updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A task's people by state, the sum of their finished steps (seven each), and its cost in US dollars."""
+class Task(TaskFacts):
+    """One row of `generation_tasks`. `id` is the row's number, `task_id` the public id."""
 
-    total: int
-    invented: int
-    completed: int
-    failed: int
-    cancelled: int
-    pending: int
-    steps_done: int
+    id: int
+    persona_count: int
+
+
+class PersonaFacts(BaseModel):
+    """What is public of a row of `generation_results`."""
+
+    firstname: str | None
+    lastname: str | None
+    gender: str | None
+    age: int | None
+    nationality: str | None
+    occupation: str | None
+    bio: str | None
+    appearance: str | None
+    status: PersonaStatus
+    step: int
+    error: str | None
+    image_prompt: str | None
+    base_image_url: str | None
+    image_1_url: str | None
+    image_2_url: str | None
+    image_3_url: str | None
+    image_4_url: str | None
     cost_usd: Decimal
+    standin: bool
 
 
-COLUMNS = ", ".join(Task.__slots__)
+class Persona(PersonaFacts):
+    """One row of `generation_results`, with its task's public id, style and state.
+
+    `base_object` and `grid_object` are the keys of the bought pictures; `images` describes the public ones by name
+    (`base`, `image_0` ...); `split` has the cells of the grid, in pixels.
+    """
+
+    id: int
+    task_id: int
+    public_task_id: str
+    style: str
+    urgent: bool
+    position: int
+    base_object: str | None
+    grid_object: str | None
+    base_tries: int
+    grid_tries: int
+    edition: int
+    split: list[list[int]] | None
+    images: dict[str, Any]
+    quality: dict[str, Any]
+    model: str | None
+
+    @property
+    def name(self) -> str:
+        """Full name, or the number of a person who could not be invented."""
+        return f"{self.firstname} {self.lastname}" if self.firstname else f"persona {self.position + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to Flowise, for some positions of the task. `number` counts the task's questions, from 0."""
+
+    number: int
+    round: int
+    positions: tuple[int, ...]
+    asked: dict[str, Any]
+
+
+COLUMNS = ", ".join(Task.model_fields)
 ENDED_SQL = ", ".join(f"'{status}'" for status in ENDED)
+_OWN = ", ".join(f"r.{name}" for name in Persona.model_fields if name not in ("public_task_id", "style", "urgent"))
+_PEOPLE = f"""
+    select {_OWN}, t.task_id as public_task_id, t.style, t.urgent
+    from generation_results r join generation_tasks t on t.id = r.task_id
+"""
 
 
 def task_of(row: Row[Any]) -> Task:
-    values = dict(row._mapping)
-    return Task(**{**values, "status": TaskStatus(values["status"])})
+    return Task(**row._asdict())
 
 
 def by_public_id(connection: Connection, task_id: str) -> Task:
@@ -90,9 +149,9 @@ def numbers(connection: Connection, task_ids: Sequence[str]) -> list[int]:
     return list(connection.scalars(query, {"ids": list(task_ids)}))
 
 
-def progress(connection: Connection, tasks: Sequence[int]) -> dict[int, Progress]:
-    """The progress of some tasks, by row number."""
-    return {row.id: Progress(*row[1:]) for row in connection.execute(_PROGRESS, {"ids": list(tasks)})}
+def progress(connection: Connection, tasks: Sequence[int]) -> dict[int, Row[Any]]:
+    """People by state, `percent` of the steps and `cost_usd` of some tasks, by row number."""
+    return {row.id: row for row in connection.execute(_PROGRESS, {"ids": list(tasks)})}
 
 
 def unwritten(connection: Connection, *, limit: int = 50) -> list[Task]:
@@ -105,6 +164,152 @@ def removable(connection: Connection, days: float) -> list[Task]:
     return [task_of(row) for row in connection.execute(_REMOVABLE, {"days": days})]
 
 
+# --- people ----------------------------------------------------------------------------------------------------------
+
+
+def persona(connection: Connection, number: int) -> Persona:
+    """The person of a row number.
+
+    Raises:
+        NotFound: there is no such person.
+    """
+    return _found(connection, "r.id = :id", id=number)
+
+
+def persona_of(connection: Connection, task: int, number: int) -> Persona:
+    """A person of a task.
+
+    Raises:
+        NotFound: the task has no such person.
+    """
+    return _found(connection, "r.id = :id and r.task_id = :task", id=number, task=task)
+
+
+def _found(connection: Connection, condition: str, **values: int) -> Persona:
+    row = connection.execute(text(f"{_PEOPLE} where {condition}"), values).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no person {values['id']}{' in this task' if 'task' in values else ''}.")
+    return Persona(**row._asdict())
+
+
+def people_of(connection: Connection, task: int) -> list[Persona]:
+    """Everybody of a task, in order."""
+    found = connection.execute(text(f"{_PEOPLE} where r.task_id = :id order by r.position"), {"id": task})
+    return [Persona(**row._asdict()) for row in found]
+
+
+def failure_codes(connection: Connection, task: int) -> dict[int, str | None]:
+    """The error codes with which a task's people were given up, by person."""
+    return {row.item_id: row.error_code for row in connection.execute(_CODES, {"id": task})}
+
+
+def first_pictured(connection: Connection, task_ids: Sequence[str]) -> dict[str, int]:
+    """Of each task, by its public id, the first persona who has a picture; tasks without one are left out."""
+    query = text("""
+        select distinct on (t.task_id) t.task_id, r.id from generation_tasks t
+        join generation_results r on r.task_id = t.id
+        where t.task_id = any(:tasks) and r.status = 'completed' order by t.task_id, r.id
+    """)
+    return {str(row.task_id): row.id for row in connection.execute(query, {"tasks": [str(one) for one in task_ids]})}
+
+
+# --- the data stage --------------------------------------------------------------------------------------------------
+
+
+def open_questions(connection: Connection, task: int) -> list[Question]:
+    """Planned questions without an answer."""
+    return [
+        Question(row.number, row.round, tuple(row.positions), row.question)
+        for row in connection.execute(_OPEN, {"id": task})
+    ]
+
+
+def planned(connection: Connection, task: int) -> tuple[int, int]:
+    """The number of the task's next round of questions and of its next question, both from 0."""
+    row = connection.execute(_PLANNED, {"id": task}).one()
+    return row.round, row.number
+
+
+def plan(connection: Connection, task: int, questions: Sequence[Question]) -> None:
+    """Keep questions before they are asked, so that a worker that takes over asks the same ones."""
+    for one in questions:
+        values = {"task": task, "number": one.number, "round": one.round, "positions": list(one.positions)}
+        connection.execute(_PLAN, {**values, "question": json.dumps(one.asked)})
+
+
+def answered(
+    connection: Connection,
+    task: int,
+    question: Question,
+    people: dict[int, PersonaData],
+    cost: Decimal | None,
+    problem: str,
+) -> int:
+    """Keep an answer: the people by position, except those whose name the task has already. Returns how many."""
+    new = 0
+    for position, person in people.items():
+        key = name_key(person.firstname, person.lastname)
+        values = {"task": task, "position": position, "key": key, **person.model_dump()}
+        new += connection.execute(_ADD, values).rowcount
+    values = {"task": task, "number": question.number, "cost": cost or 0, "problem": problem or None}
+    connection.execute(_ANSWERED, values)
+    return new
+
+
+def missing_positions(connection: Connection, task: int) -> list[int]:
+    """Positions of the task that nobody holds."""
+    return list(connection.scalars(_MISSING, {"id": task}))
+
+
+def known_people(connection: Connection, task: int) -> list[tuple[str, str]]:
+    """(full name, bio) of everybody invented so far, in order."""
+    return [(row.name, row.bio) for row in connection.execute(_KNOWN, {"id": task})]
+
+
+def last_problem(connection: Connection, task: int) -> str:
+    """What was wrong with the latest answer that had something wrong."""
+    return connection.scalar(_PROBLEM, {"id": task}) or "Flowise did not invent enough different people"
+
+
+# --- the image stage -------------------------------------------------------------------------------------------------
+
+
+def commit(connection: Connection, persona: int, *, step: int, cost: Decimal | None = None, **values: Any) -> None:
+    """Set the last finished `step` (a smaller one means that later steps are done again) and add `cost`.
+
+    Args:
+        values: other columns to set, by name; `images` and `quality` are merged into the stored objects.
+    """
+    for name in ("split", "images", "quality"):
+        if values.get(name) is not None:
+            values[name] = json.dumps(values[name])
+    casts = {
+        "split": "cast(:split as jsonb)",
+        "images": "images || cast(:images as jsonb)",
+        "quality": "quality || cast(:quality as jsonb)",
+    }
+    sets = "".join(f", {name} = {casts.get(name, f':{name}')}" for name in values)
+    statement = (
+        f"update generation_results set step = :step, error = null, cost_usd = cost_usd + :cost{sets} where id = :id"
+    )
+    connection.execute(text(statement), {"id": persona, "step": step, "cost": cost or 0, **values})
+
+
+def charge_cancelled(connection: Connection, persona: int, cost: Decimal | None) -> None:
+    """Add `cost` to a person who was cancelled while something was bought. One whom another worker has taken over is
+    left as it is: that worker finds the answer in the ledger, and adds its cost."""
+    statement = "update generation_results set cost_usd = cost_usd + :cost where id = :id and status = 'cancelled'"
+    connection.execute(text(statement), {"id": persona, "cost": cost or 0})
+
+
+def complete(connection: Connection, persona: int, urls: Sequence[str]) -> None:
+    """The last step: set the URLs and complete the person."""
+    values: dict[str, Any] = {"id": persona, "base": urls[0]} | {f"url_{i}": url for i, url in enumerate(urls[1:], 1)}
+    connection.execute(_COMPLETE, values)
+
+
+# --- the statements --------------------------------------------------------------------------------------------------
+
 _PAGE = text(f"""
     select {COLUMNS} from generation_tasks
     where (cast(:status as text) is null or status = :status) and (cast(:before as bigint) is null or id < :before)
@@ -112,11 +317,16 @@ _PAGE = text(f"""
     order by id desc limit :limit
 """)
 
-_PROGRESS = text("""
-    select t.id, t.persona_count, count(r.firstname), count(*) filter (where r.status = 'completed'),
-        count(*) filter (where r.status = 'failed'), count(*) filter (where r.status = 'cancelled'),
-        count(*) filter (where r.status = 'pending'), coalesce(sum(r.step), 0), coalesce(sum(r.cost_usd), 0)
-            + coalesce((select sum(b.cost_usd) from generation_batches b where b.task_id = t.id), 0)
+_PROGRESS = text(f"""
+    select t.id, t.persona_count as total, count(r.firstname) as invented,
+        count(*) filter (where r.status = 'completed') as completed,
+        count(*) filter (where r.status = 'failed') as failed,
+        count(*) filter (where r.status = 'cancelled') as cancelled,
+        count(*) filter (where r.status = 'pending') as pending,
+        case when t.finished_at is not null then 100  -- although its failed people have not finished all steps
+            else round(100.0 * coalesce(sum(r.step), 0) / ({len(Step)} * t.persona_count), 1) end as percent,
+        coalesce(sum(r.cost_usd), 0)
+            + coalesce((select sum(b.cost_usd) from generation_batches b where b.task_id = t.id), 0) as cost_usd
     from generation_tasks t left join generation_results r on r.task_id = t.id
     where t.id = any(:ids) group by t.id
 """)
@@ -131,4 +341,57 @@ _REMOVABLE = text(f"""
     where status in ('failed', 'cancelled') and images_removed_at is null
         and finished_at <= now() - make_interval(secs => :days * 86400)
     order by finished_at limit 100
+""")
+
+_CODES = text("""
+    select w.item_id, w.error_code from generation_results r
+    join work_items w on w.queue = 'avatar_images' and w.item_id = r.id where r.task_id = :id and r.status = 'failed'
+""")
+
+_OPEN = text("""
+    select number, round, positions, question from generation_batches
+    where task_id = :id and answered_at is null order by number
+""")
+
+_PLANNED = text("""
+    select coalesce(max(round) + 1, 0) as round, coalesce(max(number) + 1, 0) as number
+    from generation_batches where task_id = :id
+""")
+
+_PLAN = text("""
+    insert into generation_batches (task_id, number, round, positions, question)
+    values (:task, :number, :round, :positions, cast(:question as jsonb)) on conflict do nothing
+""")
+
+_ADD = text("""
+    insert into generation_results (task_id, position, firstname, lastname, name_key, gender, age, nationality,
+        occupation, bio, appearance)
+    values (:task, :position, :firstname, :lastname, :key, :gender, :age, :nationality, :occupation, :bio, :appearance)
+    on conflict do nothing
+""")
+
+_ANSWERED = text("""
+    update generation_batches set answered_at = now(), cost_usd = :cost, problem = :problem
+    where task_id = :task and number = :number
+""")
+
+_MISSING = text("""
+    select p from generation_tasks t cross join generate_series(0, t.persona_count - 1) p
+    where t.id = :id and not exists (select from generation_results r where r.task_id = t.id and r.position = p)
+    order by p
+""")
+
+_KNOWN = text("""
+    select firstname || ' ' || lastname as name, bio from generation_results
+    where task_id = :id and firstname is not null order by position
+""")
+
+_PROBLEM = text("""
+    select problem from generation_batches where task_id = :id and problem is not null order by number desc limit 1
+""")
+
+_COMPLETE = text(f"""
+    update generation_results set status = 'completed', step = {Step.URLS.value}, error = null, finished_at = now(),
+        base_image_url = :base, image_1_url = :url_1, image_2_url = :url_2, image_3_url = :url_3, image_4_url = :url_4
+    where id = :id
 """)

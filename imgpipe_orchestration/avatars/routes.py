@@ -10,15 +10,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from imgpipe_orchestration.avatars import cleanup, export, figures, lifecycle, records, results, store
-from imgpipe_orchestration.avatars.cleanup import Removable
+from imgpipe_orchestration.avatars import export, figures, lifecycle, records, store
 from imgpipe_orchestration.avatars.figures import Day
-from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
-from imgpipe_orchestration.avatars.model import Step, TaskRequest, TaskStatus
-from imgpipe_orchestration.avatars.records import Progress, Task
-from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS, Removable
+from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
+from imgpipe_orchestration.avatars.records import Persona, PersonaFacts, Task, TaskFacts
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
@@ -41,46 +39,14 @@ class ProgressAnswer(BaseModel):
     percent: float
 
 
-class TaskAnswer(BaseModel):
-    task_id: str
-    status: TaskStatus
+class TaskAnswer(TaskFacts):
     count: int
-    brief: str
-    language: str
-    style: str
-    seed: int
-    urgent: bool
     progress: ProgressAnswer
     cost_usd: Decimal
-    waiting_for: str | None
-    error_log: str | None
-    manifest_url: str | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
 
 
-class PersonaAnswer(BaseModel):
+class PersonaAnswer(PersonaFacts):
     result_id: int
-    firstname: str | None
-    lastname: str | None
-    gender: str | None
-    age: int | None
-    nationality: str | None
-    occupation: str | None
-    bio: str | None
-    appearance: str | None
-    status: str
-    step: int
-    error: str | None
-    image_prompt: str | None
-    base_image_url: str | None
-    image_1_url: str | None
-    image_2_url: str | None
-    image_3_url: str | None
-    image_4_url: str | None
-    cost_usd: Decimal
-    standin: bool
 
 
 class TaskDetail(TaskAnswer):
@@ -130,7 +96,7 @@ def task(task_id: str, services: ServicesDep) -> TaskDetail:
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
-        people = results.of_task(connection, found.id)
+        people = records.people_of(connection, found.id)
     return TaskDetail(**answer_of(found, progress).model_dump(), personas=[_person(person) for person in people])
 
 
@@ -190,7 +156,7 @@ def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> 
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         # All at once, before the answer begins: it could not be called off, and a slow client would hold a connection.
-        people = results.of_task(connection, found.id)
+        people = records.people_of(connection, found.id)
     kinds: dict[str, tuple[str, Iterator[bytes]]] = {
         "csv": ("text/csv; charset=utf-8", export.as_csv(people)),
         "jsonl": ("application/x-ndjson", export.as_jsonl(people)),
@@ -212,13 +178,13 @@ def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30)
 @router.get("/cleanup")
 def cleanup_plan(services: ServicesDep) -> list[Removable]:
     """The images that a clean-up would remove now: those of tasks cancelled or failed a week ago."""
-    return cleanup.plan(services)
+    return lifecycle.clean_up(services, remove=False)
 
 
 @router.post("/cleanup")
 def clean_up(services: ServicesDep) -> list[Removable]:
     """Remove the images that a clean-up would remove now."""
-    return cleanup.remove(services)
+    return lifecycle.clean_up(services)
 
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:
@@ -227,16 +193,11 @@ def _current(connection: Connection, task_id: str) -> TaskAnswer:
     return answer_of(found, records.progress(connection, [found.id])[found.id])
 
 
-def answer_of(task: Task, progress: Progress) -> TaskAnswer:
+def answer_of(task: Task, progress: Row[Any]) -> TaskAnswer:
     """The public facts of a task, without its people."""
-    values: dict[str, Any] = {name: getattr(task, name) for name in TaskAnswer.model_fields if hasattr(task, name)}
-    counts = {name: getattr(progress, name) for name in ProgressAnswer.model_fields if name != "percent"}
-    # A task that has ended is at 100 %, although its failed people have not finished all steps.
-    percent = 100.0 if task.finished_at else round(100 * progress.steps_done / (len(Step) * progress.total), 1)
-    answer = ProgressAnswer(**counts, percent=percent)
-    return TaskAnswer(**values, count=task.persona_count, progress=answer, cost_usd=progress.cost_usd)
+    shown = ProgressAnswer(**progress._asdict())
+    return TaskAnswer(**task.model_dump(), count=task.persona_count, progress=shown, cost_usd=progress.cost_usd)
 
 
 def _person(person: Persona) -> PersonaAnswer:
-    values = {name: getattr(person, name) for name in PersonaAnswer.model_fields if name not in ("result_id", "status")}
-    return PersonaAnswer(**values, result_id=person.id, status=person.status.value)
+    return PersonaAnswer(**person.model_dump(), result_id=person.id)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from imgpipe_orchestration.avatars import results, store
-from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
+from imgpipe_orchestration.avatars import records, store
+from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
+from imgpipe_orchestration.avatars.lifecycle import BRIEFS, PORTRAITS, brief_of, picture_number
 from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaStatus, Step, persona_prefix, public_url
-from imgpipe_orchestration.avatars.moderation import BRIEFS, PORTRAITS, picture_number
-from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.moderation.judging import admit
@@ -93,11 +93,11 @@ class _Place:
         the task was cancelled is dropped, but its cost is not."""
         try:
             with self.services.claims.fenced(self.claim) as connection:
-                results.commit(connection, self.claim.item_id, step=int(step), **values)
+                records.commit(connection, self.claim.item_id, step=int(step), **values)
                 self.services.claims.progress(connection, self.claim)
         except LeaseLost:
             with transaction(self.services.engine) as connection:
-                results.charge_cancelled(connection, self.claim.item_id, values.get("cost"))
+                records.charge_cancelled(connection, self.claim.item_id, values.get("cost"))
             raise
 
 
@@ -136,7 +136,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection
 
 def _load(services: Services, claim: Claim) -> Persona:
     with transaction(services.engine) as connection:
-        return results.get(connection, claim.item_id)
+        return records.persona(connection, claim.item_id)
 
 
 def _prompt(place: _Place, persona: Persona) -> None:
@@ -173,12 +173,8 @@ def _prompt(place: _Place, persona: Persona) -> None:
 
 
 def _base(place: _Place, persona: Persona) -> None:
-    services = place.services
-    with transaction(services.engine) as connection:
-        brief = store.brief_of(connection, persona.task_id)
-    _admit(place, BRIEFS, {persona.task_id: brief})
-    with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
-        answer = draw_base(place.services, persona, place.bought, answered=leave)
+    _admit(place, BRIEFS, {persona.task_id: brief_of(place.services, persona.task_id)})
+    answer = _drawn(place, persona, None)
     place.commit(
         Step.BASE,
         cost=answer.cost_usd,
@@ -191,27 +187,26 @@ def _base(place: _Place, persona: Persona) -> None:
 def _base_upload(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging.portraits import finishing
 
-    found = _looked_at(place, persona, finishing.selfie, "base_object")
-    if reasons := found.judgement.reasons:
-        _buy_again(place, persona, "base_object", reasons)
+    found = _judged(place, persona, finishing.selfie, "base_object")
     _admit(place, PORTRAITS, {picture_number(persona): place.data(persona, "base_object")})
     described = _publish(place.services, persona, "base", found.files[0])
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
 
 def _grid(place: _Place, persona: Persona) -> None:
-    base = place.data(persona, "base_object")
-    with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
-        answer = draw_grid(place.services, persona, base, place.bought, answered=leave)
+    answer = _drawn(place, persona, place.data(persona, "base_object"))
     place.commit(Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
+
+
+def _drawn(place: _Place, persona: Persona, base: bytes | None) -> Answer:
+    with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
+        return draw(place.services, persona, base, place.bought, answered=leave)
 
 
 def _split(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging.portraits import finishing
 
-    found = _looked_at(place, persona, finishing.four, "grid_object")
-    if reasons := found.judgement.reasons:
-        _buy_again(place, persona, "grid_object", reasons)
+    found = _judged(place, persona, finishing.four, "grid_object")
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
@@ -228,15 +223,16 @@ def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str])
         raise Rejected(f"Rejected in review: {reason}")
 
 
-def _looked_at(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:
-    """What is on a bought picture. One that cannot be decoded, or crashes a worker, counts as unusable."""
-    from imgpipe_orchestration.imaging.portraits.finishing import unusable
-
+def _judged(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:
+    """What is on a bought picture, if it is usable. One that cannot be decoded, or crashes a worker, is not."""
     data = place.data(persona, name)  # outside of `try`: a lost object is not an unusable picture
     try:
-        return place.services.workshop.call(look, data, place.wanted(persona))
+        found = place.services.workshop.call(look, data, place.wanted(persona))
     except (BadImage, TooLarge) as error:
-        return unusable(error.public)
+        _buy_again(place, persona, name, (error.public,))
+    if found.judgement.reasons:
+        _buy_again(place, persona, name, found.judgement.reasons)
+    return found
 
 
 def _upload(place: _Place, persona: Persona) -> None:
@@ -260,35 +256,26 @@ def _upload(place: _Place, persona: Persona) -> None:
 def _publish(services: Services, persona: Persona, name: str, files: Files) -> dict[str, Any]:
     """Upload the original and its thumbnails, and describe them."""
     prefix = persona_prefix(persona.task_id, persona.id)
-    key = f"{prefix}{name}.png"
-    png = files.png
-    _put(services, key, png, "image/png")
+    key, png = f"{prefix}{name}.png", files.png
     thumbnails = {kind: f"{prefix}{name}_thumb.{kind}" for kind in files.thumbnails}
-    for kind, data in files.thumbnails.items():
-        _put(services, thumbnails[kind], data, f"image/{kind}")
-    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    uploads = [(key, png, "png"), *((thumbnails[kind], data, kind) for kind, data in files.thumbnails.items())]
+    for each, data, kind in uploads:
+        services.avatars_bucket.put(each, data, content_type=f"image/{kind}", cache_control=CACHE_CONTROL)
     return {
         "key": key,
         "sha256": hashlib.sha256(png).hexdigest(),
         "bytes": len(png),
-        "width": width,
-        "height": height,
+        "width": int.from_bytes(png[16:20], "big"),
+        "height": int.from_bytes(png[20:24], "big"),
         "thumbnails": thumbnails,
     }
 
 
-def _put(services: Services, key: str, data: bytes, media_type: str) -> None:
-    services.avatars_bucket.put(key, data, content_type=media_type, cache_control=CACHE_CONTROL)
-
-
 def _urls(place: _Place, persona: Persona) -> None:
-    settings = place.services.settings
     names = ["base", *(f"image_{number}" for number in range(PICTURES))]
-    urls = [
-        public_url(settings.s3_public_endpoint, settings.s3_bucket_name, persona.images[name]["key"]) for name in names
-    ]
+    urls = [public_url(place.services.settings, persona.images[name]["key"]) for name in names]
     with place.services.claims.fenced(place.claim) as connection:
-        results.complete(connection, persona.id, urls)
+        records.complete(connection, persona.id, urls)
         place.services.claims.finish(connection, store.IMAGES, place.claim)
         store.settle(connection, persona.task_id)
 

@@ -78,11 +78,6 @@ def close_data(connection: Connection, task: int, error: str) -> None:
     settle(connection, task)
 
 
-def brief_of(connection: Connection, task_id: int) -> str:
-    """What a task asked for."""
-    return str(connection.scalar(text("select brief from generation_tasks where id = :id"), {"id": task_id}))
-
-
 def settle(connection: Connection, task: int) -> None:
     """End the task if all its people have ended; its error log names those who failed."""
     connection.execute(_LOCK, {"id": task})
@@ -103,11 +98,14 @@ def cancel(connection: Connection, claims: Claims, task: Task) -> None:
     claims.withdraw(connection, DATA, [task.id], reason)
     people = list(connection.scalars(_TO_PICTURE, {"id": task.id}))
     claims.withdraw(connection, IMAGES, people, reason)
-    if connection.execute(_CANCEL, {"id": task.id}).rowcount == 0:
-        raise Conflict(
-            f"The task is {records.get(connection, task.id).status}; only one that has not ended can be cancelled."
-        )
-    connection.execute(_CANCEL_PEOPLE, {"id": task.id})
+    if not end_cancelled(connection, [task.id]):
+        state = records.get(connection, task.id).status
+        raise Conflict(f"The task is {state}; only one that has not ended can be cancelled.")
+
+
+def end_cancelled(connection: Connection, tasks: Sequence[int]) -> bool:
+    """End tasks that are at work, with their people; False where none was."""
+    return bool(connection.scalars(_CANCEL, {"ids": list(tasks)}).all())
 
 
 def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
@@ -237,12 +235,15 @@ _END = text(f"""
 """)
 
 _CANCEL = text(f"""
-    update generation_tasks set status = 'cancelled', finished_at = now(), waiting_for = null
-    where id = :id and status not in ({ENDED_SQL})
-""")
-
-_CANCEL_PEOPLE = text("""
-    update generation_results set status = 'cancelled', finished_at = now() where task_id = :id and status = 'pending'
+    with ended as (
+        update generation_tasks set status = 'cancelled', finished_at = now(), waiting_for = null
+        where id = any(:ids) and status not in ({ENDED_SQL}) returning id
+    ),
+    people as (
+        update generation_results set status = 'cancelled', finished_at = now()
+        where status = 'pending' and task_id in (select id from ended)
+    )
+    select id from ended
 """)
 
 _FAILED_PEOPLE = text("""

@@ -1,21 +1,27 @@
-"""The two kinds of run: inventing people and picturing them. What each claims and reports."""
+"""The two kinds of run: inventing people and picturing them. What each claims and reports.
+
+A provider that is down is waited for without spending attempts, for up to PATIENCE_SECONDS. Only calls that nobody
+charges for count: no connection, or a 5xx (`PartnerAway`). A call that timed out or broke off may have been charged, so
+it spends an attempt. A 5xx that only this item gets, while others are answered, is no outage.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import records, store
+from imgpipe_orchestration.avatars.export import write_manifests
 from imgpipe_orchestration.avatars.lanes import Lanes
-from imgpipe_orchestration.avatars.manifest import write_manifests
 from imgpipe_orchestration.avatars.model import Step
-from imgpipe_orchestration.avatars.outages import waiting_out
 from imgpipe_orchestration.avatars.personas import invent
 from imgpipe_orchestration.avatars.steps import ALL_STEPS, picture
+from imgpipe_orchestration.errors import PartnerAway, PartnerRefused
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -28,55 +34,53 @@ MOST_PEOPLE = 100
 TASKS_AT_ONCE = 4
 """Tasks of one data run. Several, so that the next task's questions are asked while the first one's last round runs."""
 
+PATIENCE_SECONDS = 6 * 3600.0
+SHORTEST, LONGEST = 15.0, 120.0
+"""Limits of the seconds to the next try, which are a quarter of the time that the provider has been away."""
+
+ALONE = 2 * SHORTEST
+"""Seconds (three tries) after which an item that gets a 5xx is given up, if others were answered meanwhile."""
+
 
 @dataclass
 class Report:
     """What a run did, for its metadata."""
 
     outcome: Outcome
+    made: dict[int, Counter[str]]
+    """How many people were taken through each step (and, under 0, tasks got their people), by the day on which the task
+    was asked for."""
     manifests: int = 0
-    passed: dict[str, list[range]] = field(default_factory=dict)
-    """By the day on which the task was asked for: of each person (or task) the steps that this run has done."""
-
-    def days(self, step: Step | None = None) -> dict[str, int]:
-        """How many people were taken through a step (or tasks were done), by day; without days of none."""
-        counts = {day: sum(step is None or step in done for done in each) for day, each in self.passed.items()}
-        return {day: count for day, count in counts.items() if count}
 
 
 def run_data(services: Services, owner: str) -> Report:
     """Claim tasks that are due and invent their people."""
     claims = services.claims
     lanes = Lanes.of(services.settings)
+
+    def begin(batch: list[Claim]) -> list[Claim]:
+        with transaction(services.engine) as connection:
+            store.begin(connection, store.DATA, [claim.item_id for claim in batch])
+        return batch
+
     with claims.hold(owner):
-
-        def begin(batch: list[Claim]) -> list[Claim]:
-            with transaction(services.engine) as connection:
-                store.begin(connection, store.DATA, [claim.item_id for claim in batch])
-            return batch
-
-        def further(free: int, _: object) -> list[Claim]:
-            return begin(claims.claim(store.DATA, owner, free, suspects=False))
-
         batch = begin(claims.owned(store.DATA, owner) or claims.claim(store.DATA, owner, TASKS_AT_ONCE))
-
-        def data(claim: Claim) -> None:
-            waiting_out(services, claim, lambda: invent(services, claim, lanes))
-
         outcome = work_through(
             claims,
             store.DATA,
             batch,
-            data,
+            lambda claim: _waiting_out(services, claim, lambda: invent(services, claim, lanes)),
             threads=TASKS_AT_ONCE,
             deadline=time.monotonic() + RUN_SECONDS,
-            further=None if any(claim.losses for claim in batch) else further,
+            further=None
+            if any(claim.losses for claim in batch)
+            else lambda free, _: begin(claims.claim(store.DATA, owner, free, suspects=False)),
             interrupted=lanes.interrupted,
         )
         claims.release(owner)  # what the time budget left
     with transaction(services.engine) as connection:
         done = connection.scalars(_DAYS_OF_TASKS, {"ids": [claim.item_id for claim in outcome.done]}).all()
-    return Report(outcome, passed={day: [range(0)] * count for day, count in Counter(done).items()})
+    return Report(outcome, {0: Counter(done)})
 
 
 def run_images(
@@ -88,45 +92,39 @@ def run_images(
         steps: the steps to do; people stop before the first one that is not among them.
         lanes: limits of parallel work; by default those of the settings.
     """
-    claims, settings = services.claims, services.settings
-    lanes = lanes or Lanes.of(settings)
+    claims = services.claims
+    lanes = lanes or Lanes.of(services.settings)
     began: dict[int, int] = {}
     manifests = 0
 
-    def take(free: int, *, joining: bool = True, but: Collection[str] = ()) -> list[Claim]:
-        """Claim as many due people as can begin at once and no more: then tasks take turns, and a new task need not
-        wait for a hundred people of an earlier one."""
-        free = min(free, MOST_PEOPLE - len(began))
-        taken = claims.claim(store.IMAGES, owner, free, suspects=not joining, but=but)
-        begin(taken)
-        return taken
-
-    def begin(taken: Sequence[Claim]) -> None:
+    def begin(taken: list[Claim]) -> list[Claim]:
         ids = [claim.item_id for claim in taken]
         with transaction(services.engine) as connection:
             began.update({row.id: row.step for row in connection.execute(_STEPS, {"ids": ids})})
             store.begin(connection, store.IMAGES, ids)
+        return taken
 
     def further(free: int, full: Collection[str]) -> list[Claim]:
         nonlocal manifests
         manifests += write_manifests(services)  # of tasks whose last person has just been done
         # At least two where there is room for two: one may be new while the other comes back from a pause.
-        return take(free, but=full) if free >= min(2, lanes.people) else []
-
-    def pictures(claim: Claim) -> None:
-        waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))
+        if free < min(2, lanes.people):
+            return []
+        return begin(claims.claim(store.IMAGES, owner, min(free, MOST_PEOPLE - len(began)), suspects=False, but=full))
 
     with claims.hold(owner):
-        batch = claims.owned(store.IMAGES, owner)
-        begin(batch)
-        batch += take(max(0, lanes.people - len(batch)), joining=False)
+        batch = begin(claims.owned(store.IMAGES, owner))
+        # As many as can begin at once and no more: then tasks take turns, and a new task need not wait for a hundred
+        # people of an earlier one.
+        free = max(0, min(lanes.people, MOST_PEOPLE) - len(batch))
+        batch += begin(claims.claim(store.IMAGES, owner, free))
         if batch:
             services.workshop.start()  # while the first pictures are being drawn
         outcome = work_through(
             claims,
             store.IMAGES,
             batch,
-            pictures,
+            lambda claim: _waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps)),
             threads=lanes.people,
             share=lanes.share,
             deadline=time.monotonic() + RUN_SECONDS,
@@ -134,11 +132,12 @@ def run_images(
             interrupted=lanes.interrupted,
         )
         claims.release(owner)  # what the time budget or the choice of steps left
-    passed = defaultdict[str, list[range]](list)
+    made = defaultdict[int, Counter[str]](Counter)
     with transaction(services.engine) as connection:
         for row in connection.execute(_STEPS, {"ids": list(began)}):
-            passed[row.day].append(range(began[row.id] + 1, row.step + 1))
-    return Report(outcome, manifests=manifests + write_manifests(services), passed=passed)
+            for step in range(began[row.id] + 1, row.step + 1):
+                made[step][row.day] += 1
+    return Report(outcome, made, manifests + write_manifests(services))
 
 
 def due(services: Services, queue: Queue) -> bool:
@@ -156,4 +155,60 @@ _DAYS_OF_TASKS = text(f"select {_DAY} from generation_tasks t where id = any(:id
 _STEPS = text(f"""
     select r.id, r.step, {_DAY} as day from generation_results r join generation_tasks t on t.id = r.task_id
     where r.id = any(:ids)
+""")
+
+
+# --- outages ----------------------------------------------------------------------------------------------------------
+
+
+class Outage(PartnerAway):
+    """A provider is away; the item waits for it."""
+
+    title = "Waiting for a partner"
+    spends_attempt = False
+
+
+def _waiting_out(services: Services, claim: Claim, work: Callable[[], None]) -> None:
+    """Do `work`, and let the item wait while a provider is away.
+
+    Raises:
+        Outage: a provider is away, for less than PATIENCE_SECONDS so far.
+        PartnerRefused: it has been away for longer than that, or only for this item.
+    """
+    try:
+        work()
+    except PartnerAway as away:
+        values = {"queue": claim.queue, "item": claim.item_id, "code": Outage("").code}
+        with transaction(services.engine) as connection:
+            waited = float(connection.scalar(_WAITED, values) or 0)
+            item = f"task_{claim.item_id}" if claim.queue == store.DATA.name else f"%/persona_{claim.item_id}"
+            others = connection.scalar(_OTHERS, {"item": item, "seconds": waited})
+        if waited >= ALONE and away.partner_status is not None and others:
+            raise PartnerRefused(f"{away.public}; others were answered meanwhile", detail=away.detail) from away
+        if waited >= PATIENCE_SECONDS:
+            raise PartnerRefused(f"{away.public}; waited for since {_moment(-waited)}") from away
+        pause = max(away.retry_after or 0.0, min(max(waited / 4, SHORTEST), LONGEST))
+        told = f"{away.public}; it is asked again until {_moment(PATIENCE_SECONDS - waited)}"
+        raise Outage(told, detail=away.detail, retry_after=pause, partner_status=away.partner_status) from away
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%d %H:%M} UTC"
+
+
+# Whether the provider answered the same kind of call of others since it first failed this item.
+_OTHERS = text("""
+    select exists (
+        select from paid_call_uses bad join paid_call_uses good using (provider, operation)
+        where bad.pipeline = 'avatars' and bad.item like :item and bad.outcome = 'failed'
+            and good.outcome = 'bought' and good.error is null
+            and least(bad.at, good.at) > clock_timestamp() - make_interval(secs => :seconds))
+""")
+
+# Seconds since the first of the item's latest consecutive attempts that ended with an outage.
+_WAITED = text("""
+    select extract(epoch from clock_timestamp() - min(ended_at)) from work_attempts
+    where queue = :queue and item_id = :item and error_code = :code and attempt > coalesce((
+        select max(attempt) from work_attempts
+        where queue = :queue and item_id = :item and error_code is distinct from :code and outcome <> 'lost'), 0)
 """)

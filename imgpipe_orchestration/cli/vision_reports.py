@@ -78,7 +78,7 @@ def _values(flags: dict[str, str | None], file: Path | None, settings: Settings)
     Raises:
         SettingsError: one is missing or makes no sense.
     """
-    from imgpipe_orchestration.vision_reports.cron import check_address
+    from imgpipe_orchestration.vision_reports.cron_jobs import check_address
 
     written = _read(file) if file else {}
     values: dict[str, str] = {}

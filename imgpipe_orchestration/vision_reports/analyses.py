@@ -19,11 +19,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
+from imgpipe_orchestration.errors import Gone
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import batches, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.model import Analysis, Document
+from imgpipe_orchestration.web.names import plain_text
 
 _OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "running"}
 
@@ -148,26 +150,37 @@ def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
     """An analysis with the connection to its external API.
 
     Raises:
-        Gone: its cron job was deleted.
+        Gone: its cron job was deleted, or pointed elsewhere.
     """
-    row = rows.execute(_LOAD, {"id": analysis_id}).one()
-    connection = executions.connection_of(rows, row.execution_id, vault)
-    return Analysis(
-        id=row.id,
-        vision_analysis_id=row.vision_analysis_id,
-        organization_id=row.organization_id,
-        execution_id=row.execution_id,
-        user_query=row.user_query,
-        documents=tuple(Document(**document) for document in json.loads(vault.unlock(row.documents))),
-        reference=str(row.reference),
-        batch_id=row.batch_id,
-        waited=row.waited,
-        upload_started_at=row.upload_started_at,
-        redelivery=row.redelivery,
-        elsewhere=row.organization_id.casefold() != connection.organization_id.casefold()
-        or (row.source != source_of(connection.get_url) and not row.redelivery),
-        connection=connection,
-    )
+    values = rows.execute(_LOAD, {"id": analysis_id}).one()._asdict()
+    connection = executions.connection_of(rows, values["execution_id"], vault)
+    documents = tuple(Document(**document) for document in json.loads(vault.unlock(values.pop("documents"))))
+    moved = values.pop("source") != source_of(connection.get_url) and not values["redelivery"]
+    if moved or values["organization_id"].casefold() != connection.organization_id.casefold():
+        # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
+        raise Gone("Its cron job was pointed at another external API or organization since this was found.")
+    return Analysis(**values, documents=documents, connection=connection)
+
+
+def names(rows: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """The names of analyses for people, by their numbers, in order."""
+    query = text("select id, run_code, vision_analysis_id from vision_analyses where id = any(:ids) order by id")
+    found = rows.execute(query, {"ids": list(ids)})
+    return {row.id: row.run_code or plain_text(row.vision_analysis_id, 200) for row in found}
+
+
+def totals(engine: Engine, ids: Sequence[int]) -> dict[str, dict[str, int]]:
+    """How many of these analyses are successful, failed and waiting, and the total, by day of creation."""
+    query = """
+        select cast(created_day as text) as day, count(*) as total,
+            count(*) filter (where status = 'delivered') as successful,
+            count(*) filter (where status = 'failed') as failed,
+            count(*) filter (where status not in ('delivered', 'failed')) as waiting
+        from vision_analyses where id = any(:ids) group by created_day order by created_day
+    """
+    with transaction(engine) as rows:
+        found = [row._asdict() for row in rows.execute(text(query), {"ids": list(ids)})]
+    return {row.pop("day"): row for row in found}
 
 
 def note_images(rows: Connection, analysis_id: int, *, total: int, usable: int) -> None:
@@ -262,7 +275,9 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
 
 
 _LOAD = text("""
-    select *, cast(extract(epoch from now() - submitted_at) as double precision) as waited
+    select id, vision_analysis_id, organization_id, execution_id, user_query, documents, source, batch_id,
+        cast(reference as text) as reference, upload_started_at, redelivery,
+        cast(extract(epoch from now() - submitted_at) as double precision) as waited
     from vision_analyses where id = :id
 """)
 

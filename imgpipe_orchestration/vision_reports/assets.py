@@ -3,9 +3,10 @@
 A run of a sensor works on what is due of any day. A run that somebody asked for delivers the reports of its day anew.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -14,10 +15,6 @@ from imgpipe_orchestration.dagster_side.run_tags import PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.vision_reports.model import FIRST_DAY
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.storage.claims import Claim
-    from imgpipe_orchestration.vision_reports.crew import Crew
 
 GROUP = "vision_reports"
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
@@ -55,35 +52,33 @@ analyses = dg.AssetSpec(
 )
 def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.billing.tally import tallied
-    from imgpipe_orchestration.vision_reports import analyses, runs
+    from imgpipe_orchestration.vision_reports import analyses, executions
     from imgpipe_orchestration.vision_reports import crew as crews
 
-    services, day = backends.services, day_of(context, DAYS)
-    owner, not_listed = owner_of(services, context.run), list[str]()
-    limits = {"patience": crews.PATIENCE_SECONDS, "seconds": crews.RUN_SECONDS}
-    with tallied() as paid, crews.Crew(services, owner, **limits) as crew:
-
-        def take(most: int, but: Collection[str] = ()) -> "list[Claim]":
-            not_listed.extend(_not_listed(context, crew))
-            return runs.take(services, owner, most, but=but)
-
+    services, day, asked = backends.services, day_of(context, DAYS), is_asked_for(context)
+    owner = owner_of(services, context.run)
+    with tallied() as paid, ExitStack() as opened:
+        crew = crews.Crew(services, owner, opened, patience=crews.PATIENCE_SECONDS, seconds=crews.RUN_SECONDS)
         held = services.claims.owned(analyses.QUEUE, owner)
-        if is_asked_for(context):
-            opened = analyses.reopen_day(services.engine, services.claims, date.fromisoformat(day), owner)
-            held += services.claims.claim_these(analyses.QUEUE, owner, opened)
-            runs.note(services, owner, held)
-            outcome = crew.deliver(held)
-        else:
-            outcome = crew.deliver(held, take)
-        not_listed += _not_listed(context, crew)
-    names = runs.names(services, runs.ids(outcome))
-    problems = [f"{names[item]}: {told}" for item, told in runs.problems(services, outcome, crew.waiting).items()]
+        if asked:
+            again = analyses.reopen_day(services.engine, services.claims, date.fromisoformat(day), owner)
+            held += services.claims.claim_these(analyses.QUEUE, owner, again)
+            executions.note_run(services.engine, held)
+        outcome = crew.deliver(held, joining=not asked)
+    waiting, given_up = crew.lists.waiting, crew.lists.given_up
+    for problem in waiting:
+        context.log.warning(f"{problem}. {CHECK}")
+    if waiting or given_up:
+        context.log_event(dg.AssetObservation(ANALYSES, metadata={"waiting": waiting, "given_up": given_up}))
+    told = crew.told(outcome)
+    done = {claim.item_id for claim in outcome.done}
+    problems = [f"{name}: {end}" for item, (name, end) in told.items() if item not in done]
     for problem in problems:
         context.log.warning(problem)
     page = dg.MetadataValue.url(f"{services.settings.public_base_url}/vision-reports")
     days = {
         name: {**totals, **paid.figures(), "reports": page}
-        for name, totals in runs.summary(services, list(names)).items()
+        for name, totals in analyses.totals(services.engine, list(told)).items()
         if totals["successful"] or name == day
     }
     figures: dict[str, Any] = {
@@ -94,22 +89,9 @@ def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> It
     }
     own = days.pop(day, {"total": 0, "successful": 0})
     yield from reported(context, REPORTS, {**figures, **own}, own=day, made=bool(own["successful"]), others=days)
-    if given_up := [*not_listed, *(f"{names[item]}: {reason}" for item, reason in outcome.failed.items())]:
-        said = f"Given up. {'. '.join(given_up)}{f'. {CHECK}' if not_listed else ''}"
+    if failed := [*given_up, *(f"{told[item][0]}: {reason}" for item, reason in outcome.failed.items())]:
+        said = f"Given up. {'. '.join(failed)}{f'. {CHECK}' if given_up else ''}"
         raise dg.Failure(said, metadata=figures, allow_retries=False)
-
-
-def _not_listed(context: dg.AssetExecutionContext, crew: "Crew") -> list[str]:
-    """Tell which executions could not be listed; returns those that were given up."""
-    told = crew.lists.told()
-    for problem in told.waiting:
-        context.log.warning(f"{problem}. {CHECK}")
-    for problem in told.given_up:
-        context.log.error(f"Given up. {problem}. {CHECK}")
-    if told.waiting or told.given_up:
-        not_listed = {"waiting": told.waiting, "given_up": told.given_up}
-        context.log_event(dg.AssetObservation(ANALYSES, metadata=not_listed))
-    return told.given_up
 
 
 vision_reports = dg.define_asset_job(

@@ -17,7 +17,6 @@ from imgpipe_orchestration.errors import BadInput, Conflict, Permanent
 from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState, ImageOrder, Missing
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batches
-from imgpipe_orchestration.vision_reports.batches import Upload
 from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.forms import form_in, name_of
@@ -43,7 +42,7 @@ def models_of(services: Services) -> list[str]:
     return list(models) or [services.settings.openai_vision_model]  # batches wait until there is one
 
 
-def store(services: Services, name: str, data: bytes, organization_id: str) -> Upload:
+def store(services: Services, name: str, data: bytes, organization_id: str) -> UploadedImage:
     """Store an image: its bytes first, then its row.
 
     Raises:
@@ -53,32 +52,19 @@ def store(services: Services, name: str, data: bytes, organization_id: str) -> U
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     found = sniff(data, Limits(max_bytes=IMAGE_BYTES))
-    image_id = uuid4()
-    upload = Upload(
-        image_id=image_id,
-        organization_id=organization_id,
+    upload = UploadedImage(
+        image_id=uuid4(),
         name=plain_text(name, 200) or f"image.{found.extension}",
-        object_key=f"images/{image_id}.{found.extension}",
         bytes=len(data),
         width=found.width,
         height=found.height,
         format=found.format,
     )
-    services.vision_bucket.put(upload.object_key, data, content_type=found.mime)
-    batches.add_upload(services.engine, upload)
+    key = f"images/{upload.image_id}.{found.extension}"
+    services.vision_bucket.put(key, data, content_type=found.mime)
+    whose = {"organization_id": organization_id, "object_key": key}
+    batches.add_upload(services.engine, {**upload.model_dump(), **whose})
     return upload
-
-
-def report_of(services: Services, batch_id: UUID) -> bytes:
-    """The report of a completed batch, HTML.
-
-    Raises:
-        NotFound, Conflict: there is no such batch, or none yet.
-    """
-    batch = batches.head(services.engine, batch_id)
-    if batch.status != BatchState.COMPLETED:
-        raise Conflict(f"Batch {batch_id} has no report: it is {batch.status}")
-    return services.vision_bucket.get(batch.report_key, size=batch.report_bytes)
 
 
 class Model(BaseModel):
@@ -171,18 +157,12 @@ async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
             raise BadInput("files is missing: send at least one image", field="files")
         answer = Uploaded(images=[], rejected=[])
         for file in files:
-            data = await file.read(IMAGE_BYTES + 1)
-            await run_in_threadpool(_keep, services, plain_text(name_of(file), 200), data, organization, answer)
+            name, data = plain_text(name_of(file), 200), await file.read(IMAGE_BYTES + 1)
+            try:
+                answer.images.append(await run_in_threadpool(store, services, name, data, organization.strip()))
+            except Permanent as error:
+                answer.rejected.append(RejectedImage(name=name, reason=error.public))
         return answer
-
-
-def _keep(services: Services, name: str, data: bytes, organization: str, answer: Uploaded) -> None:
-    try:
-        kept = store(services, name, data, organization.strip())
-    except Permanent as error:
-        answer.rejected.append(RejectedImage(name=name, reason=error.public))
-        return
-    answer.images.append(UploadedImage(**{field: getattr(kept, field) for field in UploadedImage.model_fields}))
 
 
 @router.post("/batch-analysis/batches", status_code=202)
@@ -213,18 +193,11 @@ def start_batch(
 @router.get("/batch-analysis/batches/{batch_id}")
 def batch_status(batch_id: UUID, services: ServicesDep, response: Response) -> BatchAnswer:
     """How far a batch is. While it is not finished, Retry-After says when asking again makes sense."""
-    status = batches.status(services.engine, batch_id)
-    ready = status.state is BatchState.COMPLETED
-    if status.state in {BatchState.QUEUED, BatchState.RUNNING}:
+    batch = batches.found(services.engine, batch_id)
+    if batch.status in {BatchState.QUEUED, BatchState.RUNNING}:
         response.headers["Retry-After"] = "2"
-    return BatchAnswer(
-        batch_id=batch_id,
-        status=status.state,
-        done=status.done,
-        total=status.total,
-        error=status.error or None,
-        report_url=f"/batch-analysis/batches/{batch_id}/report" if ready else None,
-    )
+    ready = batch.status == BatchState.COMPLETED
+    return BatchAnswer(**batch._asdict(), report_url=f"/batch-analysis/batches/{batch_id}/report" if ready else None)
 
 
 @router.get(
@@ -234,7 +207,10 @@ def batch_status(batch_id: UUID, services: ServicesDep, response: Response) -> B
 )
 def batch_report(batch_id: UUID, services: ServicesDep) -> Response:
     """The report: one HTML file that needs nothing else."""
-    html = report_of(services, batch_id)
+    batch = batches.found(services.engine, batch_id)
+    if batch.status != BatchState.COMPLETED:
+        raise Conflict(f"Batch {batch_id} has no report: it is {batch.status}")
+    html = services.vision_bucket.get(batch.report_key, size=batch.report_bytes)
     headers: dict[str, Any] = {
         "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox",
         "X-Content-Type-Options": "nosniff",

@@ -12,8 +12,7 @@ from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -31,7 +30,6 @@ from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import batched_answer, batched_question, json_schema
 from imgpipe_orchestration.partners.openai_answers import server_name
-from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.rows import transaction
@@ -40,8 +38,8 @@ from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import batches, inspection, views
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
+from imgpipe_orchestration.vision_reports.lifecycle import FINDINGS, finding_number, words_of
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
-from imgpipe_orchestration.vision_reports.moderation import FINDINGS, finding_number, words_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -68,21 +66,14 @@ class _Look:
 class BatchWorker:
     """Works on batches, with one pool of threads that call the vision model for all batches of a run."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, opened: ExitStack) -> None:
         self._services = services
-        self._settings = services.settings
         self._bucket = services.vision_bucket
         self._looks = ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix="vision-look")
+        opened.callback(self._looks.shutdown, cancel_futures=True)
         self._turns = Shares(PARALLEL_CALLS)
         self.interrupted = threading.Event()
         """The run is cancelled or its worker stops, or a thread ended with an error: nothing more is begun."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the threads. Committed answers are kept."""
-        self._looks.shutdown(wait=True, cancel_futures=True)
 
     # --- one batch -----------------------------------------------------------------------------------------------
 
@@ -108,16 +99,17 @@ class BatchWorker:
         Raises:
             Retryable: an image failed for now; the answers of the others are committed.
         """
-        waiting = [image for image in batch.images if image.status == "waiting"]
-        # Not all into the pool at once: the one image of another's batch would wait behind them.
         look = tracing.carried(self._look)
-        futures: list[tuple[BatchImage, Future[None]]] = []
-        for image in waiting:
+
+        def begin(image: BatchImage) -> Future[None]:
+            # Not all into the pool at once: the one image of another's batch would wait behind them.
             place = ExitStack()
             place.enter_context(self._turns.place(batch.organization_id))
             future = self._looks.submit(look, claim, batch, image)
-            future.add_done_callback(partial(_leave, place))
-            futures.append((image, future))
+            future.add_done_callback(lambda _: place.close())
+            return future
+
+        futures = [(image, begin(image)) for image in batch.images if image.status == "waiting"]
         later: list[tuple[BatchImage, Retryable]] = []
         for image, future in futures:
             try:
@@ -157,7 +149,8 @@ class BatchWorker:
 
         _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
-            batches.seen(rows, batch.id, image.position, look.view, _labelled(answer.value, answer.usage))
+            analysis = {**answer.value, "model": answer.usage.model, "standin": answer.usage.standin}
+            batches.seen(rows, batch.id, image.position, look.view, analysis)
 
     def _fetch_at_half_price(self, batch: Batch) -> None:
         """Have the answers in the ledger when the images are looked at.
@@ -264,6 +257,11 @@ class BatchWorker:
             raise Retryable(gone.public, detail=gone.detail) from gone
 
 
+def is_due(services: Services) -> bool:
+    """Whether a batch waits."""
+    return bool(services.claims.due_partitions(batches.QUEUE, limit=1))
+
+
 def work_on_all(services: Services, owner: str) -> Outcome:
     """Work on all due batches, PARALLEL_ANALYSES at once, until none is due."""
     claims, threads = services.claims, PARALLEL_ANALYSES
@@ -271,7 +269,8 @@ def work_on_all(services: Services, owner: str) -> Outcome:
     def further(free: int, full: Collection[str]) -> list[Claim]:
         return claims.claim(batches.QUEUE, owner, free, but=full)
 
-    with claims.hold(owner), BatchWorker(services) as worker:
+    with claims.hold(owner), ExitStack() as opened:
+        worker = BatchWorker(services, opened)
         try:
             return work_through(
                 claims,
@@ -294,14 +293,5 @@ def days_of(services: Services, outcome: Outcome) -> dict[str, int]:
         return dict(Counter(rows.scalars(query, {"ids": [claim.item_id for claim in outcome.done]})))
 
 
-def _leave(place: ExitStack, _: Future[None]) -> None:
-    place.close()
-
-
 def _view_key(batch: Batch, image: BatchImage) -> str:
     return f"views/{batch.batch_id}/{image.position}.jpg"
-
-
-def _labelled(analysis: dict[str, Any], usage: Usage) -> dict[str, Any]:
-    """The answer with the model that gave it, and whether that was a stand-in."""
-    return {**analysis, "model": usage.model, "standin": usage.standin}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState, BatchStatus
+from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.views import View
@@ -32,20 +32,6 @@ def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | Non
 
 
 QUEUE = Queue("vision_batches", max_attempts=3, mirror=_follow)
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """An image that was uploaded."""
-
-    image_id: UUID
-    organization_id: str
-    name: str
-    object_key: str
-    bytes: int
-    width: int
-    height: int
-    format: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +68,8 @@ class Batch:
     urgent: bool = True
 
 
-def add_upload(engine: Engine, upload: Upload) -> None:
-    """Commit an uploaded image; its object is stored already."""
+def add_upload(engine: Engine, upload: Mapping[str, Any]) -> None:
+    """Commit an uploaded image, all columns of it; its object is stored already."""
     with transaction(engine) as rows:
         rows.execute(
             text("""
@@ -91,7 +77,7 @@ def add_upload(engine: Engine, upload: Upload) -> None:
                     (image_id, organization_id, name, object_key, bytes, width, height, format)
                 values (:image_id, :organization_id, :name, :object_key, :bytes, :width, :height, :format)
             """),
-            {name: getattr(upload, name) for name in Upload.__slots__},
+            upload,
         )
 
 
@@ -100,7 +86,7 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
 
     Raises:
         NotFound: an image is unknown, or belongs to another organization.
-        BadInput: no images, or one of them twice.
+        BadInput: an image appears twice.
     """
     ids = _image_ids(order)
     with transaction(engine) as rows:
@@ -144,8 +130,8 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
         return batch.batch_id, BatchState.QUEUED
 
 
-def status(engine: Engine, batch_id: UUID) -> BatchStatus:
-    """How far a batch is.
+def found(engine: Engine, batch_id: UUID) -> Row[Any]:
+    """The batch's own row, with the numbers of its images in all (`total`) and of those that are `done`.
 
     Raises:
         NotFound: there is none of this id.
@@ -153,33 +139,26 @@ def status(engine: Engine, batch_id: UUID) -> BatchStatus:
     with transaction(engine) as rows:
         row = rows.execute(
             text("""
-                select b.status, b.error, count(i.*) as total, count(i.*) filter (where i.status <> 'waiting') as done
+                select b.*, count(i.*) as total, count(i.*) filter (where i.status <> 'waiting') as done
                 from vision_batches b left join vision_batch_images i on i.batch_id = b.id
                 where b.batch_id = :id group by b.id
             """),
             {"id": batch_id},
         ).one_or_none()
     if row is None:
-        raise _unknown(batch_id)
-    return BatchStatus(BatchState(row.status), row.done, row.total, row.error or "")
-
-
-def head(engine: Engine, batch_id: UUID) -> Row[Any]:
-    """The batch's own row.
-
-    Raises:
-        NotFound: there is none of this id.
-    """
-    with transaction(engine) as rows:
-        row = rows.execute(text("select * from vision_batches where batch_id = :id"), {"id": batch_id}).one_or_none()
-    if row is None:
-        raise _unknown(batch_id)
+        raise NotFound(f"No batch {batch_id}")
     return row
 
 
 def load(rows: Connection, number: int) -> Batch:
     """A batch by its row's number, with its images in order."""
-    row = rows.execute(text("select * from vision_batches where id = :id"), {"id": number}).one()
+    row = rows.execute(
+        text("""
+            select id, batch_id, organization_id, user_query, model, unavailable as missing, notes, urgent
+            from vision_batches where id = :id
+        """),
+        {"id": number},
+    ).one()
     images = rows.execute(
         text("""
             select i.position, u.name, u.object_key, i.description, i.status, i.measured, i.analysis, i.error, u.bytes,
@@ -189,17 +168,7 @@ def load(rows: Connection, number: int) -> Batch:
         """),
         {"id": number},
     )
-    return Batch(
-        id=row.id,
-        batch_id=row.batch_id,
-        organization_id=row.organization_id,
-        user_query=row.user_query,
-        model=row.model,
-        missing=row.unavailable,
-        notes=row.notes,
-        images=[BatchImage(*image) for image in images],
-        urgent=row.urgent,
-    )
+    return Batch(**row._asdict(), images=[BatchImage(*image) for image in images])
 
 
 def running(rows: Connection, number: int) -> None:
@@ -243,8 +212,6 @@ def reported(rows: Connection, number: int, report_key: str, size: int) -> None:
 
 
 def _image_ids(order: BatchOrder) -> list[UUID]:
-    if not order.images:
-        raise BadInput("A batch needs at least one image", field="images")
     try:
         ids = [UUID(image.image_id) for image in order.images]
     except ValueError as error:
@@ -252,10 +219,6 @@ def _image_ids(order: BatchOrder) -> list[UUID]:
     if len(set(ids)) != len(ids):
         raise BadInput("images: an image appears twice in the batch", field="images")
     return ids
-
-
-def _unknown(batch_id: UUID) -> NotFound:
-    return NotFound(f"No batch {batch_id}")
 
 
 _START = text("""

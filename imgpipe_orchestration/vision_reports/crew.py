@@ -17,14 +17,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.storage.claims import Claim, State
-from imgpipe_orchestration.storage.work import Further, Outcome, Shares, Watch, work_through
-from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, Shares, Watch, work_through
+from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.listing import Lists
 from imgpipe_orchestration.vision_reports.model import (
     AT_ONCE,
@@ -49,16 +50,29 @@ _LOOK = 1.0
 """Seconds between looks for what became due while nothing but lists are at work."""
 
 
+def is_due(services: Services) -> bool:
+    """Whether a cron job, the listing of an execution or an analysis is due; three index look-ups."""
+    with transaction(services.engine) as rows:
+        if cron_jobs.any_due(rows):
+            return True
+    return any(services.claims.due_partitions(queue, limit=1) for queue in (executions.QUEUE, analyses.QUEUE))
+
+
 class Crew:
-    """Works under the claims of one owner, and renews their leases until it is closed.
+    """Works under the claims of one owner, and renews their leases until `opened` is closed.
 
     Args:
+        opened: closes the connections to partners.
         patience: how long to wait for unfinished batches after the last progress of any analysis, seconds.
         seconds: time budget; after it nothing is begun, and downloads end.
     """
 
-    def __init__(self, services: Services, owner: str, *, patience: float, seconds: float = math.inf) -> None:
+    def __init__(
+        self, services: Services, owner: str, opened: ExitStack, *, patience: float, seconds: float = math.inf
+    ) -> None:
+        self._services = services
         self._claims = services.claims
+        self._owner = owner
         self._patience = patience
         self._places = Shares(PARALLEL_ANALYSES, share_of(PARALLEL_ANALYSES))
         self._deadline = time.monotonic() + seconds
@@ -66,36 +80,29 @@ class Crew:
         self._stop = threading.Event()
         self.waiting: set[int] = set()
         """Analyses whose batch was not finished when `patience` was over."""
-        with ExitStack() as opened:
-            opened.enter_context(services.claims.hold(owner))
-            self.lists = opened.enter_context(Lists(services, owner, self._deadline))
-            self._worker = opened.enter_context(AnalysisWorker(services))
-            self._opened = opened.pop_all()
+        opened.enter_context(services.claims.hold(owner))
+        self.lists = Lists(services, owner, opened, self._deadline)
+        self._worker = AnalysisWorker(services, opened)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the connections and stop renewing leases."""
-        self._opened.close()
-
-    def deliver(self, held: Sequence[Claim], further: Further | None = None) -> Outcome:
+    def deliver(self, held: Sequence[Claim], *, joining: bool = False) -> Outcome:
         """Work on these analyses until each is delivered, fails, or has waited for `patience`.
 
         Args:
-            further: claims what is due besides; asked as long as analyses or lists are at work.
+            joining: also on what is due or becomes due meanwhile, and on what the lists of due executions have.
         """
 
-        def joining(free: int, full: Collection[str]) -> Sequence[Claim]:
-            if further is None or time.monotonic() >= self._deadline:
+        def further(free: int, full: Collection[str]) -> Sequence[Claim]:
+            if not joining or time.monotonic() >= self._deadline:
                 return []
             self.lists.look()
-            return further(free, full)
+            claimed = self._claims.claim(analyses.QUEUE, self._owner, free, but=full)
+            executions.note_run(self._services.engine, claimed)
+            return claimed
 
         outcome = Outcome()
         while True:
             listing = self.lists.at_work
-            batch = [*held, *joining(AT_ONCE - len(held), ())]
+            batch = [*held, *further(AT_ONCE - len(held), ())]
             outcome.add(
                 work_through(
                     self._claims,
@@ -104,7 +111,7 @@ class Crew:
                     self._until_ended,
                     threads=AT_ONCE,
                     share=AT_ONCE // 2,
-                    further=joining,
+                    further=further,
                     on_failure=_order_anew,
                     interrupted=self._stop,
                 )
@@ -113,24 +120,33 @@ class Crew:
                 break
             held = []
             self.lists.wait(_LOOK)
+        self.lists.sum_up()
         for ended in (*(claim.item_id for claim in outcome.done), *outcome.failed):
             outcome.retried.pop(ended, None)  # it came back after a pause
         return outcome
 
+    def told(self, outcome: Outcome) -> dict[int, tuple[str, str]]:
+        """Of the analyses that were worked on, by their numbers: their names for people, and what became of them."""
+        ends = dict.fromkeys((claim.item_id for claim in outcome.done), "delivered")
+        ends |= {item: f"failed: {why}" for item, why in outcome.failed.items()}
+        ends |= dict.fromkeys(outcome.lost, "another run took it over")
+        with transaction(self._services.engine) as rows:
+            for item, why in outcome.retried.items():
+                if item in self.waiting:
+                    ends[item] = f"not finished yet: {why}"
+                else:
+                    later = executions.with_next_try(rows, analyses.QUEUE.name, item, why)
+                    ends[item] = f"not delivered yet: {later}"
+            names = analyses.names(rows, list(ends))
+        return {item: (name, ends[item]) for item, name in names.items()}
+
     def _until_ended(self, claim: Claim) -> None:
+        self.waiting.discard(claim.item_id)
         try:
             self._advance(claim)
-        except StillWaiting:
-            self.waiting.add(claim.item_id)
-            raise
-        except BaseException:
-            self._progress(claim)
-            raise
-        self._progress(claim)
-
-    def _progress(self, claim: Claim) -> None:
-        self.waiting.discard(claim.item_id)
-        self._last_progress = time.monotonic()
+        finally:
+            if claim.item_id not in self.waiting:
+                self._last_progress = time.monotonic()
 
     def _advance(self, claim: Claim) -> None:
         while True:
@@ -139,15 +155,16 @@ class Crew:
                     raise LeaseLost("The run has ended.")
                 if time.monotonic() >= self._deadline:
                     raise OutOfTime("The run's time was over before its turn came", retry_after=1.0)
-                pause = self._worker.advance(claim, self._stopped(claim))
-            if pause is None:
-                return
-            until = time.monotonic() + pause.seconds
+                try:
+                    return self._worker.advance(claim, self._stopped(claim))
+                except StillWaiting as error:
+                    waits, pause = error, error.retry_after or 0.0
+            until = time.monotonic() + pause
             if until - self._last_progress > self._patience or until > self._deadline:
-                why = f": {pause.why}" if pause.why else "."
-                told = f"The analysis backend has not finished yet{why}"
-                raise StillWaiting(told, retry_after=max(pause.seconds, 15.0))
-            self._stop.wait(pause.seconds)
+                self.waiting.add(claim.item_id)
+                waits.retry_after = max(pause, 15.0)
+                raise waits
+            self._stop.wait(pause)
 
     def _stopped(self, claim: Claim) -> Callable[[], ImgpipeError | None]:
         """Why a download of an analysis that has just got its place is to end, or None."""

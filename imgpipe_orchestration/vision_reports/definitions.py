@@ -21,9 +21,9 @@ from imgpipe_orchestration.vision_reports.assets import (
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.vision_reports.runs import reports_due
+    from imgpipe_orchestration.vision_reports.crew import is_due
 
-    return run_if_due(context, sensor_backends, vision_reports.name, reports_due, days=DAYS)
+    return run_if_due(context, sensor_backends, vision_reports.name, is_due, days=DAYS)
 
 
 @dg.sensor(
@@ -33,9 +33,9 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.vision_reports.runs import batches_due
+    from imgpipe_orchestration.vision_reports.batch_work import is_due
 
-    return run_if_due(context, sensor_backends, vision_batches.name, batches_due, days=DAYS)
+    return run_if_due(context, sensor_backends, vision_batches.name, is_due, days=DAYS)
 
 
 definitions = dg.Definitions(

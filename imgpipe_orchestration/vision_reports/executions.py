@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import Gone
-from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.telemetry.logs import logger
@@ -116,7 +117,7 @@ def of_backfill(rows: Connection, cron_job_id: int | None, connection: str | Non
 
 def sealed(connection: ApiAccess, vault: Vault) -> str:
     """A connection, encrypted, as an execution stores it; `connection_of` decrypts it."""
-    return vault.lock(json.dumps({name: getattr(connection, name) for name in ApiAccess.__slots__}))
+    return vault.lock(json.dumps(asdict(connection)))
 
 
 def connection_of(rows: Connection, execution_id: int | None, vault: Vault) -> ApiAccess:
@@ -147,12 +148,16 @@ def connection_of(rows: Connection, execution_id: int | None, vault: Vault) -> A
     )
 
 
-def note_run(engine: Engine, ids: Sequence[int], run_id: str) -> None:
-    """Link executions to the Dagster run that works on them."""
+def note_run(engine: Engine, claims: Sequence[Claim]) -> None:
+    """Link executions to the Dagster run that has claimed them, or analyses of theirs."""
+    if not claims:
+        return
+    whose = "id = any(:ids)"
+    if claims[0].queue != QUEUE.name:
+        whose = "id in (select execution_id from vision_analyses where id = any(:ids))"
+    values = {"run": claims[0].owner, "ids": [claim.item_id for claim in claims]}
     with transaction(engine) as rows:
-        rows.execute(
-            text("update vision_executions set run_id = :run where id = any(:ids)"), {"run": run_id, "ids": list(ids)}
-        )
+        rows.execute(text(f"update vision_executions set run_id = :run where {whose}"), values)
 
 
 def settle(rows: Connection, ids: Sequence[int]) -> None:
@@ -205,16 +210,28 @@ def names(rows: Connection, ids: Sequence[int]) -> dict[int, str]:
     return {row.id: row.name for row in found}
 
 
-def recent(engine: Engine, cron_job_id: int, limit: int) -> list[Mapping[str, Any]]:
-    """The newest executions of a job with their analyses."""
+def recent(
+    engine: Engine, number: int, *, limit: int = 1, by: Literal["cron_job_id", "id"] = "cron_job_id"
+) -> list[Mapping[str, Any]]:
+    """The newest executions of a job, or one `by` its id, with their analyses."""
     with transaction(engine) as rows:
         found = rows.execute(
-            text("""
-                select * from vision_executions where cron_job_id = :job order by started_at desc, id desc limit :limit
+            text(f"""
+                select * from vision_executions where {by} = :number order by started_at desc, id desc limit :limit
             """),
-            {"job": cron_job_id, "limit": limit},
+            {"number": number, "limit": limit},
         ).all()
-        return _with_outcomes(rows, found)
+        outcomes: dict[int, list[Mapping[str, Any]]] = {row.id: [] for row in found}
+        for row in rows.execute(
+            text("""
+                select o.*, a.vision_analysis_id, a.run_code
+                from vision_outcomes o join vision_analyses a on a.id = o.analysis_id
+                where o.execution_id = any(:ids) order by o.execution_id, o.analysis_id
+            """),
+            {"ids": list(outcomes)},
+        ):
+            outcomes[row.execution_id].append(row._asdict())
+    return [{**row._mapping, "analyses": outcomes[row.id]} for row in found]
 
 
 def newest(engine: Engine) -> dict[UUID, Row[Any]]:
@@ -229,26 +246,3 @@ def newest(engine: Engine) -> dict[UUID, Row[Any]]:
             """)
         ).all()
     return {row.job_id: row for row in found}
-
-
-def summaries(engine: Engine, ids: Sequence[int]) -> list[Mapping[str, Any]]:
-    """These executions with their analyses, oldest first."""
-    with transaction(engine) as rows:
-        found = rows.execute(
-            text("select * from vision_executions where id = any(:ids) order by id"), {"ids": list(ids)}
-        ).all()
-        return _with_outcomes(rows, found)
-
-
-def _with_outcomes(rows: Connection, executions: Sequence[Row[Any]]) -> list[Mapping[str, Any]]:
-    outcomes: dict[int, list[Mapping[str, Any]]] = {row.id: [] for row in executions}
-    for row in rows.execute(
-        text("""
-            select o.*, a.vision_analysis_id, a.run_code
-            from vision_outcomes o join vision_analyses a on a.id = o.analysis_id
-            where o.execution_id = any(:ids) order by o.execution_id, o.analysis_id
-        """),
-        {"ids": list(outcomes)},
-    ):
-        outcomes[row.execution_id].append(dict(row._mapping))
-    return [{**row._mapping, "analyses": outcomes[row.id]} for row in executions]

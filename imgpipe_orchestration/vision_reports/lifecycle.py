@@ -1,17 +1,59 @@
-"""What our own analysis backend owns: batches with the submitted pictures, their views and the report."""
+"""What our own analysis backend owns: batches with the submitted pictures, their views and the report. When they go,
+and what is judged of them: each finding, before a customer reads it in a report.
+
+Analyses are kept: their rows are small, and say what was delivered and must not be delivered again. So is the latest
+execution of each analysis, whose connection a backfill needs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.history import MOST, in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
-from imgpipe_orchestration.vision_reports import retention
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.batches import QUEUE
 
 PARTS = 21
 """Bits by which the number of a finding is longer than its batch's."""
+UPLOADS_HOURS = 48
+"""Uploaded images go this long after their upload, once no unfinished batch needs them."""
+_BATCH = 500
+
+
+def tidy(services: Services, days: float) -> int:
+    """Delete uploads that no batch needs, and executions and batches that ended `days` ago. Returns how many rows."""
+    removed = _forget_uploads(services) + in_batches(services.engine, _OLD_EXECUTIONS, days)
+    removed += in_batches(services.engine, _OLD_BATCHES, days, forget=partial(_discard, services))
+    return removed + in_batches(services.engine, _ORPHANS, days)
+
+
+def _forget_uploads(services: Services) -> int:
+    """Delete the objects of uploads that no unfinished batch needs. Returns how many.
+
+    Their rows get an empty key, and are removed with their batch.
+    """
+    removed = 0
+    while removed < MOST:
+        with transaction(services.engine) as rows:
+            gone = rows.scalars(_OLD_UPLOADS, {"hours": UPLOADS_HOURS, "limit": _BATCH}).all()
+        _discard(services, gone)
+        removed += len(gone)
+        if len(gone) < _BATCH:
+            break
+    return removed
+
+
+def _discard(services: Services, keys: Sequence[str | None]) -> None:
+    services.vision_bucket.discard(key for key in keys if key)
 
 
 def _erased(_: Services, connection: Connection, rows: Rows) -> None:
@@ -20,6 +62,37 @@ def _erased(_: Services, connection: Connection, rows: Rows) -> None:
     connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": ids})  # which name the uploads
     connection.execute(text("delete from vision_uploads where id = any(:ids)"), {"ids": uploads})
 
+
+_OLD_UPLOADS = text("""
+    with old as (
+        select u.id, u.object_key from vision_uploads u
+        where u.created_at < now() - make_interval(secs => :hours * 3600) and u.object_key <> ''
+        and not exists (
+            select from vision_batch_images i join vision_batches b on b.id = i.batch_id
+            where i.image_id = u.image_id and b.status in ('queued', 'running'))
+        order by u.created_at limit :limit for update of u skip locked
+    ),
+    emptied as (update vision_uploads u set object_key = '' from old where u.id = old.id)
+    select object_key from old
+""")
+
+_OLD_EXECUTIONS = old_rows(
+    "vision_executions",
+    ended="finished_at",
+    condition="not exists (select from vision_analyses a where a.execution_id = t.id)",
+)
+_OLD_BATCHES = old_rows(
+    "vision_batches",
+    ended="finished_at",
+    condition="""not exists (select from work_items w where w.queue = 'vision_batches' and w.item_id = t.id
+        and w.state in ('waiting', 'claimed', 'failed'))""",
+    returning="report_key",
+)
+_ORPHANS = old_rows(
+    "vision_uploads",
+    ended="created_at",
+    condition="object_key = '' and not exists (select from vision_batch_images i where i.image_id = t.image_id)",
+)
 
 # Pictures of no other batch: a client may submit one picture twice.
 _ONLY_HERE = """
@@ -85,5 +158,35 @@ BATCHES = Kind(
         named_by(services.engine, _NAMED),
         promised_by(services.engine, _PROMISED),
     ),
-    tidy=lambda services, days: {"vision_reports": retention.tidy(services, days)},
+    tidy=lambda services, days: {"vision_reports": tidy(services, days)},
+)
+
+
+def finding_number(batch: int, position: int, index: int) -> int:
+    """The number of a finding on an image of a batch; there are at most 30 on one."""
+    return batch << PARTS | position << 5 | index
+
+
+def words_of(finding: Mapping[str, Any]) -> str:
+    """What a report quotes of a finding."""
+    return f"{finding['title']}\n{finding['explanation']}"
+
+
+def _finding(services: Services, number: int) -> str:
+    query = text("select analysis from vision_batch_images where batch_id = :batch and position = :position")
+    values = {"batch": number >> PARTS, "position": number >> 5 & 0xFFFF}
+    with transaction(services.engine) as connection:
+        analysis = connection.scalar(query, values)
+    findings = (analysis or {}).get("findings", [])
+    if number & 31 >= len(findings):
+        raise NotFound(f"There is no finding {number}.")
+    return words_of(findings[number & 31])
+
+
+FINDINGS = Subject(
+    "findings",
+    BATCHES,
+    "",
+    _finding,
+    named=lambda _, number: f"vision_batches/{number >> PARTS}/{number >> 5 & 0xFFFF}",
 )

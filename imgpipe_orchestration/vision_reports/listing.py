@@ -5,12 +5,11 @@ A run reads the lists of due executions in a thread of its own, so that a slow o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import text
@@ -57,20 +56,23 @@ def fetch_list(services: Services, claim: Claim) -> None:
     notes: list[str] = []
     foreign = 0
     policy = RetryPolicy(budget=PAGE_SECONDS, stopped=Watch(services.claims, claim))
-    with api_of(services, connection, policy) as api, _as_far_as_it_came(listed, notes):
-        for found in api.unprocessed(page_size=settings.vision_page_size, seconds=LIST_SECONDS):
-            if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
-                foreign += 1
-            elif isinstance(found, Malformed):
-                name = found.vision_analysis_id or "an entry without an id"
-                whose = unusable if found.organization_id else nobodys
-                whose.append(plain_text(f"{name}: {found.reason}", 300))
-            elif len(listed) < MOST_ANALYSES:
-                listed.append(_listed(found))
-            else:
-                told = f"More than {MOST_ANALYSES:,} analyses are unprocessed"
-                notes.append(f"{told}; the others are left to later executions.")
-                break
+    with api_of(services, connection, policy) as api:
+        try:
+            for found in api.unprocessed(page_size=settings.vision_page_size, seconds=LIST_SECONDS):
+                if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
+                    foreign += 1
+                elif isinstance(found, Malformed):
+                    name = found.vision_analysis_id or "an entry without an id"
+                    whose = unusable if found.organization_id else nobodys
+                    whose.append(plain_text(f"{name}: {found.reason}", 300))
+                elif len(listed) < MOST_ANALYSES:
+                    listed.append(_listed(found))
+                else:
+                    raise Unfinished(f"More than {MOST_ANALYSES:,} analyses are unprocessed")
+        except Unfinished as error:
+            if not listed:
+                raise
+            notes.append(f"{error.public}; the others are left to later executions.")
     notes += [
         f"Entries of the list that {fault}: {len(entries)} ({'; '.join(entries[:5])})."
         for entries, fault in ((unusable, "cannot be used"), (nobodys, "name no organization"))
@@ -99,21 +101,6 @@ def fetch_list(services: Services, claim: Claim) -> None:
         "listed",
         extra={"execution": claim.item_id, "unprocessed": len(listed), "new": new, "of_others": foreign},
     )
-
-
-@contextmanager
-def _as_far_as_it_came(listed: Sequence[Listed], notes: list[str]) -> Iterator[None]:
-    """Note that a list was not read to its end, if something of it was.
-
-    Raises:
-        Unfinished: nothing was.
-    """
-    try:
-        yield
-    except Unfinished as error:
-        if not listed:
-            raise
-        notes.append(f"{error.public}; the others are left to later executions.")
 
 
 def api_of(services: Services, connection: ApiAccess, policy: RetryPolicy | None = None) -> VisionAnalysisApi:
@@ -176,16 +163,6 @@ def _day(created: str) -> date:
     return min(max(day, date.fromisoformat(FIRST_DAY)), today)
 
 
-@dataclass(frozen=True, slots=True)
-class NotListed:
-    """A sentence for each execution that could not be listed."""
-
-    waiting: list[str] = field(default_factory=list)
-    """Executions that are tried again."""
-    given_up: list[str] = field(default_factory=list)
-    """Executions that failed for good."""
-
-
 class Lists:
     """The lists that a run reads. To be used by one thread.
 
@@ -193,19 +170,18 @@ class Lists:
         deadline: of `time.monotonic()`, after which no further list is begun.
     """
 
-    def __init__(self, services: Services, owner: str, deadline: float) -> None:
+    def __init__(self, services: Services, owner: str, opened: ExitStack, deadline: float) -> None:
         self._services = services
         self._owner = owner
         self._deadline = deadline
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="vision-lists")
+        # At the end nothing more is begun; what is being read ends by itself.
+        opened.callback(self._reader.shutdown, wait=False, cancel_futures=True)
         self._reading: Future[Outcome] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Begin nothing more. What is being read ends by itself."""
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        self.waiting: list[str] = []
+        """A sentence for each execution that could not be listed and is tried again."""
+        self.given_up: list[str] = []
+        """And for each that failed for good."""
 
     @property
     def at_work(self) -> bool:
@@ -213,7 +189,9 @@ class Lists:
         return self._reading is not None and not self._reading.done()
 
     def look(self) -> None:
-        """Start the executions of due cron jobs, and begin to read their lists."""
+        """Start the executions of due cron jobs, and begin to read their lists, unless lists are at work."""
+        if not self.at_work:
+            self.sum_up()
         if self._reading is None and (due := self._take(_AT_ONCE)):
             self._reading = self._reader.submit(self._read, due)
 
@@ -222,12 +200,12 @@ class Lists:
         if self._reading is not None:
             wait([self._reading], seconds)
 
-    def told(self) -> NotListed:
-        """What could not be listed, once all are read, and only once."""
-        if self._reading is None or not self._reading.done():
-            return NotListed()
-        outcome, self._reading = self._reading.result(), None
-        return NotListed(*(self._sentences(problems) for problems in (outcome.retried, outcome.failed)))
+    def sum_up(self) -> None:
+        """Wait for what is being read, and tell what could not be listed."""
+        if self._reading is not None:
+            outcome, self._reading = self._reading.result(), None
+            self.waiting += self._sentences(outcome.retried)
+            self.given_up += self._sentences(outcome.failed)
 
     def _read(self, due: list[Claim]) -> Outcome:
         return work_through(
@@ -245,8 +223,7 @@ class Lists:
         claims = self._services.claims
         executions.start_due(self._services.engine, claims)
         due = claims.claim(executions.QUEUE, self._owner, free, but=full)
-        if due:
-            executions.note_run(self._services.engine, [claim.item_id for claim in due], self._owner)
+        executions.note_run(self._services.engine, due)
         return due
 
     def _sentences(self, problems: Mapping[int, str]) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -72,14 +70,6 @@ class StillWaiting(Retryable):
     spends_attempt = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A batch is not finished: the seconds until the next question about it, and the reason if the backend gave one."""
-
-    seconds: float
-    why: str
-
-
 class TimedOut(Permanent):
     """A backend did not finish a batch within BATCH_SECONDS."""
 
@@ -96,18 +86,15 @@ class NoReport(PartnerUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class ApiAccess:
-    """The external API and the backend of an execution. `repr` leaves the key out."""
+    """The external API and the backend of an execution. The addresses may contain keys, too."""
 
-    get_url: str
-    post_url: str
-    key: str
-    backend_url: str
+    get_url: str = field(repr=False)
+    post_url: str = field(repr=False)
+    key: str = field(repr=False)
+    backend_url: str = field(repr=False)
     organization_id: str
     urgent: bool = True
     """False: its reports may take a day, at half the price."""
-
-    def __repr__(self) -> str:
-        return f"ApiAccess(organization_id={self.organization_id!r}, key=***)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +105,9 @@ class Document:
     """
 
     name: str
-    url: str
+    url: str = field(repr=False)
     kind: str
     listed_as: str = ""
-
-    def __repr__(self) -> str:
-        return f"Document(name={self.name!r}, kind={self.kind!r})"
 
     @property
     def holds_descriptions(self) -> bool:
@@ -147,28 +131,4 @@ class Analysis:
     """Seconds since its batch was submitted, by the database's clock; None: nobody waits for one yet."""
     upload_started_at: datetime | None
     redelivery: bool
-    elsewhere: bool
-    """Whether `connection` leads to another organization than the one that listed it, or, unless it is delivered anew,
-    to another external API."""
     connection: ApiAccess
-
-
-def report_name(batch_id: str) -> str:
-    """`report_{batch_id}.html`, with characters of a foreign batch id replaced that file names should not have."""
-    return f"report_{re.sub(r'[^A-Za-z0-9._-]', '_', batch_id)[:120]}.html"
-
-
-def description_for(name: str, descriptions: Mapping[str, str]) -> str:
-    """The description of an image by its document name: exact, else ignoring case."""
-    if name in descriptions:
-        return descriptions[name]
-    return {key.casefold(): text for key, text in descriptions.items()}.get(name.casefold(), "")
-
-
-FIRST_POLL_SECONDS = 0.5
-LONGEST_POLL_SECONDS = 30.0
-
-
-def next_poll(waited: float, asked: float | None) -> float:
-    """Seconds to the next poll of a batch: a tenth of the time it has taken so far, or what the backend asked for."""
-    return min(LONGEST_POLL_SECONDS, max(FIRST_POLL_SECONDS, waited / 10, asked or 0.0))

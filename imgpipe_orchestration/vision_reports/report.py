@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
@@ -39,15 +38,6 @@ _LONGEST_TEXT = 4000
 _LONGEST_LIST = 200
 """Most missing images, and most notes, that are listed."""
 _STEPS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A picture in the report: data URI, and size in pixels."""
-
-    uri: str
-    width: int
-    height: int
 
 
 def write(batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int) -> bytes:
@@ -174,28 +164,28 @@ def _illustrate(
     with Image.open(BytesIO(jpeg), formats=["JPEG"]) as full:
         full.load()
         main = _shown(full, side)
-        if len(main.uri) > left / 2:
+        if len(main["uri"]) > left / 2:
             main = _shown(full, _SMALL_SIDE)
         crops = [_shown(full.crop(_around(f["evidence"], full.size)), _CROP_SIDE) for f in shown["findings"]]
-    size = len(main.uri)
+    size = len(main["uri"])
     if size > left:
         return None
     shown["picture"] = main
     for finding, crop in zip(shown["findings"], crops, strict=True):
-        if size + len(crop.uri) <= left:
+        if size + len(crop["uri"]) <= left:
             finding["crop"] = crop
-            size += len(crop.uri)
+            size += len(crop["uri"])
     return size
 
 
-def _shown(image: Image.Image, side: int) -> _Shown:
-
+def _shown(image: Image.Image, side: int) -> dict[str, Any]:
+    """A picture in the report: data URI, and size in pixels."""
     small = image.copy()
     small.thumbnail((side, side))
     file = BytesIO()
     small.save(file, "WEBP", quality=72, method=2)
     uri = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-    return _Shown(uri, small.width, small.height)
+    return {"uri": uri, "width": small.width, "height": small.height}
 
 
 def _around(box: dict[str, float], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.telemetry.redaction import redact
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
-from imgpipe_orchestration.vision_reports.cron import check_address, check_schedule, check_timezone
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
@@ -26,6 +25,7 @@ router = APIRouter(tags=["vision reports"], dependencies=[Depends(allowed)])
 
 ADDRESSES = ("external_api_get_url", "external_api_post_url", "backend_api_url")
 Url = Annotated[str, Field(min_length=1, max_length=2000)]
+Redacted = Annotated[str, AfterValidator(redact)]
 
 
 def _job_id(job_id: Annotated[str, Path(description="The `job_id` of a cron job.")]) -> UUID:
@@ -84,9 +84,9 @@ class CronJobAnswer(BaseModel):
     timezone: str
     enabled: bool
     urgent: bool
-    external_api_get_url: str
-    external_api_post_url: str
-    backend_api_url: str
+    external_api_get_url: Redacted
+    external_api_post_url: Redacted
+    backend_api_url: Redacted
     organization_id: str
     next_run_at: datetime | None
     last_run_at: datetime | None
@@ -165,10 +165,10 @@ class Started(Done):
 @router.post("/cron-jobs")
 def create_cron_job(job: NewCronJob, services: ServicesDep) -> Created:
     """Create a cron job. An enabled one runs at the next moment its schedule names."""
-    values = _checked(job.model_dump(), services)
+    values = {name: check_field(name, value, services) for name, value in job.model_dump().items()}
     values["backend_api_url"] = values["backend_api_url"] or services.settings.backend_api_url
     created = cron_jobs.create(services.engine, values)
-    return Created(job_id=created.job_id, name=created.name, schedule=created.schedule, enabled=created.enabled)
+    return Created(**created._asdict())
 
 
 @router.get("/cron-jobs", dependencies=KNOWN_ONLY)
@@ -189,10 +189,11 @@ def get_cron_job(job_id: JobId, services: ServicesDep) -> CronJobAnswer:
 @router.patch("/cron-jobs/{job_id}")
 def change_cron_job(job_id: JobId, change: CronJobChange, services: ServicesDep) -> CronJobAnswer:
     """Change some of a job. A null means the same as leaving the field out."""
-    given = {name: value for name, value in change.model_dump(exclude_unset=True).items() if value is not None}
+    given = change.model_dump(exclude_none=True)
     if not given:
         raise BadInput("Name at least one field to change.")
-    return _answer(cron_jobs.change(services.engine, job_id, _checked(given, services)))
+    values = {name: check_field(name, value, services) for name, value in given.items()}
+    return _answer(cron_jobs.change(services.engine, job_id, values))
 
 
 @router.delete("/cron-jobs/{job_id}")
@@ -236,31 +237,23 @@ def list_executions(
 ) -> ExecutionList:
     """The newest executions of a job, newest first."""
     job = cron_jobs.found(services.engine, job_id)
-    found = [_execution(row, job_id, services) for row in executions.recent(services.engine, job.id, limit)]
+    rows = executions.recent(services.engine, job.id, limit=limit)
+    found = [_execution(row, job_id, services) for row in rows]
     return ExecutionList(job_id=job_id, total=len(found), executions=found)
 
 
-def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """The given fields, validated, with the key encrypted.
-
-    Raises:
-        BadInput: naming the first field that is wrong.
-    """
-    return {name: check_field(name, value, services) for name, value in values.items()}
-
-
 def check_field(name: str, value: Any, services: Services) -> Any:
-    """One field as it is stored.
+    """One field as it is stored, the key encrypted.
 
     Raises:
         BadInput: naming the field.
     """
     if name == "schedule":
-        return check_schedule(value)
+        return cron_jobs.check_schedule(value)
     if name == "timezone":
-        return check_timezone(value)
+        return cron_jobs.check_timezone(value)
     if name in ADDRESSES and value:
-        check_address(name, value, production=services.settings.production)
+        cron_jobs.check_address(name, value, production=services.settings.production)
     if name == "external_api_key":
         key = value.get_secret_value().strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
@@ -270,14 +263,9 @@ def check_field(name: str, value: Any, services: Services) -> Any:
 
 
 def _answer(job: Row[Any]) -> CronJobAnswer:
-    values = {name: getattr(job, name) for name in CronJobAnswer.model_fields if name != "status"}
-    for name in ADDRESSES:
-        values[name] = redact(values[name])
-    return CronJobAnswer(**values)
+    return CronJobAnswer(**job._asdict())
 
 
 def _execution(row: Mapping[str, Any], job_id: UUID, services: Services) -> ExecutionAnswer:
     link = f"{services.settings.dagster_url}/runs/{row['run_id']}" if row["run_id"] else None
-    outcomes = [AnalysisOutcome(**{n: o[n] for n in AnalysisOutcome.model_fields}) for o in row["analyses"]]
-    names = [n for n in ExecutionAnswer.model_fields if n not in {"job_id", "run_url", "analyses"}]
-    return ExecutionAnswer(job_id=job_id, run_url=link, analyses=outcomes, **{name: row[name] for name in names})
+    return ExecutionAnswer(**row, job_id=job_id, run_url=link)

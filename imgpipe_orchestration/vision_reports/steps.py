@@ -3,45 +3,59 @@
 `AnalysisWorker.advance` does what can be done now and returns when to call it again. Progress is committed before the
 next action: the order's reference before the order, the batch's id before the wait, the upload's beginning before the
 upload. So it may be killed at any point, and the next worker neither submits nor uploads twice.
+
+Each image is handed to the backend before the next is fetched, so an analysis of two hundred images needs the memory of
+one. Nothing is written to files, so a run that is killed leaves none behind.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import (
+    BadImage,
     BadInput,
     Conflict,
-    Gone,
     ImgpipeError,
     NotFound,
     NotWhole,
     PartnerRefused,
+    Permanent,
+    Retryable,
+    TooLarge,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.analysis_backend import AnalysisBackend, BatchOrder, BatchState
-from imgpipe_orchestration.partners.fetch import FetchLimits
+from imgpipe_orchestration.partners.analysis_backend import (
+    AnalysisBackend,
+    BatchOrder,
+    BatchState,
+    ImageFile,
+    ImageOrder,
+    Missing,
+)
+from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import analyses, model
-from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import (
     IMAGE_BYTES,
     Analysis,
-    ApiAccess,
+    Document,
     NoReport,
-    Pause,
+    StillWaiting,
     TimedOut,
-    next_poll,
-    report_name,
 )
 from imgpipe_orchestration.web.names import plain_text
 
@@ -52,46 +66,45 @@ log = logger(__name__)
 
 UNHURRIED_SECONDS = 3 * 24 * 3600.0
 """How long an analysis that is not urgent waits for its backend: a batch at a provider may take a day and expire."""
+FIRST_POLL, LONGEST_POLL = 0.5, 30.0
+"""Limits of the seconds between two questions about a batch."""
 MOST_IMAGES = 200
 """Most images taken from one analysis."""
 
+_DESCRIPTIONS_LIMIT = 2 * 1024 * 1024
+_DESCRIPTION_LENGTH = 2000
+
+_Errors = tuple[type[ImgpipeError], ...]
 _Value = TypeVar("_Value")
 
 
 class AnalysisWorker:
-    """Works on analyses; thread-safe, one for each run."""
+    """Works on analyses; thread-safe, one for each run.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        opened: closes the connections to the partners.
+    """
+
+    def __init__(self, services: Services, opened: ExitStack) -> None:
         self._services = services
+        self._opened = opened
         self._lock = threading.Lock()
-        self._apis: dict[ApiAccess, VisionAnalysisApi] = {}
-        self._backends: dict[str, AnalysisBackend] = {}
+        self._partners: dict[object, Any] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the connections to the partners."""
-        with self._lock:
-            for api in self._apis.values():
-                api.close()
-            for backend in self._backends.values():
-                backend.close()
-            self._apis.clear()
-            self._backends.clear()
-
-    def advance(self, claim: Claim, stopped: Callable[[], ImgpipeError | None]) -> Pause | None:
-        """Take one analysis as far as possible now. Returns the pause to the next call, or None when it is delivered.
+    def advance(self, claim: Claim, stopped: Callable[[], ImgpipeError | None]) -> None:
+        """Deliver the report of one analysis, or take it as far as possible now.
 
         Args:
             stopped: why its downloads are to end, or None.
 
         Raises:
+            StillWaiting: its batch is not finished. To be called again after `retry_after` seconds.
             Permanent, Retryable: it could not go on.
             LeaseLost: another worker has taken the analysis over.
         """
         analysis = self._load(claim)
-        backend = self._backend(analysis.connection.backend_url)
+        url = analysis.connection.backend_url
+        backend: AnalysisBackend = self._partner(url, lambda: backend_at(self._services, url))
         batch_id = analysis.batch_id
         if batch_id is None:
             batch_id = self._submit(claim, analysis, backend, stopped)
@@ -99,11 +112,8 @@ class AnalysisWorker:
         elif analysis.waited is None:
             self._fenced(claim, analyses.awaited_anew)
             analysis = self._load(claim)
-        pause = self._wait(claim, analysis, batch_id, backend)
-        if pause is not None:
-            return pause
+        self._wait(claim, analysis, batch_id, backend)
         self._deliver(claim, analysis, batch_id, backend)
-        return None
 
     def _load(self, claim: Claim) -> Analysis:
         """The analysis with its connection. Whoever loads it again, because minutes have passed, must not deliver it to
@@ -112,11 +122,7 @@ class AnalysisWorker:
         Raises:
             Gone: its cron job was deleted, or pointed elsewhere.
         """
-        analysis = self._fenced(claim, lambda rows, number: analyses.load(rows, number, self._services.vault))
-        if analysis.elsewhere:
-            # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
-            raise Gone("Its cron job was pointed at another external API or organization since this was found.")
-        return analysis
+        return self._fenced(claim, lambda rows, number: analyses.load(rows, number, self._services.vault))
 
     def _fenced(self, claim: Claim, statement: Callable[[Connection, int], _Value]) -> _Value:
         """What `statement` returns for the claimed row, in a transaction of its own.
@@ -127,17 +133,12 @@ class AnalysisWorker:
         with self._services.claims.fenced(claim) as rows:
             return statement(rows, claim.item_id)
 
-    def _backend(self, url: str) -> AnalysisBackend:
+    def _partner(self, key: object, make: Callable[[], Any]) -> Any:
+        """A client that all threads share, made at its first use."""
         with self._lock:
-            if url not in self._backends:
-                self._backends[url] = backend_at(self._services, url)
-            return self._backends[url]
-
-    def _api(self, connection: ApiAccess) -> VisionAnalysisApi:
-        with self._lock:
-            if connection not in self._apis:
-                self._apis[connection] = api_of(self._services, connection)
-            return self._apis[connection]
+            if key not in self._partners:
+                self._partners[key] = self._opened.enter_context(closing(make()))
+            return self._partners[key]
 
     # --- documents to batch --------------------------------------------------------------------------------------
 
@@ -185,15 +186,18 @@ class AnalysisWorker:
 
     # --- batch to report -----------------------------------------------------------------------------------------
 
-    def _wait(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> Pause | None:
-        """The pause to the next poll, or None when the batch is completed."""
+    def _wait(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> None:
+        """
+        Raises:
+            StillWaiting: the batch is not completed.
+        """
         try:
             status = backend.status(batch_id)
         except NotFound:
             self._fenced(claim, analyses.forget_batch)
             raise
         if status.state is BatchState.COMPLETED:
-            return None
+            return
         reason = plain_text(status.error, 300)
         if status.state is BatchState.FAILED:
             self._fenced(claim, analyses.forget_batch)
@@ -210,12 +214,16 @@ class AnalysisWorker:
                 f"The analysis backend did not finish batch {batch_id} within {limit:,.0f} s "
                 f"({status.done} of {status.total} images done{f'; {reason}' if reason else ''})"
             )
-        return Pause(min(next_poll(waited, status.retry_after), max(0.1, limit - waited)), reason)
+        # A tenth of the time it has taken so far, or what the backend asks for.
+        pause = min(max(FIRST_POLL, waited / 10, status.retry_after or 0.0), LONGEST_POLL, max(0.1, limit - waited))
+        told = f"The analysis backend has not finished yet{f': {reason}' if reason else '.'}"
+        raise StillWaiting(told, retry_after=pause)
 
     # --- report to customer --------------------------------------------------------------------------------------
 
     def _deliver(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> None:
-        api = self._api(analysis.connection)
+        connection = analysis.connection
+        api: VisionAnalysisApi = self._partner(connection, lambda: api_of(self._services, connection))
         page_size = self._services.settings.vision_page_size
         # An earlier upload began and may have arrived: then the external API no longer lists the analysis. What a
         # backfill delivers anew is not listed in either case, so it is sent again.
@@ -248,7 +256,8 @@ class AnalysisWorker:
         try:
             api.upload(
                 html=report,
-                filename=report_name(batch_id),
+                # Of a foreign batch id, without characters that file names should not have.
+                filename=f"report_{re.sub(r'[^A-Za-z0-9._-]', '_', batch_id)[:120]}.html",
                 vision_analysis_id=analysis.vision_analysis_id,
                 organization_id=analysis.organization_id,
                 listed=not analysis.redelivery,
@@ -280,3 +289,111 @@ def _place(url: str) -> tuple[str, str, int | None, str]:
     host = "127.0.0.1" if parts.hostname in {"localhost", "::1"} else parts.hostname or ""
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, host, port, parts.path.rstrip("/")
+
+
+# --- the documents ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Gathered:
+    """The images that the backend has, and what could not be used, with reasons."""
+
+    images: list[ImageOrder] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(
+    documents: Sequence[Document],
+    *,
+    fetcher: Fetcher,
+    limits: FetchLimits,
+    max_images: int,
+    patient: bool,
+    hand_over: Callable[[ImageFile], str],
+) -> Gathered:
+    """Fetch everything and hand each image over.
+
+    Args:
+        patient: raise when a document cannot be fetched at this moment, because there will be another try; if False, it
+            is left out.
+        hand_over: gives an image to the backend and returns its id there.
+
+    Raises:
+        Retryable: see `patient`.
+        ImgpipeError: that of `limits.stopped`; or from `hand_over`: the backend is away, or refuses all images.
+    """
+    gathered = Gathered()
+    given_up = (Permanent,) if patient else (Permanent, Retryable)
+    descriptions: dict[str, str] = {}
+    for document in documents:
+        if document.holds_descriptions:
+            descriptions |= _descriptions(document, fetcher, limits, gathered.notes, given_up)
+            _go_on(limits)
+    in_any_case = {name.casefold(): text for name, text in descriptions.items()}
+    images = [document for document in documents if not document.holds_descriptions]
+    for extra in images[max_images:]:
+        gathered.missing.append(Missing(extra.name, f"more than the {max_images} images that one analysis may have"))
+    for document in images[:max_images]:
+        picture = _picture(document, fetcher, limits, gathered.missing, given_up)
+        _go_on(limits)
+        if picture is None:
+            continue
+        try:
+            image_id = hand_over(picture)
+        except (BadImage, TooLarge) as error:
+            gathered.missing.append(Missing(document.name, error.public))
+            continue
+        listed_as = document.listed_as or document.name
+        description = descriptions.get(listed_as) or in_any_case.get(listed_as.casefold(), "")
+        gathered.images.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
+    return gathered
+
+
+def _go_on(limits: FetchLimits) -> None:
+    """Raises why the download was stopped, if it was: then the document is not to blame."""
+    if (why := limits.stopped()) is not None:
+        raise why
+
+
+def _picture(
+    document: Document, fetcher: Fetcher, limits: FetchLimits, missing: list[Missing], given_up: _Errors
+) -> ImageFile | None:
+    """The image, or None when fetching it raised one of `given_up`; the reason is added to `missing`."""
+    from imgpipe_orchestration.imaging.limits import Limits
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
+
+    if not document.url:
+        missing.append(Missing(document.name, "the list gives no usable address for it"))
+        return None
+    try:
+        data = fetcher.fetch_bytes(document.url, limits)
+        found = sniff(data, Limits(max_bytes=limits.max_bytes))
+    except given_up as error:
+        missing.append(Missing(document.name, error.public))
+        return None
+    return ImageFile(document.name, data, found.mime)
+
+
+def _descriptions(
+    document: Document, fetcher: Fetcher, limits: FetchLimits, notes: list[str], given_up: _Errors
+) -> dict[str, str]:
+    """The texts of a descriptions file by image name; none when the file cannot be used, which is added to `notes`."""
+    try:
+        return _parse(fetcher.fetch_bytes(document.url, replace(limits, max_bytes=_DESCRIPTIONS_LIMIT)))
+    except given_up as error:
+        notes.append(f"The descriptions in {document.name} could not be used: {error.public}")
+        return {}
+
+
+def _parse(data: bytes) -> dict[str, str]:
+    try:
+        parsed = decoded(data)
+    except ValueError as error:
+        raise BadInput("it is not JSON") from error
+    if not isinstance(parsed, dict):
+        raise BadInput("it is not a JSON object of image name to description")
+    texts = {str(name): str(text) for name, text in parsed.items() if isinstance(text, str | int | float)}
+    if not texts and any(parsed.values()):  # e.g. the texts are one level deeper
+        raise BadInput("no image has a text in it")
+    return texts

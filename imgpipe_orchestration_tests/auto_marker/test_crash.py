@@ -9,8 +9,8 @@ import sys
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.auto_marker import steps
-from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.model import JOB
+from imgpipe_orchestration.auto_marker.steps import due
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
@@ -24,7 +24,7 @@ from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 services = Services(load())
-list(steps.carry_out(services, steps.plan(services, scheduled=True), "killed-run", batch_size=50))
+list(steps.carry_out(services, steps.begin_round(services)[0], "killed-run", batch_size=50))
 """
 
 
@@ -48,7 +48,7 @@ def test_a_run_killed_between_find_and_write_marks_nothing_and_the_next_one_ever
         run.wait()
     assert marked(services, "c1") == 0
     wait_for(lambda: due(services) == ["c1"], "the job to be due once the lease ran out", 20)
-    list(steps.carry_out(services, steps.plan(services, scheduled=True), "next-run", batch_size=50))
+    list(steps.carry_out(services, steps.begin_round(services)[0], "next-run", batch_size=50))
     assert marked(services, "c1") == 5
     done = job_instances.get(services.engine, asked.id)
     assert (done.status, done.run_id, done.result["images_marked"]) == (JobStatus.COMPLETED, "next-run", 5)

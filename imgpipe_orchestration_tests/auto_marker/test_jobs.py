@@ -16,8 +16,8 @@ from imgpipe_orchestration.auto_marker.definitions import (
     definitions,
     marked_images_are_usable,
 )
-from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.model import JOB
+from imgpipe_orchestration.auto_marker.steps import due
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
@@ -226,7 +226,7 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, told: bool
 ) -> None:
     seed(services, "a", 3)
-    ended = steps.carry_out(services, steps.plan(services, scheduled=True), "killed", batch_size=50)
+    ended = steps.carry_out(services, steps.begin_round(services)[0], "killed", batch_size=50)
     job_id = next(ended).job_id
     ended.close()  # right after it has marked them
     assert marked(services, "a") == 3

@@ -24,7 +24,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 def work(services: Services) -> None:
     """What the run does that the sensor asks for."""
-    list(steps.carry_out(services, steps.plan(services, scheduled=False), "run-1", batch_size=50))
+    list(steps.carry_out(services, [], "run-1", batch_size=50))
 
 
 def test_a_trigger_is_accepted_done_and_looked_up(client: Client, services: Services) -> None:

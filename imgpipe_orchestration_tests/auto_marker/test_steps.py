@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import steps, toggle
-from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.model import JOB, Figures
+from imgpipe_orchestration.auto_marker.steps import due
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
@@ -29,7 +29,7 @@ from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 def round_of(
     services: Services, run_id: str = "run-1", *, batch: int | None = 50, scheduled: bool = True
 ) -> dict[str, Figures]:
-    todo = steps.plan(services, scheduled=scheduled)
+    todo = steps.begin_round(services)[0] if scheduled else []
     return {f.customer_id: f for f in steps.carry_out(services, todo, run_id, batch_size=batch)}
 
 
@@ -56,7 +56,7 @@ def test_who_is_off_is_left_alone_and_who_is_new_gets_a_config(services: Service
 
 
 def test_a_name_that_no_document_has_is_made_no_customer(services: Services) -> None:
-    todo = steps.plan(services, scheduled=False, customers=["mistyped"])
+    todo = ["mistyped"]
     (figures,) = steps.carry_out(services, todo, "run-1", batch_size=None)
     assert (figures.marked, figures.note) == (0, "there is no document of this customer")
     assert ImageConfigs(services.documents).of("mistyped") == []
@@ -134,7 +134,7 @@ def test_a_backfill_stops_when_its_customer_is_switched_off(
         return page
 
     monkeypatch.setattr(News, "mark_page", mark_page)
-    todo = steps.plan(services, scheduled=False, customers=["a"])
+    todo = ["a"]
     (figures,) = steps.carry_out(services, todo, "run-1", batch_size=None)
     assert (figures.marked, figures.trouble) == (steps.PAGE_SIZE, None)
     assert "switched off" in str(figures.note)
@@ -154,7 +154,7 @@ def test_who_asks_while_a_run_is_at_work_on_a_slow_customer_does_not_wait_for_it
         return marks(self, customer, *arguments, **named)
 
     monkeypatch.setattr(News, "mark_page", mark_page)
-    todo = steps.plan(services, scheduled=False, customers=["slow"])
+    todo = ["slow"]
     seen: list[tuple[str, int]] = []
     for figures in steps.carry_out(services, todo, "run-1", batch_size=None, joining=True):
         seen.append((figures.customer_id, figures.marked))
@@ -191,7 +191,7 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
     for customer in customers:
         seed(services, customer, 30)
     asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="c0")
-    todo = steps.plan(services, scheduled=True)
+    todo = steps.begin_round(services)[0]
     seen: list[Figures] = []
     with pytest.raises(BackendUnavailable):
         for figures in steps.carry_out(services, todo, "run-1", batch_size=50):

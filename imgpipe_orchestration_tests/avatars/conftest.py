@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import records, results, store, work
+from imgpipe_orchestration.avatars import records, store, work
 from imgpipe_orchestration.avatars.model import TaskRequest
-from imgpipe_orchestration.avatars.records import Task
-from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.records import Persona, Task
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
@@ -77,7 +76,7 @@ class Desk:
 
     def people(self, task: Task) -> list[Persona]:
         with transaction(self.services.engine) as connection:
-            return results.of_task(connection, task.id)
+            return records.people_of(connection, task.id)
 
     def sql(self, statement: str, **values: Any) -> list[Any]:
         """The rows of a statement, none of one that gives none."""

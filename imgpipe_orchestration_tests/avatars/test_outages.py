@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from imgpipe_orchestration.avatars import outages, store
+from imgpipe_orchestration.avatars import store, work
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
-from imgpipe_orchestration.avatars.outages import ALONE
+from imgpipe_orchestration.avatars.work import ALONE
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.flowise import flowise_answering
@@ -38,7 +38,7 @@ def test_a_provider_that_stays_away_is_given_up_with_the_reason_and_a_retry_wait
     task = desk.with_people(1)
     assert desk.services.claims.claim_these(store.DATA, "dies", [task.id])
     desk.services.claims.release("dies", died=True)  # which says nothing of the provider
-    _let_pass(desk, outages.PATIENCE_SECONDS)
+    _let_pass(desk, work.PATIENCE_SECONDS)
     desk.data_now()
     failed = desk.task(task)
     assert failed.status is TaskStatus.FAILED

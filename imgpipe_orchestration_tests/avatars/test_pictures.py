@@ -36,7 +36,8 @@ def test_people_are_invented_and_pictured_with_the_documents_states_keys_and_url
     for person in desk.people(task):
         prefix = f"avatars/task_{task.id}/persona_{person.id}"
         names = ["base", "image_0", "image_1", "image_2", "image_3"]
-        assert person.urls == [f"{endpoint}/{bucket}/{prefix}/{name}.png" for name in names]
+        urls = [person.base_image_url, *(getattr(person, f"image_{n}_url") for n in range(1, 5))]
+        assert urls == [f"{endpoint}/{bucket}/{prefix}/{name}.png" for name in names]
         assert person.status is PersonaStatus.COMPLETED
         for name in names:
             data = desk.services.avatars_bucket.get(f"{prefix}/{name}.png")

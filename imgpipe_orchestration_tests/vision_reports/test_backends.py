@@ -27,7 +27,7 @@ from imgpipe_orchestration.partners.analysis_backend import (
 )
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import backend_routes, batch_work, batches, retention
+from imgpipe_orchestration.vision_reports import backend_routes, batch_work, batches, lifecycle
 from imgpipe_orchestration.vision_reports.steps import backend_at
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -96,10 +96,11 @@ class Own:
         return str(batches.start(self._services.engine, self._services.claims, order, model)[0])
 
     def status(self, batch_id: str) -> BatchStatus:
-        return batches.status(self._services.engine, UUID(batch_id))
+        row = batches.found(self._services.engine, UUID(batch_id))
+        return BatchStatus(BatchState(row.status), row.done, row.total)
 
     def report(self, batch_id: str) -> bytes:
-        return backend_routes.report_of(self._services, UUID(batch_id))
+        return bytes(backend_routes.batch_report(UUID(batch_id), self._services).body)
 
 
 def order(*image_ids: str, reference: str = "order-1", organization: str = ORGANIZATION) -> BatchOrder:
@@ -143,7 +144,7 @@ def test_an_organization_cannot_use_anothers_image_or_find_its_batch_by_referenc
 def test_an_image_whose_bytes_retention_took_is_to_be_uploaded_again(backend: AnalysisBackend, desk: Desk) -> None:
     image = backend.upload(picture(), ORGANIZATION)
     desk.sql("update vision_uploads set created_at = now() - interval '3 days'")
-    assert retention.tidy(desk.services, 30) == 1
+    assert lifecycle.tidy(desk.services, 30) == 1
     with pytest.raises(Permanent, match=r"upload it first|HTTP 404"):
         backend.start(order(image))
 

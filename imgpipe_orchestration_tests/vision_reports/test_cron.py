@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone, next_tick
+from imgpipe_orchestration.vision_reports.cron_jobs import check_schedule, check_timezone, next_tick
 
 EXAMPLES = ["0 * * * *", "0 2 * * *", "*/30 * * * *", "0 0,6,12,18 * * *", "0 9 * * 1"]
 """The documents' own."""

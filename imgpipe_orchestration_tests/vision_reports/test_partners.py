@@ -13,8 +13,8 @@ from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration.vision_reports import crew, listing, model, steps
 from imgpipe_orchestration.vision_reports.assets import DAYS
-from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.model import Document
+from imgpipe_orchestration.vision_reports.steps import gather
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
 

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, assets, batches, crew, executions, retention
+from imgpipe_orchestration.vision_reports import analyses, assets, batches, crew, executions, lifecycle
 from imgpipe_orchestration.vision_reports.definitions import vision_reports_sensor
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -238,7 +238,7 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
     desk.sql("update vision_executions set finished_at = now() - interval '40 days'")
     desk.sql("update vision_batches set finished_at = now() - interval '40 days'")
     desk.sql("update vision_uploads set created_at = now() - interval '40 days'")
-    assert retention.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
+    assert lifecycle.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict
 
-from imgpipe_orchestration.avatars import records, results, routes
+from imgpipe_orchestration.avatars import records, routes
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest
-from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
@@ -29,7 +29,7 @@ PRESET = TaskRequest(count=3)
 def tasks(page: Page, services: ServicesDep, before: Number = "") -> Response:
     found = routes.tasks(services, before=int(before) if before else None, limit=PER_PAGE)
     with transaction(services.engine) as connection:
-        faces = results.first_pictured(connection, [task.task_id for task in found.tasks])
+        faces = records.first_pictured(connection, [task.task_id for task in found.tasks])
     days = [] if before else routes.daily(services, days=SHOWN_DAYS)
     return page(
         "avatars.html",
@@ -58,8 +58,8 @@ def task(page: Page, services: ServicesDep, task_id: str) -> Response:
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
-        people = results.of_task(connection, found.id)
-        codes = results.failure_codes(connection, found.id)
+        people = records.people_of(connection, found.id)
+        codes = records.failure_codes(connection, found.id)
     return page(
         "avatar_task.html",
         task=routes.answer_of(found, progress),
@@ -95,7 +95,7 @@ def picture(
     """A picture, served by the gateway because the page's policy allows no other host; `small` for the thumbnail."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
-        person = results.find(connection, found.id, person_id)
+        person = records.persona_of(connection, found.id, person_id)
     described = person.images.get(name)
     if not described:
         raise NotFound("There is no such picture.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from imgpipe_orchestration.auto_marker.steps import carry_out, plan
+from imgpipe_orchestration.auto_marker.steps import begin_round, carry_out
 from imgpipe_orchestration_tests.auto_marker.conftest import seed
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -31,7 +31,7 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     expect(page.get_by_role("status")).to_contain_text("marking is on")
     page.get_by_role("button", name="Run now for acme & söhne/7").first.click()
     expect(page.get_by_role("status")).to_contain_text("starts within seconds")
-    list(carry_out(gateway.services, plan(gateway.services, scheduled=False), "run-1", batch_size=50))
+    list(carry_out(gateway.services, [], "run-1", batch_size=50))
     guest.go("/processing")
     row = page.get_by_role("row").filter(has_text="acme & söhne/7")
     expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
@@ -42,7 +42,7 @@ def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gate
     seed(gateway.services, "acme", 2, image={"href": "https://example.com/not-text.jpg"})
     seed(gateway.services, "acme", 3)
     for n in range(3):
-        list(carry_out(gateway.services, plan(gateway.services, scheduled=True), f"run-{n}", batch_size=50))
+        list(carry_out(gateway.services, begin_round(gateway.services)[0], f"run-{n}", batch_size=50))
     page = guest.go("/processing")
     row = page.get_by_role("table").first.get_by_role("row").filter(has_text="acme")
     expect(row.get_by_role("cell").nth(1)).to_have_text("3")
