@@ -191,7 +191,7 @@ def describe(data_dir: Path, folder: Path | None, models: str | None, file: Path
 @data_option
 def export_corrections(folder: Path, data_dir: Path) -> None:
     """Write every image that people corrected into FOLDER, and `expected.jsonl` with what they want it to say."""
-    from imgpipe_orchestration.media.corrections import export
+    from imgpipe_orchestration.media.analyses import export
 
     with services_of(data_dir) as services:
         click.echo(f"{export(services, folder)} corrected images are in {folder}.")
@@ -209,7 +209,7 @@ def rebuild(data_dir: Path) -> None:
 
     The search goes on with the old ones until all are there. It can be stopped; called again it goes on.
     """
-    from imgpipe_orchestration.media.embedding_rebuild import rebuild as make
+    from imgpipe_orchestration.media.embedding import rebuild as make
 
     def told(done: int, of: int) -> None:
         click.echo(f"{done} of {of} images")
@@ -234,12 +234,12 @@ def media(first: datetime, last: datetime, data_dir: Path, as_json: bool) -> Non
 
     A call costs what this pipeline's last thousand calls of its kind cost on average, or else is of unknown cost.
     """
-    from imgpipe_orchestration.media import estimate as backfill
+    from imgpipe_orchestration.media import remake
 
     if last < first:
         raise click.BadParameter("is before --from", param_hint="--to")
     with services_of(data_dir) as services:
-        found = backfill.estimate(services, first.date(), last.date())
+        found = remake.estimate(services, first.date(), last.date())
     if as_json:
         click.echo(json.dumps(found.shown(), indent=2))
         return

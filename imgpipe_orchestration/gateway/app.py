@@ -20,9 +20,8 @@ from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.lifecycle import routes as people
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
-from imgpipe_orchestration.media import owner_routes, search_routes, trash_routes
+from imgpipe_orchestration.media import owner_routes
 from imgpipe_orchestration.media import routes as media
-from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving import routes as serving
 from imgpipe_orchestration.media.serving.images import Images
 from imgpipe_orchestration.moderation import routes as moderation
@@ -42,7 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         tracing.configure()
         services = app.state.services
-        async with serving.serving(app, services), callers.counting(app, services):
+        async with serving.serving(app, services):
             yield
         tracing.flush()
         services.close()
@@ -80,9 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         media,
         moderation,
         people,
-        search_routes,
         owner_routes,
-        trash_routes,
         serving,
     ]
     debugging = [] if settings.production else [listings_debug]

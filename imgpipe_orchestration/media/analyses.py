@@ -1,26 +1,53 @@
-"""An image's analysis in the form of the specification: ours, or one that another worker reported."""
+"""An image's analysis in the form of the specification (ours, or one that another worker reported), and what people
+correct of it. A correction wins over the models until it is given back."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.media import corrections, store
+from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
+from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
+from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
+from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.web.values import NoNul
 
 _CALLS = {"google_vision": "annotate", "openai_vision": "vision", "openai_embedding": "embedding"}
 """The parts of an analysis: the operation of their calls in the ledger."""
 _DEEPEST = 64
 """Most levels of nesting in a reported analysis. Parsing could take more, but cleaning and serialising is recursive."""
+_FIELDS = {
+    "style_classification": "style",
+    "medium_detected": "medium",
+    "subject_matter": "subject",
+    "quality_score": "quality_score",
+    "mood_keywords": "mood_keywords",
+    "alt_text": "alt_text",
+    "brand_name": "brand_name",
+    "brand_colors": "brand_colors",
+    "site_context": "site_context",
+    "dominant_colors": "dominant_colors",
+    "detected_objects": "detected_objects",
+    "detected_text": "detected_text",
+    "confidence_score": "confidence_score",
+}
+"""Columns of an analysis, and their names in the specification. People may correct each."""
+_COLUMNS = {name: column for column, name in _FIELDS.items()}
 
 
 def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
@@ -37,20 +64,23 @@ def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
         try:
             media = store.media_file(connection, int(media_id) if re.fullmatch(OUR_MEDIA_ID, media_id) else 0)
         except NotFound:
-            return {"analysis": _reported(connection, media_id)}
+            query = text(
+                "select analysis from reported_analyses where media_id = :id order by reported_at desc limit 1"
+            )
+            reported = connection.scalar(query, {"id": media_id})
+            if reported is None:
+                raise NotFound(f"There is no media {media_id}.") from None
+            return {"analysis": reported}
         found = store.analysis(connection, media.id)
         if found is None:
             raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
-        standins = standins_of(connection, media.id)
-        verdict = verdicts.shown(connection, "media", media.id)
+        further = {
+            "moderation": verdicts.shown(connection, "media", media.id),
+            "standins": standins_of(connection, media.id),
+            "trace_id": tracing.id_of(media.trace),
+        }
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
-    trace = tracing.id_of(media.trace)
-    return (
-        {"analysis": analysis}
-        | ({"moderation": verdict} if verdict else {})
-        | ({"standins": standins} if standins else {})
-        | ({"trace_id": trace} if trace else {})
-    )
+    return {"analysis": analysis} | {name: value for name, value in further.items() if value}
 
 
 def standins_of(connection: Connection, media_id: int) -> list[str]:
@@ -77,45 +107,158 @@ def keep_reported(connection: Connection, pending_id: int, media_id: str, analys
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and dictionaries are nested in more than `levels` levels; without recursion."""
-    inside = [value]
-    for _ in range(levels):
-        containers = [each.values() if isinstance(each, dict) else each for each in inside if _is_container(each)]
-        inside = [item for container in containers for item in container]
-    return any(_is_container(each) for each in inside)
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, dict | list)
-
-
-def _reported(connection: Connection, media_id: str) -> dict[str, Any]:
-    query = text("select analysis from reported_analyses where media_id = :id order by reported_at desc limit 1")
-    found: dict[str, Any] | None = connection.scalar(query, {"id": media_id})
-    if found is None:
-        raise NotFound(f"There is no media {media_id}.")
-    return found
+    if not isinstance(value, dict | list):
+        return False
+    return not levels or any(
+        _is_deeper(one, levels - 1) for one in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> dict[str, Any]:
     """The analysis in the form of the specification, without unknown fields."""
-    fields = {
-        "style": analysis.get("style_classification"),
-        "medium": analysis.get("medium_detected"),
-        "subject": analysis.get("subject_matter"),
-        "quality_score": analysis.get("quality_score"),
-        "mood_keywords": analysis.get("mood_keywords"),
-        "alt_text": analysis.get("alt_text"),
-        "brand_name": analysis.get("brand_name"),
-        "brand_colors": analysis.get("brand_colors"),
-        "site_context": analysis.get("site_context"),
-        "background_removed": background_removed or None,
-        "dominant_colors": analysis.get("dominant_colors"),
-        "detected_objects": analysis.get("detected_objects"),
+    fields = {name: analysis.get(column) for column, name in _FIELDS.items()} | {
         "detected_text": analysis.get("detected_text") or None,
-        "confidence_score": analysis.get("confidence_score"),
+        "background_removed": background_removed or None,
         "providers": analysis.get("providers"),
         "answered_by": analysis.get("answered_by") or None,
-        "corrected": corrections.shown(analysis.get("corrected") or {}) or None,
+        "corrected": _shown(analysis.get("corrected") or {}) or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+# --- what people correct ---------------------------------------------------------------------------------------------
+
+
+MEASURED = {"detected_text", "dominant_colors", "brand_colors", "detected_objects", "confidence_score", "site_context"}
+"""Columns that no expectation of an evaluation is about."""
+Hex = Annotated[str, Field(pattern="^#[0-9a-f]{6}$", examples=["#1c2b3a"])]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Colour(_Strict):
+    hex: Hex
+    share: Share
+
+
+class DetectedObject(_Strict):
+    """`box` is left, top, right, bottom in shares of the image."""
+
+    name: Annotated[NoNul, Field(max_length=255)]
+    score: Share = 1.0
+    box: list[Share] | None = Field(None, min_length=4, max_length=4, examples=[[0.1, 0.2, 0.5, 0.8]])
+
+
+class SiteContext(_Strict):
+    content_kind: Literal["banner", "background", "content", "ui_element"]
+    owner_fit: int
+    owner_fit_reason: Annotated[NoNul, Field(max_length=2_000)]
+    seo_alt_text: Annotated[NoNul, Field(max_length=2_000)]
+
+
+class Correction(_Strict):
+    """Fields to set; null gives one back to the model."""
+
+    alt_text: NoNul | None = Field(None, max_length=2_000)
+    style: NoNul | None = Field(None, max_length=255)
+    medium: NoNul | None = Field(None, max_length=255)
+    subject: NoNul | None = Field(None, max_length=2_000)
+    quality_score: int | None = Field(None, ge=0, le=100)
+    mood_keywords: list[NoNul] | None = Field(None, max_length=30)
+    brand_name: NoNul | None = Field(None, max_length=255)
+    detected_text: NoNul | None = Field(None, max_length=50_000)
+    dominant_colors: list[Colour] | None = Field(None, max_length=30)
+    brand_colors: list[Hex] | None = Field(None, max_length=30)
+    detected_objects: list[DetectedObject] | None = Field(None, max_length=50)
+    confidence_score: Share | None = None
+    site_context: SiteContext | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were given, whole."""
+        return {name: value for name, value in self.model_dump().items() if name in self.model_fields_set}
+
+
+def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, by: str) -> None:
+    """Set fields of `Correction`, or give those with None back.
+
+    Raises:
+        NotFound: the image is not analysed yet.
+    """
+    columns = {_COLUMNS[name]: value for name, value in fields.items()}
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    given = {name: {"value": value, "by": by, "at": at} for name, value in columns.items() if value is not None}
+    back = [name for name, value in columns.items() if value is None]
+    # The colours are named because the search's follow an update of them.
+    query = text("""
+        update media_ai_analysis set corrected = corrected - cast(:back as text[]) || cast(:given as jsonb),
+            dominant_colors = dominant_colors
+        where media_id = :id
+    """)
+    with transaction(services.engine) as connection:
+        values = {"id": media.id, "back": back, "given": json.dumps(given)}
+        if not connection.execute(query, values).rowcount:
+            raise NotFound(f"Media {media.id} has not been analysed yet; it is {media.status}.")
+
+
+def _shown(corrected: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Who corrected which field, and when."""
+    return {_FIELDS[column]: {"by": one["by"], "at": one["at"]} for column, one in corrected.items()}
+
+
+def export(services: Services, folder: Path) -> int:
+    """Write the corrected images and `expected.jsonl`, a line an image with the fields as people want them: a set to
+    evaluate models with. Returns how many images."""
+    query = text("""
+        select f.id, f.kind, f.bulk_path, a.corrected from media_ai_analysis a join live_media f on f.id = a.media_id
+        where a.corrected <> '{}' and f.bulk_path is not null order by f.id
+    """)
+    with transaction(services.engine) as connection:
+        rows = connection.execute(query).all()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "expected.jsonl").open("w", encoding="utf-8") as lines:
+        for row in rows:
+            name = f"{row.id}{Path(row.bulk_path).suffix or '.jpg'}"
+            (folder / name).write_bytes(services.media_bucket.get(row.bulk_path))
+            expect = {
+                _FIELDS[column]: _expected(one["value"])
+                for column, one in row.corrected.items()
+                if column not in MEASURED
+            }
+            lines.write(json.dumps({"image": name, "kind": row.kind, "expect": expect}, ensure_ascii=False) + "\n")
+    return len(rows)
+
+
+def _expected(value: Any) -> dict[str, Any]:
+    """What must hold of a field, as a set for `evaluation` writes it: the text, the number, or one of a list."""
+    if isinstance(value, list):
+        return {"in": value}
+    return {"within": [value, value]} if isinstance(value, int) else {"contains": [value]}
+
+
+def set_focus(services: Services, media_id: int, box: Sequence[float] | None) -> None:
+    """Set the focus, or with None leave it to the engine. The variants are made again; the old ones are served until
+    then.
+
+    Args:
+        box: left, top, right, bottom in shares of width and height.
+
+    Raises:
+        BadInput: it is no box.
+        NotFound: there is no such image.
+        Conflict: it has no variants yet.
+    """
+    if box is not None and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise BadInput("box is left, top, right, bottom from 0 to 1, with left < right and top < bottom.", field="box")
+    with transaction(services.engine) as connection:
+        media = store.media_file(connection, media_id)
+        if media.recipe is None:
+            raise Conflict(f"Media {media_id} has no variants yet; it is {media.status}.")
+        audit.note(before={"focus": media.focus}, after={"focus": box})
+        focus = None if box is None else json.dumps({"box": list(box), "reason": "manual"})
+        query = text("update media_files set focus = cast(:focus as jsonb) where id = :id")
+        connection.execute(query, {"id": media_id, "focus": focus})
+        item = Item(media_id, str(media.user_id), media.upload_day.isoformat())
+        services.claims.enqueue(connection, store.REMAKE_VARIANTS, [item], again=True)

@@ -84,9 +84,20 @@ def reopened(services: Services) -> int:
     added = 0
     for page in pending.pages(services, PendingStatus.PENDING):
         with transaction(services.engine) as connection:
-            items = store.start_again(connection, [image.id for image in page])
+            rows = connection.execute(_ENDED, {"ids": [image.id for image in page]}).all()
+            ids = {"ids": [row.id for row in rows]}
+            connection.execute(store.RESTART, ids)
+            connection.execute(_REPORT_AGAIN, ids)
+            items = [Item(row.id, str(row.user_id), row.upload_day.isoformat()) for row in rows]
             added += services.claims.enqueue(connection, store.MEDIA, items, again=True)
     return added
+
+
+_ENDED = text("""
+    select id, user_id, upload_day from live_media
+    where main_api_id = any(:ids) and status in ('failed', 'completed') order by id
+""")
+_REPORT_AGAIN = text("update processing_checklist set update_callback = 'pending' where media_id = any(:ids)")
 
 
 def unreplaced(services: Services) -> int:

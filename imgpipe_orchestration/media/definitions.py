@@ -6,6 +6,7 @@ import dagster as dg
 
 from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
 from imgpipe_orchestration.media.assets import (
+    CHECKS,
     DAYS,
     evaluation_set,
     media_checks,
@@ -16,7 +17,6 @@ from imgpipe_orchestration.media.assets import (
     model_evaluation,
     pending_images,
 )
-from imgpipe_orchestration.media.checks import CHECKS
 from imgpipe_orchestration.resources import BackendsResource
 
 
@@ -27,8 +27,8 @@ from imgpipe_orchestration.resources import BackendsResource
     description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
 )
 def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.media.driving import RUN_SECONDS
-    from imgpipe_orchestration.media.due import due_days
+    from imgpipe_orchestration.media.intake import due_days
+    from imgpipe_orchestration.media.stages import RUN_SECONDS
     from imgpipe_orchestration.storage import heartbeats
 
     services = sensor_backends.services

@@ -24,8 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipe_orchestration.billing.calls import Buyer
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
-from imgpipe_orchestration.media import prompts
-from imgpipe_orchestration.media.describing import Description
+from imgpipe_orchestration.media.describing import Description, schema_of
 from imgpipe_orchestration.media.model import BY_KIND
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.prompts.library import Prompt
@@ -141,7 +140,7 @@ def _read(folder: Path) -> list[Picture]:
     for one in pictures:
         if one.kind not in BY_KIND:
             raise BadInput(f"expected.jsonl: {one.image} has an unknown kind {one.kind!r}: {', '.join(BY_KIND)}")
-        if unknown := sorted(set(one.expect) - set(prompts.schema_of(BY_KIND[one.kind].data_type).model_fields)):
+        if unknown := sorted(set(one.expect) - set(schema_of(one.kind).model_fields)):
             raise BadInput(f"expected.jsonl: a {one.kind} has no field {unknown[0]!r}")
         if not (folder / one.image).is_file():
             raise BadInput(f"expected.jsonl: there is no picture {one.image}")

@@ -8,14 +8,15 @@ and skips what is already registered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
-from imgpipe_orchestration.media import pending, registering, store
-from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.media.model import PendingStatus, field_of
 from imgpipe_orchestration.media.pending import TIME_IS_READABLE, PendingImage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import QueueCounts
@@ -23,6 +24,7 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.web.names import clean_name
 
 log = logger(__name__)
 
@@ -31,10 +33,30 @@ UNSEEN = 1000
 """Uploads that no intake has read are counted up to this number."""
 
 
+def due_days(services: Services, *, limit: int) -> list[str]:
+    """Days of upload with something due: up to `limit` that have new images, and then one that only has images to make
+    again. The latest comes first and the others from the oldest on, so today's uploads do not wait until the days of an
+    outage or of a backfill are done.
+
+    An upload that no intake has seen makes its day due. Work that belongs to no day (temp URLs to replace, analyses to
+    heal) is done by any run; if no day is due, it makes today due.
+    """
+    claims = services.claims
+    uploaded = set(claims.due_partitions(store.MEDIA))
+    if new := first_new(services):
+        uploaded.add(new.day)
+    again = {day for queue in store.AGAIN for day in claims.due_partitions(queue, limit=1)} - uploaded
+    oldest_first = sorted(uploaded)
+    days = (oldest_first[-1:] + oldest_first[:-1])[:limit] + sorted(again)[:1]
+    if not days and any(claims.due_partitions(queue, limit=1) for queue in store.OF_NO_DAY):
+        return [datetime.now(UTC).date().isoformat()]
+    return days
+
+
 def first_new(services: Services) -> PendingImage | None:
     """The first pending image that no intake has read, for the sensor; None where there is none."""
     with transaction(services.engine) as connection:
-        mark = registering.intake_mark(connection)
+        mark = intake_mark(connection)
     with transaction(services.pending_engine) as connection:
         found = pending.in_state(connection, PendingStatus.PENDING, after=mark, limit=1)
         last = mark if found else pending.last_id(connection)
@@ -42,7 +64,7 @@ def first_new(services: Services) -> PendingImage | None:
         return found[0] if found else None
     # The table was emptied, restored or replaced by another one, whose ids begin below the mark.
     with transaction(services.engine) as connection:
-        registering.lower_intake_mark(connection, last)
+        lower_intake_mark(connection, last)
     log.info("pending image ids begin below what was read", extra={"last_id": last, "read_to": mark})
     return first_new(services)
 
@@ -54,7 +76,7 @@ def with_unseen(services: Services, counts: Mapping[str, QueueCounts]) -> dict[s
     """
     try:
         with transaction(services.engine) as connection:
-            mark = registering.intake_mark(connection)
+            mark = intake_mark(connection)
         with transaction(services.pending_engine) as connection:
             unseen = connection.execute(_UNSEEN, {"mark": mark, "most": UNSEEN}).one()
     except ImgpipeError:
@@ -81,11 +103,11 @@ def take_in(services: Services, *, everything: bool = False) -> int:
         with transaction(services.pending_engine) as connection:
             last = pending.last_id(connection)
         with transaction(services.engine) as connection:
-            registering.lower_intake_mark(connection, last)
+            lower_intake_mark(connection, last)
         after = 0
     else:
         with transaction(services.engine) as connection:
-            after = registering.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
+            after = intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
     return sum(_take_in(services, page) for page in pending.pages(services, PendingStatus.PENDING, after=after))
 
 
@@ -101,7 +123,7 @@ def _take_in(services: Services, page: list[PendingImage]) -> int:
     with transaction(services.pending_engine) as connection:
         pending.mark(connection, [page[0].id], PendingStatus.FAILED)
     with transaction(services.engine) as connection:
-        registering.move_intake_mark(connection, page[0].id)
+        move_intake_mark(connection, page[0].id)
     return 0
 
 
@@ -109,21 +131,103 @@ def _register(services: Services, page: list[PendingImage]) -> int:
     items = []
     with transaction(services.engine) as connection:
         # Checked first: every run in the first hour reads a waiting row again, and a failed insert uses up an id.
-        known = registering.registered(connection, page)
+        known = registered(connection, page)
         new = [image for image in page if image.id not in known]
-        traces = registering.take_upload_traces(connection, [image.id for image in new])
+        taken = connection.execute(_TAKE_TRACES, {"ids": [image.id for image in new]})
+        traces = {row.pending_id: row.trace for row in taken}
         for image in new:
             trace = tracing.parse(traces.get(image.id)) or tracing.begin()
-            media_id = registering.register(connection, image, trace, held=services.settings.moderation == "hold")
+            media_id = register(connection, image, trace, held=services.settings.moderation == "hold")
             if media_id is not None:
                 items.append(Item(media_id, tenant=str(image.user_id), partition=image.day, trace=trace))
-        registering.move_intake_mark(connection, page[-1].id)
+        move_intake_mark(connection, page[-1].id)
         return services.claims.enqueue(connection, store.MEDIA, items)
 
 
+_TAKE_TRACES = text("delete from upload_traces where pending_id = any(:ids) returning pending_id, trace")
 _UNSEEN = text(f"""
     select count(*) as uploads, min(case when {TIME_IS_READABLE} then created_at end) as oldest,
         current_timestamp as now from (
         select created_at from pending_images where status = 'pending' and id > :mark order by id limit :most
     ) as unseen
 """)
+
+
+# --- the rows --------------------------------------------------------------------------------------------------------
+
+
+def registered(connection: Connection, images: Sequence[PendingImage]) -> set[int]:
+    """The ids of the pending images that have a media file.
+
+    Ids are reused when the table was emptied, restored or replaced by another database's. Then the media file with the
+    same id and another path, perhaps of another user, loses the id: its upload is gone.
+    """
+    query = text("select main_api_id, image_path from media_files where main_api_id = any(:ids)")
+    rows = connection.execute(query, {"ids": [image.id for image in images]})
+    paths = {row.main_api_id: row.image_path for row in rows}
+    reused = [image.id for image in images if paths.get(image.id, image.image_path) != image.image_path]
+    if reused:
+        log.warning("pending image ids came round again", extra={"count": len(reused), "pending_id": reused[0]})
+        give_up = text("update media_files set main_api_id = -id where main_api_id = any(:ids)")
+        connection.execute(give_up, {"ids": reused})
+    return paths.keys() - set(reused)
+
+
+def register(connection: Connection, image: PendingImage, trace: str, *, held: bool) -> int | None:
+    """Create the media file of a pending image and its checklist. Returns its id; None if it was already registered.
+
+    Args:
+        held: nobody is shown it until it has a verdict.
+    """
+    field = field_of(image.image_path)
+    values = {
+        "main_api_id": image.id,
+        "user_id": image.user_id,
+        "data_type": field.data_type.value,
+        "kind": field.kind,
+        "image_path": image.image_path,
+        "original_name": image.original_name and clean_name(image.original_name),  # others write these rows too
+        "mime_type": image.mime_type,
+        "uploaded": image.created_at,
+        "upload_day": image.day,
+        "trace": trace,
+        "held": held,
+    }
+    media_id: int | None = connection.scalar(_REGISTER, values)
+    if media_id is not None:
+        connection.execute(text("insert into processing_checklist (media_id) values (:id)"), {"id": media_id})
+    return media_id
+
+
+_REGISTER = text("""
+    insert into media_files
+        (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, created_at, upload_day, trace,
+            held, private)
+    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type,
+        least(:uploaded, now()), :upload_day, :trace, :held,
+        exists (select from media_uploads u where u.image_path = :image_path and u.private))
+    on conflict (main_api_id) do nothing returning id
+""")
+
+
+def intake_mark(connection: Connection, *, minutes_ago: int = 0) -> int:
+    """The highest pending image id that an intake had read (some minutes ago); 0 before the first."""
+    query = text("""
+        select coalesce(max(last_id), 0) from pending_intake where seen_at <= now() - make_interval(mins => :minutes)
+    """)
+    return int(connection.scalar(query, {"minutes": minutes_ago}) or 0)
+
+
+def lower_intake_mark(connection: Connection, last_id: int) -> None:
+    """Remove marks past `last_id`, the last row that exists; otherwise new rows below them would seem to be read."""
+    connection.execute(text("delete from pending_intake where last_id > :id"), {"id": last_id})
+
+
+def move_intake_mark(connection: Connection, last_id: int) -> None:
+    """Move the mark to `last_id`; marks of the last day are kept for `minutes_ago`."""
+    connection.execute(text("delete from pending_intake where seen_at < now() - interval '1 day'"))
+    query = text("""
+        insert into pending_intake (last_id)
+        select :id where :id > coalesce((select max(last_id) from pending_intake), 0)
+    """)
+    connection.execute(query, {"id": last_id})

@@ -12,14 +12,15 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
-from imgpipe_orchestration.media import direct_uploads, model, pending, registering, store
+from imgpipe_orchestration.media import intake, model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import public_analysis
-from imgpipe_orchestration.media.due import AGAIN
 from imgpipe_orchestration.media.steps.urls import COLUMNS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.deletions import Deletion
+from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, promised_by
+from imgpipe_orchestration.storage.queues import WITHDRAWN
 from imgpipe_orchestration.storage.rows import transaction
 
 
@@ -59,11 +60,11 @@ def _adopt(services: Services, user_id: int) -> None:
     while True:
         with pending.both(services) as (connection, where):
             uploads = pending.of_user(where, user_id, after=after)
-            known = registering.registered(connection, uploads)
+            known = intake.registered(connection, uploads)
             for upload in uploads:
                 if upload.id not in known:
                     with suppress(BadInput):  # of no kind: no path serves it
-                        registering.register(connection, upload, "", held=services.settings.moderation == "hold")
+                        intake.register(connection, upload, "", held=services.settings.moderation == "hold")
         if not uploads:
             return
         after = uploads[-1].id
@@ -73,7 +74,7 @@ def _prefixes_of(user_id: int) -> list[str]:
     folders = sorted({field.folder for field in model.FIELDS.values()})
     return [
         f"library/user_{user_id}/",
-        f"{direct_uploads.STAGING}{user_id}/",
+        f"{uploads.STAGING}{user_id}/",
         *(f"temp_images/{folder}/{user_id}-" for folder in folders),
     ]
 
@@ -114,7 +115,8 @@ def set_private(services: Services, media_id: int, caller: Caller, *, private: b
     """Keep an image private, or show it to everybody; returns which. A CDN is told."""
     with transaction(services.engine) as connection:
         owned(connection, media_id, caller)
-        store.set_private(connection, media_id, private=private)
+        query = text("update media_files set private = :private where id = :id")
+        connection.execute(query, {"id": media_id, "private": private})
         cdn.order(services, connection, [f"{MEDIA.tag}{media_id}"])
     return "private" if private else "public"
 
@@ -127,7 +129,7 @@ def register_now(services: Services, pending_id: int, *, user: int | None) -> in
     if not found or user not in {None, found[0].user_id}:
         return None
     with transaction(services.engine) as connection:
-        registering.register(connection, found[0], "", held=services.settings.moderation == "hold")
+        intake.register(connection, found[0], "", held=services.settings.moderation == "hold")
         media = store.media_of_pending(connection, pending_id)
     return None if media is None else media.id
 
@@ -144,20 +146,21 @@ def _forget_user(services: Services, connection: Connection, user_id: int) -> in
 # upload is committed or expires, and originals and variants as long as their rows name them.
 def _named(services: Services, keys: Sequence[str]) -> set[str]:
     temp = [key for key in keys if key.startswith("temp_images/")]
-    staged = [key for key in keys if key.startswith(direct_uploads.STAGING)]
+    staged = [key for key in keys if key.startswith(uploads.STAGING)]
     rows: dict[str, pending.PendingImage] = {}
     failed: set[int] = set()
     if temp:
         with transaction(services.pending_engine) as connection:
             rows = pending.by_paths(connection, [f"/{key}" for key in temp])
             failed = pending.failed(connection, [image.id for image in rows.values()])
-    others = [key for key in keys if not key.startswith(("temp_images/", direct_uploads.STAGING))]
+    others = [key for key in keys if not key.startswith(("temp_images/", uploads.STAGING))]
     with transaction(services.engine) as connection:
         # The file of an upload that was cleaned up is still there where the object store was away at that moment.
-        ended = failed - store.retriable(connection, failed)
+        values = {"queue": store.MEDIA.name, "ids": list(failed), "withdrawn": WITHDRAWN}
+        ended = failed - set(connection.scalars(_RETRIABLE, values))
         ended |= {image.id for image in rows.values() if image.status is model.PendingStatus.COMPLETE}
         named = {path[1:] for path, image in rows.items() if image.id not in ended}
-        named |= direct_uploads.open_keys(connection, staged)
+        named |= uploads.open_keys(connection, staged)
         return named | set(connection.scalars(_NAMED, {"keys": others}))
 
 
@@ -202,6 +205,12 @@ _NAMED = text(r"""
     or exists (select from media_files f where f.id = asked.id and f.bulk_path = asked.key)
 """)
 
+# Failed uploads that we would work on again: their items are not withdrawn.
+_RETRIABLE = text("""
+    select f.main_api_id from media_files f join work_items w on w.queue = :queue and w.item_id = f.id
+    where f.main_api_id = any(:ids) and w.error_code is distinct from :withdrawn
+""")
+
 # A page has whole images: all of an image's promises have the same `row`, so a page must not end between them.
 _PROMISED = text("""
     with page as (
@@ -228,7 +237,7 @@ MEDIA = Kind(
         "media_colours": "media_id",
         "media_callers": "media_id",
     },
-    queues=dict.fromkeys((store.MEDIA, store.HEALING, *AGAIN, store.CANARY), "id")
+    queues=dict.fromkeys((store.MEDIA, store.HEALING, *store.AGAIN, store.CANARY), "id")
     | dict.fromkeys((store.URLS, store.CLEANUPS), "upload"),
     judged={"media": ("id", 0)},
     erased=_erased,
@@ -248,7 +257,7 @@ MEDIA = Kind(
     kept=lambda services: Holding(
         "media",
         services.media_bucket,
-        ("temp_images/", direct_uploads.STAGING, "bulk/", "library/"),
+        ("temp_images/", uploads.STAGING, "bulk/", "library/"),
         lambda keys: _named(services, keys),
         promised_by(services.engine, _PROMISED),
         sized=True,
@@ -256,7 +265,10 @@ MEDIA = Kind(
     ),
     remake=store.REMAKE_VARIANTS,
     tidy=lambda services, days: {
-        "presigned_uploads": direct_uploads.forget_presigned(services.engine),
-        "upload_traces": registering.forget_upload_traces(services.engine, days),
+        "presigned_uploads": uploads.forget_presigned(services.engine),
+        # Of uploads that another worker processed.
+        "upload_traces": in_batches(
+            services.engine, old_rows("upload_traces", key="pending_id", ended="created_at"), days
+        ),
     },
 )

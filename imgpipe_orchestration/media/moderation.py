@@ -33,9 +33,16 @@ def _rejected(services: Services, connection: Connection, media_id: int) -> None
     field = next(field for field in model.FIELDS.values() if field.kind == media.kind)
     base = services.settings.smart_media_base_url
     ours = [model.smart_url(base, media_id), media.image_path]
-    if store.shows_one_of(connection, media.user_id, ours):
+    if connection.scalar(_SHOWS_ONE, {"user": media.user_id, "urls": ours}):
         point_to(connection, media.user_id, field, model.smart_url(base, before))
         connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": before})
 
+
+_SHOWS_ONE = text("""
+    select exists (select from user_profiles where user_id = :user
+            and (profile_image_path = any(:urls) or header_image_path = any(:urls)))
+        or exists (select from artist_profiles where user_id = :user and logo_path = any(:urls))
+        or exists (select from promoter_profiles where user_id = :user and logo_path = any(:urls))
+""")
 
 UPLOADED = Subject("media", MEDIA, "media_files", _picture, _facts, rejected=_rejected)

@@ -1,4 +1,4 @@
-"""Making outdated variants and analyses again.
+"""Making outdated variants and analyses again, and what the analyses would cost.
 
 A backfill orders what is outdated on a day, and a focus set by hand orders the variants of one image. Every run of that
 day makes what was ordered, and retries what failed. Nothing current is ever ordered: a manifest names the recipe that
@@ -7,16 +7,24 @@ made it, and an analysis the version of its questions and the providers that ans
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.imaging.recipe import MEDIA
-from imgpipe_orchestration.media import prompts, store
-from imgpipe_orchestration.media.driving import drain
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.describing import versions
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.stages import Stage, analyse_again, resized
-from imgpipe_orchestration.media.steps.resize import remake
+from imgpipe_orchestration.media.stages import Stage, analyse_again, drain, resized
+from imgpipe_orchestration.media.steps.resize import resize
+from imgpipe_orchestration.partners.models import TaskName
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -35,10 +43,15 @@ def order(services: Services, day: str, step: Step, *, urgent: bool = True) -> i
 
 def up_to_date(services: Services, day: str, step: Step) -> dict[str, float]:
     """How many images a day has, and for how many the result of `step` exists and is current."""
+    query = text(f"""
+        select f.id, c.{step} = 'completed' as completed
+        from live_media f join processing_checklist c on c.media_id = f.id
+        where f.upload_day = :day
+    """)
     with transaction(services.engine) as connection:
-        images = store.images_of_day(connection, day, step)
+        images = connection.execute(query, {"day": day}).all()
         outdated = {item.id for item in _outdated(services, connection, day, step)}
-    done = [media for media, completed in images.items() if completed and media not in outdated]
+    done = [image for image in images if image.completed and image.id not in outdated]
     return {"images_of_day": len(images), "up_to_date": len(done)}
 
 
@@ -46,18 +59,41 @@ def _outdated(services: Services, connection: Connection, day: str, step: Step) 
     """The finished images of a day whose result of `step` is outdated: made by another recipe; or an analysis with
     other questions, or without an answer of a configured provider."""
     if step is Step.RESIZE_OPTIMIZE:
-        return store.made_by_other_recipe(connection, day, MEDIA.version)
+        rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version})
+        return [Item(row.id, str(row.user_id), day) for row in rows]
     if step is Step.AI_VISUAL_ANALYSIS:
         choices = services.models.choices
         asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
         configured = [name for name, models in asked.items() if models]
-        return store.analysed_otherwise(connection, day, prompts.versions(services.prompts["describe"]), configured)
+        return _analysed_otherwise(services, connection, day, configured)
     return []
+
+
+def _analysed_otherwise(services: Services, connection: Connection, day: str, providers: Sequence[str]) -> list[Item]:
+    asked = json.dumps(versions(services.prompts["describe"]))
+    rows = connection.execute(_OTHERWISE, {"day": day, "versions": asked, "providers": list(providers)})
+    return [Item(row.id, str(row.user_id), day) for row in rows]
+
+
+_OTHER_RECIPE = text("""
+    select id, user_id from live_media
+    where upload_day = :day and status = 'completed' and recipe is distinct from :recipe order by id
+""")
+# The analysis failed, has another version of the question for its kind, or lacks an answer of one of the providers.
+_OTHERWISE = text("""
+    select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
+    left join media_ai_analysis a on a.media_id = f.id
+    where f.upload_day = :day and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
+        or a.version is distinct from cast(:versions as jsonb) ->> f.kind or exists (
+            select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
+    order by f.id
+""")
 
 
 def make_variants(services: Services, owner: str, day: str, *, seconds: float | None = None) -> Stage:
     """Make the variants that were ordered for a day, or as many as there is time for."""
-    outcome, made = drain(services, owner, store.REMAKE_VARIANTS, remake, partition=day, seconds=seconds)
+    again = partial(resize, again=True)
+    outcome, made = drain(services, owner, store.REMAKE_VARIANTS, again, partition=day, seconds=seconds)
     return resized(outcome, made)
 
 
@@ -68,3 +104,67 @@ def make_analyses(services: Services, owner: str, day: str, *, seconds: float | 
         work = partial(analyse_again, queue=queue)
         total.add(drain(services, owner, queue, work, partition=day, seconds=seconds)[0])
     return Stage(total)
+
+
+# --- what analysing outdated images anew would cost ------------------------------------------------------------------
+
+
+_TASKS: dict[str, TaskName] = {"vision": "describe", "embedding": "embed", "annotate": "labels"}
+"""Whose models answer the calls of an operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Outdated images of some days, the calls that they need by operation, and what one usually costs (US dollars).
+    Copies of one image need one call."""
+
+    images: int
+    calls: dict[str, int]
+    costs: dict[str, Decimal]
+
+    @property
+    def usd(self) -> Decimal:
+        """Of the calls whose cost is known."""
+        return sum((n * self.costs[name] for name, n in self.calls.items() if name in self.costs), Decimal(0))
+
+    @property
+    def unknown(self) -> int:
+        """Calls of unknown cost."""
+        return sum(n for name, n in self.calls.items() if name not in self.costs)
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "calls": self.calls,
+            "cost_usd": round(float(self.usd), 6),
+            "calls_of_unknown_cost": self.unknown,
+        }
+
+
+def estimate(services: Services, first: date, last: date) -> Estimate:
+    """What a backfill of these days of upload would ask. Google's answers stay as they are when only our questions
+    changed."""
+    described, labelled = set[int](), set[int]()
+    choices = services.models.choices
+    with transaction(services.engine) as connection:
+        for n in range((last - first).days + 1):
+            day = (first + timedelta(days=n)).isoformat()
+
+            def outdated(providers: list[str], day: str = day) -> set[int]:
+                return {item.id for item in _analysed_otherwise(services, connection, day, providers)}
+
+            if choices("describe"):
+                described |= outdated(["openai_vision"])
+            if choices("labels"):
+                labelled |= outdated(["google_vision"]) - outdated([])
+        asked = {"vision": described, "embedding": described, "annotate": labelled}
+        calls = {name: connection.scalar(_DIFFERENT, {"ids": list(ids)}) or 0 for name, ids in asked.items()}
+        costs = spending.usual_costs(connection, "media", {name: choices(task) for name, task in _TASKS.items()})
+    return Estimate(len(described | labelled), {name: n for name, n in calls.items() if n}, costs)
+
+
+# A site's image is another question with another owner.
+_DIFFERENT = text("""
+    select count(distinct (coalesce(sha256, id::text), kind, case when data_type = 'sites' then user_id end))
+    from media_files where id = any(:ids)
+""")

@@ -1,7 +1,8 @@
-"""The media pipeline's HTTP routes: profiles with uploads, temp files, and the API for media workers."""
+"""The media pipeline's HTTP routes: profiles with uploads, temp files, the API for media workers, and the search."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
@@ -9,12 +10,15 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge, Unauthenticated
-from imgpipe_orchestration.media import focus, model, pending, store, uploads
-from imgpipe_orchestration.media.analyses import analysis_of
+from imgpipe_orchestration.media import analyses, model, pending, search, store, uploads
+from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
+from imgpipe_orchestration.media.search import Filters, Found
+from imgpipe_orchestration.media.serving.signing import url_for_owner
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.partners.main_api import HEADER, verify
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import transaction
@@ -23,7 +27,7 @@ from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allow
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.names import size_text
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
-from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.web.values import Colour, RowId
 
 router = APIRouter(tags=["media"])
 
@@ -200,7 +204,7 @@ def clean_up_image(image_id: int, services: ServicesDep) -> dict[str, Any]:
 @workers.get("/analysis/{media_id}")
 def analysis(media_id: Annotated[str, Path(max_length=64)], services: ServicesDep) -> dict[str, Any]:
     """What the AI analysis and our own measurements found; of an image that another worker made, what it reported."""
-    return {"success": True, "media_id": media_id, **analysis_of(services, media_id)}
+    return {"success": True, "media_id": media_id, **analyses.analysis_of(services, media_id)}
 
 
 class Focus(BaseModel):
@@ -212,8 +216,96 @@ class Focus(BaseModel):
 @workers.put("/focus/{media_id}", status_code=202)
 def set_focus(media_id: RowId, body: Focus, services: ServicesDep) -> dict[str, Any]:
     """Set by hand what crops keep; the variants are made again and the old ones are served until then."""
-    focus.set_focus(services, media_id, body.box)
+    analyses.set_focus(services, media_id, body.box)
     return {"success": True, "media_id": str(media_id), "box": body.box}
+
+
+# --- the search ------------------------------------------------------------------------------------------------------
+
+
+class Hit(BaseModel):
+    """An image that was found."""
+
+    media_id: str
+    user_id: int
+    data_type: DataType
+    original_name: str | None
+    status: MediaStatus
+    width: int | None
+    height: int | None
+    alt_text: str | None
+    placeholder: str | None = Field(description="A tiny blurred picture, as a data URL.")
+    private: bool = Field(description="Found by `user_id` only; the URL is signed for its owner.")
+    url: str
+    created_at: datetime
+    why: str = Field(description="words, number, file name, meaning, colour, looks; empty in a plain list.")
+    distance: float | None = Field(
+        description="By meaning: cosine, 0 to 2. By colour: Oklab. By looks: bits of 64. None where there is none."
+    )
+
+
+class SearchAnswer(BaseModel):
+    success: bool = True
+    images: list[Hit]
+    total: int
+    note: str = Field("", description="What the search had to do without.")
+    next: int | None = Field(None, description="Pass it as `before` for the page that follows a plain list.")
+
+
+class DuplicatesAnswer(BaseModel):
+    """Three kinds that are not mixed: an image is listed in the strictest that fits."""
+
+    success: bool = True
+    media_id: str
+    identical_bytes: list[Hit]
+    identical_pixels: list[Hit]
+    similar: list[Hit]
+
+
+@workers.get("/search", dependencies=KNOWN_ONLY)
+def search_media(
+    services: ServicesDep,
+    text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",
+    color: Annotated[Colour, Query(description="rrggbb, with or without #.")] = "",
+    similar_to: Annotated[RowId | None, Query(description="A media id.")] = None,
+    status: MediaStatus | None = None,
+    data_type: DataType | None = None,
+    user_id: RowId | None = None,
+    before: RowId | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 60,
+) -> SearchAnswer:
+    """Images by text, by colour or by likeness, best first; with none of these the newest. One of them at a time."""
+    measures = sum((bool(text.strip()), bool(color), similar_to is not None))
+    if measures > 1:
+        raise BadInput("Search by text, color or similar_to, one at a time.", field="text")
+    if measures and before is not None:
+        raise BadInput("Only the newest images have a next page; a search gives its best ones.", field="before")
+    if "\0" in text:
+        raise BadInput("text contains NUL.", field="text")
+    wanted = Filters(status, data_type, user_id)
+    found, note = search.find(
+        services, wanted, words=text.strip(), colour=color, similar_to=similar_to, before=before, limit=limit
+    )
+    further = found[-1].id if not measures and len(found) == limit else None
+    hits = [_hit(one, services.settings) for one in found]
+    return SearchAnswer(images=hits, total=len(hits), note=note, next=further)
+
+
+@workers.get("/duplicates/{media_id}")
+def duplicates_of(media_id: RowId, services: ServicesDep) -> DuplicatesAnswer:
+    """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
+    with transaction(services.engine) as connection:
+        found = search.duplicates(connection, media_id)
+    kinds = {
+        name: [_hit(one, services.settings) for one in getattr(found, name)] for name in search.Duplicates.__slots__
+    }
+    return DuplicatesAnswer(media_id=str(media_id), **kinds)
+
+
+def _hit(found: Found, settings: Settings) -> Hit:
+    values = {name: getattr(found, name) for name in Hit.model_fields if hasattr(found, name)}
+    url = url_for_owner(settings, found.id, private=found.private)
+    return Hit(media_id=str(found.id), url=url, **values)
 
 
 router.include_router(workers)

@@ -20,11 +20,22 @@ from typing import Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, TooLarge
-from imgpipe_orchestration.media import canary, intake, pending, remake, store
-from imgpipe_orchestration.media.driving import RUN_SECONDS, drain, drive, spends
+from imgpipe_orchestration.media import intake, pending, remake, store
+from imgpipe_orchestration.media.describing import ask_others
 from imgpipe_orchestration.media.model import REPLACE_URLS, PendingStatus, Step, StepState
 from imgpipe_orchestration.media.moderation import UPLOADED
-from imgpipe_orchestration.media.stages import Stage, analyse_again, analyse_anyway, analysed, resized, retrieved
+from imgpipe_orchestration.media.stages import (
+    RUN_SECONDS,
+    Stage,
+    analyse_again,
+    analyse_anyway,
+    analysed,
+    drain,
+    drive,
+    resized,
+    retrieved,
+    spends,
+)
 from imgpipe_orchestration.media.steps.analyse import Analysis
 from imgpipe_orchestration.media.steps.callback import callback
 from imgpipe_orchestration.media.steps.resize import resize
@@ -95,7 +106,7 @@ def take_through(
             if REPLACE_URLS in chosen:
                 stages[REPLACE_URLS] = run.urls()
             if Step.AI_VISUAL_ANALYSIS in stages:  # last, for nobody waits for it
-                compared, _ = drain(services, owner, store.CANARY, canary.ask, seconds=_SOON)
+                compared, _ = drain(services, owner, store.CANARY, ask_others, seconds=_SOON)
                 if compared.done:
                     stages[Step.AI_VISUAL_ANALYSIS].figures["compared"] = len(compared.done)
     finally:
@@ -198,7 +209,7 @@ class _Run:
     def _through(self, claim: Claim) -> None:
         """Take one image through its pending steps, as far as the chosen ones lead."""
         with transaction(self._services.engine) as connection:
-            states = store.checklists(connection, [claim.item_id]).get(claim.item_id, {})
+            states = store.checklist(connection, claim.item_id)
         if states.get(Step.RETRIEVE_FILE) is StepState.COMPLETED:
             self._judge(claim.item_id)
         for step in states:
@@ -247,7 +258,8 @@ class _Run:
         if step is None:  # its checklist could not be read
             return
         services, final = self._services, state is State.FAILED
-        store.step_failed(connection, claim, step, final=final, counts=spends(error))
+        ended = StepState.FAILED if final else StepState.PENDING
+        store.step_ended(connection, claim, step, ended, counts=spends(error))
         if not final:
             return
         media = store.media_file(connection, claim.item_id)

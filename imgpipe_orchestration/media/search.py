@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.media.embedding import space_of
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.media.embedding import space_of, vector_of
 from imgpipe_orchestration.media.model import DataType, MediaStatus
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 
 ALIKE_BITS = 10
 """Most bits of 64 in which the perceptual hashes of pictures that look alike differ (Zauner 2010)."""
@@ -85,23 +87,45 @@ _COLUMNS = """
 _TABLES = "live_media f left join media_ai_analysis a on a.media_id = f.id"
 
 
+def find(
+    services: Services,
+    filters: Filters,
+    *,
+    words: str = "",
+    colour: str = "",
+    similar_to: int | None = None,
+    before: int | None = None,
+    limit: int,
+) -> tuple[list[Found], str]:
+    """By one of words, colour (six digits, with or without #) and likeness, best first; with none of them the newest.
+    Also says what the search had to do without.
+
+    Raises:
+        NotFound: as `like`.
+    """
+    vector, note = vector_of(services, words) if words else (None, "")
+    with transaction(services.engine) as connection:
+        if words:
+            return by_text(connection, words, vector, filters, limit=limit), note
+        if colour:
+            return by_colour(connection, "#" + colour.lstrip("#"), filters, limit=limit), note
+        if similar_to is not None:
+            return like(connection, similar_to, filters, limit=limit), note
+        return latest(connection, filters, before=before, limit=limit), note
+
+
 def latest(connection: Connection, filters: Filters, *, before: int | None = None, limit: int) -> list[Found]:
     """The newest first; `before` is the last id of the previous page."""
-    conditions, values = _conditions(filters)
-    if before is not None:
-        conditions.append("f.id < :before")
-    where = " and ".join(conditions) or "true"
-    query = text(f"select {_COLUMNS} from {_TABLES} where {where} order by f.id desc limit :limit")
-    return [_found(row) for row in connection.execute(query, {**values, "before": before, "limit": limit})]
+    where, values = _where(filters, *(["f.id < :before"] if before is not None else []))
+    query = f"select {_COLUMNS} from {_TABLES} where {where} order by f.id desc limit :limit"
+    return _rows(connection, query, values | {"before": before, "limit": limit})
 
 
 def ids(connection: Connection, filters: Filters, *, limit: int) -> list[int]:
     """All ids that the filters let through, the newest first."""
-    conditions, values = _conditions(filters)
-    query = text(
-        f"select f.id from live_media f where {' and '.join(conditions) or 'true'} order by f.id desc limit :n"
-    )
-    return list(connection.scalars(query, {**values, "n": limit}))
+    where, values = _where(filters)
+    query = text(f"select f.id from live_media f where {where} order by f.id desc limit :limit")
+    return list(connection.scalars(query, {**values, "limit": limit}))
 
 
 def by_text(
@@ -130,16 +154,9 @@ def by_text(
 
 
 def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: int) -> list[Found]:
-    """Images with much of a colour or of very similar ones. `distance` is in Oklab.
-
-    Raises:
-        BadInput: `colour` is not of the form #rrggbb.
-    """
-    if connection.scalar(text("select oklab_of(:colour) is null"), {"colour": colour}) is not False:
-        raise BadInput("A colour is written #rrggbb.", field="color")
-    conditions, values = _conditions(filters)
-    where = " and ".join(conditions) or "true"
-    query = text(f"""
+    """Images with much of a colour (`#rrggbb`) or of very similar ones. `distance` is in Oklab."""
+    where, values = _where(filters)
+    query = f"""
         with near as (
             select c.media_id, c.share, c.lab <-> oklab_of(:colour) as distance
             from media_colours c join live_media f on f.id = c.media_id
@@ -151,10 +168,9 @@ def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: i
         )
         select {_COLUMNS}, images.distance from images join {_TABLES} on f.id = images.media_id
         order by images.share * (1 - images.distance / {COLOUR_FAR}) desc, f.id desc limit :limit
-    """)
+    """
     _look_far(connection)
-    rows = connection.execute(query, {**values, "colour": colour, "limit": limit})
-    return [_found(row, "colour", row.distance) for row in rows]
+    return _rows(connection, query, values | {"colour": colour, "limit": limit}, "colour")
 
 
 def like(connection: Connection, media_id: int, filters: Filters, *, limit: int) -> list[Found]:
@@ -164,10 +180,17 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int)
         NotFound: there is no such image, it has not been analysed, or it is private and of another user than
             `filters` names.
     """
-    looks, meaning = _fingerprints(connection, media_id, filters)
-    found = {one.id: one for one in _by_looks(connection, media_id, looks, filters, limit)}
-    if meaning is not None:
-        for one in _by_meaning(connection, meaning, filters, limit + 1):
+    query = text("""
+        select a.phash, cast(a.embedding as real[]) as embedding
+        from media_ai_analysis a join live_media f on f.id = a.media_id
+        where f.id = :id and (not f.private or f.user_id = :user_id)
+    """)
+    own = connection.execute(query, {"id": media_id, "user_id": filters.user_id}).one_or_none()
+    if own is None or own.phash is None:
+        raise NotFound(f"Media {media_id} is not there, not analysed yet or private: nothing is compared with it.")
+    found = {one.id: one for one in _by_looks(connection, media_id, own.phash, filters, limit)}
+    if own.embedding is not None:
+        for one in _by_meaning(connection, own.embedding, filters, limit + 1):
             if one.distance is not None and one.distance <= LIKE_FAR:
                 found.setdefault(one.id, one)
     found.pop(media_id, None)
@@ -180,121 +203,97 @@ def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Dup
     Raises:
         NotFound: there is no such image.
     """
-    own = connection.execute(
-        text("""
-            select f.sha256, a.pixel_sha256, a.phash from live_media f
-            left join media_ai_analysis a on a.media_id = f.id where f.id = :id
-        """),
-        {"id": media_id},
-    ).one_or_none()
+    query = text(f"select f.sha256, a.pixel_sha256, a.phash from {_TABLES} where f.id = :id")
+    own = connection.execute(query, {"id": media_id}).one_or_none()
     if own is None:
         raise NotFound(f"There is no media {media_id}.")
     seen = {media_id}
 
+    def new(found: list[Found]) -> list[Found]:
+        kept = [one for one in found if one.id not in seen][:limit]
+        seen.update(one.id for one in kept)
+        return kept
+
     def same(column: str, value: str | None, why: str) -> list[Found]:
         if value is None:
             return []
-        query = text(f"""
-            select {_COLUMNS} from {_TABLES} where {column} = :value and not f.private order by f.id limit :limit
-        """)
-        rows = connection.execute(query, {"value": value, "limit": limit + len(seen)})
-        new = [_found(row, why, 0.0) for row in rows if row.id not in seen][:limit]
-        seen.update(one.id for one in new)
-        return new
+        query = f"""
+            select {_COLUMNS}, cast(0 as real) as distance from {_TABLES}
+            where {column} = :value and not f.private order by f.id limit :limit
+        """
+        return new(_rows(connection, query, {"value": value, "limit": limit + len(seen)}, why))
 
     the_bytes = same("f.sha256", own.sha256, "identical bytes")
     the_pixels = same("a.pixel_sha256", own.pixel_sha256, "identical pixels")
-    alike = []
-    if own.phash is not None:
-        alike = _by_looks(connection, media_id, own.phash, Filters(), limit + len(seen))
-    return Duplicates(the_bytes, the_pixels, [one for one in alike if one.id not in seen][:limit])
+    alike = [] if own.phash is None else _by_looks(connection, media_id, own.phash, Filters(), limit + len(seen))
+    return Duplicates(the_bytes, the_pixels, new(alike))
 
 
 # --- one measure each ------------------------------------------------------------------------------------------------
 
 
 def _by_words(connection: Connection, words: str, filters: Filters, limit: int) -> list[Found]:
-    conditions, values = _conditions(filters)
-    query = text(f"""
+    where, values = _where(filters, "a.words @@ question")
+    query = f"""
         select {_COLUMNS} from {_TABLES}, websearch_to_tsquery('english', :words) as question
-        where {" and ".join(["a.words @@ question", *conditions])}
-        order by ts_rank_cd(a.words, question) desc, f.id desc limit :limit
-    """)
-    found = [_found(row, "words") for row in connection.execute(query, {**values, "words": words, "limit": limit})]
+        where {where} order by ts_rank_cd(a.words, question) desc, f.id desc limit :limit
+    """
+    found = _rows(connection, query, values | {"words": words, "limit": limit}, "words")
     number = words.strip().lstrip("#")
     if number.isdecimal() and len(number) <= 18:
-        named = text(f"select {_COLUMNS} from {_TABLES} where {' and '.join(['f.id = :id', *conditions])}")
-        row = connection.execute(named, {**values, "id": int(number)}).one_or_none()
-        if row is not None:
-            found = [_found(row, "number"), *(one for one in found if one.id != row.id)]
+        where, values = _where(filters, "f.id = :id")
+        query = f"select {_COLUMNS} from {_TABLES} where {where}"
+        named = _rows(connection, query, values | {"id": int(number)}, "number")
+        found = [*named, *(one for one in found if one.id not in {other.id for other in named})]
     return found
 
 
 def _by_name(connection: Connection, words: str, filters: Filters, limit: int) -> list[Found]:
     """The newest of those whose file's name has the words; of more than CANDIDATES those that the index gives first."""
-    conditions, values = _conditions(filters)
-    named = "to_tsvector('simple', words_of_name(f.original_name)) @@ question"
-    query = text(f"""
+    where, values = _where(filters, "to_tsvector('simple', words_of_name(f.original_name)) @@ question")
+    query = f"""
         with named as materialized (
             select f.id from live_media f, websearch_to_tsquery('simple', words_of_name(:words)) as question
-            where {" and ".join([named, *conditions])} limit {CANDIDATES}
+            where {where} limit {CANDIDATES}
         )
         select {_COLUMNS} from named join {_TABLES} on f.id = named.id order by f.id desc limit :limit
-    """)
+    """
     # The planner does not know how rare a name is: it would look for one in every image there is.
     connection.execute(
         text("select set_config('enable_seqscan', 'off', true), set_config('enable_indexscan', 'off', true)")
     )
-    rows = connection.execute(query, {**values, "words": words, "limit": limit})
-    return [_found(row, "file name") for row in rows]
+    return _rows(connection, query, values | {"words": words, "limit": limit}, "file name")
 
 
 def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filters, limit: int) -> list[Found]:
-    conditions, values = _conditions(filters)
-    query = text(f"""
-        with near as (
-            select m.media_id, m.embedding <=> cast(:vector as vector) as distance
-            from media_ai_analysis m join live_media f on f.id = m.media_id
-            where {" and ".join(["m.embedding is not null", *conditions])}
-            order by m.embedding <=> cast(:vector as vector) limit :limit
-        )
-        select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
-        where near.distance <= {MEANING_FAR} order by near.distance
-    """)
-    _look_far(connection)
-    rows = connection.execute(query, {**values, "vector": str(list(vector)), "limit": limit})
-    return [_found(row, "meaning", row.distance) for row in rows]
+    where, values = _where(filters, "m.embedding is not null")
+    values |= {"vector": str(list(vector)), "limit": limit}
+    distance = "m.embedding <=> cast(:vector as vector)"
+    return _nearest(connection, distance, MEANING_FAR, where, values, "meaning")
 
 
 def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filters, limit: int) -> list[Found]:
     if (looks & (1 << 64) - 1).bit_count() <= PLAIN_BITS:
         return []
-    conditions, values = _conditions(filters)
-    query = text(f"""
+    where, values = _where(filters, "m.phash is not null", "f.id <> :own")
+    values |= {"looks": looks, "own": media_id, "limit": limit}
+    distance = "cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64))"
+    return _nearest(connection, distance, ALIKE_BITS, where, values, "looks")
+
+
+def _nearest(
+    connection: Connection, distance: str, far: float, where: str, values: dict[str, Any], why: str
+) -> list[Found]:
+    query = f"""
         with near as (
-            select m.media_id, cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) as distance
-            from media_ai_analysis m join live_media f on f.id = m.media_id
-            where {" and ".join(["m.phash is not null", "f.id <> :own", *conditions])}
-            order by cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) limit :limit
+            select m.media_id, {distance} as distance from media_ai_analysis m join live_media f on f.id = m.media_id
+            where {where} order by {distance} limit :limit
         )
         select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
-        where near.distance <= {ALIKE_BITS} order by near.distance, f.id
-    """)
+        where near.distance <= {far} order by near.distance, f.id
+    """
     _look_far(connection)
-    rows = connection.execute(query, {**values, "limit": limit, "looks": looks, "own": media_id})
-    return [_found(row, "looks", row.distance) for row in rows]
-
-
-def _fingerprints(connection: Connection, media_id: int, filters: Filters) -> tuple[int, list[float] | None]:
-    query = text("""
-        select a.phash, cast(a.embedding as real[]) as embedding
-        from media_ai_analysis a join live_media f on f.id = a.media_id
-        where f.id = :id and (not f.private or f.user_id = :user_id)
-    """)
-    row = connection.execute(query, {"id": media_id, "user_id": filters.user_id}).one_or_none()
-    if row is None or row.phash is None:
-        raise NotFound(f"Media {media_id} is not there, not analysed yet or private: nothing is compared with it.")
-    return row.phash, row.embedding
+    return _rows(connection, query, values, why)
 
 
 def _look_far(connection: Connection) -> None:
@@ -304,15 +303,17 @@ def _look_far(connection: Connection) -> None:
     connection.execute(text(query), {"most": str(CANDIDATES)})
 
 
-def _conditions(filters: Filters) -> tuple[list[str], dict[str, Any]]:
+def _where(filters: Filters, *conditions: str) -> tuple[str, dict[str, Any]]:
     values = {name: getattr(filters, name) for name in Filters.__slots__ if getattr(filters, name) is not None}
-    conditions = [f"f.{name} = :{name}" for name in values]
+    told = [*conditions, *(f"f.{name} = :{name}" for name in values)]
     if filters.user_id is None:
-        conditions.append("not f.private")
-    return conditions, {n: getattr(v, "value", v) for n, v in values.items()}
+        told.append("not f.private")
+    return " and ".join(told), {name: getattr(value, "value", value) for name, value in values.items()}
 
 
-def _found(row: Row[Any], why: str = "", distance: float | None = None) -> Found:
-    values = {name: getattr(row, name) for name in Found.__slots__ if name not in {"why", "distance"}}
-    values |= {"data_type": DataType(row.data_type), "status": MediaStatus(row.status)}
-    return Found(**values, why=why, distance=distance)
+def _rows(connection: Connection, query: str, values: dict[str, Any], why: str = "") -> list[Found]:
+    found = connection.execute(text(query), values).mappings()
+    return [
+        Found(**{**row, "data_type": DataType(row["data_type"]), "status": MediaStatus(row["status"])}, why=why)
+        for row in found
+    ]

@@ -1,14 +1,17 @@
-"""What the stages of a run tell, and the analyses that a provider's failure does not stop. No Dagster in here."""
+"""What the stages of a run do with a queue and tell of it, and the analyses that a provider's failure does not stop. No
+Dagster in here."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from imgpipe_orchestration.errors import Conflict, NotFound
-from imgpipe_orchestration.media import canary, store
-from imgpipe_orchestration.media.driving import spends
+from imgpipe_orchestration.errors import Conflict, ImgpipeError, NotFound, Retryable
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.describing import order_second_opinions
 from imgpipe_orchestration.media.model import Step, StepState
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.callback import report
@@ -17,10 +20,19 @@ from imgpipe_orchestration.media.steps.retrieve import Retrieved
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome
+from imgpipe_orchestration.storage.work import Outcome, work_through
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
+
+Result = TypeVar("Result")
+
+RUN_SECONDS = 300.0
+"""Time budget of a run, and of what it makes again."""
+WAITING_THREADS = 16
+"""Threads of stages that mostly wait for a partner or the object store."""
+BATCH = 200
+"""Items claimed at a time from a queue that is drained."""
 
 
 @dataclass
@@ -74,12 +86,10 @@ def analyse_anyway(services: Services, claim: Claim) -> Analysis:
     error = found.error()
     with services.claims.fenced(claim) as connection:
         store.save_analysis(connection, media.id, found.values)
-        if error is None:
-            store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
-        else:
-            store.step_failed(connection, claim, Step.AI_VISUAL_ANALYSIS, final=True, counts=spends(error))
+        state, counts = (StepState.FAILED, spends(error)) if error else (StepState.COMPLETED, True)
+        store.step_ended(connection, claim, Step.AI_VISUAL_ANALYSIS, state, counts=counts)
         services.claims.progress(connection, claim)
-        canary.order(services, connection, media)
+        order_second_opinions(services, connection, media)
     return found
 
 
@@ -93,7 +103,7 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis
     """
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
-        ill = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS] is StepState.FAILED
+        ill = store.checklist(connection, media.id)[Step.AI_VISUAL_ANALYSIS] is StepState.FAILED
     found = analyse(services, media, urgent=queue is not store.UNHURRIED_ANALYSIS)
     with services.claims.fenced(claim) as connection:
         known = hints(media, store.analysis(connection, media.id))
@@ -111,10 +121,71 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis
             log.info("no second report wanted", extra={"media_id": media.id, "error": refused.public})
     with services.claims.fenced(claim) as connection:
         if ill:
-            store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
+            store.step_ended(connection, claim, Step.AI_VISUAL_ANALYSIS, StepState.COMPLETED)
         services.claims.finish(connection, queue, claim)
     return found
 
 
 def _mb(sizes: Iterable[int]) -> float:
     return round(sum(sizes) / 1e6, 2)
+
+
+# --- a queue: a batch of claims, or everything that is due ------------------------------------------------------------
+
+
+def drive(
+    services: Services,
+    queue: Queue,
+    batch: Sequence[Claim],
+    work: Callable[[Services, Claim], Result],
+    *,
+    deadline: float | None = None,
+) -> tuple[Outcome, list[Result]]:
+    """Process a batch and collect results; no item is begun after the deadline.
+
+    Args:
+        deadline: of `time.monotonic()`; a run's time budget from now by default.
+    """
+    results: list[Result] = []
+    outcome = work_through(
+        services.claims,
+        queue,
+        batch,
+        lambda claim: results.append(work(services, claim)),
+        threads=WAITING_THREADS,
+        deadline=deadline or time.monotonic() + RUN_SECONDS,
+    )
+    return outcome, results
+
+
+def drain(
+    services: Services,
+    owner: str,
+    queue: Queue,
+    work: Callable[[Services, Claim], Result],
+    *,
+    partition: str = "",
+    seconds: float | None = None,
+) -> tuple[Outcome, list[Result]]:
+    """Process everything that is due in a queue, batch by batch, until the time budget is over.
+
+    The rest is left to later runs, so that a backfill's images do not keep uploads waiting.
+
+    Args:
+        seconds: the time budget; by default that of a run.
+    """
+    claims = services.claims
+    total, results = Outcome(), list[Result]()
+    over = time.monotonic() + (RUN_SECONDS if seconds is None else seconds)
+    while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
+        outcome, part = drive(services, queue, batch, work, deadline=over)
+        total.add(outcome)
+        results += part
+        if not outcome.done or time.monotonic() >= over:
+            break  # a backend is away, so that the rest would fail as well; or the time is over
+    return total, results
+
+
+def spends(error: ImgpipeError) -> bool:
+    """Whether a failure counts as a try of the step: not if a backend or a budget was the reason."""
+    return not isinstance(error, Retryable) or error.spends_attempt

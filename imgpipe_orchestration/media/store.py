@@ -1,21 +1,21 @@
-"""The media pipeline's queues and rows: images, steps, originals, analyses and callbacks."""
+"""The media pipeline's queues and rows: images, steps, analyses and variants."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.embedding import holds
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
-from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
+from imgpipe_orchestration.storage.claims import Claim, Queue, State
 from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
-from imgpipe_orchestration.storage.queues import WITHDRAWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,9 @@ class MediaFile:
 _FILE_COLUMNS = ", ".join(f"f.{name}" for name in MediaFile.__slots__)
 
 
-def _file(row: Sequence[Any]) -> MediaFile:
-    values = dict(zip(MediaFile.__slots__, row, strict=True))
-    values["data_type"] = DataType(values["data_type"])
-    values["status"] = MediaStatus(values["status"])
-    return MediaFile(**values)
+def _file(row: Row[Any]) -> MediaFile:
+    kinds = {"data_type": DataType(row.data_type), "status": MediaStatus(row.status)}
+    return MediaFile(**{**row._mapping, **kinds})
 
 
 ALONE = ("profile", "header", "logo")
@@ -70,12 +68,12 @@ ALONE = ("profile", "header", "logo")
 def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
     """Update `media_files` and the checklist when the queue's state changes."""
     if state is State.WAITING and error is None:  # requeued by a person: failed steps start again
-        connection.execute(_RESTART, {"ids": list(ids)})
+        connection.execute(RESTART, {"ids": list(ids)})
     elif state is State.FAILED:
         connection.execute(_GIVE_UP, {"ids": list(ids), "error": error})
 
 
-_RESTART = text("""
+RESTART = text("""
     with failed as (
         update processing_checklist set
             retrieve_file = replace(retrieve_file, 'failed', 'pending'), retrieve_file_attempts = 0,
@@ -109,6 +107,10 @@ CLEANUPS = Queue("media_cleanups", max_attempts=10)
 
 URLS = Queue("media_urls", max_attempts=10)
 """Processed images whose temp URLs are to be replaced; item ids are pending image ids."""
+
+AGAIN = (REMAKE_VARIANTS, REMAKE_ANALYSIS, UNHURRIED_ANALYSIS)
+OF_NO_DAY = (URLS, HEALING, CLEANUPS, CANARY)
+"""Queues whose items belong to no day."""
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -147,17 +149,6 @@ def last_completed(connection: Connection, user_id: int, kind: str, *, but: int 
     return found
 
 
-def shows_one_of(connection: Connection, user_id: int, urls: Sequence[str]) -> bool:
-    """Whether a user's profile image, header or logo has one of these URLs."""
-    query = text("""
-        select exists (select from user_profiles where user_id = :user
-                and (profile_image_path = any(:urls) or header_image_path = any(:urls)))
-            or exists (select from artist_profiles where user_id = :user and logo_path = any(:urls))
-            or exists (select from promoter_profiles where user_id = :user and logo_path = any(:urls))
-    """)
-    return bool(connection.scalar(query, {"user": user_id, "urls": list(urls)}))
-
-
 def path_access(connection: Connection, path: str) -> tuple[bool, bool | None]:
     """Whether the upload at a temp path is private, and whether it is held; None where no intake has read it yet."""
     row = connection.execute(PATH_ACCESS, {"path": path}).one()
@@ -172,27 +163,17 @@ PATH_ACCESS = text("""
 """)
 
 
-def checklists(connection: Connection, media_ids: Sequence[int]) -> dict[int, dict[Step, StepState]]:
-    """The state of every step, by media id."""
-    query = text(f"select media_id, {', '.join(Step)} from processing_checklist where media_id = any(:ids)")
-    rows = connection.execute(query, {"ids": list(media_ids)}).mappings()
-    return {row["media_id"]: {step: StepState(row[step]) for step in Step} for row in rows}
+def checklist(connection: Connection, media_id: int) -> dict[Step, StepState]:
+    """The state of every step; empty where there is no such image."""
+    query = text(f"select {', '.join(Step)} from processing_checklist where media_id = :id")
+    row = connection.execute(query, {"id": media_id}).mappings().one_or_none()
+    return {Step(step): StepState(state) for step, state in (row or {}).items()}
 
 
 def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
     """The pending image ids of some media."""
     query = text("select main_api_id from media_files where id = any(:ids)")
     return list(connection.scalars(query, {"ids": list(media_ids)}))
-
-
-def retriable(connection: Connection, pending_ids: Collection[int]) -> set[int]:
-    """Those of some failed pending images that we would work on again: their items are not withdrawn."""
-    query = text("""
-        select f.main_api_id from media_files f join work_items w on w.queue = :queue and w.item_id = f.id
-        where f.main_api_id = any(:ids) and w.error_code is distinct from :withdrawn
-    """)
-    values = {"queue": MEDIA.name, "ids": list(pending_ids), "withdrawn": WITHDRAWN}
-    return set(connection.scalars(query, values))
 
 
 def analysis(connection: Connection, media_id: int) -> dict[str, Any] | None:
@@ -202,88 +183,15 @@ def analysis(connection: Connection, media_id: int) -> dict[str, Any] | None:
     return None if row is None else {key: value for key, value in row.items() if not key.startswith("embedding")}
 
 
-def owner_context(connection: Connection, user_id: int) -> dict[str, Any]:
-    """The owner of a site's images: the profile's texts, and the subjects of the catalogue's images."""
-    profile = connection.execute(
-        text("select display_name, bio, website, location from user_profiles where user_id = :id"), {"id": user_id}
-    ).mappings()
-    subjects = connection.execute(
-        text("""
-            select a.subject_matter from media_ai_analysis a join live_media f on f.id = a.media_id
-            where f.user_id = :id and f.data_type = 'product' and a.subject_matter is not null
-            order by f.id desc limit 10
-        """),
-        {"id": user_id},
-    )
-    found = {key: value for row in profile for key, value in row.items() if value}
-    return {**found, "catalogue": [row.subject_matter for row in subjects]}
-
-
-def images_of_day(connection: Connection, day: str, step: Step) -> dict[int, bool]:
-    """The images uploaded on a day, and whether `step` of the checklist is completed."""
-    query = text(f"""
-        select f.id, c.{step} = 'completed' as completed
-        from live_media f join processing_checklist c on c.media_id = f.id
-        where f.upload_day = :day
-    """)
-    return {row.id: row.completed for row in connection.execute(query, {"day": day})}
-
-
-def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[Item]:
-    """Finished images of a day whose variants were made by another recipe."""
-    query = text("""
-        select id, user_id from live_media
-        where upload_day = :day and status = 'completed' and recipe is distinct from :recipe order by id
-    """)
-    rows = connection.execute(query, {"day": day, "recipe": recipe})
-    return [Item(row.id, str(row.user_id), day) for row in rows]
-
-
-def analysed_otherwise(
-    connection: Connection, day: str, versions: Mapping[str, str], providers: Sequence[str]
-) -> list[Item]:
-    """Finished images of a day whose analysis failed, has another version of the question than `versions` has for their
-    kind, or lacks an answer of one of `providers`."""
-    query = text("""
-        select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
-        left join media_ai_analysis a on a.media_id = f.id
-        where f.upload_day = :day and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
-            or a.version is distinct from cast(:versions as jsonb) ->> f.kind or exists (
-                select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
-        order by f.id
-    """)
-    rows = connection.execute(query, {"day": day, "versions": json.dumps(versions), "providers": list(providers)})
-    return [Item(row.id, str(row.user_id), day) for row in rows]
-
-
-def different(connection: Connection, ids: Collection[int]) -> int:
-    """How many different questions these images are: a site's depend on its owner, too."""
-    query = text("""
-        select count(distinct (coalesce(sha256, id::text), kind, case when data_type = 'sites' then user_id end))
-        from media_files where id = any(:ids)
-    """)
-    return connection.scalar(query, {"ids": list(ids)}) or 0
-
-
 # --- writing, inside a fence -----------------------------------------------------------------------------------------
 
 
-def step_done(connection: Connection, claim: Claim, step: Step) -> None:
-    """Mark a step as completed, and by whom."""
-    query = text(f"""
-        update processing_checklist set {step} = 'completed', {step}_attempts = {step}_attempts + 1, worker_id = :worker
-        where media_id = :id
-    """)
-    connection.execute(query, {"id": claim.item_id, "worker": claim.owner[:50]})
-
-
-def step_failed(connection: Connection, claim: Claim, step: Step, *, final: bool, counts: bool = True) -> None:
-    """Count a failed try of a step (if `counts`), and mark the step as failed (if `final`)."""
+def step_ended(connection: Connection, claim: Claim, step: Step, state: StepState, *, counts: bool = True) -> None:
+    """Count a try of a step (if `counts`), and note its state and by whom; PENDING is tried again."""
     query = text(f"""
         update processing_checklist set {step} = :state, {step}_attempts = {step}_attempts + :n, worker_id = :worker
         where media_id = :id
     """)
-    state = StepState.FAILED if final else StepState.PENDING
     values = {"id": claim.item_id, "state": state.value, "n": int(counts), "worker": claim.owner[:50]}
     connection.execute(query, values)
 
@@ -329,64 +237,6 @@ def save_analysis(connection: Connection, media_id: int, values: dict[str, Any])
     connection.execute(query, {**row, "media_id": media_id})
 
 
-def focus(connection: Connection, media_id: int) -> dict[str, Any] | None:
-    """An image's focus; the row stays locked until the transaction ends."""
-    query = text("select focus from media_files where id = :id for update")
-    found: dict[str, Any] | None = connection.scalar(query, {"id": media_id})
-    return found
-
-
-def set_focus(connection: Connection, media_id: int, box: Sequence[float] | None) -> None:
-    """Set a box by hand (left, top, right, bottom in fractions of width and height), or remove it."""
-    focus = None if box is None else json.dumps({"box": list(box), "reason": "manual"})
-    query = text("update media_files set focus = cast(:focus as jsonb) where id = :id")
-    connection.execute(query, {"id": media_id, "focus": focus})
-
-
-def set_private(connection: Connection, media_id: int, *, private: bool) -> None:
-    """Make an image private (visible only with a signed URL) or public."""
-    query = text("update media_files set private = :private where id = :id")
-    connection.execute(query, {"id": media_id, "private": private})
-
-
-def private_ones(connection: Connection, media_ids: Sequence[int], *, owner: int) -> set[int]:
-    """The private ones of some media that belong to `owner`."""
-    query = text("select id from media_files where id = any(:ids) and private and user_id = :owner")
-    return set(connection.scalars(query, {"ids": list(media_ids), "owner": owner}))
-
-
-def start_again(connection: Connection, pending_ids: Sequence[int]) -> list[Item]:
-    """Reset the finished and failed images of some pending uploads: failed steps start again, and finished images will
-    be reported again. Returns their items, to be enqueued."""
-    query = text("""
-        select id, user_id, upload_day from live_media
-        where main_api_id = any(:ids) and status in ('failed', 'completed') order by id
-    """)
-    rows = connection.execute(query, {"ids": list(pending_ids)}).all()
-    ids = [row.id for row in rows]
-    connection.execute(_RESTART, {"ids": ids})
-    again = text("update processing_checklist set update_callback = 'pending' where media_id = any(:ids)")
-    connection.execute(again, {"ids": ids})
-    return [Item(row.id, str(row.user_id), row.upload_day.isoformat()) for row in rows]
-
-
-def replace_older(connection: Connection, media: MediaFile) -> list[int]:
-    """Mark a user's older profile images (headers, logos) as replaced by this one; returns their ids."""
-    if media.kind not in ALONE:
-        return []
-    query = text("""
-        update media_files set replaced_at = now() where user_id = :user_id and kind = :kind and id < :id
-        and status = 'completed' and replaced_at is null returning id
-    """)
-    return list(connection.scalars(query, {"user_id": media.user_id, "kind": media.kind, "id": media.id}))
-
-
-def deleted_ones(connection: Connection, media_ids: Sequence[int]) -> set[int]:
-    """Those of some media that were deleted."""
-    query = text("select item from deletions where kind = 'media' and item = any(:ids)")
-    return set(connection.scalars(query, {"ids": list(media_ids)}))
-
-
 def deleted_uploads(connection: Connection, pending_ids: Sequence[int]) -> set[int]:
     """Those of some pending images whose media were deleted."""
     query = text("""
@@ -396,9 +246,33 @@ def deleted_uploads(connection: Connection, pending_ids: Sequence[int]) -> set[i
     return set(connection.scalars(query, {"ids": list(pending_ids)}))
 
 
-def completed(connection: Connection, media_id: int) -> None:
-    """Mark an image as completed: the main API acknowledged the callback."""
-    query = text("""
-        update media_files set status = 'completed', error = null, callback_acknowledged_at = now() where id = :id
+# --- the manifest of an image: the rows of its variants --------------------------------------------------------------
+
+
+class StoredVariant(NamedTuple):
+    """One row of `media_variants`: a file in the media bucket."""
+
+    size: str
+    format: str
+    background: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    object_key: str
+
+
+VARIANT_COLUMNS = ", ".join(f"v.{name}" for name in StoredVariant._fields)
+
+
+def manifest_of(connection: Connection, media_id: int) -> list[StoredVariant]:
+    """The manifest of one image."""
+    query = text(f"""
+        select {VARIANT_COLUMNS} from media_variants v where media_id = :id order by size, format, background
     """)
-    connection.execute(query, {"id": media_id})
+    return [StoredVariant(*row) for row in connection.execute(query, {"id": media_id})]
+
+
+def version_of(variants: Iterable[StoredVariant]) -> str:
+    """The version of an image's variants for URLs: 12 hexadecimal digits that change with any byte."""
+    return hashlib.sha256("".join(sorted(one.sha256 for one in variants)).encode()).hexdigest()[:12]

@@ -9,8 +9,7 @@ from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
 from imgpipe_orchestration.lifecycle.erasure import ERASURES
 from imgpipe_orchestration.listings.store import QUEUE as LISTINGS
-from imgpipe_orchestration.media.due import AGAIN
-from imgpipe_orchestration.media.store import CANARY, CLEANUPS, HEALING, MEDIA, URLS
+from imgpipe_orchestration.media.store import AGAIN, CANARY, CLEANUPS, HEALING, MEDIA, URLS
 from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Queue

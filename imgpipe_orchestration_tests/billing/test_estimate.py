@@ -14,9 +14,8 @@ import pytest
 
 from imgpipe_orchestration.billing.ledger import HALF
 from imgpipe_orchestration.media.assets import media_images
-from imgpipe_orchestration.media.estimate import estimate
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.remake import make_analyses, order
+from imgpipe_orchestration.media.remake import estimate, make_analyses, order
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.devstack.running import wait_for

@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from imgpipe_orchestration.media import pending
+from imgpipe_orchestration.media.intake import register
 from imgpipe_orchestration.media.model import PendingStatus
-from imgpipe_orchestration.media.registering import register
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from imgpipe_orchestration.media import direct_uploads
+from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -182,10 +182,10 @@ def test_old_presigned_uploads_go_unless_nobody_has_read_yet_that_one_is_private
     private = sent(gateway, picture(seed=2), private=True)
     assert committed(gateway, private).status_code == 200
     gateway.rows("update media_uploads set expires_at = now() - interval '2 days' returning id")
-    assert direct_uploads.forget_presigned(gateway.services.engine) == 1
+    assert uploads.forget_presigned(gateway.services.engine) == 1
     assert gateway.rows("select id from media_uploads") == [(private,)]
     gateway.run_due()
-    assert direct_uploads.forget_presigned(gateway.services.engine) == 1
+    assert uploads.forget_presigned(gateway.services.engine) == 1
 
 
 def test_nobody_announces_without_end(gateway: Gateway) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgpipe_orchestration.media import store
-from imgpipe_orchestration.media.due import due_days
+from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture

@@ -10,8 +10,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, Conflict, Retryable
 from imgpipe_orchestration.media import store
-from imgpipe_orchestration.media.embedding import vector_of
-from imgpipe_orchestration.media.embedding_rebuild import _LOCK, rebuild
+from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.media import audit, intake, pending, registering, store
+from imgpipe_orchestration.media import audit, intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -152,7 +152,7 @@ def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(services: Serv
         _, second = pending.in_state(connection, PendingStatus.PENDING)
 
     with ThreadPoolExecutor(1) as pool, services.engine.connect() as other:
-        media_id = registering.register(other, second, "", held=False)
+        media_id = intake.register(other, second, "", held=False)
         assert media_id is not None
         taken = pool.submit(intake.take_in, services)
         wait_for(lambda: somebody_waits(services.engine) or taken.done(), "the intake to wait", 30, every=0.02)

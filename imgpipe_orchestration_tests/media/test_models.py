@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli import imgpipe
-from imgpipe_orchestration.media.canary import chosen
-from imgpipe_orchestration.media.due import due_days
+from imgpipe_orchestration.media.describing import chosen
+from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order, up_to_date
 from imgpipe_orchestration.prompts import library

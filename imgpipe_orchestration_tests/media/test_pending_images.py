@@ -14,7 +14,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.media import direct_uploads, intake, pending, store
+from imgpipe_orchestration.media import intake, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -183,12 +183,12 @@ def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_com
 ) -> None:
     gateway = make_gateway(pending_images_database_url=pending_url)
     services, data = Services(gateway.settings), picture()
-    presigned = direct_uploads.presign(
+    presigned = uploads.presign(
         services, 456, kind="profile_image", content_type="image/jpeg", size=len(data), name="", private=True
     )
-    services.media_bucket.put(f"staging/456/{presigned.id}", data, content_type="image/jpeg")
+    services.media_bucket.put(f"staging/456/{presigned.upload_id}", data, content_type="image/jpeg")
     event.listen(services.engine, "commit", lambda _: intake.take_in(gateway.services))
-    direct_uploads.commit(services, 456, presigned.id)
+    uploads.commit(services, 456, presigned.upload_id)
     services.close()
     intake.take_in(gateway.services)
     assert gateway.rows("select private from media_files") == [(True,)]

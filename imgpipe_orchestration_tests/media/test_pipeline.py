@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import requests
 from PIL import Image
+from sqlalchemy import text
 
 from imgpipe_orchestration.media import intake, store
-from imgpipe_orchestration.media.due import due_days
+from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, make_variants, order, up_to_date
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
@@ -359,7 +360,8 @@ def test_a_focus_set_while_the_image_is_being_made_again_is_not_lost(gateway: Ga
     gateway.session.put(url, json={"box": [0.0, 0.0, 0.1, 0.1]}, headers=gateway.as_worker, timeout=30)
     (day,) = due_days(gateway.services, limit=5)
     with ThreadPoolExecutor(1) as pool, gateway.services.engine.connect() as person:
-        store.set_focus(person, 1, (0.9, 0.9, 1.0, 1.0))
+        focus = {"box": [0.9, 0.9, 1.0, 1.0], "reason": "manual"}
+        person.execute(text("update media_files set focus = cast(:focus as jsonb)"), {"focus": json.dumps(focus)})
         run = pool.submit(make_variants, gateway.services, "run-2", day)
         engine = gateway.services.engine
         wait_for(lambda: somebody_waits(engine) or run.done(), "the run to reach the image's row", 30, every=0.02)

@@ -10,7 +10,7 @@ import pytest
 import imgpipe_orchestration
 from imgpipe_orchestration.avatars.model import ImagePrompt, PersonaData
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.media.prompts import Seen, SeenLogo, SeenSite, question, versions
+from imgpipe_orchestration.media.describing import Seen, SeenLogo, SeenSite, versions
 from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.prompts.library import Library
 from imgpipe_orchestration.settings import Settings
@@ -71,7 +71,7 @@ def test_a_file_takes_a_prompts_place_and_only_what_it_changes_has_another_versi
 
 
 def test_an_owners_text_is_data_and_no_template() -> None:
-    asked = question(Library(Settings())["describe"], "site", {"bio": "{{ brand }}{% raw %}"})
+    asked = Library(Settings())["describe"].question(kind="site", owner='{"bio": "{{ brand }}{% raw %}"}')
     assert "{{ brand }}{% raw %}" in asked
 
 

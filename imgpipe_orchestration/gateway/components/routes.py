@@ -19,7 +19,7 @@ from imgpipe_orchestration.media.analyses import public_analysis, standins_of
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
-from imgpipe_orchestration.media.variants import manifest_of, version_of
+from imgpipe_orchestration.media.store import manifest_of, version_of
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings

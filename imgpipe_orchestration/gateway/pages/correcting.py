@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from imgpipe_orchestration.media.corrections import Correction
+from imgpipe_orchestration.media.analyses import Correction
 
 _LABELS = {
     "alt_text": "Alternative text",

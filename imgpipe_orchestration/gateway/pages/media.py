@@ -20,15 +20,13 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import MIME_OF, READ_HERE
 from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
-from imgpipe_orchestration.media import canary, corrections, embedding, focus, pending, search, store, uploads
-from imgpipe_orchestration.media.analyses import public_analysis, standins_of
-from imgpipe_orchestration.media.corrections import Correction
+from imgpipe_orchestration.media import analyses, describing, pending, search, store, uploads
+from imgpipe_orchestration.media.analyses import Correction, public_analysis, standins_of
 from imgpipe_orchestration.media.model import FIELDS, DataType, MediaStatus, PendingStatus, StepState
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving import callers, signing
 from imgpipe_orchestration.media.serving.decision import SIZES
-from imgpipe_orchestration.media.store import MediaFile
-from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
+from imgpipe_orchestration.media.store import MediaFile, StoredVariant, manifest_of
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.partners.json_text import problem_in
 from imgpipe_orchestration.services import Services
@@ -63,18 +61,16 @@ def gallery(
     before: Number = "",
 ) -> Response:
     wanted = filters(status, type, user)
-    words, note, vector = q.replace("\0", "").strip(), "", None
-    if words:
-        vector, note = embedding.vector_of(services, words)
-    with transaction(services.engine) as connection:
-        if words:
-            found = search.by_text(connection, words, vector, wanted, limit=PER_PAGE)
-        elif color:
-            found = search.by_colour(connection, "#" + color.lstrip("#"), wanted, limit=PER_PAGE)
-        elif like:
-            found = search.like(connection, int(like), wanted, limit=PER_PAGE)
-        else:
-            found = search.latest(connection, wanted, before=int(before) if before else None, limit=PER_PAGE + 1)
+    words = q.replace("\0", "").strip()
+    found, note = search.find(
+        services,
+        wanted,
+        words=words,
+        colour=color,
+        similar_to=int(like) if like else None,
+        before=int(before) if before else None,
+        limit=PER_PAGE + 1,
+    )
     searched = bool(words or color or like)
     more = str(found[PER_PAGE - 1].id) if not searched and len(found) > PER_PAGE else ""
     asked = {"q": words, "color": color, "like": like, "status": status, "type": type, "user": user}
@@ -104,7 +100,7 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
         asking_for = callers.of_image(connection, media_id)
         cost, unpriced = spending.of_item(connection, "media", f"media/{media_id}")
         standins = standins_of(connection, media_id)
-        opinions = canary.compared(connection, media_id)
+        opinions = describing.second_opinions(connection, media_id)
         verdict = verdicts.shown(connection, "media", media_id)
     shown = public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None
     history = services.claims.history(store.MEDIA, media_id)
@@ -157,7 +153,7 @@ def correct(
     except ValueError as error:
         return back_to(f"/media/{media_id}", trouble=f"Nothing was changed: {problem_in(error)}.", at="analysis")
     audit.note(after=fields, subject=str(media_id))
-    corrections.correct(services, media, fields, by=session.caller.name)
+    analyses.correct(services, media, fields, by=session.caller.name)
     told = "The model's words are back." if model else "Corrected. Models do not change it any more."
     return back_to(f"/media/{media_id}", notice=told, at="analysis")
 
@@ -174,7 +170,7 @@ def set_focus(
 ) -> Response:
     """What the crops keep, in percent of width and height."""
     try:
-        focus.set_focus(services, media_id, [side / 100 for side in (left, top, right, bottom)])
+        analyses.set_focus(services, media_id, [side / 100 for side in (left, top, right, bottom)])
     except BadInput:
         trouble = "Nothing was changed: left must be less than right and top less than bottom, from 0 to 100 %."
         return back_to(f"/media/{media_id}", trouble=trouble, at="crops")
@@ -183,7 +179,7 @@ def set_focus(
 
 @router.post("/media/{media_id}/focus/forget", response_class=Response)
 def forget_focus(services: ServicesDep, _: Acting, media_id: int) -> Response:
-    focus.set_focus(services, media_id, None)
+    analyses.set_focus(services, media_id, None)
     return back_to(f"/media/{media_id}", notice="Making the crops again around what the engine finds.", at="crops")
 
 
@@ -204,7 +200,7 @@ def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:
     """The image's checklist, and last `URLS`, which is work on its upload. URLS is left out when the uploads' database
     is away or does not know the upload."""
     with transaction(services.engine) as connection:
-        checklist = store.checklists(connection, [media.id]).get(media.id, {})
+        checklist = store.checklist(connection, media.id)
     steps = {step.value: state for step, state in checklist.items()}
     try:
         with transaction(services.pending_engine) as connection:

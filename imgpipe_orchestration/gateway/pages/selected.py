@@ -25,7 +25,7 @@ from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.kinds import kind_of
 from imgpipe_orchestration.lifecycle import erasure, purge, trash
 from imgpipe_orchestration.lifecycle.zips import pictures
-from imgpipe_orchestration.media import search, trash_routes
+from imgpipe_orchestration.media import owner_routes, search
 from imgpipe_orchestration.operations.pipelines import queues
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
@@ -190,7 +190,7 @@ def _do(services: Services, caller: Caller, action: str, name: str, ids: list[st
     if name == "avatars" and action == "requeue":
         done = sum(avatars.retry_failed(item, services).retried > 0 for item in ids)
     elif action in {"private", "public"}:
-        results = trash_routes.act_on_all(services, [int(item) for item in ids if name == "media"], action, caller)
+        results = owner_routes.act_on_all(services, [int(item) for item in ids if name == "media"], action, caller)
         done = sum(one.success for one in results)
     elif name != "avatars":
         change: Callable[[Queue, list[int]], list[int]] = getattr(services.claims, action)
@@ -219,7 +219,7 @@ def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Respo
     bucket = kind_of(name).bucket(services)
     named: Iterator[tuple[str, str, int | None]]
     if name == "media":
-        named = trash_routes.originals(services, [int(one) for one in ids], caller)
+        named = owner_routes.originals(services, [int(one) for one in ids], caller)
     elif name == "listings":
         with transaction(services.engine) as connection:
             rows = connection.execute(_ORIGINALS, {"ids": [int(one) for one in ids]}).all()

@@ -9,27 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
-from imgpipe_orchestration.media.variants import StoredVariant
-from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.media.serving.decision import LONGEST_KEPT
+from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.request_counts import Batches
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-    from sqlalchemy import Engine
 
 log = logger(__name__)
 
@@ -52,18 +44,6 @@ class Key(NamedTuple):
     caller: str
     size: str
     format: str
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A caller of one image, over all sizes and formats."""
-
-    kind: str
-    caller: str
-    sizes: list[str]
-    formats: list[str]
-    requests: int
-    last_at: datetime
 
 
 class Callers:
@@ -96,27 +76,14 @@ class Callers:
             log.warning("callers of images could not be written down; trying again", extra={"error": error.public})
             self._counts.update(dict(counts.most_common(MOST_KEPT // 2)))
 
-
-@asynccontextmanager
-async def counting(app: FastAPI, services: Services) -> AsyncIterator[None]:
-    """For the app's lifespan: create the counts, flush them regularly and once more at the end."""
-    callers = app.state.callers = Callers()
-
-    async def keep() -> None:
+    async def keep_writing(self, engine: Engine) -> None:
+        """Write the counts regularly until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
-                await callers.flush(services.engine)
+                await self.flush(engine)
             except Exception:  # whatever it is, the next ones are to be written down
                 log.exception("callers of images were not written down")
-
-    task = asyncio.create_task(keep())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await callers.flush(services.engine)
 
 
 @lru_cache(maxsize=4096)
@@ -142,9 +109,10 @@ def write(engine: Engine, counts: Counter[Key]) -> None:
         connection.execute(_FORGET, {"days": KEPT_DAYS})
 
 
-def of_image(connection: Connection, media_id: int) -> list[Caller]:
-    """The twenty most frequent callers of an image, most requests first."""
-    return [Caller(*row) for row in connection.execute(_OF_IMAGE, {"media_id": media_id})]
+def of_image(connection: Connection, media_id: int) -> Sequence[Row[Any]]:
+    """The twenty most frequent callers of an image over all sizes and formats, most requests first: `kind`, `caller`,
+    `sizes`, `formats`, `requests`, `last_at`."""
+    return connection.execute(_OF_IMAGE, {"media_id": media_id}).all()
 
 
 # `room` is computed for each row, so that the rows of the same flush count as well.
@@ -163,7 +131,8 @@ _ADD = text(f"""
 _FORGET = text("delete from media_callers where last_at < now() - make_interval(days => :days)")
 
 _OF_IMAGE = text("""
-    select kind, caller, array_agg(distinct size), array_agg(distinct format), cast(sum(requests) as bigint),
-        max(last_at)
-    from media_callers where media_id = :media_id group by kind, caller order by sum(requests) desc, caller limit 20
+    select kind, caller, array_agg(distinct size) as sizes, array_agg(distinct format) as formats,
+        cast(sum(requests) as bigint) as requests, max(last_at) as last_at
+    from media_callers where media_id = :media_id group by kind, caller
+    order by sum(media_callers.requests) desc, caller limit 20
 """)

@@ -1,113 +1,49 @@
 """The gateway's cache of images: a hot image needs neither a query nor a request to the object store.
 
-Manifests are cached by media id until `changes` invalidates them. Bytes are cached by object key, which always means
-the same bytes, so that they are only evicted by others. Simultaneous requests for the same missing entry share one
-load.
+Manifests are cached by media id until `follow_changes` invalidates them. Bytes are cached by object key, which always
+means the same bytes, so that they are only evicted by others. Simultaneous requests for the same missing entry share
+one load.
+
+What changes is told by PostgreSQL's NOTIFY on the channel `media_changed`. Triggers on the media tables send
+notifications at commit, so none are missed while the connection is alive. When it is lost, cached manifests are not
+trusted until it is back. A connection can be lost silently (by a firewall, or a pooler in between), so the gateway
+notifies itself every few seconds and checks that the notification arrives. What was deleted or held back is asked for
+as well, because nobody may be shown that for any reason. So an image is served from memory for at most 2 * CALL_SECONDS
+without a database that confirms that it is public.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, LiteralString
 
 import psycopg
-from sqlalchemy import Engine
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotMigrated
-from imgpipe_orchestration.media.serving.decision import Decision, Shelves, Wish, decide, shelved
-from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
-from imgpipe_orchestration.media.variants import COLUMNS, StoredVariant, version_of
+from imgpipe_orchestration.media.serving.decision import LONGEST_KEPT, Decision, Shelves, Wish, decide, shelved
+from imgpipe_orchestration.media.store import VARIANT_COLUMNS, StoredVariant, version_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import connect_async, not_migrated
+from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.lru_cache import AsyncLruCache
+
+log = logger(__name__)
 
 _MANIFESTS = 20_000
 """Most cached manifests."""
 _CACHE_BYTES = 256 * 1024 * 1024
 """Bytes of images that one gateway keeps."""
-
-
 _ORIGINALS = 4
 """Originals, each as large as an upload may be, that are read at the same time for images that are not ready."""
-
-
-class HotImages:
-    """The manifests and bytes of one gateway process.
-
-    `trusted` is False while we get no notifications of changes; then every manifest is read anew.
-    """
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._reader = ManifestReader(services.engine)
-        self.trusted = False
-        self.lost = 0
-        """Requests for variants whose objects were gone or damaged."""
-        self.originals = asyncio.Semaphore(_ORIGINALS)
-        """To be held while an original is in memory."""
-        self.manifests: AsyncLruCache[int, Manifest] = AsyncLruCache(_MANIFESTS)
-        self.bytes: AsyncLruCache[str, bytes] = AsyncLruCache(_CACHE_BYTES, len)
-
-    async def manifest(self, media_id: int) -> Manifest:
-        """An image's manifest. One without variants is not cached, as it is about to change.
-
-        Raises:
-            Deleted: it was deleted.
-            NotFound: no such media.
-            BackendUnavailable: not cached, and the database is away.
-        """
-        return await self.manifests.get(
-            media_id,
-            lambda: self._reader.read(media_id),
-            keep=lambda found: self.trusted and bool(found.variants),
-        )
-
-    async def content(self, variant: StoredVariant) -> bytes:
-        """A variant's bytes.
-
-        Raises:
-            NotFound: the object is gone.
-            NotWhole: the object is not this variant.
-            BackendUnavailable: not cached, and the object store is away.
-        """
-        key = variant.object_key
-        return await self.bytes.get(key, lambda: self._services.media_bucket.get_async(key, size=variant.bytes))
-
-    def forget(self, media_id: int) -> None:
-        """Invalidate an image that changed, in this process or another; its bytes too, which a deleted one must not
-        leave in memory."""
-        known = self.manifests.peek(media_id)
-        self.manifests.forget(media_id)
-        for shelf in known.variants.values() if known else ():
-            for variant in shelf.values():
-                self.bytes.forget(variant.object_key)
-
-    def distrust(self) -> None:
-        """We no longer get notifications of changes, so cached manifests may be wrong."""
-        self.trusted = False
-        self.manifests.clear()
-
-    def trust(self) -> None:
-        """From now on we get notifications of changes; manifests that were read before may have missed some."""
-        self.manifests.clear()
-        self.trusted = True
-
-    async def close(self) -> None:
-        """Close the connection to the database."""
-        await self._reader.close()
-
-
-# --- reading manifests from PostgreSQL on the event loop: with a thread and SQLAlchemy's pool an uncached image would
-# take a third longer
-
-
 _READ_SECONDS = 5.0
 """How long a request waits for the database."""
 _MANIFEST = f"""
-    select f.private, f.held, {COLUMNS}
+    select f.private, f.held, {VARIANT_COLUMNS}
     from live_media f left join media_variants v on v.media_id = f.id where f.id = %s
 """
 """Whether a media file is private or held, and its variants, as a statement for psycopg. It gives a row for each
@@ -150,23 +86,78 @@ def _version(manifest: Manifest) -> str:
     return version_of(variant for shelf in manifest.variants.values() for variant in shelf.values())
 
 
-class ManifestReader:
-    """Reads over one connection, opened on first use. Simultaneous reads wait for each other, a fraction of a
-    millisecond each. Not thread-safe: it belongs to one event loop."""
+class HotImages:
+    """The manifests and bytes of one gateway process.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    `trusted` is False while we get no notifications of changes; then every manifest is read anew.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._connection: psycopg.AsyncConnection | None = None
         self._connecting = asyncio.Lock()
+        self.trusted = False
+        self.lost = 0
+        """Requests for variants whose objects were gone or damaged."""
+        self.originals = asyncio.Semaphore(_ORIGINALS)
+        """To be held while an original is in memory."""
+        self.manifests: AsyncLruCache[int, Manifest] = AsyncLruCache(_MANIFESTS)
+        self.bytes: AsyncLruCache[str, bytes] = AsyncLruCache(_CACHE_BYTES, len)
 
-    async def read(self, media_id: int) -> Manifest:
-        """An image's manifest.
+    async def manifest(self, media_id: int) -> Manifest:
+        """An image's manifest. One without variants is not cached, as it is about to change.
 
         Raises:
             Deleted: it was deleted.
             NotFound: no such media.
-            BackendUnavailable, NotMigrated: the database cannot be reached, or has no such tables yet.
+            BackendUnavailable: not cached, and the database is away.
         """
+        return await self.manifests.get(
+            media_id,
+            lambda: self._read(media_id),
+            keep=lambda found: self.trusted and bool(found.variants),
+        )
+
+    async def content(self, variant: StoredVariant) -> bytes:
+        """A variant's bytes.
+
+        Raises:
+            NotFound: the object is gone.
+            NotWhole: the object is not this variant.
+            BackendUnavailable: not cached, and the object store is away.
+        """
+        key = variant.object_key
+        return await self.bytes.get(key, lambda: self._services.media_bucket.get_async(key, size=variant.bytes))
+
+    def forget(self, media_id: int) -> None:
+        """Invalidate an image that changed, in this process or another; its bytes too, which a deleted one must not
+        leave in memory."""
+        known = self.manifests.peek(media_id)
+        self.manifests.forget(media_id)
+        for shelf in known.variants.values() if known else ():
+            for variant in shelf.values():
+                self.bytes.forget(variant.object_key)
+
+    def distrust(self) -> None:
+        """We no longer get notifications of changes, so cached manifests may be wrong."""
+        self.trusted = False
+        self.manifests.clear()
+
+    def trust(self) -> None:
+        """From now on we get notifications of changes; manifests that were read before may have missed some."""
+        self.manifests.clear()
+        self.trusted = True
+
+    async def close(self) -> None:
+        """Close the connection to the database, if there is one."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    # Manifests are read on the event loop: with a thread and SQLAlchemy's pool an uncached image would take a third
+    # longer. There is one connection, opened on first use; simultaneous reads wait for each other, a fraction of a
+    # millisecond each.
+
+    async def _read(self, media_id: int) -> Manifest:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 try:
@@ -177,7 +168,7 @@ class ManifestReader:
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             raise BackendUnavailable("The database cannot be reached; try again.", detail=str(error)) from error
         except psycopg.ProgrammingError as error:
-            if await asyncio.to_thread(not_migrated, self._engine, error):
+            if await asyncio.to_thread(not_migrated, self._services.engine, error):
                 raise NotMigrated(detail=str(error).splitlines()[0]) from error
             raise
         if deleted:
@@ -190,7 +181,7 @@ class ManifestReader:
     async def _rows(self, statement: LiteralString, parameter: int | str) -> list[tuple[Any, ...]]:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
-                self._connection = await connect_async(self._engine)
+                self._connection = await connect_async(self._services.engine)
             connection = self._connection
         try:
             cursor = await connection.execute(statement, (parameter,))
@@ -200,7 +191,70 @@ class ManifestReader:
                 self._connection = None
             raise
 
-    async def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._connection is not None:
-            await self._connection.close()
+
+# --- following changes ------------------------------------------------------------------------------------------------
+
+
+CHANNEL = "media_changed"
+RECONNECT_SECONDS = 1.0
+REMIND_SECONDS = 60.0
+"""Time before the same error is logged again, so that a database that is away for a night does not fill the log."""
+CALL_SECONDS = 2.0
+"""Interval of our own notifications, and the longest that one may take; a change can be missed for the sum of both."""
+_DELETED_OF_LATE = """
+    select item from deletions where kind = 'media' and trashed_at > now() - interval '60 seconds'
+    union select item from verdicts where kind = 'media' and holding and moved_at > now() - interval '60 seconds'
+"""
+
+
+class NotHeard(OSError):
+    """Our own notification did not arrive."""
+
+
+async def follow_changes(services: Services, hot: HotImages) -> None:
+    """Keep `hot` up to date until cancelled."""
+    logged, logged_at = "", 0.0
+    while True:
+        try:
+            async with await connect_async(services.engine) as connection:
+                await _listen(connection, hot)
+        except (psycopg.Error, OSError) as error:
+            if repr(error) != logged or time.monotonic() - logged_at > REMIND_SECONDS:
+                logged, logged_at = repr(error), time.monotonic()
+                log.warning("no news of changed images; manifests are read anew", extra={"error": logged})
+        finally:
+            hot.distrust()
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+
+async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
+    """
+    Raises:
+        NotHeard, TimeoutError, psycopg.Error: the connection no longer works.
+    """
+    echo = f"echo_{secrets.token_hex(8)}"
+    await connection.execute(f"listen {CHANNEL}; listen {echo}")
+    hot.trust()
+    while True:
+        # At once: of a server that hangs psycopg takes leave for ten seconds, by asking it to cancel the query.
+        late = asyncio.get_running_loop().call_later(CALL_SECONDS, hot.distrust)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                deleted = await (await connection.execute(_DELETED_OF_LATE)).fetchall()
+                await connection.execute(f"notify {echo}")
+        finally:
+            late.cancel()
+        if not hot.trusted:
+            raise NotHeard("the database took too long to answer")
+        for (media_id,) in deleted:
+            hot.forget(media_id)
+        heard = False
+        async for change in connection.notifies(timeout=CALL_SECONDS):
+            if change.channel == echo:
+                heard = True
+            elif change.payload.isdecimal():
+                hot.forget(int(change.payload))
+            else:
+                log.warning("no id of an image in a notification", extra={"payload": change.payload[:100]})
+        if not heard:
+            raise NotHeard("the database does not tell of changes over this connection")

@@ -24,7 +24,7 @@ from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.decision import Shelves, Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.steps.retrieve import original
-from imgpipe_orchestration.media.variants import StoredVariant
+from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction

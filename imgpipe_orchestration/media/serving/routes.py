@@ -16,12 +16,11 @@ from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
-from imgpipe_orchestration.media.serving.changes import follow_changes
-from imgpipe_orchestration.media.serving.decision import Decision
-from imgpipe_orchestration.media.serving.hot import HotImages
+from imgpipe_orchestration.media.serving.callers import Callers
+from imgpipe_orchestration.media.serving.decision import MODERN, ORDER, Decision
+from imgpipe_orchestration.media.serving.hot import HotImages, follow_changes
 from imgpipe_orchestration.media.serving.images import ADDRESSES, asked_for, respond
-from imgpipe_orchestration.media.serving.negotiation import MODERN, ORDER
-from imgpipe_orchestration.media.variants import StoredVariant, manifest_of, version_of
+from imgpipe_orchestration.media.store import StoredVariant, manifest_of, version_of
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -66,15 +65,22 @@ _PARAMETERS = [
 
 @asynccontextmanager
 async def serving(app: FastAPI, services: Services) -> AsyncIterator[None]:
-    """For the app's lifespan: create the cache of images, and a task that keeps it up to date."""
-    app.state.hot = HotImages(services)
-    task = asyncio.create_task(follow_changes(services, app.state.hot))
+    """For the app's lifespan: the cache of images with a task that keeps it up to date, and the counts of callers with
+    one that writes them regularly; they are written once more at the end."""
+    hot, callers = HotImages(services), Callers()
+    app.state.hot, app.state.callers = hot, callers
+    tasks = [
+        asyncio.create_task(follow_changes(services, hot)),
+        asyncio.create_task(callers.keep_writing(services.engine)),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await app.state.hot.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await callers.flush(services.engine)
+        await hot.close()
 
 
 @router.get(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
-from imgpipe_orchestration.media import prompts, store
-from imgpipe_orchestration.media.describing import Description, descriptions
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.describing import Description, descriptions, versions
 from imgpipe_orchestration.media.embedding import embed, fetch_at_half_price, space_of, words_of
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.retrieve import mendable, needed
@@ -78,15 +78,25 @@ def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Ana
         services.half_price.wait_for(embedding)
     seen = services.workshop.call(look, needed(services, media))
     found = Analysis(_measured(seen.measurements, media))
-    found.values["version"] = prompts.versions(services.prompts["describe"]).get(media.kind)
+    found.values["version"] = versions(services.prompts["describe"]).get(media.kind)
     describe = descriptions(services, media, seen.preview, buyer, services.models.choices("describe"))
     if not urgent and describe:
         describe[0].fetch_at_half_price(describing)
     _ask(found, "google_vision", lambda: _google(services, media, seen, buyer, found))
     _ask(found, "openai_vision", lambda: _openai(media, describe, found))
-    if not urgent:
-        _fetch_embedding(services, buyer, found, embedding)
-    _ask(found, "openai_embedding", lambda: _embedding(services, buyer, found))
+    with transaction(services.engine) as connection:
+        space = space_of(connection)
+    choices, words = space.choices(services), words_of(found.values)
+    if not urgent and choices and words:
+        fetch_at_half_price(services, choices[0], words, space.dimensions, buyer, embedding)
+
+    def embedded() -> bool:  # not, if nothing was seen, which is not another failure
+        if choices and words:
+            answer = _first(found, "embed", choices, lambda one: embed(services, one, words, space.dimensions, buyer))
+            found.values["embedding"] = str(answer.value)
+        return bool(choices and words)
+
+    _ask(found, "openai_embedding", embedded)
     found.values["providers"] = _bounded(found.providers)
     found.values["answered_by"] = found.answered_by
     return found
@@ -241,26 +251,6 @@ def _openai(media: MediaFile, describe: Sequence[Description], found: Analysis) 
         names = ("content_kind", "owner_fit", "owner_fit_reason", "seo_alt_text")
         values["site_context"] = {name: answer[name] for name in names}
     found.take(values)
-    return True
-
-
-def _fetch_embedding(services: Services, buyer: Buyer, found: Analysis, item: str) -> None:
-    with transaction(services.engine) as connection:
-        space = space_of(connection)
-    choices, words = space.choices(services), words_of(found.values)
-    if choices and words:
-        fetch_at_half_price(services, choices[0], words, space.dimensions, buyer, item)
-
-
-def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
-    """Embed what was seen, for search by text; False if nothing was seen, which is not another failure."""
-    with transaction(services.engine) as connection:
-        space = space_of(connection)
-    choices, words = space.choices(services), words_of(found.values)
-    if not choices or not words:
-        return False
-    answer = _first(found, "embed", choices, lambda choice: embed(services, choice, words, space.dimensions, buyer))
-    found.values["embedding"] = str(answer.value)
     return True
 
 

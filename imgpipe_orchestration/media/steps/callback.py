@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.imaging.formats import MIME_OF
@@ -13,8 +13,7 @@ from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.retrieve import mendable
-from imgpipe_orchestration.media.store import MediaFile
-from imgpipe_orchestration.media.variants import manifest_of
+from imgpipe_orchestration.media.store import MediaFile, manifest_of
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item
@@ -32,10 +31,13 @@ def callback(services: Services, claim: Claim) -> None:
     report(services, claim.item_id)
     with services.claims.fenced(claim) as connection:
         media = store.media_file(connection, claim.item_id)
-        store.completed(connection, media.id)
-        cdn.order(services, connection, [f"media-{old}" for old in store.replace_older(connection, media)])
-        analysed = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS]
-        store.step_done(connection, claim, Step.UPDATE_CALLBACK)
+        connection.execute(_COMPLETED, {"id": media.id})
+        if media.kind in store.ALONE:
+            values = {"id": media.id, "user_id": media.user_id, "kind": media.kind}
+            replaced = connection.scalars(_REPLACE_OLDER, values)
+            cdn.order(services, connection, [f"media-{old}" for old in replaced])
+        analysed = store.checklist(connection, media.id)[Step.AI_VISUAL_ANALYSIS]
+        store.step_ended(connection, claim, Step.UPDATE_CALLBACK, StepState.COMPLETED)
         services.claims.finish(connection, store.MEDIA, claim)
         tenant = str(media.user_id)
         # Again, for an image that is reported anew was replaced or given up before.
@@ -43,6 +45,15 @@ def callback(services: Services, claim: Claim) -> None:
         if analysed is StepState.FAILED:
             item = Item(media.id, tenant)
             services.claims.enqueue(connection, store.HEALING, [item], delay=backoff(0), again=True)
+
+
+_COMPLETED = text("""
+    update media_files set status = 'completed', error = null, callback_acknowledged_at = now() where id = :id
+""")
+_REPLACE_OLDER = text("""
+    update media_files set replaced_at = now() where user_id = :user_id and kind = :kind and id < :id
+    and status = 'completed' and replaced_at is null returning id
+""")
 
 
 def report(services: Services, media_id: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
@@ -15,10 +16,9 @@ from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.media import model, store
-from imgpipe_orchestration.media.model import DataType, Step
+from imgpipe_orchestration.media.model import DataType, Step, StepState
 from imgpipe_orchestration.media.steps.retrieve import needed
-from imgpipe_orchestration.media.store import MediaFile
-from imgpipe_orchestration.media.variants import save_manifest
+from imgpipe_orchestration.media.store import MediaFile, manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -50,52 +50,44 @@ class FocusMoved(Retryable):
     spends_attempt = False
 
 
-def resize(services: Services, claim: Claim) -> Resized:
-    """Render an image, store its variants, then switch the manifest in one transaction.
+def resize(services: Services, claim: Claim, *, again: bool = False) -> Resized:
+    """Render an image, store its variants, then switch the manifest in one transaction. Of a finished image, which is
+    made `again`, the old variants are served until then.
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded within the limits.
         BackendUnavailable: the object store or database is away; else as `needed`.
+        FocusMoved: the focus was changed meanwhile.
     """
+    from imgpipe_orchestration.imaging.render import render
 
-    def ticked(connection: Connection) -> None:
-        store.step_done(connection, claim, Step.RESIZE_OPTIMIZE)
-        services.claims.progress(connection, claim)
-
-    return _make(services, claim, ticked)
-
-
-def remake(services: Services, claim: Claim) -> Resized:
-    """Render a finished image again; the old variants are served until all new ones are stored.
-
-    Raises:
-        FocusMoved: the focus was changed meanwhile; also as `resize`.
-    """
-    return _make(services, claim, lambda connection: services.claims.finish(connection, store.REMAKE_VARIANTS, claim))
-
-
-def _make(services: Services, claim: Claim, also: Callable[[Connection], None]) -> Resized:
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
         analysis = store.analysis(connection, claim.item_id)
     data = needed(services, media)
-    rendition = render_in(services, data, media, hints(media, analysis))
-    made = put_variants(services, media, rendition)
+    with services.rendering.place(str(media.user_id)):  # logos also with the background removed
+        known, is_logo = hints(media, analysis), media.data_type is DataType.LOGO
+        rendition = services.workshop.call(render, data, MEDIA, known, is_logo)
+    made = _put(services, media, rendition)
     keys = [key for _, key in made]
     with (
         dropping(services, f"media/{media.id}", services.media_bucket, keys),
         services.claims.fenced(claim) as connection,
     ):
-        if store.focus(connection, media.id) != media.focus:
+        if connection.scalar(_FOCUS, {"id": media.id}) != media.focus:
             raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=1)
-        orphans = switch_manifest(connection, media, made, rendition)
+        orphans = _save_manifest(connection, media, made, rendition)
         if orphans:
             cdn.order(services, connection, [f"media-{media.id}"])
-        also(connection)
+        if again:
+            services.claims.finish(connection, store.REMAKE_VARIANTS, claim)
+        else:
+            store.step_ended(connection, claim, Step.RESIZE_OPTIMIZE, StepState.COMPLETED)
+            services.claims.progress(connection, claim)
     services.media_bucket.discard(orphans)
-    by_format: dict[str, int] = {}
+    by_format = Counter[str]()
     for variant, _ in made:
-        by_format[variant.format] = by_format.get(variant.format, 0) + len(variant.data)
+        by_format[variant.format] += len(variant.data)
     thumbnail = next(v.data for v, _ in made if v.size == "thumbnail" and v.format in {"webp", "jpeg", "png"})
     return Resized(media.id, len(data), by_format, len(made), thumbnail)
 
@@ -113,39 +105,62 @@ def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
     return FocusHints(manual=Box(*manual["box"]) if manual else None, objects=things, **boxes)
 
 
-def render_in(services: Services, data: bytes, media: MediaFile, focus: FocusHints) -> Rendition:
-    """Render all variants of one image in a worker process; logos whole and also with the background removed."""
-    from imgpipe_orchestration.imaging.render import render
-
-    with services.rendering.place(str(media.user_id)):
-        return services.workshop.call(render, data, MEDIA, focus, media.data_type is DataType.LOGO)
-
-
-def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
+def _put(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
     """Store the variants; returns each with its object key."""
     prefix = model.library_prefix(media.user_id, media.data_type)
-    made = [
-        (v, model.variant_key(prefix, media.id, v.size, v.background, v.sha256, extension(v.format)))
-        for v in rendition.variants
-    ]
 
-    def put(pair: tuple[Variant, str]) -> None:
-        variant, key = pair
+    def put(variant: Variant) -> tuple[Variant, str]:
+        named = (variant.size, variant.background, variant.sha256, extension(variant.format))
+        key = model.variant_key(prefix, media.id, *named)
         services.media_bucket.put(key, variant.data, content_type=variant.mime, cache_control=IMMUTABLE)
+        return variant, key
 
     with ThreadPoolExecutor(4, thread_name_prefix="put") as pool:
-        list(pool.map(put, made))
-    return made
+        return list(pool.map(put, rendition.variants))
 
 
-def switch_manifest(
+def _save_manifest(
     connection: Connection, media: MediaFile, made: list[tuple[Variant, str]], rendition: Rendition
 ) -> list[str]:
-    """Serve the new variants from now on; returns the object keys that are no longer used."""
+    """Serve the new variants from now on; returns the object keys that no row names any more."""
+    old = {variant.object_key for variant in manifest_of(connection, media.id)}
+    connection.execute(text("delete from media_variants where media_id = :id"), {"id": media.id})
+    rows = [
+        {
+            "media_id": media.id,
+            "size": variant.size,
+            "format": variant.format,
+            "background": variant.background,
+            "width": variant.width,
+            "height": variant.height,
+            "bytes": len(variant.data),
+            "sha256": variant.sha256,
+            "object_key": key,
+            "quality": variant.quality,
+            "score": variant.score,
+            "recipe": rendition.recipe,
+        }
+        for variant, key in made
+    ]
+    names = ", ".join(rows[0])
+    slots = ", ".join(f":{name}" for name in rows[0])
+    connection.execute(text(f"insert into media_variants ({names}) values ({slots})"), rows)
+    focus = {"box": list(asdict(rendition.focus.box).values()), "reason": rendition.focus.reason}
     facts = {
+        "id": media.id,
         "library_path": model.library_prefix(media.user_id, media.data_type),
-        "focus": {"box": list(asdict(rendition.focus.box).values()), "reason": rendition.focus.reason},
-        "notes": list(rendition.notes),
+        "focus": json.dumps(focus),
+        "notes": json.dumps(list(rendition.notes)),
         "background_removed": any(v.background == "removed" for v, _ in made),
+        "recipe": rendition.recipe,
     }
-    return save_manifest(connection, media.id, made, recipe=rendition.recipe, facts=facts)
+    connection.execute(_FACTS, facts)
+    return sorted(old - {key for _, key in made})
+
+
+_FOCUS = text("select focus from media_files where id = :id for update")
+_FACTS = text("""
+    update media_files set library_path = :library_path, focus = cast(:focus as jsonb),
+        notes = cast(:notes as jsonb), background_removed = :background_removed, recipe = :recipe
+    where id = :id
+""")

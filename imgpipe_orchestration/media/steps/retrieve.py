@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
-from imgpipe_orchestration.media import logos, model, store
-from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media import model, store
+from imgpipe_orchestration.media.model import Step, StepState
 from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.media.uploads import SVG_TYPE, drawn
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.objects import fits_header
@@ -41,9 +42,9 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
     data = needed(services, media)
-    key = media.bulk_path or model.bulk_key(
-        media.upload_day.isoformat(), media.id, logos.extension(media.image_path) or "bin"
-    )
+    extension = media.image_path.rpartition(".")[2].lower() or "bin"
+    drawn_as = {"svg": "png"}.get(extension, extension)
+    key = media.bulk_path or model.bulk_key(media.upload_day.isoformat(), media.id, drawn_as)
     if media.bulk_path is None:
         _keep(services, media, key, data)
         with (
@@ -64,7 +65,7 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
             "file_size": len(data),
         }
         store.retrieved(connection, media.id, facts)
-        store.step_done(connection, claim, Step.RETRIEVE_FILE)
+        store.step_ended(connection, claim, Step.RETRIEVE_FILE, StepState.COMPLETED)
         services.claims.progress(connection, claim)
     return Retrieved(len(data), found.format)
 
@@ -81,13 +82,18 @@ def needed(services: Services, media: MediaFile) -> bytes:
         raise Retryable(gone.public, detail=gone.detail) from gone
 
 
-def _kept(services: Services, media: MediaFile) -> bytes:
-    """The stored original; if it is missing, it is restored from the temp file.
+def original(services: Services, media: MediaFile) -> bytes:
+    """The bytes of the upload: the stored original, else the temp file from our object store or the main API. An
+    original that is missing is put back from the temp file.
 
     Raises:
-        NotFound: both are missing; else as `original`.
+        NotFound: none of them has it.
+        Retryable: the object has another size than was stored.
+        PartnerUnavailable, RateLimited: the main API is away, or refuses our key.
+        BackendUnavailable: the object store is away.
     """
-    assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
+    if media.bulk_path is None:
+        return _upload(services, media)
     try:
         return services.media_bucket.get(media.bulk_path, size=media.file_size)
     except NotFound as lost:
@@ -103,39 +109,25 @@ def _kept(services: Services, media: MediaFile) -> bytes:
 def _keep(services: Services, media: MediaFile, key: str, data: bytes) -> None:
     # What the main API claims, until the bytes are looked at.
     mime = media.mime_type if media.mime_type and fits_header(media.mime_type) else "application/octet-stream"
-    if mime.startswith(logos.SVG_TYPE):
+    if mime.startswith(SVG_TYPE):
         mime = "image/png"  # as which logos are drawn
     services.media_bucket.put(key, data, content_type=mime, cache_control="private")
 
 
-def original(services: Services, media: MediaFile) -> bytes:
-    """The bytes of the upload: the stored original, else the temp file from our object store or the main API.
-
-    Raises:
-        NotFound: none of them has it.
-        Retryable: the object has another size than was stored.
-        PartnerUnavailable, RateLimited: the main API is away, or refuses our key.
-        BackendUnavailable: the object store is away.
-    """
-    return _kept(services, media) if media.bulk_path else _upload(services, media)
-
-
 def _upload(services: Services, media: MediaFile) -> bytes:
-    return logos.drawn(services, _sent(services, media), media.data_type)
-
-
-def _sent(services: Services, media: MediaFile) -> bytes:
     try:
-        return services.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
+        data = services.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
     except NotFound:
         if not services.foreign_main_api:
             raise NotFound(f"The temp file {media.image_path} is gone; ask for the upload again.") from None
-    try:
-        return services.main_api.fetch_temp(media.image_path, limit=services.settings.upload_max_bytes)
-    except PartnerRefused as refused:
-        if refused.partner_status in {404, 410}:
-            raise NotFound(f"The main API has no {media.image_path} any more; ask for the upload again.") from refused
-        raise mendable(refused) from refused
+        try:
+            data = services.main_api.fetch_temp(media.image_path, limit=services.settings.upload_max_bytes)
+        except PartnerRefused as refused:
+            if refused.partner_status in {404, 410}:
+                told = f"The main API has no {media.image_path} any more; ask for the upload again."
+                raise NotFound(told) from refused
+            raise mendable(refused) from refused
+    return drawn(services, data, media.data_type)
 
 
 def mendable(error: ImgpipeError) -> ImgpipeError:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from imgpipe_orchestration.media.serving.negotiation import choose
+from imgpipe_orchestration.media.serving.decision import choose
 
 ALL = ("avif", "webp", "jpeg")
 ALPHA = ("avif", "webp", "png")
