@@ -51,9 +51,8 @@ _COLUMNS = {name: column for column, name in _FIELDS.items()}
 
 
 def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
-    """The `analysis` of a media id, its `moderation` once it has a verdict, the `standins`
-    that made parts of it up if there are any, and the `trace_id` of its
-    upload if it has one.
+    """The `analysis` of a media id, its `moderation` once it has a verdict, the `standins` that made parts of it up if
+    there are any, and the `trace_id` of its upload if it has one.
 
     Our own media take precedence, because another worker's ids may be the same numbers.
 
@@ -204,7 +203,6 @@ def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, 
 
 
 def _shown(corrected: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Who corrected which field, and when."""
     return {_FIELDS[column]: {"by": one["by"], "at": one["at"]} for column, one in corrected.items()}
 
 

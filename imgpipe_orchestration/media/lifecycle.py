@@ -14,7 +14,7 @@ from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
 from imgpipe_orchestration.media import intake, model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import public_analysis
-from imgpipe_orchestration.media.steps.urls import COLUMNS
+from imgpipe_orchestration.media.steps.callback import COLUMNS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.deletions import Deletion
@@ -22,11 +22,6 @@ from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, promised_by
 from imgpipe_orchestration.storage.queues import WITHDRAWN
 from imgpipe_orchestration.storage.rows import transaction
-
-
-def what(media_id: int) -> str:
-    """The name of an image, as the ledger has it."""
-    return f"media/{media_id}"
 
 
 def _resumed(connection: Connection, deletion: Deletion) -> None:
@@ -39,7 +34,7 @@ def _resumed(connection: Connection, deletion: Deletion) -> None:
 
 def _erased(services: Services, connection: Connection, rows: Rows) -> None:
     uploads = [row.upload for row in rows if row.upload > 0]
-    urls = [f"{model.smart_url(services.settings.smart_media_base_url, row.id)}" for row in rows]
+    urls = [model.smart_url(services.settings.smart_media_base_url, row.id) for row in rows]
     urls += [path for row in rows for path in row.addresses]
     for table, column in COLUMNS:
         if table.endswith("_media"):
@@ -51,7 +46,7 @@ def _erased(services: Services, connection: Connection, rows: Rows) -> None:
         connection.execute(statement, {"uploads": uploads})
     # A row that is still there when ours is gone would be registered anew; so it goes first, should it lie elsewhere.
     with pending.joined(services, connection) as where:
-        pending.remove(where, uploads)
+        pending.remove(where, pending.t.c.id.in_(uploads))
 
 
 def _adopt(services: Services, user_id: int) -> None:
@@ -59,7 +54,8 @@ def _adopt(services: Services, user_id: int) -> None:
     after = 0
     while True:
         with pending.both(services) as (connection, where):
-            uploads = pending.of_user(where, user_id, after=after)
+            rows = pending.t.c
+            uploads = pending.find(where, rows.user_id == user_id, rows.id > after, limit=pending.PAGE_SIZE)
             known = intake.registered(connection, uploads)
             for upload in uploads:
                 if upload.id not in known:
@@ -125,7 +121,7 @@ def register_now(services: Services, pending_id: int, *, user: int | None) -> in
     """The media id of an upload. An unregistered one is registered without being processed. None if there is no such
     upload of the user (user None: of anybody)."""
     with transaction(services.pending_engine) as connection:
-        found = pending.by_ids(connection, [pending_id])
+        found = pending.find(connection, pending.t.c.id == pending_id)
     if not found or user not in {None, found[0].user_id}:
         return None
     with transaction(services.engine) as connection:
@@ -138,7 +134,7 @@ def _forget_user(services: Services, connection: Connection, user_id: int) -> in
     """The profile, and what is kept of uploads that no image was made of."""
     removed = sum(connection.execute(statement, {"user": user_id}).rowcount for statement in _OF_PEOPLE)
     with pending.joined(services, connection) as where:
-        removed += pending.remove_of(where, user_id)
+        removed += pending.remove(where, pending.t.c.user_id == user_id)
     return removed
 
 

@@ -6,12 +6,10 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.settings import first_day
 
 
 class PendingStatus(StrEnum):
@@ -128,18 +126,6 @@ def field_of(path: str) -> Field:
         if kind in BY_KIND:
             return BY_KIND[kind]
     raise BadInput(f"{path!r} does not say what kind of image it is", field="image_path")
-
-
-def partition_day(created: datetime, now: datetime) -> str:
-    """The Dagster partition of an upload: its day (UTC), within the days that are partitions. The main API's
-    `pending_images` may have rows older than the first; they count to that one."""
-    day = created.astimezone(UTC).date().isoformat()
-    return min(max(day, first_day()), now.astimezone(UTC).date().isoformat())
-
-
-def bulk_key(day: str, media_id: int, extension: str) -> str:
-    """Where the original is kept: `bulk/YYYY-MM-DD/{media id}.{ext}`."""
-    return f"bulk/{day}/{media_id}.{extension}"
 
 
 def library_prefix(user_id: int, data_type: DataType) -> str:

@@ -190,27 +190,9 @@ class Trash(BaseModel):
     next: int | None = Field(description="Pass it as `cursor` to get the page that follows.")
 
 
-def delete(services: Services, media_id: int, caller: Caller, *, purge: bool = False) -> Deletion:
-    """Delete an image.
-
-    Raises:
-        NotFound: there is no such image, or it is somebody else's.
-    """
-    name = lifecycle.what(media_id)
-    return trash.delete(services, MEDIA, name, [media_id], user=caller.user, who=caller.name, purge=purge)
-
-
-def restore(services: Services, media_id: int, caller: Caller) -> str:
-    """Take an image out of the trash; returns its state.
-
-    Raises:
-        NotFound: there is no such image, or it is somebody else's.
-        Purged: it is gone for good.
-    """
-    trash.restore(services, MEDIA, lifecycle.what(media_id), user=caller.user)
-    with transaction(services.engine) as connection:
-        lifecycle.owned(connection, media_id, caller)
-        return MEDIA.state(connection, media_id)
+def _answer(found: Deletion) -> dict[str, Any]:
+    times = {"deleted_at": found.trashed_at, "purge_after": found.purge_after}
+    return {"media_id": str(found.item), "state": found.state, **times}
 
 
 @router.get("", dependencies=[Depends(allowed), *KNOWN_ONLY])
@@ -223,7 +205,7 @@ def trashed(
     """The trash, newest first."""
     with transaction(services.engine) as connection:
         found = deletions.page(connection, MEDIA.name, before=cursor, limit=limit)
-    images = [Trashed(**_answer(one).model_dump(), user_id=one.user_id, who=one.who, why=one.why) for one in found]
+    images = [Trashed(**_answer(one), user_id=one.user_id, who=one.who, why=one.why) for one in found]
     return Trash(images=images, next=found[-1].id if len(found) == limit else None)
 
 
@@ -275,8 +257,7 @@ def act_on_all(services: Services, ids: list[int], action: str, caller: Caller) 
         except ImgpipeError as error:
             if error.report:  # a store is away, so that nothing else would go better
                 raise
-            code = error.code
-            results.append(Done(media_id=str(media_id), success=False, code=code, error=error.public))
+            results.append(Done(media_id=str(media_id), success=False, code=error.code, error=error.public))
     return results
 
 
@@ -301,6 +282,18 @@ def originals(services: Services, ids: list[int], caller: Caller) -> Iterator[tu
     return iter(found)
 
 
+def _delete(services: Services, media_id: int, caller: Caller, *, purge: bool = False) -> Deletion:
+    what = f"media/{media_id}"
+    return trash.delete(services, MEDIA, what, [media_id], user=caller.user, who=caller.name, purge=purge)
+
+
+def _restore(services: Services, media_id: int, caller: Caller) -> str:
+    trash.restore(services, MEDIA, f"media/{media_id}", user=caller.user)
+    with transaction(services.engine) as connection:
+        lifecycle.owned(connection, media_id, caller)
+        return MEDIA.state(connection, media_id)
+
+
 def _requeue(services: Services, media_id: int, caller: Caller) -> str:
     if caller.user is not None:
         raise Forbidden("This needs the role operator.")
@@ -310,9 +303,9 @@ def _requeue(services: Services, media_id: int, caller: Caller) -> str:
 
 
 _ACTIONS: dict[str, Callable[[Services, int, Caller], str]] = {
-    "delete": lambda services, media_id, caller: delete(services, media_id, caller).state,
-    "purge": lambda services, media_id, caller: delete(services, media_id, caller, purge=True).state,
-    "restore": restore,
+    "delete": lambda services, media_id, caller: _delete(services, media_id, caller).state,
+    "purge": lambda services, media_id, caller: _delete(services, media_id, caller, purge=True).state,
+    "restore": _restore,
     "requeue": _requeue,
     "private": lambda services, media_id, caller: lifecycle.set_private(services, media_id, caller, private=True),
     "public": lambda services, media_id, caller: lifecycle.set_private(services, media_id, caller, private=False),
@@ -324,9 +317,9 @@ async def delete_image(
     media_id: RowId, request: Request, services: ServicesDep, caller: Allowed, purge: bool = False
 ) -> DeletedAnswer:
     """Delete an image: it can be restored for TRASH_DAYS, or with `purge=true` not at all. May be repeated."""
-    found = await run_in_threadpool(delete, services, media_id, caller, purge=purge)
+    found = await run_in_threadpool(_delete, services, media_id, caller, purge=purge)
     request.app.state.hot.forget(media_id)
-    return _answer(found)
+    return DeletedAnswer(**_answer(found))
 
 
 @router.delete("/pending/{image_id}", status_code=202)
@@ -346,12 +339,6 @@ async def delete_upload(
 )
 async def restore_image(media_id: RowId, request: Request, services: ServicesDep, caller: Allowed) -> RestoredAnswer:
     """Take an image out of the trash. It keeps its URL and nothing is bought again."""
-    state = await run_in_threadpool(restore, services, media_id, caller)
+    state = await run_in_threadpool(_restore, services, media_id, caller)
     request.app.state.hot.forget(media_id)
     return RestoredAnswer(media_id=str(media_id), state=state)
-
-
-def _answer(found: Deletion) -> DeletedAnswer:
-    return DeletedAnswer(
-        media_id=str(found.item), state=found.state, deleted_at=found.trashed_at, purge_after=found.purge_after
-    )

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     MetaData,
@@ -30,8 +31,9 @@ from sqlalchemy import (
 )
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.media.model import PendingStatus, media_id_in, partition_day
+from imgpipe_orchestration.media.model import PendingStatus, media_id_in
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import first_day
 from imgpipe_orchestration.storage.rows import transaction, translated
 
 TIME_IS_READABLE = "created_at between '0001-01-02' and '9999-12-30'"
@@ -77,8 +79,10 @@ class PendingImage:
 
     @property
     def day(self) -> str:
-        """The day of upload (UTC), `YYYY-MM-DD`: the Dagster partition."""
-        return partition_day(self.created_at, datetime.now(UTC))
+        """The day of upload (UTC), `YYYY-MM-DD`: the Dagster partition. The main API may have rows older than the first
+        day that is one; they count to that one."""
+        today = datetime.now(UTC).date().isoformat()
+        return min(max(self.created_at.date().isoformat(), first_day()), today)
 
 
 _COLUMNS = (
@@ -128,31 +132,20 @@ def get(connection: Connection, image_id: int, *, lock: bool = False) -> Pending
     return _image(row)
 
 
+def find(connection: Connection, *which: ColumnElement[bool], limit: int | None = None) -> list[PendingImage]:
+    """Rows in the order of their ids."""
+    query = select(*_COLUMNS).where(*which).order_by(t.c.id)
+    return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
+
+
 def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingImage]:
     """The rows with these temp paths, by path."""
-    rows = connection.execute(select(*_COLUMNS).where(t.c.image_path.in_(paths)))
-    return {image.image_path: image for image in map(_image, rows)}
+    return {image.image_path: image for image in find(connection, t.c.image_path.in_(paths))}
 
 
-def by_ids(connection: Connection, ids: Sequence[int]) -> list[PendingImage]:
-    """The rows with these ids."""
-    return [_image(row) for row in connection.execute(select(*_COLUMNS).where(t.c.id.in_(ids)))]
-
-
-def of_user(connection: Connection, user_id: int, *, after: int) -> list[PendingImage]:
-    """The first PAGE_SIZE rows of a user with an id past `after`."""
-    query = select(*_COLUMNS).where(t.c.user_id == user_id, t.c.id > after).order_by(t.c.id).limit(PAGE_SIZE)
-    return [_image(row) for row in connection.execute(query)]
-
-
-def remove(connection: Connection, ids: Sequence[int]) -> int:
+def remove(connection: Connection, which: ColumnElement[bool]) -> int:
     """Delete rows; returns how many."""
-    return connection.execute(delete(t).where(t.c.id.in_(ids))).rowcount
-
-
-def remove_of(connection: Connection, user_id: int) -> int:
-    """Delete all rows of a user; returns how many."""
-    return connection.execute(delete(t).where(t.c.user_id == user_id)).rowcount
+    return connection.execute(delete(t).where(which)).rowcount
 
 
 def failed(connection: Connection, ids: Sequence[int]) -> set[int]:
@@ -169,8 +162,7 @@ def in_state(
     connection: Connection, status: PendingStatus, *, after: int = 0, limit: int | None = None
 ) -> list[PendingImage]:
     """Rows in a state with an id past `after`, in the order of their ids."""
-    query = select(*_COLUMNS).where(t.c.status == status.value, t.c.id > after).order_by(t.c.id)
-    return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
+    return find(connection, t.c.status == status.value, t.c.id > after, limit=limit)
 
 
 def count(connection: Connection, status: PendingStatus) -> int:

@@ -93,7 +93,6 @@ _DELETED = text("select item from deletions where kind = 'media' and item = any(
 
 
 def _urls(found: dict[str, Any]) -> list[str]:
-    """All image URLs in a profile."""
     alone = [value for name, value in found.items() if name in _ALONE and value]
     return [*alone, *(entry["media_path"] for name in _LISTS for entry in found[name])]
 

@@ -22,7 +22,7 @@ from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import versions
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.stages import Stage, analyse_again, drain, resized
+from imgpipe_orchestration.media.stages import RUN_SECONDS, Stage, analyse_again, drain, resized
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.partners.models import TaskName
 from imgpipe_orchestration.services import Services
@@ -90,14 +90,14 @@ _OTHERWISE = text("""
 """)
 
 
-def make_variants(services: Services, owner: str, day: str, *, seconds: float | None = None) -> Stage:
+def make_variants(services: Services, owner: str, day: str, *, seconds: float = RUN_SECONDS) -> Stage:
     """Make the variants that were ordered for a day, or as many as there is time for."""
     again = partial(resize, again=True)
     outcome, made = drain(services, owner, store.REMAKE_VARIANTS, again, partition=day, seconds=seconds)
     return resized(outcome, made)
 
 
-def make_analyses(services: Services, owner: str, day: str, *, seconds: float | None = None) -> Stage:
+def make_analyses(services: Services, owner: str, day: str, *, seconds: float = RUN_SECONDS) -> Stage:
     """As `make_variants`, for the analyses, also those that are not urgent."""
     total = Outcome()
     for queue in (store.REMAKE_ANALYSIS, store.UNHURRIED_ANALYSIS):

@@ -29,7 +29,12 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
         BadInput: the body has no media id.
         Conflict: the upload was cleaned up, or another media id was reported before.
     """
-    media_id = media_id_of(body)
+    named = body.get("media_id")
+    if named is None and isinstance(body.get("permanent_url"), str):
+        named = model.media_id_in(body["permanent_url"])
+    media_id = str(named) if isinstance(named, str | int) and not isinstance(named, bool) else ""
+    if not model.is_media_id(media_id):
+        raise BadInput("Send the media id as `media_id`, or a `permanent_url` that ends in it.", field="media_id")
     with pending.both(services) as (connection, where):
         ours = store.media_of_pending(connection, image_id)
         if ours is not None and is_deleted(connection, f"media/{ours.id}"):
@@ -52,21 +57,6 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
             # Restarted if there was no id, without which the replacement had failed.
             services.claims.enqueue(connection, store.URLS, items, again=image.media_id is None)
         return pending.get(where, image_id)
-
-
-def media_id_of(body: dict[str, Any]) -> str:
-    """The media id of a report: `media_id`, else the last part of `permanent_url`.
-
-    Raises:
-        BadInput: neither is there, or it is not a valid id.
-    """
-    named = body.get("media_id")
-    if named is None and isinstance(body.get("permanent_url"), str):
-        named = model.media_id_in(body["permanent_url"])
-    media_id = str(named) if isinstance(named, str | int) and not isinstance(named, bool) else ""
-    if not model.is_media_id(media_id):
-        raise BadInput("Send the media id as `media_id`, or a `permanent_url` that ends in it.", field="media_id")
-    return media_id
 
 
 def clean_up(services: Services, image_id: int) -> None:

@@ -125,10 +125,10 @@ def temp_image(request: Request, folder: str, name: str, services: ServicesDep, 
     with transaction(services.engine) as connection:
         if deletions.was_at(connection, deletions.digest(services.settings.secret_key, path)):
             raise Deleted("This image was deleted.")
-        private, held = store.path_access(connection, path)
-    if held or (held is None and services.settings.moderation == "hold"):
+        access = connection.execute(store.PATH_ACCESS, {"path": path}).one()
+    if access.held or (access.held is None and services.settings.moderation == "hold"):
         raise Held(HELD)
-    if private:
+    if access.private:
         given = credentials.credentials if credentials else None
         if caller_of(request, given, services, MEDIA_READER) is None:
             raise Unauthenticated("The image is private: send `Authorization: Bearer <MEDIA_API_KEY>`.")

@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -31,16 +31,14 @@ from imgpipe_orchestration.media.stages import (
     analyse_anyway,
     analysed,
     drain,
-    drive,
     resized,
     retrieved,
     spends,
 )
 from imgpipe_orchestration.media.steps.analyse import Analysis
-from imgpipe_orchestration.media.steps.callback import callback
+from imgpipe_orchestration.media.steps.callback import callback, replace_urls, tell_of_failure
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
-from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
 from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Item, State
@@ -223,8 +221,17 @@ class _Run:
                 self._outcomes[step].left.append(claim)
                 return
             self._at[claim.item_id] = step
-            with self._timed(step, claim):
-                result = _DO[step](self._services, claim)
+            begun = time.monotonic()
+            with self._lock:
+                self._began.setdefault(step, begun)
+            try:
+                with tracing.span(step.value, item=claim.item_id, attempt=claim.attempt):
+                    result = _DO[step](self._services, claim)
+            finally:
+                ended = time.monotonic()
+                with self._lock:
+                    self._spent[step][claim.item_id] = ended - begun
+                    self._outcomes[step].seconds = ended - self._began[step]
             with self._lock:
                 self._results[step].append(result)
                 self._outcomes[step].done.append(claim)
@@ -237,20 +244,6 @@ class _Run:
             media = store.media_file(connection, media_id)
         if media.sha256:
             self.judges.begin(media_id, user_id=media.user_id, sha256=media.sha256)
-
-    @contextmanager
-    def _timed(self, step: Step, claim: Claim) -> Iterator[None]:
-        begun = time.monotonic()
-        with self._lock:
-            self._began.setdefault(step, begun)
-        try:
-            with tracing.span(step.value, item=claim.item_id, attempt=claim.attempt):
-                yield
-        finally:
-            ended = time.monotonic()
-            with self._lock:
-                self._spent[step][claim.item_id] = ended - begun
-                self._outcomes[step].seconds = ended - self._began[step]
 
     def _note(self, connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
         """Count the failed try of a step; with the last one the upload fails too."""
@@ -287,11 +280,9 @@ class _Run:
     def _heal(self) -> None:
         """Analyse some finished images again whose analysis had failed. Until that succeeds the checklist keeps the
         step as failed, with the tries of the pipeline."""
-        claims = self._services.claims
-        ill = claims.owned(store.HEALING, self._owner)
-        ill += claims.claim(store.HEALING, self._owner, max(0, _AGAIN_AT_ONCE - len(ill)))
         again = partial(analyse_again, queue=store.HEALING)
-        self._healing, self._healed = drive(self._services, store.HEALING, ill, again)
+        healed = drain(self._services, self._owner, store.HEALING, again, most=_AGAIN_AT_ONCE)
+        self._healing, self._healed = healed
 
     def _replace_urls(self) -> None:
         outcome, changed = drain(self._services, self._owner, store.URLS, replace_urls)

@@ -130,34 +130,6 @@ def _mb(sizes: Iterable[int]) -> float:
     return round(sum(sizes) / 1e6, 2)
 
 
-# --- a queue: a batch of claims, or everything that is due ------------------------------------------------------------
-
-
-def drive(
-    services: Services,
-    queue: Queue,
-    batch: Sequence[Claim],
-    work: Callable[[Services, Claim], Result],
-    *,
-    deadline: float | None = None,
-) -> tuple[Outcome, list[Result]]:
-    """Process a batch and collect results; no item is begun after the deadline.
-
-    Args:
-        deadline: of `time.monotonic()`; a run's time budget from now by default.
-    """
-    results: list[Result] = []
-    outcome = work_through(
-        services.claims,
-        queue,
-        batch,
-        lambda claim: results.append(work(services, claim)),
-        threads=WAITING_THREADS,
-        deadline=deadline or time.monotonic() + RUN_SECONDS,
-    )
-    return outcome, results
-
-
 def drain(
     services: Services,
     owner: str,
@@ -165,23 +137,36 @@ def drain(
     work: Callable[[Services, Claim], Result],
     *,
     partition: str = "",
-    seconds: float | None = None,
+    seconds: float = RUN_SECONDS,
+    most: int | None = None,
 ) -> tuple[Outcome, list[Result]]:
-    """Process everything that is due in a queue, batch by batch, until the time budget is over.
+    """Process everything that is due in a queue, batch by batch, until the time budget is over, and collect results.
 
     The rest is left to later runs, so that a backfill's images do not keep uploads waiting.
 
     Args:
-        seconds: the time budget; by default that of a run.
+        seconds: the time budget, after which no item is begun.
+        most: only one batch, of so many items.
     """
     claims = services.claims
     total, results = Outcome(), list[Result]()
-    over = time.monotonic() + (RUN_SECONDS if seconds is None else seconds)
-    while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
-        outcome, part = drive(services, queue, batch, work, deadline=over)
+    over = time.monotonic() + seconds
+    while True:
+        owned = claims.owned(queue, owner)
+        room = max(0, (most or BATCH) - len(owned))
+        batch = owned + claims.claim(queue, owner, room, partition=partition)
+        if not batch:
+            break
+        outcome = work_through(
+            claims,
+            queue,
+            batch,
+            lambda claim: results.append(work(services, claim)),
+            threads=WAITING_THREADS,
+            deadline=over,
+        )
         total.add(outcome)
-        results += part
-        if not outcome.done or time.monotonic() >= over:
+        if most or not outcome.done or time.monotonic() >= over:
             break  # a backend is away, so that the rest would fail as well; or the time is over
     return total, results
 

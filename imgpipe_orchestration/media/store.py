@@ -149,18 +149,13 @@ def last_completed(connection: Connection, user_id: int, kind: str, *, but: int 
     return found
 
 
-def path_access(connection: Connection, path: str) -> tuple[bool, bool | None]:
-    """Whether the upload at a temp path is private, and whether it is held; None where no intake has read it yet."""
-    row = connection.execute(PATH_ACCESS, {"path": path}).one()
-    return bool(row.private), row.held
-
-
 PATH_ACCESS = text("""
     select coalesce(bool_or(f.private), exists (select from media_uploads u where u.image_path = :path and u.private
         and not exists (select from media_files f where f.main_api_id = u.pending_id))) as private,
         bool_or(f.held) as held
     from media_files f where f.image_path = :path
 """)
+"""Whether the upload at a temp path is private, and whether it is held; null where no intake has read it yet."""
 
 
 def checklist(connection: Connection, media_id: int) -> dict[Step, StepState]:

@@ -118,8 +118,7 @@ def accept(
 
 
 def _checked(services: Services, user_id: int, upload: Upload) -> tuple[str, str, bytes]:
-    """A file's path, its type and its bytes. Its content determines the type; its name and Content-Type do not
-    count."""
+    """A file's path, type and bytes. Its content determines the type; its name and Content-Type do not count."""
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     check_size(services, upload.field, len(upload.data))

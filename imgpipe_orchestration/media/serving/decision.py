@@ -264,5 +264,4 @@ def quality(name: str, ranges: dict[str, float]) -> float:
 
 
 def _by_wildcard(name: str, ranges: dict[str, float]) -> float:
-    """The quality of a format, also by wildcards."""
     return ranges.get(MIME_OF[name], ranges.get("image/*", ranges.get("*/*", 0.0)))

@@ -228,10 +228,6 @@ async def follow_changes(services: Services, hot: HotImages) -> None:
 
 
 async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
-    """
-    Raises:
-        NotHeard, TimeoutError, psycopg.Error: the connection no longer works.
-    """
     echo = f"echo_{secrets.token_hex(8)}"
     await connection.execute(f"listen {CHANNEL}; listen {echo}")
     hot.trust()

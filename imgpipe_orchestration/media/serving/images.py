@@ -130,9 +130,8 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
             return answer
     except ImgpipeError as error:
         answer = problems.reported(error, scope["path"])
-        if isinstance(error, BackendUnavailable) and not isinstance(
-            error, NotMigrated
-        ):  # programs see the status, and people no broken image
+        # Programs see the status, and people no broken image.
+        if isinstance(error, BackendUnavailable) and not isinstance(error, NotMigrated):
             headers = UNCACHED | {"Retry-After": answer.headers["Retry-After"]}
             answer = Response(_PLACEHOLDER, answer.status_code, headers, "image/svg+xml")
     except Unsatisfiable as error:
@@ -146,11 +145,6 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
 
 
 async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again: bool = False) -> Response:
-    """
-    Raises:
-        UnknownOption, Held, NotFound, NotWhole, PreconditionFailed, BackendUnavailable, Unsatisfiable; of a private
-        image PrivateImage, LinkExpired, LinkInvalid.
-    """
     state = scope["app"].state
     hot: HotImages = state.hot
     wish = decision.read(scope["query_string"])
@@ -231,11 +225,7 @@ async def _stood_in(
     hot: HotImages, variants: Shelves, wish: Wish, accept: str | None, lost: StoredVariant, fault: NotFound | NotWhole
 ) -> Response:
     """Another format or size in place of a variant whose object is missing or damaged: uncached and without a
-    validator, until the garbage collection has had it made again.
-
-    Raises:
-        NotFound, NotWhole: there is no other variant.
-    """
+    validator, until the garbage collection has had it made again."""
     hot.lost += not wish.explain
     gone = [lost]
     while True:
@@ -255,13 +245,7 @@ async def _stood_in(
 
 
 def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None) -> Response:
-    """The answer before the variants exist: the original, or a placeholder if browsers cannot show it; uncached.
-
-    Raises:
-        NotFound: the image failed (says why), or was just deleted.
-        Held: it was just held back.
-        BackendUnavailable: the database or the object store is away.
-    """
+    """The answer before the variants exist: the original, or a placeholder if browsers cannot show it; uncached."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     if media.held:  # since its manifest was read

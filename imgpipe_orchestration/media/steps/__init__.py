@@ -1,1 +1,1 @@
-"""The five steps of an image, one per file. Each works on one claim and writes under its fence."""
+"""The steps of an image. Each works on one claim and writes under its fence."""

@@ -106,7 +106,6 @@ def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
 
 
 def _put(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
-    """Store the variants; returns each with its object key."""
     prefix = model.library_prefix(media.user_id, media.data_type)
 
     def put(variant: Variant) -> tuple[Variant, str]:

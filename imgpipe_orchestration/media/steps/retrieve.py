@@ -44,7 +44,7 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
     data = needed(services, media)
     extension = media.image_path.rpartition(".")[2].lower() or "bin"
     drawn_as = {"svg": "png"}.get(extension, extension)
-    key = media.bulk_path or model.bulk_key(media.upload_day.isoformat(), media.id, drawn_as)
+    key = media.bulk_path or f"bulk/{media.upload_day.isoformat()}/{media.id}.{drawn_as}"
     if media.bulk_path is None:
         _keep(services, media, key, data)
         with (
