@@ -9,19 +9,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from imgpipe_orchestration.cli.options import data_option, imgpipe
 from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.demo.report import write
+from imgpipe_orchestration.devstack.demo.runner import SCENARIOS, let_runs_end, run
+from imgpipe_orchestration.devstack.demo.scenario import Result, Scenario, Stack
 from imgpipe_orchestration.devstack.process import open_log
 from imgpipe_orchestration.errors import BackendUnavailable
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from imgpipe_orchestration.devstack.demo.scenario import Result, Scenario, Stack
 
 
 @click.command()
@@ -34,12 +34,6 @@ def demo(data_dir: Path, keep: bool, only: tuple[str, ...]) -> None:
     Uses the stack that runs on the data folder. Otherwise it starts one, which on a terminal stays up until Ctrl-C.
     What went in and came out is in `demo/index.html` in the data folder.
     """
-    from rich.console import Console
-
-    from imgpipe_orchestration.devstack.demo.report import write
-    from imgpipe_orchestration.devstack.demo.runner import SCENARIOS
-    from imgpipe_orchestration.devstack.demo.scenario import Stack
-
     if {*only} - {kind.pipeline for kind in SCENARIOS}:
         raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in SCENARIOS)}")
     console = Console()
@@ -107,9 +101,6 @@ def _interrupt_on_signals() -> None:
 @contextlib.contextmanager
 def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str, str]]:
     """The environment of the running stack; if there is none, one is started, and stopped unless `keep`."""
-    from imgpipe_orchestration.devstack.demo.runner import let_runs_end
-    from imgpipe_orchestration.devstack.demo.scenario import Stack
-
     running = stackfile.read(data_dir)
     if running is not None:
         console.print(f"using the stack that runs on {data_dir} (process {running.pid})")
@@ -171,8 +162,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Result]:
-    from imgpipe_orchestration.devstack.demo.runner import run
-
     far = {kind.pipeline: "is fed" for kind in kinds}
     with console.status("feeding the pipelines") as status:
 
@@ -184,9 +173,6 @@ def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Re
 
 
 def _show(results: list[Result], console: Console) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table(title="what came out", title_justify="left")
     table.add_column("pipeline")
     for heading in ("items", "failed", "refused on purpose", "seconds"):

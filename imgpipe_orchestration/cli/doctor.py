@@ -15,10 +15,13 @@ from pathlib import Path
 
 import click
 import requests
+from rich.console import Console
+from rich.markup import escape
 
 from imgpipe_orchestration.cli import diagnosis
 from imgpipe_orchestration.cli.diagnosis import MIGRATE, Bad, Verdict
 from imgpipe_orchestration.cli.options import data_option, json_option, retyped, settings_in_force
+from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, OutOfSpace
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -74,11 +77,6 @@ class Check:
 @click.pass_context
 def doctor(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     """Look at every setting and everything the project depends on. Ends with code 1 when something does not work."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    from imgpipe_orchestration.devstack import stackfile
-
     findings = diagnose(settings_in_force(data_dir))
     bad = any(finding.verdict is Verdict.BAD for finding in findings)
     if as_json:

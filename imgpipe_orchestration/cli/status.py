@@ -6,18 +6,25 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
+from imgpipe_orchestration.auto_marker.model import JOB
+from imgpipe_orchestration.billing import budgets
 from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, services_of
 from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.listings import store as listings
+from imgpipe_orchestration.media import pending
+from imgpipe_orchestration.media.intake import with_unseen
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import one_line
 from imgpipe_orchestration.web.names import duration
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.storage.backlog import HeldUp, QueueCounts
 
 
 @click.command()
@@ -28,18 +35,14 @@ if TYPE_CHECKING:
 @click.pass_context
 def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
     """Show every queue: waiting, in progress, done, failed, the age of the oldest, stuck over an hour, average time."""
-    from imgpipe_orchestration.billing import budgets
-    from imgpipe_orchestration.listings import store as listings
-    from imgpipe_orchestration.media import pending
-    from imgpipe_orchestration.media.intake import with_unseen
-    from imgpipe_orchestration.storage.rows import transaction
-
     with services_of(data_dir) as services:
-        marker, marker_held_up, marker_failures = _marker(services, shown)
         with transaction(services.engine) as connection:
             stopped = listings.held_up(connection)
             limits = budgets.standings(connection, services.settings.daily_budget_usd)
-        held_up = [*stopped, *services.claims.held_up(limit=shown), *marker_held_up] if shown else []
+            marker = job_instances.counts(connection, JOB)  # the auto-marker's queue is its job instances
+            jobs_wait = job_instances.held_up(connection, JOB, limit=shown)
+            jobs_failed = job_instances.failures(connection, JOB, limit=shown)
+        held_up = [*stopped, *services.claims.held_up(limit=shown), *jobs_wait] if shown else []
         try:
             with transaction(services.pending_engine) as connection:
                 images = pending.figures(connection)
@@ -54,7 +57,10 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
             "held_up": [asdict(reason) for reason in held_up],
             "used_up": [{"budget": one.title, "ends": one.ends} for one in limits if one.used_up],
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
-            "job_failures": marker_failures,
+            "job_failures": [
+                {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at}
+                for one in jobs_failed
+            ],
         }
     if as_json:
         click.echo(json.dumps(report, indent=2, default=_written))
@@ -64,32 +70,11 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
     ctx.exit(1 if check and wrong else 0)
 
 
-def _marker(services: Services, shown: int) -> tuple[QueueCounts, list[HeldUp], list[dict[str, Any]]]:
-    """The auto-marker, whose queue is its job instances: counts, why they wait, and the last failures."""
-    from imgpipe_orchestration.auto_marker.model import JOB
-    from imgpipe_orchestration.storage import job_instances
-    from imgpipe_orchestration.storage.rows import transaction
-
-    with transaction(services.engine) as connection:
-        counts = job_instances.counts(connection, JOB)
-        held_up = job_instances.held_up(connection, JOB, limit=shown)
-        failed = job_instances.failures(connection, JOB, limit=shown)
-    failures = [
-        {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at} for one in failed
-    ]
-    return counts, held_up, failures
-
-
 def _written(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _show(report: dict[str, Any], data_dir: Path) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     console = Console()
     title = "queues (stuck: over an hour; auto_marker: jobs of 24 hours)"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))

@@ -12,7 +12,11 @@ from pathlib import Path
 import click
 
 from imgpipe_orchestration.cli.options import Id, data_option, json_option, retyped, services_of, settings_of
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.identity import keys as named
+from imgpipe_orchestration.identity.model import Role
+from imgpipe_orchestration.settings import CENTURY_DAYS
 
 
 @click.command()
@@ -28,8 +32,6 @@ def requeue(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
     pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
     """
-    from imgpipe_orchestration.errors import NotFound
-    from imgpipe_orchestration.identity import audit
     from imgpipe_orchestration.operations.pipelines import end_pauses, queues
 
     with services_of(data_dir) as services:
@@ -110,9 +112,7 @@ def gc(
     Without --delete nothing is made again, and every missing object counts. Also where most of a bucket would be
     deleted: that one is left as it is.
     """
-    from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.operations.tidying import GRACE_HOURS, collect_garbage
-    from imgpipe_orchestration.settings import CENTURY_DAYS
 
     hours = GRACE_HOURS if grace_hours is None else grace_hours
     if not hours <= 24 * CENTURY_DAYS:  # nor NaN, which is neither more nor less
@@ -195,10 +195,6 @@ def keys() -> None:
 @data_option
 def create(name: str, role: str, expires: float | None, data_dir: Path) -> None:
     """Make the key NAME and print it. It is shown this once; only its hash is stored."""
-    from imgpipe_orchestration.identity import audit
-    from imgpipe_orchestration.identity import keys as named
-    from imgpipe_orchestration.identity.model import Role
-
     with services_of(data_dir) as services, audit.by_command(services.engine, "create key", name) as entry:
         entry.after = {"role": role, "expires_days": expires}
         assert entry.caller is not None  # noqa: S101 - a command has one
@@ -214,8 +210,6 @@ def create(name: str, role: str, expires: float | None, data_dir: Path) -> None:
 @json_option
 def list_(data_dir: Path, as_json: bool) -> None:
     """Every key but not the keys themselves, the newest first."""
-    from imgpipe_orchestration.identity import keys as named
-
     with services_of(data_dir) as services:
         found = named.every(services.engine)
     if as_json:
@@ -233,9 +227,6 @@ def list_(data_dir: Path, as_json: bool) -> None:
 @data_option
 def revoke(name: str, data_dir: Path) -> None:
     """End the key NAME. Every gateway refuses it within 6 s."""
-    from imgpipe_orchestration.identity import audit
-    from imgpipe_orchestration.identity import keys as named
-
     with services_of(data_dir) as services, audit.by_command(services.engine, "revoke key", name):
         named.revoke(services.engine, name)
     click.echo(f"{name} is revoked")

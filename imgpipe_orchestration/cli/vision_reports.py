@@ -8,15 +8,18 @@ import stat
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
 from imgpipe_orchestration.errors import BadInput, SettingsError
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.telemetry import logs
+from imgpipe_orchestration.vision_reports.command import run_now
+from imgpipe_orchestration.vision_reports.cron_jobs import check_address
+from imgpipe_orchestration.vision_reports.model import ApiAccess
 
 _NAMES = ("external_api_get_url", "external_api_post_url", "external_api_key", "backend_api_url", "organization_id")
 """The five values: as flags with dashes, as environment variables in capitals, as they stand in the file."""
@@ -43,11 +46,6 @@ def vision_reports() -> None:
 @json_option
 def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -> None:
     """One execution now: list, download, analyse, upload, summary. Ends with code 1 unless all of it succeeded."""
-    from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.telemetry import logs
-    from imgpipe_orchestration.vision_reports.command import run_now
-    from imgpipe_orchestration.vision_reports.model import ApiAccess
-
     settings = settings_of(data_dir)
     logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file, shown="WARNING")
     values = _values(flags, file, settings)
@@ -78,8 +76,6 @@ def _values(flags: dict[str, str | None], file: Path | None, settings: Settings)
     Raises:
         SettingsError: one is missing or makes no sense.
     """
-    from imgpipe_orchestration.vision_reports.cron_jobs import check_address
-
     written = _read(file) if file else {}
     values: dict[str, str] = {}
     for name in _NAMES:
