@@ -41,9 +41,6 @@ class SystemResource(dg.ConfigurableResource[Any]):
         """The settings that this resource's fields stand for, by their names; empty where the environment's apply."""
         raise NotImplementedError
 
-    def _settings(self) -> "Settings":
-        return _pointed(self)
-
 
 class DatabaseResource(SystemResource):
     """PostgreSQL with the project's tables and queues."""
@@ -54,7 +51,7 @@ class DatabaseResource(SystemResource):
         """A new SQLAlchemy engine; its caller disposes of it."""
         from imgpipe_orchestration.storage.rows import connect
 
-        return connect(self._settings().database_url)
+        return connect(_pointed(self).database_url)
 
     def overrides(self) -> dict[str, str]:
         return {"database_url": self.url}
@@ -93,7 +90,7 @@ class MongoResource(SystemResource):
         """pymongo's database, over a new client; its caller closes that (`get_database().client`)."""
         from imgpipe_orchestration.storage.documents import Documents
 
-        s = self._settings()
+        s = _pointed(self)
         return Documents(s.mongodb_url, database=s.mongodb_database).database
 
     def overrides(self) -> dict[str, str]:
@@ -111,7 +108,7 @@ class OpenAIResource(SystemResource):
         budget counts it."""
         from openai import OpenAI
 
-        s = self._settings()
+        s = _pointed(self)
         return OpenAI(api_key=s.openai_api_key, base_url=s.openai_base_url)
 
     def overrides(self) -> dict[str, str]:
@@ -189,7 +186,12 @@ def build() -> dict[str, Any]:
         "mongo": MongoResource.configure_at_launch(),
         "openai": OpenAIResource.configure_at_launch(),
     }
-    return {**parts, "backends": BackendsResource(**parts), "sensor_backends": _ready_made()}
+    # For sensors, which have no run configuration. Hardcoded, because Dagster validates others at every tick:
+    # 10 of a tick's 14 ms (docs/performance.md).
+    of_sensors = dg.ResourceDefinition.hardcoded_resource(
+        build_backends(), "What `backends` is without configuration, for sensors."
+    )
+    return {**parts, "backends": BackendsResource(**parts), "sensor_backends": of_sensors}
 
 
 def build_backends() -> BackendsResource:
@@ -197,13 +199,6 @@ def build_backends() -> BackendsResource:
     return BackendsResource(
         database=DatabaseResource(), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
     )
-
-
-def _ready_made() -> dg.ResourceDefinition:
-    """`backends` with the environment's settings, for sensors, which have no run configuration. A hardcoded resource,
-    because Dagster validates configurable ones at every tick: 10 of a tick's 14 ms (docs/performance.md)."""
-    backends = build_backends()
-    return dg.ResourceDefinition.hardcoded_resource(backends, "What `backends` is without configuration, for sensors.")
 
 
 def describe_process(pid: int) -> str:

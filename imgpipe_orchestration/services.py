@@ -12,9 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from imgpipe_orchestration.billing.prices import PRICES, parse_prices
 from imgpipe_orchestration.imaging import limits
+from imgpipe_orchestration.imaging.workshop import Workshop, prepared
+from imgpipe_orchestration.partners.cdn import Cdn
+from imgpipe_orchestration.partners.fetch import Fetcher
+from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
+from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
@@ -28,16 +34,12 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.billing.batches import HalfPrice
     from imgpipe_orchestration.billing.ledger import Ledger
-    from imgpipe_orchestration.imaging.workshop import Workshop
-    from imgpipe_orchestration.partners.cdn import Cdn
-    from imgpipe_orchestration.partners.fetch import Fetcher
     from imgpipe_orchestration.partners.flowise import Flowise
     from imgpipe_orchestration.partners.google_vision import GoogleVision
     from imgpipe_orchestration.partners.main_api import MainApi
     from imgpipe_orchestration.partners.models import Models
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.prompts.library import Library
-    from imgpipe_orchestration.storage.documents import Documents
 
 Client = TypeVar("Client")
 
@@ -113,8 +115,6 @@ class Services:
     @made_once
     def documents(self) -> Documents:
         """MongoDB with the news documents."""
-        from imgpipe_orchestration.storage.documents import Documents
-
         return Documents(self.settings.mongodb_url, database=self.settings.mongodb_database)
 
     @property
@@ -141,16 +141,12 @@ class Services:
     @made_once
     def fetcher(self) -> Fetcher:
         """Downloads from URLs that were given by outsiders."""
-        from imgpipe_orchestration.partners.fetch import Fetcher
-        from imgpipe_orchestration.partners.ssrf import AllowList
-
         return Fetcher(AllowList.parse(self.settings.allowed_private_hosts))
 
     @made_once
     def ledger(self) -> Ledger:
         """The journal of paid calls."""
         from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
-        from imgpipe_orchestration.billing.prices import PRICES, parse_prices
 
         s = self.settings
         policy = LedgerPolicy(
@@ -161,22 +157,16 @@ class Services:
     @made_once
     def workshop(self) -> Workshop:
         """Worker processes that decode untrusted images."""
-        from imgpipe_orchestration.imaging.workshop import Workshop
-
         # One process more than cores, and not for one tenant: see `rendering`.
         return Workshop((os.cpu_count() or 1) + 1, prepare=self._prepare_worker())
 
     @made_once
     def logo_workshop(self) -> Workshop:
         """One worker process that draws SVG logos, with little time and memory: uploads wait for it."""
-        from imgpipe_orchestration.imaging.workshop import Workshop
-
         prepare = self._prepare_worker()
         return Workshop(1, memory_bytes=512 * 1024**2, cpu_seconds=8, wall_seconds=15, prepare=prepare)
 
     def _prepare_worker(self) -> Callable[[], object]:
-        from imgpipe_orchestration.imaging.workshop import prepared
-
         return partial(prepared, partial(configure, **self.settings.logging()), self.settings.image_max_megapixels)
 
     @made_once
@@ -194,8 +184,6 @@ class Services:
 
     @made_once
     def cdn(self) -> Cdn:
-        from imgpipe_orchestration.partners.cdn import Cdn
-
         s = self.settings
         return Cdn(s.cdn_purge, s.cdn_purge_url, s.cdn_purge_token, timeout=s.partner_timeout_seconds)
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -174,46 +173,54 @@ class Ledger:
             LeaseLost, SpendingPaused: as `buy`. Of a budget's refusal the caller may want to keep what it did before,
                 so that is returned.
         """
-        share = HALF if batch_seconds else Decimal(1)
-        reserved = self._set_aside(connection, call, buyer, share) if budgeted else Decimal(0)
+        kind = {"provider": call.provider, "operation": call.operation, "model": call.model}
+        reserved: Decimal | SpendingPaused | None = Decimal(0)
+        if budgeted:
+            scopes = ["total", f"pipeline:{buyer.pipeline}", f"provider:{call.provider}"]
+            scopes += [f"tenant:{buyer.tenant}"] if buyer.tenant else []
+            share = HALF if batch_seconds else Decimal(1)
+            limit, pause = self.policy.daily_budget_usd, self.policy.pause
+            reserved = budgets.set_aside(connection, scopes, kind, limit, pause, share)
         if reserved is None:
             return False
         if isinstance(reserved, SpendingPaused):
             return reserved
+        whose = {"item": buyer.item, "whole": buyer.item.rpartition("/")[0]}
         values = {
             "pipeline": buyer.pipeline,
             "tenant": buyer.tenant,
             "key": call.key,
-            "provider": call.provider,
-            "operation": call.operation,
-            "model": call.model,
+            **kind,
             "input_hash": call.input_hash,
             "parameter_hash": call.parameter_hash,
             "owner": token,
             "lease": batch_seconds or self.policy.lease,
             "reserved": reserved,
             "bought_for": buyer.item if batch_seconds else None,
-            **_whose(buyer),
+            **whose,
         }
         if connection.execute(sql.START, values).one_or_none() is not None:
             return True
-        _refuse_deleted(connection, buyer)
-        _refuse_paused(connection, call)
+        if connection.scalar(sql.DELETED, whose) is not None:
+            raise LeaseLost(f"{buyer.item} was deleted: nothing more is bought for it")
+        paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
+        if paused is not None:
+            raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))
         return False
-
-    def _set_aside(
-        self, connection: Connection, call: PaidCall, buyer: Buyer, share: Decimal
-    ) -> Decimal | SpendingPaused | None:
-        scopes = ["total", f"pipeline:{buyer.pipeline}", f"provider:{call.provider}"]
-        if buyer.tenant:
-            scopes.append(f"tenant:{buyer.tenant}")
-        kind = {"provider": call.provider, "operation": call.operation, "model": call.model}
-        return budgets.set_aside(connection, scopes, kind, self.policy.daily_budget_usd, self.policy.pause, share)
 
     def _purchase(self, call: PaidCall, token: str, purchase: Callable[[], Purchase], buyer: Buyer) -> Answer:
         began = time.monotonic()
+
+        def renewed() -> None:
+            with transaction(self.engine) as connection:
+                connection.execute(sql.RENEW, {"owner": token, "lease": self.policy.lease})
+
         try:
-            with self._kept(token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
+            # A call may take minutes; leases are short.
+            with (
+                kept_alive(renewed, self.policy.lease, name="paid-call"),
+                tracing.span(f"{call.provider} {call.operation}", "client") as span,
+            ):
                 tracing.note(span, model=call.model, item=buyer.item, pipeline=buyer.pipeline)
                 bought = purchase()
                 tracing.note(span, input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
@@ -226,15 +233,6 @@ class Ledger:
             self._reopen(call, token, buyer, stopped, seconds, error.partner_status in _OF_MODEL)
             raise stopped from error
         return self._commit(call, bought, buyer, time.monotonic() - began)
-
-    def _kept(self, token: str) -> AbstractContextManager[None]:
-        """Renew the lease of a call, which may take minutes, so that leases can be short."""
-
-        def renewed() -> None:
-            with transaction(self.engine) as connection:
-                connection.execute(sql.RENEW, {"owner": token, "lease": self.policy.lease})
-
-        return kept_alive(renewed, self.policy.lease, name="paid-call")
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
         """Record the answer. It is paid for, so wait for a database that is away."""
@@ -347,26 +345,3 @@ class Ledger:
                     connection.execute(sql.PAUSE, {"provider": name, "reason": reason, "seconds": wait})
         except BackendUnavailable as away:
             log.warning("could not write down a failed paid call", extra={"call": call.key, "error": away.detail})
-
-
-def _whose(buyer: Buyer) -> dict[str, str]:
-    return {"item": buyer.item, "whole": buyer.item.rpartition("/")[0]}
-
-
-def _refuse_deleted(connection: Connection, buyer: Buyer) -> None:
-    """
-    Raises:
-        LeaseLost: the item was deleted meanwhile, so its worker drops it.
-    """
-    if connection.scalar(sql.DELETED, _whose(buyer)) is not None:
-        raise LeaseLost(f"{buyer.item} was deleted: nothing more is bought for it")
-
-
-def _refuse_paused(connection: Connection, call: PaidCall) -> None:
-    """
-    Raises:
-        SpendingPaused: the provider or this model is paused; says until when.
-    """
-    paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
-    if paused is not None:
-        raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))

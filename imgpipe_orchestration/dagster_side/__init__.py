@@ -1,7 +1,7 @@
 """What touches Dagster beside the features.
 
-`assets` and `sensors` have what the features share; `alerts` notice that a run or a check failed, and
-`webhook` tells people. The rest is how a run gets a process:
+`assets` and `sensors` have what the features share; `alerts` tell people that a run or a
+check failed. The rest is how a run gets a process:
 it is forked from a process that has already imported everything.
 
 Dagster's default launcher starts a new Python for each run, which spends three seconds importing before the first op.

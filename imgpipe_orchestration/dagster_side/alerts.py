@@ -1,6 +1,7 @@
-"""The sensors that tell ALERT_WEBHOOK_URL what happened.
+"""The sensors that tell ALERT_WEBHOOK_URL what happened, in Slack's format.
 
-They are plain sensors with a cursor, not run failure sensors: Dagster asks those only once about each run, also when
+Slack, Mattermost, Rocket.Chat, Discord (with `/slack` at the end of its URL) and most alert gateways accept it. The
+sensors are plain sensors with a cursor, not run failure sensors: Dagster asks those only once about each run, also when
 they raise.
 """
 
@@ -12,16 +13,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.telemetry.redaction import redact
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.billing.budgets import Budget
 
 ALERTS_A_TICK = 5
-"""A tick has a minute, and each alert may take `webhook.TIMEOUT_SECONDS`."""
+"""A tick has a minute, and each alert may take TIMEOUT_SECONDS."""
 ALERT_SECONDS = 24 * 3600.0
 """An alert that the webhook has refused for so long is dropped, so that it does not hold up later ones for ever."""
+TIMEOUT_SECONDS = 5.0
+"""From the connection to the end of the answer's head."""
+LONGEST = 1500
+"""Characters of a reason. Discord refuses messages of more than 2,000."""
 PARTITION = "dagster/partition"
 """The tag under which Dagster notes a run's partition."""
 NO_WEBHOOK = dg.SkipReason("ALERT_WEBHOOK_URL is not set")
@@ -96,8 +102,6 @@ def _reached(now: Iterable["Budget"], told: set[str], link: str) -> Iterator[Ale
     Args:
         told: what was told of in earlier ticks; what belongs to a period that is over is forgotten.
     """
-    from imgpipe_orchestration.dagster_side import webhook
-
     reached = {
         f"{one.scope} {one.period} {one.began:%Y-%m-%d} {share:g}": (one, share)
         for one in now
@@ -108,19 +112,19 @@ def _reached(now: Iterable["Budget"], told: set[str], link: str) -> Iterator[Ale
     for key, (one, share) in reached.items():
         if key not in told:
             told |= {key}
-            message = webhook.budget_reached(one.title, share, one.spent_usd, one.limit_usd, one.used_up, link)
+            waits = "; paid work waits" if one.used_up else ""
+            of = f"{share:.0%} of the *{_plain(one.title)}* is spent: {one.spent_usd:.2f} of {one.limit_usd:.2f} USD"
+            message = {"text": f":moneybag: {of}{waits}\n<{link}|spending>"}
             yield Alert(message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told)))
 
 
 def _tell(context: dg.SensorEvaluationContext, url: str, alerts: Iterable[Alert], what: str) -> dg.SkipReason:
     """Send the messages in order; the first that the webhook does not take waits, with all after it."""
-    from imgpipe_orchestration.dagster_side import webhook
-
     told = 0
     for message, key, cursor in alerts:
         try:
             if message:
-                webhook.send(url, message, key)
+                send(url, message, key)
                 told += 1
         except ImgpipeError as error:
             if not told:
@@ -141,8 +145,6 @@ def _failed_runs(instance: dg.DagsterInstance, after: int, dagster_url: str) -> 
 
 def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url: str) -> dict[str, str] | None:
     """The message about a failed run; None when the run was deleted since."""
-    from imgpipe_orchestration.dagster_side import webhook
-
     run = instance.get_run_by_id(failure.run_id)
     if run is None:
         return None
@@ -155,13 +157,11 @@ def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url
             is_in_our_words = error.cls_name == dg.Failure.__name__  # for people, who need not read its class first
             reasons.append(error.message.partition(": ")[2] if is_in_our_words else error.message)
     said = failure.dagster_event.message if failure.dagster_event else None
-    return webhook.run_failed(
-        job=run.job_name,
-        run_id=run.run_id,
-        link=f"{dagster_url}/runs/{run.run_id}",
-        reason=(reasons[0] if reasons else said or "The run died without a word.").strip(),
-        partition=run.tags.get(PARTITION, ""),
-    )
+    reason = (reasons[0] if reasons else said or "The run died without a word.").strip()
+    partition = run.tags.get(PARTITION)
+    head = f":rotating_light: *{_plain(run.job_name)}* failed" + (f" on {_plain(partition)}" if partition else "")
+    why = _plain(redact(reason)).replace("\n", "\n>")[:LONGEST]
+    return {"text": f"{head}\n>{why}\n<{dagster_url}/runs/{run.run_id}|run {run.run_id[:8]}>"}
 
 
 def _failed_checks(
@@ -172,8 +172,6 @@ def _failed_checks(
         latest: the last evaluation of each check, with its run.
         told: checks already reported as failing.
     """
-    from imgpipe_orchestration.dagster_side import webhook
-
     for run_id, found in latest:
         name = found.asset_check_key.to_user_string()
         if found.passed == (name not in told):
@@ -183,8 +181,9 @@ def _failed_checks(
         if not found.passed:
             asset, check = "/".join(found.asset_key.path), found.check_name
             link = f"{dagster_url}/assets/{asset}?view=checks&checkDetail={check}"
-            details = {label: _said(value) for label, value in found.metadata.items()}
-            message = webhook.check_failed(check=check, asset=asset, link=link, details=details)
+            details = ", ".join(f"{label}: {_said(value)}" for label, value in found.metadata.items())
+            head = f":warning: The check *{_plain(check)}* of {_plain(asset)} fails"
+            message = {"text": f"{head}\n>{_plain(redact(details))[:LONGEST]}\n<{link}|its evaluations>"}
         yield Alert(message, f"check-failed-{run_id}-{name}", json.dumps(sorted(told)))
 
 
@@ -202,6 +201,44 @@ def _names(cursor: str | None) -> set[str]:
     except ValueError:
         return set()
     return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+def send(url: str, message: dict[str, str], key: str) -> None:
+    """Post `message` once. After an error the caller sends it again.
+
+    Args:
+        key: the same for every repetition of this message; sent as Idempotency-Key.
+
+    Raises:
+        PartnerUnavailable: the webhook does not answer, or answers 5xx or 429.
+        PartnerRefused: it refuses the message (a wrong or revoked URL).
+    """
+    import httpx2
+
+    from imgpipe_orchestration.partners.connections import FAILURES, Connections, why
+    from imgpipe_orchestration.partners.retry import Deadline
+
+    try:
+        request = httpx2.Request("POST", url, json=message, headers={"Idempotency-Key": key})
+        connections = Connections(url)
+        try:
+            # Only the head of the answer is read: its body may be of any size, or never end.
+            with connections.answering(request, Deadline(TIMEOUT_SECONDS)) as answer:
+                status = answer.status
+        finally:
+            connections.close()
+    except (*FAILURES, httpx2.InvalidURL) as error:
+        # Not `from error`, whose text may contain the URL, which is a secret.
+        raise PartnerUnavailable(f"The alert webhook does not answer ({why(error)}).") from None
+    if status >= 500 or status == 429:
+        raise PartnerUnavailable(f"The alert webhook answered {status}.")
+    if status >= 300:
+        raise PartnerRefused(f"The alert webhook answered {status}.", partner_status=status)
+
+
+def _plain(text: str) -> str:
+    """Text with Slack's special characters escaped (docs.slack.dev, "Formatting message text")."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 SENSORS = [alert_on_failed_runs, alert_on_failed_checks, alert_on_budgets]

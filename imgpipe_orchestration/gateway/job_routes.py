@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.auto_marker import model as auto_marker
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.listings import model as listings
-from imgpipe_orchestration.listings import store, timing
+from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import transaction
@@ -100,7 +100,7 @@ def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
     shown["last_run"], shown["last_run_finished"] = shown.pop("last_started_at"), shown.pop("last_finished_at")
     return shown | {
         "state": job.state,
-        "next_run": _moment(timing.next_run(job, now=datetime.now(UTC))),
+        "next_run": _moment(store.next_run(job, now=datetime.now(UTC))),
         "counts": store.counts(connection),
         "recent_failures": store.recent_failures(connection),
     }

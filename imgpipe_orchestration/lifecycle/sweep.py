@@ -60,7 +60,11 @@ def of_everything(services: Services) -> Swept:
     with transaction(services.engine) as connection:
         for kind in KINDS:
             for table, column in kind.tables.items():
-                swept.found(table, _rows_of_purged(connection, kind, table, column))
+                query = text(f"""
+                    select count(*) from {table} t join deletions d on d.kind = :kind and d.item = t.{column}
+                    where d.purged_at is not null
+                """)
+                swept.found(table, connection.scalar(query, {"kind": kind.name}) or 0)
         swept.found("paid_calls", connection.scalar(_ANSWERS, {"user": None}) or 0)
     return swept
 
@@ -77,7 +81,8 @@ def of_user(services: Services, user_id: int) -> Swept:
                     theirs |= _of_purged(services, connection, one, page, user_id)
             swept.found(f"bucket of {kind.pipeline}", keys=sorted(theirs))
     with transaction(services.engine) as connection:
-        for table, column in _columns_for_people(connection):
+        # Every table that has a column for a person, also such as no feature told us of.
+        for table, column in connection.execute(_CATALOGUE, {"columns": list(_OF_PEOPLE), "ours": list(_OUR_RECORDS)}):
             query = text(f'select count(*) from "{table}" where cast("{column}" as text) in (:user, :named)')
             names = {"user": str(user_id), "named": f"user_{user_id}"}
             swept.found(table, connection.scalar(query, names) or 0)
@@ -120,20 +125,6 @@ def _of_purged(
     digests = [digest(services.settings.secret_key, key) for key in keys]
     values = {"keys": list(keys), "ids": ids, "digests": digests, "kind": kind.name, "user": user_id}
     return set(connection.scalars(_PURGED_KEYS, values))
-
-
-def _rows_of_purged(connection: Connection, kind: Kind, table: str, column: str) -> int:
-    query = text(f"""
-        select count(*) from {table} t join deletions d on d.kind = :kind and d.item = t.{column}
-        where d.purged_at is not null
-    """)
-    return connection.scalar(query, {"kind": kind.name}) or 0
-
-
-def _columns_for_people(connection: Connection) -> list[tuple[str, str]]:
-    """Every table that has a column for a person, also such as no feature told us of."""
-    rows = connection.execute(_CATALOGUE, {"columns": list(_OF_PEOPLE), "ours": list(_OUR_RECORDS)})
-    return [(row.table_name, row.column_name) for row in rows]
 
 
 # Callers of images are hosts and programs.

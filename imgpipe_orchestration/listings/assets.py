@@ -16,7 +16,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import first_day
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.listings.drain import Day, Drained
+    from imgpipe_orchestration.listings.drain import Day
 
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
@@ -54,7 +54,9 @@ def listing_images(
             drain.run(services, owner, done)
     finally:  # what was done is reported also when the run ends with an error
         days = {name: _figures(backends, each) for name, each in done.days.items() if each.processed}
-        own = {**told, **_totals(done), **days.pop(day, {})}
+        # Without `errors` where there are none, as other pipelines have it.
+        told |= {name: value for name, value in done.as_json().items() if value != []}
+        own = {**told, **days.pop(day, {})}
         yield from reported(context, listing_images.key, own, own=day, made=bool(done.days[day].processed), others=days)
 
 
@@ -65,11 +67,6 @@ process_image_queue = dg.define_asset_job(
     description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out. A "
     "backfill makes the images of the chosen days again from the kept originals.",
 )
-
-
-def _totals(done: "Drained") -> dict[str, Any]:
-    """What a run did, as metadata: without `errors` where there are none, as other pipelines have it."""
-    return {name: value for name, value in done.as_json().items() if value != []}
 
 
 def _figures(backends: BackendsResource, day: "Day") -> dict[str, Any]:

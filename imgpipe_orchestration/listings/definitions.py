@@ -4,7 +4,7 @@ import dagster as dg
 
 from imgpipe_orchestration.dagster_side.sensors import run_if_due
 from imgpipe_orchestration.listings.assets import DAYS, image_queue, listing_images, process_image_queue
-from imgpipe_orchestration.listings.timing import LOOK_EVERY
+from imgpipe_orchestration.listings.store import LOOK_EVERY, due
 from imgpipe_orchestration.resources import BackendsResource
 
 
@@ -17,8 +17,6 @@ from imgpipe_orchestration.resources import BackendsResource
 def process_image_queue_sensor(
     context: dg.SensorEvaluationContext, sensor_backends: BackendsResource
 ) -> dg.SensorResult:
-    from imgpipe_orchestration.listings.timing import due
-
     return run_if_due(context, sensor_backends, process_image_queue.name, due, days=DAYS)
 
 

@@ -1,10 +1,11 @@
-"""The rows of `image_queue`."""
+"""The rows of `image_queue`, and when they are worked on."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,10 +13,12 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.model import JOB_ID, Status
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
-from imgpipe_orchestration.storage.rows import time_of
+from imgpipe_orchestration.storage.job_definitions import JobDefinition
+from imgpipe_orchestration.storage.rows import time_of, transaction
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.listings.steps import File
@@ -30,6 +33,8 @@ def _follow(connection: Connection, ids: Sequence[int], state: State, error: str
 
 
 QUEUE = Queue("listings", mirror=_follow)
+LOOK_EVERY = timedelta(seconds=10)
+"""How often the sensor ticks. A job with a shorter interval runs at every tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,38 @@ def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> 
         passed = (time_of(connection) - job.last_started_at - job.every).total_seconds()
         startable = min(ours.startable_seconds, passed) if passed > 0 else None
     return {**counts, ours.queue: replace(ours, startable_seconds=startable)}
+
+
+def due(services: Services) -> list[str] | str:
+    """The latest day of upload that has something due, or why no run is wanted now; index look-ups only.
+
+    Raises:
+        BackendUnavailable: the database is away.
+    """
+    with transaction(services.engine) as connection:
+        # Sets `last_checked_at`, so that all times are the database's.
+        job_definitions.checked(connection, JOB_ID)
+        job = job_definitions.find(connection, JOB_ID)
+    if job is None or not job.enabled:
+        return "the job is stopped; POST /api/jobs starts it again"
+    days = services.claims.due_partitions(QUEUE)
+    if days and job.last_started_at is not None and job.last_checked_at is not None:
+        passed = job.last_checked_at - job.last_started_at
+        if timedelta() <= passed < job.every:  # negative: the clock was set back
+            return f"the last run began less than {job.interval} ago"
+    return days[-1:]
+
+
+def next_run(job: JobDefinition, *, now: datetime) -> datetime | None:
+    """When the next run may begin if something is due then; None for a stopped job."""
+    if not job.enabled:
+        return None
+    moments = [now]
+    if job.last_checked_at is not None:
+        moments.append(job.last_checked_at + LOOK_EVERY)
+    if job.last_started_at is not None:
+        moments.append(job.last_started_at + job.every)
+    return max(moments)
 
 
 def recent_failures(connection: Connection) -> list[dict[str, Any]]:

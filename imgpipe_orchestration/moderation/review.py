@@ -109,8 +109,7 @@ def decide(
             if deletion is not None and deletion.why.startswith(verdicts.REJECTED):
                 deletions.remove(connection, services.claims, subject.what(item))
                 subject.kind.resume(connection, deletion)
-        verdicts.decide_row(connection, found.id, approved=approve, who=who, why=why)
-        verdicts.settle(services, connection, subject, item, approved=approve, who=who, why=why)
+        verdicts.decide(services, connection, subject, item, approved=approve, who=who, why=why)
         values = {"id": found.id, "approved": approve, "what": subject.what(item), "why": why, "who": who}
         connection.execute(_REMEMBER, values)
         audit.note(
@@ -121,8 +120,7 @@ def decide(
         same = [verdict(row) for row in connection.execute(_SAME, {"id": found.id})]
         for one in same:
             other, words = subject_of(one.kind), f"Its bytes are those of {subject.what(item)}. {why}".strip()
-            verdicts.decide_row(connection, one.id, approved=approve, who=who, why=words)
-            verdicts.settle(services, connection, other, one.item, approved=approve, who=who, why=words)
+            verdicts.decide(services, connection, other, one.item, approved=approve, who=who, why=words)
         decided = verdicts.find(connection, subject.name, item)
         assert decided is not None  # noqa: S101 - its row is locked
         return decided

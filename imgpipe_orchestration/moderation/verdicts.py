@@ -139,8 +139,7 @@ def ask(
     decided = connection.execute(_DECIDED, {"id": number}).one_or_none()
     if decided is not None:
         words = f"Its bytes are those of {decided.what}. {decided.reason}".strip()
-        decide_row(connection, number, approved=decided.approved, who=decided.decided_by, why=words)
-        settle(services, connection, subject, item, approved=decided.approved, who=decided.decided_by, why=words)
+        decide(services, connection, subject, item, approved=decided.approved, who=decided.decided_by, why=words)
         return None
     if holding:
         hold(services, connection, subject, item, held=True)
@@ -169,17 +168,14 @@ def add(
     return number
 
 
-def decide_row(connection: Connection, number: int, *, approved: bool, who: str, why: str) -> None:
-    """Write down what a person decided."""
-    state = State.APPROVED if approved else State.REJECTED
-    connection.execute(_DECIDE, {"id": number, "state": state.value, "who": who, "why": why or None})
-
-
-def settle(
+def decide(
     services: Services, connection: Connection, subject: Subject, item: int, *, approved: bool, who: str, why: str
 ) -> None:
-    """Show a thing that was approved. Hold back and trash one that was rejected: taken out of the trash by its owner,
-    it is still held."""
+    """Write down what a person decided. Show what was approved; hold back and trash what was rejected: taken out of the
+    trash by its owner, it is still held."""
+    state = State.APPROVED if approved else State.REJECTED
+    values = {"kind": subject.name, "item": item, "state": state.value, "who": who, "why": why or None}
+    connection.execute(_DECIDE, values)
     hold(services, connection, subject, item, held=not approved)
     if not approved and subject.table and not deletions.is_deleted(connection, subject.what(item)):
         subject.rejected(services, connection, item)
@@ -241,7 +237,7 @@ _DECIDE = text("""
     update verdicts set state = :state, by_person = true, holding = :state = 'rejected', decided_by = :who,
         decided_at = now(), reason = :why, review_since = null, claimed_by = null, claimed_until = null,
         moved_at = now()
-    where id = :id
+    where kind = :kind and item = :item
 """)
 
 _SCORED = text("""

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -101,7 +101,9 @@ def add(
         "who": who,
         "why": why,
         "days": days,
-        "things": json.dumps([_values(one, secret) for one in things]),
+        "things": json.dumps(
+            [{**asdict(one), "addresses": [str(digest(secret, at)) for at in one.addresses]} for one in things]
+        ),
     }
     connection.execute(_ADD, values)
     if days <= 0:
@@ -181,10 +183,6 @@ def of_user(connection: Connection, user_id: int, *, limit: int) -> list[int]:
     """The first deletions of a user's things that are not purged yet."""
     query = text("select id from deletions where user_id = :user and purged_at is null order by id limit :limit")
     return list(connection.scalars(query, {"user": user_id, "limit": limit}))
-
-
-def _values(thing: Thing, secret: str) -> dict[str, Any]:
-    return {**asdict(thing), "addresses": [str(digest(secret, address)) for address in thing.addresses]}
 
 
 # --- what was paid for -----------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ continues.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,16 +20,9 @@ MOST = 1_000_000
 """Rows of one kind removed by one run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """Rows that a purge removed."""
-
-    items: int
-    attempts: int
-
-
-def purge_work(engine: Engine, days: float) -> Purged:
-    """Remove items that are done or ignored for `days`, with their attempts, and other attempts of that age.
+def purge_work(engine: Engine, days: float) -> dict[str, int]:
+    """Remove items that are done or ignored for `days`, with their attempts, and other attempts of that age; returns
+    how many `items` and `attempts`.
 
     Dead letters and their attempts stay until somebody requeues or ignores them.
     """
@@ -40,7 +32,7 @@ def purge_work(engine: Engine, days: float) -> Purged:
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
         connection.execute(_SERVED)
-    return Purged(items, attempts)
+    return {"items": items, "attempts": attempts}
 
 
 def purge_job_instances(engine: Engine, days: float) -> int:

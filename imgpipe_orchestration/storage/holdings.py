@@ -10,7 +10,7 @@ probably the wrong database, or one being restored.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -146,13 +146,17 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
             found.deleted += sum(pool.map(lambda key: _delete(holding, key, before), doomed))
         listed_hashes = np.frombuffer(hashes, np.int64)
         listed_hashes.sort()  # in place: there may be hundreds of megabytes
-        for promises in _pages(holding):
+        after = 0
+        while promises := holding.promised(after, BATCH):
+            after = promises[-1].row
             found.rows += len(promises)
             asked = _unlisted(promises, listed_hashes)
             heads = pool.map(lambda promise: holding.bucket.head(promise.key), asked)
             pairs = zip(asked, heads, strict=True)
             absent = [one for one, head in pairs if head is None or one.size not in (None, head.size)]
-            missing = _missing(holding, absent)
+            # A run may have replaced an object and its row since the page was read.
+            still = set(holding.named([promise.key for promise in absent])) if absent else set()
+            missing = [promise for promise in absent if promise.key in still]
             found.missing += len(missing)
             found.missing_keys += [promise.key for promise in missing][: SHOWN - len(found.missing_keys)]
             gone = {promise.row for promise in missing if holding.is_original(promise)}
@@ -202,12 +206,6 @@ def _is_doubtful(holding: Holding, found: Collected) -> bool:
     return found.garbage > MANY or not holding.promised(0, BATCH)
 
 
-def _missing(holding: Holding, absent: list[Promise]) -> list[Promise]:
-    """The promises that rows still make; a run may have replaced an object and its row since the page was read."""
-    still = set(holding.named([promise.key for promise in absent])) if absent else set()
-    return [promise for promise in absent if promise.key in still]
-
-
 def _delete(holding: Holding, key: str, before: datetime) -> bool:
     """Delete an object if it is still garbage; returns whether it was deleted. A key that is made of a content hash may
     have come back into use while the bucket was listed."""
@@ -216,10 +214,3 @@ def _delete(holding: Holding, key: str, before: datetime) -> bool:
         return False
     holding.bucket.delete(key)
     return True
-
-
-def _pages(holding: Holding) -> Iterator[list[Promise]]:
-    after = 0
-    while page := holding.promised(after, BATCH):
-        yield page
-        after = page[-1].row

@@ -13,8 +13,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 
-from imgpipe_orchestration.dagster_side import webhook as chat
-from imgpipe_orchestration.dagster_side.alerts import alert_on_failed_checks, alert_on_failed_runs
+from imgpipe_orchestration.dagster_side.alerts import alert_on_failed_checks, alert_on_failed_runs, send
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration_tests.dagster_side.jobs import broken
@@ -212,7 +211,7 @@ def test_a_check_whose_run_was_killed_before_it_keeps_no_other_from_being_told_o
 def test_a_webhook_that_refuses_or_is_gone_is_an_error_without_its_url(webhook: Webhook) -> None:
     webhook.statuses = [404]
     with pytest.raises(PartnerRefused, match="answered 404") as refused:
-        chat.send(webhook.url, {"text": "x"}, "key")
+        send(webhook.url, {"text": "x"}, "key")
     with pytest.raises(PartnerUnavailable, match="does not answer") as away:
-        chat.send("http://127.0.0.1:1/services/T/B/secret", {"text": "x"}, "key")
+        send("http://127.0.0.1:1/services/T/B/secret", {"text": "x"}, "key")
     assert "secret" not in f"{refused.value}{away.value}"

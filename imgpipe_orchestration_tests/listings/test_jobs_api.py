@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import model, timing
+from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.listings.debug_routes import FOLDER
 from imgpipe_orchestration.listings.drain import drain, run
 from imgpipe_orchestration.services import Services
@@ -42,7 +42,7 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
     assert (stopped.status_code, stopped.json()["data"]["state"]) == (200, "stopped")
     assert client.delete(JOB).status_code == 200
     image = queued(client, photo())[0]
-    assert timing.due(services) == "the job is stopped; POST /api/jobs starts it again"
+    assert store.due(services) == "the job is stopped; POST /api/jobs starts it again"
     assert drain(services, "run-1").ended == "the job was stopped"
     data = client.get(JOB).json()["data"]
     assert (data["state"], data["next_run"], data["counts"]["pending"]) == ("stopped", None, 1)
@@ -50,7 +50,7 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
 
     started = client.post("/api/jobs", json={**BODY, "interval": "1h30m", "payload": {"batch_size": 3}})
     assert (started.status_code, started.json()["data"]["state"]) == (200, "active")
-    assert timing.due(services) == [datetime.now(UTC).date().isoformat()]
+    assert store.due(services) == [datetime.now(UTC).date().isoformat()]
     assert run(services, "run-2").processed == 1
     data = client.get(JOB).json()["data"]
     assert (data["interval"], data["payload"], data["last_run_id"]) == ("1h30m", {"batch_size": 3}, "run-2")
@@ -59,7 +59,7 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
     last, following = (datetime.fromisoformat(data[name]) for name in ("last_run", "next_run"))
     assert (following - last).total_seconds() == pytest.approx(5400, abs=0.01)
     queued(client, photo())
-    assert timing.due(services) == "the last run began less than 1h30m ago"
+    assert store.due(services) == "the last run began less than 1h30m ago"
 
 
 def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> None:
