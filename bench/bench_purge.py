@@ -8,8 +8,9 @@ import time
 from running import bar, options, servers, services
 from sqlalchemy import text
 
-from imgpipe_orchestration.lifecycle import purge, trash
+from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.media.lifecycle import MEDIA
+from imgpipe_orchestration.operations import purge
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 

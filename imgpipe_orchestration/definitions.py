@@ -8,11 +8,9 @@ from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker import definitions as auto_marker
 from imgpipe_orchestration.avatars import definitions as avatars
 from imgpipe_orchestration.dagster_side import alerts, sensors
-from imgpipe_orchestration.lifecycle import definitions as lifecycle
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
-from imgpipe_orchestration.moderation import definitions as moderation
-from imgpipe_orchestration.operations import jobs
+from imgpipe_orchestration.operations import definitions as operations
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
 # Dagster itself passes `owners`, and would warn of that in each run and each command.
@@ -22,15 +20,12 @@ warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefi
 defs = dg.Definitions.merge(
     auto_marker.definitions,
     avatars.definitions,
-    lifecycle.definitions,
     listings.definitions,
     media.definitions,
-    moderation.definitions,
+    operations.definitions,
     vision_reports.definitions,
     dg.Definitions(
         resources=resources.build(),
-        jobs=[jobs.garbage_collection, jobs.retention],
-        schedules=[jobs.garbage_collection_schedule, jobs.retention_schedule],
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, *alerts.SENSORS],
         # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
         executor=dg.in_process_executor,

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.partners.links import is_address
 from imgpipe_orchestration.telemetry.redaction import cleaned
 
 STACK_FILE = "stack.json"
@@ -401,3 +400,15 @@ def first_day() -> str:
     """MEDIA_FIRST_DAY, for definitions of partitions, which are made before there are settings."""
     default: str = Settings.model_fields["media_first_day"].default
     return os.environ.get("MEDIA_FIRST_DAY") or default
+
+
+def is_address(value: str) -> bool:
+    """Whether it is a URL; of a database or a broker it may name several hosts, or a socket."""
+    try:
+        parts = urlsplit(value)
+        one_host = {",", ";"}.isdisjoint(parts.netloc) and (parts.port or True)
+        # `https://...` is what examples have for an address.
+        named = not one_host or parts.scheme not in {"http", "https"} or bool((parts.hostname or "").strip("."))
+        return "://" in value and bool(parts.scheme) and named
+    except ValueError:
+        return False

@@ -73,7 +73,7 @@ def moderate(data_dir: Path, action: str | None, hide: bool, yes: bool) -> None:
 
     Runs of the job `moderation` then judge it, at the rate that the provider allows.
     """
-    from imgpipe_orchestration.moderation import existing
+    from imgpipe_orchestration.operations import existing
 
     with services_of(data_dir) as services:
         found = existing.look(services)

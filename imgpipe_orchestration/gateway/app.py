@@ -17,14 +17,14 @@ from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.middleware import Audited, Cors, Heads, Traces
 from imgpipe_orchestration.gateway.pages import identity, spending
 from imgpipe_orchestration.gateway.pages import routes as pages
-from imgpipe_orchestration.lifecycle import routes as people
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.media import owner_routes
 from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media.serving import routes as serving
 from imgpipe_orchestration.media.serving.images import Images
-from imgpipe_orchestration.moderation import routes as moderation
+from imgpipe_orchestration.operations import person_routes as people
+from imgpipe_orchestration.operations import review_routes as moderation
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry import tracing

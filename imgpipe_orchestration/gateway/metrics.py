@@ -29,7 +29,7 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media.intake import with_unseen
-from imgpipe_orchestration.moderation import review
+from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import backlog, heartbeats

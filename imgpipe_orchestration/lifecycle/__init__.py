@@ -1,6 +1,5 @@
-"""Deletion, erasure and export of whatever the features own.
+"""What features use to delete what they own: its description, the trash, the news for a CDN.
 
-A feature says what it owns in a `Kind` (its module `lifecycle`), and `imgpipe_orchestration.kinds` lists them. Trash
-and restore, purge, the erasure of a person, the export, the sweep that looks for what is left, retention and garbage
-collection all work on that list. None of them knows a feature by name.
+A feature says what it owns in a `Kind` (its module `lifecycle`). `operations.kinds` lists them, for purge, erasure,
+export, the sweep that looks for what is left, retention and garbage collection. None of these knows a feature by name.
 """

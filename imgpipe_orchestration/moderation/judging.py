@@ -1,18 +1,17 @@
-"""Asking a provider about things: in the queue's own runs, and beside the work of the run that took a thing in."""
+"""Asking a provider about things, also beside the work of the run that took a thing in."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Retryable, SettingsError, TooLarge
-from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
@@ -21,14 +20,13 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import DELETED, Deleted, is_deleted
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import work_through
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 THREADS = 8
 """Things that one run asks about at once. The provider's own headers bound the rate."""
-RUN_SECONDS = 300.0
 SAFE_SEARCH = ("SAFE_SEARCH_DETECTION",)
 PATIENCE_SECONDS = 10.0
 """How long a run waits at its end for verdicts that are still to come: a provider may hang."""
@@ -66,7 +64,8 @@ class Judges:
     def _judge(self, number: int, content: bytes | str | None) -> None:
         claims = self._services.claims
         batch = claims.claim_these(JUDGE, self._owner, [number])
-        work_through(claims, JUDGE, batch, lambda claim: judge(self._services, claim, content), threads=1)
+        judging = partial(judge, self._services, subject_of=lambda _: self._subject, content=content)
+        work_through(claims, JUDGE, batch, judging, threads=1)
 
 
 class NoJudge(Permanent):
@@ -103,29 +102,9 @@ def admit(services: Services, owner: str, subject: Subject, contents: Mapping[in
     return rejected
 
 
-def run(services: Services, owner: str) -> Outcome:
-    """Judge what is due."""
-    total, claims, over = Outcome(), services.claims, time.monotonic() + RUN_SECONDS
-    try:
-        with claims.hold(owner):
-            while batch := claims.owned(JUDGE, owner) + claims.claim(JUDGE, owner, 100):
-                done = work_through(
-                    claims, JUDGE, batch, lambda claim: judge(services, claim), threads=THREADS, deadline=over
-                )
-                total.add(done)
-                if not done.done or time.monotonic() >= over:
-                    break
-    finally:
-        claims.release(owner)
-    return total
-
-
-def due(services: Services) -> bool:
-    """Whether there is anything to judge now."""
-    return services.settings.moderation != "off" and bool(services.claims.due_partitions(JUDGE, limit=1))
-
-
-def judge(services: Services, claim: Claim, content: bytes | str | None = None) -> None:
+def judge(
+    services: Services, claim: Claim, subject_of: Callable[[str], Subject], content: bytes | str | None = None
+) -> None:
     """Judge one thing, which is read where its `content` is not given. Repeated, it takes the answer that was bought.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What is done to all pipelines at once: retention, garbage collection, requeueing, checks at the start."""
+"""What is done to all pipelines at once: purge, erasure, export, review, retention, garbage collection, requeueing."""

@@ -1,4 +1,4 @@
-"""The jobs of the whole project: retention of history, Dagster's and ours, and garbage collection."""
+"""Jobs that make nothing: retention of history, Dagster's and ours, and garbage collection."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,6 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
-from imgpipe_orchestration.dagster_side.sensors import scheduled
 from imgpipe_orchestration.resources import BackendsResource
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -134,15 +133,3 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 )
 def garbage_collection() -> None:
     collect()
-
-
-retention_schedule = scheduled(
-    retention, "17 2 * * *", "Removes history past its retention by night, before the garbage collection."
-)
-
-garbage_collection_schedule = scheduled(
-    garbage_collection,
-    "47 2 * * *",
-    "Deletes garbage by night, after the retention, which leaves objects without rows.",
-    run_config={"ops": {"collect": {"config": {"delete": True}}}},
-)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.kinds import KINDS
+from imgpipe_orchestration.operations.kinds import KINDS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import history, kept_answers
 from imgpipe_orchestration.storage.holdings import Collected, collect

@@ -8,18 +8,6 @@ from urllib.parse import parse_qsl, urlsplit
 from imgpipe_orchestration.telemetry.redaction import redact
 
 
-def is_address(value: str) -> bool:
-    """Whether it is a URL; of a database or a broker it may name several hosts, or a socket."""
-    try:
-        parts = urlsplit(value)
-        one_host = {",", ";"}.isdisjoint(parts.netloc) and (parts.port or True)
-        # `https://...` is what examples have for an address.
-        named = not one_host or parts.scheme not in {"http", "https"} or bool((parts.hostname or "").strip("."))
-        return "://" in value and bool(parts.scheme) and named
-    except ValueError:
-        return False
-
-
 def without_secrets(url: str) -> str:
     """The link for errors and logs: without query (which has the signature), user, password and fragment."""
     try:

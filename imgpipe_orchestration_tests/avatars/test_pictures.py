@@ -13,7 +13,7 @@ from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
 from imgpipe_orchestration.imaging.portraits.finishing import TRAINED
 from imgpipe_orchestration.lifecycle.trash import delete
-from imgpipe_orchestration.lifecycle.work import due, run
+from imgpipe_orchestration.operations.deletion import due, run
 from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of
 from imgpipe_orchestration_tests.conftest import S3Access
 

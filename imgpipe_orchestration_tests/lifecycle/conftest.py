@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from imgpipe_orchestration.lifecycle import work
+from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway, picture, seeing_gateway
 
@@ -42,7 +42,7 @@ def do(gateway: Gateway, statement: str) -> None:
 
 def purge(gateway: Gateway, owner: str = "purge-1") -> dict[str, Any]:
     """What a run of the job `purge` does."""
-    return work.run(gateway.services, owner)
+    return deletion.run(gateway.services, owner)
 
 
 def keys(gateway: Gateway) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgpipe_orchestration.avatars import store
-from imgpipe_orchestration.lifecycle import sweep
+from imgpipe_orchestration.operations import sweep
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.lifecycle.conftest import call, purge

@@ -14,7 +14,7 @@ from contextlib import closing
 import pytest
 import requests
 
-from imgpipe_orchestration.lifecycle import erasure, sweep, work
+from imgpipe_orchestration.operations import deletion, erasure, sweep
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
@@ -73,7 +73,7 @@ def test_a_bucket_that_refuses_deletes_is_told_and_tried_again(gateway: Gateway)
         serving(lambda h, _: reply(h, said, 403, Content_Type="application/xml")) as server,
         closing(Services(gateway.settings.model_copy(update={"s3_endpoint": server.url}))) as services,
     ):
-        assert work.run(services, "refused")["not_purged"] == 1
+        assert deletion.run(services, "refused")["not_purged"] == 1
     assert any("AccessDenied" in one.error for one in gateway.services.claims.held_up())
     assert gateway.rows("select purged_at from deletions")[0].purged_at is None
     assert gateway.rows("select from media_files where id = :id", id=media_id)

@@ -8,10 +8,10 @@ import pytest
 
 from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.lifecycle import sweep
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order
+from imgpipe_orchestration.operations import sweep
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for

@@ -8,7 +8,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from imgpipe_orchestration.lifecycle import erasure, sweep
+from imgpipe_orchestration.operations import erasure, sweep
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.lifecycle import cdn, sweep
+from imgpipe_orchestration.lifecycle import cdn
+from imgpipe_orchestration.operations import sweep
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, purge

@@ -13,8 +13,8 @@ import sys
 import obstore
 from sqlalchemy import event
 
-from imgpipe_orchestration.lifecycle import work
 from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 from imgpipe_orchestration_tests.media.worker import run, today
@@ -37,7 +37,7 @@ def main(what: str, owner: str, last: int) -> None:
 
     obstore.delete = counted
     if what == "purge":
-        work.run(services, owner)
+        deletion.run(services, owner)
     else:
         run(services, owner, today())
         drain(services, owner)

@@ -13,8 +13,8 @@ import pytest
 
 from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.media.audit import reopened
-from imgpipe_orchestration.moderation import judging
 from imgpipe_orchestration.moderation.verdicts import JUDGE
+from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration.storage.claims import MAX_LOSSES
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -62,7 +62,7 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
             return True
         if any(gateway.services.claims.due_partitions(queue) for queue in queues):
             gateway.run_due("heir")
-            judging.run(gateway.services, "heir")
+            existing.run(gateway.services, "heir")
         return False
 
     wait_for(all_done, "the heir to finish", 60)

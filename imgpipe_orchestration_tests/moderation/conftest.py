@@ -12,7 +12,7 @@ import requests
 from PIL import ExifTags, Image
 
 from imgpipe_orchestration.listings.drain import drain
-from imgpipe_orchestration.moderation import judging
+from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.lifecycle.conftest import call
 from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture
@@ -97,8 +97,8 @@ def process(gateway: Gateway, owner: str = "run-1") -> None:
     """What the runs of media and listings do, and then moderation's own."""
     gateway.run_due(owner)
     drain(gateway.services, owner)
-    gateway.services.claims.hasten(judging.JUDGE)
-    judging.run(gateway.services, owner)
+    gateway.services.claims.hasten(existing.JUDGE)
+    existing.run(gateway.services, owner)
 
 
 def verdict(gateway: Gateway, media_id: int) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import review
+from imgpipe_orchestration.operations import review
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk, avatar_settings, desk
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from imgpipe_orchestration.cli.upkeep import moderate
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.moderation import existing
+from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import finished

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from imgpipe_orchestration.kinds import subject_of
 from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture

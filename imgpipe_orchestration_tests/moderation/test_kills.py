@@ -24,8 +24,9 @@ from sqlalchemy import Engine, event
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import judging, verdicts
+from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.operations import existing
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -192,7 +193,7 @@ def test_a_database_killed_at_any_commit_of_a_verdict_or_a_decision_shows_nothin
             def back() -> bool:
                 with contextlib.suppress(BackendUnavailable):
                     services.claims.release(f"killed-{step}")
-                    services.claims.hasten(judging.JUDGE)
+                    services.claims.hasten(existing.JUDGE)
                     return True
                 return False
 
@@ -235,6 +236,6 @@ def test_a_database_killed_at_any_commit_of_a_verdict_or_a_decision_shows_nothin
             body = {"decision": "approve", "reason": "A statue"}
             call(gateway, "POST", f"/api/moderation/{doubtful.media_id}", json=body)
 
-        assert kills(clear, lambda step: judging.run(services, f"killed-{step}"), "clear") > 2
+        assert kills(clear, lambda step: existing.run(services, f"killed-{step}"), "clear") > 2
         assert state(doubtful) == "held"
         assert kills(doubtful, approve, "approved") > 1

@@ -9,9 +9,10 @@ from statistics import median
 
 import pytest
 
-from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import judging, verdicts
+from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.model import digest_of
+from imgpipe_orchestration.operations import existing
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -34,11 +35,11 @@ def test_five_hundred_things_are_judged_through_the_queue_at_the_providers_rate(
     for task in tasks:
         with transaction(services.engine) as connection:
             verdicts.ask(services, connection, briefs, task.id, user_id=None, sha256=digest_of(f"brief {task.id}"))
-    services.claims.hasten(judging.JUDGE)
+    services.claims.hasten(existing.JUDGE)
     began = time.monotonic()
     while gateway.rows("select from verdicts where state = 'waiting' limit 1"):
         assert time.monotonic() - began < 200
-        judging.run(services, "run-1")
+        existing.run(services, "run-1")
     calls = standins.calls("openai", "moderations")
     refused = sum(call["status"] == 429 for call in calls)
     print(f"500 judged in {time.monotonic() - began:.1f} s, {refused} refused")  # noqa: T201

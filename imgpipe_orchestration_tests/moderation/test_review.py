@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 import requests
 
-from imgpipe_orchestration.moderation import review
+from imgpipe_orchestration.operations import review
 from imgpipe_orchestration_tests.lifecycle.conftest import call, finished
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict

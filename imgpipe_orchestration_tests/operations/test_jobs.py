@@ -13,11 +13,11 @@ import pytest
 from psycopg import sql
 from sqlalchemy import text
 
+from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.operations.jobs import (
     COUNTED,
     garbage_collection,
-    garbage_collection_schedule,
     prune_runs,
     retention,
 )
@@ -265,7 +265,8 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
         (services.media_bucket, "bulk/2026-01-31/7.jpg"),
     ):
         bucket.put(key, b"x" * 100, content_type="image/jpeg")
-    asked = garbage_collection_schedule.evaluate_tick(dg.build_schedule_context(instance=instance)).run_requests
+    nightly = defs.get_repository_def().get_schedule_def("garbage_collection_schedule")
+    asked = nightly.evaluate_tick(dg.build_schedule_context(instance=instance)).run_requests
     assert asked
     delete = asked[0].run_config
 

@@ -14,8 +14,8 @@ from PIL import Image
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, NotWhole, Permanent
-from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import review
+from imgpipe_orchestration.operations import review
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.partners.analysis_backend import (
     AnalysisBackend,
     BatchOrder,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.lifecycle import trash, work
+from imgpipe_orchestration.lifecycle import trash
+from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration.vision_reports import crew
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -69,8 +70,8 @@ def test_what_is_deleted_while_it_waits_for_a_batch_of_the_provider_has_that_can
             number = int(batches()[0].item.split("/")[1])
             what = f"vision_batches/{number}"
             trash.delete(desk.services, BATCHES, what, [number], user=None, who="a test", purge=True)
-        assert work.due(desk.services)
-        assert work.run(desk.services, "purge-1")["ai_batches_cancelled"] == 1
+        assert deletion.due(desk.services)
+        assert deletion.run(desk.services, "purge-1")["ai_batches_cancelled"] == 1
     assert (len(desk.standins.calls("openai", "batch_cancel")), batches()) == (1, [])
     assert desk.sql("select count(*) from paid_calls")[0][0] == 0
     if deleted == "the job":

@@ -11,9 +11,9 @@ from fastapi.responses import JSONResponse
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.kinds import SUBJECTS, subject_of
-from imgpipe_orchestration.moderation import existing, review
 from imgpipe_orchestration.moderation.verdicts import Verdict
+from imgpipe_orchestration.operations import existing, review
+from imgpipe_orchestration.operations.kinds import SUBJECTS, subject_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep

@@ -22,10 +22,11 @@ from imgpipe_orchestration.gateway.pages.media import filters
 from imgpipe_orchestration.gateway.session import Acting, safe_target
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller
-from imgpipe_orchestration.kinds import kind_of
-from imgpipe_orchestration.lifecycle import erasure, purge, trash
+from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.media import owner_routes, search
+from imgpipe_orchestration.operations import erasure, purge
+from imgpipe_orchestration.operations.kinds import kind_of
 from imgpipe_orchestration.operations.pipelines import queues
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions

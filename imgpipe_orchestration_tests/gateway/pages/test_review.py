@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, expect
 
-from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import review
+from imgpipe_orchestration.operations import review
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration_tests.gateway.browser import Visitor, visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import run, today

@@ -8,7 +8,7 @@ import requests
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.lifecycle import work
+from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -42,7 +42,7 @@ def test_an_image_is_deleted_restored_and_removed_for_good(guest: Visitor, gatew
     expect(page.get_by_text("Nobody can undo this.")).to_be_visible()
     page.get_by_role("button", name="Remove 1 item for good").click()
     expect(page.get_by_role("status")).to_have_text("1 item is being removed for good.")
-    assert work.run(gateway.services, "run")["purged"] == 1
+    assert deletion.run(gateway.services, "run")["purged"] == 1
 
 
 def test_many_are_picked_with_shift_deleted_and_the_deletion_undone(guest: Visitor, gateway: Gateway) -> None:
@@ -108,7 +108,7 @@ def test_listings_avatars_and_failures_are_picked_too(guest: Visitor, gateway: G
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Remove 1 request for people for good").click()
     expect(page.locator(".letter")).to_have_count(1)
-    work.run(gateway.services, "run")
+    deletion.run(gateway.services, "run")
     left = requests.get(f"{gateway.url}/api/avatars/tasks", timeout=30).json()["tasks"]
     assert [one["task_id"] for one in left] == [tasks[0]["task_id"]]
 
@@ -123,6 +123,6 @@ def test_a_person_is_erased_and_the_page_says_so(guest: Visitor, gateway: Gatewa
     page.get_by_role("button", name="Erase everything of user 456").click()
     expect(page.get_by_role("status")).to_contain_text("is being removed for good")
     assert gateway.get("/serve/1").status_code == 410
-    work.run(gateway.services, "run")
+    deletion.run(gateway.services, "run")
     page.reload()
     expect(page.locator("tbody tr")).to_contain_text("0 objects, 0 rows")

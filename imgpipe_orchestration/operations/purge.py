@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
-from imgpipe_orchestration.kinds import KINDS, kind_of
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.kind import Kind
+from imgpipe_orchestration.operations.kinds import KINDS, kind_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from imgpipe_orchestration.lifecycle import cdn, erasure, purge
+from imgpipe_orchestration.lifecycle import cdn
+from imgpipe_orchestration.operations import erasure, purge
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.deletions import PURGES
 

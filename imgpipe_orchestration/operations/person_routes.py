@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.lifecycle import erasure, export
+from imgpipe_orchestration.operations import erasure, export
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User, allowed

@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import NotFound, Retryable
-from imgpipe_orchestration.kinds import subject_of
-from imgpipe_orchestration.moderation import review
 from imgpipe_orchestration.moderation.verdicts import Verdict
+from imgpipe_orchestration.operations import review
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed, user_id

@@ -1,5 +1,4 @@
-"""Everything that can be deleted, of all features: what `lifecycle`, retention and garbage collection work on; and what
-is judged, which `moderation` works on."""
+"""Everything that can be deleted, and everything that is judged, of all features."""
 
 from __future__ import annotations
 

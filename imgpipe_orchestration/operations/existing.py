@@ -1,23 +1,26 @@
-"""What was there before anybody judged: how many things, what judging them costs, and the order to do it."""
+"""Judging what waits in the queue, and what was there before anybody judged: how much that is, and what it costs."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.prices import cost_of
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
-from imgpipe_orchestration.kinds import SUBJECTS
-from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.moderation import judging, verdicts
 from imgpipe_orchestration.moderation.judging import SAFE_SEARCH
 from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE
+from imgpipe_orchestration.operations.kinds import SUBJECTS, subject_of
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, work_through
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -25,6 +28,7 @@ log = logger(__name__)
 MOST = 100_000
 """Things are counted up to this number."""
 _PAGE = 200
+RUN_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,27 @@ class Existing:
     usd: Decimal | None
     provider: str
     unshown: int
+
+
+def run(services: Services, owner: str) -> Outcome:
+    """Judge what is due."""
+    total, claims, over = Outcome(), services.claims, time.monotonic() + RUN_SECONDS
+    try:
+        with claims.hold(owner):
+            while batch := claims.owned(JUDGE, owner) + claims.claim(JUDGE, owner, 100):
+                judge_one = partial(judging.judge, services, subject_of=subject_of)
+                done = work_through(claims, JUDGE, batch, judge_one, threads=judging.THREADS, deadline=over)
+                total.add(done)
+                if not done.done or time.monotonic() >= over:
+                    break
+    finally:
+        claims.release(owner)
+    return total
+
+
+def due(services: Services) -> bool:
+    """Whether there is anything to judge now."""
+    return services.settings.moderation != "off" and bool(services.claims.due_partitions(JUDGE, limit=1))
 
 
 def look(services: Services) -> Existing:
