@@ -17,7 +17,7 @@ from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.workshop import Workshop, prepared
 from imgpipe_orchestration.partners.cdn import Cdn
 from imgpipe_orchestration.partners.fetch import Fetcher
-from imgpipe_orchestration.partners.ssrf import AllowList
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.documents import Documents
@@ -141,7 +141,7 @@ class Services:
     @made_once
     def fetcher(self) -> Fetcher:
         """Downloads from URLs that were given by outsiders."""
-        return Fetcher(AllowList.parse(self.settings.allowed_private_hosts))
+        return Fetcher(Guard.parse(self.settings.allowed_private_hosts))
 
     @made_once
     def ledger(self) -> Ledger:
@@ -234,7 +234,7 @@ class Services:
 
         chat = self.models.providers[provider].dialect == "openai-chat"
         kind = OpenAIChatClient if chat else OpenAIClient
-        make = partial(kind, timeout=seconds, fetcher=self.fetcher, name=server_name(provider))
+        make = partial(kind, timeout=seconds, name=server_name(provider))
         # The SDK refuses to work without a key, which a server of one's own may not want.
         return self._partner(provider, seconds, lambda url, key: make(key or "none", base_url=url))
 

@@ -32,7 +32,7 @@ from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.partners import rate_limit
+from imgpipe_orchestration.partners import retry
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
@@ -238,7 +238,7 @@ def standins(_standins_server: FaultyStandIns) -> StandInAccess:
     access = StandInAccess(_standins_server.url)
     access.admin("DELETE", "state")
     access.admin("DELETE", "calls")
-    rate_limit._gates.clear()  # a Retry-After of the test before must not hold this one back
+    retry._gates.clear()  # a Retry-After of the test before must not hold this one back
     return access
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.opencv import cv2, lab_of
 
 Field = NDArray[np.float32]
 """Rows x columns (x channels), float32."""
@@ -79,14 +79,18 @@ def remove_background(image: Image.Image, *, is_jpeg: bool = False) -> CutOut:
         NotUniform: the border is not one colour or a smooth gradient, or nothing but background was found.
     """
     rgb = np.asarray(image.convert("RGB"))
-    lab = _lab(rgb)
+    lab = lab_of(rgb)
     fitted = _fit_border(lab)
-    distance = _distance(lab, fitted)
+    lab -= fitted
+    lab *= lab
+    distance = np.asarray(np.sqrt(lab.sum(axis=2)), dtype=np.float32)
     del lab
-    _check_border(distance)
-    noise = _noise(distance)
-    alike = distance < max(_UNIFORM, 3 * noise)
-    background = _connected_to_border(alike)
+    along_border = distance[_border(*distance.shape)]
+    fits = float((along_border < _UNIFORM).mean())
+    if fits < _MOSTLY:
+        raise NotUniform(f"the background is not uniform: only {fits:.0%} of the border is one colour or gradient")
+    noise = float(np.median(along_border))  # of a JPEG or a sensor
+    background = _connected_to_border(distance < max(_UNIFORM, 3 * noise))
     is_clean = not is_jpeg and _noise_near(~background, distance, 97) <= _CLEAN
     noise = max(noise, _noise_near(~background, distance, 50))
     enclosed = (distance < max(_UNIFORM, 3 * noise)) & ~background
@@ -115,7 +119,8 @@ def _fit_border(lab: Field) -> Field:
     x = np.linspace(0, 1, columns, dtype=np.float32)
     y = np.linspace(0, 1, rows, dtype=np.float32)
     down, right = np.nonzero(_border(rows, columns))
-    terms = _terms(x[right], y[down])
+    across, along = x[right], y[down]
+    terms = np.stack([np.ones_like(across), across, along, across * along, across * across, along * along], axis=1)
     values = lab[down, right]
     kept = np.linalg.norm(values - np.median(values, axis=0), axis=1) < 30
     for limit in (10.0, 5.0, 3.0):
@@ -124,22 +129,9 @@ def _fit_border(lab: Field) -> Field:
         factors, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
         kept = np.linalg.norm(terms @ factors - values, axis=1) < limit
     fitted = np.empty_like(lab)
-    for channel, (constant, across, along, both, bent_across, bent_along) in enumerate(factors.T):
-        down_only = constant + along * y + bent_along * y * y
-        fitted[..., channel] = down_only[:, None] + (across + both * y)[:, None] * x + bent_across * x * x
+    for channel, (a, b, c, d, e, f) in enumerate(factors.T):
+        fitted[..., channel] = (a + c * y + f * y * y)[:, None] + (b + d * y)[:, None] * x + e * x * x
     return fitted
-
-
-def _terms(x: Field, y: Field) -> Field:
-    """Points x terms of the background's model."""
-    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
-
-
-def _distance(one: Field, other: Field) -> Field:
-    """Euclidean distance over the channels, rows x columns."""
-    apart = one - other
-    apart *= apart
-    return np.asarray(np.sqrt(apart.sum(axis=2)), dtype=np.float32)
 
 
 def _border(rows: int, columns: int) -> Mask:
@@ -148,21 +140,6 @@ def _border(rows: int, columns: int) -> Mask:
     edge[:width] = edge[-width:] = True
     edge[:, :width] = edge[:, -width:] = True
     return edge
-
-
-def _check_border(distance: Field) -> None:
-    fits = float((distance[_border(*distance.shape)] < _UNIFORM).mean())
-    if fits < _MOSTLY:
-        raise NotUniform(f"the background is not uniform: only {fits:.0%} of the border is one colour or gradient")
-
-
-def _lab(rgb: NDArray[np.uint8]) -> Field:
-    return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
-
-
-def _noise(distance: Field) -> float:
-    """The background's noise (JPEG, sensor): the median distance along the border."""
-    return float(np.median(distance[_border(*distance.shape)]))
 
 
 def _noise_near(logo: Mask, distance: Field, percentile: float) -> float:
@@ -176,9 +153,6 @@ def _check_edge(logo: Mask, distance: Field) -> None:
     """Refuse a logo that fades into the background: a cut through a shadow, a glow or a misfitted gradient is visible.
 
     Within three pixels of a sharp edge, however soft its antialiasing, there is the logo's own colour.
-
-    Raises:
-        NotUniform: it fades.
     """
     edge = logo & _grown((~logo).astype(np.uint8), 1)
     reached = np.asarray(cv2.dilate(distance, np.ones((7, 7), np.uint8)))[edge]

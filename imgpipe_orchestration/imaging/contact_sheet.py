@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.alpha import flattened
+from imgpipe_orchestration.imaging.colour import flattened
 
 CELL = 96
 """Pixels of one picture's square."""
@@ -18,14 +18,8 @@ _COLUMNS, _MOST = 8, 32
 
 
 def contact_sheet(pictures: Sequence[bytes]) -> bytes:
-    """The first 32 encoded pictures on one sheet, row by row; WebP bytes, about 1 KB a picture.
-
-    Raises:
-        ValueError: no pictures.
-    """
+    """The first 32 encoded pictures (at least one) on one sheet, row by row; WebP bytes, about 1 KB a picture."""
     shown = pictures[:_MOST]
-    if not shown:
-        raise ValueError("a contact sheet needs a picture")
     columns = min(_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     step = CELL + _GAP
@@ -44,10 +38,6 @@ def contact_sheet(pictures: Sequence[bytes]) -> bytes:
 
 
 def markdown(pictures: Sequence[bytes], caption: str) -> str:
-    """A contact sheet within Markdown, as Dagster's UI shows it, and a caption under it.
-
-    Raises:
-        ValueError: no pictures.
-    """
+    """A contact sheet within Markdown, as Dagster's UI shows it, and a caption under it."""
     data = base64.b64encode(contact_sheet(pictures)).decode()
     return f"![what this run made](data:image/webp;base64,{data})\n\n{caption}"

@@ -34,10 +34,6 @@ class Box:
         return cls(box[0] / width, box[1] / height, box[2] / width, box[3] / height)
 
     @property
-    def centre(self) -> tuple[float, float]:
-        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
-
-    @property
     def area(self) -> float:
         """Share of the image, 0 to 1."""
         return (self.right - self.left) * (self.bottom - self.top)

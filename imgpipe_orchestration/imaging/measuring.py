@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha, flattened
-from imgpipe_orchestration.imaging.colour.to_srgb import srgb_light, to_eight_bits, to_srgb
+from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, flattened, srgb_light, to_eight_bits, to_srgb
 from imgpipe_orchestration.imaging.geometry import fit_within
 from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.reading.metadata import exif_block, ownership, upright

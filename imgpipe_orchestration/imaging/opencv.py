@@ -7,7 +7,14 @@ the threads spend more on waiting for each other than they save.
 from __future__ import annotations
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["cv2"]
+__all__ = ["cv2", "lab_of"]
 
 cv2.setNumThreads(1)
+
+
+def lab_of(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """CIE Lab of sRGB pixels, rows x columns x channels."""
+    return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)

@@ -7,8 +7,14 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageChops
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
-from imgpipe_orchestration.imaging.colour.alpha import WHITE, drop_opaque_alpha, flattened, has_open_edges
-from imgpipe_orchestration.imaging.colour.to_srgb import to_eight_bits, to_srgb
+from imgpipe_orchestration.imaging.colour import (
+    WHITE,
+    drop_opaque_alpha,
+    flattened,
+    has_open_edges,
+    to_eight_bits,
+    to_srgb,
+)
 from imgpipe_orchestration.imaging.encoding.encode_all import Background, Variant, encode_all
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.geometry import Box
@@ -61,14 +67,7 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def render(
-    data: bytes,
-    recipe: Recipe,
-    focus: FocusHints | None = None,
-    is_logo: bool = False,
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-) -> Rendition:
+def render(data: bytes, recipe: Recipe, focus: FocusHints | None = None, is_logo: bool = False) -> Rendition:
     """Every size of the recipe in every format.
 
     Args:
@@ -81,7 +80,7 @@ def render(
         BadImage: not an image, broken, cut short.
         TooLarge: past a limit.
     """
-    prepared = prepare(data, recipe, limits=limits)
+    prepared = prepare(data, recipe)
     exif = metadata.exif_block({"copyright": prepared.source.copyright, "credit": prepared.source.credit})
     notes = list(prepared.notes)
     mark = find_mark(prepared.image) if is_logo else None

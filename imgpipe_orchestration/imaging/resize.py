@@ -24,9 +24,13 @@ def shrink_to(image: Image.Image, width: int, height: int, box: PixelBox | None 
     box = box or (0, 0, image.width, image.height)
     if (box[2] - box[0], box[3] - box[1]) == (width, height):
         return image if box == (0, 0, image.width, image.height) else image.crop(box)
-    if image.mode in _WITHOUT_ALPHA:
-        return _by_libvips(image, width, height, box)
-    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    if image.mode not in _WITHOUT_ALPHA:
+        return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    left, top, right, bottom = box
+    picture = into_libvips(image).crop(left, top, right - left, bottom - top)
+    result = out_of_libvips(resized(picture, width, height), image.mode)
+    result.info = dict(image.info)
+    return result
 
 
 def shrink_onto(image: Image.Image, width: int, height: int, box: PixelBox, ground: tuple[int, ...]) -> Image.Image:
@@ -44,11 +48,3 @@ def shrink_onto(image: Image.Image, width: int, height: int, box: PixelBox, grou
     canvas = Image.new(image.mode, (width, height), ground)
     canvas.paste(shrink_to(image, *shown, inside), (x, y))
     return canvas
-
-
-def _by_libvips(image: Image.Image, width: int, height: int, box: PixelBox) -> Image.Image:
-    left, top, right, bottom = box
-    picture = into_libvips(image).crop(left, top, right - left, bottom - top)
-    result = out_of_libvips(resized(picture, width, height), image.mode)
-    result.info = dict(image.info)
-    return result

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging.colour.to_srgb import to_eight_bits
+from imgpipe_orchestration.imaging.colour import to_eight_bits
 from imgpipe_orchestration.imaging.limits import check_pixels
 from imgpipe_orchestration.imaging.reading.opening import Original
 

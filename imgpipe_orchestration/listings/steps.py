@@ -70,7 +70,7 @@ def decode(picture: Picture) -> Picture:
     Raises:
         BadImage, TooLarge: as `imaging.reading.opening`.
     """
-    from imgpipe_orchestration.imaging.colour.to_srgb import to_eight_bits
+    from imgpipe_orchestration.imaging.colour import to_eight_bits
     from imgpipe_orchestration.imaging.reading import metadata
     from imgpipe_orchestration.imaging.reading.opening import decode as decoded
     from imgpipe_orchestration.imaging.reading.opening import open_original
@@ -103,8 +103,7 @@ def resize(picture: Picture) -> Picture:
 
 def encode(picture: Picture) -> Picture:
     """WebP in sRGB, animated when the original is; of the metadata only `Picture.exif` is kept."""
-    from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha
-    from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
+    from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, to_srgb
     from imgpipe_orchestration.imaging.encoding.encode import encode as encoded
     from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.listings import animation

@@ -10,7 +10,7 @@ from pathlib import Path
 from imgpipe_orchestration.billing.prices import parse_prices
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.partners.models import Models
-from imgpipe_orchestration.partners.ssrf import AllowList
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.prompts.library import Library
 from imgpipe_orchestration.settings import Settings
 
@@ -37,7 +37,7 @@ def check_settings(settings: Settings) -> None:
         lambda: parse_prices(settings.model_prices),
         lambda: Models(settings),
         lambda: Library(settings),
-        lambda: AllowList.parse(settings.allowed_private_hosts),
+        lambda: Guard.parse(settings.allowed_private_hosts),
     )
     faults = []
     for check in checks:

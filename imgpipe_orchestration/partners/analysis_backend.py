@@ -157,9 +157,11 @@ class AnalysisBackend(JsonApi):
             unknown = f"The analysis backend says that the batch is {word[:40]!r}, which we do not know"
             raise PartnerUnavailable(unknown) from None
         reason = str(answer.get("error") or "")[:500]
-        return BatchStatus(
-            state, _whole(answer.get("done")), _whole(answer.get("total")), reason, parse_retry_after(reply.headers)
+        done, total = (
+            count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else 0
+            for count in (answer.get("done"), answer.get("total"))
         )
+        return BatchStatus(state, done, total, reason, parse_retry_after(reply.headers))
 
     def report(self, batch_id: str) -> bytes:
         """The finished report, HTML.
@@ -176,7 +178,3 @@ class AnalysisBackend(JsonApi):
         if not isinstance(told, str | int) or isinstance(told, bool) or told == "":
             raise UnreadableAnswer(f"{self.partner} answered in a shape we do not know: no {what} id")
         return str(told)
-
-
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -53,7 +53,12 @@ class Connections:
             "max_keepalive_connections": 32,
         }
         proxy = None if guard else select_proxy(url, get_environ_proxies(url))
-        self._pool = _proxied(proxy, options) if proxy else httpcore2.ConnectionPool(**options)
+        if proxy:
+            about = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+            if about.url.scheme not in ("http", "https"):
+                raise SettingsError(f"HTTPS_PROXY: a {about.url.scheme} proxy cannot be used", field="HTTPS_PROXY")
+            options |= {"proxy_url": str(about.url), "proxy_auth": about.raw_auth}
+        self._pool = httpcore2.HTTPProxy(**options) if proxy else httpcore2.ConnectionPool(**options)
         weakref.finalize(self, self._pool.close)
 
     @contextmanager
@@ -111,13 +116,6 @@ class Connections:
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
-
-
-def _proxied(proxy: str, options: dict[str, Any]) -> httpcore2.HTTPProxy:
-    about = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
-    if about.url.scheme not in ("http", "https"):
-        raise SettingsError(f"HTTPS_PROXY: a {about.url.scheme} proxy cannot be used", field="HTTPS_PROXY")
-    return httpcore2.HTTPProxy(str(about.url), proxy_auth=about.raw_auth, **options)
 
 
 def headers_of(response: httpcore2.Response) -> httpx2.Headers:

@@ -26,7 +26,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
 from imgpipe_orchestration.partners.reply import AnswerTooLong
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ class FetchLimits:
 
 
 class Fetcher:
-    """Downloads under one allow list; thread-safe, keeps connections."""
+    """Downloads from where the guard permits; thread-safe, keeps connections."""
 
-    def __init__(self, allowed: AllowList | None = None) -> None:
-        self.allowed = allowed or AllowList()
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
 
     def fetch_bytes(self, url: str, limits: FetchLimits | None = None) -> bytes:
         """The content of `url`.
@@ -103,7 +103,7 @@ class Fetcher:
     def _connections(self) -> Connections:
         from imgpipe_orchestration.partners.connections import Connections
 
-        return Connections(guard=Guard(self.allowed))
+        return Connections(guard=self._guard)
 
     def close(self) -> None:
         """Close the connections."""
@@ -112,11 +112,7 @@ class Fetcher:
 
 
 def _redirected(url: str, location: str) -> str:
-    """Where a redirect leads.
-
-    Raises:
-        Forbidden: to what is no plain http(s) URL.
-    """
+    """Where a redirect leads, if that is a plain http(s) URL."""
     try:
         url = urljoin(url, location)
         check_url(url)

@@ -91,11 +91,7 @@ class Flowise(JsonApi):
 
 
 def _payloads(answer: Any) -> Iterable[Any]:
-    """The JSON value in `json`, else those in `text`.
-
-    Raises:
-        ValueError: there is neither.
-    """
+    """The JSON value in `json`, else those in `text`; ValueError where there is neither."""
     if not isinstance(answer, dict):
         return [answer]
     structured = answer.get("json")

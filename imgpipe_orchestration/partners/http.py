@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.errors import PartnerAway
-from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT, Reply
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, gate
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.telemetry import tracing
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from imgpipe_orchestration.errors import BadInput, TooLarge, Unauthenticated, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
-from imgpipe_orchestration.partners.reply import AnswerTooLong, Reply
+from imgpipe_orchestration.partners.reply import AnswerTooLong
 from imgpipe_orchestration.partners.retry import RetryPolicy
 
 _NAME = "The main API"
@@ -88,17 +88,13 @@ class MainApi(JsonApi):
             reply = self.request("GET", image_path, limit=limit)
         except AnswerTooLong as error:
             raise TooLarge(f"The temp file is larger than the {limit:,} bytes allowed") from error
-        if not reply.content or _is_text(reply):
+        # Servers also declare wrong types for files, so the content must be able to be text, too.
+        kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        is_text = kind.startswith("text/") or kind.endswith(("json", "xml"))
+        if not reply.content or (is_text and b"\0" not in reply.content):
             detail = reply.content[:500].decode(errors="replace")
             raise UnreadableAnswer(f"{_NAME} sent text or nothing instead of the file {image_path}", detail=detail)
         return reply.content
-
-
-def _is_text(reply: Reply) -> bool:
-    """Whether the declared type is text and the content could be: servers also declare wrong types for files."""
-    kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    declared = kind.startswith("text/") or kind.endswith(("json", "xml"))
-    return declared and b"\0" not in reply.content
 
 
 def sign(body: bytes, key: str, *, at: float | None = None) -> str:

@@ -15,8 +15,8 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.links import redirected
-from imgpipe_orchestration.partners.rate_limit import asked_wait, parse_duration
 from imgpipe_orchestration.partners.reply import plain, server_error
+from imgpipe_orchestration.partners.retry import asked_wait, parse_duration
 from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
@@ -62,8 +62,6 @@ def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
         if isinstance(error.__cause__, ImgpipeError):  # from `WatchedTransport`, which makes all connections
             raise error.__cause__ from None
         raise PartnerUnavailable(f"{name} could not be reached") from error
-    except openai.ContentFilterFinishReasonError as error:
-        raise PartnerRefused(f"{name} filtered its answer (content policy)") from error
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
         # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others come from the
         # SDK when it uses objects that it built from unexpected JSON, without validation.

@@ -14,8 +14,7 @@ import httpx2
 import openai
 
 from imgpipe_orchestration.partners.connections import Connections
-from imgpipe_orchestration.partners.rate_limit import RateGate
-from imgpipe_orchestration.partners.retry import Deadline
+from imgpipe_orchestration.partners.retry import Deadline, RateGate
 from imgpipe_orchestration.telemetry import tracing
 
 _OF_THE_BODY_ON_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any
 
 from imgpipe_orchestration.errors import (
@@ -69,8 +68,8 @@ class Reply:
             UnreadableAnswer: not JSON.
         """
         try:
-            return self._parsed()
-        except (ValueError, LookupError) as error:
+            return decoded(self.content)
+        except ValueError as error:
             # A web page usually is a proxy's login or a closed host, and not the partner's.
             what = "a web page instead of" if self.is_html else "something that is not" if self.content else "no"
             detail = self.content[:500].decode(errors="replace")
@@ -81,15 +80,6 @@ class Reply:
         """Whether the body begins as a web page does, whatever the headers say."""
         head = self.content[:1000].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
         return head.startswith((b"<!doctype html", b"<html", b"<!--"))
-
-    def _parsed(self) -> Any:
-        try:
-            return decoded(self.content)
-        except UnicodeDecodeError:
-            # JSON should be UTF-8, but old servers write Latin-1 and declare it.
-            declared = Message()
-            declared["Content-Type"] = self.headers.get("Content-Type", "")
-            return decoded(self.content.decode(declared.get_content_charset("utf-8")))
 
     def refuse_bad_status(self, partner: str, *, paid: bool = False) -> None:
         """Raise the error that a status means. The body goes into `detail`, which is for logs only.

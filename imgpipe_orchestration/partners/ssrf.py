@@ -64,15 +64,16 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
 
 
 @dataclass(frozen=True, slots=True)
-class AllowList:
-    """ALLOWED_PRIVATE_HOSTS: private hosts and networks that may be reached."""
+class Guard:
+    """The rule, applied to names and to sockets; with the private hosts and networks that may be reached."""
 
     hosts: frozenset[tuple[str, int | None]] = frozenset()
     networks: tuple[Network, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> AllowList:
-        """Parse a comma list of host, host:port or CIDR; an IPv6 address with a port is written [::1]:8000.
+    def parse(cls, text: str) -> Guard:
+        """The rule with ALLOWED_PRIVATE_HOSTS: a comma list of host, host:port or CIDR; an IPv6 address with a port is
+        written [::1]:8000.
 
         Raises:
             SettingsError: an entry is none of these.
@@ -103,17 +104,10 @@ class AllowList:
         plain = _embedded(address) or address
         return any(plain in network for network in self.networks if network.version == plain.version)
 
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """The rule, applied to names and to sockets."""
-
-    allowed: AllowList
-
     @classmethod
     def for_customers(cls, settings: Settings) -> Guard | None:
         """The rule for addresses of APIs that a customer's job names; None outside production, where they are local."""
-        return cls(AllowList.parse(settings.allowed_private_hosts)) if settings.production else None
+        return cls.parse(settings.allowed_private_hosts) if settings.production else None
 
     def addresses(self, host: str, port: int, seconds: float | None = None) -> list[str]:
         """The permitted addresses that the name resolves to, in the resolver's order.
@@ -143,7 +137,7 @@ class Guard:
 
     def _permits(self, host: str, port: int, text: str) -> bool:
         address = ipaddress.ip_address(text.partition("%")[0])
-        return is_public(address) or self.allowed.permits(host, port, address)
+        return is_public(address) or self.permits(host, port, address)
 
 
 def addresses_of(host: str, port: int, seconds: float | None = None) -> list[str]:

@@ -173,7 +173,8 @@ class VisionAnalysisApi:
         self._key = api_key
         headers = {"Authorization": f"Bearer {api_key}"}
         parts = urlsplit(get_url)
-        self._query = [pair for pair in parts.query.split("&") if pair and _name(pair) not in _ASKED]
+        pairs = filter(None, parts.query.split("&"))
+        self._query = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in _ASKED]
         place = urlunsplit(parts._replace(query="", fragment=""))
         self._name = at_host(_NAME, place)
         self._list = JsonApi(self._name, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
@@ -363,7 +364,3 @@ def _tells_of_error(answer: Any) -> bool:
     code = str(answer.get("code"))
     failed = str(answer.get("status")).casefold() in _FAILED or answer.get("success") is False
     return failed or 400 <= (whole(code) or 0) < 600
-
-
-def _name(pair: str) -> str:
-    return unquote_plus(pair.partition("=")[0])

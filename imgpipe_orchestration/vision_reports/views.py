@@ -28,7 +28,7 @@ def view(data: bytes) -> View:
     Raises:
         BadImage, TooLarge: as `imaging.render.render`.
     """
-    from imgpipe_orchestration.imaging.colour.alpha import flattened
+    from imgpipe_orchestration.imaging.colour import flattened
     from imgpipe_orchestration.imaging.encoding.encode import encode
     from imgpipe_orchestration.imaging.measuring import dominant_colours, exposure, sharpness
     from imgpipe_orchestration.imaging.recipe import Recipe, Size

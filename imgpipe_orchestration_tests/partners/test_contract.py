@@ -23,7 +23,7 @@ from imgpipe_orchestration.partners.flowise import Flowise
 from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -82,7 +82,7 @@ CALLS = {
         lambda at, key, timeout, policy: (
             lambda _: list(
                 VisionAnalysisApi(
-                    at.analyses_url, "", key, guard=Guard(AllowList.parse("127.0.0.1")), timeout=timeout, policy=policy
+                    at.analyses_url, "", key, guard=Guard.parse("127.0.0.1"), timeout=timeout, policy=policy
                 ).unprocessed()
             )
         ),

@@ -20,7 +20,7 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
-from imgpipe_orchestration.partners.ssrf import AllowList
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
@@ -29,7 +29,7 @@ QUICK = FetchLimits(seconds=20, attempts=4)
 
 
 def fetcher(server: Server) -> Fetcher:
-    return Fetcher(AllowList.parse(f"127.0.0.1:{server.port}"))
+    return Fetcher(Guard.parse(f"127.0.0.1:{server.port}"))
 
 
 def test_a_file_is_downloaded_whole(caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +64,7 @@ def test_a_file_is_downloaded_whole(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_private_address_is_refused_in_whatever_spelling(url: str) -> None:
     with serving(lambda h, _: reply(h, b"internal")) as server:
         with pytest.raises((Forbidden, PartnerUnavailable)) as caught:
-            Fetcher().fetch_bytes(url.format(port=server.port), FetchLimits(seconds=5, attempts=1))
+            Fetcher(Guard()).fetch_bytes(url.format(port=server.port), FetchLimits(seconds=5, attempts=1))
         assert server.requests == []
     if isinstance(caught.value, PartnerUnavailable):
         assert "cannot be resolved" in caught.value.public, "only a name that does not resolve may end otherwise"
@@ -118,7 +118,7 @@ def test_redirects_are_followed_but_not_for_ever() -> None:
 )
 def test_what_is_no_plain_web_link_is_refused(url: str) -> None:
     with pytest.raises(BadInput):
-        Fetcher().fetch_bytes(url)
+        Fetcher(Guard()).fetch_bytes(url)
 
 
 @pytest.mark.parametrize(("trusted", "host"), [(True, "localhost"), (False, "localhost"), (True, "127.0.0.1")])
@@ -129,7 +129,7 @@ def test_https_needs_a_trusted_certificate_for_the_name_in_the_link(
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with serving(lambda h, _: reply(h, CONTENT), certificate=certificate) as server:
-        fetch = Fetcher(AllowList.parse("localhost, 127.0.0.1"))
+        fetch = Fetcher(Guard.parse("localhost, 127.0.0.1"))
         url, limits = f"https://{host}:{server.port}/", FetchLimits(seconds=5, attempts=1)
         if trusted and host == "localhost":
             assert fetch.fetch_bytes(url, limits) == CONTENT
@@ -220,7 +220,7 @@ def test_no_signature_gets_into_errors_or_logs(caplog: pytest.LogCaptureFixture)
 def test_the_document_files_of_the_stand_in_are_fetched_as_real_ones(standins: StandInAccess) -> None:
     (analysis,) = standins.admin("POST", "vision-analyses", {"images": 1, "dead_link": True, "expired_sas": True})
     good, dead, expired, descriptions = (document["document_path"] for document in analysis["documents"])
-    fetch = Fetcher(AllowList.parse("127.0.0.1/32"))
+    fetch = Fetcher(Guard.parse("127.0.0.1/32"))
     assert fetch.fetch_bytes(good).startswith(b"\xff\xd8")
     assert fetch.fetch_bytes(descriptions).startswith(b"{")
     with pytest.raises(PartnerRefused, match="404"):

@@ -15,7 +15,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.telemetry.redaction import know
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -24,7 +24,7 @@ ONCE = RetryPolicy(attempts=1, budget=5)
 
 def test_an_address_of_a_tenant_may_not_be_private() -> None:
     with serving(lambda h, _: reply(h, b"{}")) as server:
-        api = JsonApi("The backend", server.url, guard=Guard(AllowList()), policy=ONCE)
+        api = JsonApi("The backend", server.url, guard=Guard(), policy=ONCE)
         with pytest.raises(Forbidden):
             api.request_json("GET", "/")
         assert server.requests == []
@@ -34,7 +34,7 @@ def test_a_proxy_of_the_environment_cannot_lead_around_the_guard(monkeypatch: py
     with serving(lambda h, _: reply(h, b"{}")) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
-        api = JsonApi("The backend", "http://10.0.0.1", guard=Guard(AllowList()), policy=ONCE)
+        api = JsonApi("The backend", "http://10.0.0.1", guard=Guard(), policy=ONCE)
         with pytest.raises(Forbidden):
             api.request_json("GET", "/")
         assert proxy.requests == []

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from imgpipe_orchestration.partners.openai import OpenAIClient
-from imgpipe_orchestration.partners.rate_limit import RateGate, parse_duration
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, parse_retry_after
+from imgpipe_orchestration.partners.retry import Deadline, RateGate, RetryPolicy, parse_duration, parse_retry_after
 from imgpipe_orchestration_tests.conftest import StandInAccess
 
 

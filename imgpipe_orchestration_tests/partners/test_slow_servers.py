@@ -17,17 +17,17 @@ from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration_tests.partners.wire import tls_server
 
 ONCE = RetryPolicy(attempts=1, budget=5)
 LIMITS = FetchLimits(seconds=0.5, stall_seconds=0.4, attempts=1)
-LOCAL = AllowList.parse("localhost, 127.0.0.1")
+LOCAL = Guard.parse("localhost, 127.0.0.1")
 
 CLIENTS: dict[str, Callable[[str], Any]] = {
     "a download": lambda url: Fetcher(LOCAL).fetch_bytes(url, LIMITS),
     "an API": lambda url: JsonApi("X", url, timeout=0.5, policy=ONCE).request("GET", "/", limit=10**9),
-    "a tenant's API": lambda url: JsonApi("X", url, timeout=0.5, policy=ONCE, guard=Guard(LOCAL)).request(
+    "a tenant's API": lambda url: JsonApi("X", url, timeout=0.5, policy=ONCE, guard=LOCAL).request(
         "GET", "/", limit=10**9
     ),
     "OpenAI": lambda url: OpenAIClient("a key", base_url=url, timeout=0.5, policy=ONCE).models(),

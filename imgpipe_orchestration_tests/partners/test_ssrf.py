@@ -10,7 +10,7 @@ import pytest
 
 from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
 from imgpipe_orchestration.partners.http import JsonApi
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard, is_public
+from imgpipe_orchestration.partners.ssrf import Guard, is_public
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_public_and_not(address: str, public: bool) -> None:
 
 
 def permits(text: str, host: str, port: int, address: str) -> bool:
-    return AllowList.parse(text).permits(host, port, ipaddress.ip_address(address))
+    return Guard.parse(text).permits(host, port, ipaddress.ip_address(address))
 
 
 def test_a_host_is_allowed_on_every_port_or_on_one() -> None:
@@ -82,7 +82,7 @@ def test_a_network_is_allowed_also_in_ipv6_clothes() -> None:
 @pytest.mark.parametrize("text", ["http://host", "host:port", "10.0.0.0/99", ":80", "a b/c"])
 def test_an_entry_that_is_none_of_these_names_the_setting(text: str) -> None:
     with pytest.raises(SettingsError, match="ALLOWED_PRIVATE_HOSTS"):
-        AllowList.parse(text)
+        Guard.parse(text)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_socket_that_ended_up_at_a_private_address_is_closed(listener: socket.
     """As after DNS rebinding: the name was public when it was looked up, and is not now."""
     connected = socket.create_connection(listener.getsockname())
     with pytest.raises(Forbidden):
-        Guard(AllowList()).check_peer(connected, "rebound.example", 80)
+        Guard().check_peer(connected, "rebound.example", 80)
     assert connected.fileno() == -1
 
 
@@ -108,15 +108,15 @@ def test_a_connection_that_ended_up_at_a_private_address_is_asked_nothing(listen
 
     url = f"http://rebound.example:{listener.getsockname()[1]}"
     with pytest.raises(Forbidden):
-        JsonApi("X", url, guard=Rebound(AllowList()), timeout=2).request("GET", "/")
+        JsonApi("X", url, guard=Rebound(), timeout=2).request("GET", "/")
 
 
 def test_a_name_that_resolves_to_private_addresses_only_is_refused() -> None:
     with pytest.raises(Forbidden):
-        Guard(AllowList()).addresses("localhost", 80)
-    assert "127.0.0.1" in Guard(AllowList.parse("localhost")).addresses("localhost", 80)
+        Guard().addresses("localhost", 80)
+    assert "127.0.0.1" in Guard.parse("localhost").addresses("localhost", 80)
 
 
 def test_a_name_that_does_not_resolve_may_do_so_later() -> None:
     with pytest.raises(PartnerUnavailable, match="cannot be resolved"):
-        Guard(AllowList()).addresses("no-such-host.invalid", 80)
+        Guard().addresses("no-such-host.invalid", 80)

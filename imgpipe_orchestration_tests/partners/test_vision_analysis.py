@@ -14,12 +14,12 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import Malformed, UncertainUpload, VisionAnalysis, VisionAnalysisApi
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
-LOOPBACK = Guard(AllowList.parse("127.0.0.0/8"))
+LOOPBACK = Guard.parse("127.0.0.0/8")
 QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.02, budget=10)
 
 

@@ -21,7 +21,7 @@ from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
@@ -93,9 +93,9 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
         {"code": 200, "status": "success", "data": {"page": 1, "total": 1, "vision_analysis": [ANALYSIS]}},
         lambda at: (
             lambda: list(
-                VisionAnalysisApi(
-                    at.url, at.url, "k", guard=Guard(AllowList.parse("127.0.0.1")), policy=ONCE
-                ).unprocessed(most_pages=3)
+                VisionAnalysisApi(at.url, at.url, "k", guard=Guard.parse("127.0.0.1"), policy=ONCE).unprocessed(
+                    most_pages=3
+                )
             )
         ),
     ),

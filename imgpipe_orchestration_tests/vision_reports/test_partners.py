@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
-from imgpipe_orchestration.partners.ssrf import AllowList
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.vision_reports import crew, listing, model, steps
 from imgpipe_orchestration.vision_reports.assets import DAYS
 from imgpipe_orchestration.vision_reports.model import Document
@@ -180,7 +180,7 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
     with serving(lambda handler, _: reply(handler, json.dumps(written).encode())) as server:
         gathered = gather(
             [Document("texts.json", f"{server.url}/texts.json", "json")],
-            fetcher=Fetcher(AllowList.parse(f"127.0.0.1:{server.port}")),
+            fetcher=Fetcher(Guard.parse(f"127.0.0.1:{server.port}")),
             limits=FetchLimits(),
             max_images=1,
             patient=False,

@@ -54,14 +54,6 @@ def encode_lossless(image: Image.Image, exif: bytes = b"") -> bytes:
     return _saved(image, "WEBP", lossless=True, quality=80, method=4, exif=exif)
 
 
-def _bare(image: Image.Image) -> Image.Image:
-    """A copy without metadata. `Image.save` stores its options on the image, so that two threads that save the same one
-    would silently write wrong files."""
-    image = image.copy()
-    image.info = {}
-    return image
-
-
 def avif_420(image: Image.Image, quality: int, speed: int, *, exif: bytes = b"", xmp: bytes = b"") -> bytes:
     """The image (RGB) as AVIF with 4:2:0 chroma subsampling.
 
@@ -107,6 +99,9 @@ def _jpeg(image: Image.Image, quality: int, recipe: Recipe, exif: bytes) -> byte
 
 
 def _saved(image: Image.Image, name: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    _bare(image).save(file, name, **options)
+    """A copy without metadata is saved: `Image.save` stores its options on the image, so that two threads that save the
+    same one would silently write wrong files."""
+    bare, file = image.copy(), io.BytesIO()
+    bare.info = {}
+    bare.save(file, name, **options)
     return file.getvalue()

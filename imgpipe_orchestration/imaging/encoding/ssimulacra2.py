@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.to_srgb import srgb_light
+from imgpipe_orchestration.imaging.colour import srgb_light
 from imgpipe_orchestration.imaging.opencv import cv2
 
 Plane = NDArray[np.float32]

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
-from imgpipe_orchestration.imaging.colour.alpha import WHITE, flattened
+from imgpipe_orchestration.imaging.colour import WHITE, flattened
 from imgpipe_orchestration.imaging.encoding.encode import avif_420
 from imgpipe_orchestration.imaging.geometry import PixelBox
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS

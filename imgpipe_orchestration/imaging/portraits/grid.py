@@ -79,7 +79,7 @@ def find_layout(image: Image.Image) -> Layout:
     columns, rows = strip_of(image, axis="x"), strip_of(image, axis="y")
     if max(float(strip.pixels.std(axis=(1, 2)).max()) for strip in (columns, rows)) < _LEAST_CONTRAST:
         return Layout(Shape.BLANK)
-    bands = border(columns).bands + border(rows).bands
+    bands = border(columns)[2] + border(rows)[2]
     left, right, _ = border(columns, bands)
     top, bottom, _ = border(rows, bands)
     columns, rows = columns.within(left, right, top, bottom), rows.within(top, bottom, left, right)
@@ -128,8 +128,8 @@ def _trimmed(columns: Strip, rows: Strip, box: PixelBox, known: Sequence[Band]) 
     left, top, right, bottom = box
     left += _SOFT if left > 0 else 0
     top += _SOFT if top > 0 else 0
-    right -= _SOFT if right < columns.length else 0
-    bottom -= _SOFT if bottom < rows.length else 0
+    right -= _SOFT if right < columns.pixels.shape[2] else 0
+    bottom -= _SOFT if bottom < rows.pixels.shape[2] else 0
     left, right, _ = border(columns.within(left, right, top, bottom), known)
     top, bottom, _ = border(rows.within(top, bottom, left, right), known)
     return left, top, right, bottom
@@ -158,14 +158,6 @@ class Band(NamedTuple):
     ink: Ink
 
 
-class Bounds(NamedTuple):
-    """Where a picture begins and ends along an axis, and the bands around it."""
-
-    begin: int
-    end: int
-    bands: tuple[Band, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Strip:
     """A picture seen along one axis.
@@ -181,10 +173,6 @@ class Strip:
     end: int
     first: int
     last: int
-
-    @property
-    def length(self) -> int:
-        return int(self.pixels.shape[2])
 
     @property
     def seen(self) -> Pixels:
@@ -220,8 +208,8 @@ def strip_of(image: Image.Image, *, axis: Literal["x", "y"]) -> Strip:
     return Strip(np.ascontiguousarray(pixels[:, :bands]), factor * bands, 0, length, 0, bands)
 
 
-def border(strip: Strip, known: Sequence[Band] = ()) -> Bounds:
-    """Where the picture begins and ends along the axis, inside plain bands that end in a straight edge.
+def border(strip: Strip, known: Sequence[Band] = ()) -> tuple[int, int, list[Band]]:
+    """Where the picture begins and ends along the axis, inside plain bands that end in a straight edge; and these.
 
     A plain background is not such a band: it ends at a head or a shoulder, not along a straight line. A band like one
     of `known`, found on another side, needs hardly any edge, because a shirt may have the frame's colour.
@@ -241,7 +229,7 @@ def border(strip: Strip, known: Sequence[Band] = ()) -> Bounds:
             found += [Band(width, ink)] if ink is not None else []
         if (begin, end) == before:
             break
-    return Bounds(strip.start + begin, strip.end - end, tuple(found))
+    return strip.start + begin, strip.end - end, found
 
 
 def _band(pixels: Pixels, known: Sequence[Band]) -> tuple[int, Ink | None]:
@@ -255,7 +243,8 @@ def _band(pixels: Pixels, known: Sequence[Band]) -> tuple[int, Ink | None]:
         return 0, None
     start = _soft(pixels[:, :, : 2 * _REACH])
     ink = np.median(pixels[:, :, start : start + 2], axis=(1, 2))
-    plain = _agreeing(pixels[:, :, start : limit + 2 * _REACH], ink) > 0.93
+    agreeing = np.abs(pixels[:, :, start : limit + 2 * _REACH] - ink[:, None, None]).max(axis=0) <= _SAME
+    plain = agreeing.mean(axis=0) > 0.93
     thin = float((np.abs(pixels[:, :, start] - pixels[:, :, 0]).max(axis=0) > _SAME).mean()) >= 0.6
     if not plain[0] or plain.all():
         return (start, None) if thin else (0, None)
@@ -286,12 +275,6 @@ def separator(strip: Strip) -> Cut | None:
     if gutter is None or (seam is not None and seam[1] > gutter[1] + 0.25):
         return seam[0] if seam else None
     return gutter[0]
-
-
-def _agreeing(pixels: Pixels, ink: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """The share of bands that have the colour `ink`, for each position."""
-    near: npt.NDArray[np.float64] = (np.abs(pixels - ink[:, None, None]).max(axis=0) <= _SAME).mean(axis=0)
-    return near
 
 
 def _gutter(strip: Strip) -> tuple[Cut, float] | None:

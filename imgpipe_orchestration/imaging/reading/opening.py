@@ -123,9 +123,6 @@ def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> I
 
     libjpeg silently fills missing pixels with grey. So the data is completed in two ways that decode differently
     wherever pixels are missing: if both pictures are equal, none are.
-
-    Raises:
-        BadImage: pixels are missing.
     """
     seen = set()
     for filling in (_filling(original.data), b""):

@@ -143,11 +143,7 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
 
 
 def _identified(data: bytes) -> str:
-    """Our name for the format whose signature `data` begins with.
-
-    Raises:
-        BadImage: empty, or no image format that is read; names what it is, if it is known.
-    """
+    """Our name for the format whose signature `data` begins with; what is not read is refused by its name."""
     if not data:
         raise BadImage("the file is empty: it has 0 bytes")
     for signature, name in _SIGNATURES.items():
@@ -186,13 +182,7 @@ def _guessed(data: bytes) -> str:
 
 
 def _check_cost(data: bytes, name: str, limits: Limits) -> None:
-    """Refuse what would cost much merely to open, or begins like what is read.
-
-    Raises:
-        BadImage: a WebP without a readable size, a camera's raw file that begins like TIFF, a kind of BMP or PNG that
-            is not read.
-        TooLarge: past a limit, which the message names.
-    """
+    """Refuse what would cost much merely to open, and kinds that are not read of formats that are."""
     if name == "webp":
         kind = "animated webp" if parts.is_animated_webp(data) else name
         check_pixels(*parts.webp_size(data), kind, limits)
@@ -220,11 +210,7 @@ def _enable_heic() -> None:
 
 
 def _complete_png(image: Image.Image, data: bytes) -> None:
-    """Check and correct what Pillow ignores or treats differently from browsers.
-
-    Raises:
-        BadImage: a checksum is wrong, or there is no palette.
-    """
+    """Check and correct what Pillow ignores or treats differently from browsers."""
     parts.check_sums(data)
     depth, kind = parts.content_of(data, b"IHDR")[8:10]
     if kind == _INDEXED and not parts.content_of(data, b"PLTE"):

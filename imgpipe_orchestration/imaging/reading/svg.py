@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from xml.parsers import expat
 
-from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.libvips import libvips
 
 SIDE = 2048
@@ -79,8 +79,6 @@ def rasterised(data: bytes) -> bytes:
         scale = SIDE / max(natural.width, natural.height)
         drawn = libvips().Image.svgload_buffer(data, scale=scale)
         png: bytes = drawn.write_to_buffer(".png", compression=2)
-    except ImgpipeError:
-        raise
     except libvips().Error as error:
         raise BadImage(f"the SVG cannot be drawn: {_ADVICE}", detail=str(error)) from error
     return png

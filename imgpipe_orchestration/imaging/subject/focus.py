@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.alpha import flattened
+from imgpipe_orchestration.imaging.colour import flattened
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within, union
-from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.opencv import cv2, lab_of
 from imgpipe_orchestration.imaging.subject.faces import SHORT_SIDE, find_faces
 
 Reason = Literal[
@@ -124,7 +124,7 @@ def _tall_enough(image: Image.Image, small: Image.Image) -> Image.Image:
 
 def _upper_half(box: Box) -> Box:
     """What a crop that is too flat for the whole subject should show: heads are at the top."""
-    return Box(box.left, box.top, box.right, box.centre[1])
+    return Box(box.left, box.top, box.right, (box.top + box.bottom) / 2)
 
 
 _SIDE = 128
@@ -137,13 +137,9 @@ _SPECK = 0.002
 
 
 def _box_on_plain_background(image: Image.Image) -> Box | None:
-    """The box around everything that is not background; None where the border is not plain, or there is no object.
-
-    Args:
-        image: RGB; a small one will do.
-    """
+    """The box around everything that is not background; None where the border is not plain, or there is no object."""
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    lab = np.asarray(cv2.cvtColor(np.asarray(small).astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
+    lab = lab_of(np.asarray(small))
     border = np.concatenate([lab[:2].reshape(-1, 3), lab[-2:].reshape(-1, 3), lab[:, 0], lab[:, -1]])
     background = np.median(border, axis=0)
     if float((np.linalg.norm(border - background, axis=1) < _PLAIN).mean()) < _MOSTLY:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.alpha import flattened, has_opaque_edges
+from imgpipe_orchestration.imaging.colour import flattened, has_opaque_edges
 from imgpipe_orchestration.imaging.geometry import Box, PixelBox
-from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.opencv import lab_of
 from imgpipe_orchestration.imaging.resize import shrink_within
 
 NOTHING = (0, 0, 0, 0)
@@ -49,11 +49,11 @@ def find_mark(image: Image.Image) -> Mark | None:
     pixels = np.asarray(opaque)
     edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
     ground = np.round(np.median(np.concatenate(edges), axis=0)).astype(np.uint8)
-    plain = _lab(ground[None, None])
-    if not _is_plain([_lab(edge[None])[0] - plain[0] for edge in edges]):
+    plain = lab_of(ground[None, None])
+    if not _is_plain([lab_of(edge[None])[0] - plain[0] for edge in edges]):
         return None
     small = shrink_within(opaque, _LOOKED_AT, _LOOKED_AT)
-    differs = np.linalg.norm(_lab(np.asarray(small)) - plain, axis=2) >= _SEEN
+    differs = np.linalg.norm(lab_of(np.asarray(small)) - plain, axis=2) >= _SEEN
     colour = tuple(int(level) for level in ground)
     return _mark(Image.fromarray(differs).getbbox(), small.size, (*colour, 255) if image.mode == "RGBA" else colour)
 
@@ -67,7 +67,3 @@ def _is_plain(edges: list[NDArray[np.float32]]) -> bool:
     grounds = [edge[np.linalg.norm(edge, axis=1) < _SEEN] for edge in edges]
     seams = [float(np.linalg.norm(np.median(ground, axis=0))) for ground in grounds if len(ground)]
     return sum(map(len, grounds)) >= _MOSTLY * sum(map(len, edges)) and max(seams) < _SEAM
-
-
-def _lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from imgpipe_orchestration.imaging.colour.alpha import DARK, GREY, WHITE, Ground, flattened, ground_of
+from imgpipe_orchestration.imaging.colour import DARK, GREY, WHITE, Ground, flattened, ground_of
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration_tests.imaging.corpus import encoded
 

@@ -1,4 +1,5 @@
-"""Every mode and colour space to 8 bits of sRGB."""
+"""Every mode and colour space to 8 bits of sRGB, and transparency removed: where there is none, and by laying an
+image over a plain colour."""
 
 from __future__ import annotations
 
@@ -13,6 +14,17 @@ from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.reading.metadata import DISPLAY_P3
 
 Floats = NDArray[np.float64]
+Ground = tuple[int, int, int]
+WHITE, GREY, DARK = (255, 255, 255), (128, 128, 128), (32, 32, 32)
+_DISTINCT = 48
+"""Levels of brightness by which a pixel must differ from a ground to be seen on it; each pixel does from two of the
+three."""
+_OPEN = 0.05
+"""Transparent share of a picture's edges from which it has no background; rounded corners alone take that up."""
+_OPAQUE = 250
+"""Levels of 255 from which nothing is seen through a pixel; lossy formats leave a few less than all."""
+_ENOUGH = 250_000
+"""Pixels that are looked at for the choice of a ground."""
 _CUBE_STEPS = 6
 _MOST_TAGS = 100
 """Tags beyond which LittleCMS reads no profile (MAX_TABLE_TAG)."""
@@ -36,7 +48,6 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits to 8."""
     whole = np.asarray(image)
     grey = Image.fromarray((whole >> 8).astype(np.uint8))
     if "transparency" in image.info:
@@ -74,7 +85,8 @@ def _transformed(image: Image.Image, profile: bytes, target: str) -> Image.Image
     source = ImageCms.ImageCmsProfile(io.BytesIO(without_elements(profile)))
     space = source.profile.xcolor_space.strip()
     if space == "GRAY" and image.mode in ("RGB", "RGBA", "LA"):
-        if image.mode != "LA" and not _is_grey(image):
+        # One made of a grey palette, or of grey with a transparent level, is grey in RGB.
+        if image.mode != "LA" and len({image.getchannel(name).tobytes() for name in "RGB"}) > 1:
             raise ValueError("it is for grey pictures, and this one has colours")
         return _with_alpha_of(image, _transformed(image.convert("L"), profile, "RGB"))
     if space == "RGB" and image.mode in ("L", "LA"):
@@ -105,12 +117,6 @@ def without_elements(profile: bytes) -> bytes:
         if profile[at : at + 3] in (b"D2B", b"B2D"):
             changed[at : at + 1] = profile[at : at + 1].lower()
     return bytes(changed)
-
-
-def _is_grey(image: Image.Image) -> bool:
-    """Whether an RGB or RGBA picture is grey, as one made of a grey palette or of grey with a transparent level is."""
-    red, green, blue = (image.getchannel(name).tobytes() for name in "RGB")
-    return red == green == blue
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
@@ -153,3 +159,47 @@ def _from_display_p3(image: Image.Image) -> Image.Image:
 def srgb_light(value: Floats) -> Floats:
     """sRGB values to linear light, both 0 to 1 (IEC 61966-2-1)."""
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def drop_opaque_alpha(image: Image.Image) -> Image.Image:
+    """RGB where no pixel of an RGBA image is transparent; files get smaller, and JPEG becomes possible."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")
+    return image
+
+
+def has_open_edges(image: Image.Image) -> bool:
+    """Whether an RGBA image is transparent at its edges. A transparent patch inside does not count."""
+    return float((_along_edges(image) < 128).mean()) >= _OPEN
+
+
+def has_opaque_edges(image: Image.Image) -> bool:
+    """Whether an RGBA image is a whole rectangle, without rounded corners or edges that are seen through."""
+    return bool(_along_edges(image).min() >= _OPAQUE)
+
+
+def _along_edges(image: Image.Image) -> NDArray[np.uint8]:
+    alpha = np.asarray(image.getchannel("A"))
+    return np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+
+
+def flattened(image: Image.Image, ground: Ground | None = None) -> Image.Image:
+    """An RGBA image laid over a plain colour (`ground_of` by default), as RGB; others unchanged."""
+    if image.mode != "RGBA":
+        return image
+    plain = Image.new("RGBA", image.size, (*(ground or ground_of(image)), 255))
+    return Image.alpha_composite(plain, image).convert("RGB")
+
+
+def ground_of(image: Image.Image, usual: Ground = WHITE) -> Ground:
+    """A ground on which at least half of what is visible of an RGBA image is seen: the usual one unless it hides more,
+    as white does with a white logo."""
+    step = max(1, round((image.width * image.height / _ENOUGH) ** 0.5))
+    brightness = np.asarray(image.convert("RGB").convert("L"))[::step, ::step].ravel()
+    opacity = np.asarray(image.getchannel("A"))[::step, ::step].ravel()
+    visible = np.bincount(brightness, opacity, minlength=256)
+    for ground in (usual, WHITE, DARK):
+        seen = np.abs(np.arange(256) - ground[0]) >= _DISTINCT
+        if 2 * visible[seen].sum() >= visible.sum():
+            return ground
+    return usual

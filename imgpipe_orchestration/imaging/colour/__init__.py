@@ -1,1 +1,0 @@
-"""Every mode and colour space to 8 bits of sRGB."""
