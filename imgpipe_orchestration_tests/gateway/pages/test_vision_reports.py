@@ -74,6 +74,9 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         page.get_by_label("Name").fill("Evening reports")
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("heading", name="Evening reports")).to_be_visible()
+        page.get_by_role("link", name="Edit").click()
+        page.get_by_role("button", name="Save").click()  # nothing was changed
+        expect(page.get_by_role("status")).to_contain_text("Saved.")
         page.get_by_role("button", name="Switch off").click()
         expect(page.get_by_role("status")).to_contain_text("Switched off")
         page.get_by_role("button", name="Run now").click()
