@@ -155,15 +155,6 @@ NO_FIGURES = Figures("").result()
 """The figures of a job that has not run yet."""
 
 
-def tick_due(age: float | None, minutes: float) -> bool:
-    """Whether the next scheduled round is due.
-
-    Args:
-        age: seconds since the last one; None: there was none. Below 0 the clock was set back since.
-    """
-    return age is None or not 0 <= age < minutes * 60
-
-
 def tick_late(age: float, minutes: float) -> bool:
     """Whether the last round is so long ago (three intervals and a minute) that the sensor cannot be running."""
     return age > minutes * 180 + 60

@@ -18,7 +18,6 @@ from imgpipe_orchestration.auto_marker.model import (
     has_partition,
     partition_key,
     switched_on,
-    tick_due,
 )
 from imgpipe_orchestration.auto_marker.store import UNKNOWN, ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
@@ -85,7 +84,8 @@ def due(services: Services) -> list[str] | str:
 def is_time(services: Services) -> bool:
     """Whether the next round over every customer with pending images is due."""
     last = heartbeats.last(services.engine, JOB)
-    return tick_due(last.age if last else None, services.settings.job_interval_minutes)
+    # Below 0 the clock was set back since.
+    return last is None or not 0 <= last.age < services.settings.job_interval_minutes * 60
 
 
 def _partition_of(customer: str) -> str:

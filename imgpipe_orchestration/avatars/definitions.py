@@ -1,5 +1,6 @@
 """The avatars' part of the Dagster definitions: sensors, the check, schedules."""
 
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,25 +28,16 @@ TICK_SECONDS = 10
 each tick takes 50 ms of processor time."""
 
 
-def too_early(cursor: str | None, now: float, interval: float) -> bool:
-    """Whether the last run was requested less than `interval` seconds before `now`, less 2 s for jitter.
-
-    Args:
-        cursor: when the last run was requested, as Unix time. A value that is no number (people can set it in the UI)
-            or lies in the future (the clock was set back) is ignored.
-    """
-    try:
-        asked = float(cursor or "nan")
-    except ValueError:
-        return False
-    return 0 <= now - asked < interval - 2  # never for NaN
-
-
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:
     from imgpipe_orchestration.avatars.work import due
 
     now = time.time()
-    if too_early(context.cursor, now, backends.services.settings.worker_interval):
+    try:  # when the last run was asked for; people can set it in the UI to what is no number
+        waited = now - float(context.cursor or "nan")
+    except ValueError:
+        waited = math.nan
+    # Less 2 s for jitter; below 0 the clock was set back.
+    if 0 <= waited < backends.services.settings.worker_interval - 2:
         return dg.SensorResult(skip_reason="the last run was asked for less than WORKER_INTERVAL ago")
     return run_if_due(context, backends, job, partial(due, queue=queue), days=DAYS, cursor=str(now))
 

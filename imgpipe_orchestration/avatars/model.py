@@ -116,11 +116,6 @@ def name_key(firstname: str, lastname: str) -> str:
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
 
 
-def final_status(completed: int, failed: int) -> TaskStatus:
-    """The documents' rule: failed only when everybody failed; partial success is completion with an error log."""
-    return TaskStatus.FAILED if failed and not completed else TaskStatus.COMPLETED
-
-
 def task_prefix(task_id: int) -> str:
     """The prefix of all objects of a task; `task_id` is the row's numeric id."""
     return f"avatars/task_{task_id}/"

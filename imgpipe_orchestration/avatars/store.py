@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.avatars import records
-from imgpipe_orchestration.avatars.model import ENDED, TaskRequest, TaskStatus, final_status
+from imgpipe_orchestration.avatars.model import ENDED, TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import COLUMNS, ENDED_SQL, Task, task_of
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
@@ -84,7 +84,8 @@ def settle(connection: Connection, task: int) -> None:
     left = connection.execute(_LEFT, {"id": task}).one()
     if left.pending or left.present < left.wanted:
         return
-    status = final_status(left.completed, left.failed)
+    # The documents' rule: partial success is completion with an error log.
+    status = TaskStatus.FAILED if left.failed and not left.completed else TaskStatus.COMPLETED
     connection.execute(_END, {"id": task, "status": status.value})
 
 

@@ -161,7 +161,7 @@ def found(engine: Engine, job_id: UUID) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        return _row(rows, job_id)
+        return locked(rows, job_id, lock="")
 
 
 def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
@@ -190,13 +190,16 @@ def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: "changed" if any(word in name for word in hidden) else value for name, value in values.items()}
 
 
-def locked(rows: Connection, job_id: UUID) -> Row[Any]:
+def locked(rows: Connection, job_id: UUID, lock: str = "for update") -> Row[Any]:
     """One job, locked until the transaction ends.
 
     Raises:
         NotFound: there is none of this id.
     """
-    return _row(rows, job_id, "for update")
+    row = rows.execute(text(f"select * from cron_jobs where job_id = :id {lock}"), {"id": job_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"No cron job {job_id}")
+    return row
 
 
 def any_due(rows: Connection) -> bool:
@@ -236,10 +239,3 @@ def _planned(rows: Connection, values: Mapping[str, Any]) -> datetime | None:
     if not values["enabled"]:
         return None
     return next_tick(values["schedule"], values["timezone"], time_of(rows))
-
-
-def _row(rows: Connection, job_id: UUID, lock: str = "") -> Row[Any]:
-    row = rows.execute(text(f"select * from cron_jobs where job_id = :id {lock}"), {"id": job_id}).one_or_none()
-    if row is None:
-        raise NotFound(f"No cron job {job_id}")
-    return row
