@@ -37,8 +37,42 @@ pending_images = dg.AssetSpec(
 )
 
 
-def _spec(name: str, deps: list[str], kinds: set[str], description: str) -> dg.AssetSpec:
-    return dg.AssetSpec(
+_STAGES: list[tuple[str, list[str], set[str], str]] = [
+    (
+        "retrieve_file",
+        ["pending_images"],
+        {"s3", "postgres"},
+        "The originals of a day's uploads: fetched, kept under bulk/, checked to be images.",
+    ),
+    (
+        "ai_visual_analysis",
+        ["retrieve_file"],
+        {"openai", "googlecloud", "postgres"},
+        "What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search. A run of any "
+        "partition also completes analyses of other days that lack a provider's part (`healed`).",
+    ),
+    (
+        "resize_optimize",
+        ["retrieve_file", "ai_visual_analysis"],
+        {"python", "s3"},
+        "Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
+    ),
+    (
+        "update_callback",
+        ["resize_optimize"],
+        {"python"},
+        "The main API's acknowledgement of each processed image.",
+    ),
+    (
+        "replace_urls",
+        ["update_callback"],
+        {"postgres"},
+        "Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone. Its queues belong to "
+        "no day: a run of any partition does what is due of all days, and its figures count that.",
+    ),
+]
+SPECS = [
+    dg.AssetSpec(
         name,
         deps=deps,
         group_name=GROUP,
@@ -48,41 +82,7 @@ def _spec(name: str, deps: list[str], kinds: set[str], description: str) -> dg.A
         skippable=True,
         description=description,
     )
-
-
-SPECS = [
-    _spec(
-        "retrieve_file",
-        ["pending_images"],
-        {"s3", "postgres"},
-        "The originals of a day's uploads: fetched, kept under bulk/, checked to be images.",
-    ),
-    _spec(
-        "ai_visual_analysis",
-        ["retrieve_file"],
-        {"openai", "googlecloud", "postgres"},
-        "What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search. A run of any "
-        "partition also completes analyses of other days that lack a provider's part (`healed`).",
-    ),
-    _spec(
-        "resize_optimize",
-        ["retrieve_file", "ai_visual_analysis"],
-        {"python", "s3"},
-        "Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
-    ),
-    _spec(
-        "update_callback",
-        ["resize_optimize"],
-        {"python"},
-        "The main API's acknowledgement of each processed image.",
-    ),
-    _spec(
-        "replace_urls",
-        ["update_callback"],
-        {"postgres"},
-        "Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone. Its queues belong to "
-        "no day: a run of any partition does what is due of all days, and its figures count that.",
-    ),
+    for name, deps, kinds, description in _STAGES
 ]
 
 

@@ -296,9 +296,7 @@ def duplicates_of(media_id: RowId, services: ServicesDep) -> DuplicatesAnswer:
     """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
     with transaction(services.engine) as connection:
         found = search.duplicates(connection, media_id)
-    kinds = {
-        name: [_hit(one, services.settings) for one in getattr(found, name)] for name in search.Duplicates.__slots__
-    }
+    kinds = {kind: [_hit(one, services.settings) for one in images] for kind, images in found.items()}
     return DuplicatesAnswer(media_id=str(media_id), **kinds)
 
 

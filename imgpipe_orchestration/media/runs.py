@@ -32,8 +32,8 @@ from imgpipe_orchestration.media.stages import (
     analysed,
     drain,
     resized,
-    retrieved,
     spends,
+    totals,
 )
 from imgpipe_orchestration.media.steps.analyse import Analysis
 from imgpipe_orchestration.media.steps.callback import callback, replace_urls, tell_of_failure
@@ -302,7 +302,8 @@ class _Run:
         for step in self._steps:
             outcome, results = self._outcomes[step], self._results[step]
             if step is Step.RETRIEVE_FILE:
-                found[step] = retrieved(outcome, results, registered=self._registered, claimed=len(self._taken))
+                counts = {"registered": self._registered, "claimed": len(self._taken)}
+                found[step] = Stage(outcome, counts | totals(results))
             elif step is Step.AI_VISUAL_ANALYSIS:
                 found[step] = analysed(outcome, results, self._healing, self._healed)
             elif step is Step.RESIZE_OPTIMIZE:

@@ -70,16 +70,6 @@ class Filters:
     user_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicates:
-    """Three kinds of duplicates, each image in the strictest that fits: identical bytes, identical pixels in different
-    bytes, and pictures that look alike (`distance` in bits of the perceptual hash)."""
-
-    identical_bytes: list[Found]
-    identical_pixels: list[Found]
-    similar: list[Found]
-
-
 _COLUMNS = """
     f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at, f.private,
     f.held, f.recipe is not null as has_variants, a.alt_text, a.placeholder
@@ -197,8 +187,10 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int)
     return list(found.values())[:limit]
 
 
-def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Duplicates:
-    """The duplicates of an image; private images are left out.
+def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> dict[str, list[Found]]:
+    """The duplicates of an image, each in the strictest kind that fits: `identical_bytes`, `identical_pixels` in
+    different bytes, and `similar`, which look alike (`distance` in bits of the perceptual hash). Private ones are left
+    out.
 
     Raises:
         NotFound: there is no such image.
@@ -223,10 +215,12 @@ def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Dup
         """
         return new(_rows(connection, query, {"value": value, "limit": limit + len(seen)}, why))
 
-    the_bytes = same("f.sha256", own.sha256, "identical bytes")
-    the_pixels = same("a.pixel_sha256", own.pixel_sha256, "identical pixels")
+    found = {
+        "identical_bytes": same("f.sha256", own.sha256, "identical bytes"),
+        "identical_pixels": same("a.pixel_sha256", own.pixel_sha256, "identical pixels"),
+    }
     alike = [] if own.phash is None else _by_looks(connection, media_id, own.phash, Filters(), limit + len(seen))
-    return Duplicates(the_bytes, the_pixels, new(alike))
+    return found | {"similar": new(alike)}
 
 
 # --- one measure each ------------------------------------------------------------------------------------------------

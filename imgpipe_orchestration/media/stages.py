@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ from imgpipe_orchestration.media.model import Step, StepState
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.callback import report
 from imgpipe_orchestration.media.steps.resize import Resized, hints
-from imgpipe_orchestration.media.steps.retrieve import Retrieved
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -49,10 +48,13 @@ class Stage:
     """What it made again."""
 
 
-def retrieved(outcome: Outcome, got: Sequence[Retrieved], *, registered: int, claimed: int) -> Stage:
-    """The stage's totals (new uploads, claims, bytes, images by format)."""
-    figures = {"registered": registered, "claimed": claimed, "megabytes": _mb(r.bytes for r in got)}
-    return Stage(outcome, figures | {f"from_{kind}": n for kind, n in Counter(r.format for r in got).items()})
+def totals(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of single images, added up."""
+    total: dict[str, float] = {}
+    for one in figures:
+        for name, value in one.items():
+            total[name] = total.get(name, 0) + value
+    return {name: round(value, 2) for name, value in total.items()}
 
 
 def analysed(outcome: Outcome, found: Sequence[Analysis], healing: Outcome, healed: Sequence[Analysis]) -> Stage:
@@ -69,13 +71,7 @@ def analysed(outcome: Outcome, found: Sequence[Analysis], healing: Outcome, heal
 
 def resized(outcome: Outcome, made: Sequence[Resized]) -> Stage:
     """The stage's totals (variants, bytes by format), and its contact sheet."""
-    formats = sorted({name for r in made for name in r.bytes_by_format})
-    figures: dict[str, float] = {
-        "variants": sum(r.variants for r in made),
-        "megabytes_originals": _mb(r.source_bytes for r in made),
-    }
-    figures |= {f"megabytes_{name}": _mb(r.bytes_by_format.get(name, 0) for r in made) for name in formats}
-    return Stage(outcome, figures, [(r.media_id, r.thumbnail) for r in made])
+    return Stage(outcome, totals(one.figures for one in made), [(one.media_id, one.thumbnail) for one in made])
 
 
 def analyse_anyway(services: Services, claim: Claim) -> Analysis:
@@ -124,10 +120,6 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis
             store.step_ended(connection, claim, Step.AI_VISUAL_ANALYSIS, StepState.COMPLETED)
         services.claims.finish(connection, queue, claim)
     return found
-
-
-def _mb(sizes: Iterable[int]) -> float:
-    return round(sum(sizes) / 1e6, 2)
 
 
 def drain(

@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine, RowMapping, text
+from sqlalchemy import Connection, Engine, RowMapping, column, table, text
+from sqlalchemy.dialects.postgresql import insert
 
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
@@ -156,13 +157,10 @@ def drawn(services: Services, data: bytes, data_type: DataType) -> bytes:
 def _write_profile(connection: Connection, user_id: int, texts: Mapping[str, str]) -> None:
     """Write the texts, and lock the profile until the transaction ends, even if there are none: otherwise simultaneous
     uploads of one user could deadlock, as each locks rows in the order of its form."""
-    names = [name for name in PROFILE_TEXTS if name in texts]
-    columns = "".join(f", {name}" for name in names)
-    slots = "".join(f", :{name}" for name in names)
-    sets = ", ".join(f"{name} = excluded.{name}" for name in names)
-    query = f"insert into user_profiles (user_id{columns}) values (:user_id{slots}) on conflict (user_id) do "
-    query += f"update set {sets or 'user_id = excluded.user_id'}"
-    connection.execute(text(query), {"user_id": user_id, **{name: texts[name] for name in names}})
+    values = {"user_id": user_id, **texts}
+    profiles = table("user_profiles", *map(column, values))
+    query = insert(profiles).values(values).on_conflict_do_update(index_elements=["user_id"], set_=values)
+    connection.execute(query)
 
 
 def point_to(connection: Connection, user_id: int, field: Field, path: str) -> None:

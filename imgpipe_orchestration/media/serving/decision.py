@@ -76,18 +76,11 @@ class Decision:
 
     def explained(self, wish: Wish, accept: str | None) -> dict[str, Any]:
         """The answer for `?explain=1`."""
-        variant = self.variant
+        given = {("bg" if name == "background" else name): value for name, value in self.variant._asdict().items()}
+        del given["object_key"]
         return {
             "asked": {**wish.parameters, "accept": accept},
-            "given": {
-                "size": variant.size,
-                "format": variant.format,
-                "bg": variant.background,
-                "width": variant.width,
-                "height": variant.height,
-                "bytes": variant.bytes,
-                "sha256": variant.sha256,
-            },
+            "given": given,
             "because": {"size": self.size_reason, "format": self.format_reason},
             "varies_with_accept": wish.format is None,
         }

@@ -203,7 +203,8 @@ def picture(
             lines.append(_element("source", type=MIME_OF[name], srcset=widths_of(name), sizes=sizes))
     shown = {"src": address(main.size, plain), "srcset": widths_of(plain), "sizes": sizes}
     place = {"width": str(main.width), "height": str(main.height), "alt": alt, "loading": loading}
-    meanwhile = _behind(placeholder) if plain == "jpeg" else {}
+    behind = f"background:url({placeholder}) 0 0/100% 100% no-repeat"
+    meanwhile = {"style": behind} if placeholder and plain == "jpeg" else {}
     lines.append(_element("img", **shown, **place, decoding="async", **meanwhile))
     return "\n".join([*lines, "</picture>\n"])
 
@@ -223,7 +224,3 @@ def _element(name: str, **attributes: str) -> str:
 def _same_shape(one: StoredVariant, other: StoredVariant) -> bool:
     """Whether two variants have the same shape, as far as rounding to whole pixels allows."""
     return abs(one.width * other.height - other.width * one.height) <= max(one.width, other.width, one.height)
-
-
-def _behind(placeholder: str | None) -> dict[str, str]:
-    return {"style": f"background:url({placeholder}) 0 0/100% 100% no-repeat"} if placeholder else {}

@@ -73,7 +73,10 @@ def report(services: Services, media_id: int) -> None:
     except PartnerRefused as refused:
         if refused.partner_status not in {404, 409, 410}:
             raise mendable(refused) from refused
-        if _is_reported(services, media):
+        with transaction(services.pending_engine) as connection:
+            image = pending.get(connection, media.main_api_id)
+        processed = image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE}
+        if processed and image.media_id == str(media.id):  # the answer to an earlier report got lost
             return
         if refused.partner_status == 409:
             raise Conflict(f"The main API no longer wants image {media.main_api_id}: {refused.public}") from refused
@@ -82,13 +85,6 @@ def report(services: Services, media_id: int) -> None:
         raise UnreadableAnswer(
             f"The main API's answer does not acknowledge image {media.main_api_id}", detail=str(answer)[:500]
         )
-
-
-def _is_reported(services: Services, media: MediaFile) -> bool:
-    """Whether the upload is already processed as this image, because the answer to an earlier report got lost."""
-    with transaction(services.pending_engine) as connection:
-        image = pending.get(connection, media.main_api_id)
-    return image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE} and image.media_id == str(media.id)
 
 
 def payload(connection: Connection, media: MediaFile, base: str) -> dict[str, Any]:

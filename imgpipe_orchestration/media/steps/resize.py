@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,9 +37,7 @@ class Resized:
     """The figures of one image for the run's totals, and a thumbnail for the contact sheet."""
 
     media_id: int
-    source_bytes: int
-    bytes_by_format: dict[str, int]
-    variants: int
+    figures: dict[str, float]
     thumbnail: bytes
 
 
@@ -85,11 +82,12 @@ def resize(services: Services, claim: Claim, *, again: bool = False) -> Resized:
             store.step_ended(connection, claim, Step.RESIZE_OPTIMIZE, StepState.COMPLETED)
             services.claims.progress(connection, claim)
     services.media_bucket.discard(orphans)
-    by_format = Counter[str]()
-    for variant, _ in made:
-        by_format[variant.format] += len(variant.data)
+    figures = {"variants": len(made), "megabytes_originals": len(data) / 1e6}
+    for variant, _ in sorted(made, key=lambda pair: pair[0].format):
+        name = f"megabytes_{variant.format}"
+        figures[name] = figures.get(name, 0) + len(variant.data) / 1e6
     thumbnail = next(v.data for v, _ in made if v.size == "thumbnail" and v.format in {"webp", "jpeg", "png"})
-    return Resized(media.id, len(data), by_format, len(made), thumbnail)
+    return Resized(media.id, figures, thumbnail)
 
 
 def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
@@ -126,17 +124,10 @@ def _save_manifest(
     connection.execute(text("delete from media_variants where media_id = :id"), {"id": media.id})
     rows = [
         {
+            **{name: getattr(variant, name) for name in _OF_VARIANT},
             "media_id": media.id,
-            "size": variant.size,
-            "format": variant.format,
-            "background": variant.background,
-            "width": variant.width,
-            "height": variant.height,
             "bytes": len(variant.data),
-            "sha256": variant.sha256,
             "object_key": key,
-            "quality": variant.quality,
-            "score": variant.score,
             "recipe": rendition.recipe,
         }
         for variant, key in made
@@ -157,6 +148,7 @@ def _save_manifest(
     return sorted(old - {key for _, key in made})
 
 
+_OF_VARIANT = ("size", "format", "background", "width", "height", "sha256", "quality", "score")
 _FOCUS = text("select focus from media_files where id = :id for update")
 _FACTS = text("""
     update media_files set library_path = :library_path, focus = cast(:focus as jsonb),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
@@ -20,16 +19,8 @@ from imgpipe_orchestration.telemetry.logs import logger
 log = logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieved:
-    """The figures of one retrieval for the run's totals."""
-
-    bytes: int
-    format: str
-
-
-def retrieve(services: Services, claim: Claim) -> Retrieved:
-    """Fetch the original, store it, check it and record its properties.
+def retrieve(services: Services, claim: Claim) -> dict[str, float]:
+    """Fetch the original, store it, check it and record its properties. Returns figures for the run's totals.
 
     It is stored before it is checked: a broken file is evidence, and may be tried again with a better decoder.
 
@@ -67,7 +58,7 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
         store.retrieved(connection, media.id, facts)
         store.step_ended(connection, claim, Step.RETRIEVE_FILE, StepState.COMPLETED)
         services.claims.progress(connection, claim)
-    return Retrieved(len(data), found.format)
+    return {"megabytes": len(data) / 1e6, f"from_{found.format}": 1}
 
 
 def needed(services: Services, media: MediaFile) -> bytes:
