@@ -234,7 +234,7 @@ class Services:
 
         chat = self.models.providers[provider].dialect == "openai-chat"
         kind = OpenAIChatClient if chat else OpenAIClient
-        make = partial(kind, timeout=seconds, name=server_name(provider))
+        make = partial(kind, timeout=seconds, fetcher=self.fetcher, name=server_name(provider))
         # The SDK refuses to work without a key, which a server of one's own may not want.
         return self._partner(provider, seconds, lambda url, key: make(key or "none", base_url=url))
 

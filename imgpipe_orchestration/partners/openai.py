@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
+from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
 from imgpipe_orchestration.partners.openai_answers import OPENAI, attribute, expect, no_answer, translating, usage_of
+from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, gate
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.usage import Usage, charged
 
 if TYPE_CHECKING:
@@ -75,13 +78,16 @@ class OpenAIClient:
         base_url: str = "https://api.openai.com/v1",
         timeout: float = 60.0,
         policy: RetryPolicy | None = None,
+        fetcher: Fetcher | None = None,
         name: str = OPENAI,
     ) -> None:
         """
         Args:
             name: what errors call the server.
             timeout: seconds for one try.
+            fetcher: downloads pictures that the answer only links to; by default it refuses private addresses.
         """
+        self._fetcher = fetcher or Fetcher(Guard())
         self._api_key = api_key
         self.name = name
         self._base_url = base_url
@@ -125,7 +131,7 @@ class OpenAIClient:
             size: "WxH" or "auto"; which sizes there are depends on the model.
 
         Raises:
-            PartnerRefused: no image in the answer.
+            PartnerRefused: no image in the answer, or only a link to none.
             UnreadableAnswer: the image data is truncated.
         """
         asked: dict[str, Any] = {"model": model, "prompt": prompt, "n": 1, "size": size, "quality": quality}
@@ -187,14 +193,14 @@ class OpenAIClient:
         with charged(usage):
             data = expect(response, "data", list, self.name)
             first = data[0] if data else None
-            image = self._decoded(attribute(first, "b64_json")) or self._decoded(attribute(first, "url"))
+            image = self._decoded(attribute(first, "b64_json")) or self._fetched(attribute(first, "url"))
             if image is None:
                 # Permanent, because such an answer was paid for and the next one would be the same.
-                raise PartnerRefused(f"{self.name} answered without an image (none is fetched by a link)")
+                raise PartnerRefused(f"{self.name} answered with neither an image nor the address of one")
         return Drawn(image, usage)
 
     def _decoded(self, encoded: Any) -> bytes | None:
-        if not isinstance(encoded, str) or not encoded or encoded.lower().startswith(("http:", "https:")):
+        if not isinstance(encoded, str) or not encoded:
             return None
         try:
             # Other servers with OpenAI's protocol send data URLs (Base64 itself has no comma) and line breaks.
@@ -203,6 +209,26 @@ class OpenAIClient:
             raise UnreadableAnswer(f"{self.name} sent image data that is cut off or not base64") from error
         if not is_whole(image):
             raise UnreadableAnswer(f"{self.name} sent an image that is cut off, or none that we know")
+        return image
+
+    def _fetched(self, url: Any) -> bytes | None:
+        """The picture at the URL in an answer (DALL-E's form, still used by other servers with OpenAI's protocol).
+
+        Raises:
+            PartnerRefused: it cannot be fetched. Without a status, because the file host's is not about our credential.
+        """
+        if not isinstance(url, str) or not url:
+            return None
+        if url[:5].lower() == "data:":
+            return self._decoded(url)
+        limits = FetchLimits(max_bytes=ANSWER_LIMIT, seconds=self._timeout)
+        try:
+            image = self._fetcher.fetch_bytes(url, limits)
+        except (Permanent, Retryable) as error:
+            reason = f"{self.name} gave the address of an image, which cannot be fetched: {error.public}"
+            raise PartnerRefused(reason, detail=error.detail) from error
+        if not is_whole(image):
+            raise PartnerRefused(f"{self.name} gave the address of an image that is cut off, or none that we know")
         return image
 
     def call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import NoReturn
 
@@ -13,7 +16,7 @@ from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration_tests.avatars.conftest import Desk
-from imgpipe_orchestration_tests.partners.wire import pass_on, serving
+from imgpipe_orchestration_tests.partners.wire import Server, pass_on, reply, serving
 
 
 @pytest.mark.parametrize(
@@ -156,23 +159,67 @@ def _move_s3(desk: Desk, endpoint: str) -> None:
     desk.change(s3_endpoint=endpoint)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [[{"url": "https://elsewhere.example/1.png"}], [{"revised_prompt": "a face"}], []],
-    ids=["only linked to", "neither", "nothing"],
-)
-def test_an_answer_without_a_picture_fails_the_person_and_is_bought_once(
-    desk: Desk, data: list[dict[str, str]]
-) -> None:
-    def behave(handler: BaseHTTPRequestHandler, _: int) -> None:
-        pass_on(handler, desk.standins.openai_url, lambda _: json.dumps({"data": data}).encode())
+@contextmanager
+def openai_with_addresses(desk: Desk, data: list[dict[str, str]] | None = None) -> Iterator[Server]:
+    """OpenAI in the form of DALL-E: an answer holds the address of a picture instead of it, or the given data."""
+    files = {"/page.png": b"<html>Sign in</html>"}
 
-    with serving(behave) as openai:
-        desk.change(openai_base_url=openai.url)
+    def moved(body: bytes) -> bytes:
+        answer = json.loads(body)
+        if data is None:
+            path = f"/{len(files)}.png"
+            files[path] = base64.b64decode(answer["data"][0].pop("b64_json"))
+            answer["data"][0]["url"] = path
+        else:
+            answer = {"data": data}
+        return json.dumps(answer).replace('"/', f'"{server.url}/').encode()
+
+    def behave(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.command == "POST":
+            return pass_on(handler, desk.standins.openai_url, moved)
+        status = 200 if handler.path in files else 404
+        return reply(handler, files.get(handler.path, b""), status, Content_Type="image/png")
+
+    with serving(behave) as server:
+        desk.change(openai_base_url=server.url, allowed_private_hosts=f"127.0.0.1:{server.port}")
+        yield server
+
+
+def fetched(server: Server) -> list[str]:
+    return [path for path in server.paths if path.endswith(".png")]
+
+
+def test_pictures_of_which_only_the_address_comes_are_fetched_from_there(desk: Desk) -> None:
+    with openai_with_addresses(desk) as openai:
+        task = desk.made(1)
+        assert desk.task(task).status is TaskStatus.COMPLETED
+        assert len(fetched(openai)) == 2
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
+    assert desk.people(task)[0].cost_usd > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "private or reserved address"),
+        ([{"url": "/nowhere.png"}], "there is nothing there"),
+        ([{"url": "/page.png"}], "or none that we know"),
+        ([{"revised_prompt": "a face"}], "neither an image nor the address of one"),
+        ([], "neither an image nor the address of one"),
+    ],
+    ids=["private", "missing", "page", "neither", "nothing"],
+)
+def test_an_answer_without_a_picture_that_can_be_had_fails_the_person_and_is_bought_once(
+    desk: Desk, data: list[dict[str, str]] | None, reason: str
+) -> None:
+    with openai_with_addresses(desk, data) as openai:
+        if data is None:
+            desk.change(allowed_private_hosts="")
         task = desk.with_people(1)
         for _ in range(4):
             desk.images_now()
+        assert fetched(openai) == [one["url"] for one in data or [] if "url" in one]
     failed = desk.task(task)
     assert failed.status is TaskStatus.FAILED
-    assert "answered without an image" in (failed.error_log or "")
+    assert reason in (failed.error_log or "")
     assert desk.calls("openai", "images") == 1
