@@ -3,8 +3,6 @@
 SENSOR_SECONDS has their intervals, separated by commas.
 """
 
-from __future__ import annotations
-
 import os
 
 import dagster as dg

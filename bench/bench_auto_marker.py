@@ -4,8 +4,6 @@ On the embedded MongoDB, or on the server that MONGODB_TEST_URL names. The step 
 PostgreSQL, finds and writes; the loop knows all ids and images beforehand.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

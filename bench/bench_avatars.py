@@ -4,8 +4,6 @@ The providers are the stand-ins with fixed delays. The bound is what delays and 
 people, one for the first prompt, then all pictures in as many waves as the limit makes.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import time

@@ -5,8 +5,6 @@ tokens as the providers' documentation does, and answer at about the length of r
 the half price is a backfill after a change of the question, for which Google is not asked again.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from bench_vision_reports import ORGANIZATION, execute

@@ -5,8 +5,6 @@ machine does hits both. The tables are never analysed and never vacuumed while w
 gone through them before: the planner knows nothing and the heads of the indexes are full of dead rows.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

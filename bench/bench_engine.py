@@ -6,8 +6,6 @@ Qualities are matched first: sharp's scales differ, so for each format the quali
 one photo scores as ours. sharp is installed from npm, beside the virtual environment.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

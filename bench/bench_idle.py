@@ -5,8 +5,6 @@ as many sensors, which return at once. Both settle, then the CPU time of all the
 while. Processes that end in between would be missed; an idle stack starts none.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import sys

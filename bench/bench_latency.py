@@ -1,7 +1,5 @@
 """Upload to ready for one photo on an idle stack, with its parts: the sensor, the start of the run, the work."""
 
-from __future__ import annotations
-
 import statistics
 import time
 

@@ -1,7 +1,5 @@
 """The queue of listings against a loop that only decodes, resizes and encodes, in as many processes."""
 
-from __future__ import annotations
-
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor

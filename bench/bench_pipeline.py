@@ -5,8 +5,6 @@ database, no object store, no analysis, no Dagster. Then other photos go through
 slow as real ones.
 """
 
-from __future__ import annotations
-
 import os
 import time
 

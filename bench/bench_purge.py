@@ -1,7 +1,5 @@
 """Purging many images, against bare batch deletes of as many objects."""
 
-from __future__ import annotations
-
 import resource
 import time
 

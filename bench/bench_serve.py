@@ -1,7 +1,5 @@
 """Serving a variant against a bare Starlette response of the same bytes in the same server, over 64 connections."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import re

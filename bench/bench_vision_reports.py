@@ -6,8 +6,6 @@ until the last report has arrived at the external API: sensor, run start, downlo
 reports and uploads are all in it.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -3,8 +3,6 @@
 The tests' helpers are found by PYTHONPATH, as `make bench` has it.
 """
 
-from __future__ import annotations
-
 import argparse
 import signal
 import statistics

@@ -4,8 +4,6 @@ Prints what each part keeps in memory and how that grows, what is left in the qu
 the rows agree in the end. `make soak` sends 5,000 (some 40 minutes on two cores).
 """
 
-from __future__ import annotations
-
 import io
 import json
 import random

@@ -30,8 +30,6 @@ Every error has its HTTP status, a message that may be shown to the caller, and 
 callers must not see (e.g. a partner's raw answer) goes into `detail`.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, ClassVar
 

@@ -4,8 +4,6 @@ Order of precedence: the environment, then what a running `imgpipe up` wrote int
 `docs/settings.md` is generated from this file, and a test keeps the two equal.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -47,16 +45,21 @@ _BELOW = {
 }
 """Settings whose default is a path below PUBLIC_BASE_URL."""
 
-_SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
-_SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 
 
 def _address(example: str, begins: str = "") -> AfterValidator:
-    """A URL, or nothing."""
+    """A URL, or nothing. A database or a broker may have several hosts, or a socket."""
 
     def check(value: str) -> str:
-        if value and not (is_address(value) and value.startswith(begins)):
+        try:
+            parts = urlsplit(value)
+            one_host = {",", ";"}.isdisjoint(parts.netloc) and (parts.port or True)
+            # `https://...` is what examples have for an address.
+            named = not one_host or parts.scheme not in {"http", "https"} or (parts.hostname or "").strip(".")
+        except ValueError:
+            named = ""
+        if value and not (named and parts.scheme and "://" in value and value.startswith(begins)):
             raise ValueError(f"is not an address such as {example}")
         return value
 
@@ -95,16 +98,11 @@ _Postgres = Annotated[str, _address("postgresql://user@host/name", "postgres")]
 _Database = Annotated[str, _address("postgresql://user@host/name")]
 _Mongo = Annotated[str, _address("mongodb://user@host:27017/name")]
 _Days = Annotated[float, Field(ge=0, le=CENTURY_DAYS)]
-_Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _Roles = Annotated[str, _json(dict[str, Literal["viewer", "operator", "admin"]], "viewer, operator or admin")]
+_Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _Origins = Annotated[str, AfterValidator(_origins)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Thresholds = Annotated[str, _json(dict[str, _Share | None], "from 0 to 1, or null")]
-
-
-def holds_secret(name: str, value: str) -> bool:
-    """Whether a setting is, or holds, a credential: never printed or written down in production."""
-    return bool(_SECRET_NAME.search(name) or _SECRET_URL.search(name) or _URL_WITH_PASSWORD.search(value))
 
 
 class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
@@ -206,12 +204,18 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     flowise_prompt_flow_id: str = Field("image-prompt", description="Flow for image prompts.")
     partner_timeout_seconds: float = Field(60, gt=0, description="Time limit for one outside call.")
     daily_budget_usd: float = Field(0, ge=0, description="Daily limit for paid calls. 0: none.")
-    spending_pause_seconds: float = Field(300, gt=0, description="Pause if quota or budget is spent, or a key refused.")
-    model_prices: str = Field("", description='More or other prices: `{"gpt-6-luna": {"input": 0.1, "output": 0.5}}`.')
+    spending_pause_seconds: float = Field(
+        300, gt=0, description="Pause when quota or budget is spent, or a key refused."
+    )
+    model_prices: str = Field(
+        "", description='Prices to add or correct: `{"gpt-6-luna": {"input": 0.1, "output": 0.5}}`.'
+    )
 
     # --- moderation --------------------------------------------------------------------------------------------
     moderation: Literal["off", "flag", "hold"] = Field("flag", description="What happens to doubtful images.")
-    moderation_provider: Literal["", "openai", "google", "none"] = Field("", description="Judge. Empty: who has a key.")
+    moderation_provider: Literal["", "openai", "google", "none"] = Field(
+        "", description="Who judges. Empty: who has a key."
+    )
     moderation_thresholds: _Thresholds = Field(
         "",
         description="Doubtful from these scores on, by category: "
@@ -315,7 +319,7 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     def secrets(self) -> set[str]:
         """The keys and passwords in force, without the development key."""
         values = {name: str(value) for name, value in self.model_dump().items()}
-        found = {value for name, value in values.items() if _SECRET_NAME.search(name)} | {self.alert_webhook_url}
+        found = {value for name, value in values.items() if SECRET_NAME.search(name)} | {self.alert_webhook_url}
         found |= set(self.url_keys)
         found |= {password for value in values.values() if "@" in value and (password := urlsplit(value).password)}
         return found - {"", DEVELOPMENT_SECRET}
@@ -328,7 +332,7 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """The settings as environment variables, for child processes and `imgpipe env`."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
-    def pointed(self, elsewhere: Mapping[str, str]) -> Settings:
+    def pointed(self, elsewhere: Mapping[str, str]) -> "Settings":
         """These settings with some replaced. Settings of `_DERIVED` that had a replaced one's value follow it."""
         values: dict[str, Any] = self.model_dump()
         for name, source in _DERIVED.items():
@@ -400,15 +404,3 @@ def first_day() -> str:
     """MEDIA_FIRST_DAY, for definitions of partitions, which are made before there are settings."""
     default: str = Settings.model_fields["media_first_day"].default
     return os.environ.get("MEDIA_FIRST_DAY") or default
-
-
-def is_address(value: str) -> bool:
-    """Whether it is a URL; of a database or a broker it may name several hosts, or a socket."""
-    try:
-        parts = urlsplit(value)
-        one_host = {",", ";"}.isdisjoint(parts.netloc) and (parts.port or True)
-        # `https://...` is what examples have for an address.
-        named = not one_host or parts.scheme not in {"http", "https"} or bool((parts.hostname or "").strip("."))
-        return "://" in value and bool(parts.scheme) and named
-    except ValueError:
-        return False

@@ -1,7 +1,5 @@
 """A cable to a server that a test can cut: from then on nothing arrives, and nobody says so."""
 
-from __future__ import annotations
-
 import ctypes
 import socket
 import struct

@@ -1,7 +1,5 @@
 """A client of an app in this process, which asks as a program on this machine does."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastapi.testclient import TestClient

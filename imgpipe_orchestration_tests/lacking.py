@@ -1,7 +1,5 @@
 """What a test needs and the machine may not have: it costs the test, and on CI it is a failure."""
 
-from __future__ import annotations
-
 import os
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """Who waits for a lock in a test's database."""
 
-from __future__ import annotations
-
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.storage.rows import autocommit

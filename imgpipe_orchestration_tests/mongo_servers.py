@@ -5,8 +5,6 @@ was not built its tests are skipped, except on CI (CI=true), where that is a fai
 MONGODB_TEST_URL names.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Iterator

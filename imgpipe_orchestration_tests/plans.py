@@ -1,7 +1,5 @@
 """How many rows statements read, by PostgreSQL's own account."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -3,8 +3,6 @@
 A server that is not installed costs the test that starts it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

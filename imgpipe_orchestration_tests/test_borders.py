@@ -1,7 +1,5 @@
 """The borders that the folders draw: who may know of whom. Asked of fresh interpreters, for what is loaded counts."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re
@@ -110,6 +108,16 @@ def test_every_import_between_folders_follows_the_arrows_of_the_picture() -> Non
     while further := {(one, last) for one, via in allowed for also, last in arrows if via == also} - allowed:
         allowed = allowed | further
     assert imports <= allowed, f"not drawn in docs/architecture.md: {sorted(imports - allowed)}"
+
+
+def test_no_import_between_folders_and_modules_of_the_root_runs_in_a_circle() -> None:
+    known = set(modules())
+    rooms: dict[str, set[str]] = {}
+    for module in known - {NAME}:
+        room = module.split(".")[1]
+        theirs = {name.split(".")[1] for name in imports_of(module) & known if "." in name}
+        rooms[room] = rooms.get(room, set()) | theirs - {room}
+    TopologicalSorter(rooms).prepare()
 
 
 def test_imaging_knows_neither_database_nor_network() -> None:

@@ -1,7 +1,5 @@
 """`deploy/caddy/Caddyfile` in a real Caddy: Dagster's UI asks who it is, and viewers get one that changes nothing."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sysconfig

@@ -1,7 +1,5 @@
 """A server whose certificate is of one's own authority is trusted by every library, whichever variable names it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What Dagster's catalogue and the timeline show of the whole project."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tomllib

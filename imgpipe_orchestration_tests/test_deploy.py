@@ -1,7 +1,5 @@
 """The files in deploy/, as far as they can be checked without a container runtime and without a cluster."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The README's commands, typed as they stand in an empty clone."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The error tree: what each says of retries, statuses and who should hear of it."""
 
-from __future__ import annotations
-
 import re
 
 from imgpipe_orchestration import errors

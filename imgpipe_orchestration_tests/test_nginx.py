@@ -1,7 +1,5 @@
 """`deploy/nginx/imgpipe.conf` in a real nginx, before two servers that are stopped and started one after the other."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

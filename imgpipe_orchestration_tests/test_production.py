@@ -1,7 +1,5 @@
 """The parts in production, each by the very command line of its unit, with its environment and nothing else's."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import shutil

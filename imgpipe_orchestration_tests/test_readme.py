@@ -1,7 +1,5 @@
 """The commands that README and the operator's page name exist, and the files that any page links to."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The resources, as an asset of somebody who knows Dagster takes them."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Settings: defaults, then the running stack, then the environment; a bad value names its variable."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the suite itself rests on."""
 
-from __future__ import annotations
-
 import pytest
 
 

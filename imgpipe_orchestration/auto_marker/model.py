@@ -1,7 +1,5 @@
 """Which documents are pending or unmarkable, a run's figures, partition keys. Pure functions only."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

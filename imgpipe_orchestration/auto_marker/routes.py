@@ -1,7 +1,5 @@
 """The auto-marker's routes: trigger a run, list runs, read and set a customer's toggle."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response

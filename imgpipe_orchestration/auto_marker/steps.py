@@ -2,8 +2,6 @@
 doesn't stop the others. The caller gets each customer's figures as soon as they are known.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Reads and changes a customer's toggle (in MongoDB) and keeps its history (in PostgreSQL)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A bought picture goes into a local file, then the bucket, then its key into the 
 three before asking again. If the bucket is away, nothing is bought.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

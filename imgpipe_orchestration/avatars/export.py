@@ -1,8 +1,6 @@
 """A completed task's manifest (people, files, models, prompts), which is stored beside its pictures; and its exports as
 CSV, JSON Lines, or a ZIP that streams the pictures."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Results and costs by day (UTC), and tasks without progress."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal

@@ -4,8 +4,6 @@ More people are in progress than any lane admits, so that all lanes stay busy: w
 written and grids are cut.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator

@@ -2,8 +2,6 @@
 picture is paid for, and each of a person's five pictures before it is published. And the clean-up, which removes the
 images of cancelled and failed tasks after KEPT_DAYS."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """The avatars' states, steps, people, keys and URLs. Pure functions only."""
 
-from __future__ import annotations
-
 import unicodedata
 from enum import IntEnum, StrEnum
 from typing import Annotated

@@ -5,8 +5,6 @@ missing (invalid, duplicate or unreadable answers) and lists everybody to leave 
 worker that takes over asks the same ones, whose answers the ledger may have.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

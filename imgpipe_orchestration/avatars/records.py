@@ -1,8 +1,6 @@
 """Queries of tasks (`generation_tasks`), their people (`generation_results`), and the questions that produce these
 (`generation_batches`)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

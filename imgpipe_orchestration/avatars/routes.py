@@ -1,7 +1,5 @@
 """The avatars' routes: create, follow, cancel, retry and export tasks; figures and clean-up."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal

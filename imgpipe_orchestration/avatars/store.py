@@ -3,8 +3,6 @@
 Locks are always taken work items first, then the task, so that cancelling and finishing can't deadlock.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, text

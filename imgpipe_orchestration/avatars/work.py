@@ -5,8 +5,6 @@ charges for count: no connection, or a 5xx (`PartnerAway`). A call that timed ou
 it spends an attempt. A 5xx that only this item gets, while others are answered, is no outage.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection

@@ -10,8 +10,6 @@ and the answers are stored in one transaction. What a batch does not answer is b
 cannot be sent for hours. A batch whose item has left its queue, as what is deleted or cancelled does, is cancelled.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

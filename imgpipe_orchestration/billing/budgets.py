@@ -4,8 +4,6 @@ What is under way counts as its likely cost, reserved before the provider is ask
 same dollar. Past a limit the calls of that scope raise `SpendingPaused`; others go on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,8 +1,6 @@
 """A paid call, who makes it, and what comes of it, as `paid_calls` and `paid_call_uses` keep them; asking the models
 of a task in their order, until one answers."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence

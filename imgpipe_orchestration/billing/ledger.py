@@ -12,8 +12,6 @@ Every use (bought, reused, failed or lost) is a row in `paid_call_uses` with ite
 idempotency keys, so a buyer killed between answer and commit paid for nothing: one call at most, recorded as `lost`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

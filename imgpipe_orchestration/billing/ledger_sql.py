@@ -1,7 +1,5 @@
 """The statements of the ledger. Times are the database's, because workers' clocks may differ."""
 
-from __future__ import annotations
-
 from sqlalchemy import text
 
 FIND = text("""

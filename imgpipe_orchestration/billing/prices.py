@@ -7,8 +7,6 @@ of November 2026. Google Vision: per unit, past the free thousand, up to five mi
 guess would falsify budget and figures. MODEL_PRICES corrects or adds entries without a release.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

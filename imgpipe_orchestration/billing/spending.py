@@ -4,8 +4,6 @@ Calls of unknown price are counted separately (`unknown_cost`), so that no sum l
 answers cost what the real provider would have charged; `standin` counts them.
 """
 
-from __future__ import annotations
-
 import calendar
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

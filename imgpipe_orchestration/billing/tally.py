@@ -1,7 +1,5 @@
 """What paid calls cost within a block, for the metadata of the asset that needed them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -4,8 +4,6 @@ Exit codes, the same for every command: 0 done; 1 it went wrong or something is 
 setting makes no sense; 3 no stack is running; 4 a stack is running already.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 

@@ -1,7 +1,5 @@
 """`imgpipe demo`: the stack fed with real photographs, and a table of what came out."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import subprocess

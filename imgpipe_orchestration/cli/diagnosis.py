@@ -3,8 +3,6 @@
 Each function returns what it saw when all is well, and raises otherwise.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from contextlib import closing, suppress

@@ -3,8 +3,6 @@
 Each check looks at one thing, changes nothing, buys nothing, and says what to do when it fails.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from concurrent.futures import wait

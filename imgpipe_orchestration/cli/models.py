@@ -1,7 +1,5 @@
 """`imgpipe models`, `evaluate`, `embeddings` and `estimate`: what models can do and what they cost (docs/ai.md)."""
 
-from __future__ import annotations
-
 import io
 import json
 from dataclasses import asdict, dataclass

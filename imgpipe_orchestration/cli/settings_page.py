@@ -1,7 +1,5 @@
 """`python -m imgpipe_orchestration.cli.settings_page`: writes docs/settings.md from settings.py (`make fix`)."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from pathlib import Path

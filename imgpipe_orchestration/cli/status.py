@@ -1,7 +1,5 @@
 """`imgpipe status`: how much waits, since when, what failed and why."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """`imgpipe requeue`, `moderate`, `gc`, `migrate` and `keys`: what an operator does now and then."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`imgpipe vision-reports run`: what the cron batch processor's script did, with its flags, variables and file."""
 
-from __future__ import annotations
-
 import json
 import os
 import stat

@@ -1,7 +1,5 @@
 """How Celery uses the broker, through which runs reach workers, and the store of the workers' reports."""
 
-from __future__ import annotations
-
 import ssl
 from typing import Any
 from urllib.parse import urlsplit

@@ -4,8 +4,6 @@ dagster-celery's launcher with three changes: a run can be cancelled, a run whos
 forked from a warm process (docs/adr/0004-workers-on-many-machines.md).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any, Self

@@ -6,8 +6,6 @@ connections, because neither survives a fork. It ends when the other side of the
 are interrupted with `--ends-runs` (on Linux).
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import importlib

@@ -4,8 +4,6 @@ Like Dagster's own launchers it has to import from `dagster._core`: `RunLauncher
 No other module does; `celery_launcher` has what it needs from here.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Which children Linux ends with their parent."""
 
-from __future__ import annotations
-
 import ctypes
 import signal
 import sys

@@ -3,8 +3,6 @@
 They begin with `.dagster/`, so that the Dagster UI shows people none of them; filters find them all the same.
 """
 
-from __future__ import annotations
-
 PIPELINE_TAG = ".dagster/pipeline"
 """What the limits in dagster.yaml count runs by: each job has its own, else a backfill would keep due work waiting."""
 

@@ -6,8 +6,6 @@ the run when somebody has cancelled it. The run itself is a forked process that 
 into later runs. When the worker dies its runs are interrupted, and Dagster's monitoring notices the missing reports.
 """
 
-from __future__ import annotations
-
 import math
 import signal
 import socket

@@ -3,8 +3,6 @@
 It is correct for the auto-marker's queries, and wrong for some others: see docs/auto_marker.md.
 """
 
-from __future__ import annotations
-
 import sys
 from datetime import datetime
 from typing import Any

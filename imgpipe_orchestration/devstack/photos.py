@@ -4,8 +4,6 @@
 puts several together; neither has the detail of a photograph of that size.
 """
 
-from __future__ import annotations
-
 import io
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which TCP ports on loopback are free, and which one each part of a stack gets."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

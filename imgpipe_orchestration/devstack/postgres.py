@@ -4,8 +4,6 @@ The package's own start trusts a stale pid file (after kill -9 it may return a d
 only. Here the server listens on loopback, without a password, because it is for this machine only.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """Base classes of the stack's child processes: prepare, start, probe, stop, kill."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import os

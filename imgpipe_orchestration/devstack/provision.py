@@ -4,8 +4,6 @@ It prints MEDIA_FIRST_DAY. In a process of its own, so that the supervisor, whic
 modules. Safe to run again.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

@@ -4,8 +4,6 @@ docs/dependencies.md lists its differences from AWS, on none of which anything r
 `PublicObjects` serves the public buckets, read-only, over plain HTTP.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sysconfig

@@ -3,8 +3,6 @@
 One code server loads the definitions once for the webserver and the daemon, where `dagster dev` loads them for each.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import socket

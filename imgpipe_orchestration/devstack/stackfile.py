@@ -3,8 +3,6 @@
 The lock, not `stack.json`, says whether a stack runs: the kernel releases it when the supervisor dies.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import time

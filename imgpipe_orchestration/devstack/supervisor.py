@@ -3,8 +3,6 @@
 It looks at them twice a second. A part that hangs is left alone, for whoever runs the stack to look at.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """`python -m imgpipe_orchestration.gateway`: the gateway on GATEWAY_PORT and FLASK_PORT, until it is told to stop."""
 
-from __future__ import annotations
-
 import os
 import socket
 

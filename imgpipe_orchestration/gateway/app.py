@@ -1,7 +1,5 @@
 """The FastAPI app: its middleware, and the routes of all features."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version

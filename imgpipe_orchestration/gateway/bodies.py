@@ -4,8 +4,6 @@ A chunked body without a length so has the same limit as any other. A refusal is
 answered like every other error of a route.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 

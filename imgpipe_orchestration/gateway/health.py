@@ -1,7 +1,5 @@
 """`GET /health`: whether the gateway can do its work, by asking its backends. `GET /health/live`: whether it runs."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

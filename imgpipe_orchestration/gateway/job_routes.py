@@ -3,8 +3,6 @@
 Listing the runs and asking for one belong to the auto-marker (`GET /api/jobs`, `POST /api/jobs/trigger`).
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal

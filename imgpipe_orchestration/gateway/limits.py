@@ -5,8 +5,6 @@ much. A caller's address is the one that uvicorn names. Behind a proxy, set FORW
 or all callers have that address.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import OrderedDict

@@ -6,8 +6,6 @@ the same figures of the database: take `max`, not `sum`, over gateways. Counters
 UTC. Prometheus takes that for a restart, so `increase` is right.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

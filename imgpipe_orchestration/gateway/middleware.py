@@ -1,7 +1,5 @@
 """Middleware: the audit's entries, HEAD, CORS and traces."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

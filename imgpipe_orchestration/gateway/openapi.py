@@ -5,8 +5,6 @@ route. Examples of bodies are made from their schemas, with the values of `opena
 bodies where a schema says too little. Tests compare them.
 """
 
-from __future__ import annotations
-
 import json
 from functools import cache, partial
 from importlib.resources import files

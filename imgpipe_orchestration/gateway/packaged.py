@@ -1,8 +1,6 @@
 """Style sheets, scripts and pictures of a package, served with ETag and caching headers: those of the pages at /static,
 each under a URL that changes with its content."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cache
 from importlib.resources import files

@@ -6,8 +6,6 @@ name and role; a new ADMIN_API_KEY ends every session. Forms are accepted from o
 and Sec-Fetch-Site, and by a token in each form that no other site can read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

@@ -7,8 +7,6 @@ change. A request that changes nothing, such as a delete that is sent twice, lea
 The table is partitioned by month. A trigger refuses UPDATE, DELETE and TRUNCATE; old months are dropped whole.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A key is `imgp_` and 32 random characters. Those 190 bits cannot be guessed, so 
 hash: a slow hash protects passwords that people choose.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import secrets

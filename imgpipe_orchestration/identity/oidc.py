@@ -4,8 +4,6 @@ Authlib speaks OAuth 2 and checks the ID token's claims. Here is which provider,
 what its failures are called.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ It works where the background is one colour or a smooth gradient, as logos usual
 wrong cut-out is worse than none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

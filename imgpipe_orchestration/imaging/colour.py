@@ -1,8 +1,6 @@
 """Every mode and colour space to 8 bits of sRGB, and transparency removed: where there is none, and by laying an
 image over a plain colour."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Many small pictures as one: what a person looks at to see whether a batch came out right."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

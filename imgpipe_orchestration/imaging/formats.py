@@ -1,7 +1,5 @@
 """Image formats by our names for them."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 Format = Literal["avif", "webp", "jpeg", "png"]

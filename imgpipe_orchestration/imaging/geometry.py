@@ -1,7 +1,5 @@
 """Boxes and sizes: the arithmetic that must never round over an edge."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self

@@ -1,7 +1,5 @@
 """libvips on one thread, as the images of a batch are worked on side by side, and without its cache."""
 
-from __future__ import annotations
-
 import logging
 from functools import lru_cache
 from typing import Any

@@ -1,7 +1,5 @@
 """How much of anything an image may be. Checked from the header, before a single pixel is allocated."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import BadImage, TooLarge

@@ -1,8 +1,6 @@
 """What can be said of a picture by looking at its pixels, and one look at an original: its figures, and a small JPEG of
 it for the models that analyse it."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ With OpenCV's default, a thread for each core, scoring a small picture on four c
 the threads spend more on waiting for each other than they save.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

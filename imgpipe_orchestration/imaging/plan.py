@@ -1,8 +1,6 @@
 """Which picture each size is cut from, and the crops that keep the subject: pure geometry, decided before a pixel is
 touched."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import ceil
 

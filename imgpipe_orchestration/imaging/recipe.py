@@ -1,7 +1,5 @@
 """What to make of an image (sizes, formats, quality), as a value that can be compared, hashed and stored."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass

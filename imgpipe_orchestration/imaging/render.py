@@ -1,7 +1,5 @@
 """One original to all its variants: the pipeline."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from PIL import Image, ImageChops

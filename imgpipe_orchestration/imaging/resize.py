@@ -1,7 +1,5 @@
 """Smaller, never larger."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import PixelBox, fit_within

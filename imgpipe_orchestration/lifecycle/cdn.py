@@ -1,7 +1,5 @@
 """Purges at the CDN, through a durable queue: what was ordered is sent until the CDN has taken it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, text

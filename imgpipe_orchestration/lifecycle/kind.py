@@ -1,7 +1,5 @@
 """What a feature declares about the things it owns that can be deleted, and what is done with all kinds alike."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Into the trash and out of it again; and what a worker stored for a thing that went meanwhile."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 

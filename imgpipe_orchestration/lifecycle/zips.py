@@ -1,7 +1,5 @@
 """ZIPs that are written while they are sent, one object in memory at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 

@@ -1,7 +1,5 @@
 """Reads the frames of an animated original and encodes frames as one WebP."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Routes that show the queue and upload files from this machine; development only."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 from uuid import uuid4

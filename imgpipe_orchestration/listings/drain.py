@@ -4,8 +4,6 @@ An image is claimed when a worker process is free for it, so uploaders take turn
 uploader's giant animations leave a process to the images of others.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """What the listings own: images with their originals and WebP."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text

@@ -1,7 +1,5 @@
 """The listings' states, limits and file names."""
 
-from __future__ import annotations
-
 import re
 from enum import StrEnum
 from uuid import UUID

@@ -1,7 +1,5 @@
 """The listings' routes: the upload, and deletion. `serving` has the URLs that an upload returns."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Answers a listing image's URL: with the WebP, until then the original, otherwise a placeholder."""
 
-from __future__ import annotations
-
 import io
 from functools import lru_cache
 from typing import Any

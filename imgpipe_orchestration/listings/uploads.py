@@ -1,7 +1,5 @@
 """Accepts uploads: stores the bytes, then commits the rows."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,8 +1,6 @@
 """An image's analysis in the form of the specification (ours, or one that another worker reported), and what people
 correct of it. A correction wins over the models until it is given back."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

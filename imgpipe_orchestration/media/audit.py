@@ -1,7 +1,5 @@
 """Faults that no single step would notice, for the asset checks and the reconciliation."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import text

@@ -3,8 +3,6 @@
 The words of the question are in `prompts/describe.md`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ its vector and the index is built, the second takes the place of the first in on
 next call goes on where it stopped, and the ledger buys no vector twice.
 """
 
-from __future__ import annotations
-
 import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence

@@ -9,8 +9,6 @@ A set is a folder with pictures and `expected.jsonl`, one line a picture:
 one of a list's, is among these. The answers come through the ledger, so a set costs money once a model and prompt.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

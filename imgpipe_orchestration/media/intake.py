@@ -6,8 +6,6 @@ order, when a transaction takes its id early and commits late. So an intake star
 and skips what is already registered.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime

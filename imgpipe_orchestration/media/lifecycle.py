@@ -1,7 +1,5 @@
 """What the media pipeline owns: images with their uploads, variants and analyses; and people's profiles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any

@@ -1,7 +1,5 @@
 """The types of the media pipeline (states, kinds of uploads), and its paths and URLs. Pure functions only."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import time

@@ -1,7 +1,5 @@
 """What is judged of the media pipeline: uploaded images."""
 
-from __future__ import annotations
-
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.media import model, store

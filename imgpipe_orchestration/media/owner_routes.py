@@ -1,7 +1,5 @@
 """HTTP routes for owners of images: privacy, corrections, signed URLs, direct uploads to S3, and the trash."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal

@@ -3,8 +3,6 @@
 So all statements here are dialect-neutral.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A user's profile for the front end: with temp URLs at first, and smart URLs as soon as they exist."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

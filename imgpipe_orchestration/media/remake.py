@@ -5,8 +5,6 @@ day makes what was ordered, and retries what failed. Nothing current is ever ord
 made it, and an analysis the version of its questions and the providers that answered.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

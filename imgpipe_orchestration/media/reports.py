@@ -4,8 +4,6 @@ The item in our queue is locked before the row of `pending_images`, in the same 
 databases, neither could detect a deadlock.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import Connection, text

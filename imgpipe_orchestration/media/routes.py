@@ -1,7 +1,5 @@
 """The media pipeline's HTTP routes: profiles with uploads, temp files, the API for media workers, and the search."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Any
 

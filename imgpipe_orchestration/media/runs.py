@@ -6,8 +6,6 @@ from the stage before, so each can be run alone and a re-execution resumes: an i
 checklist says that the earlier steps are settled.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import defaultdict

@@ -4,8 +4,6 @@ Every result says by which measure it was found (words, file name, meaning, colo
 not. Nearest neighbours come from HNSW indexes, which are fast and approximate; equality of bytes and pixels is exact.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

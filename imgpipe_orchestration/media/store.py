@@ -1,7 +1,5 @@
 """The media pipeline's queues and rows: images, steps, analyses and variants."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

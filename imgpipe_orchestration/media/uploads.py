@@ -5,8 +5,6 @@ for one object of the announced type and size, until it expires. The commit chec
 `PATCH /users/me`. What is never committed is garbage.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a feature declares about the things that are judged; states of a verdict, and the scores that are doubtful."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

@@ -4,8 +4,6 @@
                    └── the same bytes were decided on before ──────────────────▲
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

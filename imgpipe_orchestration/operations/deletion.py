@@ -1,7 +1,5 @@
 """What a run of `purge` does."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from imgpipe_orchestration.lifecycle import cdn

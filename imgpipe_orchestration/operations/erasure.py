@@ -4,8 +4,6 @@ Each step can be repeated, so an erasure that was killed is taken up again where
 once there is one. It is done when the sweep has found nothing; until then it is tried again, and at last failed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

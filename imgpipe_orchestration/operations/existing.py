@@ -1,7 +1,5 @@
 """Judging what waits in the queue, and what was there before anybody judged: how much that is, and what it costs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Everything a person has here, as a ZIP that is written while it is sent: memory does not grow with its size."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

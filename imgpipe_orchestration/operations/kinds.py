@@ -1,7 +1,5 @@
 """Everything that can be deleted, and everything that is judged, of all features."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.avatars.lifecycle import BRIEFS, PERSONAS, PORTRAITS, TASKS
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.listings.lifecycle import LISTINGS

@@ -1,7 +1,5 @@
 """HTTP routes for people: everything they have here, and its erasure."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID

@@ -1,7 +1,5 @@
 """The pipelines by name, the queues of each, as in `imgpipe requeue media`, and the end of their pauses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from imgpipe_orchestration.avatars.store import DATA, IMAGES

@@ -3,8 +3,6 @@
 Reports are counted, and from REPORTS_TO_HOLD on the thing is held back until a person has looked.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text

@@ -1,7 +1,5 @@
 """HTTP routes of moderation: the review list, decisions, and reports of the public."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID, uuid4

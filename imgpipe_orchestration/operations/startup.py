@@ -1,7 +1,5 @@
 """Checks of the settings at the start."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Callable, Mapping

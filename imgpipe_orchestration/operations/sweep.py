@@ -4,8 +4,6 @@ It does not ask the code that removed them. It lists whole buckets, and asks the
 have a column for a person. What is left of a thing is found by its number or by the digest of its address.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,6 @@
 """What a nightly job tidies up: history that is past its retention; and, as `imgpipe gc` too, garbage in all buckets
 (objects that no row names, and rows whose objects are missing)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import timedelta
 

@@ -8,8 +8,6 @@
 The gateway's OpenAPI document describes them in full.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any

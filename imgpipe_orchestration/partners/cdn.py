@@ -4,8 +4,6 @@ Cloudflare: developers.cloudflare.com/api/resources/cache/methods/purge (at most
 Fastly: www.fastly.com/documentation/reference/api/purging (at most 256 keys in the header `Surrogate-Key`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ A library's timeout applies to each read: a server that drips its headers, chunk
 wait goes beyond the deadline.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import ssl

@@ -5,8 +5,6 @@ answer that does not fit the schema is asked for once more, with the reason, bec
 https://docs.flowiseai.com/using-flowise/prediction
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from contextlib import nullcontext

@@ -4,8 +4,6 @@ The official client pulls in gRPC for one POST; the REST form is the same API.
 https://cloud.google.com/vision/docs/reference/rest/v1/images/annotate
 """
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ Python parses nested JSON until the stack is full. An object that the garbage co
 depth is never finalized, so the nesting is checked before parsing.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator

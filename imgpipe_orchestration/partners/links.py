@@ -1,7 +1,5 @@
 """URLs, and links that may be signed, SAS (Azure) or presigned (S3, Google): how to show them, and when they end."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
 

@@ -8,8 +8,6 @@ time stamp is part of what is signed, so that an old callback cannot be replayed
 receivers have ready-made code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

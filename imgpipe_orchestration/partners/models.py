@@ -4,8 +4,6 @@ A task's models are in order of preference. A task that the file does not name k
 `use = []` turns it off.
 """
 
-from __future__ import annotations
-
 import os
 import tomllib
 from collections.abc import Iterator

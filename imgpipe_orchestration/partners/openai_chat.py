@@ -5,8 +5,6 @@ form, and the form that worked is remembered for the model.
 https://platform.openai.com/docs/api-reference/chat/create
 """
 
-from __future__ import annotations
-
 import json
 from contextlib import nullcontext
 from dataclasses import astuple

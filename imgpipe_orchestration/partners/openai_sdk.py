@@ -4,8 +4,6 @@ The SDK's timeout applies to each read, so a server that drips could occupy a wo
 have the rate-limit headers of successful answers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

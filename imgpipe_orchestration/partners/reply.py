@@ -4,8 +4,6 @@ Flowise answers 500 to whatever its flow met: a content filter, a parser that ga
 words tell which (https://github.com/FlowiseAI/Flowise/blob/main/packages/server/src/middlewares/errors/index.ts).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ Calls are held back by one gate per (provider, address, key, model) and process.
 `x-ratelimit-*` and Retry-After, so no limits need to be configured. The features decide how many calls run at once.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import re

@@ -1,7 +1,5 @@
 """What one paid call consumed, in the units the provider bills by."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A cron job gives its addresses, so in production they are checked by a `Guard` l
 to a tenant. It is removed from this client's errors, because a partner may return it in the body of an error.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

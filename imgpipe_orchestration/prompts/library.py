@@ -4,8 +4,6 @@ A file of the same name in PROMPTS_DIR replaces the package's. It may use the sa
 fields of the answer, whose names and types are the product's.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -4,8 +4,6 @@ Nothing here reads the whole backlog. Triggers keep counts (`work_counts`); ages
 indexes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -24,8 +24,6 @@ that kills its worker is soon alone.
 All times are the database's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any

@@ -4,8 +4,6 @@ They rely on two indexes: `work_items_ready` has the items that may start now, b
 `work_items_due` has those waiting for the end of a pause or lease. No statement scans more than it takes.
 """
 
-from __future__ import annotations
-
 from sqlalchemy import TextClause, text
 
 from imgpipe_orchestration.storage.queues import WITHDRAWN

@@ -8,8 +8,6 @@ A row is found by `what`, the name under which the ledger of paid calls knows th
 what has a row. Times are the database's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

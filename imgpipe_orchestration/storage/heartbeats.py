@@ -1,7 +1,5 @@
 """When periodic work last happened."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text

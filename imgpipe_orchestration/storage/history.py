@@ -4,8 +4,6 @@ Purges work in short batches so that they never block a worker. Each run deletes
 continues.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

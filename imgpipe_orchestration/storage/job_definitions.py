@@ -3,8 +3,6 @@
 A stopped job keeps its row (`enabled` is false), so its result stays visible and it can start again unchanged.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

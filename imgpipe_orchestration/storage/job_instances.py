@@ -8,8 +8,6 @@ A customer has at most one instance of a job that has not ended. `number` is the
 job's name. An item is done when its instance has ended, also when that failed: the next round tries again what is left.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace

@@ -5,8 +5,6 @@ It refuses NUL characters, unpaired surrogates and, in `jsonb`, NaN and infiniti
 answer must not be lost for one.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Answers kept under an Idempotency-Key: a repeated request gets the first answer and changes nothing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

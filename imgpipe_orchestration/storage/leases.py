@@ -1,7 +1,5 @@
 """Renews the leases of claims and paid calls while their owner lives."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

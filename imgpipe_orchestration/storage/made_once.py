@@ -1,7 +1,5 @@
 """Attributes that are computed at their first use, once, also when several threads use them at the same moment."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from threading import RLock
 from typing import Any, Self, TypeVar, overload

@@ -1,7 +1,5 @@
 """PostgreSQL connections that give up on a server that no longer answers."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Generator, Iterator

@@ -1,7 +1,5 @@
 """The types of the queues: states, items, claims, a feature's description of its queue; and how long items pause."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Logging: one event a line, as text or JSON, redacted."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

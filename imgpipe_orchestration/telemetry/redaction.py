@@ -9,8 +9,6 @@ To take time in proportion to a line's length, no pattern begins with an unbound
 be tried from many places are bounded.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -6,8 +6,6 @@ unfinished or after it was delivered, it is left alone; after it failed, it gets
 Its `status` is waiting (nothing submitted), submitted (`batch_id` is the backend's batch), delivered, or failed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The rows of our own analysis backend: uploaded images, batches, what was found on each image."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ As in Vixie cron, a day of the month and a weekday that are both given are alter
 with `*`: then both must hold. So `0 9 */2 * 1` is Mondays with an odd number.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

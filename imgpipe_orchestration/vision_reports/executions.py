@@ -4,8 +4,6 @@ An execution is an item of QUEUE until its list was fetched. After that, the tra
 also sets its totals and status (`settle`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

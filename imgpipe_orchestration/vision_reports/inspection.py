@@ -1,7 +1,5 @@
 """What the model is asked about an image, and the form of the answer."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, Literal
 

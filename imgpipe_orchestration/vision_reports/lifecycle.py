@@ -5,8 +5,6 @@ Analyses are kept: their rows are small, and say what was delivered and must not
 execution of each analysis, whose connection a backfill needs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """States, records and pure functions of vision reports."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum

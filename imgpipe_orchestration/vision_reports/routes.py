@@ -1,7 +1,5 @@
 """Cron jobs over REST: the contract's routes, and also PATCH and `run`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal

@@ -4,8 +4,6 @@
 worker does.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every route is in it; SECURITY.md shows it, and tests hold both against the routes and the OpenAPI document.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache

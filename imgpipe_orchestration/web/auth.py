@@ -3,8 +3,6 @@
 The table of `web.access` says who may.
 """
 
-from __future__ import annotations
-
 import hmac
 import re
 from ipaddress import ip_address

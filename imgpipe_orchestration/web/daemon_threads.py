@@ -3,8 +3,6 @@
 Python waits at its end for the threads of an executor, also for one that waits for a server that does not answer.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future

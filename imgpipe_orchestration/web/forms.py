@@ -1,7 +1,5 @@
 """Reads forms with files: what their clients call the files, and how a form is refused."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from email.message import Message

@@ -4,8 +4,6 @@ An answer that needs another policy (a page with a style sheet, an image that ot
 headers that are already there stay.
 """
 
-from __future__ import annotations
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Head = list[tuple[bytes, bytes]]

@@ -1,7 +1,5 @@
 """Idempotency-Key on routes that answer with a model and change nothing but the database."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from typing import Annotated, TypeVar

@@ -1,7 +1,5 @@
 """An LRU cache whose values are loaded by coroutines."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable

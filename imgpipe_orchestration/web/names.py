@@ -1,7 +1,5 @@
 """Short texts: names and the like from outside, made fit to be shown and stored; sizes and times in words."""
 
-from __future__ import annotations
-
 import unicodedata
 from typing import Any
 

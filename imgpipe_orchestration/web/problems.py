@@ -1,7 +1,5 @@
 """Errors as RFC 9457 problem details: what went wrong, for which field, and what to do."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """Query parameters: a misspelt filter must not answer with everything."""
 
-from __future__ import annotations
-
 from fastapi import Depends, Request
 
 from imgpipe_orchestration.errors import BadInput

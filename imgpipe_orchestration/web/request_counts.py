@@ -1,7 +1,5 @@
 """Counting a gateway's requests, for its metrics."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar

@@ -1,7 +1,5 @@
 """Types of values in requests, with the words in which others are refused."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Services over a PostgreSQL, S3 and one MongoDB server after the other; and documents to mark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

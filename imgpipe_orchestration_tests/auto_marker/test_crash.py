@@ -1,7 +1,5 @@
 """kill -9 between find and write: a run in a process of its own, stopped on the wire at its first write."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

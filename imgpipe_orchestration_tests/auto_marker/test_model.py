@@ -1,7 +1,5 @@
 """Pure decisions: partition keys, the toggle, what a customer's figures say."""
 
-from __future__ import annotations
-
 import pytest
 from dagster._core.definitions.partitions.utils.base import raise_error_on_invalid_partition_key_substring
 from hypothesis import given

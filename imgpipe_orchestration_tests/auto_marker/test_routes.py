@@ -1,7 +1,5 @@
 """The HTTP surface, with the documents' own requests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """The work of a run: isolation, fairness, batches, concurrency, crashes."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Iterator

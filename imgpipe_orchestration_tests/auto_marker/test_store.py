@@ -1,7 +1,5 @@
 """The queries, on every server: what is pending, the guarded write, types, the toggle, indexes."""
 
-from __future__ import annotations
-
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """A bench of its own for each test: services on real servers, partners that can be told to fail, small pictures."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A Flowise that answers what a test wants, in turn, and remembers what it was asked."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The Dagster side: sensors that look at the right time, the seven steps as assets, clean-up, the check."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg

@@ -1,7 +1,5 @@
 """Partners that fail in every way they can: what is tried again, what is given up, what is paid."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Workers that are killed, cancelled under, or not alone: nothing is lost, nothing is paid twice."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """People invented by a chat model in Flowise's place."""
 
-from __future__ import annotations
-
 import json
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Providers that go away and come back: everybody waits, says for what, and goes on."""
 
-from __future__ import annotations
-
 import pytest
 
 from imgpipe_orchestration.avatars import store, work

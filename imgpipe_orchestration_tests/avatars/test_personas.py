@@ -1,7 +1,5 @@
 """The data stage: answers of every quality, duplicates, and a Flowise that is away."""
 
-from __future__ import annotations
-
 import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any

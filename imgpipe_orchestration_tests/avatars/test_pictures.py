@@ -1,7 +1,5 @@
 """The seven steps when nothing goes wrong."""
 
-from __future__ import annotations
-
 import json
 import logging
 from io import BytesIO

@@ -1,7 +1,5 @@
 """What a picture says about its making, in XMP."""
 
-from __future__ import annotations
-
 import io
 
 from PIL import Image, PngImagePlugin

@@ -1,7 +1,5 @@
 """The HTTP surface: asking, watching, cancelling, retrying, taking home, cleaning up."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

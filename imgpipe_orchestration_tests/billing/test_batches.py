@@ -1,7 +1,5 @@
 """Half price: questions that go to the provider in a batch, whatever becomes of it and of the worker."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What was spent can be read by many things, over HTTP and on a page; each asset says it, an estimate beforehand."""
 
-from __future__ import annotations
-
 import csv
 from datetime import date
 from decimal import Decimal

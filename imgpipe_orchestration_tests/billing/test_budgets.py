@@ -1,7 +1,5 @@
 """Budgets hold back exactly the paid work of their scope, are told of, and can be seen where people look."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -3,8 +3,6 @@
 Not beside a browser, whose event loop Dagster finds taken.
 """
 
-from __future__ import annotations
-
 import json
 from datetime import date
 from decimal import Decimal

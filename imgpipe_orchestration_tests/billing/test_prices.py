@@ -1,7 +1,5 @@
 """What a call costs."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

@@ -1,7 +1,5 @@
 """What was spent, read back from the journal."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

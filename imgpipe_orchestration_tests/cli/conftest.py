@@ -1,7 +1,5 @@
 """Commands run in this process, against the test's own servers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """`imgpipe migrate`, `env`, `token` and the exit codes that scripts rely on."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """`imgpipe demo` with the whole stack: HTTP, sensors, daemon and runs."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pty

@@ -1,7 +1,5 @@
 """What `imgpipe doctor` finds wrong, and what it says to do about it."""
 
-from __future__ import annotations
-
 import json
 import socket
 import time

@@ -1,7 +1,5 @@
 """docs/settings.md is what settings.py says."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.cli.settings_page import FILE, render
 from imgpipe_orchestration.settings import Settings
 

@@ -1,7 +1,5 @@
 """`imgpipe status` and `imgpipe requeue` over real queues."""
 
-from __future__ import annotations
-
 import json
 import re
 from uuid import uuid4

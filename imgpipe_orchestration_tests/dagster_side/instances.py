@@ -1,7 +1,5 @@
 """Dagster instances over PostgreSQL with a launcher of ours, and what the tests ask of the runs in them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import dagster as dg

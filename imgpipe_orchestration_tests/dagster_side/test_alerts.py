@@ -1,7 +1,5 @@
 """Failed runs and checks are told to a webhook, without secrets, each once, and later when it was away."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

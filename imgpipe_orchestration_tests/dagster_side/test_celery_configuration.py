@@ -1,7 +1,5 @@
 """Whether broker and store of reports are the machines that their certificates name."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import threading

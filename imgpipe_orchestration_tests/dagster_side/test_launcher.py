@@ -1,7 +1,5 @@
 """The run launcher: a run is forked, can be cancelled, and one that was killed is not taken for running."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Claims come back when their run ends badly, and say whether the run died over them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import dagster as dg

@@ -1,7 +1,5 @@
 """Runs by workers: taken out of a queue, forked, cancelled; and what becomes of them when their worker is killed."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

@@ -1,7 +1,5 @@
 """`imgpipe up` as a real child process, as a shell would start it."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """The photographs: really there, licensed, and made larger without repeating themselves."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

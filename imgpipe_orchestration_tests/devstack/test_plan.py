@@ -1,7 +1,5 @@
 """What a stack would start, and the environment its parts would share: decisions only, nothing runs."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What `imgpipe up` prepares, and what it says when that fails."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """The embedded servers: they answer, keep what they acknowledged through kill -9, and leave nothing behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import stat

@@ -1,7 +1,5 @@
 """`imgpipe up` with real processes: it restarts what dies, refuses a second one, and opens its data after any death."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """One stack for the session, with Dagster and every stand-in; each test brings users and customers of its own."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import subprocess

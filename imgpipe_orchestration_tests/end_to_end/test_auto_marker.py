@@ -1,7 +1,5 @@
 """The auto-marker in the running stack: by the clock, on demand, through a dead MongoDB, and from the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Avatars through the running stack: request, sensors, two jobs, pictures in S3, exports; what goes wrong midway."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Backfills that the Dagster UI starts, of each pipeline that makes its partitions again."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

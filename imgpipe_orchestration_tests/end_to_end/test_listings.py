@@ -1,7 +1,5 @@
 """Listings through the whole stack: upload, sensor, run, WebP; stopped and started over HTTP."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

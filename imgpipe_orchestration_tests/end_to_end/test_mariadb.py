@@ -1,7 +1,5 @@
 """The running stack with `pending_images` in a MariaDB, by the documents' own DDL, and all else in PostgreSQL."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

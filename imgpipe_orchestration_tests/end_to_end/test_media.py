@@ -1,7 +1,5 @@
 """Photos through the running stack: upload, sensor, run, variants, smart URL; and the CLI backfill."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

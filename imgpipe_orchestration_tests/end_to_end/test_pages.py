@@ -1,7 +1,5 @@
 """The pages over the running stack: what a person asks for in the browser is done by the daemon and shown there."""
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -1,7 +1,5 @@
 """Every page with the demo's work on it: clean, within the screen, and pictured for the docs."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Vision reports through the running stack: cron job, sensor, run, own backend, report; and all of it killed midway."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

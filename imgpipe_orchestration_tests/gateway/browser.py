@@ -4,8 +4,6 @@ Where there is no Chromium (or no npm packages) the tests that need it are skipp
 that is a failure, for there it must be.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A live gateway, as the media tests have it, and a browser before it."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator

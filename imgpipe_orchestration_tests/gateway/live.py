@@ -1,7 +1,5 @@
 """A gateway that listens, in a thread of the test's process."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Iterator

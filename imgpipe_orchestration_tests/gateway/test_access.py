@@ -1,7 +1,5 @@
 """Who may do what: the table of `web.access` names every route, and every route does what the table says."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator

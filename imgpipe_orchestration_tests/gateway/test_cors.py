@@ -1,7 +1,5 @@
 """What a browser asks before a page of another origin may upload, and what it is told."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

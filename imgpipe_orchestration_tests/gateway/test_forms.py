@@ -1,7 +1,5 @@
 """Forms as clients write them, and forms that break off, sent to a gateway that really listens."""
 
-from __future__ import annotations
-
 import base64
 import re
 from datetime import UTC, datetime

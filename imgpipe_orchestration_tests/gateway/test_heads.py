@@ -1,7 +1,5 @@
 """HEAD on every kind of answer, which says what GET says; and files that come in a package, which go out once."""
 
-from __future__ import annotations
-
 import pytest
 
 from imgpipe_orchestration_tests.devstack.running import wait_for

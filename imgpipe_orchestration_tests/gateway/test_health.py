@@ -1,7 +1,5 @@
 """`GET /health` through the app."""
 
-from __future__ import annotations
-
 from http.server import BaseHTTPRequestHandler
 
 import pytest

@@ -1,7 +1,5 @@
 """What no well-meaning client sends, said byte by byte to a gateway that really listens."""
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`GET /metrics`, and that everything which names a metric names one that exists."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

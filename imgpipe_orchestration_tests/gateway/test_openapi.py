@@ -1,7 +1,5 @@
 """What OpenAPI says is complete and true: every error and example is there, and no answer is another than described."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from typing import Any

@@ -1,7 +1,5 @@
 """A gateway on a database that nobody has migrated."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from uuid import uuid4

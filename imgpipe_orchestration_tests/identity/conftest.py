@@ -1,7 +1,5 @@
 """A live gateway, also as in production, and a browser before it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

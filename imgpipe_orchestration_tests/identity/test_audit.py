@@ -1,7 +1,5 @@
 """The audit: a row with each change, in its transaction; rows that nothing changes."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Dagster's UI behind nginx, as deploy/nginx/imgpipe.conf sets it up: real webservers, one of which changes nothing."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Named keys: made once, kept as a hash, with one role, ended by time or by hand at every gateway."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -1,7 +1,5 @@
 """Sign-in at a real OpenID Connect provider (npm's oidc-provider), in Chromium."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

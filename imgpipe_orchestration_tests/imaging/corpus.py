@@ -1,7 +1,5 @@
 """Images the tests make themselves, so that every pixel of them is known."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

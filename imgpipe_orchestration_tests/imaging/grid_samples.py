@@ -1,7 +1,5 @@
 """2x2 grids whose seams are known: shifted, with and without gutters, frames, borders, blur and JPEG noise."""
 
-from __future__ import annotations
-
 import io
 import random
 from dataclasses import dataclass

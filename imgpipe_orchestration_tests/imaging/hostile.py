@@ -1,7 +1,5 @@
 """Files that strangers might send: bombs of each kind. Run as a program it measures what each of them costs."""
 
-from __future__ import annotations
-
 import json
 import struct
 import time

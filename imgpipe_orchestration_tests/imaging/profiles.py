@@ -1,7 +1,5 @@
 """Colour profiles that the tests write themselves, byte by byte (ICC.1:2010)."""
 
-from __future__ import annotations
-
 import struct
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Logos cut out of their background, measured against the opacity they were drawn with."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

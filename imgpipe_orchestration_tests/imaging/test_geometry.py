@@ -1,7 +1,5 @@
 """The arithmetic of sizes and crops, for every shape there is."""
 
-from __future__ import annotations
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

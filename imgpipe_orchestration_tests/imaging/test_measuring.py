@@ -1,7 +1,5 @@
 """What is measured of an original: digest, hashes, sharpness, exposure, colours, placeholder."""
 
-from __future__ import annotations
-
 import base64
 import io
 

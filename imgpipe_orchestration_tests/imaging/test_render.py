@@ -1,7 +1,5 @@
 """A whole rendition: its sizes, formats and notes."""
 
-from __future__ import annotations
-
 import hashlib
 
 from imgpipe_orchestration.imaging.recipe import MEDIA

@@ -1,7 +1,5 @@
 """Workers that die, hang or grow: the image they had becomes an error, everything else goes on."""
 
-from __future__ import annotations
-
 import gc
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Gateways with images that are finished, and what the tests say about deletion."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import requests

@@ -1,7 +1,5 @@
 """Deleting requests for people, and single people: for good, also while they are at work."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.operations import sweep
 from imgpipe_orchestration.storage.claims import Item

@@ -1,7 +1,5 @@
 """Faults made for real: kill -9 between steps, a bucket that refuses deletes, restore against purge, many clients."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

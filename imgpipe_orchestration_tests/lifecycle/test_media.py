@@ -1,7 +1,5 @@
 """Deleting an image: who may, what is shown, restore, purge, and what is left."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

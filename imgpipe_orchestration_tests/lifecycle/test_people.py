@@ -1,7 +1,5 @@
 """A person's export and erasure, and the sweep that looks for what is left."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

@@ -1,7 +1,5 @@
 """What is kept for so many days only, and what a CDN is told."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from uuid import uuid4

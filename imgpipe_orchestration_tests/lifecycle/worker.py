@@ -3,8 +3,6 @@
 A write is a transaction that commits, or a request that deletes objects; settings come from the environment.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

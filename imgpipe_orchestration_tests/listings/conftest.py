@@ -1,7 +1,5 @@
 """The gateway over this test's own servers, and what the tests say about listings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

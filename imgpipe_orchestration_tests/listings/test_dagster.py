@@ -1,7 +1,5 @@
 """The queue in Dagster: the sensor's decision, the job's run, the asset of a day."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

@@ -1,7 +1,5 @@
 """Runs over the queue: what a run does, and what crashes, absences and second workers do to it."""
 
-from __future__ import annotations
-
 import io
 import threading
 

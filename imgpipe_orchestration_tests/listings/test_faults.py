@@ -1,7 +1,5 @@
 """What goes away between two steps: nothing half accepted, nothing lost, nothing twice."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Starting, looking at and stopping the queue's job, and the debug endpoints."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any

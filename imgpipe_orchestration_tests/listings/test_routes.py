@@ -1,7 +1,5 @@
 """The upload and its URLs over HTTP, against a real database and object store."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import time

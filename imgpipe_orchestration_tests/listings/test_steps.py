@@ -1,7 +1,5 @@
 """The steps, judged by the pixels of the file they make."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

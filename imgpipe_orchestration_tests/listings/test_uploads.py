@@ -1,7 +1,5 @@
 """What an upload leaves behind when names meet, and when it was cut off."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 import pytest

@@ -1,7 +1,5 @@
 """A live gateway over the test's own servers, users that upload, and pictures with something in them."""
 
-from __future__ import annotations
-
 import io
 import socket
 from collections.abc import Callable, Iterator

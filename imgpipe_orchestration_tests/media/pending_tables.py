@@ -1,7 +1,5 @@
 """A `pending_images` in PostgreSQL, and in a MariaDB that holds the documents' own DDL."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from uuid import uuid4
 

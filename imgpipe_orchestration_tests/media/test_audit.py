@@ -1,7 +1,5 @@
 """The asset checks find the faults they are for, and nothing in a healthy store."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

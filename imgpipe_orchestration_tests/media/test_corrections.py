@@ -1,7 +1,5 @@
 """What people correct wins over the models, until they give it back."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

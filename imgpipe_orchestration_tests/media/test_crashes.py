@@ -1,7 +1,5 @@
 """A worker killed with -9 in the middle of each stage: nothing is lost, stored twice or bought twice."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

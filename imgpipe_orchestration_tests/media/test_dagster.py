@@ -1,7 +1,5 @@
 """What runs of the five assets, or of some of them, do and tell."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

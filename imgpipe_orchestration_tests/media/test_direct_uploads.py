@@ -1,7 +1,5 @@
 """Uploads straight to the object store: announce, put, commit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler

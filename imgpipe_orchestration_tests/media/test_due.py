@@ -1,7 +1,5 @@
 """Which days the sensor asks runs for."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.storage.claims import Item, Queue

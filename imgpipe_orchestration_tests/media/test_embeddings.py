@@ -1,7 +1,5 @@
 """Vectors of another model: made beside the old ones, which the search uses until all are there."""
 
-from __future__ import annotations
-
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 

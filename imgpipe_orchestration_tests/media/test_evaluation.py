@@ -1,7 +1,5 @@
 """Models over a set of pictures: what holds is counted, what cannot be read is refused, the check is red or green."""
 
-from __future__ import annotations
-
 import json
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path

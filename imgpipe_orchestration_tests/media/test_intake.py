@@ -1,7 +1,5 @@
 """Rows of `pending_images` become work: each once, whatever is in it and whoever wrote it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """A main API and AI providers that refuse, lie or forget: no image is lost, and only what was a lie is missing."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

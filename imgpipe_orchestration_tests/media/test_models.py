@@ -1,7 +1,5 @@
 """Several models for a task: who is asked after whom, what the row says, and a task that is off."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler

@@ -1,7 +1,5 @@
 """A user whose files come slowly, or are reported slowly, beside one whose do not."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from datetime import date, timedelta

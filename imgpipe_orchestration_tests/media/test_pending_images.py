@@ -1,7 +1,5 @@
 """`pending_images` keeps its contract in PostgreSQL and in a MariaDB that holds the documents' own DDL."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

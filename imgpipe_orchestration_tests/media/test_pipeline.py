@@ -1,7 +1,5 @@
 """An image from upload to its smart URL, stage by stage, without Dagster around it."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Private images: what is closed without a signature, what a signature opens, and for how long."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

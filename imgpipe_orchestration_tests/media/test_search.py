@@ -1,7 +1,5 @@
 """Search: by words and meaning, colour, likeness; duplicates in three kinds that are not mixed."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A trace that follows an image from its upload to the callback, with and without a collector."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

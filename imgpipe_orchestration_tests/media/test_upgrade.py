@@ -1,7 +1,5 @@
 """What the schema of the release before holds is served and worked off after `imgpipe migrate`."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path

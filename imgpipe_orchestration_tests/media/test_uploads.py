@@ -1,7 +1,5 @@
 """`PATCH /users/me`, temp files and `GET /users/me`, over HTTP."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

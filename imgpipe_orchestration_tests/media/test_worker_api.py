@@ -1,7 +1,5 @@
 """`/api/media/*`: an outside worker written against the documents works unchanged, also beside our own."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

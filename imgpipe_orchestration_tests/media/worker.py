@@ -3,8 +3,6 @@
 `python -m imgpipe_orchestration_tests.media.worker OWNER`, settings from the environment.
 """
 
-from __future__ import annotations
-
 import sys
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """Gateways that judge, pictures that say what a stand-in finds in them, and every way by which an image could leave."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Its steps are the commits, before they reach the database, and the beginning of each answer.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

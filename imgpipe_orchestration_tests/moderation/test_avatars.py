@@ -1,7 +1,5 @@
 """Briefs and pictures of avatars: nothing is paid for or published of what is held."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction

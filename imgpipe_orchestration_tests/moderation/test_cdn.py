@@ -1,7 +1,5 @@
 """What a CDN has kept of an image goes when the image is held or rejected, and does not come back."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

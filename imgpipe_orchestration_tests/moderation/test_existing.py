@@ -1,7 +1,5 @@
 """What was there before anybody judged: nothing happens to it until somebody says what."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

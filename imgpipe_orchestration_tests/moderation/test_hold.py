@@ -1,7 +1,5 @@
 """With MODERATION=hold nothing of an image leaves before its verdict, by no way and after no crash."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """With MODERATION=hold nothing is shown before its verdict, also after kill -9 of a gateway or of the database."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

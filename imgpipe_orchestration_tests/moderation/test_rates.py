@@ -1,7 +1,5 @@
 """How fast things are judged, and how long a clear image waits for it."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

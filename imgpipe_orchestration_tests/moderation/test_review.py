@@ -1,7 +1,5 @@
 """What people decide of doubtful images, and what the public reports."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Objects without rows and rows without objects, found and mended in every bucket; nothing else is touched."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

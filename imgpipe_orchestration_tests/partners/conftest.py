@@ -1,7 +1,5 @@
 """Clients on the stand-ins, with a short temper."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Purging a CDN by tags, against stand-ins that speak the protocols of Cloudflare and Fastly."""
 
-from __future__ import annotations
-
 import json
 from contextlib import AbstractContextManager
 from typing import Any

@@ -1,7 +1,5 @@
 """Other people's servers with OpenAI's protocols: LiteLLM's proxy, and llama.cpp's server with a small model."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

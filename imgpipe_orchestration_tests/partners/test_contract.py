@@ -1,7 +1,5 @@
 """One suite for every partner: what goes wrong on the wire arrives as the right error, after the right tries."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Downloads of links from outside: hostile addresses, hostile servers, connections that break."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import time

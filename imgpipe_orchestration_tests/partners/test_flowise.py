@@ -1,7 +1,5 @@
 """Flowise's client: the forms an answer takes, and what happens to one that does not fit."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Google Vision's client: the protocol's peculiarities, and what is refused before a call is paid for."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """JSON over HTTP under bounds, and under the guard where a tenant named the address."""
 
-from __future__ import annotations
-
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 

@@ -1,7 +1,5 @@
 """Foreign JSON: any encoding Python reads, and no deeper than its stack is sure to bear."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

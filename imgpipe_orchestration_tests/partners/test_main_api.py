@@ -1,7 +1,5 @@
 """Callbacks to the main API, and temp files from it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """MODELS_FILE: what it gives each task, and what is wrong with a bad one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

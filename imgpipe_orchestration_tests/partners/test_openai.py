@@ -1,7 +1,5 @@
 """OpenAI's client on the stand-in's wire: what is sent, what is made of the answer."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Chat servers of all abilities: each gets the strictest form that it knows, and one question more if it errs."""
 
-from __future__ import annotations
-
 import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any

@@ -1,7 +1,5 @@
 """Holding back before the provider has to refuse."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 

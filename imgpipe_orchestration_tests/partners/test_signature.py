@@ -1,7 +1,5 @@
 """The signature on callbacks."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 

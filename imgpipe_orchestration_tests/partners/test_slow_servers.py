@@ -1,7 +1,5 @@
 """Servers, proxies and resolvers that hold on to whoever asks: every client lets go in time."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

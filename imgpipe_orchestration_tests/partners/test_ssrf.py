@@ -1,7 +1,5 @@
 """Which addresses a link from outside may reach."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The external Vision Analysis API's client: pages, malformed entries, uploads."""
 
-from __future__ import annotations
-
 import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any

@@ -1,7 +1,5 @@
 """Answers with one part replaced by anything at all: each is understood or refused, and no client trips over it."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import io

@@ -1,7 +1,5 @@
 """A server on loopback that does exactly what a test tells it, for behaviour no well-behaved server has."""
 
-from __future__ import annotations
-
 import ssl
 import threading
 from collections.abc import Callable, Iterator

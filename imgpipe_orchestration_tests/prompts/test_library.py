@@ -1,7 +1,5 @@
 """The prompts: the packaged ones are whole, others take their place, and a bad file is refused with its reason."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

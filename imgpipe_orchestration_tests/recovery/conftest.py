@@ -1,7 +1,5 @@
 """Servers of this test alone, which it may fill, stop and restore; and how listings are fed through the gateway."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess

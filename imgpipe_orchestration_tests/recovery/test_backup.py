@@ -1,7 +1,5 @@
 """A backup taken while uploads go on, by the commands in docs/operations.md, restored to a consistent point."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """A machine whose clock is an hour wrong: leases and turns go by the database's clock."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

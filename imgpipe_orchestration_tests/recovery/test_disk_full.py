@@ -1,7 +1,5 @@
 """A full disk: uploads are refused in words, what was accepted stays whole, and all goes on when there is room."""
 
-from __future__ import annotations
-
 import os
 import signal
 import tempfile

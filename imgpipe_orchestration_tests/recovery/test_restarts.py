@@ -1,7 +1,5 @@
 """PostgreSQL restarted again and again during a batch: nothing lost, nothing twice, no attempt spent."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Several machines on one: two gateways, a daemon and Celery workers, each a process, over shared servers."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping

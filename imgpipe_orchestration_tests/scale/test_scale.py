@@ -1,7 +1,5 @@
 """Two gateways and two workers, each a process: what is accepted anywhere is done once, whoever is killed."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -1,7 +1,5 @@
 """A whole stack with marked secrets and partners that tell what they were sent: nobody else may see any of them."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import threading

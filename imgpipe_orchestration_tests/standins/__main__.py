@@ -1,7 +1,5 @@
 """`python -m imgpipe_orchestration_tests.standins --port N --keep FOLDER`"""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.devstack.standins.__main__ import main
 from imgpipe_orchestration_tests.standins.app import create_app
 

@@ -1,7 +1,5 @@
 """The application: every call to a partner is written down, delayed, refused or spoilt as tests have asked for."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """What tests and benches ask of the stand-ins: journal of calls, seeded faults, delays, rate limits."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

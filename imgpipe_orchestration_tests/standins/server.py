@@ -1,7 +1,5 @@
 """The server as a part that tests start, and the settings that make it everybody's partner."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What a fault makes of an answer: another one in its place, or the right one gone wrong."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import io

@@ -1,7 +1,5 @@
 """A database and its claims, for the tests of the queues."""
 
-from __future__ import annotations
-
 import pytest
 from sqlalchemy import Engine
 

@@ -1,7 +1,5 @@
 """Counts, dead letters and histories: always equal to what the tables hold, whatever happened to the items."""
 
-from __future__ import annotations
-
 import random
 from concurrent.futures import ThreadPoolExecutor
 

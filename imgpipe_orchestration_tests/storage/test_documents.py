@@ -1,7 +1,5 @@
 """MongoDB access on every server: which database, whose time-outs, types, and what a server that is away is called."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Job instances: who may start, finish and see them, and what becomes of those whose run died."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest

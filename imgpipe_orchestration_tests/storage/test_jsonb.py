@@ -1,7 +1,5 @@
 """Whatever a model writes, PostgreSQL takes it."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The object store's vocabulary, over a real S3 protocol, and its faults in our own terms."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

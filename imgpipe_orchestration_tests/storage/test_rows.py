@@ -1,7 +1,5 @@
 """Connections: which URLs are taken, and what a database's absence looks like."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Secrets at rest."""
 
-from __future__ import annotations
-
 import pytest
 
 from imgpipe_orchestration.errors import SettingsError

@@ -1,7 +1,5 @@
 """Places of which no tenant has all, and who waits for one."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 from imgpipe_orchestration.storage.work import Shares

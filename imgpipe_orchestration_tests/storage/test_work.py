@@ -1,7 +1,5 @@
 """A batch through one step: in parallel, within its time, each item failing alone."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

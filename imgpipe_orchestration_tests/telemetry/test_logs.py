@@ -1,7 +1,5 @@
 """What is logged can be read by anybody: no secret gets through, and what is no secret does."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,7 +1,5 @@
 """Reading and beginning traces; and what they cost where nobody collects them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

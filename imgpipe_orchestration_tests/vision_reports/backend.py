@@ -1,7 +1,5 @@
 """An analysis backend on loopback that does what a test tells it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

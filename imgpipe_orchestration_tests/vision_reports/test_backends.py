@@ -1,7 +1,5 @@
 """Our analysis backend, over HTTP, and who gets our key."""
 
-from __future__ import annotations
-
 import io
 import signal
 import threading

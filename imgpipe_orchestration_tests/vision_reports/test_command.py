@@ -1,7 +1,5 @@
 """`imgpipe vision-reports run`, as the script it replaces was used."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

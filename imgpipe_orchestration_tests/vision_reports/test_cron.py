@@ -1,7 +1,5 @@
 """Cron expressions in time zones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 

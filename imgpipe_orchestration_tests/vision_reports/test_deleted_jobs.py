@@ -1,7 +1,5 @@
 """Cron jobs that are deleted while something of theirs is under way."""
 
-from __future__ import annotations
-
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 

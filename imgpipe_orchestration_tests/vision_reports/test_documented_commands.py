@@ -1,7 +1,5 @@
 """The contract's own commands, typed as they stand."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

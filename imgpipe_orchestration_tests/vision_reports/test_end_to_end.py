@@ -1,7 +1,5 @@
 """From a cron job to the delivered report, over the real protocols."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, data_of
 
 

@@ -1,7 +1,5 @@
 """An organization whose partners are slow beside one whose are not."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler

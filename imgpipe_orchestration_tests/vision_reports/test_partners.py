@@ -1,7 +1,5 @@
 """External APIs, file servers and backends that refuse, lie, forget or do not finish."""
 
-from __future__ import annotations
-
 import json
 import time
 from datetime import UTC, date, datetime

@@ -1,7 +1,5 @@
 """The report itself: escaped, self-contained, bounded."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

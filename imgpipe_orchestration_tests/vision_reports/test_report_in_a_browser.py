@@ -1,7 +1,5 @@
 """The report before a reader: without JavaScript, light and dark, on a phone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler

@@ -1,7 +1,5 @@
 """Cron jobs over REST, with the documents' own requests."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path

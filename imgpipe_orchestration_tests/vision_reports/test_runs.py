@@ -1,7 +1,5 @@
 """Sensors, waiting, being killed, backfills and single steps."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """A customer's token and the signatures in links are seen by nobody."""
 
-from __future__ import annotations
-
 import logging
 import re
 from http.server import BaseHTTPRequestHandler

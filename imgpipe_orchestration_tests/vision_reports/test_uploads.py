@@ -1,7 +1,5 @@
 """A report arrives once, whatever becomes of its upload."""
 
-from __future__ import annotations
-
 from http.server import BaseHTTPRequestHandler
 
 import pytest

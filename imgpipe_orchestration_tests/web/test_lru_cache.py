@@ -1,7 +1,5 @@
 """The LRU cache: what is kept, and what is not."""
 
-from __future__ import annotations
-
 import asyncio
 
 from imgpipe_orchestration.web.lru_cache import AsyncLruCache

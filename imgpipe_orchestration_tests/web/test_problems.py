@@ -1,7 +1,5 @@
 """Errors are problem documents whose type and title belong together."""
 
-from __future__ import annotations
-
 import json
 from http import HTTPStatus
 

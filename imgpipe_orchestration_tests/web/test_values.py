@@ -1,7 +1,5 @@
 """Values and parameters of requests that are refused: by name, in words that everybody can read."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

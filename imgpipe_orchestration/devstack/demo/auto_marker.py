@@ -1,7 +1,5 @@
 """Three customers' news: one new, one who turned marking off, one whose documents are partly broken."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

@@ -1,7 +1,5 @@
 """Four invented people; the first is camera-shy, whom the stand-in draws not, so that a failure can be seen."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack

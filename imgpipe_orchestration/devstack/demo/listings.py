@@ -1,7 +1,5 @@
 """A listing with four photographs; each arrives once its URL, which worked from the first second, serves a WebP."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack
 

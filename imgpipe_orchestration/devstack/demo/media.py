@@ -1,7 +1,5 @@
 """Two users upload photographs; each arrives once its smart URL gives an image to who asks for AVIF, WebP or JPEG."""
 
-from __future__ import annotations
-
 import io
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """The demo's page: one file with everything in it, which outlives the stack that it tells of."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

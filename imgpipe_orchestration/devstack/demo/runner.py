@@ -1,7 +1,5 @@
 """Feeds the scenarios together and watches them to their ends."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 

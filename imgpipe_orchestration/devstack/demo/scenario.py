@@ -1,7 +1,5 @@
 """What the demo's scenarios share: what they tell, and the stack as they see it."""
 
-from __future__ import annotations
-
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Two organizations ask for reports on real photographs; one has a dead link and an expired one among them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Scenario, Stack

@@ -11,8 +11,6 @@ marked: `"standin": true`, a model name that ends in `-standin`, a caption in pi
     /_standin/...          what this last one lists, and what was uploaded to it    vision_analysis_api
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 # The paths under which each partner is played; `devstack/plan.py` puts them into the settings.

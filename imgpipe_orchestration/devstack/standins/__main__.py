@@ -1,7 +1,5 @@
 """`python -m imgpipe_orchestration.devstack.standins --port N --keep FOLDER`"""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The stand-ins' application: which path is answered by what."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import ValidationError

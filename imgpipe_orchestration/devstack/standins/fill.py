@@ -1,7 +1,5 @@
 """A JSON value for any JSON Schema (as OpenAI's strict mode allows), made from measurements and stable hashes."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Flowise's prediction endpoint with the two flows of the avatars: persona data and image prompts."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

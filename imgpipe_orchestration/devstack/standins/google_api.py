@@ -1,7 +1,5 @@
 """Google Vision's `images:annotate`: colours are measured, what would need a model is derived from them."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 

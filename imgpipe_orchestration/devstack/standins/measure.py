@@ -1,7 +1,5 @@
 """What a stand-in can honestly say about an image: size, colours, brightness. A few milliseconds each."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """OpenAI's protocol: responses with structured output, embeddings, image generation and editing, moderation, models."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """OpenAI's files and batches. A batch is done at the first look at it; each line is a request to this very server."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

@@ -3,8 +3,6 @@
 A person is a handful of choices. They are written into the PNG, so that an edit shows the same person again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The external Vision Analysis API: a list of unprocessed analyses, their document files, reports uploaded back."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import mimetypes

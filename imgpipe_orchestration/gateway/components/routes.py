@@ -1,7 +1,5 @@
 """The components' files, and the routes that they call."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The avatars' pages: ask for people, follow a task, look at the people, export them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Response

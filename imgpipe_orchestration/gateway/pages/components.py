@@ -1,7 +1,5 @@
 """For developers: the web components at work, with the HTML to write for them; and `/docs`, the API to try."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, info_of

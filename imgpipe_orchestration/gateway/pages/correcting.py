@@ -3,8 +3,6 @@
 A list has a line for each entry, and an entry of several parts is written `cat | 0.98 | 0.1 0.2 0.5 0.8`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple

@@ -1,8 +1,6 @@
 """What failed in all queues, what is ignored of it, and what waits: why and how often it was tried; requeue or ignore
 it, end its pause."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode

@@ -1,7 +1,5 @@
 """Jinja filters: durations, bytes, money, moments and names as text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """How every page is rendered: the layout, the security headers, and errors as pages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """Named keys and the audit: routes and pages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

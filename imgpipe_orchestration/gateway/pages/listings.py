@@ -1,7 +1,5 @@
 """The listings' page: upload, the queue, the newest images with their errors."""
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import Annotated
 

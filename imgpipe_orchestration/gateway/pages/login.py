@@ -1,7 +1,5 @@
 """Sign-in and sign-out, by the key or at the OpenID Connect provider; and what a proxy of Dagster's UI asks."""
 
-from __future__ import annotations
-
 import time
 from typing import Annotated
 from urllib.parse import quote, urlsplit

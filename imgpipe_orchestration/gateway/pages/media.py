@@ -1,8 +1,6 @@
 """The media pages: a gallery with search and filters, one page for each image, and the upload of several photographs at
 once, each followed until it is ready."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Annotated, Any
 from urllib.parse import urlencode

@@ -1,7 +1,5 @@
 """The auto-marker's page: each customer's toggle, pending documents and runs; run now."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Response

@@ -1,7 +1,5 @@
 """The review list, worked by keyboard: pictures that wait for a person, blurred, a few at a time."""
 
-from __future__ import annotations
-
 import secrets
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """Mounts all pages, and keeps what they share."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter, FastAPI
 
 from imgpipe_orchestration.gateway import packaged

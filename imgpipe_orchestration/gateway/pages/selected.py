@@ -1,8 +1,6 @@
 """What is done with many things at once (those that were picked on a page, or all of the page's filter); the trash, and
 people's erasures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime

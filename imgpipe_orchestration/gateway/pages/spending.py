@@ -1,7 +1,5 @@
 """Budgets, and what was spent: routes and the page."""
 
-from __future__ import annotations
-
 import csv
 import io
 from dataclasses import asdict

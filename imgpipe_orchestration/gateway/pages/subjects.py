@@ -1,8 +1,6 @@
 """What the pages say of the pipelines (title, page, unit), of what a failed item is about (a label, and the page that
 shows it), and of what to do about its error."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The vision reports' pages: cron jobs to create, edit, switch and run; their executions; the reports."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Pixels to bytes: the same pixels, quality and ownership always give the same bytes."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One picture to every size in every format."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from typing import Literal

@@ -8,8 +8,6 @@ A large photograph is tried by its excerpt, and encoded once: to score it would 
 tries half as much.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

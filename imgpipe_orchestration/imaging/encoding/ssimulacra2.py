@@ -6,8 +6,6 @@ appeared or vanished, in the XYB colour space at six scales, with weights fitted
 qualities; the tests compare this module with it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

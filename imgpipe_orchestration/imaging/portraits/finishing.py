@@ -6,8 +6,6 @@ Python's lock. The label is XMP with IPTC's Digital Source Type, which image sea
 https://iptc.org/standards/photo-metadata/iptc-standard/ and http://cv.iptc.org/newscodes/digitalsourcetype/
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass

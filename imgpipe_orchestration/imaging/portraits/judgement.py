@@ -4,8 +4,6 @@ Likeness is judged by colours and layout, without a face model. That notices a l
 else among the four; it cannot tell apart people who look alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -1,8 +1,6 @@
 """What a file says about its pixels: orientation, colour space by numbers, and copyright and credit, which are the only
 metadata that is written into variants."""
 
-from __future__ import annotations
-
 import struct
 from html import unescape
 

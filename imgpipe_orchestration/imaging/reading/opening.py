@@ -1,7 +1,5 @@
 """Bytes to pixels: the first frame, no larger than the largest output needs."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from dataclasses import dataclass

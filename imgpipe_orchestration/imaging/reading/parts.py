@@ -4,8 +4,6 @@ without a decoder, and limits on how many there may be.
 Pillow runs a Python loop over them, so 5 MB of empty parts cost a second and 150 MB before a pixel is decoded.
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Iterator

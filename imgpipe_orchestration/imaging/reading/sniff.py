@@ -5,8 +5,6 @@ before Pillow may see the file, for its WebP reader allocates the whole canvas o
 scans and a PNG's texts.
 """
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from functools import lru_cache

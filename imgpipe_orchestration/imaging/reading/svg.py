@@ -5,8 +5,6 @@ librsvg runs no scripts, and from a buffer it loads nothing from outside. What i
 entities, is refused before it sees the file.
 """
 
-from __future__ import annotations
-
 from xml.parsers import expat
 
 from imgpipe_orchestration.errors import BadImage, TooLarge

@@ -1,7 +1,5 @@
 """Faces, found locally."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from threading import local
 

@@ -1,7 +1,5 @@
 """Where the subject of an image is, and how that was decided."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

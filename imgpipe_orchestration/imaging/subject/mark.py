@@ -1,7 +1,5 @@
 """A logo's mark, and the ground it stands on: crops that would cut the mark show all of it, on more of that ground."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

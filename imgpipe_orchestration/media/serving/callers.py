@@ -5,8 +5,6 @@ A caller is the host of the page that shows the image (`Referer`), else the requ
 rows. Their number per image is limited, as anybody can invent hosts.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Which variant of an image a request gets, and why. Pure functions of a manifest, a query and an `Accept` header."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ as well, because nobody may be shown that for any reason. So an image is served 
 without a database that confirms that it is public.
 """
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 import time

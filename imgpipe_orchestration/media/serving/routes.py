@@ -1,7 +1,5 @@
 """The routes of images for the router and OpenAPI; `images` answers them."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

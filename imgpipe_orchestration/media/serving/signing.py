@@ -4,8 +4,6 @@ A signature is a JWT (HS256) for one image: `aud` is its id, `exp` its end, and 
 if the URL may only be used with that value. Otherwise a front end may append another size to the URL.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import math

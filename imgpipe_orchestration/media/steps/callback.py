@@ -1,8 +1,6 @@
 """update_callback: report to the main API that the image is done, with its analysis. And replace_urls, once it is known
 there: replace temp URLs in the profiles by smart URLs, complete the upload and delete its temp file."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import Connection, text

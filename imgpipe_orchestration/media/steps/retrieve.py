@@ -1,7 +1,5 @@
 """retrieve_file: the upload's bytes are stored unchanged under `bulk/`, and checked to be an image."""
 
-from __future__ import annotations
-
 import hashlib
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, PartnerRefused, PartnerUnavailable, Retryable

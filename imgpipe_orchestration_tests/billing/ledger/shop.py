@@ -1,7 +1,5 @@
 """Buyers, a call and a shop to buy from."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

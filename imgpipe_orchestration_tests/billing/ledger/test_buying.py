@@ -1,7 +1,5 @@
 """One purchase an answer, whoever else asks."""
 
-from __future__ import annotations
-
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Budgets, pauses, and what becomes of calls that fail."""
 
-from __future__ import annotations
-
 import tempfile
 import threading
 import time

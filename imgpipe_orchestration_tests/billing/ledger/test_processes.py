@@ -1,7 +1,5 @@
 """Buyers in other processes, and buyers that are killed."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """Answers follow the schema, whatever it is."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import pytest

@@ -1,7 +1,5 @@
 """The stand-ins as servers: honest labels, repeatable answers, and nothing that breaks them."""
 
-from __future__ import annotations
-
 import base64
 import io
 from pathlib import Path

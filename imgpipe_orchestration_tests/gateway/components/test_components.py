@@ -1,7 +1,5 @@
 """`<smart-image>` and `<ai-analysis-display>` in a page of another origin, plain and under React."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What browsers may read of an image, with a token and without."""
 
-from __future__ import annotations
-
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest

@@ -1,7 +1,5 @@
 """Rows as the pipelines leave them, for pages to show."""
 
-from __future__ import annotations
-
 from imgpipe_orchestration.errors import Permanent
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.services import Services

@@ -1,7 +1,5 @@
 """The auto-marker's page: customers, their toggles and their last rounds."""
 
-from __future__ import annotations
-
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.auto_marker.steps import begin_round, carry_out

@@ -1,7 +1,5 @@
 """The pages of avatars: people are asked for, watched, looked at and taken home."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from pathlib import Path

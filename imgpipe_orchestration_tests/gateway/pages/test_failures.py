@@ -1,7 +1,5 @@
 """Failures: everything that was given up, requeued or left, by mouse and by keyboard."""
 
-from __future__ import annotations
-
 import requests
 from playwright.sync_api import expect
 

@@ -1,7 +1,5 @@
 """The crops of an image on its page, and the frame that they keep."""
 
-from __future__ import annotations
-
 import pytest
 from playwright.sync_api import expect
 

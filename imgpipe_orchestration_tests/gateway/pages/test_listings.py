@@ -1,7 +1,5 @@
 """The page of listings: uploads, what becomes of them, and a page that follows its work."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from playwright.sync_api import expect

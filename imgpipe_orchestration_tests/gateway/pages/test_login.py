@@ -1,7 +1,5 @@
 """The door in production: nothing without the key, few guesses, sessions that end."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

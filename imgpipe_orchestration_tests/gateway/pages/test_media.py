@@ -1,7 +1,5 @@
 """Upload, gallery, one image, search: what people do with their photographs."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The overview: five pipelines, figures that follow, links to Dagster."""
 
-from __future__ import annotations
-
 import pytest
 from playwright.sync_api import Locator, Page, expect
 

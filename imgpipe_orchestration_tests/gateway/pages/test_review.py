@@ -1,7 +1,5 @@
 """The review list, by keyboard alone."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Counts by the hour: each item once, whether it was counted before, by another gateway, or never."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, text

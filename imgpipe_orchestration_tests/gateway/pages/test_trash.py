@@ -1,7 +1,5 @@
 """The trash and people's erasures, by mouse."""
 
-from __future__ import annotations
-
 import zipfile
 
 import requests

@@ -1,7 +1,5 @@
 """The pages of vision reports: cron jobs are created, mended, run, and their reports opened."""
 
-from __future__ import annotations
-
 import re
 import uuid
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A transparent picture is laid over a ground on which it can be seen."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw

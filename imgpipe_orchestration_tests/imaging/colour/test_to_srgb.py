@@ -1,7 +1,5 @@
 """Whatever colour space a picture is in, it comes out in sRGB."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

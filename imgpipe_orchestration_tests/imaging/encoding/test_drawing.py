@@ -1,7 +1,5 @@
 """Charts, text and codes: what is smaller without loss is kept without loss, and photographs are not even tried."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One picture as one file."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 from concurrent.futures import ThreadPoolExecutor

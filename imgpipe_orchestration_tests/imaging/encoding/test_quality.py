@@ -1,7 +1,5 @@
 """The score against its reference, and encodings against their target."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How many encodings the search for a photograph's qualities takes. Where it ends is in test_quality."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Grids cut at their seams, judged by where the four pictures really lie."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont

@@ -1,7 +1,5 @@
 """Plain pictures of many pixels, as short as encoders write them, are read; what cannot hold its pixels is not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

@@ -1,7 +1,5 @@
 """Every format, mode, orientation and profile comes out as the picture that went in."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Open-and-normalise on files that hypothesis takes apart and puts together again: a picture or a plain error."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """What strangers send: bombs, cut and flipped files, polyglots. Each costs itself and says what is wrong."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

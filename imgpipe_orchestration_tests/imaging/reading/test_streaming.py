@@ -1,7 +1,5 @@
 """What libvips decodes: pixel for pixel what Pillow makes of it, and no more of the broken files."""
 
-from __future__ import annotations
-
 import io
 import random
 import zlib

@@ -1,7 +1,5 @@
 """SVG logos: drawn as they look, and nothing else that is in them."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler

@@ -1,7 +1,5 @@
 """Where the subject is found, and that crops keep it."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

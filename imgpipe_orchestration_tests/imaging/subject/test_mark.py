@@ -1,7 +1,5 @@
 """Logos are shown whole in every shape, on more of their own ground."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

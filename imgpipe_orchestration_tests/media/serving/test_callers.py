@@ -1,7 +1,5 @@
 """Who asks for an image is counted by page or client, without a person in it, in a bounded number of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """News of changed images: to gateways in processes of their own, and over a connection that dies without a word."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import socket

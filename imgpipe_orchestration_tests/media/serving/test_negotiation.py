@@ -1,7 +1,5 @@
 """A conformance table for Accept (RFC 9110, sections 5.3.1, 12.4.2 and 12.5.1)."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

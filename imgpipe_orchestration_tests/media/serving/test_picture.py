@@ -1,7 +1,5 @@
 """`/picture/{id}`: an element that is ready to be put into a page."""
 
-from __future__ import annotations
-
 import base64
 import io
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """Images over HTTP: caching, conditions, ranges, sizes, and a cache that is never wrong for long."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Iterator

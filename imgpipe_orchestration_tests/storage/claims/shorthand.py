@@ -1,7 +1,5 @@
 """Shorthand for the tests of the queues: put items in, end claims, look at a row, let time pass."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

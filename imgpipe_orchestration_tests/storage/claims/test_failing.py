@@ -1,7 +1,5 @@
 """What a failure costs, and what a worker's death costs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

@@ -1,7 +1,5 @@
 """Items that are given back, requeued or withdrawn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

@@ -1,7 +1,5 @@
 """A lease holds an item while its worker lives; a fence keeps out who lost it."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """Many claimers, in threads and processes, and a database that goes away under them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """No statement reads the backlog."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

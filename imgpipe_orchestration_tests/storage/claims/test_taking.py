@@ -1,7 +1,5 @@
 """Items go in once and come out in turn, and each tenant has its turn."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest
