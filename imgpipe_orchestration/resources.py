@@ -6,19 +6,17 @@ stores a run's configuration, so give keys as `{"env": "OTHER_KEY"}`. `backends`
 features' code takes. Imports and connections are made at the first use.
 """
 
-import json
 import logging
 import os
-import socket
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import psutil
 from dagster_aws.s3 import S3Resource as AwsS3Resource
 from pydantic import Field
 
 from imgpipe_orchestration.telemetry import logs
+from imgpipe_orchestration.telemetry.processes import PROCESS_TAG, describe_process
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.settings import Settings
-
-
-PROCESS_TAG = "dagster/forked_process"
-"""Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
-Dagster's own prefix it does not clutter the UI's list of runs."""
 
 
 class SystemResource(dg.ConfigurableResource[Any]):
@@ -199,18 +192,3 @@ def build_backends() -> BackendsResource:
     return BackendsResource(
         database=DatabaseResource(), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
     )
-
-
-def describe_process(pid: int) -> str:
-    """The value of PROCESS_TAG for a process of this machine."""
-    try:
-        started = since_boot(psutil.Process(pid))
-    except psutil.NoSuchProcess:
-        started = 0.0
-    return json.dumps({"host": socket.gethostname(), "pid": pid, "started": started})
-
-
-def since_boot(process: psutil.Process) -> float:
-    """Seconds from the machine's boot (known to the second) to the process's start. By wall clock the start time would
-    change whenever somebody sets the clock, and every running run would count as dead."""
-    return process.create_time() - psutil.boot_time()

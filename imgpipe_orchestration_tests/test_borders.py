@@ -134,6 +134,12 @@ def test_the_definitions_load_nothing_heavy_that_dagster_has_not_loaded() -> Non
     assert {name.split(".")[0] for name in heavy} == set()
 
 
+def test_the_run_launcher_loads_no_client_of_stores() -> None:
+    """The daemon and the webserver load it, and live for weeks."""
+    loaded = loaded_by(f"{NAME}.dagster_side.launcher") - loaded_by("dagster")
+    assert not {"boto3", "obstore", "pymongo", "openai"} & loaded
+
+
 def test_every_module_says_what_it_is_for() -> None:
     silent = [file for file in PACKAGE.rglob("*.py") if not ast.get_docstring(ast.parse(file.read_text()))]
     assert silent == []

@@ -205,9 +205,9 @@ def clean_up(services: Services, *, remove: bool = True) -> list[Removable]:
             if remove and not _remove(services, task, found):
                 continue
         except BackendUnavailable as error:
-            log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
-            if not removed:
+            if not (remove and removed):
                 raise
+            log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
             break
         size = sum(one.size for one in found)
         removed.append(Removable(task.task_id, task.status.value, task.finished_at, len(found), size))

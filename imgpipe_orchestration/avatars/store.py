@@ -104,7 +104,10 @@ def cancel(connection: Connection, claims: Claims, task: Task) -> None:
 
 def end_cancelled(connection: Connection, tasks: Sequence[int]) -> bool:
     """End tasks that are at work, with their people; False where none was."""
-    return bool(connection.scalars(_CANCEL, {"ids": list(tasks)}).all())
+    ended = connection.scalars(_CANCEL, {"ids": list(tasks)}).all()
+    # A statement of its own, which sees who was put back while the first one waited for a task's lock.
+    connection.execute(_CANCEL_PEOPLE, {"ids": ended})
+    return bool(ended)
 
 
 def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
@@ -234,15 +237,13 @@ _END = text(f"""
 """)
 
 _CANCEL = text(f"""
-    with ended as (
-        update generation_tasks set status = 'cancelled', finished_at = now(), waiting_for = null
-        where id = any(:ids) and status not in ({ENDED_SQL}) returning id
-    ),
-    people as (
-        update generation_results set status = 'cancelled', finished_at = now()
-        where status = 'pending' and task_id in (select id from ended)
-    )
-    select id from ended
+    update generation_tasks set status = 'cancelled', finished_at = now(), waiting_for = null
+    where id = any(:ids) and status not in ({ENDED_SQL}) returning id
+""")
+
+_CANCEL_PEOPLE = text("""
+    update generation_results set status = 'cancelled', finished_at = now()
+    where status = 'pending' and task_id = any(:ids)
 """)
 
 _FAILED_PEOPLE = text("""

@@ -180,8 +180,9 @@ def _waiting_out(services: Services, claim: Claim, work: Callable[[], None]) -> 
         with transaction(services.engine) as connection:
             waited = float(connection.scalar(_WAITED, values) or 0)
             item = f"task_{claim.item_id}" if claim.queue == store.DATA.name else f"%/persona_{claim.item_id}"
-            others = connection.scalar(_OTHERS, {"item": item, "seconds": waited})
-        if waited >= ALONE and away.partner_status is not None and others:
+            alone = waited >= ALONE and away.partner_status is not None
+            alone = alone and bool(connection.scalar(_OTHERS, {"item": item, "seconds": waited}))
+        if alone:
             raise PartnerRefused(f"{away.public}; others were answered meanwhile", detail=away.detail) from away
         if waited >= PATIENCE_SECONDS:
             raise PartnerRefused(f"{away.public}; waited for since {_moment(-waited)}") from away

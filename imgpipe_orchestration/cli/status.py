@@ -81,7 +81,8 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for queue in report["queues"]:
         counts = [str(queue[name]) for name in ("waiting", "claimed", "done", "failed")]
-        oldest, average = duration(queue["oldest_waiting_seconds"]), duration(queue["average_seconds"])
+        times = (queue["oldest_waiting_seconds"], queue["average_seconds"])
+        oldest, average = ("-" if seconds is None else duration(seconds) for seconds in times)
         table.add_row(queue["queue"], *counts, oldest, str(queue["stuck"]), average)
     console.print(table)
     images = report["pending_images"]

@@ -23,7 +23,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.resources import PROCESS_TAG, describe_process, since_boot
+from imgpipe_orchestration.telemetry.processes import PROCESS_TAG, describe_process, since_boot
 
 __all__ = ["CheckRunHealthResult", "ForkedRunLauncher", "LaunchRunContext", "WarmProcess", "WorkerStatus"]
 

@@ -28,7 +28,7 @@ class Limits:
     max_text_chunks: int = 16
     """Compressed PNG texts, each of which may inflate to 1 MB."""
     max_parts: int = 5_000
-    """Segments, chunks or blocks beyond those that a file of its length may need (see `part_limits`)."""
+    """Segments, chunks or blocks beyond those that a file of its length may need (see `reading.parts`)."""
     max_entries: int = 1_000
     """Entries of a TIFF's directory, or of EXIF's; cameras write under a hundred."""
     max_values: int = 65_000

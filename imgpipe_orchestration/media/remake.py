@@ -63,13 +63,17 @@ def _outdated(services: Services, connection: Connection, day: str, step: Step) 
         choices = services.models.choices
         asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
         configured = [name for name, models in asked.items() if models]
-        return _analysed_otherwise(services, connection, day, configured)
+        return _analysed_otherwise(connection, day, _questions(services), configured)
     return []
 
 
-def _analysed_otherwise(services: Services, connection: Connection, day: str, providers: Sequence[str]) -> list[Item]:
-    asked = json.dumps(versions(services.prompts["describe"]))
-    rows = connection.execute(_OTHERWISE, {"day": day, "versions": asked, "providers": list(providers)})
+def _questions(services: Services) -> str:
+    """The versions of what is asked about each kind of image, as JSON. Takes milliseconds."""
+    return json.dumps(versions(services.prompts["describe"]))
+
+
+def _analysed_otherwise(connection: Connection, day: str, questions: str, providers: Sequence[str]) -> list[Item]:
+    rows = connection.execute(_OTHERWISE, {"day": day, "versions": questions, "providers": list(providers)})
     return [Item(row.id, str(row.user_id), day) for row in rows]
 
 
@@ -143,13 +147,13 @@ def estimate(services: Services, first: date, last: date) -> Estimate:
     """What a backfill of these days of upload would ask. Google's answers stay as they are when only our questions
     changed."""
     described, labelled = set[int](), set[int]()
-    choices = services.models.choices
+    choices, questions = services.models.choices, _questions(services)
     with transaction(services.engine) as connection:
         for n in range((last - first).days + 1):
             day = (first + timedelta(days=n)).isoformat()
 
             def outdated(providers: list[str], day: str = day) -> set[int]:
-                return {item.id for item in _analysed_otherwise(services, connection, day, providers)}
+                return {item.id for item in _analysed_otherwise(connection, day, questions, providers)}
 
             if choices("describe"):
                 described |= outdated(["openai_vision"])

@@ -300,7 +300,7 @@ class _Run:
         for step in self._steps:
             outcome, results = self._outcomes[step], self._results[step]
             if step is Step.RETRIEVE_FILE:
-                counts = {"registered": self._registered, "claimed": len(self._taken)}
+                counts = {"registered": self._registered, "claimed": len(self._taken), "megabytes": 0.0}
                 found[step] = Stage(outcome, counts | totals(results))
             elif step is Step.AI_VISUAL_ANALYSIS:
                 found[step] = analysed(outcome, results, self._healing, self._healed)

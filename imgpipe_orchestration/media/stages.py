@@ -71,7 +71,8 @@ def analysed(outcome: Outcome, found: Sequence[Analysis], healing: Outcome, heal
 
 def resized(outcome: Outcome, made: Sequence[Resized]) -> Stage:
     """The stage's totals (variants, bytes by format), and its contact sheet."""
-    return Stage(outcome, totals(one.figures for one in made), [(one.media_id, one.thumbnail) for one in made])
+    figures = {"variants": 0.0, "megabytes_originals": 0.0} | totals(one.figures for one in made)
+    return Stage(outcome, figures, [(one.media_id, one.thumbnail) for one in made])
 
 
 def analyse_anyway(services: Services, claim: Claim) -> Analysis:

@@ -47,9 +47,10 @@ def tidy(services: Services) -> dict[str, int]:
         BackendUnavailable: the database went away; rows that were removed before stay removed.
     """
     engine, days = services.engine, services.settings.retention_days
+    work = history.purge_work(engine, days)
     of_features = [kind.tidy(services, days) for kind in KINDS]
     return {
-        **history.purge_work(engine, days),
+        **work,
         "job_instances": history.purge_job_instances(engine, days),
         "kept_answers": kept_answers.forget_answers(engine),
         "paid_call_uses": history.purge_paid_call_uses(engine, ACCOUNTS_DAYS),

@@ -64,12 +64,16 @@ def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> It
             again = analyses.reopen_day(services.engine, services.claims, date.fromisoformat(day), owner)
             held += services.claims.claim_these(analyses.QUEUE, owner, again)
             executions.note_run(services.engine, held)
-        outcome = crew.deliver(held, joining=not asked)
-    waiting, given_up = crew.lists.waiting, crew.lists.given_up
-    for problem in waiting:
-        context.log.warning(f"{problem}. {CHECK}")
-    if waiting or given_up:
-        context.log_event(dg.AssetObservation(ANALYSES, metadata={"waiting": waiting, "given_up": given_up}))
+        waiting, given_up = crew.lists.waiting, crew.lists.given_up
+        try:
+            outcome = crew.deliver(held, joining=not asked)
+        finally:
+            for problem in waiting:
+                context.log.warning(f"{problem}. {CHECK}")
+            for problem in given_up:
+                context.log.error(f"Given up. {problem}. {CHECK}")
+            if waiting or given_up:
+                context.log_event(dg.AssetObservation(ANALYSES, metadata={"waiting": waiting, "given_up": given_up}))
     told = crew.told(outcome)
     done = {claim.item_id for claim in outcome.done}
     problems = [f"{name}: {end}" for item, (name, end) in told.items() if item not in done]

@@ -150,12 +150,16 @@ def note_run(engine: Engine, claims: Sequence[Claim]) -> None:
     """Link executions to the Dagster run that has claimed them, or analyses of theirs."""
     if not claims:
         return
-    whose = "id = any(:ids)"
-    if claims[0].queue != QUEUE.name:
-        whose = "id in (select execution_id from vision_analyses where id = any(:ids))"
-    values = {"run": claims[0].owner, "ids": [claim.item_id for claim in claims]}
+    ids = [claim.item_id for claim in claims]
     with transaction(engine) as rows:
-        rows.execute(text(f"update vision_executions set run_id = :run where {whose}"), values)
+        if claims[0].queue != QUEUE.name:
+            theirs = "select distinct execution_id from vision_analyses where id = any(:ids)"
+            ids = [number for number in rows.scalars(text(theirs), {"ids": ids}) if number is not None]
+        # Locked in the order of `settle`.
+        locked = "select from vision_executions where id = any(:ids) order by id for no key update"
+        rows.execute(text(locked), {"ids": ids})
+        noted = "update vision_executions set run_id = :run where id = any(:ids)"
+        rows.execute(text(noted), {"run": claims[0].owner, "ids": ids})
 
 
 def settle(rows: Connection, ids: Sequence[int]) -> None:

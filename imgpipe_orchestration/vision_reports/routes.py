@@ -186,7 +186,7 @@ def get_cron_job(job_id: JobId, services: ServicesDep) -> CronJobAnswer:
 
 @router.patch("/cron-jobs/{job_id}")
 def change_cron_job(job_id: JobId, change: CronJobChange, services: ServicesDep) -> CronJobAnswer:
-    """Change some of a job. A null means the same as leaving the field out."""
+    """Change some of a job. A null means the same as leaving the field out; at least one field must be given."""
     given = change.model_dump(exclude_none=True)
     if not given:
         raise BadInput("Name at least one field to change.")

@@ -1,8 +1,9 @@
 """The steps of one analysis, from its documents to its delivered report.
 
-`AnalysisWorker.advance` does what can be done now and returns when to call it again. Progress is committed before the
-next action: the order's reference before the order, the batch's id before the wait, the upload's beginning before the
-upload. So it may be killed at any point, and the next worker neither submits nor uploads twice.
+`AnalysisWorker.advance` does what can be done now; while the batch is not finished it raises `StillWaiting`, which says
+when to call it again. Progress is committed before the next action: the order's reference before the order, the batch's
+id before the wait, the upload's beginning before the upload. So it may be killed at any point, and the next worker
+neither submits nor uploads twice.
 
 Each image is handed to the backend before the next is fetched, so an analysis of two hundred images needs the memory of
 one. Nothing is written to files, so a run that is killed leaves none behind.
@@ -345,7 +346,7 @@ def gather(
             gathered.missing.append(Missing(document.name, error.public))
             continue
         listed_as = document.listed_as or document.name
-        description = descriptions.get(listed_as) or in_any_case.get(listed_as.casefold(), "")
+        description = descriptions.get(listed_as, in_any_case.get(listed_as.casefold(), ""))
         gathered.images.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
     return gathered
 

@@ -13,7 +13,8 @@ from dagster._core.launcher import WorkerStatus
 
 from imgpipe_orchestration.dagster_side.launcher import _WARM, ForkedRunLauncher
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.resources import PROCESS_TAG, build_backends
+from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.telemetry.processes import PROCESS_TAG
 from imgpipe_orchestration_tests.dagster_side import jobs
 from imgpipe_orchestration_tests.dagster_side.instances import (
     becomes,

@@ -35,6 +35,7 @@ def killed(gateway: Gateway, step: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("what", ["purge", "erasure"])
 def test_killed_between_any_two_steps_nothing_half_gone_is_shown_and_the_next_run_ends(

@@ -20,7 +20,7 @@ _SMALL = 512
 _LEAST_CONTRAST = 4.0
 """Standard deviation of the luma, grey levels, below which a picture is blank."""
 _LEAST_SHARPNESS = 0.12
-"""Of `sharpness.sharpness`: a photograph or a drawing blurred by 4 px at 512 px shows less."""
+"""Of `measuring.sharpness`: a photograph or a drawing blurred by 4 px at 512 px shows less."""
 _SAME_PICTURE = 1.2
 """Mean difference, levels of 255 at 48 px, of two equal pictures at most: recompression makes 0.3, a new pose 4."""
 _NEARLY = 10.0

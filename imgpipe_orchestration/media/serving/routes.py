@@ -77,8 +77,10 @@ async def serving(app: FastAPI, services: Services) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await callers.flush(services.engine)
-        await hot.close()
+        try:
+            await callers.flush(services.engine)
+        finally:
+            await hot.close()
 
 
 @router.get(
