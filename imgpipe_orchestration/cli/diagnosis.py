@@ -34,6 +34,8 @@ _PROBE, _PROBE_BYTES = "imgpipe_doctor", 100_000
 _SILENT_SECONDS = 180
 """Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
 _NOT_LOADED = "DagsterCodeLocationNotFoundError"
+_UNREACHABLE, _RECOVERY_SECONDS = "DagsterUserCodeUnreachableError", 15
+"""Dagster's webserver looks every 10 s again at a code server that did not answer, as where both have just started."""
 
 
 class Verdict(StrEnum):
@@ -221,12 +223,18 @@ def automation(services: Services) -> str:
             sensors { name defaultStatus state: sensorState { status
                 ticks(limit: 1, statuses: [SUCCESS, SKIPPED, FAILURE]) { error { message causes { message } } } } }
             schedules { name defaultStatus state: scheduleState { status } } } } } } } } }"""
+    until = time.monotonic() + _RECOVERY_SECONDS
+    while True:
+        locations = _told_by_dagster(services.settings, query)["workspaceOrError"]["locationEntries"]
+        loaded = [one["locationOrLoadError"] or {"message": f"{_UNREACHABLE}: being loaded"} for one in locations]
+        if time.monotonic() > until or not any(_UNREACHABLE in one.get("message", "") for one in loaded):
+            break
+        time.sleep(1)
     started, off, failed = 0, [], {}
-    for location in _told_by_dagster(services.settings, query)["workspaceOrError"]["locationEntries"]:
-        loaded = location["locationOrLoadError"] or {}
-        if "repositories" not in loaded:
-            raise Bad(f"{location['name']} is not loaded: {loaded.get('message', 'it is being loaded')[:200]}")
-        for one in [found for each in loaded["repositories"] for found in (*each["sensors"], *each["schedules"])]:
+    for location, found in zip(locations, loaded, strict=True):
+        if "message" in found:
+            raise Bad(f"{location['name']} is not loaded: {found['message'][:200]}")
+        for one in [one for each in found["repositories"] for one in (*each["sensors"], *each["schedules"])]:
             started += one["state"]["status"] == "RUNNING"
             if one["state"]["status"] != "RUNNING" and one["defaultStatus"] == "RUNNING":
                 off.append(one["name"])

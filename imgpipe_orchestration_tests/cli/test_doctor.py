@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -68,10 +69,20 @@ def test_doctor_names_sensors_that_are_off_and_locations_that_are_not_loaded(run
         for name, status in (("on", "RUNNING"), ("off", "STOPPED"))
     ]
     loaded = {"repositories": [{"sensors": sensors, "schedules": []}]}
-    for known, seen in ((loaded, "switched off: off"), ({"message": "No module"}, "imgpipe is not loaded: No module")):
-        locations = [{"name": "imgpipe", "locationOrLoadError": known}]
-        body = json.dumps({"data": {"workspaceOrError": {"locationEntries": locations}}}).encode()
-        with serving(lambda handler, _, body=body: reply(handler, body)) as server:
+    starting = {"message": "DagsterUserCodeUnreachableError: Could not reach user code server."}
+    for answers, seen in (
+        ([loaded], "switched off: off"),
+        ([{"message": "No module"}], "imgpipe is not loaded: No module"),
+        ([starting, None, loaded], "switched off: off"),
+    ):
+
+        def behave(handler: BaseHTTPRequestHandler, number: int, answers: list[Any] = answers) -> None:
+            is_asked = b"locationEntries" in server.requests[number][2]
+            known = answers.pop(0) if is_asked and len(answers) > 1 else answers[0]
+            locations = [{"name": "imgpipe", "locationOrLoadError": known}]
+            reply(handler, json.dumps({"data": {"workspaceOrError": {"locationEntries": locations}}}).encode())
+
+        with serving(behave) as server:
             assert finding(run, "sensors and schedules", DAGSTER_URL=server.url)["seen"] == seen
 
 
