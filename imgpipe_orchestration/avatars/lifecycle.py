@@ -57,7 +57,7 @@ _TASKS = text("""
         array['task_' || t.id] || array(select 'task_' || t.id || '/persona_' || id from unnest(p.people) id) as bought
     from generation_tasks t
     cross join lateral (select array(select r.id from generation_results r where r.task_id = t.id) as people) p
-    where t.id = any(cast(:ids as bigint[])) order by t.id for update of t
+    where t.id = any(cast(:ids as bigint[])) order by t.id
 """)
 
 # The answer that invented a person is others' too, and stays until their task is deleted.
@@ -66,7 +66,7 @@ _PEOPLE = text("""
         cast('{}' as text[]) as addresses, cast('{}' as text[]) as keys,
         array['avatars/task_' || task_id || '/persona_' || id || '/'] as prefixes,
         array['task_' || task_id || '/persona_' || id] as bought, '' as day, task_id as task
-    from generation_results where id = any(cast(:ids as bigint[])) order by id for update
+    from generation_results where id = any(cast(:ids as bigint[])) order by id
 """)
 
 _DROP_PEOPLE = text("""

@@ -47,7 +47,7 @@ class Kind:
     """The pipeline that it belongs to, also of its paid calls, whose items begin with `what`."""
     bucket: Callable[[Services], Bucket]
     rows: TextClause
-    """Locks the rows of `ids` and selects of each `id`, `user_id`, `what` (its name in the ledger and among the
+    """Selects of each of `ids` the `id`, `user_id`, `what` (its name in the ledger and among the
     deletions), `addresses` (paths of its URLs), `keys` and `prefixes` of all its objects, `bought` (names in the
     ledger), `day` (its partition), and the columns that `queues` and `judged` name."""
     tables: Mapping[str, str]
@@ -106,7 +106,9 @@ class Kind:
 
     def find(self, connection: Connection, ids: Sequence[int]) -> Rows:
         """The rows of some ids, locked. What is not there any more is left out."""
-        return connection.execute(self.rows, {"ids": sorted(ids)}).all()
+        locked = text(f"select from {self.table} where id = any(cast(:ids as bigint[])) order by id for update")
+        connection.execute(locked, {"ids": list(ids)})
+        return connection.execute(self.rows, {"ids": list(ids)}).all()
 
     def due(self, connection: Connection, aging: Aging, settings: Settings) -> list[int]:
         """The first ids that are old enough."""
@@ -122,6 +124,10 @@ class Kind:
 
     def stop(self, connection: Connection, ids: Sequence[int]) -> list[Thing]:
         """Lock the rows of some ids and take them out of the queues; returns those that exist."""
+        seen = connection.execute(self.rows, {"ids": list(ids)}).all()
+        named = [(queue.name, item) for queue, column in self.queues.items() for item in _items(seen, column)]
+        # Before the rows, as workers do, who write a row while they hold the lock on its item.
+        connection.execute(_LOCK_ITEMS, {"queues": [queue for queue, _ in named], "items": [item for _, item in named]})
         rows = self.find(connection, ids)
         places: dict[int, set[str]] = {row.id: set() for row in rows}
         for queue, column in self.queues.items():
@@ -170,6 +176,12 @@ class Kind:
             rows = self.find(connection, list(ids))
             services.claims.enqueue(connection, self.remake, _queued(rows, "id"), again=True)
         return len(rows)  # also those that were queued already
+
+
+_LOCK_ITEMS = text("""
+    select from work_items where (queue, item_id) in (
+        select * from unnest(cast(:queues as text[]), cast(:items as bigint[]))) order by queue, item_id for update
+""")
 
 
 def _items(rows: Rows, column: str) -> dict[int, int]:

@@ -45,7 +45,7 @@ _ROWS = text("""
     select id, user_id, 'listings/' || id as what,
         array[file_name, original_key, cast(public_id as text)] as addresses, array[original_key, file_name] as keys,
         cast('{}' as text[]) as prefixes, array['listings/' || id] as bought, to_char(created_at, 'YYYY-MM-DD') as day
-    from image_queue where id = any(cast(:ids as bigint[])) order by id for update
+    from image_queue where id = any(cast(:ids as bigint[])) order by id
 """)
 
 _FIND = text("""

@@ -172,7 +172,7 @@ _ROWS = text("""
                 'bulk/' || f.upload_day || '/' || f.id || '.'] else '{}' end as prefixes,
         array['media/' || f.id, 'media/' || f.id || '/canary'] as bought,
         cast(f.upload_day as text) as day, f.main_api_id as upload
-    from media_files f where f.id = any(cast(:ids as bigint[])) order by f.id for update of f
+    from media_files f where f.id = any(cast(:ids as bigint[])) order by f.id
 """)
 
 _OF_UPLOADS = (

@@ -108,7 +108,7 @@ _ROWS = text(f"""
         array['views/' || b.batch_id || '/'] as prefixes, '' as day,
         array(select 'vision_batches/' || i.batch_id || '/' || i.position from vision_batch_images i
             where i.batch_id = b.id) as bought
-    from vision_batches b where b.id = any(cast(:ids as bigint[])) order by b.id for update of b
+    from vision_batches b where b.id = any(cast(:ids as bigint[])) order by b.id
 """)
 
 # Keys: images/<id>.jpg, views/<batch>/<n>.jpg, reports/<batch>.html.
