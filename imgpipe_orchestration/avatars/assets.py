@@ -70,13 +70,24 @@ def avatar_personas(
     yield from reported(context, avatar_personas.key, own, own=day, made=bool(own["tasks"]), others=others)
 
 
+# Without partitions: of an input with them Dagster asks the run's partition, and who launches by hand may give none.
+generation_results = dg.AssetSpec(
+    "generation_results",
+    deps=[avatar_personas],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="The people of all tasks, a row each, from which the steps take those who are due.",
+)
+
+
 def _specs() -> list[dg.AssetSpec]:
     specs: list[dg.AssetSpec] = []
     for step, (name, what, kind) in STAGES.items():
         specs.append(
             dg.AssetSpec(
                 name,
-                deps=[specs[-1].key if specs else avatar_personas.key],
+                deps=[specs[-1].key if specs else generation_results.key],
                 description=f"Step {step.value}/{len(Step)}: {what}",
                 group_name=GROUP,
                 owners=OWNERS,

@@ -15,6 +15,7 @@ from imgpipe_orchestration.avatars.assets import (
     avatar_images,
     avatar_personas,
     avatar_pictures,
+    generation_results,
     generation_tasks,
 )
 from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
@@ -80,7 +81,7 @@ def avatar_tasks_move(backends: BackendsResource) -> dg.AssetCheckResult:
 
 
 definitions = dg.Definitions(
-    assets=[generation_tasks, avatar_personas, avatar_pictures],
+    assets=[generation_tasks, avatar_personas, generation_results, avatar_pictures],
     asset_checks=[avatar_tasks_move],
     jobs=[avatar_data, avatar_images, avatar_cleanup, avatar_checks],
     sensors=[avatar_data_sensor, avatar_images_sensor],

@@ -62,6 +62,15 @@ def test_what_is_due_is_launched_at_once_and_then_not_before_the_interval_is_ove
     assert "WORKER_INTERVAL" in str(look(avatar_data_sensor, instance, first.cursor).skip_reason)
 
 
+def test_a_run_without_a_partition_does_what_is_due(
+    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    task = desk.ask(1)
+    assert run(repository, instance, "avatar_data").success
+    assert repository.resolve_job_def("avatar_images").execute_in_process(instance=instance).success
+    assert desk.task(task).status is TaskStatus.COMPLETED
+
+
 def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
