@@ -1,8 +1,7 @@
 """What touches Dagster beside the features.
 
-`assets` and `sensors` have what the features share; `alerts` tell people that a run or a
-check failed. The rest is how a run gets a process:
-it is forked from a process that has already imported everything.
+`assets` and `sensors` have what the features share; `alerts` tell people that a run or a check failed. The rest is how
+a run gets a process: it is forked from a process that has already imported everything.
 
 Dagster's default launcher starts a new Python for each run, which spends three seconds importing before the first op.
 It also does not notice when a run's process dies together with its code server, so that the run stays "started" and

@@ -47,9 +47,9 @@ class Kind:
     """The pipeline that it belongs to, also of its paid calls, whose items begin with `what`."""
     bucket: Callable[[Services], Bucket]
     rows: TextClause
-    """Selects of each of `ids` the `id`, `user_id`, `what` (its name in the ledger and among the
-    deletions), `addresses` (paths of its URLs), `keys` and `prefixes` of all its objects, `bought` (names in the
-    ledger), `day` (its partition), and the columns that `queues` and `judged` name."""
+    """Selects of each of `ids` the `id`, `user_id`, `what` (its name in the ledger and among the deletions),
+    `addresses` (paths of its URLs), `keys` and `prefixes` of all its objects, `bought` (names in the ledger), `day`
+    (its partition), and the columns that `queues` and `judged` name."""
     tables: Mapping[str, str]
     """Its table first, and tables whose rows must be gone with it; and the column with the id, for the sweep."""
     queues: Mapping[Queue, str]

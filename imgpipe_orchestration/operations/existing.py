@@ -41,7 +41,7 @@ class Existing:
 
 
 def run(services: Services, owner: str) -> Outcome:
-    """Judge what is due."""
+    """Judge what is due in the queue, for at most RUN_SECONDS."""
     total, claims, over = Outcome(), services.claims, time.monotonic() + RUN_SECONDS
     try:
         with claims.hold(owner):

@@ -1,4 +1,4 @@
-"""Which process a Dagster run is: the tag by which the launcher, and run monitoring, find it."""
+"""The tag that names the process of a Dagster run, for the launcher and for run monitoring."""
 
 import json
 import socket
