@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import shutil
 import signal
 import tempfile
@@ -66,6 +67,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         grouped = item.get_closest_marker("xdist_group")  # of several groups pytest-xdist makes one of their own
         if not grouped and isinstance(item, pytest.Function) and _ONCE_A_MODULE.intersection(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    items.sort(key=_length, reverse=True)  # else one worker is busy with the longest while the others have finished
+
+
+def _length(item: pytest.Item) -> float:
+    """Seconds that it may take; those of `end_to_end` run one after the other, longer than any other."""
+    if item.get_closest_marker("xdist_group") == pytest.mark.xdist_group("stack").mark:
+        return math.inf
+    limit = item.get_closest_marker("timeout")
+    return limit.args[0] if limit else 0.0
 
 
 _MEMORY = Path("/dev/shm")
