@@ -20,6 +20,7 @@ from imgpipe_orchestration.auto_marker.store import NEWS, ImageConfigs, create_i
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration_tests.parts import running
 
 BATCH = 50
 Documents = dict[str, list[dict[str, Any]]]
@@ -31,7 +32,7 @@ def main() -> None:
     with ExitStack() as stack:
         postgres, _ = stack.enter_context(servers())
         given = os.environ.get("MONGODB_TEST_URL", "").rstrip("/")
-        mongo = given or stack.enter_context(Mongo(postgres.folder.parent / "mongo", free_port())).url
+        mongo = given or stack.enter_context(running(Mongo(postgres.folder.parent / "mongo", free_port()))).url
         made = stack.enter_context(services(postgres, None, "bench", mongodb_url=f"{mongo}/imgpipe_bench"))
         # Before and after: that server may be somebody's.
         drop = partial(made.documents.client.drop_database, made.documents.database.name)

@@ -24,6 +24,7 @@ from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.services import WORKSPACE, CodeServer, Daemon, Webserver, code_socket
+from imgpipe_orchestration_tests.parts import ensure_database, running
 
 _DAGSTER_YAML = """
 storage: { postgres: { postgres_url: { env: DAGSTER_PG_URL } } }
@@ -92,18 +93,19 @@ class BareCodeServer(CodeServer):
 @contextmanager
 def bare_dagster() -> Iterator[dict[str, int]]:
     """Dagster by itself; gives the pid of each part."""
-    with tempfile.TemporaryDirectory() as name, Postgres(Path(name) / "postgres", free_port()) as postgres:
+    with tempfile.TemporaryDirectory() as name, running(Postgres(Path(name) / "postgres", free_port())) as postgres:
         home = postgres.folder.parent / "home"
         home.mkdir()
         (home / "dagster.yaml").write_text(_DAGSTER_YAML)
         (home / WORKSPACE).write_text(f"load_from: [grpc_server: {{socket: {code_socket(home)}}}]")
         environ = os.environ | {
             "DAGSTER_HOME": str(home),
-            "DAGSTER_PG_URL": postgres.ensure_database("dagster"),
+            "DAGSTER_PG_URL": ensure_database(postgres, "dagster"),
             "SENSOR_SECONDS": ",".join(str(sensor.minimum_interval_seconds or 30) for sensor in defs.sensors or ()),
         }
         server, daemon = BareCodeServer(home, environ=environ), Daemon(home, environ=environ)
-        with server, Webserver(home, free_port(), environ=environ) as webserver, daemon:
+        webserver = Webserver(home, free_port(), environ=environ)
+        with running(server), running(webserver), running(daemon):
             yield {part.name: part.pid or 0 for part in (postgres, server, webserver, daemon)}
             with psycopg.connect(environ["DAGSTER_PG_URL"]) as connection:
                 query = "select status, count(*) from job_ticks group by status"

@@ -11,6 +11,7 @@ from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.operations import purge
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.parts import stop
 
 VARIANTS = 9
 """Objects of an image beside its original."""
@@ -21,7 +22,7 @@ def main() -> None:
     with servers() as (postgres, s3), services(postgres, s3, "bench") as made:
         ids, keys = fill(made, arguments.images, arguments.users)
         bare = [f"bare/{key}" for key in keys]
-        s3.stop()
+        stop(s3)
         for key in (*keys, *bare):  # the bucket is a folder
             file = s3.folder / made.settings.media_bucket_name / key
             file.parent.mkdir(parents=True, exist_ok=True)

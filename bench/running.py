@@ -25,6 +25,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration_tests.devstack.running import wait_for, whole
+from imgpipe_orchestration_tests.parts import QuickPostgres, ensure_database, running
 from imgpipe_orchestration_tests.standins.server import partners
 
 
@@ -141,7 +142,8 @@ def servers(*, durable: bool = True) -> Iterator[tuple[Postgres, S3]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         s3 = S3(folder / "s3", free_port(), access_key="bench-key", secret_key="bench-secret")
-        with Postgres(folder / "postgres", free_port(), durable=durable) as postgres, s3:
+        postgres = (Postgres if durable else QuickPostgres)(folder / "postgres", free_port())
+        with running(postgres), running(s3):
             yield postgres, s3
 
 
@@ -150,7 +152,7 @@ def services(postgres: Postgres, s3: S3 | None, name: str, **settings: Any) -> I
     """Services on a database and in a folder of their own."""
     if s3 is not None:
         settings |= {"s3_endpoint": s3.url, "s3_access_key": s3.access_key, "s3_secret_key": s3.secret_key}
-    settings |= {"database_url": postgres.ensure_database(name), "imgpipe_data_dir": postgres.folder.parent / name}
+    settings |= {"database_url": ensure_database(postgres, name), "imgpipe_data_dir": postgres.folder.parent / name}
     with closing(Services(Settings(**settings))) as made:
         upgrade(made.engine)
         yield made

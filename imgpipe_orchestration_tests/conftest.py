@@ -38,6 +38,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.telemetry.logs import TextFormatter
+from imgpipe_orchestration_tests.parts import QuickPostgres, ensure_database, running
 from imgpipe_orchestration_tests.standins.server import FaultyStandIns, partners
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def open_folder_of_the_test() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
     """A PostgreSQL of the session, holding `imgpipe_template`: the migrated schema that each test gets a copy of."""
-    with open_folder() as folder, Postgres(folder / "data", free_port(), durable=False) as server:
-        engine = connect(server.ensure_database("imgpipe_template"))
+    with open_folder() as folder, running(QuickPostgres(folder / "data", free_port())) as server:
+        engine = connect(ensure_database(server, "imgpipe_template"))
         upgrade(engine)
         engine.dispose()
         yield server
@@ -119,7 +120,7 @@ def postgres_server() -> Iterator[Postgres]:
 def fresh_database(server: Postgres) -> Iterator[str]:
     """URL of a fresh, migrated database, which takes 30 ms."""
     name = f"test_{next(_numbers)}"
-    yield server.ensure_database(name, template="imgpipe_template")
+    yield ensure_database(server, name, template="imgpipe_template")
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -142,7 +143,7 @@ def engine(postgres_url: str) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     folder = tmp_path_factory.mktemp("s3") / "buckets"
-    with S3(folder, free_port(), access_key="test-access", secret_key="test-secret") as server:
+    with running(S3(folder, free_port(), access_key="test-access", secret_key="test-secret")) as server:
         yield server
 
 
@@ -190,7 +191,7 @@ def s3(s3_server: S3) -> S3Access:
 
 @pytest.fixture(scope="session")
 def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongo]:
-    with Mongo(tmp_path_factory.mktemp("mongo") / "data", free_port()) as server:
+    with running(Mongo(tmp_path_factory.mktemp("mongo") / "data", free_port())) as server:
         yield server
 
 

@@ -18,6 +18,7 @@ from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.lacking import lacking
+from imgpipe_orchestration_tests.parts import running
 
 BINARY = Path(os.environ.get("MONGO_TEST_SERVER") or Path.home() / ".cache/imgpipe/mongo-test-server")
 
@@ -43,7 +44,7 @@ class FaithfulMongo(Part):
 def faithful_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaithfulMongo]:
     if not BINARY.is_file():
         lacking("the second MongoDB server", "make mongo-test-server (needs go)")
-    with FaithfulMongo(tmp_path_factory.mktemp("ferret") / "data", free_port()) as server:
+    with running(FaithfulMongo(tmp_path_factory.mktemp("ferret") / "data", free_port())) as server:
         yield server
 
 

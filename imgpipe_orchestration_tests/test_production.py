@@ -25,6 +25,7 @@ from imgpipe_orchestration.storage.objects import ObjectStore
 from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import picture
+from imgpipe_orchestration_tests.parts import ensure_database, running
 from imgpipe_orchestration_tests.servers import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("production")]
@@ -113,12 +114,12 @@ class Site:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     with open_folder() as folder, ExitStack() as elsewhere:
-        rows = elsewhere.enter_context(Postgres(folder / "pg", free_port()))
+        rows = elsewhere.enter_context(running(Postgres(folder / "pg", free_port())))
         keys = {"access_key": "production-access", "secret_key": secrets.token_hex(16)}
-        store = elsewhere.enter_context(S3(folder / "s3", free_port(), **keys))
-        mongo = elsewhere.enter_context(Mongo(folder / "mongo", free_port()))
-        redis = elsewhere.enter_context(RedisServer(folder / "redis", free_port()))
-        partners = elsewhere.enter_context(StandIns(folder / "partners", free_port()))
+        store = elsewhere.enter_context(running(S3(folder / "s3", free_port(), **keys)))
+        mongo = elsewhere.enter_context(running(Mongo(folder / "mongo", free_port())))
+        redis = elsewhere.enter_context(running(RedisServer(folder / "redis", free_port())))
+        partners = elsewhere.enter_context(running(StandIns(folder / "partners", free_port())))
         objects = ObjectStore(endpoint=store.url, region="us-east-1", **keys)
         for bucket in BUCKETS:
             objects.bucket(bucket).ensure()
@@ -129,8 +130,8 @@ def site() -> Iterator[Site]:
         url = f"http://{LOOPBACK}:{gateway}"
         example = re.findall(r"^([A-Z0-9_]+)=(.*)$", (DEPLOY / "example.env").read_text(), re.MULTILINE)
         filled = {name: value or secrets.token_hex(32) for name, value in example} | {
-            "DATABASE_URL": rows.ensure_database("imgpipe"),
-            "DAGSTER_PG_URL": rows.ensure_database("dagster").replace("postgresql://", "postgresql+psycopg2://"),
+            "DATABASE_URL": ensure_database(rows, "imgpipe"),
+            "DAGSTER_PG_URL": ensure_database(rows, "dagster").replace("postgresql://", "postgresql+psycopg2://"),
             "S3_ENDPOINT": store.url,
             "S3_ACCESS_KEY": keys["access_key"],
             "S3_SECRET_KEY": keys["secret_key"],

@@ -11,12 +11,10 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import psycopg
-from psycopg import sql
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
@@ -29,16 +27,6 @@ class Postgres(Part):
     name = "postgres"
     user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     stop_signal = signal.SIGINT  # "fast": ends sessions, then shuts down; SIGTERM would wait for every client
-
-    def __init__(
-        self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None, durable: bool = True
-    ) -> None:
-        """
-        Args:
-            durable: False skips fsync, for tests.
-        """
-        super().__init__(folder, port, environ=environ)
-        self._durable = durable
 
     @property
     def url(self) -> str:
@@ -109,8 +97,6 @@ class Postgres(Part):
             "log_timezone": "UTC",
             "timezone": "UTC",
         }
-        if not self._durable:
-            options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         return [str(_binaries() / "postgres"), "-D", str(self.folder), *arguments]
 
@@ -122,15 +108,6 @@ class Postgres(Part):
         except psycopg.OperationalError:
             return False
         return True
-
-    def ensure_database(self, name: str, *, template: str = "template1") -> str:
-        """Create the database unless it exists, for tests and benches; returns its URL."""
-        # By copying files: writing small databases through the log takes twice as long.
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
-                connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
-        return url_of(self.port, name)
 
 
 def url_of(port: int, database: str, *, scheme: str = "postgresql") -> str:

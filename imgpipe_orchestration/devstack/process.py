@@ -9,8 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, ClassVar, Literal, Self
+from typing import IO, ClassVar, Literal
 
 from imgpipe_orchestration.dagster_side.parent_death import die_with_parent
 from imgpipe_orchestration.devstack.ports import LOOPBACK, listening
@@ -134,11 +133,6 @@ class Part(ABC):
         """Send the stop signal to it and to what it started; returns at once."""
         self._signal_group(self.stop_signal)
 
-    def stop(self) -> None:
-        """End it and all it started: gracefully, then by force."""
-        self.ask_to_stop()
-        self.await_stop()
-
     def await_stop(self) -> None:
         """Wait until it has stopped, as asked; kill it if it does not in time, and what it has left behind."""
         if self._process is not None:
@@ -156,20 +150,6 @@ class Part(ABC):
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, on a zombie
                 os.killpg(self._process.pid, number)
-
-    def __enter__(self) -> Self:
-        self.start()
-        try:
-            self.wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class HttpPart(Part):

@@ -22,6 +22,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+from imgpipe_orchestration_tests.parts import running
 
 
 def round_of(
@@ -178,7 +179,7 @@ def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Setti
 @pytest.fixture
 def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
     """A MongoDB that the test may stop."""
-    with Mongo(tmp_path / "own-mongo", free_port()) as server:
+    with running(Mongo(tmp_path / "own-mongo", free_port())) as server:
         yield server
 
 

@@ -18,10 +18,11 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
+from imgpipe_orchestration_tests.parts import ensure_database
 
 
 def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: Postgres) -> None:
-    url = postgres_server.ensure_database("to_migrate")
+    url = ensure_database(postgres_server, "to_migrate")
     check = run("migrate", "--check", "--json", DATABASE_URL=url)
     assert check.exit_code == 1
     pending = json.loads(check.stdout)["pending"]
@@ -72,7 +73,7 @@ def test_no_token_is_made_in_production(run: Run) -> None:
 def test_a_database_that_was_never_migrated_is_named_with_the_way_out(
     postgres_server: Postgres, tmp_path: Path
 ) -> None:
-    environ = {**clean_environment(), "DATABASE_URL": postgres_server.ensure_database("never_migrated")}
+    environ = {**clean_environment(), "DATABASE_URL": ensure_database(postgres_server, "never_migrated")}
     result = imgpipe("requeue", "media", "--data", str(tmp_path), environ=environ)
     assert result.returncode == 1
     first, why = result.stderr.splitlines()

@@ -17,6 +17,7 @@ from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+from imgpipe_orchestration_tests.parts import ensure_database
 
 
 def finding(run: Run, what: str, **given: str) -> dict[str, str]:
@@ -139,7 +140,7 @@ def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: Stan
 
 
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
-    url = postgres_server.ensure_database("never_migrated")
+    url = ensure_database(postgres_server, "never_migrated")
     for what in ("database", "pending_images"):
         found = finding(run, what, DATABASE_URL=url, PENDING_IMAGES_DATABASE_URL=url)
         assert (found["verdict"], found["do"]) == ("bad", "Run `imgpipe migrate`.")

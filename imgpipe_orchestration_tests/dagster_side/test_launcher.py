@@ -27,6 +27,7 @@ from imgpipe_orchestration_tests.dagster_side.instances import (
 )
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.parts import ensure_database
 
 pytestmark = pytest.mark.xdist_group("launcher")  # what forks their runs takes seconds of imports to start
 
@@ -41,7 +42,7 @@ STARTED, SUCCESS, CANCELED = (
 def instance(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
     """An instance configured as dagster.yaml does it: storage in PostgreSQL, runs by our launcher."""
     home = tmp_path_factory.mktemp("dagster")
-    url = postgres_server.ensure_database("dagster_runs")
+    url = ensure_database(postgres_server, "dagster_runs")
     launcher = "run_launcher: {module: imgpipe_orchestration.dagster_side.launcher, class: ForkedRunLauncher}"
     configure(home, url, launcher)
     with dg.DagsterInstance.from_config(str(home)) as instance:

@@ -23,6 +23,7 @@ from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration_tests.dagster_side import jobs
 from imgpipe_orchestration_tests.dagster_side.instances import becomes, configure, health, launch, processes, run_of
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.parts import ensure_database, running
 from imgpipe_orchestration_tests.servers import RabbitMQ, RedisServer, Worker
 
 pytestmark = [
@@ -46,7 +47,7 @@ over_each = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Part]:
     server: type[Part] = {"redis": RedisServer, "rabbitmq": RabbitMQ}[request.param]
-    with server(tmp_path_factory.mktemp(request.param) / "data", free_port()) as started:
+    with running(server(tmp_path_factory.mktemp(request.param) / "data", free_port())) as started:
         yield started
 
 
@@ -55,8 +56,8 @@ def home(postgres_server: Postgres, broker: Part, tmp_path_factory: pytest.TempP
     """A DAGSTER_HOME configured as deploy/dagster.yaml does it; results are kept by Redis, or beside RabbitMQ by
     PostgreSQL."""
     home = tmp_path_factory.mktemp("dagster")
-    url = postgres_server.ensure_database(f"dagster_workers_{broker.name}")
-    results = broker.url if broker.name == "redis" else "db+" + postgres_server.ensure_database("celery_results")
+    url = ensure_database(postgres_server, f"dagster_workers_{broker.name}")
+    results = broker.url if broker.name == "redis" else "db+" + ensure_database(postgres_server, "celery_results")
     configure(
         home,
         url,
@@ -81,9 +82,8 @@ def launcher(instance: dg.DagsterInstance) -> WorkersRunLauncher:
 @contextmanager
 def working(home: Path, queues: str, concurrency: int = 1) -> Iterator[Worker]:
     environ = {**os.environ, "DAGSTER_HOME": str(home)}
-    with Worker(
-        home / f"{queues}-{next(_numbers)}", environ=environ, queues=queues, concurrency=concurrency
-    ) as started:
+    folder = home / f"{queues}-{next(_numbers)}"
+    with running(Worker(folder, environ=environ, queues=queues, concurrency=concurrency)) as started:
         yield started
 
 

@@ -21,11 +21,12 @@ from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.parts import QuickPostgres, ensure_database, running
 
 
 def test_postgres_keeps_committed_rows_through_kill_minus_9(open_folder: Path) -> None:
-    with Postgres(open_folder / "data", free_port()) as server:
-        url = server.ensure_database("rows")
+    with running(Postgres(open_folder / "data", free_port())) as server:
+        url = ensure_database(server, "rows")
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
         server.kill()
@@ -38,7 +39,7 @@ def test_postgres_keeps_committed_rows_through_kill_minus_9(open_folder: Path) -
 
 def test_postgres_starts_again_beside_a_session_that_its_dead_postmaster_left(open_folder: Path) -> None:
     """Memory that runs out may end the postmaster alone, while a session is busy."""
-    with Postgres(open_folder / "data", free_port()) as server, psycopg.connect(server.url) as session:
+    with running(Postgres(open_folder / "data", free_port())) as server, psycopg.connect(server.url) as session:
         assert server.pid is not None
         busy = psutil.Process(session.info.backend_pid)
         busy.suspend()
@@ -57,7 +58,7 @@ def test_postgres_starts_over_when_its_first_start_was_cut_off(open_folder: Path
     unfinished = open_folder / "data.new"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("16\n")
-    with Postgres(open_folder / "data", free_port(), durable=False) as server:
+    with running(QuickPostgres(open_folder / "data", free_port())) as server:
         assert server.answers()
     assert not unfinished.exists()
 
@@ -69,7 +70,7 @@ def test_postgres_data_is_readable_by_its_user_only(open_folder: Path) -> None:
 
 
 def test_s3_keeps_objects_through_kill_minus_9(tmp_path: Path) -> None:
-    with S3(tmp_path / "buckets", free_port(), access_key="access", secret_key="secret") as server:
+    with running(S3(tmp_path / "buckets", free_port(), access_key="access", secret_key="secret")) as server:
         client = S3Access(server, server.url, "access", "secret").client()
         client.create_bucket(Bucket="photos")
         client.put_object(Bucket="photos", Key="user_1/ä b.webp", Body=b"bytes")
@@ -85,7 +86,7 @@ def test_s3_lets_pages_of_the_first_front_end_send_files(tmp_path: Path) -> None
     shop = "https://shop.example.com"
     plan = make_plan(tmp_path, {"FRONTEND_ORIGINS": f"{shop},https://other.example.com"})
     (server,) = (part for part in plan.parts if isinstance(part, S3))
-    with server:
+    with running(server):
         asks = {"Method": "PUT", "Headers": "content-type"}
         headers = {"Origin": shop, **{f"Access-Control-Request-{name}": value for name, value in asks.items()}}
         answer = requests.options(f"{server.url}/media/staging/1/x", headers=headers, timeout=10)
@@ -104,7 +105,7 @@ def test_public_objects_shows_public_buckets_only(s3_server: S3, s3: S3Access) -
     public, private = s3.bucket("public"), s3.bucket("private")
     for bucket in (public, private):
         s3.client().put_object(Bucket=bucket, Key="a/b.webp", Body=b"bytes")
-    with PublicObjects(s3_server.folder, free_port(), buckets=[public]) as server:
+    with running(PublicObjects(s3_server.folder, free_port(), buckets=[public])) as server:
         with urllib.request.urlopen(f"{server.url}/{public}/a/b.webp") as answer:
             assert answer.read() == b"bytes"
             assert answer.headers["Content-Type"] == "image/webp"
@@ -113,7 +114,7 @@ def test_public_objects_shows_public_buckets_only(s3_server: S3, s3: S3Access) -
 
 
 def test_mongo_keeps_documents_through_kill_minus_9(tmp_path: Path) -> None:
-    with Mongo(tmp_path / "data", free_port()) as server:
+    with running(Mongo(tmp_path / "data", free_port())) as server:
         with pymongo.MongoClient(server.url) as client:
             client["news"]["documents"].insert_many([{"n": n} for n in range(100)])
         server.kill()
@@ -126,7 +127,7 @@ def test_mongo_keeps_documents_through_kill_minus_9(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", [Postgres, Mongo])
 def test_a_stopped_server_leaves_no_process_and_a_free_port(part: type[Postgres | Mongo], open_folder: Path) -> None:
-    with part(open_folder / "data", free_port()) as server:
+    with running(part(open_folder / "data", free_port())) as server:
         assert server.pid is not None
         session = os.getsid(server.pid)
     left = [p for p in psutil.pids() if _session(p) == session]
@@ -135,9 +136,9 @@ def test_a_stopped_server_leaves_no_process_and_a_free_port(part: type[Postgres 
 
 
 def test_a_server_that_cannot_start_says_what_its_log_says(open_folder: Path) -> None:
-    with Mongo(open_folder / "first", free_port()) as first:
+    with running(Mongo(open_folder / "first", free_port())) as first:
         second = Postgres(open_folder / "second", first.port)
-        with pytest.raises(BackendUnavailable, match="Address already in use"), second:
+        with pytest.raises(BackendUnavailable, match="Address already in use"), running(second):
             pass
 
 

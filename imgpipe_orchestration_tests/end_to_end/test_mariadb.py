@@ -13,6 +13,7 @@ from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.devstack.running import imgpipe, wait_for
 from imgpipe_orchestration_tests.end_to_end.conftest import Stack, started
 from imgpipe_orchestration_tests.media.conftest import picture
+from imgpipe_orchestration_tests.parts import running
 from imgpipe_orchestration_tests.servers import PENDING_IMAGES, MariaDB
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def mariadb() -> Iterator[MariaDB]:
-    with open_folder() as folder, MariaDB(folder / "data", free_port()) as server:
+    with open_folder() as folder, running(MariaDB(folder / "data", free_port())) as server:
         server.execute("CREATE DATABASE oaf", "USE oaf", PENDING_IMAGES)
         yield server
 

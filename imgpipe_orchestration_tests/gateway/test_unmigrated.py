@@ -12,6 +12,7 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.parts import ensure_database
 
 PAGES = ("/", "/media", "/listings", "/processing", "/vision-reports", "/avatars", "/failures", "/components")
 IDS = {
@@ -26,7 +27,7 @@ def at_revision(make_gateway: Callable[..., Gateway], postgres_server: Postgres)
     made: list[Engine] = []
 
     def make(revision: str) -> Gateway:
-        url = postgres_server.ensure_database(f"unmigrated_{uuid4().hex[:8]}")
+        url = ensure_database(postgres_server, f"unmigrated_{uuid4().hex[:8]}")
         made.append(connect(url))
         if revision:
             upgrade(made[-1], revision)

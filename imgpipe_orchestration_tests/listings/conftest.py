@@ -21,6 +21,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
+from imgpipe_orchestration_tests.parts import running
 
 JOB = "/api/jobs/process-image-queue"
 
@@ -43,7 +44,7 @@ def own_s3(tmp_path: Path, settings: Settings) -> Iterator[tuple[S3, Settings]]:
     """An object store that a test may stop, and settings that use it."""
     server = S3(tmp_path / "own-s3", free_port(), access_key="test-access", secret_key="test-secret")
     settings = settings.model_copy(update={"s3_endpoint": server.url})
-    with server:
+    with running(server):
         services = Services(settings)
         services.listings_bucket.ensure()
         services.close()

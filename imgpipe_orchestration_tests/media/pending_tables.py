@@ -12,6 +12,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import open_folder
+from imgpipe_orchestration_tests.parts import running
 from imgpipe_orchestration_tests.servers import PENDING_IMAGES, MariaDB
 
 PATH = "/temp_images/profiles/456-profile-{n}.jpg"
@@ -19,7 +20,7 @@ PATH = "/temp_images/profiles/456-profile-{n}.jpg"
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[MariaDB]:
-    with open_folder() as folder, MariaDB(folder / "data", free_port()) as server:
+    with open_folder() as folder, running(MariaDB(folder / "data", free_port())) as server:
         yield server
 
 

@@ -21,6 +21,7 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 from imgpipe_orchestration_tests.media.worker import run, today
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+from imgpipe_orchestration_tests.parts import stop
 
 SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
 
@@ -260,7 +261,7 @@ def assert_nothing_orphaned(gateway: Gateway) -> None:
 
 def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gateway: Gateway, s3: S3Access) -> None:
     gateway.upload(1, profile_image=picture())
-    s3.server.stop()
+    stop(s3.server)
     try:
         gateway.run_due()
     finally:

@@ -17,6 +17,7 @@ from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.storage.migrations import pending, upgrade
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.parts import ensure_database
 
 COLUMNS = """
     select table_name, array_agg(column_name::text) from information_schema.columns
@@ -34,7 +35,7 @@ SEQUENCES = """
 def databases(postgres_server: Postgres) -> Iterator[tuple[str, str]]:
     """Two empty databases: the old release's, and what its dump is restored into."""
     names = [f"{kind}_{uuid4().hex[:8]}" for kind in ("old", "restored")]
-    yield postgres_server.ensure_database(names[0]), postgres_server.ensure_database(names[1])
+    yield ensure_database(postgres_server, names[0]), ensure_database(postgres_server, names[1])
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         for name in names:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

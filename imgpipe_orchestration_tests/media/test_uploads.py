@@ -17,6 +17,7 @@ from imgpipe_orchestration.media.uploads import Upload, accept
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.parts import stop
 
 
 def stored_keys(gateway: Gateway) -> list[str]:
@@ -230,7 +231,7 @@ def test_temp_paths_lead_to_temp_files_only(gateway: Gateway, path: str) -> None
 
 
 def test_with_the_object_store_away_nothing_is_half_accepted(gateway: Gateway, s3: S3Access) -> None:
-    s3.server.stop()
+    stop(s3.server)
     try:
         answer = gateway.upload(1, profile_image=picture(), texts={"bio": "x"})
         assert answer.status_code == 503

@@ -28,6 +28,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.dagster_side.jobs import broken, working
+from imgpipe_orchestration_tests.parts import ensure_database
 from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put
 
 
@@ -72,7 +73,7 @@ def marking() -> None:
 def dagster_url(postgres_server: Postgres) -> Iterator[str]:
     """A database of Dagster's own."""
     name = f"dagster_{uuid4().hex[:8]}"
-    yield postgres_server.ensure_database(name)
+    yield ensure_database(postgres_server, name)
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 

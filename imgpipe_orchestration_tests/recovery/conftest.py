@@ -20,6 +20,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.client import Client
+from imgpipe_orchestration_tests.parts import ensure_database, running
 
 BUCKETS = {
     "media_bucket_name": "media",
@@ -60,18 +61,17 @@ def servers(
 ) -> Iterator[tuple[Postgres, S3, Settings]]:
     """PostgreSQL with the project's schema, an object store, with its buckets unless told otherwise, and the settings
     that name them."""
-    with (
-        Postgres((postgres or folder) / "data", free_port()) as rows,
-        S3((objects or folder) / "s3", free_port(), access_key="drill-access", secret_key="drill-secret") as store,
-        Mongo(folder / "mongo", free_port()) as documents,
-    ):
-        engine = connect(rows.ensure_database("imgpipe"))
+    rows = Postgres((postgres or folder) / "data", free_port())
+    store = S3((objects or folder) / "s3", free_port(), access_key="drill-access", secret_key="drill-secret")
+    documents = Mongo(folder / "mongo", free_port())
+    with running(rows), running(store), running(documents):
+        engine = connect(ensure_database(rows, "imgpipe"))
         upgrade(engine)
         engine.dispose()
         settings = Settings(
             imgpipe_data_dir=objects or folder,
-            database_url=rows.ensure_database("imgpipe"),
-            dagster_pg_url=rows.ensure_database("dagster"),
+            database_url=ensure_database(rows, "imgpipe"),
+            dagster_pg_url=ensure_database(rows, "dagster"),
             mongodb_url=f"{documents.url}/ichat",
             s3_endpoint=store.url,
             s3_access_key=store.access_key,

@@ -20,6 +20,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import up, wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo
+from imgpipe_orchestration_tests.parts import stop
 from imgpipe_orchestration_tests.recovery.conftest import Accepted, count, fill, path_of, servers, small_disk, upload
 
 pytestmark = [
@@ -144,6 +145,6 @@ def test_a_full_temporary_folder_refuses_large_uploads_in_words(
 def revive(rows: Postgres) -> None:
     """PostgreSQL ends itself when its log cannot grow; a supervisor starts it again."""
     if rows.exit_code() is not None or not rows.answers():
-        rows.stop()
+        stop(rows)
         rows.start()
         rows.wait_until_ready()

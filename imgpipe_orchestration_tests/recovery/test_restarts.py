@@ -12,6 +12,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration_tests.parts import stop
 from imgpipe_orchestration_tests.recovery.conftest import attempts_by_outcome, count, servers
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ def test_twenty_restarts_during_a_batch_cost_time_only(open_folder: Path) -> Non
         with transaction(services.engine) as connection:
             connection.execute(text("create table made (item bigint not null)"))
             services.claims.enqueue(connection, QUEUE, [Item(number) for number in range(ITEMS)])
-        stop = threading.Event()
+        over = threading.Event()
         restarts = 0
 
         def step(claim: Claim) -> None:
@@ -38,7 +39,7 @@ def test_twenty_restarts_during_a_batch_cost_time_only(open_folder: Path) -> Non
 
         def work() -> None:
             number = 0
-            while not stop.is_set():
+            while not over.is_set():
                 number += 1
                 try:
                     with services.claims.hold(f"run-{number}"):
@@ -61,7 +62,7 @@ def test_twenty_restarts_during_a_batch_cost_time_only(open_folder: Path) -> Non
         worker.start()
         try:
             while restarts < RESTARTS:
-                rows.stop()
+                stop(rows)
                 rows.start()
                 rows.wait_until_ready()
                 restarts += 1
@@ -69,7 +70,7 @@ def test_twenty_restarts_during_a_batch_cost_time_only(open_folder: Path) -> Non
             worker.join(120)
             assert not worker.is_alive()
         finally:
-            stop.set()
+            over.set()
             worker.join()
         assert count(services, "select count(*) from made") == ITEMS
         assert count(services, "select count(distinct item) from made") == ITEMS

@@ -21,6 +21,7 @@ from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway,
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 from imgpipe_orchestration_tests.devstack.running import clean_environment
+from imgpipe_orchestration_tests.parts import running, stop
 from imgpipe_orchestration_tests.servers import RedisServer, Worker
 from imgpipe_orchestration_tests.standins.server import partners
 
@@ -80,7 +81,7 @@ def machines(folder: Path, patch: pytest.MonkeyPatch, *, workers: int, **setting
     data = folder / "data"
     data.mkdir()
     with ExitStack() as started:
-        redis = started.enter_context(RedisServer(folder / "redis", free_port()))
+        redis = started.enter_context(running(RedisServer(folder / "redis", free_port())))
         queues = {"CELERY_BROKER_URL": redis.url}
         ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT")}
         faulty = started.enter_context(partners(folder))
@@ -93,7 +94,7 @@ def machines(folder: Path, patch: pytest.MonkeyPatch, *, workers: int, **setting
         }
         plan.shared.update(keys)
         for part in plan.backends:
-            started.enter_context(part)
+            started.enter_context(running(part))
         provision = [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"]
         subprocess.run(provision, env=plan.shared, check=True)
         with closing(Services(plan.settings)) as services:
@@ -111,10 +112,10 @@ def machines(folder: Path, patch: pytest.MonkeyPatch, *, workers: int, **setting
         parts: list[Part] = [*gateways, *some, CodeServer(home, environ=plan.shared)]
         for part in parts:
             part.start()
-            started.callback(part.stop)
+            started.callback(stop, part)
         for part in parts:
             part.wait_until_ready()
-        started.enter_context(daemon)
+        started.enter_context(running(daemon))
         s3 = {"S3_ENDPOINT": plan.settings.s3_endpoint, **keys}
         for name, value in (queues | s3 | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}).items():
             patch.setenv(name, value)  # Dagster reads its configuration's `env:` from our own environment

@@ -21,6 +21,7 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for, whole
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
+from imgpipe_orchestration_tests.parts import ensure_database, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -168,14 +169,14 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
     open_folder: Path, standins: StandInAccess
 ) -> None:
     with (
-        Postgres(open_folder / "rows", free_port()) as rows,
+        running(Postgres(open_folder / "rows", free_port())) as rows,
         talkative(standins.url) as partners,
         command_lines() as shown,
     ):
         login = f"postgres:{MARKS['DATABASE_PASSWORD']}@"
         urls = {
-            "DATABASE_URL": rows.ensure_database("imgpipe").replace("postgres@", login),
-            "DAGSTER_PG_URL": rows.ensure_database("dagster").replace("postgres@", login),
+            "DATABASE_URL": ensure_database(rows, "imgpipe").replace("postgres@", login),
+            "DAGSTER_PG_URL": ensure_database(rows, "dagster").replace("postgres@", login),
         }
         assert all(MARKS["DATABASE_PASSWORD"] in url for url in urls.values())
         analyses = f"{partners.url}/vision-analysis/api/v1/documents/vision_analysis"

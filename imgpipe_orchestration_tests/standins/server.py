@@ -8,6 +8,7 @@ from pathlib import Path
 from imgpipe_orchestration.devstack.plan import played_at
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.services import StandIns
+from imgpipe_orchestration_tests.parts import running
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,5 +27,5 @@ class FaultyStandIns(StandIns):
 @contextmanager
 def partners(folder: Path) -> Iterator[FaultyStandIns]:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}  # the tests are not installed
-    with FaultyStandIns(folder / "partners", free_port(), environ=environ) as server:
+    with running(FaultyStandIns(folder / "partners", free_port(), environ=environ)) as server:
         yield server

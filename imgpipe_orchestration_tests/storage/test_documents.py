@@ -15,6 +15,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.storage.documents import Documents, reachable
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
+from imgpipe_orchestration_tests.parts import running
 
 __all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
 
@@ -22,7 +23,7 @@ __all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
 @pytest.fixture
 def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
     """One that the test may stop."""
-    with Mongo(tmp_path / "mongo", free_port()) as server:
+    with running(Mongo(tmp_path / "mongo", free_port())) as server:
         yield server
 
 

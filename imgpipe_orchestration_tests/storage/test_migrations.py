@@ -16,13 +16,14 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.migrations import _LOCK, behind, pending, upgrade
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.parts import ensure_database
 
 
 @pytest.fixture
 def empty(postgres_server: Postgres) -> Iterator[Engine]:
     """A database that no migration has seen."""
     name = f"empty_{uuid4().hex[:8]}"
-    engine = connect(postgres_server.ensure_database(name))
+    engine = connect(ensure_database(postgres_server, name))
     yield engine
     engine.dispose()
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:

@@ -10,6 +10,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound,
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.parts import running
 
 
 def store_at(endpoint: str) -> ObjectStore:
@@ -64,7 +65,7 @@ def test_without_an_endpoint_the_setting_is_named() -> None:
 
 
 def test_a_store_that_goes_away_and_comes_back(tmp_path: Path) -> None:
-    with S3(tmp_path / "buckets", free_port(), access_key="test-access", secret_key="test-secret") as server:
+    with running(S3(tmp_path / "buckets", free_port(), access_key="test-access", secret_key="test-secret")) as server:
         bucket = store_at(server.url).bucket("bucket")
         bucket.ensure()
         bucket.put("k", b"x", content_type="text/plain")

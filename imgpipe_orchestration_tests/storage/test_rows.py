@@ -19,6 +19,7 @@ from imgpipe_orchestration.storage.postgres import PostgresConnection, as_long_a
 from imgpipe_orchestration.storage.rows import autocommit, connect, transaction
 from imgpipe_orchestration_tests.cable import Cable
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.parts import ensure_database
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_session_speaks_utc_and_plans_for_what_is_there(engine: Engine) -> Non
 
 @pytest.mark.parametrize("use", [transaction, autocommit])
 def test_a_table_that_is_not_there_yet_needs_a_migration(use: Any, postgres_server: Postgres) -> None:
-    empty = connect(postgres_server.ensure_database("never_migrated"))
+    empty = connect(ensure_database(postgres_server, "never_migrated"))
     with pytest.raises(NotMigrated, match="imgpipe migrate") as raised, use(empty) as connection:
         connection.execute(text("select 1 from work"))
     assert raised.value.detail == 'relation "work" does not exist'

@@ -39,6 +39,7 @@ from imgpipe_orchestration_tests.billing.ledger.shop import (
     uses,
 )
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.parts import ensure_database, running
 
 
 def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
@@ -192,8 +193,8 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
     monkeypatch.setattr(tenacity, "time", SimpleNamespace(monotonic=clock))
     # Not below pytest's own folder: each pytest that starts closes that one to PostgreSQL's user, and this server
     # starts twice.
-    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port()) as server:
-        engine = connect(server.ensure_database("imgpipe"))
+    with tempfile.TemporaryDirectory() as folder, running(Postgres(Path(folder) / "data", free_port())) as server:
+        engine = connect(ensure_database(server, "imgpipe"))
         migrations.upgrade(engine)
         asked, away = threading.Event(), threading.Event()
         answers = []

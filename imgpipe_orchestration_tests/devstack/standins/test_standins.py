@@ -13,6 +13,7 @@ from PIL import Image
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.parts import running
 
 KEY = {"Authorization": "Bearer any"}
 
@@ -74,13 +75,13 @@ def test_analyses_are_listed_by_page_until_they_are_processed(standins: StandInA
 
 
 def test_what_was_listed_is_still_there_after_a_restart(tmp_path: Path) -> None:
-    with StandIns(tmp_path / "partners", free_port()) as server:
+    with running(StandIns(tmp_path / "partners", free_port())) as server:
         standins = StandInAccess(server.url)
         (seeded,) = standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "one"})
         standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "two"})
         upload(standins, seeded, "one")
         image = requests.get(seeded["documents"][0]["document_path"], timeout=10).content
-    with StandIns(tmp_path / "partners", free_port()) as server:
+    with running(StandIns(tmp_path / "partners", free_port())) as server:
         found = listed(StandInAccess(server.url))["vision_analysis"]
         assert [(a["organization_id"], a["is_processed"]) for a in found] == [("one", True), ("two", False)]
         path = urlsplit(seeded["documents"][0]["document_path"]).path

@@ -16,6 +16,7 @@ from imgpipe_orchestration_tests.conftest import S3Access, fresh_database, setti
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture
 from imgpipe_orchestration_tests.media.worker import today
+from imgpipe_orchestration_tests.parts import stop
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -198,7 +199,7 @@ def test_a_logo_without_its_background_is_transparent_and_falls_back_to_png(show
 
 def test_a_hot_image_needs_neither_database_nor_object_store(alone: Gateway, s3: S3Access) -> None:
     hot = alone.get("/serve/1?size=grid").content
-    s3.server.stop()
+    stop(s3.server)
     try:
         assert alone.get("/serve/1?size=grid").content == hot
         assert alone.get("/serve/1?size=zoom").status_code == 503

@@ -30,6 +30,7 @@ from imgpipe_orchestration.storage.claims import Claim, Claims, Item
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.parts import ensure_database, running
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, ids, put, row, time_passes
 
 
@@ -192,8 +193,8 @@ def test_a_worker_that_was_frozen_wakes_up_without_its_lease(claims: Claims, pos
 
 
 def test_a_database_that_goes_away_and_comes_back_costs_nothing(open_folder: Path) -> None:
-    with Postgres(open_folder / "data", free_port()) as server:
-        engine = connect(server.ensure_database("work"))
+    with running(Postgres(open_folder / "data", free_port())) as server:
+        engine = connect(ensure_database(server, "work"))
         upgrade(engine)
         claims = Claims(engine, lease_seconds=2)
         put(claims, 1, 2)
