@@ -10,9 +10,9 @@ from typing import Any
 from bench_vision_reports import ORGANIZATION, execute
 from running import bar, cron_job, launch, options, render_by_the_stack, rows, running_stack
 
-from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.photos import large
 
 IMAGES = 10
 """Images of a report."""
@@ -21,7 +21,7 @@ IMAGES = 10
 def main() -> None:
     arguments = options(__doc__, photos=20, reports=2, people=2)
     with running_stack() as stack:
-        render_by_the_stack(stack, [photos.large(n) for n in range(arguments.photos)])
+        render_by_the_stack(stack, [large(n) for n in range(arguments.photos)])
         execute(stack, cron_job(stack, ORGANIZATION), arguments.reports, IMAGES)
         draw(stack, arguments.people)
         priced = "outcome = 'bought' and provider <> 'flowise'"

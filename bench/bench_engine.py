@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 from running import bar, options
 
-from imgpipe_orchestration.devstack.photos import PHOTOS, large, open_photo
+from imgpipe_orchestration.devstack.photos import PHOTOS, open_photo
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.geometry import WHOLE
@@ -35,6 +35,7 @@ from imgpipe_orchestration.imaging.plan import output_size
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.subject.focus import FocusHints
+from imgpipe_orchestration_tests.photos import large
 
 SHARP = "0.35.5"
 KINDS: tuple[Format, ...] = ("avif", "webp", "jpeg")

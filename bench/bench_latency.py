@@ -5,9 +5,9 @@ import time
 
 from running import bar, ended, options, rows, running_stack
 
-from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.photos import large
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
 def one(stack: Stack, number: int) -> dict[str, float]:
     """One upload; the seconds of each part."""
     user = 10_000 + number
-    files = {"profile_image": ("photo.jpg", photos.large(number), "image/jpeg")}
+    files = {"profile_image": ("photo.jpg", large(number), "image/jpeg")}
     time.sleep(number % 7)  # another moment of the sensor's interval each time
     began = time.time()
     stack.accepted("PATCH", "/users/me", headers=stack.user_headers(user), files=files)

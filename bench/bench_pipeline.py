@@ -10,10 +10,10 @@ import time
 
 from running import bar, options, render_by_the_stack, stack_with_partners, standins
 
-from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration_tests.photos import large
 
 SLOW = {"openai.responses": 3.0, "google": 0.8, "openai.embeddings": 0.3}
 """Seconds an answer takes."""
@@ -22,7 +22,7 @@ SLOW = {"openai.responses": 3.0, "google": 0.8, "openai.embeddings": 0.3}
 def main() -> None:
     arguments = options(__doc__, photos=200)
     count = arguments.photos
-    originals, others, more = ([photos.large(1000 * lot + n) for n in range(count)] for lot in range(3))
+    originals, others, more = ([large(1000 * lot + n) for n in range(count)] for lot in range(3))
     with stack_with_partners() as stack:
         whole = render_by_the_stack(stack, originals)
         instant = render_by_the_stack(stack, others)

@@ -21,13 +21,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.photos import large
 
 CONNECTIONS = 64
 ACCEPT = "Accept: image/webp,image/apng,*/*;q=0.8\r\n"
@@ -39,7 +39,7 @@ def main() -> None:
         return serve(int(sys.argv[2]), sys.argv[3])
     arguments = options(__doc__, rounds=5, requests=10_000)
     with running_stack() as stack:
-        render_by_the_stack(stack, [photos.large(0)])
+        render_by_the_stack(stack, [large(0)])
         with server(stack) as port:
             hot(port, arguments.rounds, arguments.requests)
     return None

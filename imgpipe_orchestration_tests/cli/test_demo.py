@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from imgpipe_orchestration.devstack import photos, stackfile
+from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo import report
 from imgpipe_orchestration.devstack.demo.runner import run
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Result, Stack
@@ -21,6 +21,7 @@ from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScen
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway
+from imgpipe_orchestration_tests.photos import large
 
 __all__ = ["gateway", "make_gateway"]
 
@@ -82,7 +83,7 @@ def test_the_page_of_the_demo_holds_all_it_shows(tmp_path: Path) -> None:
     """It is opened from a disk, when nothing answers any more."""
     refused = {"the pictures of <b>Ada</b>": "content policy"}
     exhibits = [
-        Exhibit("wall.jpg", {"in": photos.large(1)}, {"Style": "Realist"}),
+        Exhibit("wall.jpg", {"in": large(1)}, {"Style": "Realist"}),
         Exhibit("A report", document="<!doctype html><h1>Report</h1>"),
     ]
     results = [Result("media", 2, 1, 3.5, refused=refused, failed_on_purpose=1, exhibits=exhibits, finished=True)]

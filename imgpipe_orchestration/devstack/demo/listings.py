@@ -20,7 +20,7 @@ class ListingsScenario(Scenario):
             "cat.jpg": photos.jpeg("chelsea"),
             "coffee.jpg": photos.jpeg("coffee", width=2000),
             "astronaut.jpg": photos.jpeg("astronaut"),
-            "wall.jpg": photos.large(2),
+            "wall.jpg": photos.jpeg("brick", width=2000),
         }
         answer = self.stack.accepted(
             "POST",

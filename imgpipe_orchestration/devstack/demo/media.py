@@ -45,12 +45,12 @@ class MediaScenario(Scenario):
         first = {
             "profile_image": ("astronaut.jpg", photos.jpeg("astronaut")),
             "header_image": ("stars.jpg", photos.jpeg("hubble", width=2400)),
-            "logo_image": ("logo.png", photos.drawn_logo()),
+            "logo_image": ("logo.png", photos.LOGO.read_bytes()),
             "product_image": ("coffee.jpg", _saying(photos.jpeg("coffee", width=2000), cup)),
         }
         second = {
             "profile_image": ("cat.jpg", photos.jpeg("chelsea")),
-            "site_image": ("wall.jpg", photos.large(1)),
+            "site_image": ("wall.jpg", photos.jpeg("brick", width=2400)),
             "event_image": ("retina.jpg", photos.jpeg("retina")),
         }
         # First, so that they are done when the others are. The stand-in reads a verdict in a copyright.
