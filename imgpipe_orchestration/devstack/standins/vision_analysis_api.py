@@ -6,13 +6,10 @@ import mimetypes
 import time
 import uuid
 from datetime import UTC, datetime
-from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -97,7 +94,7 @@ class Desk:
         if wanted.descriptions:
             links.append((texts, f"{files_url}/{quote(texts)}"))
         for name in [*names, expired]:
-            self._file(name).write_bytes(photograph(next(self._photographs)))
+            self._file(name).write_bytes(_photograph(next(self._photographs)))
         self._file(texts).write_text(json.dumps({name: f"Photograph {name}" for name in names}))
         analysis = {
             "vision_analysis_id": analysis_id,
@@ -169,18 +166,10 @@ class Desk:
         return Response(self._file(name).read_bytes(), media_type=mimetypes.guess_type(name)[0])
 
 
-def photograph(number: int) -> bytes:
-    """A JPEG of 800 x 600 pixels, another one for each number: one of the photographs, cut a little differently."""
-    picture = _reduced(sorted(photos.PHOTOS)[number % len(photos.PHOTOS)])
-    left, top = number % 53, number // 53 % 53
-    buffer = BytesIO()
-    picture.crop((left, top, left + 800, top + 600)).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
-@lru_cache
-def _reduced(name: str) -> Image.Image:
-    return ImageOps.fit(photos.open_photo(name), (853, 653))
+def _photograph(number: int) -> bytes:
+    """Another JPEG for each number: one of the photographs, in a width of its own."""
+    names = sorted(photos.PHOTOS)
+    return photos.jpeg(names[number % len(names)], width=800 + number // len(names) % 200)
 
 
 def _id() -> str:
