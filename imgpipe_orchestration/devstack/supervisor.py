@@ -1,6 +1,6 @@
 """Keeps the parts of a stack alive: starts them in order, restarts what dies, stops everything in order.
 
-It looks at them twice a second. A part that hangs is left alone, for whoever runs the stack to look at.
+A part that hangs is left alone, for whoever runs the stack to look at.
 """
 
 import contextlib
@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -22,40 +22,13 @@ from imgpipe_orchestration.devstack.plan import MARKER, Plan
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.errors import BackendUnavailable
 
-LOOK_SECONDS = 0.5
-STEADY_SECONDS = 120.0
+_LOOK_SECONDS = 1.0
+"""From one look at the parts to the next. One that dies at once is started again this often."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(Exception):
     """Somebody asked the stack to stop."""
-
-
-@dataclass
-class Watched:
-    """A part and the supervisor's state of it."""
-
-    part: Part
-    restarts: int = 0
-    restart_at: float | None = None
-    ready: bool = True
-    pause: float = 0.0
-    died_at: float = 0.0
-
-    def died(self) -> float:
-        """Decide when to start it again: half a second from now, twice as long each time that it dies within two
-        minutes, up to 32 s."""
-        now = time.monotonic()
-        again = self.pause and now - self.died_at < STEADY_SECONDS
-        self.pause, self.died_at = min(2 * self.pause, 32.0) if again else 0.5, now
-        self.restart_at, self.ready = now + self.pause, False
-        return self.pause
-
-    def described(self) -> dict[str, object]:
-        """As in `stack.json`."""
-        part = self.part
-        about = {"name": part.name, "pid": part.pid, "url": part.url, "log": str(part.log_file)}
-        return {**about, "restarts": self.restarts}
 
 
 class Supervisor:
@@ -64,7 +37,7 @@ class Supervisor:
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self.plan = plan
         self.say = say
-        self._watched = [Watched(part) for part in plan.parts]
+        self._restarts: Counter[str] = Counter()
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -88,15 +61,11 @@ class Supervisor:
             self._start([last])
             self._write_stack_file()
             on_ready()
-            stale = False
             while True:
-                again = [self._started_again(watched) for watched in self._watched]
-                stale = stale or any(again)
-                if stale:
-                    with contextlib.suppress(OSError):  # a full disk: stack.json stays as it was for now
-                        self._write_stack_file()
-                        stale = False
-                time.sleep(LOOK_SECONDS)
+                for part in self.plan.parts:
+                    if (code := part.exit_code()) is not None:
+                        self._start_again(part, code)
+                time.sleep(_LOOK_SECONDS)
         except StopRequested:
             self.say("stopping")
         finally:
@@ -120,38 +89,34 @@ class Supervisor:
             self.say(line)
         self.plan.begin_partitions(done.stdout.split()[-1])  # the last it says
 
-    def _started_again(self, watched: Watched) -> bool:
-        """One look at a part, which is started again if it died a pause ago; whether it was."""
-        part = watched.part
-        if watched.restart_at is not None:
-            if time.monotonic() < watched.restart_at:
-                return False
-            try:
-                part.start()
-            except (OSError, BackendUnavailable) as error:
-                # The machine lacks disk space, memory or descriptors for it now.
-                self.say(f"{part.name} cannot be started ({error}); trying again in {watched.died():g} s")
-                return False
-            watched.restart_at, watched.restarts = None, watched.restarts + 1
-            return True
-        if (code := part.exit_code()) is not None:
-            part.kill()  # what it has started and left behind
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            self.say(f"{part.name} ended ({how}); starting it again in {watched.died():g} s. Log: {part.log_file}")
-        elif not watched.ready and part.answers():
-            watched.ready = True
-            self.say(f"{part.name} answers again")
-        return False
+    def _start_again(self, part: Part, code: int) -> None:
+        """Start a part that has ended with this code; if that fails, the next look tries it again."""
+        part.kill()  # what it has started and left behind
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self.say(f"{part.name} ended ({how}); starting it again. Log: {part.log_file}")
+        try:
+            part.start()
+        except (OSError, BackendUnavailable) as error:
+            # The machine lacks disk space, memory or descriptors for it now.
+            self.say(f"{part.name} cannot be started ({error}); trying again")
+            return
+        self._restarts[part.name] += 1
+        with contextlib.suppress(OSError):  # a full disk: stack.json stays as it was
+            self._write_stack_file()
 
     def _write_stack_file(self) -> None:
         content = {
             "pid": os.getpid(),
             "started_at": self._started_at,
             "environment": self.plan.public_environment(),
-            "parts": [watched.described() for watched in self._watched],
+            "parts": [self._described(part) for part in self.plan.parts],
             "notes": self.plan.ports.notes,
         }
         stackfile.write(self.plan.data_dir, content)
+
+    def _described(self, part: Part) -> dict[str, object]:
+        about = {"name": part.name, "pid": part.pid, "url": part.url, "log": str(part.log_file)}
+        return {**about, "restarts": self._restarts[part.name]}
 
     def _stop(self) -> None:
         """Services first, so that they can still write down what they were doing; a second signal kills at once."""
