@@ -24,7 +24,7 @@ from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
-from imgpipe_orchestration_tests.devstack.running import wait_for, whole
+from imgpipe_orchestration_tests.devstack.running import graphql, wait_for, whole
 from imgpipe_orchestration_tests.parts import QuickPostgres, ensure_database, running
 from imgpipe_orchestration_tests.standins.server import partners
 
@@ -70,7 +70,8 @@ def launch(stack: Stack, job: str, tags: Mapping[str, str] | None = None) -> dic
     """Run a job to its end; its times."""
     said = [{"key": key, "value": value} for key, value in (tags or {}).items()]
     selector = {"repositoryLocationName": "imgpipe", "repositoryName": "__repository__", "jobName": job}
-    asked = stack.graphql(
+    asked = graphql(
+        stack,
         """mutation Launch($job: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
             launchRun(executionParams: {selector: $job, runConfigData: {}, executionMetadata: {tags: $tags}}) {
                 __typename ... on LaunchRunSuccess { run { runId } } } }""",
@@ -86,7 +87,7 @@ def ended(stack: Stack, run_id: str) -> dict[str, Any]:
         status creationTime startTime endTime stepStats { stepKey startTime endTime } } } }"""
 
     def over() -> dict[str, Any] | None:
-        run: dict[str, Any] = stack.graphql(query, id=run_id)["runOrError"]
+        run: dict[str, Any] = graphql(stack, query, id=run_id)["runOrError"]
         if run["status"] in {"FAILURE", "CANCELED"}:
             raise SystemExit(f"run {run_id} ended as {run['status']}")
         return run if run["status"] == "SUCCESS" and run["endTime"] else None

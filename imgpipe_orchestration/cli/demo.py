@@ -16,7 +16,7 @@ from rich.table import Table
 from imgpipe_orchestration.cli.options import data_option, imgpipe
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.report import write
-from imgpipe_orchestration.devstack.demo.runner import SCENARIOS, let_runs_end, run
+from imgpipe_orchestration.devstack.demo.runner import SCENARIOS, run
 from imgpipe_orchestration.devstack.demo.scenario import Result, Scenario, Stack
 from imgpipe_orchestration.devstack.process import open_log
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -117,9 +117,6 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
         console.print(f"the stack is up after {took:.1f} s: {urls}", soft_wrap=True)
         yield environment
         done = True
-        if not keep:
-            with console.status("letting the runs end"):
-                let_runs_end(Stack(environment))
     finally:
         if not (keep and done):
             with console.status("stopping the stack"):

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from imgpipe_orchestration.cli.options import EXPORTED
+from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.plan import MARKER
 from imgpipe_orchestration.settings import Settings
 
@@ -47,6 +48,12 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120, *, e
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(every)
     return value
+
+
+def graphql(stack: Stack, query: str, **variables: Any) -> Any:
+    """What Dagster answers."""
+    body = {"query": query, "variables": variables}
+    return stack.accepted("POST", stack.environment["DAGSTER_URL"] + "/graphql", json=body).json()["data"]
 
 
 class Up:

@@ -18,7 +18,7 @@ from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.devstack.running import wait_for, whole
+from imgpipe_orchestration_tests.devstack.running import graphql, wait_for, whole
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 from imgpipe_orchestration_tests.parts import ensure_database, running
@@ -128,7 +128,7 @@ REPOSITORY = {"repositoryLocationName": "imgpipe", "repositoryName": "__reposito
 
 def alerts_watch(stack: Stack) -> bool:
     """Whether the sensor has looked once: what failed before its first look is not news to it."""
-    answer = stack.graphql(TICKS, selector=REPOSITORY | {"sensorName": "alert_on_failed_runs"})
+    answer = graphql(stack, TICKS, selector=REPOSITORY | {"sensorName": "alert_on_failed_runs"})
     return bool(answer["sensorOrError"]["sensorState"]["ticks"])
 
 
@@ -136,7 +136,7 @@ def launch_what_fails(stack: Stack) -> None:
     """A run that ends badly, which the webhook is to be told of."""
     selector = REPOSITORY | {"pipelineName": "garbage_collection"}
     config = {"ops": {"collect": {"config": {"pipelines": [MARKS["WRONG_KEY"][:8]]}}}}
-    answer = stack.graphql(LAUNCH, params={"selector": selector, "mode": "default", "runConfigData": config})
+    answer = graphql(stack, LAUNCH, params={"selector": selector, "mode": "default", "runConfigData": config})
     assert answer["launchRun"]["__typename"] == "LaunchRunSuccess", answer
 
 

@@ -21,9 +21,6 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     VisionReportsScenario,
 )
 _LOOK_SECONDS = 0.5
-_RUNS_SECONDS = 30
-_RUNS_UNDER_WAY = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]}, limit: 1) {
-    ... on Runs { results { runId } } } }"""
 
 
 def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Result], None]) -> list[Result]:
@@ -43,21 +40,6 @@ def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Resu
             on_change(scenario.result)
         time.sleep(_LOOK_SECONDS)
     return results
-
-
-def let_runs_end(stack: Stack) -> None:
-    """Wait until no Dagster run is under way, half a minute at most.
-
-    A run ends shortly after its last result; one that is stopped in between is shown as failed in the UI.
-    """
-    deadline = time.monotonic() + _RUNS_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if not stack.graphql(_RUNS_UNDER_WAY)["runsOrError"].get("results"):
-                return
-        except (ImgpipeError, requests.RequestException):
-            return  # no Dagster, nobody to wait for
-        time.sleep(_LOOK_SECONDS)
 
 
 def _look(scenario: Scenario, began: float) -> None:

@@ -97,11 +97,6 @@ class Stack:
         """`Authorization` of an operator."""
         return {"Authorization": f"Bearer {self.environment['ADMIN_API_KEY']}"}
 
-    def graphql(self, query: str, **variables: Any) -> Any:
-        """What Dagster answers."""
-        body = {"query": query, "variables": variables}
-        return self.accepted("POST", self.environment["DAGSTER_URL"] + "/graphql", json=body).json()["data"]
-
 
 class Scenario(ABC):
     """One pipeline's part of the demo, which tells how far it is in `result`."""
