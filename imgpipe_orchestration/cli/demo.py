@@ -18,7 +18,6 @@ from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.report import write
 from imgpipe_orchestration.devstack.demo.runner import SCENARIOS, run
 from imgpipe_orchestration.devstack.demo.scenario import Result, Scenario, Stack
-from imgpipe_orchestration.devstack.process import open_log
 from imgpipe_orchestration.errors import BackendUnavailable
 
 
@@ -126,7 +125,8 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
 def _launch(data_dir: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start `imgpipe up` in a session of its own, so that it can outlive this process and gets no Ctrl-C of it."""
     command = [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data_dir)]
-    with open_log(log, "wb") as output:
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with log.open("wb") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )

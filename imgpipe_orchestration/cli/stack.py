@@ -59,6 +59,7 @@ def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
     from imgpipe_orchestration.operations.startup import misspelled
 
     began = time.monotonic()
+    os.umask(0o027)  # for the parts too: what they write, logs included, is not for others to read
     data_dir.mkdir(parents=True, exist_ok=True)
     try:
         with stackfile.locked(data_dir):

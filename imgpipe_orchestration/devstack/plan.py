@@ -3,7 +3,6 @@
 A part is needed unless a setting names a real service. Nothing is started or connected here.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
 from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, StandIns, Webserver
 from imgpipe_orchestration.operations.startup import check_settings
-from imgpipe_orchestration.settings import SECRET_NAME, Settings, load
+from imgpipe_orchestration.settings import Settings, load
+from imgpipe_orchestration.telemetry.redaction import redact
 
 MARKER = "IMGPIPE_STACK"
 """In the environment of every process of a stack, and in no other: the data folder it belongs to."""
@@ -32,10 +32,6 @@ STAND_INS = {
     },
 }
 """Partners that a stand-in replaces unless one of these settings is set, each with the settings that point at it."""
-
-
-_SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 def played_at(url: str, partners: Iterable[str] = STAND_INS) -> dict[str, str]:
@@ -76,7 +72,12 @@ class Plan:
         """What may be shown and written down: in development everything, in production no secret."""
         if not self.settings.production:
             return self.environment
-        return {name: value for name, value in self.environment.items() if not _holds_secret(name, value)}
+        secrets = self.settings.secrets()
+
+        def hidden(value: str) -> bool:
+            return redact(value) != value or any(secret in value for secret in secrets)
+
+        return {name: value for name, value in self.environment.items() if not hidden(value)}
 
 
 def make_plan(
@@ -159,8 +160,3 @@ def _backends(data_dir: Path, settings: Settings, ports: Mapping[str, int], shar
     if port := ports.get("stand-ins"):
         parts.append(StandIns(data_dir / "stand-ins", port, environ=shared))
     return parts
-
-
-def _holds_secret(name: str, value: str) -> bool:
-    """Whether a setting is, or holds, a credential: never printed or written down in production."""
-    return bool(SECRET_NAME.search(name) or _SECRET_URL.search(name) or _URL_WITH_PASSWORD.search(value))

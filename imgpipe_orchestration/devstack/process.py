@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, ClassVar, Literal
+from typing import ClassVar
 
 from imgpipe_orchestration.dagster_side.parent_death import die_with_parent
 from imgpipe_orchestration.devstack.ports import LOOPBACK, listening
@@ -17,14 +17,8 @@ from imgpipe_orchestration.errors import BackendUnavailable
 
 PROBE_SECONDS = 5
 """Timeout of a probe; long enough for a busy machine."""
-
-
-def open_log(file: Path, mode: Literal["ab", "wb"]) -> IO[bytes]:
-    """Open a log for writing, for its owner, and for its group to read; with its folder."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file.touch(0o640)
-    log: IO[bytes] = file.open(mode)
-    return log
+_START_SECONDS = 180
+"""How long a part may take until it answers; long enough for a busy machine."""
 
 
 class Part(ABC):
@@ -41,8 +35,6 @@ class Part(ABC):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_seconds: ClassVar[float] = 8
     """How long it may take to stop before it is killed."""
-    start_seconds: ClassVar[float] = 60
-    """How long it may take until it answers; long enough for a busy machine."""
     user: str | None = None
     """System user to run as, when not ours."""
 
@@ -88,7 +80,8 @@ class Part(ABC):
             die_with_parent(self.stop_signal)
 
         self.prepare()
-        with open_log(self.log_file, "ab") as log:
+        self.log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
                 cwd="/",
@@ -98,7 +91,6 @@ class Part(ABC):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 user=self.user,
-                umask=0o027,
                 preexec_fn=in_child,  # noqa: PLW1509 - the parent-death signal can only be asked for by the child
             )
 
@@ -114,7 +106,7 @@ class Part(ABC):
         Raises:
             BackendUnavailable: it ended, or did not answer in time; with the end of its log.
         """
-        deadline = time.monotonic() + self.start_seconds
+        deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
             code = self.exit_code()
             if code is not None:

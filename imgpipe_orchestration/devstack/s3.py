@@ -39,12 +39,6 @@ class S3(HttpPart):
         self.secret_key = secret_key
         self._origin = origin
 
-    def prepare(self) -> None:
-        """Also removes temporary files of uploads that a crash cut off; those were never acknowledged."""
-        super().prepare()
-        for leftover in self.folder.rglob(".rclone_temp_*"):
-            leftover.unlink(missing_ok=True)
-
     def command(self) -> list[str]:
         address = f"{LOOPBACK}:{self.port}"
         # Without checksums and ETags, which rclone computes over the whole file before it sends the first byte: more

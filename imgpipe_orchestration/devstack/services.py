@@ -48,7 +48,6 @@ class CodeServer(Part):
     them."""
 
     name = "code-server"
-    start_seconds = 180
 
     @property
     def url(self) -> str:
@@ -74,7 +73,6 @@ class Webserver(HttpPart):
 
     name = "dagster-webserver"
     health_path = "/server_info"
-    start_seconds = 180
 
     def command(self) -> list[str]:
         # It often starts before the code server, warns about that and connects later. Real errors in the definitions
@@ -88,7 +86,6 @@ class Daemon(Part):
     """Sensors, schedules, the run queue and run monitoring. It has no port: it answers while its process runs."""
 
     name = "dagster-daemon"
-    start_seconds = 180
     url = ""
 
     def command(self) -> list[str]:

@@ -24,6 +24,7 @@ PRODUCTION = {
     "FLOWISE_BASE_URL": "https://flowise.example.com",
     "SIGNED_URL_KEYS": "new secret of signed URLs, old secret of signed URLs",
     "CELERY_BROKER_URL": "redis://:word@redis:6379/0",
+    "PENDING_IMAGES_DATABASE_URL": "postgresql://db/oaf?user=u&password=word",
 }
 
 
@@ -71,6 +72,7 @@ def test_production_shows_and_writes_down_no_secret(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, PRODUCTION)
     shown = plan.public_environment()
     hidden = {"DATABASE_URL", "DAGSTER_PG_URL", "MONGODB_URL", "USER_JWT_SECRET", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    hidden |= {"PENDING_IMAGES_DATABASE_URL", "CELERY_BROKER_URL"}
     assert hidden.isdisjoint(shown)
     assert not any(secret in value for value in shown.values() for secret in ("secret", "sk-real", ":word@"))
     assert {"GATEWAY_URL", "S3_ENDPOINT", "FLOWISE_BASE_URL"} <= set(shown)

@@ -10,15 +10,6 @@ from imgpipe_orchestration.devstack.standins import Refusal
 from imgpipe_orchestration.devstack.standins.fill import Facts
 from imgpipe_orchestration.devstack.standins.measure import Measured, measure, verdict
 
-_STATUS = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    503: "UNAVAILABLE",
-}
 _MOST_IMAGES = 16
 _BAD_IMAGE = {"error": {"code": 3, "message": "Bad image data."}}
 _LIKELIHOODS = ("VERY_UNLIKELY", "UNLIKELY", "POSSIBLE", "LIKELY", "VERY_LIKELY")
@@ -27,9 +18,7 @@ _THINGS = ("Art", "Tool", "Vehicle", "Plant", "Textile", "Furniture", "Food", "B
 
 def error(status: int, code: str, message: str) -> dict[str, Any]:
     """The shape of Google's errors."""
-    reason = {"reason": code.upper(), "domain": "vision.googleapis.com"}
-    name = _STATUS.get(status, "UNKNOWN")
-    return {"error": {"code": status, "message": message, "status": name, "details": [reason]}, "standin": True}
+    return {"error": {"code": status, "message": message, "status": code.upper()}, "standin": True}
 
 
 async def annotate(request: Request) -> Response:
