@@ -18,9 +18,6 @@ from imgpipe_orchestration.operations.startup import check_settings
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.telemetry.redaction import redact
 
-MARKER = "IMGPIPE_STACK"
-"""In the environment of every process of a stack, and in no other: the data folder it belongs to."""
-
 STAND_INS = {
     "OpenAI": {"OPENAI_BASE_URL": standins.OPENAI, "OPENAI_API_KEY": "stand-in-openai-key"},
     "Google Vision": {"GOOGLE_VISION_ENDPOINT": standins.GOOGLE, "GOOGLE_VISION_API_KEY": "stand-in-google-key"},
@@ -101,7 +98,7 @@ def make_plan(
     ports.save()
     home = data_dir / "dagster"
     environment = {**settings.environment(), "DAGSTER_HOME": str(home)}
-    shared = {**environ, **environment, MARKER: str(data_dir), "PYTHONUNBUFFERED": "1"}
+    shared = {**environ, **environment, "PYTHONUNBUFFERED": "1"}
     services: list[Part] = [Gateway(data_dir / "gateway", settings.gateway_port, environ=shared)]
     if dagster:
         webserver = Webserver(home, settings.dagster_webserver_port, environ=shared)

@@ -4,20 +4,19 @@ The package's own start trusts a stale pid file (after kill -9 it may return a d
 only. Here the server listens on loopback, without a password, because it is for this machine only.
 """
 
-import contextlib
 import importlib.util
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
-import psutil
 import psycopg
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
+from imgpipe_orchestration.devstack.process import PROBE_SECONDS, START_SECONDS, Part
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 
 
@@ -41,7 +40,8 @@ class Postgres(Part):
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if (self.folder / "PG_VERSION").exists():
             self._hand_over(self.folder)
-            self._end_leftovers()
+            # PostgreSQL refuses to start while any process, also a stranger, has the pid that a crash left here.
+            (self.folder / "postmaster.pid").unlink(missing_ok=True)
             return
         unfinished = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -72,21 +72,6 @@ class Postgres(Part):
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, account.pw_uid, account.pw_gid)
 
-    def _end_leftovers(self) -> None:
-        """Kill what a postmaster that is no longer supervised left, and forget its pid file.
-
-        PostgreSQL refuses to start while any process has the pid in that file, also an unrelated one, and while a
-        session that is busy keeps the shared memory in use.
-        """
-        left = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.name() == "postgres" and process.cwd() == str(self.folder):
-                    process.kill()
-                    left.append(process)
-        psutil.wait_procs(left, timeout=2)  # in vain for zombies that nobody reaps
-        (self.folder / "postmaster.pid").unlink(missing_ok=True)
-
     def command(self) -> list[str]:
         options = {
             "listen_addresses": LOOPBACK,
@@ -99,6 +84,18 @@ class Postgres(Part):
         }
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         return [str(_binaries() / "postgres"), "-D", str(self.folder), *arguments]
+
+    def wait_until_ready(self) -> None:
+        """Also waits for busy sessions of a server that was killed, beside which PostgreSQL refuses to start."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return super().wait_until_ready()
+            except BackendUnavailable as error:
+                if "pre-existing shared memory block" not in error.public or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
+            self.start()
 
     def answers(self) -> bool:
         """By a query, because it accepts connections while it still recovers."""

@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import BackendUnavailable
 
 PROBE_SECONDS = 5
 """Timeout of a probe; long enough for a busy machine."""
-_START_SECONDS = 180
+START_SECONDS = 180
 """How long a part may take until it answers; long enough for a busy machine."""
 
 
@@ -106,7 +106,7 @@ class Part(ABC):
         Raises:
             BackendUnavailable: it ended, or did not answer in time; with the end of its log.
         """
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             code = self.exit_code()
             if code is not None:

@@ -12,13 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 
-import psutil
-
 from imgpipe_orchestration.devstack import stackfile
-from imgpipe_orchestration.devstack.plan import MARKER, Plan
+from imgpipe_orchestration.devstack.plan import Plan
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.errors import BackendUnavailable
 
@@ -47,8 +44,6 @@ class Supervisor:
             BackendUnavailable: a part could not be started; everything else was stopped again.
         """
         stackfile.remove(self.plan.data_dir)
-        for name in end_orphans(self.plan.data_dir):
-            self.say(f"ended {name}, left by a stack that died")
         for number in _STOP_SIGNALS:
             # Under nohup a stack outlives its terminal. A background job of a script ignores SIGINT, and is to obey it.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
@@ -137,19 +132,3 @@ class Supervisor:
 
 def _stop_requested(_: int, __: FrameType | None) -> None:
     raise StopRequested
-
-
-def end_orphans(data_dir: Path) -> list[str]:
-    """Kill what a supervisor that was killed left for `data_dir`, whose lock we hold; what was killed.
-
-    On Linux the kernel ends the parts with it, but not what they have started (runs); on macOS it ends none of them.
-    PostgreSQL, which overwrites its environment with its title, is ended by its part.
-    """
-    left = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARKER) == str(data_dir):
-                left.append((process, f"{process.name()} ({process.pid})"))
-                process.kill()
-    psutil.wait_procs([process for process, _ in left], timeout=5)
-    return [name for _, name in left]

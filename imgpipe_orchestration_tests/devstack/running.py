@@ -15,7 +15,6 @@ import psutil
 
 from imgpipe_orchestration.cli.options import EXPORTED
 from imgpipe_orchestration.devstack.demo.scenario import Stack
-from imgpipe_orchestration.devstack.plan import MARKER
 from imgpipe_orchestration.settings import Settings
 
 IMGPIPE = [sys.executable, "-m", "imgpipe_orchestration.cli"]
@@ -98,7 +97,7 @@ class Up:
 
     def processes(self) -> list[psutil.Process]:
         """Everything that belongs to this stack but its supervisor."""
-        return [p for p in psutil.process_iter() if _mark(p) == str(self.data_dir) or self._is_postgres(p)]
+        return [p for p in psutil.process_iter() if _data_of(p) == str(self.data_dir) or self._is_postgres(p)]
 
     def _is_postgres(self, process: psutil.Process) -> bool:
         try:
@@ -126,8 +125,8 @@ def whole(data_dir: Path, *words: str, **settings: str) -> Iterator[Up]:
             running.interrupt()
 
 
-def _mark(process: psutil.Process) -> str | None:
+def _data_of(process: psutil.Process) -> str | None:
     try:
-        return process.environ().get(MARKER)
+        return process.environ().get("IMGPIPE_DATA_DIR")
     except psutil.Error:
         return None
