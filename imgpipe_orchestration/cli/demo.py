@@ -17,7 +17,7 @@ from imgpipe_orchestration.cli.options import data_option, imgpipe
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.report import write
 from imgpipe_orchestration.devstack.demo.runner import SCENARIOS, run
-from imgpipe_orchestration.devstack.demo.scenario import Result, Scenario, Stack
+from imgpipe_orchestration.devstack.demo.scenario import Result, Stack
 from imgpipe_orchestration.errors import BackendUnavailable
 
 
@@ -31,8 +31,8 @@ def demo(data_dir: Path, keep: bool, only: tuple[str, ...]) -> None:
     Uses the stack that runs on the data folder. Otherwise it starts one, which on a terminal stays up until Ctrl-C.
     What went in and came out is in `demo/index.html` in the data folder.
     """
-    if {*only} - {kind.pipeline for kind in SCENARIOS}:
-        raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in SCENARIOS)}")
+    if {*only} - SCENARIOS.keys():
+        raise click.UsageError(f"no such pipeline; there are {', '.join(SCENARIOS)}")
     console = Console()
     ours = stackfile.read(data_dir) is None
     stay = ours and not keep and sys.stdout.isatty()
@@ -40,7 +40,7 @@ def demo(data_dir: Path, keep: bool, only: tuple[str, ...]) -> None:
     with _stack(data_dir, console, keep=keep) as environment:
         stack = Stack(environment)
         before = _costs(stack)
-        results = _run(stack, [k for k in SCENARIOS if not only or k.pipeline in only], console)
+        results = _run(stack, [name for name in SCENARIOS if not only or name in only], console)
         spent = {name: cost - before.get(name, 0) for name, cost in _costs(stack).items()}
         page = write(data_dir / "demo", results, spent)
         _show(results, console)
@@ -156,15 +156,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         raise
 
 
-def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Result]:
-    far = {kind.pipeline: "is fed" for kind in kinds}
+def _run(stack: Stack, pipelines: list[str], console: Console) -> list[Result]:
+    far = dict.fromkeys(pipelines, "is fed")
     with console.status("feeding the pipelines") as status:
 
         def show(result: Result) -> None:
             far[result.pipeline] = "is ready" if result.finished else f"{result.arrived} of {result.items}"
             status.update(", ".join(f"{pipeline} {words}" for pipeline, words in far.items()))
 
-        return run(stack, kinds, show)
+        return run(stack, pipelines, show)
 
 
 def _show(results: list[Result], console: Console) -> None:

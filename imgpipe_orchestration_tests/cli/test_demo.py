@@ -17,7 +17,7 @@ from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo import report
 from imgpipe_orchestration.devstack.demo.runner import run
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Result, Stack
-from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
+from imgpipe_orchestration.devstack.demo.vision_reports import vision_reports
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway
@@ -40,7 +40,7 @@ def part(data_dir: Path, name: str) -> dict[str, object]:
 
 def test_a_real_external_api_is_left_alone_and_the_table_says_so() -> None:
     stack = Stack({"EXTERNAL_API_GET_URL": "https://api.example.com/api/v1/documents/vision_analysis"})
-    (result,) = run(stack, [VisionReportsScenario], lambda _: None)
+    (result,) = run(stack, ["vision_reports"], lambda _: None)
     assert not result.ok
     assert "EXTERNAL_API_GET_URL names a real API" in result.failures[0]
 
@@ -51,7 +51,7 @@ def test_demos_on_one_folder_share_the_cron_jobs_of_the_first(gateway: Gateway, 
     addresses = {"EXTERNAL_API_GET_URL": listing, "EXTERNAL_API_POST_URL": f"{listing}/upload"}
     environ = {**gateway.settings.environment(), **addresses, "GATEWAY_URL": gateway.url, "EXTERNAL_API_KEY": "a-token"}
     for backend in ("http://127.0.0.1:8000", gateway.url):
-        VisionReportsScenario(Stack({**environ, "BACKEND_API_URL": backend})).feed()
+        next(vision_reports(Stack({**environ, "BACKEND_API_URL": backend}), Result("vision_reports")))
     jobs = gateway.get("/cron-jobs").json()["jobs"]
     assert [(job["name"].partition(":")[0], job["backend_api_url"]) for job in jobs] == [
         ("LexCorp", gateway.url),

@@ -1,15 +1,19 @@
 """What the demo's scenarios share: what they tell, and the stack as they see it."""
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import jwt
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 from imgpipe_orchestration.errors import BadInput
+
+SECONDS = 240
+"""How long a scenario may take before the demo gives it up."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Result:
     items: int = 0
     """How many should arrive, those included that are refused on purpose."""
     arrived: int = 0
+    began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     """From the first request to the last arrival."""
     waiting_for: str = ""
@@ -43,6 +48,12 @@ class Result:
     """How many of those are items that `imgpipe status` counts as failed."""
     exhibits: list[Exhibit] = field(default_factory=list)
     finished: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing more to wait for: everything arrived or failed, or it takes too long."""
+        late = time.monotonic() - self.began > SECONDS
+        return late or self.arrived + len(self.failures) >= self.items
 
     @property
     def failed(self) -> int:
@@ -63,6 +74,9 @@ class Stack:
         """
         self.environment = environment
         self.http = requests.Session()
+        # A part of the stack may be starting again.
+        again = Retry(6, backoff_factor=0.5, status_forcelist=(502, 503, 504), allowed_methods=["GET"])
+        self.http.mount("http://", HTTPAdapter(max_retries=again))
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """A request to the gateway.
@@ -96,28 +110,3 @@ class Stack:
     def admin_headers(self) -> dict[str, str]:
         """`Authorization` of an operator."""
         return {"Authorization": f"Bearer {self.environment['ADMIN_API_KEY']}"}
-
-
-class Scenario(ABC):
-    """One pipeline's part of the demo, which tells how far it is in `result`."""
-
-    pipeline: ClassVar[str]
-    items: ClassVar[int]
-    seconds: ClassVar[float] = 180
-    """How long it may take before the demo gives it up."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.result = Result(self.pipeline, self.items)
-
-    @abstractmethod
-    def feed(self) -> None:
-        """Put in the work."""
-
-    @abstractmethod
-    def look(self) -> None:
-        """See how far it is. Called about twice a second; raises nothing but ImgpipeError and requests' exceptions."""
-
-    @abstractmethod
-    def show(self) -> list[Exhibit]:
-        """At the end: what is on the demo's page."""
