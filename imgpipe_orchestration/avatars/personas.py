@@ -97,6 +97,7 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
         PartnerRefused: some are missing in the end.
     """
     with transaction(services.engine) as connection:
+        store.begin(connection, store.DATA, claim.item_id)
         task = records.get(connection, claim.item_id)
     if task.status is TaskStatus.CANCELLED:
         # Somebody requeued a cancelled task's item: there is nothing to do.

@@ -61,9 +61,9 @@ def create(connection: Connection, claims: Claims, wanted: TaskRequest) -> Task:
 # --- working ---------------------------------------------------------------------------------------------------------
 
 
-def begin(connection: Connection, queue: Queue, ids: Sequence[int]) -> None:
-    """Items were claimed: set their tasks' state, and clear the reason they waited."""
-    connection.execute(_BEGIN_DATA if queue is DATA else _BEGIN_IMAGES, {"ids": list(ids)})
+def begin(connection: Connection, queue: Queue, item: int) -> None:
+    """Work on an item begins: set its task's state, and clear the reason why it waited."""
+    connection.execute(_BEGIN_DATA if queue is DATA else _BEGIN_IMAGES, {"id": item})
 
 
 def close_data(connection: Connection, task: int, error: str) -> None:
@@ -186,12 +186,12 @@ _CREATE = text(f"""
 _BEGIN_DATA = text("""
     update generation_tasks set status = 'generating-data', waiting_for = null,
         started_at = coalesce(started_at, now()), updated_at = now()
-    where id = any(:ids) and status in ('pending', 'generating-data')
+    where id = :id and status in ('pending', 'generating-data')
 """)
 
 _BEGIN_IMAGES = text("""
     update generation_tasks set status = 'generating-images', waiting_for = null, updated_at = now()
-    where id in (select task_id from generation_results where id = any(:ids) order by task_id)
+    where id = (select task_id from generation_results where id = :id)
         and status in ('data-generated', 'generating-images')
 """)
 

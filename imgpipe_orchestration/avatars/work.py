@@ -5,9 +5,8 @@ charges for count: no connection, or a 5xx (`PartnerAway`). A call that timed ou
 it spends an attempt. A 5xx that only this item gets, while others are answered, is no outage.
 """
 
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +22,7 @@ from imgpipe_orchestration.errors import PartnerAway, PartnerRefused
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import Outcome, drain, working_as
 
 RUN_SECONDS = 1800.0
 """Time budget of one image run."""
@@ -56,26 +55,13 @@ def run_data(services: Services, owner: str) -> Report:
     claims = services.claims
     lanes = Lanes.of(services.settings)
 
-    def begin(batch: list[Claim]) -> list[Claim]:
-        with transaction(services.engine) as connection:
-            store.begin(connection, store.DATA, [claim.item_id for claim in batch])
-        return batch
+    def work(claim: Claim) -> None:
+        _waiting_out(services, claim, lambda: invent(services, claim, lanes))
 
-    with claims.hold(owner):
-        batch = begin(claims.owned(store.DATA, owner) or claims.claim(store.DATA, owner, TASKS_AT_ONCE))
-        outcome = work_through(
-            claims,
-            store.DATA,
-            batch,
-            lambda claim: _waiting_out(services, claim, lambda: invent(services, claim, lanes)),
-            threads=TASKS_AT_ONCE,
-            deadline=time.monotonic() + RUN_SECONDS,
-            further=None
-            if any(claim.losses for claim in batch)
-            else lambda free, _: begin(claims.claim(store.DATA, owner, free, suspects=False)),
-            interrupted=lanes.interrupted,
+    with working_as(claims, owner):
+        outcome = drain(
+            claims, store.DATA, owner, work, threads=TASKS_AT_ONCE, seconds=RUN_SECONDS, interrupted=lanes.interrupted
         )
-        claims.release(owner)  # what the time budget left
     with transaction(services.engine) as connection:
         done = connection.scalars(_DAYS_OF_TASKS, {"ids": [claim.item_id for claim in outcome.done]}).all()
     return Report(outcome, {0: Counter(done)})
@@ -93,43 +79,41 @@ def run_images(
     claims = services.claims
     lanes = lanes or Lanes.of(services.settings)
     began: dict[int, int] = {}
+    """The last step that each person had done before the run."""
     manifests = 0
+    room = MOST_PEOPLE
 
-    def begin(taken: list[Claim]) -> list[Claim]:
-        ids = [claim.item_id for claim in taken]
-        with transaction(services.engine) as connection:
-            began.update({row.id: row.step for row in connection.execute(_STEPS, {"ids": ids})})
-            store.begin(connection, store.IMAGES, ids)
+    def take(free: int, full: Collection[str], *, joining: bool = False) -> Sequence[Claim]:
+        nonlocal manifests, room
+        if joining:
+            manifests += write_manifests(services)  # of tasks whose last person has just been done
+            # At least two where there is room for two: one may be new while the other comes back from a pause.
+            if free < min(2, lanes.people):
+                return []
+        taken = claims.claim(store.IMAGES, owner, min(free, room), suspects=not joining, but=full)
+        room -= len(taken)
+        if taken:
+            services.workshop.start()  # while the first pictures are being drawn
         return taken
 
-    def further(free: int, full: Collection[str]) -> list[Claim]:
-        nonlocal manifests
-        manifests += write_manifests(services)  # of tasks whose last person has just been done
-        # At least two where there is room for two: one may be new while the other comes back from a pause.
-        if free < min(2, lanes.people):
-            return []
-        return begin(claims.claim(store.IMAGES, owner, min(free, MOST_PEOPLE - len(began)), suspects=False, but=full))
+    def work(claim: Claim) -> None:
+        with transaction(services.engine) as connection:
+            began.setdefault(claim.item_id, connection.execute(_STEPS, {"ids": [claim.item_id]}).one().step)
+            store.begin(connection, store.IMAGES, claim.item_id)
+        _waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))
 
-    with claims.hold(owner):
-        batch = begin(claims.owned(store.IMAGES, owner))
-        # As many as can begin at once and no more: then tasks take turns, and a new task need not wait for a hundred
-        # people of an earlier one.
-        free = max(0, min(lanes.people, MOST_PEOPLE) - len(batch))
-        batch += begin(claims.claim(store.IMAGES, owner, free))
-        if batch:
-            services.workshop.start()  # while the first pictures are being drawn
-        outcome = work_through(
+    with working_as(claims, owner):
+        outcome = drain(
             claims,
             store.IMAGES,
-            batch,
-            lambda claim: _waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps)),
+            owner,
+            work,
             threads=lanes.people,
+            take=take,
+            seconds=RUN_SECONDS,
             share=lanes.share,
-            deadline=time.monotonic() + RUN_SECONDS,
-            further=None if any(claim.losses for claim in batch) else further,
             interrupted=lanes.interrupted,
         )
-        claims.release(owner)  # what the time budget or the choice of steps left
     made = defaultdict[int, Counter[str]](Counter)
     with transaction(services.engine) as connection:
         for row in connection.execute(_STEPS, {"ids": list(began)}):

@@ -41,7 +41,7 @@ from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Item, State
 from imgpipe_orchestration.storage.rows import time_of, transaction
-from imgpipe_orchestration.storage.work import Outcome, note_times, work_through
+from imgpipe_orchestration.storage.work import Outcome, note_times, work_through, working_as
 from imgpipe_orchestration.telemetry import tracing
 
 _THREADS = 40
@@ -88,25 +88,22 @@ def take_through(
         what each chosen stage did, in order.
     """
     run = _Run(services, owner, day, chosen)
-    try:
-        with services.claims.hold(owner):
-            with run.judges:
-                run.work()
-            stages = run.stages()
-            for step, make in _REMAKE.items():
-                if step in stages:
-                    if anew:
-                        stages[step].figures["ordered_again"] = remake.order(services, day, step, urgent=urgent)
-                    seconds = RUN_SECONDS if anew else _SOON
-                    stages[step].again = make(services, owner, day, seconds=seconds)
-            if REPLACE_URLS in chosen:
-                stages[REPLACE_URLS] = run.urls()
-            if Step.AI_VISUAL_ANALYSIS in stages:  # last, for nobody waits for it
-                compared, _ = drain(services, owner, store.CANARY, ask_others, seconds=_SOON)
-                if compared.done:
-                    stages[Step.AI_VISUAL_ANALYSIS].figures["compared"] = len(compared.done)
-    finally:
-        services.claims.release(owner)
+    with working_as(services.claims, owner):
+        with run.judges:
+            run.work()
+        stages = run.stages()
+        for step, make in _REMAKE.items():
+            if step in stages:
+                if anew:
+                    stages[step].figures["ordered_again"] = remake.order(services, day, step, urgent=urgent)
+                seconds = RUN_SECONDS if anew else _SOON
+                stages[step].again = make(services, owner, day, seconds=seconds)
+        if REPLACE_URLS in chosen:
+            stages[REPLACE_URLS] = run.urls()
+        if Step.AI_VISUAL_ANALYSIS in stages:  # last, for nobody waits for it
+            compared, _ = drain(services, owner, store.CANARY, ask_others, seconds=_SOON)
+            if compared.done:
+                stages[Step.AI_VISUAL_ANALYSIS].figures["compared"] = len(compared.done)
     return stages
 
 

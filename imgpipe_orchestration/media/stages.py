@@ -3,7 +3,6 @@ Dagster in here."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.callback import report
 from imgpipe_orchestration.media.steps.resize import Resized, hints
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import work
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import Outcome
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -127,41 +127,32 @@ def drain(
     services: Services,
     owner: str,
     queue: Queue,
-    work: Callable[[Services, Claim], Result],
+    step: Callable[[Services, Claim], Result],
     *,
     partition: str = "",
     seconds: float = RUN_SECONDS,
     most: int | None = None,
 ) -> tuple[Outcome, list[Result]]:
-    """Process everything that is due in a queue, batch by batch, until the time budget is over, and collect results.
-
-    The rest is left to later runs, so that a backfill's images do not keep uploads waiting.
+    """Work through what is due in a queue, and collect the results. What the time budget leaves is left to later runs,
+    so that a backfill's images do not keep uploads waiting.
 
     Args:
         seconds: the time budget, after which no item is begun.
         most: only one batch, of so many items.
     """
-    claims = services.claims
-    total, results = Outcome(), list[Result]()
-    over = time.monotonic() + seconds
-    while True:
-        owned = claims.owned(queue, owner)
-        room = max(0, (most or BATCH) - len(owned))
-        batch = owned + claims.claim(queue, owner, room, partition=partition)
-        if not batch:
-            break
-        outcome = work_through(
-            claims,
-            queue,
-            batch,
-            lambda claim: results.append(work(services, claim)),
-            threads=WAITING_THREADS,
-            deadline=over,
-        )
-        total.add(outcome)
-        if most or not outcome.done or time.monotonic() >= over:
-            break  # a backend is away, so that the rest would fail as well; or the time is over
-    return total, results
+    results: list[Result] = []
+    outcome = work.drain(
+        services.claims,
+        queue,
+        owner,
+        lambda claim: results.append(step(services, claim)),
+        threads=WAITING_THREADS,
+        batch_size=most or BATCH,
+        once=most is not None,
+        partition=partition,
+        seconds=seconds,
+    )
+    return outcome, results
 
 
 def spends(error: ImgpipeError) -> bool:

@@ -6,20 +6,18 @@ from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.operations import erasure, purge
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.deletions import PURGES
+from imgpipe_orchestration.storage.work import working_as
 
 
 def run(services: Services, owner: str) -> dict[str, Any]:
     """Purge what is due, erase who asked for it, tell the CDN, cancel batches that nobody waits for; returns the
     figures."""
     ordered = purge.order_due(services)
-    try:
+    with working_as(services.claims, owner):
         done = purge.run(services, owner)
         erased = erasure.run_due(services, owner)
-        with services.claims.hold(owner):
-            tags = cdn.send_due(services, owner)
+        tags = cdn.send_due(services, owner)
         cancelled = services.half_price.cancel_abandoned()
-    finally:
-        services.claims.release(owner)
     return {
         **{f"ordered_{name}": count for name, count in ordered.items()},
         "purged": done.purged,

@@ -21,7 +21,7 @@ from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import Outcome, drain
 
 ERASURE = "erasure"
 """The reason of its deletions."""
@@ -78,13 +78,7 @@ def counted(connection: Connection, user_id: int) -> dict[str, int]:
 
 def run_due(services: Services, owner: str) -> Outcome:
     """Work on the erasures that are due."""
-    claims, total = services.claims, Outcome()
-    with claims.hold(owner):
-        while batch := claims.owned(ERASURES, owner) + claims.claim(ERASURES, owner, 1):
-            total.add(work_through(claims, ERASURES, batch, lambda claim: _erase(services, claim), threads=1))
-            if not total.done:
-                break
-    return total
+    return drain(services.claims, ERASURES, owner, lambda claim: _erase(services, claim), threads=1)
 
 
 def _hide(services: Services, user_id: int, writing: Callable[[], AbstractContextManager[Connection]]) -> None:

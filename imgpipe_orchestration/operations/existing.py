@@ -1,6 +1,5 @@
 """Judging what waits in the queue, and what was there before anybody judged: how much that is, and what it costs."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +17,7 @@ from imgpipe_orchestration.operations.kinds import SUBJECTS, subject_of
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import Outcome, drain, working_as
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -42,18 +41,9 @@ class Existing:
 
 def run(services: Services, owner: str) -> Outcome:
     """Judge what is due in the queue, for at most RUN_SECONDS."""
-    total, claims, over = Outcome(), services.claims, time.monotonic() + RUN_SECONDS
-    try:
-        with claims.hold(owner):
-            while batch := claims.owned(JUDGE, owner) + claims.claim(JUDGE, owner, 100):
-                judge_one = partial(judging.judge, services, subject_of=subject_of)
-                done = work_through(claims, JUDGE, batch, judge_one, threads=judging.THREADS, deadline=over)
-                total.add(done)
-                if not done.done or time.monotonic() >= over:
-                    break
-    finally:
-        claims.release(owner)
-    return total
+    claims, judge_one = services.claims, partial(judging.judge, services, subject_of=subject_of)
+    with working_as(claims, owner):
+        return drain(claims, JUDGE, owner, judge_one, threads=judging.THREADS, batch_size=100, seconds=RUN_SECONDS)
 
 
 def due(services: Services) -> bool:

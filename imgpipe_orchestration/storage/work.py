@@ -1,6 +1,7 @@
 """Runs a batch of claims through one step, in parallel and within a time budget; each item fails alone.
 
-All features use `work_through`, so crashes, slow partners and lost leases are handled in one place.
+All features use `work_through`, so crashes, slow partners and lost leases are handled in one place. `drain` works
+through a whole queue with it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import Connection, text
 
@@ -63,6 +65,73 @@ class Outcome:
 
 class UnexpectedError(Retryable):
     """A bug of ours while working on an item: logged with its traceback, and tried again like other failures."""
+
+
+@contextmanager
+def working_as(claims: Claims, owner: str) -> Iterator[None]:
+    """Keep the leases of `owner` alive while the block runs. What `owner` still holds at the end is given back."""
+    try:
+        with claims.hold(owner):
+            yield
+    finally:
+        claims.release(owner)
+
+
+def drain(
+    claims: Claims,
+    queue: Queue,
+    owner: str,
+    step: Callable[[Claim], None],
+    *,
+    threads: int,
+    batch_size: int | None = None,
+    once: bool = False,
+    partition: str = "",
+    take: Callable[..., Sequence[Claim]] | None = None,
+    seconds: float | None = None,
+    share: int | None = None,
+    on_failure: OnFailure | None = None,
+    interrupted: threading.Event | None = None,
+) -> Outcome:
+    """Work through what `owner` holds of a queue and what is due of it, until nothing is due.
+
+    What becomes due meanwhile joins, but suspects stay by themselves. The caller keeps the leases: see `working_as`.
+
+    Args:
+        batch_size: items that are claimed at a time. Nothing joins then, and the run ends after a batch of which
+            nothing was done: a backend is away. None: as many as can begin at once, so that tenants take turns.
+        once: work on one batch only.
+        take: claims items as `Further` does, with `joining=True` when they join others; by default the due ones.
+        seconds: the time budget, after which no further item is begun.
+        share, on_failure, interrupted: see `work_through`.
+    """
+
+    def take_due(free: int, full: Collection[str], *, joining: bool = False) -> Sequence[Claim]:
+        return claims.claim(queue, owner, free, partition=partition, suspects=not joining, but=full)
+
+    taking = take or take_due
+    total, deadline = Outcome(), None if seconds is None else time.monotonic() + seconds
+    size = batch_size or min(threads, share or threads)
+    held = claims.owned(queue, owner)
+    while batch := [*held, *taking(max(0, size - len(held)), ())]:
+        held = []
+        alone = batch_size is not None or any(claim.losses for claim in batch)
+        outcome = work_through(
+            claims,
+            queue,
+            batch,
+            step,
+            threads=threads,
+            deadline=deadline,
+            on_failure=on_failure,
+            further=None if alone else partial(taking, joining=True),
+            share=share,
+            interrupted=interrupted,
+        )
+        total.add(outcome)
+        if once or _past(deadline) or (batch_size and not outcome.done):
+            break
+    return total
 
 
 def work_through(

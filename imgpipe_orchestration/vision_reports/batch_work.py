@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, Shares, work_through
+from imgpipe_orchestration.storage.work import Outcome, Shares, drain, working_as
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import batches, inspection, views
@@ -264,26 +263,11 @@ def is_due(services: Services) -> bool:
 
 def work_on_all(services: Services, owner: str) -> Outcome:
     """Work on all due batches, PARALLEL_ANALYSES at once, until none is due."""
-    claims, threads = services.claims, PARALLEL_ANALYSES
-
-    def further(free: int, full: Collection[str]) -> list[Claim]:
-        return claims.claim(batches.QUEUE, owner, free, but=full)
-
-    with claims.hold(owner), ExitStack() as opened:
+    claims, threads, share = services.claims, PARALLEL_ANALYSES, share_of(PARALLEL_ANALYSES)
+    with working_as(claims, owner), ExitStack() as opened:
         worker = BatchWorker(services, opened)
-        try:
-            return work_through(
-                claims,
-                batches.QUEUE,
-                further(share_of(threads), ()),
-                worker.work,
-                threads=threads,
-                share=share_of(threads),
-                further=further,
-                interrupted=worker.interrupted,
-            )
-        finally:
-            claims.release(owner)  # what an interrupted run has begun
+        stop = worker.interrupted
+        return drain(claims, batches.QUEUE, owner, worker.work, threads=threads, share=share, interrupted=stop)
 
 
 def days_of(services: Services, outcome: Outcome) -> dict[str, int]:

@@ -21,7 +21,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.storage.work import drain, work_through, working_as
 from imgpipe_orchestration.telemetry.logs import JsonFormatter, logger
 from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put
 
@@ -145,6 +145,47 @@ def test_a_database_that_is_away_keeps_others_from_joining_and_nothing_else(clai
         raise BackendUnavailable("The database cannot be reached")
 
     outcome = work_through(claims, QUEUE, batch, finishing(claims), threads=4, further=further)
+    assert len(outcome.done) == 2
+
+
+def test_a_queue_is_drained_of_what_is_held_and_due_and_of_what_joins(claims: Claims) -> None:
+    put(claims, 1, 2, 3, queue=QUEUE)
+    claims.claim(QUEUE, "run", 1)  # as of a run that this one repeats
+
+    def step(claim: Claim) -> None:
+        if claim.item_id == 3:
+            put(claims, 4, queue=QUEUE)
+        finish(claims, claim)
+
+    with working_as(claims, "run"):
+        outcome = drain(claims, QUEUE, "run", step, threads=2)
+    assert sorted(claim.item_id for claim in outcome.done) == [1, 2, 3, 4]
+
+
+def test_items_whose_worker_died_are_worked_on_by_themselves(claims: Claims) -> None:
+    put(claims, 1, queue=QUEUE)
+    claims.claim(QUEUE, "dead", 1)
+    claims.release("dead", died=True)
+    put(claims, 2, 3, queue=QUEUE)
+
+    def step(claim: Claim) -> None:
+        others = {claims.find(QUEUE, item).state for item in (2, 3)}
+        assert claim.item_id != 1 or others == {State.WAITING}
+        finish(claims, claim)
+
+    outcome = drain(claims, QUEUE, "run", step, threads=3)
+    assert sorted(claim.item_id for claim in outcome.done) == [1, 2, 3]
+
+
+def test_a_queue_is_left_when_nothing_of_a_batch_was_done(claims: Claims) -> None:
+    put(claims, *range(1, 10), queue=QUEUE)
+
+    def away(_: Claim) -> None:
+        raise BackendUnavailable("The store is away")
+
+    outcome = drain(claims, QUEUE, "run", away, threads=2, batch_size=3)
+    assert len(outcome.retried) == 3
+    outcome = drain(claims, QUEUE, "run", finishing(claims), threads=2, batch_size=2, once=True)
     assert len(outcome.done) == 2
 
 
