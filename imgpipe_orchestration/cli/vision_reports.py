@@ -19,6 +19,8 @@ from imgpipe_orchestration.vision_reports.command import run_now
 from imgpipe_orchestration.vision_reports.cron_jobs import check_address
 from imgpipe_orchestration.vision_reports.model import ApiAccess
 
+log = logs.logger(__name__)
+
 _NAMES = ("external_api_get_url", "external_api_post_url", "external_api_key", "backend_api_url", "organization_id")
 """The five values: as flags with dashes, as environment variables in capitals, as they stand in the file."""
 
@@ -43,7 +45,10 @@ def vision_reports() -> None:
 @data_option
 @json_option
 def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -> None:
-    """One execution now: list, download, analyse, upload, summary. Ends with code 1 unless all of it succeeded."""
+    """One execution now: list, download, analyse, upload, summary. Ends with code 1 unless all of it succeeded.
+
+    Dagster's runs do the work, so the stack must be up.
+    """
     settings = settings_of(data_dir)
     logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file, shown="WARNING")
     values = _values(flags, file, settings)
@@ -53,18 +58,26 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
         key=values["external_api_key"],
         backend_url=values["backend_api_url"],
         organization_id=values["organization_id"],
+        operators_backend=True,
     )
-    with closing(Services(settings.model_copy(update={"backend_api_url": connection.backend_url}))) as services:
-        execution = run_now(services, connection, say=lambda line: click.echo(line, err=as_json))
+
+    def say(line: str) -> None:
+        click.echo(line, err=as_json)
+        log.info(line)
+
+    with closing(Services(settings)) as services:
+        execution = run_now(services, connection, say)
+    reason = f": {execution['error']}" if execution["error"] else ""
+    summary = (
+        f"{execution['status']}{reason}. "
+        f"Total {execution['total']}, successful {execution['successful']}, failed {execution['failed']}."
+    )
+    log.info(summary)
     if as_json:
         shown = {name: value for name, value in execution.items() if name not in {"id", "cron_job_id", "connection"}}
         click.echo(json.dumps(shown, default=str, indent=2))
     else:
-        reason = f": {execution['error']}" if execution["error"] else ""
-        click.echo(
-            f"{execution['status']}{reason}. "
-            f"Total {execution['total']}, successful {execution['successful']}, failed {execution['failed']}."
-        )
+        click.echo(summary)
     sys.exit(0 if execution["status"] == "success" else 1)
 
 

@@ -111,18 +111,6 @@ def delivered_in_vain(rows: Connection, source: str, organization_id: str, names
     return list(rows.scalars(_DELIVERED_IN_VAIN, whose))
 
 
-def adopt(rows: Connection, execution_id: int, source: str, organization_id: str) -> list[int]:
-    """Move the analyses that earlier commands left waiting to this execution, and end theirs. Returns their ids."""
-    left = rows.execute(
-        _LEFT, {"queue": QUEUE.name, "source": source, "organization": organization_id, "execution": execution_id}
-    ).all()
-    ids = [row.id for row in left]
-    rows.execute(_ADOPT, {"ids": ids, "execution": execution_id})
-    rows.execute(_GOES_ON, {"ids": ids})
-    executions.settle(rows, sorted({execution_id, *(row.execution_id for row in left)}))
-    return ids
-
-
 def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
     """Remove a cron job, its key and its executions. Its unfinished analyses are withdrawn, also from workers, whose
     next write raises LeaseLost, and so are their batches at our own backend. Another job that lists the same analysis
@@ -305,24 +293,6 @@ _DELIVERED_IN_VAIN = text("""
         and lower(vision_analysis_id) in (select lower(name) from unnest(cast(:names as text[])) as name)
         and status = 'delivered' and delivered_at < now() - interval '1 hour'
     order by id
-""")
-
-# Locks the item's row first, as `fenced` does.
-_LEFT = text("""
-    select a.id, a.execution_id
-    from work_items w join vision_analyses a on a.id = w.item_id join vision_executions e on e.id = a.execution_id
-    where w.queue = :queue and w.state = 'waiting' and a.source = :source
-        and lower(a.organization_id) = lower(:organization) and e.trigger = 'command' and e.id <> :execution
-    order by w.item_id for update of w skip locked
-""")
-
-_ADOPT = text("""
-    with ended as (
-        update vision_outcomes o set status = 'failed', finished_at = now(),
-            error = concat_ws(' ', a.error, 'A later command went on with it.')
-        from vision_analyses a where a.id = any(:ids) and o.analysis_id = a.id and o.execution_id = a.execution_id
-    )
-    update vision_analyses set execution_id = :execution where id = any(:ids)
 """)
 
 # The images of an accepted batch are not fetched again, so their numbers are copied.

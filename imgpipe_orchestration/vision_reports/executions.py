@@ -42,7 +42,7 @@ def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | Non
     if error is not None and state is State.WAITING:
         error = with_next_try(rows, QUEUE.name, ids[0], error)  # with an error there is one id
     if state is State.FAILED:
-        end_unlisted(rows, ids, error)
+        _end_unlisted(rows, ids, error)
     elif state is State.WAITING:
         rows.execute(
             text("""
@@ -52,7 +52,7 @@ def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | Non
         )
 
 
-def end_unlisted(rows: Connection, ids: Sequence[int], reason: str | None) -> None:
+def _end_unlisted(rows: Connection, ids: Sequence[int], reason: str | None) -> None:
     """End executions whose list could not be had; the log sums them up as `settle` does the others."""
     rows.execute(
         text("""

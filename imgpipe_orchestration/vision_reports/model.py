@@ -93,6 +93,9 @@ class ApiAccess:
     organization_id: str
     urgent: bool = True
     """False: its reports may take a day, at half the price."""
+    operators_backend: bool = False
+    """Whether an operator named the backend on the command line: it gets BACKEND_API_KEY and may be a private address.
+    Anyone who may create cron jobs names the backends of those."""
 
 
 @dataclass(frozen=True, slots=True)

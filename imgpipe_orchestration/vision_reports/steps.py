@@ -104,8 +104,8 @@ class AnalysisWorker:
             LeaseLost: another worker has taken the analysis over.
         """
         analysis = self._load(claim)
-        url = analysis.connection.backend_url
-        backend: AnalysisBackend = self._partner(url, lambda: backend_at(self._services, url))
+        url, trusted = analysis.connection.backend_url, analysis.connection.operators_backend
+        backend: AnalysisBackend = self._partner((url, trusted), lambda: backend_at(self._services, url, trusted))
         batch_id = analysis.batch_id
         if batch_id is None:
             batch_id = self._submit(claim, analysis, backend, stopped)
@@ -272,13 +272,14 @@ class AnalysisWorker:
             raise
 
 
-def backend_at(services: Services, url: str) -> AnalysisBackend:
-    """The backend at `url`. BACKEND_API_KEY goes to our gateway and to the host of BACKEND_API_URL only."""
+def backend_at(services: Services, url: str, trusted: bool = False) -> AnalysisBackend:
+    """The backend at `url`. BACKEND_API_KEY goes to our gateway, to the host of BACKEND_API_URL, and to backends that
+    are `trusted`: see `ApiAccess.operators_backend`."""
     settings = services.settings
     timeout = settings.partner_timeout_seconds
     if _place(url) in {_place(settings.gateway_url), _place(settings.public_base_url)}:
         return AnalysisBackend(url, settings.backend_api_key or settings.admin_api_key, timeout=timeout)
-    if _place(url)[:3] == _place(settings.backend_api_url)[:3]:
+    if trusted or _place(url)[:3] == _place(settings.backend_api_url)[:3]:
         return AnalysisBackend(url, settings.backend_api_key, timeout=timeout)
     # A cron job may name any other address: it does not get the key, and is no way into the private network.
     return AnalysisBackend(url, guard=Guard.for_customers(settings), timeout=timeout)

@@ -154,6 +154,24 @@ class Desk:
         return dg.execute_job(runnable("vision_reports"), instance=self.instance, tags=tags, **options)
 
     @contextmanager
+    def dagster(self) -> Iterator[None]:
+        """A run whenever something is due."""
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.wait(0.2):
+                if crew.is_due(self.services):
+                    self.run(raise_on_error=False)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            worker.join(60)
+
+    @contextmanager
     def serving(self, patience: float = 30.0) -> Iterator[str]:
         """Our gateway, at the address that the settings name, with a run for its batches whenever one is due; runs of
         reports wait for them for so many seconds."""

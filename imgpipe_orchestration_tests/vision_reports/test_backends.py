@@ -60,6 +60,9 @@ def test_in_production_a_jobs_backend_is_no_way_into_the_private_network(desk: D
             refused.status("a batch")
         refused.close()
         assert not inside.server.requests
+        named_by_an_operator = backend_at(services, inside.url, trusted=True)
+        assert named_by_an_operator.status("a batch").state is BatchState.COMPLETED
+        named_by_an_operator.close()
     operators = backend_at(services, desk.backend.url)
     assert operators.status("a batch").state is BatchState.COMPLETED
     operators.close()

@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgpipe_orchestration.cli.vision_reports import vision_reports
+from imgpipe_orchestration.vision_reports import command
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, Desk
 
@@ -34,7 +37,8 @@ def invoke(config: Path, *words: str) -> Result:
 def test_a_config_file_is_all_it_needs(desk: Desk, config: Path) -> None:
     desk.seed(images=2)
     desk.seed(images=0, descriptions=False, run_code="EMPTY")
-    ran = invoke(config)
+    with desk.dagster():
+        ran = invoke(config)
     assert ran.exit_code == 1, ran.output
     assert "VISION_RUN_001: delivered" in ran.output
     assert "EMPTY: failed: The analysis names no image." in ran.output
@@ -44,19 +48,18 @@ def test_a_config_file_is_all_it_needs(desk: Desk, config: Path) -> None:
     assert len(desk.reports) == 1
 
 
-def test_the_log_file_has_each_step_and_the_summary_and_the_terminal_only_what_went_wrong(
-    desk: Desk, config: Path, tmp_path: Path
-) -> None:
+def test_the_log_file_has_each_analysis_and_the_summary(desk: Desk, config: Path, tmp_path: Path) -> None:
     desk.seed(images=1)
     desk.seed(images=0, descriptions=False, run_code="EMPTY")
     log = tmp_path / "batch_processor.log"
     arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
-    ran = subprocess.run(arguments, env={**os.environ, "LOG_FILE": str(log)}, capture_output=True, check=False)
-    lines, shown = log.read_text(), ran.stderr.decode()
-    assert re.search(r" - INFO - delivered .*analysis=", lines)
-    assert re.search(r" - INFO - Execution \d+: partial .*total=2 successful=1 failed=1", lines)
-    assert "The analysis names no image." in shown and "The analysis names no image." in lines
-    assert " - INFO - " not in shown
+    with desk.dagster():
+        ran = subprocess.run(arguments, env={**os.environ, "LOG_FILE": str(log)}, capture_output=True, check=False)
+    lines = log.read_text()
+    assert " - INFO - VISION_RUN_001: delivered" in lines
+    assert " - INFO - EMPTY: failed: The analysis names no image." in lines
+    assert " - INFO - partial. Total 2, successful 1, failed 1." in lines
+    assert ran.stderr == b""
 
 
 def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
@@ -65,11 +68,13 @@ def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
     desk.seed(images=1, organization_id="from-the-environment")
     desk.seed(images=1, organization_id="from-the-flag")
     monkeypatch.setenv("ORGANIZATION_ID", "from-the-environment")
-    ran = invoke(config, "--json")
+    with desk.dagster():
+        ran = invoke(config, "--json")
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["successful"] == 1
     assert re.match(r"The Vision Analysis API at [\w.]+:\d+, organization from-the-environment\n", ran.stderr)
-    ran = invoke(config, "--organization-id", "from-the-flag")
+    with desk.dagster():
+        ran = invoke(config, "--organization-id", "from-the-flag")
     assert ran.exit_code == 0, ran.output
     assert [r["organization_id"] for r in desk.reports] == ["from-the-environment", "from-the-flag"]
 
@@ -86,77 +91,48 @@ def test_in_production_the_token_goes_over_https_only(
     assert desk.sql("select count(*) from vision_executions")[0][0] == 0, "nothing was begun"
 
 
-def test_the_next_command_goes_on_with_what_one_could_not_finish(desk: Desk, config: Path) -> None:
-    desk.seed(images=1)
-    desk.seed(images=1, organization_id="somebody-else")
-    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=6)
-    for total in ("1 unprocessed analyses", "1 analyses left by an earlier command"):
-        ran = invoke(config)
-        assert ran.exit_code == 1, ran.output
-        assert total in ran.output
-        assert "VISION_RUN_001: not delivered yet" in ran.output
-    ran = invoke(config)
-    assert ran.exit_code == 0, ran.output
-    assert "success. Total 1, successful 1, failed 0." in ran.output
-    assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
-    ended = desk.sql("select status, failed from vision_executions order by id")
-    assert [tuple(one) for one in ended] == [("failed", 1), ("failed", 1), ("success", 0)]
-
-
-def test_what_a_killed_command_held_is_taken_up_and_what_a_living_one_holds_is_not(
+def test_while_no_run_takes_it_up_it_says_so_and_goes_on_once_one_does(
     desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LEASE_SECONDS", "3")
+    monkeypatch.setattr(command, "UNTAKEN_SECONDS", 0.0)
     desk.seed(images=1)
-    desk.backend.status = {"status": "running"}
-    first = start(config)
-    try:
-        wait_for(lambda: desk.backend.asked("/batches/"), "the first look at the batch", 60)
-        ran = invoke(config)
-        assert "0 unprocessed analyses" in ran.output
-    finally:
-        first.kill()
-        first.wait(20)
-    desk.backend.status = {"status": "completed"}
-    ran = invoke(config)
-    assert ran.exit_code == 0, ran.output
-    assert "1 analyses left by an earlier command" in ran.output
-    assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
+    with ThreadPoolExecutor(1) as pool:
+        ran = pool.submit(invoke, config)
+        wait_for(lambda: desk.sql("select 1 from vision_executions"), "the execution")
+        time.sleep(2)  # in which the command looks more than once
+        with desk.dagster():
+            output = ran.result(60).output
+    assert len(re.findall(r"No run has taken up execution \d+ yet\. It waits until Dagster runs", output)) == 1
+    assert "success. Total 1, successful 1, failed 0." in output
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["killed", "stopped"]
-)
-def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
-    desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
-) -> None:
-    monkeypatch.setenv("LEASE_SECONDS", "2")
-    monkeypatch.setenv("PARTNER_TIMEOUT_SECONDS", "2")
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_what_it_began_goes_on_without_it(desk: Desk, config: Path, how: signal.Signals) -> None:
     desk.seed(images=1)
-    desk.standins.fault("vision_analysis", "slow", operation="list", seconds=30, count=None)
-    first = start(config)
-    try:
-        wait_for(lambda: desk.standins.calls("vision_analysis", "list"), "the list to be asked for", 60)
-    finally:
-        first.send_signal(how)
-        first.wait(20)
-    stopped = executions_of(desk)
-    assert [one[0] for one in stopped] == ["running" if how is signal.SIGKILL else "failed"]
-    desk.standins.admin("DELETE", "faults")
-    ran = invoke(config)
-    assert ran.exit_code == 0, ran.output
-    assert executions_of(desk) == [("failed", "The command ended before it had the list."), ("success", None)]
+    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        wait_for(lambda: desk.sql("select 1 from vision_executions"), "the execution", 60)
+        process.send_signal(how)
+        said = process.communicate(timeout=20)[0]
+    assert process.returncode != 0
+    told = re.search(r"Execution \d+ goes on without this command\. Look at it in Dagster: http", said)
+    assert bool(told) == (how is signal.SIGINT)
+    assert desk.run().success
+    assert [row.status for row in desk.sql("select status from vision_executions")] == ["success"]
     assert len(desk.reports) == 1
 
 
-def executions_of(desk: Desk) -> list[tuple[str, str | None]]:
-    """State and error of all, oldest first."""
-    return [(row.status, row.error) for row in desk.sql("select * from vision_executions order by id")]
-
-
-def start(config: Path) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
-    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_its_backend_gets_our_key_and_that_of_a_cron_job_does_not(
+    desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKEND_API_KEY", "our-key")
+    desk.seed(images=1)
+    assert desk.execute()["status"] == "success"
+    assert not any("authorization" in headers for _, headers, _ in desk.backend.server.requests)
+    desk.seed(images=1)
+    with desk.dagster():
+        assert invoke(config).exit_code == 0
+    assert desk.backend.server.requests[-1][1]["authorization"] == "Bearer our-key"
 
 
 def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config: Path) -> None:
@@ -164,7 +140,8 @@ def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config
     assert desk.execute()["status"] == "success"
     for _ in range(2):
         desk.seed(images=1)
-        assert invoke(config).exit_code == 0
+        with desk.dagster():
+            assert invoke(config).exit_code == 0
     today = datetime.now(UTC).date().isoformat()
     assert desk.backfill(today).success
     assert (len(desk.reports), len(desk.backend.orders)) == (6, 6)

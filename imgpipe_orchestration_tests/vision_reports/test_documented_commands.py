@@ -88,7 +88,8 @@ def test_the_scripts_five_values_come_as_flags_or_variables(
             words += [f"--{name.replace('_', '-')}", value]
         else:
             monkeypatch.setenv(name.upper(), value)
-    ran = CliRunner().invoke(vision_reports, words)
+    with desk.dagster():
+        ran = CliRunner().invoke(vision_reports, words)
     assert ran.exit_code == 0, ran.output
     assert "success. Total 1, successful 1, failed 0." in ran.output
     assert [report["organization_id"] for report in desk.reports] == [ORGANIZATION]
