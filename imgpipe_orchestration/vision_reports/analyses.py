@@ -8,7 +8,8 @@ Its `status` is waiting (nothing submitted), submitted (`batch_id` is the backen
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
@@ -148,25 +149,19 @@ def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
     return Analysis(**values, documents=documents, connection=connection)
 
 
-def names(rows: Connection, ids: Sequence[int]) -> dict[int, str]:
+def names(engine: Engine, ids: Collection[int]) -> dict[int, str]:
     """The names of analyses for people, by their numbers, in order."""
     query = text("select id, run_code, vision_analysis_id from vision_analyses where id = any(:ids) order by id")
-    found = rows.execute(query, {"ids": list(ids)})
+    with transaction(engine) as rows:
+        found = rows.execute(query, {"ids": list(ids)}).all()
     return {row.id: row.run_code or plain_text(row.vision_analysis_id, 200) for row in found}
 
 
-def totals(engine: Engine, ids: Sequence[int]) -> dict[str, dict[str, int]]:
-    """How many of these analyses are successful, failed and waiting, and the total, by day of creation."""
-    query = """
-        select cast(created_day as text) as day, count(*) as total,
-            count(*) filter (where status = 'delivered') as successful,
-            count(*) filter (where status = 'failed') as failed,
-            count(*) filter (where status not in ('delivered', 'failed')) as waiting
-        from vision_analyses where id = any(:ids) group by created_day order by created_day
-    """
+def days_of(engine: Engine, ids: Collection[int]) -> dict[str, int]:
+    """How many of these analyses were created on which day."""
+    query = text("select cast(created_day as text) from vision_analyses where id = any(:ids)")
     with transaction(engine) as rows:
-        found = [row._asdict() for row in rows.execute(text(query), {"ids": list(ids)})]
-    return {row.pop("day"): row for row in found}
+        return dict(Counter(rows.scalars(query, {"ids": list(ids)})))
 
 
 def note_images(rows: Connection, analysis_id: int, *, total: int, usable: int) -> None:

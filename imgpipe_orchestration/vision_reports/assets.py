@@ -53,49 +53,30 @@ analyses = dg.AssetSpec(
 def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.vision_reports import analyses, executions
-    from imgpipe_orchestration.vision_reports import crew as crews
+    from imgpipe_orchestration.vision_reports.crew import Crew
 
     services, day, asked = backends.services, day_of(context, DAYS), is_asked_for(context)
     owner = owner_of(services, context.run)
     with tallied() as paid, ExitStack() as opened:
-        crew = crews.Crew(services, owner, opened, patience=crews.PATIENCE_SECONDS, seconds=crews.RUN_SECONDS)
+        crew = Crew(services, owner, opened)
         held = services.claims.owned(analyses.QUEUE, owner)
         if asked:
             again = analyses.reopen_day(services.engine, services.claims, date.fromisoformat(day), owner)
             held += services.claims.claim_these(analyses.QUEUE, owner, again)
             executions.note_run(services.engine, held)
-        waiting, given_up = crew.lists.waiting, crew.lists.given_up
-        try:
-            outcome = crew.deliver(held, joining=not asked)
-        finally:
-            for problem in waiting:
-                context.log.warning(f"{problem}. {CHECK}")
-            for problem in given_up:
-                context.log.error(f"Given up. {problem}. {CHECK}")
-            if waiting or given_up:
-                context.log_event(dg.AssetObservation(ANALYSES, metadata={"waiting": waiting, "given_up": given_up}))
-    told = crew.told(outcome)
-    done = {claim.item_id for claim in outcome.done}
-    problems = [f"{name}: {end}" for item, (name, end) in told.items() if item not in done]
-    for problem in problems:
-        context.log.warning(problem)
+        outcome, lists = crew.deliver(held, joining=not asked)
+    for number, reason in lists.retried.items():
+        context.log.warning(f"Execution {number} waits for its list. {reason}. {CHECK}")
     page = dg.MetadataValue.url(f"{services.settings.public_base_url}/vision-reports")
-    days = {
-        name: {**totals, **paid.figures(), "reports": page}
-        for name, totals in analyses.totals(services.engine, list(told)).items()
-        if totals["successful"] or name == day
-    }
-    figures: dict[str, Any] = {
-        "delivered": len(outcome.done),
-        "failed": len(outcome.failed),
-        **paid.figures(),
-        "problems": dg.MetadataValue.md("\n".join(f"- {problem}" for problem in problems) or "none"),
-    }
-    own = days.pop(day, {"total": 0, "successful": 0})
-    yield from reported(context, REPORTS, {**figures, **own}, own=day, made=bool(own["successful"]), others=days)
-    if failed := [*given_up, *(f"{told[item][0]}: {reason}" for item, reason in outcome.failed.items())]:
-        said = f"Given up. {'. '.join(failed)}{f'. {CHECK}' if given_up else ''}"
-        raise dg.Failure(said, metadata=figures, allow_retries=False)
+    made = analyses.days_of(services.engine, [claim.item_id for claim in outcome.done])
+    own = {"reports": made.pop(day, 0), **figures_of(outcome, done="delivered"), **paid.figures(), "page": page}
+    others = {other: {"reports": count, "made by the run of": day} for other, count in made.items()}
+    yield from reported(context, REPORTS, own, own=day, made=bool(own["reports"]), others=others)
+    failed = [f"Execution {number}: {reason}. {CHECK}" for number, reason in lists.failed.items()]
+    names = analyses.names(services.engine, outcome.failed)
+    failed += [f"{name}: {outcome.failed[item]}" for item, name in names.items()]
+    if failed:
+        raise dg.Failure(f"Given up. {' '.join(failed)}", metadata=own, allow_retries=False)
 
 
 vision_reports = dg.define_asset_job(

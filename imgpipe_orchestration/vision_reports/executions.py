@@ -25,43 +25,22 @@ DELETED = "The cron job that found this analysis was deleted."
 log = logger(__name__)
 
 
-def with_next_try(rows: Connection, queue: str, item_id: int, reason: str) -> str:
-    """`reason`, with the time of the item's next try if it waits for one."""
-    due = rows.scalar(
-        text("""
-            select to_char(due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') from work_items
-            where queue = :queue and item_id = :item and state = 'waiting'
-        """),
-        {"queue": queue, "item": item_id},
-    )
-    return f"{reason}; it is tried again at {due} UTC" if due else reason
-
-
 def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
-    """Copy the state of items in QUEUE to their executions."""
-    if error is not None and state is State.WAITING:
-        error = with_next_try(rows, QUEUE.name, ids[0], error)  # with an error there is one id
-    if state is State.FAILED:
-        _end_unlisted(rows, ids, error)
-    elif state is State.WAITING:
-        rows.execute(
-            text("""
-                update vision_executions set status = 'running', error = :error, finished_at = null where id = any(:ids)
-            """),
-            {"error": error, "ids": list(ids)},
-        )
-
-
-def _end_unlisted(rows: Connection, ids: Sequence[int], reason: str | None) -> None:
-    """End executions whose list could not be had; the log sums them up as `settle` does the others."""
+    """Copy the state of items in QUEUE to their executions. The log sums up those without a list, as `settle` does the
+    others."""
+    if state not in {State.FAILED, State.WAITING}:
+        return
     rows.execute(
         text("""
-            update vision_executions set status = 'failed', error = :reason, finished_at = now() where id = any(:ids)
+            update vision_executions set status = case when :failed then 'failed' else 'running' end, error = :error,
+                finished_at = case when :failed then now() end
+            where id = any(:ids)
         """),
-        {"reason": reason, "ids": list(ids)},
+        {"failed": state is State.FAILED, "error": error, "ids": list(ids)},
     )
-    for execution in ids:
-        log.info(f"Execution {execution}: failed", extra={"total": 0, "successful": 0, "failed": 0, "error": reason})
+    if state is State.FAILED:
+        for execution in ids:
+            log.info(f"Execution {execution}: failed", extra={"total": 0, "successful": 0, "failed": 0, "error": error})
 
 
 QUEUE = Queue("vision_executions", max_attempts=4, mirror=_follow)
@@ -198,18 +177,6 @@ def settle(rows: Connection, ids: Sequence[int]) -> None:
                 f"Execution {row.id}: {row.status}",
                 extra={"total": row.total, "successful": row.successful, "failed": row.failed},
             )
-
-
-def names(rows: Connection, ids: Sequence[int]) -> dict[int, str]:
-    """The names of executions' cron jobs; a command's execution has none."""
-    found = rows.execute(
-        text("""
-            select e.id, j.name from vision_executions e join cron_jobs j on j.id = e.cron_job_id
-            where e.id = any(:ids)
-        """),
-        {"ids": list(ids)},
-    )
-    return {row.id: row.name for row in found}
 
 
 def recent(

@@ -5,8 +5,8 @@ A run reads the lists of due executions in a thread of its own, so that a slow o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Collection, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
@@ -178,34 +178,23 @@ class Lists:
         # At the end nothing more is begun; what is being read ends by itself.
         opened.callback(self._reader.shutdown, wait=False, cancel_futures=True)
         self._reading: Future[Outcome] | None = None
-        self.waiting: list[str] = []
-        """A sentence for each execution that could not be listed and is tried again."""
-        self.given_up: list[str] = []
-        """And for each that failed for good."""
+        self._outcome = Outcome()
 
-    @property
-    def at_work(self) -> bool:
-        """Whether lists are being read."""
-        return self._reading is not None and not self._reading.done()
-
-    def look(self) -> None:
-        """Start the executions of due cron jobs, and begin to read their lists, unless lists are at work."""
-        if not self.at_work:
-            self.sum_up()
+    def look(self) -> bool:
+        """Start the executions of due cron jobs, and begin to read their lists, unless lists are at work. Returns
+        whether any are."""
+        if self._reading is not None and self._reading.done():
+            self.ended()
         if self._reading is None and (due := self._take(_AT_ONCE)):
             self._reading = self._reader.submit(self._read, due)
+        return self._reading is not None
 
-    def wait(self, seconds: float) -> None:
-        """Wait until all are read, at most so long."""
-        if self._reading is not None:
-            wait([self._reading], seconds)
-
-    def sum_up(self) -> None:
-        """Wait for what is being read, and tell what could not be listed."""
+    def ended(self) -> Outcome:
+        """Wait for the lists that are being read. Returns what became of these and all before."""
         if self._reading is not None:
             outcome, self._reading = self._reading.result(), None
-            self.waiting += self._sentences(outcome.retried)
-            self.given_up += self._sentences(outcome.failed)
+            self._outcome.add(outcome)
+        return self._outcome
 
     def _read(self, due: list[Claim]) -> Outcome:
         return work_through(
@@ -225,12 +214,3 @@ class Lists:
         due = claims.claim(executions.QUEUE, self._owner, free, but=full)
         executions.note_run(self._services.engine, due)
         return due
-
-    def _sentences(self, problems: Mapping[int, str]) -> list[str]:
-        with transaction(self._services.engine) as rows:
-            names = executions.names(rows, list(problems))
-            return [
-                f"Execution {number}{f' of {names[number]}' if number in names else ''}: "
-                + executions.with_next_try(rows, executions.QUEUE.name, number, reason)
-                for number, reason in sorted(problems.items())
-            ]

@@ -6,11 +6,8 @@ from enum import StrEnum
 
 from imgpipe_orchestration.errors import PartnerUnavailable, Permanent, Retryable
 
-AT_ONCE = 200
-"""Most analyses of one run, each with a thread; a limit that keeps the run's page in the UI readable."""
-
 PARALLEL_ANALYSES = 16
-"""Analyses processed at once in one run, a quarter of them for one organization."""
+"""Batches of our own backend that one run works on at once, a quarter of them for one organization."""
 
 BATCH_SECONDS = 3600.0
 """How long a backend may work on a batch."""
@@ -51,7 +48,7 @@ class Severity(StrEnum):
 
 
 class OutOfTime(Retryable):
-    """The run's time is over, or others waited. No attempt is spent; a later run goes on."""
+    """The run's time is over. No attempt is spent; a later run goes on."""
 
     spends_attempt = False
 
