@@ -35,10 +35,6 @@ def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | Non
     status = {State.DONE: "'delivered'", State.FAILED: "'failed'"}.get(
         state, "case when batch_id is null then 'waiting' else 'submitted' end"
     )
-    if state is State.WAITING:
-        # Requeued after it had failed: the time limit of its batch begins again.
-        requeued = "update vision_analyses set submitted_at = null where id = any(:ids) and status = 'failed'"
-        rows.execute(text(requeued), values)
     rows.execute(text(f"update vision_analyses set status = {status}, error = :error where id = any(:ids)"), values)
     touched = rows.execute(
         text("""
@@ -194,16 +190,6 @@ def submitted(rows: Connection, analysis_id: int, batch_id: str) -> None:
     )
 
 
-def awaited_before(rows: Connection, analysis: Analysis) -> bool:
-    """Whether an earlier execution has waited for the analysis's batch in vain."""
-    earlier = """
-        select exists (select from vision_outcomes
-            where analysis_id = :id and batch_id = :batch and execution_id <> :execution)
-    """
-    values = {"id": analysis.id, "batch": analysis.batch_id, "execution": analysis.execution_id}
-    return bool(rows.scalar(text(earlier), values))
-
-
 def _setting(changes: str) -> Callable[[Connection, int], None]:
     """A function that changes the row of an analysis, by its id."""
     statement = text(f"update vision_analyses set {changes} where id = :id")
@@ -214,8 +200,6 @@ def _setting(changes: str) -> Callable[[Connection, int], None]:
     return change
 
 
-awaited_anew = _setting("submitted_at = now()")
-"""Start the time limit of a batch again, because a new execution waits for it."""
 forget_batch = _setting("batch_id = null, submitted_at = null, reference = gen_random_uuid()")
 """The backend will never complete this batch: the next try submits another one, under a new reference."""
 uploading = _setting("upload_started_at = now()")
@@ -269,7 +253,6 @@ _REGISTER = text("""
     on conflict (source, lower(organization_id), lower(vision_analysis_id)) do update set
         execution_id = excluded.execution_id, run_code = excluded.run_code, user_query = excluded.user_query,
         documents = excluded.documents, error = null, upload_started_at = null, redelivery = false,
-        submitted_at = null,
         status = case when a.batch_id is null then 'waiting' else 'submitted' end
     where a.status = 'failed'
     returning a.id

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from imgpipe_orchestration.errors import PartnerUnavailable, Permanent, Retryable
+from imgpipe_orchestration.errors import Permanent, Retryable
 
 PARALLEL_ANALYSES = 16
 """Batches of our own backend that one run works on at once, a quarter of them for one organization."""
@@ -73,12 +73,6 @@ class TimedOut(Permanent):
     report = True
 
 
-class NoReport(PartnerUnavailable):
-    """A backend says that a batch is completed, but does not return its report."""
-
-    title = "No report"
-
-
 @dataclass(frozen=True, slots=True)
 class ApiAccess:
     """The external API and the backend of an execution. The addresses may contain keys, too."""
@@ -126,7 +120,7 @@ class Analysis:
     reference: str
     batch_id: str | None
     waited: float | None
-    """Seconds since its batch was submitted, by the database's clock; None: nobody waits for one yet."""
+    """Seconds since its batch was submitted, by the database's clock; None: none was submitted."""
     upload_started_at: datetime | None
     redelivery: bool
     connection: ApiAccess

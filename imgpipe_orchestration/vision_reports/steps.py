@@ -24,11 +24,10 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.errors import (
     BadImage,
     BadInput,
-    Conflict,
     ImgpipeError,
     NotFound,
-    NotWhole,
     PartnerRefused,
+    PartnerUnavailable,
     Permanent,
     Retryable,
     TooLarge,
@@ -54,7 +53,6 @@ from imgpipe_orchestration.vision_reports.model import (
     IMAGE_BYTES,
     Analysis,
     Document,
-    NoReport,
     StillWaiting,
     TimedOut,
 )
@@ -72,6 +70,8 @@ FIRST_POLL, LONGEST_POLL = 0.5, 30.0
 MOST_IMAGES = 200
 """Most images taken from one analysis."""
 
+_WITHOUT_REPORT = frozenset({404, 409, 410})
+"""HTTP statuses by which a backend says that a batch has no report."""
 _DESCRIPTIONS_LIMIT = 2 * 1024 * 1024
 _DESCRIPTION_LENGTH = 2000
 
@@ -109,9 +109,6 @@ class AnalysisWorker:
         batch_id = analysis.batch_id
         if batch_id is None:
             batch_id = self._submit(claim, analysis, backend, stopped)
-            analysis = self._load(claim)
-        elif analysis.waited is None:
-            self._fenced(claim, analyses.awaited_anew)
             analysis = self._load(claim)
         self._wait(claim, analysis, batch_id, backend)
         self._deliver(claim, analysis, batch_id, backend)
@@ -208,9 +205,7 @@ class AnalysisWorker:
         if not analysis.connection.urgent:
             limit = max(limit, UNHURRIED_SECONDS)
         if waited > limit:
-            # Another execution has waited as long for the same batch: the backend has lost it.
-            if self._fenced(claim, lambda rows, _: analyses.awaited_before(rows, analysis)):
-                self._fenced(claim, analyses.forget_batch)
+            self._fenced(claim, analyses.forget_batch)
             raise TimedOut(
                 f"The analysis backend did not finish batch {batch_id} within {limit:,.0f} s "
                 f"({status.done} of {status.total} images done{f'; {reason}' if reason else ''})"
@@ -230,7 +225,7 @@ class AnalysisWorker:
         # backfill delivers anew is not listed in either case, so it is sent again.
         uncertain = analysis.upload_started_at is not None and not analysis.redelivery
         if not uncertain or api.is_unprocessed(analysis.vision_analysis_id, page_size=page_size):
-            report = self._report(batch_id, backend)
+            report = self._report(claim, batch_id, backend)
             self._fenced(claim, analyses.uploading)
             self._upload(claim, analysis, batch_id, api, report)
         with self._services.claims.fenced(claim) as rows:
@@ -238,20 +233,21 @@ class AnalysisWorker:
             self._services.claims.finish(rows, analyses.QUEUE, claim)
         log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": batch_id})
 
-    def _report(self, batch_id: str, backend: AnalysisBackend) -> bytes:
-        """The report of a completed batch.
+    def _report(self, claim: Claim, batch_id: str, backend: AnalysisBackend) -> bytes:
+        """The report of a completed batch. If there is none at the last try, a later execution orders a new batch, and
+        not the next try, because a backend without reports would be asked for batch after batch.
 
         Raises:
-            NoReport: the backend does not have it, or not whole, or it is not HTML.
+            PartnerUnavailable: the backend does not have the report, or it is not HTML.
         """
         try:
             return backend.report(batch_id)
-        except (NotFound, Conflict, NotWhole, UnreadableAnswer) as error:
-            raise NoReport(error.public) from error
-        except PartnerRefused as error:
-            if error.partner_status in {404, 409, 410}:
-                raise NoReport(error.public) from error
-            raise
+        except (PartnerRefused, UnreadableAnswer) as error:
+            if isinstance(error, PartnerRefused) and error.partner_status not in _WITHOUT_REPORT:
+                raise
+            if claim.failures + 1 >= analyses.QUEUE.max_attempts:
+                self._fenced(claim, analyses.forget_batch)
+            raise PartnerUnavailable(error.public) from error
 
     def _upload(self, claim: Claim, analysis: Analysis, batch_id: str, api: VisionAnalysisApi, report: bytes) -> None:
         try:

@@ -188,19 +188,19 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
     assert [note[: len(expected[0])] for note in gathered.notes] == expected
 
 
-def test_a_batch_that_two_executions_waited_for_in_vain_is_ordered_anew(
+def test_a_batch_that_takes_too_long_is_ordered_anew_by_the_next_execution(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "BATCH_SECONDS", 1.2)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.job()
-    for _ in range(2):
-        assert "did not finish batch batch/0" in desk.execute(job)["analyses"][0]["error"]
-        assert len(desk.backend.orders) == 1
+    for number in range(2):
+        assert f"did not finish batch batch/{number}" in desk.execute(job)["analyses"][0]["error"]
+        assert len(desk.backend.orders) == number + 1
     desk.backend.status = {"status": "completed"}
     assert desk.execute(job)["status"] == "success"
-    assert (len(desk.backend.orders), len(desk.reports)) == (2, 1)
+    assert (len(desk.backend.orders), len(desk.reports)) == (3, 1)
 
 
 def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
