@@ -20,7 +20,7 @@ from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUn
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.reply import Reply
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, whole
+from imgpipe_orchestration.partners.retry import RetryPolicy, whole
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.telemetry.logs import logger
 
@@ -176,9 +176,8 @@ class VisionAnalysisApi:
         place = urlunsplit(parts._replace(query="", fragment=""))
         self._name = at_host(_NAME, place)
         self._list = JsonApi(self._name, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
-        # `upload` has its own retries, so the transport must not repeat a report.
-        self._policy = self._list.policy
-        once = replace(self._policy, attempts=1)
+        # Only who asks whether a report has arrived may repeat it.
+        once = replace(self._list.policy, attempts=1)
         self._upload = JsonApi(
             at_host(_NAME, post_url), post_url, headers=headers, timeout=timeout, policy=once, guard=guard
         )
@@ -241,26 +240,15 @@ class VisionAnalysisApi:
             before = listed
         raise PartnerUnavailable(f"{self._name} changes its listing faster than it can be read")
 
-    def upload(
-        self,
-        *,
-        vision_analysis_id: str,
-        organization_id: str,
-        filename: str,
-        html: bytes,
-        listed: bool = True,
-        page_size: int = 50,
-    ) -> None:
+    def upload(self, *, vision_analysis_id: str, organization_id: str, filename: str, html: bytes) -> None:
         """Deliver a report, after which the analysis counts as processed.
 
-        Any 2xx answer is a success, unless it is a JSON error or a web page. After one of these, a 5xx or no answer the
-        report may have arrived, so the listing is read before the next try. All tries, of any process, have the same
+        It is sent once. Any 2xx answer is a success, unless it is a JSON error or a web page. After one of these, a 5xx
+        or no answer the report may have arrived: see `is_unprocessed`. All tries, of any process, have the same
         Idempotency-Key, because a worker that froze before sending cannot know that another one has delivered.
 
         Args:
             filename: identifies the batch, and with it the content.
-            listed: whether the API lists the analysis until it has the report; False for one that already had one.
-            page_size: of the listing.
 
         Raises:
             UncertainUpload: the report may have arrived.
@@ -273,24 +261,11 @@ class VisionAnalysisApi:
         named = json.dumps([organization_id, vision_analysis_id, filename])
         key = f"report-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
         headers = {"Content-Type": content_type, "Accept": "application/json", "Idempotency-Key": key}
-        uncertain = False
-
-        def attempt(_: Deadline) -> None:
-            nonlocal uncertain
-            try:
-                if uncertain and listed and not self.is_unprocessed(vision_analysis_id, page_size=page_size):
-                    return
-            except ImgpipeError as error:
-                raise _uncertain(error) from error
-            uncertain = False
+        with self._reported():
             try:
                 _refuse_error(self._upload.partner, self._upload.request("POST", "", body=body, headers=headers))
             except PartnerUnavailable as error:
-                uncertain = True
-                raise _uncertain(error) from error
-
-        with self._reported():
-            call(attempt, self._policy)
+                raise UncertainUpload(error.public, detail=error.detail, retry_after=error.retry_after) from error
 
     def __enter__(self) -> Self:
         return self
@@ -333,10 +308,6 @@ class VisionAnalysisApi:
                     how, detail = "with an error", json.dumps(answer)
                 raise UnreadableAnswer(f"{self._name} answered {how}", detail=detail[:500]) from error
         return [entry if isinstance(entry, dict) else {"": entry} for entry in entries if entry is not None]
-
-
-def _uncertain(error: ImgpipeError) -> UncertainUpload:
-    return UncertainUpload(error.public, detail=error.detail, retry_after=error.retry_after)
 
 
 def _refuse_error(partner: str, reply: Reply) -> None:

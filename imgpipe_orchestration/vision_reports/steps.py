@@ -257,8 +257,6 @@ class AnalysisWorker:
                 filename=f"report_{re.sub(r'[^A-Za-z0-9._-]', '_', batch_id)[:120]}.html",
                 vision_analysis_id=analysis.vision_analysis_id,
                 organization_id=analysis.organization_id,
-                listed=not analysis.redelivery,
-                page_size=self._services.settings.vision_page_size,
             )
         except UncertainUpload:
             raise

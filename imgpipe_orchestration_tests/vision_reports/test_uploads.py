@@ -1,10 +1,12 @@
 """A report arrives once, whatever becomes of its upload."""
 
+import time
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from imgpipe_orchestration.vision_reports import crew
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
@@ -24,6 +26,40 @@ def test_after_an_upload_answered_500_nothing_is_sent_before_the_listing_can_be_
     desk.run()
     assert desk.executions(job)[0]["status"] == "success"
     assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
+
+
+def test_an_upload_answered_500_twice_and_then_200_arrives_once_within_a_moment(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "hurry", lambda: None)
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=2)
+    began = time.monotonic()
+    job = desk.asked()
+    with desk.dagster():
+        wait_for(lambda: desk.executions(job)[0]["status"] == "success", "the report to arrive", 60)
+    assert time.monotonic() - began < 40  # two pauses of the queue take 7.5 to 15 s
+    assert (len(desk.reports), len(desk.standins.calls("vision_analysis", "upload"))) == (1, 3)
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_after_an_upload_without_an_answer_the_listing_says_whether_it_is_sent_again(desk: Desk, arrived: bool) -> None:
+    seeded = desk.seed(images=1, descriptions=False)
+    taken: list[bytes] = []
+
+    def deaf(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if handler.command == "GET":
+            listed_as(*([] if arrived and taken else [seeded]))(handler, number)
+        else:
+            taken.append(server.requests[number][2])
+            handler.close_connection = True
+            if len(taken) == 3:
+                reply(handler)
+
+    with serving(deaf) as server:
+        execution = desk.execute(external_api_get_url=server.url, external_api_post_url=server.url)
+    assert execution["status"] == "success"
+    assert len(taken) == (1 if arrived else 3)
 
 
 def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:
