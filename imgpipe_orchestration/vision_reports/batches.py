@@ -104,11 +104,7 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
             return known.batch_id, BatchState(known.status)
         known_ids = set(
             rows.execute(
-                text(
-                    # Retention empties the key of one whose bytes are gone.
-                    "select image_id from vision_uploads"
-                    " where image_id = any(:ids) and organization_id = :org and object_key <> ''"
-                ),
+                text("select image_id from vision_uploads where image_id = any(:ids) and organization_id = :org"),
                 {"ids": ids, "org": order.organization_id},
             ).scalars()
         )

@@ -15,39 +15,22 @@ from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.history import MOST, in_batches, old_rows
+from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.batches import QUEUE
 
 PARTS = 21
 """Bits by which the number of a finding is longer than its batch's."""
-UPLOADS_HOURS = 48
-"""Uploaded images go this long after their upload, once no unfinished batch needs them."""
-_BATCH = 500
 
 
 def tidy(services: Services, days: float) -> int:
-    """Delete uploads that no batch needs, and executions and batches that ended `days` ago. Returns how many rows."""
-    removed = _forget_uploads(services) + in_batches(services.engine, _OLD_EXECUTIONS, days)
-    removed += in_batches(services.engine, _OLD_BATCHES, days, forget=partial(_discard, services))
-    return removed + in_batches(services.engine, _ORPHANS, days)
-
-
-def _forget_uploads(services: Services) -> int:
-    """Delete the objects of uploads that no unfinished batch needs. Returns how many.
-
-    Their rows get an empty key, and are removed with their batch.
-    """
-    removed = 0
-    while removed < MOST:
-        with transaction(services.engine) as rows:
-            gone = rows.scalars(_OLD_UPLOADS, {"hours": UPLOADS_HOURS, "limit": _BATCH}).all()
-        _discard(services, gone)
-        removed += len(gone)
-        if len(gone) < _BATCH:
-            break
-    return removed
+    """Delete executions and batches that ended `days` ago, and uploads of that age that no batch has. Returns how many
+    rows."""
+    forget = partial(_discard, services)
+    removed = in_batches(services.engine, _OLD_EXECUTIONS, days)
+    removed += in_batches(services.engine, _OLD_BATCHES, days, forget=forget)
+    return removed + in_batches(services.engine, _ORPHANS, days, forget=forget)
 
 
 def _discard(services: Services, keys: Sequence[str | None]) -> None:
@@ -60,19 +43,6 @@ def _erased(_: Services, connection: Connection, rows: Rows) -> None:
     connection.execute(text("delete from vision_batches where id = any(:ids)"), {"ids": ids})  # which name the uploads
     connection.execute(text("delete from vision_uploads where id = any(:ids)"), {"ids": uploads})
 
-
-_OLD_UPLOADS = text("""
-    with old as (
-        select u.id, u.object_key from vision_uploads u
-        where u.created_at < now() - make_interval(secs => :hours * 3600) and u.object_key <> ''
-        and not exists (
-            select from vision_batch_images i join vision_batches b on b.id = i.batch_id
-            where i.image_id = u.image_id and b.status in ('queued', 'running'))
-        order by u.created_at limit :limit for update of u skip locked
-    ),
-    emptied as (update vision_uploads u set object_key = '' from old where u.id = old.id)
-    select object_key from old
-""")
 
 _OLD_EXECUTIONS = old_rows(
     "vision_executions",
@@ -89,7 +59,8 @@ _OLD_BATCHES = old_rows(
 _ORPHANS = old_rows(
     "vision_uploads",
     ended="created_at",
-    condition="object_key = '' and not exists (select from vision_batch_images i where i.image_id = t.image_id)",
+    condition="not exists (select from vision_batch_images i where i.image_id = t.image_id)",
+    returning="object_key",
 )
 
 # Pictures of no other batch: a client may submit one picture twice.
@@ -104,7 +75,7 @@ _ROWS = text(f"""
     select b.id, cast(null as bigint) as user_id, 'vision_batches/' || b.id as what,
         array['reports/' || b.batch_id || '.html'] as addresses,
         array['reports/' || b.batch_id || '.html']
-            || array(select u.object_key {_ONLY_HERE} and i.batch_id = b.id and u.object_key <> '') as keys,
+            || array(select u.object_key {_ONLY_HERE} and i.batch_id = b.id) as keys,
         array['views/' || b.batch_id || '/'] as prefixes, '' as day,
         array(select 'vision_batches/' || i.batch_id || '/' || i.position from vision_batch_images i
             where i.batch_id = b.id) as bought

@@ -142,12 +142,16 @@ def test_an_organization_cannot_use_anothers_image_or_find_its_batch_by_referenc
     assert backend.start(order(mine)) != backend.start(order(theirs, organization="somebody-else"))
 
 
-def test_an_image_whose_bytes_retention_took_is_to_be_uploaded_again(backend: AnalysisBackend, desk: Desk) -> None:
-    image = backend.upload(picture(), ORGANIZATION)
-    desk.sql("update vision_uploads set created_at = now() - interval '3 days'")
+def test_an_image_that_retention_took_is_to_be_uploaded_again_and_one_of_a_batch_stays(
+    backend: AnalysisBackend, desk: Desk
+) -> None:
+    unused, used = (backend.upload(picture(), ORGANIZATION) for _ in range(2))
+    backend.start(order(used))
+    desk.sql("update vision_uploads set created_at = now() - interval '40 days'")
     assert lifecycle.tidy(desk.services, 30) == 1
+    assert [used in stored.key for stored in desk.services.vision_bucket.list()] == [True]
     with pytest.raises(Permanent, match=r"upload it first|HTTP 404"):
-        backend.start(order(image))
+        backend.start(order(unused, reference="order-2"))
 
 
 def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk: Desk) -> None:

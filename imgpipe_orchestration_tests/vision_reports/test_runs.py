@@ -248,7 +248,7 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
     desk.sql("update vision_executions set finished_at = now() - interval '40 days'")
     desk.sql("update vision_batches set finished_at = now() - interval '40 days'")
     desk.sql("update vision_uploads set created_at = now() - interval '40 days'")
-    assert lifecycle.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
+    assert lifecycle.tidy(desk.services, 30) == 3  # an execution, a batch, an upload
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
 
