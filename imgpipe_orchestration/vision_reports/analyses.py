@@ -101,13 +101,6 @@ def register(
     return len(ids)
 
 
-def delivered_in_vain(rows: Connection, source: str, organization_id: str, names: Sequence[str]) -> list[str]:
-    """Those of the listed analyses whose reports were delivered more than an hour ago: the external API accepted each
-    and has not kept it, or asks for it again."""
-    whose = {"source": source, "organization": organization_id, "names": list(names)}
-    return list(rows.scalars(_DELIVERED_IN_VAIN, whose))
-
-
 def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
     """Remove a cron job, its key and its executions. Its unfinished analyses are withdrawn, also from workers, whose
     next write raises LeaseLost, and so are their batches at our own backend. Another job that lists the same analysis
@@ -263,14 +256,6 @@ _ITEMS_LISTED = text("""
         select id from vision_analyses where source = :source and lower(organization_id) = lower(:organization)
             and lower(vision_analysis_id) in (select lower(name) from unnest(cast(:names as text[])) as name)
     ) order by item_id for update
-""")
-
-_DELIVERED_IN_VAIN = text("""
-    select vision_analysis_id from vision_analyses
-    where source = :source and lower(organization_id) = lower(:organization)
-        and lower(vision_analysis_id) in (select lower(name) from unnest(cast(:names as text[])) as name)
-        and status = 'delivered' and delivered_at < now() - interval '1 hour'
-    order by id
 """)
 
 # The images of an accepted batch are not fetched again, so their numbers are copied.

@@ -85,12 +85,6 @@ def fetch_list(services: Services, claim: Claim) -> None:
         new = analyses.register(
             rows, services.claims, claim.item_id, source, connection.organization_id, listed, services.vault
         )
-        names = [found.vision_analysis_id for found in listed]
-        if again := analyses.delivered_in_vain(rows, source, connection.organization_id, names):
-            notes.append(
-                "Still unprocessed at the external API, though it accepted their reports over an hour ago: "
-                f"{len(again)} ({plain_text('; '.join(again[:5]), 300)}). A backfill of their day sends reports again."
-            )
         rows.execute(
             text("update vision_executions set listed_at = now(), error = :note, unusable = :unusable where id = :id"),
             {"id": claim.item_id, "note": " ".join(notes) or None, "unusable": len(unusable)},

@@ -14,7 +14,7 @@ from imgpipe_orchestration.vision_reports.assets import DAYS
 from imgpipe_orchestration.vision_reports.model import Document
 from imgpipe_orchestration.vision_reports.steps import gather
 from imgpipe_orchestration_tests.partners.wire import reply, serving
-from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
+from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 
 def test_a_wrong_token_fails_the_execution_at_once_and_says_so(desk: Desk) -> None:
@@ -64,18 +64,6 @@ def test_more_than_one_execution_takes_is_left_to_the_next_and_said(
     second = desk.execute(job)
     assert (second["status"], second["total"]) == ("success", 1)
     assert len(desk.reports) == taken + 1
-
-
-def test_reports_that_the_api_accepted_and_lost_are_named_in_the_next_executions(desk: Desk) -> None:
-    seeded = desk.seed(images=1, descriptions=False)
-    with serving(listed_as(seeded)) as forgetful:
-        job = desk.job(external_api_get_url=forgetful.url, external_api_post_url=forgetful.url)
-        assert desk.execute(job)["successful"] == 1
-        assert desk.execute(job)["error"] is None, "its list may be late"
-        desk.sql("update vision_analyses set delivered_at = delivered_at - interval '2 hours'")
-        execution = desk.execute(job)
-    assert (execution["status"], execution["total"]) == ("success", 0)
-    assert f"over an hour ago: 1 ({seeded['vision_analysis_id']}). A backfill" in execution["error"]
 
 
 @pytest.mark.parametrize(
