@@ -130,7 +130,9 @@ def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
     """
     values = rows.execute(_LOAD, {"id": analysis_id}).one()._asdict()
     connection = executions.connection_of(rows, values["execution_id"], vault)
-    documents = tuple(Document(**document) for document in json.loads(vault.unlock(values.pop("documents"))))
+    listed = json.loads(vault.unlock(values.pop("documents")))
+    # By name, because older rows have more.
+    documents = tuple(Document(document["name"], document["url"], document["kind"]) for document in listed)
     moved = values.pop("source") != source_of(connection.get_url) and not values["redelivery"]
     if moved or values["organization_id"].casefold() != connection.organization_id.casefold():
         # Its new list does not have this analysis, or has it as another one, which would be delivered as well.

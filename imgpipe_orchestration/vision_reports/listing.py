@@ -121,21 +121,15 @@ def _listed(found: VisionAnalysis) -> Listed:
 
 
 def _documents(found: VisionAnalysis) -> Iterable[Document]:
-    """The input documents, each once and under a unique name, by which descriptions and reports refer to them."""
+    """The input documents, each once."""
     # By address, because some APIs list a file several times. Without an address, each entry counts as one.
     numbered = enumerate(found.documents[:_DOCUMENTS_LIMIT])
     inputs = {d if d.document_path else number: d for number, d in numbered if d.is_input}.values()
-    names = [plain_text(d.document_name, 200) or _last_part(d.document_path) or "document" for d in inputs]
-    real, taken, numbers = set(names), set[str](), dict[str, int]()
-    for document, name in zip(inputs, names, strict=True):
-        unique = name
-        while unique in taken or (unique != name and unique in real):
-            numbers[name] = numbers.get(name, 1) + 1
-            unique = f"{name} ({numbers[name]})"
-        taken.add(unique)
+    for document in inputs:
+        name = plain_text(document.document_name, 200) or _last_part(document.document_path) or "document"
         # Storage paths are often listed with unescaped spaces.
         url = document.document_path.strip().replace(" ", "%20")
-        yield Document(unique, url, plain_text(document.document_type, 40), name)
+        yield Document(name, url, plain_text(document.document_type, 40))
 
 
 def _last_part(url: str) -> str:

@@ -91,20 +91,17 @@ class ApiAccess:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file of an analysis. `url` may contain a signature; it is empty when the API listed none.
-
-    `name` is unique in its analysis; `listed_as` is the name in the API's list, which others may share.
-    """
+    """A file of an analysis. `url` may contain a signature; it is empty when the API listed none. Several files may
+    have the same `name`."""
 
     name: str
     url: str = field(repr=False)
     kind: str
-    listed_as: str = ""
 
     @property
     def holds_descriptions(self) -> bool:
         """Whether it is the JSON of descriptions rather than an image."""
-        return self.kind.casefold() == "json" or (self.listed_as or self.name).casefold().endswith(".json")
+        return self.kind.casefold() == "json" or self.name.casefold().endswith(".json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,8 +340,7 @@ def gather(
         except (BadImage, TooLarge) as error:
             gathered.missing.append(Missing(document.name, error.public))
             continue
-        listed_as = document.listed_as or document.name
-        description = descriptions.get(listed_as, in_any_case.get(listed_as.casefold(), ""))
+        description = descriptions.get(document.name, in_any_case.get(document.name.casefold(), ""))
         gathered.images.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
     return gathered
 
