@@ -149,14 +149,19 @@ class AnalysisWorker:
     ) -> str:
         """Hand the images to the backend and start their batch; returns the batch's id."""
         organization = analysis.organization_id
-        gathered = gather(
-            analysis.documents,
-            fetcher=self._services.fetcher,
-            limits=FetchLimits(max_bytes=IMAGE_BYTES, stopped=stopped),
-            max_images=MOST_IMAGES,
-            patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
-            hand_over=lambda picture: backend.upload(picture, organization),
-        )
+        try:
+            gathered = gather(
+                analysis.documents,
+                fetcher=self._services.fetcher,
+                limits=FetchLimits(max_bytes=IMAGE_BYTES, stopped=stopped),
+                max_images=MOST_IMAGES,
+                patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
+                hand_over=lambda picture: backend.upload(picture, organization),
+            )
+        except PartnerUnavailable as error:
+            if (why := stopped()) is not None:  # the download's end is our doing, and costs no attempt
+                raise why from error
+            raise
         with self._services.claims.fenced(claim) as rows:
             total = len(gathered.images) + len(gathered.missing)
             analyses.note_images(rows, analysis.id, total=total, usable=len(gathered.images))
