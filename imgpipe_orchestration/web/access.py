@@ -128,6 +128,7 @@ RULES: dict[Rule, str] = {
         GET /api/budgets
         GET /api/spending
         GET /spending
+        GET /spending/export
         GET /api/jobs
         GET /api/jobs/{job_id}
         GET /cron-jobs

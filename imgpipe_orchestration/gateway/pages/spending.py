@@ -14,8 +14,9 @@ from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
 from imgpipe_orchestration.billing.spending import By
 from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
-from imgpipe_orchestration.gateway.session import Acting
+from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
@@ -114,27 +115,38 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
+First = Annotated[date | None, Query(alias="from", description="by default the first of the month")]
+Last = Annotated[date | None, Query(description="the last day, by default today (UTC)")]
+
+
 @api.get("/spending", dependencies=KNOWN_ONLY, response_model=Spending, responses=CSV)
 def read_spending(
     services: ServicesDep,
-    first: Annotated[date | None, Query(alias="from", description="by default the first of the month")] = None,
-    to: Annotated[date | None, Query(description="the last day, by default today (UTC)")] = None,
+    first: First = None,
+    to: Last = None,
     by: By = "day",
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
 ) -> Spending | Response:
     """What paid calls cost, by day, pipeline, tenant, model or task."""
+    found = _spending(services, first, to, by)
+    return found if form == "json" else _as_csv(found)
+
+
+def _spending(services: Services, first: date | None, to: date | None, by: By) -> Spending:
     last = to or datetime.now(UTC).date()
     first = first or last.replace(day=1)
     with transaction(services.engine) as connection:
         lines = [SpendingLine(**asdict(line)) for line in spending.between(connection, first, last, by)]
-    if form == "json":
-        total = round(sum(line.cost_usd for line in lines), 9)
-        return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
+    total = round(sum(line.cost_usd for line in lines), 9)
+    return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
+
+
+def _as_csv(found: Spending) -> Response:
     written = io.StringIO()
     table = csv.writer(written)
-    table.writerow([by, *list(SpendingLine.model_fields)[1:]])
-    table.writerows([_cell(value) for value in line.model_dump().values()] for line in lines)
-    name = f"spending-{first}-{last}-{by}.csv"
+    table.writerow([found.by, *list(SpendingLine.model_fields)[1:]])
+    table.writerows([_cell(value) for value in line.model_dump().values()] for line in found.lines)
+    name = f"spending-{found.first}-{found.to}-{found.by}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(written.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -153,7 +165,7 @@ def look(
     services: ServicesDep,
     first: Annotated[str, Query(alias="from")] = "",
     to: str = "",
-    by: spending.By = "task",
+    by: By = "task",
 ) -> Response:
     """What was spent by day, and by one more thing; the month's forecast; budgets."""
     today = datetime.now(UTC).date()
@@ -191,6 +203,12 @@ def look(
         groups=("task", "pipeline", "model", "tenant", "day"),
         **({"trouble": trouble} if trouble else {}),
     )
+
+
+@router.get("/spending/export", response_class=Response)
+def export(services: ServicesDep, _: Operator, first: First = None, to: Last = None, by: By = "task") -> Response:
+    """The page's CSV. The API's own route takes keys only, and a person who signed in has none."""
+    return _as_csv(_spending(services, first, to, by))
 
 
 @router.post("/spending/budgets", response_class=Response)

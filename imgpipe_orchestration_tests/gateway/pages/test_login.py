@@ -68,6 +68,18 @@ def test_the_operator_signs_in_works_and_signs_out(guest: Visitor, gateway: Gate
     assert page.context.cookies() == []
 
 
+def test_who_signed_in_gets_the_csv_of_the_spending_page(guest: Visitor, gateway: Gateway) -> None:
+    page = guest.go("/login?next=/spending")
+    page.get_by_label("Key").fill(ADMIN)
+    page.keyboard.press("Enter")
+    with page.expect_download() as downloaded:
+        page.get_by_role("link", name="CSV").click()
+    assert re.fullmatch(r"spending-.+-task\.csv", downloaded.value.suggested_filename)
+    assert downloaded.value.path().read_text().startswith("task,bought,reused,")
+    stranger = requests.get(f"{gateway.url}/spending/export?from=2026-11-01&to=2026-11-30&by=day", timeout=10)
+    assert stranger.status_code == 401
+
+
 def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
     guest: Visitor, gateway: Gateway, tmp_path: Path
 ) -> None:
