@@ -26,7 +26,6 @@ from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User, allowed
 from imgpipe_orchestration.web.names import clean_name
-from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import RowId, Written
 
 router = APIRouter(prefix="/api/media", tags=["media"])
@@ -193,7 +192,7 @@ def _answer(found: Deletion) -> dict[str, Any]:
     return {"media_id": str(found.item), "state": found.state, **times}
 
 
-@router.get("", dependencies=[Depends(allowed), *KNOWN_ONLY])
+@router.get("", dependencies=[Depends(allowed)])
 def trashed(
     services: ServicesDep,
     state: Literal["trashed"] = "trashed",

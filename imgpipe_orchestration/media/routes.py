@@ -24,7 +24,6 @@ from imgpipe_orchestration.web.access import MEDIA_READER
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.names import size_text
-from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import Colour, RowId
 
 router = APIRouter(tags=["media"])
@@ -147,7 +146,7 @@ MOST_LISTED = 10_000
 workers = APIRouter(prefix="/api/media", dependencies=[Depends(allowed)])
 
 
-@workers.get("/pending/all", dependencies=KNOWN_ONLY)
+@workers.get("/pending/all")
 def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST_LISTED) -> dict[str, Any]:
     """The uploads that wait, oldest first, and how many there are (`total`). At most 10,000 are listed; a worker asks
     again once it has processed some."""
@@ -260,7 +259,7 @@ class DuplicatesAnswer(BaseModel):
     similar: list[Hit]
 
 
-@workers.get("/search", dependencies=KNOWN_ONLY)
+@workers.get("/search")
 def search_media(
     services: ServicesDep,
     text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",

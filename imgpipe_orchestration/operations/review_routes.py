@@ -16,7 +16,6 @@ from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed, user_id
-from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["moderation"])
@@ -82,7 +81,7 @@ class ReportAnswer(BaseModel):
     counted: bool = Field(description="False: you reported it before.")
 
 
-@router.get("/api/moderation/queue", dependencies=[Depends(allowed), *KNOWN_ONLY])
+@router.get("/api/moderation/queue", dependencies=[Depends(allowed)])
 def queue(
     services: ServicesDep, cursor: RowId | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> ReviewList:

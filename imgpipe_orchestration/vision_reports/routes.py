@@ -17,7 +17,6 @@ from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Executio
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.names import plain_text
-from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(allowed)])
 
@@ -169,7 +168,7 @@ def create_cron_job(job: NewCronJob, services: ServicesDep) -> Created:
     return Created(**created._asdict())
 
 
-@router.get("/cron-jobs", dependencies=KNOWN_ONLY)
+@router.get("/cron-jobs")
 def list_cron_jobs(
     services: ServicesDep, enabled_only: Annotated[bool, Query(description="Leave out what is switched off.")] = False
 ) -> CronJobList:
@@ -229,7 +228,7 @@ def run_cron_job(job_id: JobId, services: ServicesDep, idempotency_key: Idempote
     return once(services.engine, "cron-jobs/run", idempotency_key, str(job_id), Started, start)
 
 
-@router.get("/cron-jobs/{job_id}/executions", dependencies=KNOWN_ONLY)
+@router.get("/cron-jobs/{job_id}/executions")
 def list_executions(
     job_id: JobId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 20
 ) -> ExecutionList:

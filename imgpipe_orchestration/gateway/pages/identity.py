@@ -18,7 +18,6 @@ from imgpipe_orchestration.identity.keys import NamedKey
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
-from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import RowId
 
 api = APIRouter(prefix="/api", tags=["identity"], dependencies=[Depends(allowed)])
@@ -45,7 +44,7 @@ class Keys(BaseModel):
     keys: list[NamedKey]
 
 
-@api.get("/keys", dependencies=KNOWN_ONLY)
+@api.get("/keys")
 def list_keys(services: ServicesDep) -> Keys:
     """All named keys, the newest first; never the keys themselves."""
     return Keys(keys=keys.every(services.engine))
@@ -65,7 +64,7 @@ def revoke_key(services: ServicesDep, name: str) -> NamedKey:
     return keys.revoke(services.engine, name)
 
 
-@api.get("/audit", dependencies=KNOWN_ONLY, response_model=None)
+@api.get("/audit", response_model=None)
 def read_audit(
     request: Request,
     services: ServicesDep,

@@ -19,7 +19,6 @@ from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
-from imgpipe_orchestration.web.queries import KNOWN_ONLY
 from imgpipe_orchestration.web.values import Written
 
 api = APIRouter(prefix="/api", tags=["billing"], dependencies=[Depends(allowed)])
@@ -119,7 +118,7 @@ First = Annotated[date | None, Query(alias="from", description="by default the f
 Last = Annotated[date | None, Query(description="the last day, by default today (UTC)")]
 
 
-@api.get("/spending", dependencies=KNOWN_ONLY, response_model=Spending, responses=CSV)
+@api.get("/spending", response_model=Spending, responses=CSV)
 def read_spending(
     services: ServicesDep,
     first: First = None,
