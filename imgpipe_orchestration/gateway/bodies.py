@@ -19,13 +19,10 @@ BODY_SECONDS = 300.0
 """Time limit for a request body."""
 IDLE_SECONDS = 30.0
 """Longest pause within a request body."""
-AT_ONCE = 16
+AT_ONCE = 8
 """Uploads that are worked on at once, from the last byte of their body to their answer. Without this limit a thousand
 that arrive together are all answered at the end, later than clients wait, and meanwhile they take every thread from
-other requests and the event loop's time from the health probes."""
-SHARE_BYTES = 16 * 1024 * 1024
-"""Bytes of a body for which an upload takes one of the AT_ONCE places, and another for each further part. An upload's
-files are in memory while it is worked on: together up to 256 MB."""
+other requests, the event loop's time from the health probes, and memory for all their files."""
 _CHARSETS = frozenset({b"utf-8", b"us-ascii", b"iso-8859-1"})
 """Charsets of forms. The parser would take any of Python's: a megabyte of `punycode` takes half a minute."""
 _EPILOGUE_BYTES = 1024
@@ -53,42 +50,16 @@ class UnknownCharset(Permanent):
     title = "Unknown charset"
 
 
-class Turns:
-    """The places, taken in the order of asking. For one event loop."""
-
-    def __init__(self) -> None:
-        self._free = asyncio.Semaphore(AT_ONCE)
-        self._line = asyncio.Lock()
-
-    async def take(self, size: int) -> int:
-        """Wait for the places of a body of `size` bytes; returns how many were taken."""
-        wanted, taken = min(AT_ONCE, max(1, -(-size // SHARE_BYTES))), 0
-        async with self._line:  # two that each had some would wait for each other for ever
-            try:
-                while taken < wanted:
-                    await self._free.acquire()
-                    taken += 1
-            except asyncio.CancelledError:
-                self.give_back(taken)
-                raise
-        return taken
-
-    def give_back(self, places: int) -> None:
-        """Let others begin."""
-        for _ in range(places):
-            self._free.release()
-
-
 class Body:
     """One request's body on its way in.
 
     Args:
         most: limit of the body, bytes.
         turns: limits how many uploads are worked on at once. A turn is taken when the body is complete, so slow
-            senders hold none.
+            senders hold none. None: this is no upload.
     """
 
-    def __init__(self, receive: Receive, headers: Headers, most: int, turns: Turns | None = None) -> None:
+    def __init__(self, receive: Receive, headers: Headers, most: int, turns: asyncio.Semaphore | None = None) -> None:
         length = headers.get("content-length", "")
         self._receive = receive
         self._headers = headers
@@ -99,7 +70,7 @@ class Body:
         self._bytes = 0
         self._tail, self._end = b"", b""
         self._turns = turns
-        self._places = 0
+        self._has_turn = False
 
     async def receive(self) -> Message:
         """The next piece of the body.
@@ -131,13 +102,14 @@ class Body:
             if not self._expected and self._end not in self._tail:
                 raise IncompleteBody
             if not self._expected and self._turns is not None:
-                self._places = await self._turns.take(self._bytes)
+                await self._turns.acquire()
+                self._has_turn = True
         return message
 
     def give_turn_back(self) -> None:
         """Let the next upload begin: this one is answered."""
-        if self._turns is not None:
-            self._turns.give_back(self._places)
+        if self._turns is not None and self._has_turn:
+            self._turns.release()
 
     def _check_head(self) -> None:
         self._check_size(self._announced)

@@ -5,6 +5,7 @@ much. A caller's address is the one that uvicorn names. Behind a proxy, set FORW
 or all callers have that address.
 """
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, Unauthenticated
-from imgpipe_orchestration.gateway.bodies import Body, Turns
+from imgpipe_orchestration.gateway.bodies import AT_ONCE, Body
 from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, claims_of, leave_our_cookie
 from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.listings.model import MOST_IMAGES
@@ -120,7 +121,7 @@ class LimitRequests:
         held = settings.production
         self._wrong_keys = Rate(WRONG_KEYS_PER_MINUTE if held else 0)
         self._upload_rate = Rate(UPLOADS_PER_MINUTE if held else 0)
-        self._turns = Turns()
+        self._turns = asyncio.Semaphore(AT_ONCE)  # which lets in who came first
         self._told = Rate(1)  # one line a minute and address: a scan must not fill the log
         self._engine = engine
 

@@ -18,7 +18,7 @@ import requests
 from imgpipe_orchestration.gateway import bodies, limits
 from imgpipe_orchestration.gateway.__main__ import _listen, host_of
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.gateway.bodies import AT_ONCE, SHARE_BYTES, Turns
+from imgpipe_orchestration.gateway.bodies import AT_ONCE
 from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.settings import Settings
@@ -276,33 +276,3 @@ def test_uploads_that_arrive_together_take_turns_once_they_are_whole(settings: S
     asyncio.run(many())
     assert most == AT_ONCE
     assert done == list(range(5 * AT_ONCE))
-
-
-def test_large_uploads_take_several_places_and_nobody_waits_for_ever() -> None:
-    async def many() -> list[int]:
-        turns, inside, most = Turns(), 0, []
-
-        async def upload(size: int) -> None:
-            nonlocal inside
-            places = await turns.take(size)
-            inside += size
-            most.append(inside)
-            await asyncio.sleep(0)
-            inside -= size
-            turns.give_back(places)
-
-        waits = asyncio.create_task(upload(1000 * SHARE_BYTES))  # takes all places and not more
-        await asyncio.wait_for(waits, 10)
-        gone = [asyncio.create_task(turns.take(size * SHARE_BYTES)) for size in (AT_ONCE, AT_ONCE)]
-        await asyncio.sleep(0)
-        places = await gone[0]
-        gone[1].cancel()  # while it waits with the line in its hand
-        turns.give_back(places)
-        most.clear()
-        sizes = [7 * SHARE_BYTES, 1, 5 * SHARE_BYTES + 1, AT_ONCE * SHARE_BYTES] * 20
-        await asyncio.wait_for(asyncio.gather(*map(upload, sizes)), 10)
-        return most
-
-    most = asyncio.run(many())
-    assert len(most) == 80
-    assert max(most) <= AT_ONCE * SHARE_BYTES
