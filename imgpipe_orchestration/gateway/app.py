@@ -61,8 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Audited, engine=lambda: app.state.services.engine)
     app.add_middleware(Heads)
     app.add_middleware(LimitRequests, settings=settings, engine=lambda: app.state.services.engine)
-    if settings.origins:
-        app.add_middleware(Cors, origins=settings.origins)
+    app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(SecureHeaders)
     counts = metrics.install(app, app.state.services)
     app.add_middleware(Traces)

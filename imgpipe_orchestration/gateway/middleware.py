@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,6 +14,8 @@ from imgpipe_orchestration.telemetry import tracing
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _USERS = re.compile(r"/users/me|/api/upload/listing_image|/api/media/(uploads(/.+)?|\d+/[a-z-]+)")
 """Paths of the routes that take a user's token."""
+_PUBLIC = ("/serve/", "/picture/", "/api/images/", "/components/", "/storage/v1/object/public/")
+"""Where the paths begin of what every site may show."""
 _TRACE = tracing.HEADER.encode()
 
 
@@ -60,15 +63,16 @@ class Heads:
 
 
 class Cors:
-    """Lets pages of FRONTEND_ORIGINS call the users' routes: Starlette's CORS middleware, for the paths of `_USERS`.
+    """Lets pages of every origin read what everybody may, errors too, and pages of FRONTEND_ORIGINS call the users'
+    routes.
 
     Users' tokens travel in `Authorization` and never in a cookie, so cookies are not allowed (no
-    `Access-Control-Allow-Credentials`). The routes of images, components and analyses allow every origin themselves.
+    `Access-Control-Allow-Credentials`).
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
-        self._open = CORSMiddleware(
+        self._of_users = CORSMiddleware(
             app,
             allow_origins=origins,
             allow_methods=["GET", "PATCH", "POST", "PUT"],
@@ -76,10 +80,32 @@ class Cors:
             expose_headers=["Retry-After", "traceparent"],
             max_age=86400,
         )
+        self._preflights = CORSMiddleware(
+            app,
+            allow_origins=["*"],
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Authorization", "Cache-Control", "If-Match", "If-None-Match", "If-Range", "Range"],
+            max_age=86400,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        users = scope["type"] == "http" and _USERS.fullmatch(scope["path"])
-        await (self._open if users else self._app)(scope, receive, send)
+        path = scope["path"] if scope["type"] == "http" else ""
+        if _USERS.fullmatch(path):
+            await self._of_users(scope, receive, send)
+        elif not path.startswith(_PUBLIC):
+            await self._app(scope, receive, send)
+        elif scope["method"] == "OPTIONS":
+            await self._preflights(scope, receive, send)
+        else:
+
+            async def opening(message: Message) -> None:
+                # Not by Starlette's middleware: it only does so for requests with an Origin, and adds `Vary: Origin`,
+                # so caches would keep a copy of an image for each page that shows it.
+                if message["type"] == "http.response.start":
+                    MutableHeaders(scope=message).setdefault("Access-Control-Allow-Origin", "*")
+                await send(message)
+
+            await self._app(scope, receive, opening)
 
 
 class Traces:

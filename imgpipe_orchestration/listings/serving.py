@@ -20,10 +20,9 @@ from imgpipe_orchestration.storage.rows import autocommit
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import has_it, tagged
-from imgpipe_orchestration.web.problems import OpenRoute
 
 log = logger(__name__)
-router = APIRouter(tags=["listings"], route_class=OpenRoute)
+router = APIRouter(tags=["listings"])
 
 _PLACEHOLDER_HEIGHT = 640
 _PLACEHOLDER_GREY = (226, 228, 231)

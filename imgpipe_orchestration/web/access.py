@@ -55,13 +55,10 @@ RULES: dict[Rule, str] = {
         GET /health/live
         GET /openapi.json
         GET /serve/{media_id}
-        OPTIONS /serve/{media_id}
         GET /api/images/{media_id}
-        OPTIONS /api/images/{media_id}
         GET /picture/{media_id}
         GET /api/images/{media_id}/info
         GET /api/images/{media_id}/analysis
-        OPTIONS /api/images/{media_id}/analysis
         GET /components/{name}
         GET /storage/v1/object/public/listing-images/{file_name}
         GET /temp_images/{folder}/{name}

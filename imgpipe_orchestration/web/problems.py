@@ -1,14 +1,12 @@
 """Errors as RFC 9457 problem details: what went wrong, for which field, and what to do."""
 
 import errno
-from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -122,37 +120,3 @@ def _fault(error: dict[str, Any]) -> dict[str, str]:
     within = [str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"}]
     field = ".".join(within) or str(error["loc"][0])  # `payload.batch_size`
     return {"field": field, "message": error["msg"].removeprefix("Value error, ")}
-
-
-class OpenRoute(APIRoute):
-    """A route for pages of every origin, which may also read its errors: those of images and of the components. They
-    read no cookies."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handled(request: Request) -> Response:
-            try:
-                answer = await handle(request)
-            except ImgpipeError as error:
-                answer = reported(error, request.url.path)
-            except RequestValidationError as error:
-                answer = of_invalid(error)
-            answer.headers.setdefault("Access-Control-Allow-Origin", "*")
-            return answer
-
-        return handled
-
-
-def answer_preflights(router: APIRouter, path: str, *headers: str) -> None:
-    """Let pages of other origins send these headers, beyond those that they may send without asking.
-
-    Args:
-        router: its routes are `OpenRoute`s.
-    """
-    allowed = {"Access-Control-Allow-Headers": ", ".join(headers), "Access-Control-Max-Age": "86400"}
-
-    def preflight() -> Response:
-        return Response(status_code=204, headers=allowed)
-
-    router.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)

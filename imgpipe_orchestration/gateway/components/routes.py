@@ -24,10 +24,9 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, allowed, same_key
 from imgpipe_orchestration.web.headers import tagged
-from imgpipe_orchestration.web.problems import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
-router = APIRouter(tags=["components"], route_class=OpenRoute)
+router = APIRouter(tags=["components"])
 
 PUBLIC_FIELDS = ("style", "medium", "quality_score", "mood_keywords", "dominant_colors", "brand_colors", "alt_text")
 """What of an analysis everybody may read."""
@@ -185,9 +184,6 @@ def image_analysis(
     return AnalysisAnswer(
         media_id=str(media_id), status=media.status, complete=complete, analysis=analysis, standins=standins
     )
-
-
-answer_preflights(router, "/api/images/{media_id}/analysis", "Authorization")
 
 
 @router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(allowed)])

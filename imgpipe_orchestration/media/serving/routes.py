@@ -25,10 +25,9 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import HEADERS, tagged
-from imgpipe_orchestration.web.problems import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
-router = APIRouter(tags=["serving"], route_class=OpenRoute)
+router = APIRouter(tags=["serving"])
 
 _IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -155,7 +154,6 @@ for _name, _address in ADDRESSES.items():
         responses=_IMAGES,
         openapi_extra={"parameters": _PARAMETERS},
     )
-    answer_preflights(router, _address.path, "If-Match", "If-None-Match", "If-Range", "Range", "Cache-Control")
 
 
 # --- <picture> elements for web pages --------------------------------------------------------------------------------
