@@ -13,7 +13,7 @@ from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.middleware import Audited, Cors, Heads, Traces
-from imgpipe_orchestration.gateway.pages import identity, spending
+from imgpipe_orchestration.gateway.pages import frame, identity, spending
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = Services(settings)
     app.state.health = None
     app.state.report_rate = Rate(moderation.REPORTS_A_MINUTE)
-    problems.install(app)
+    problems.install(app, page=frame.instead_of)
     # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.
     app.add_middleware(Audited, engine=lambda: app.state.services.engine)
     app.add_middleware(Heads)

@@ -1,10 +1,12 @@
 """Errors as RFC 9457 problem details: what went wrong, for which field, and what to do."""
 
 import errno
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -12,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable, SettingsError
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.web.access import methods_at
 from imgpipe_orchestration.web.forms import IncompleteBody
 from imgpipe_orchestration.web.headers import HEADERS
 
@@ -64,11 +67,14 @@ def of_invalid(error: RequestValidationError) -> JSONResponse:
     return problem(422, BadInput.title, detail, code="bad-input", field=first["field"], errors=errors)
 
 
-def of_http(error: HTTPException) -> JSONResponse:
+def of_http(error: HTTPException, path: str) -> JSONResponse:
     """The problem document of an error of the framework, such as an unknown route."""
     title = HTTPStatus(error.status_code).phrase
     code = title.lower().replace(" ", "-")
-    return problem(error.status_code, title, str(error.detail), code=code, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_at(path)):
+        headers["Allow"] = methods  # Starlette names those of one route
+    return problem(error.status_code, title, str(error.detail), code=code, headers=headers)
 
 
 def reported(error: ImgpipeError, path: str) -> JSONResponse:
@@ -78,28 +84,49 @@ def reported(error: ImgpipeError, path: str) -> JSONResponse:
     return of_error(error)
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem document."""
+def install(app: FastAPI, page: Callable[[Request, Exception, Response], Response]) -> None:
+    """Make every error of `app` a problem document.
+
+    Args:
+        page: gives a browser that asks for a page something instead of the document.
+    """
 
     # A coroutine, for others go through a thread: when the server ends, an answer would come too late.
-    async def answer(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, RequestValidationError):
-            return of_invalid(error)
-        if isinstance(error, ClientDisconnect):
-            return of_error(IncompleteBody())  # nobody reads it, but without it a lost connection counts as a 500
-        ours = as_ours(error)
-        if ours is None and isinstance(error, HTTPException):
-            ours = as_ours(error.__cause__)  # FastAPI makes a 400 of any error while it reads a body
-            if ours is None:
-                return of_http(error)
-        if ours is not None:
-            return reported(ours, request.url.path)
-        log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
-        detail = "Something went wrong on our side; it has been logged."
-        return problem(500, "Internal error", detail, code="internal-error")
+    async def answer(request: Request, error: Exception) -> Response:
+        document = _document(request.url.path, error)
+        if _concerns_a_page(request, error):
+            # In a thread, because it reads the session from the database.
+            return await run_in_threadpool(page, request, error, document)
+        return document
 
     for kind in (ImgpipeError, RequestValidationError, ClientDisconnect, OSError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
+
+
+def _document(path: str, error: Exception) -> JSONResponse:
+    if isinstance(error, RequestValidationError):
+        return of_invalid(error)
+    if isinstance(error, ClientDisconnect):
+        return of_error(IncompleteBody())  # nobody reads it, but without it a lost connection counts as a 500
+    ours = as_ours(error)
+    if ours is None and isinstance(error, HTTPException):
+        ours = as_ours(error.__cause__)  # FastAPI makes a 400 of any error while it reads a body
+        if ours is None:
+            return of_http(error, path)
+    if ours is not None:
+        return reported(ours, path)
+    log.error("unhandled error", extra={"path": path}, exc_info=error)
+    detail = "Something went wrong on our side; it has been logged."
+    return problem(500, "Internal error", detail, code="internal-error")
+
+
+def _concerns_a_page(request: Request, error: Exception) -> bool:
+    """Whether a browser asks for a page: at a route that the OpenAPI document leaves out, or at none."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return False
+    if isinstance(error, HTTPException) and error.status_code in {404, 405}:
+        return True
+    return not getattr(request.scope.get("route"), "include_in_schema", True)
 
 
 def as_ours(error: BaseException | None) -> ImgpipeError | None:

@@ -19,5 +19,5 @@ def test_a_title_of_ours_has_a_type_of_ours(error: ImgpipeError) -> None:
 
 
 def test_an_error_of_the_framework_has_its_status_phrase_and_no_type() -> None:
-    body = json.loads(bytes(of_http(HTTPException(405)).body))
+    body = json.loads(bytes(of_http(HTTPException(405), "/nowhere").body))
     assert (body["type"], body["title"]) == ("about:blank", "Method Not Allowed")

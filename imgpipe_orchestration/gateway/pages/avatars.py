@@ -10,12 +10,12 @@ from imgpipe_orchestration.avatars import records, routes
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
-router = APIRouter(prefix="/avatars", include_in_schema=False, route_class=PageRoute)
+router = APIRouter(prefix="/avatars", include_in_schema=False)
 
 PER_PAGE = 20
 SHOWN_DAYS = 7

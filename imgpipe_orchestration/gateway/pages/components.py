@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, info_of
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
-from imgpipe_orchestration.gateway.pages.frame import POLICY, Number, Page, PageRoute
+from imgpipe_orchestration.gateway.pages.frame import POLICY, Number, Page
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.media import search, store
@@ -14,7 +14,7 @@ from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 # Swagger UI sets styles on its elements; scripts still come from this origin only.
 _POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request, Response
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to, sent_from
+from imgpipe_orchestration.gateway.pages.frame import Page, back_to, sent_from
 from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice_after, subjects
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.operations import pipelines
@@ -22,7 +22,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 PER_PAGE = 50
 

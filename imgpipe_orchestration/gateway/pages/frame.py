@@ -1,21 +1,19 @@
 """How every page is rendered: the layout, the security headers, and errors as pages."""
 
-from collections.abc import Callable, Coroutine
+import json
+from collections.abc import Callable
 from functools import cache, partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi import Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput
+from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.gateway.packaged import static_url
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.subjects import ABOUT, advice
@@ -28,13 +26,8 @@ from imgpipe_orchestration.gateway.session import (
     current,
     safe_target,
 )
-from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.web.access import methods_at
 from imgpipe_orchestration.web.auth import is_led_here_by_us
-from imgpipe_orchestration.web.problems import as_ours, of_http, reported
 from imgpipe_orchestration.web.values import Written
-
-log = logger(__name__)
 
 POLICY = "; ".join(
     (
@@ -153,24 +146,6 @@ def _saying(path: str, /, **query: str) -> str:
     return f"{path}{'&' if '?' in path else '?'}{said}" if said else path
 
 
-class PageRoute(APIRoute):
-    """A route whose errors are pages for browsers; for scripts they are problem documents like everywhere."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handled(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except Exception as error:
-                if not _wants_html(request):
-                    raise
-                # In a thread, because the error page reads the session from the database.
-                return await run_in_threadpool(_failed, request, error)
-
-        return handled
-
-
 def _to_login(request: Request) -> Response:
     """A redirect to the login, which leads back to the page. A form's page then says that nothing was done."""
     if request.method == "GET":
@@ -180,61 +155,38 @@ def _to_login(request: Request) -> Response:
     return RedirectResponse(f"/login?next={quote(asked, safe='/')}", 303, {"Cache-Control": "no-store"})
 
 
-def not_a_page(request: Request, error: Exception) -> Response:
-    """404 and 405: a page for browsers, a problem document for scripts."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - it is installed for these two only
-    refused = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    answer: Response = of_http(error)
-    if _wants_html(request):
-        words = "There is no such page. It may have moved."
-        if refused:
-            words = "There is nothing to see here: this address only takes what a page or a program sends to it."
-        answer = _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, words)
-    answer.headers.update(error.headers or {})
-    if refused and (methods := methods_at(request.url.path)):
-        answer.headers["Allow"] = methods  # Starlette names those of one route
-    return answer
+_NO_PAGE: dict[int, str] = {
+    HTTPStatus.NOT_FOUND: "There is no such page. It may have moved.",
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        "There is nothing to see here: this address only takes what a page or a program sends to it."
+    ),
+}
+"""What is said of an address that has no page."""
 
 
-def _failed(request: Request, error: Exception) -> Response:
+def instead_of(request: Request, error: Exception, document: Response) -> Response:
+    """What a browser gets instead of the problem document of an error: a page with the navigation when somebody is
+    signed in, after a form with a way back to it. Without a session it is led to the login, and after an outdated form
+    back to that."""
     if isinstance(error, LoginNeeded):
         return _to_login(request)
-    if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        field = str(first["loc"][-1])
-        error = BadInput(f"{field}: {first['msg']}", field=field)
-    ours = as_ours(error) or as_ours(error.__cause__)  # the cause, while a form was read
-    if ours is None:
-        if isinstance(error, HTTPException):  # a form that cannot be read
-            return _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
-        log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
-        words = "Something went wrong on our side; it has been logged. Loading the page again may help."
-        return _error_page(request, 500, "Internal error", words)
-    document = reported(ours, request.url.path)
-    if isinstance(ours, StaleForm) and (origin := sent_from(request)):
+    is_form = request.method == "POST"
+    origin = sent_from(request) if is_form else ""
+    if isinstance(error, StaleForm) and origin:
         return back_to(origin, trouble="The page was out of date, so nothing was done. Here it is anew: do it again.")
-    answer = _error_page(request, ours.status, ours.title, ours.public)
-    answer.headers.update({name: value for name, value in document.headers.items() if name in _KEPT})
-    return answer
-
-
-_KEPT = frozenset({"retry-after", "connection"})
-"""Headers of a problem document that an error's page has too."""
-
-
-def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:
-    """An error as a page, with the navigation when somebody is signed in; after a form with a way back to it."""
+    told = json.loads(bytes(document.body))
+    title, status, words = told["title"], document.status_code, told["detail"]
+    if isinstance(error, HTTPException):
+        words = _NO_PAGE.get(status, words)
+    elif isinstance(error, SettingsError):
+        words = error.public  # which the document leaves out
     try:
         session = current(request, request.app.state.services)
     except BackendUnavailable:
         session = None
-    is_form = request.method == "POST"
     passing = status == HTTPStatus.SERVICE_UNAVAILABLE and not is_form
-    origin = sent_from(request) if is_form else ""
     back = origin and _saying(origin, trouble=words)  # with `trouble` the page has what was typed
-    return render(request, session, "error.html", status=status, title=title, words=words, passing=passing, back=back)
-
-
-def _wants_html(request: Request) -> bool:
-    """Whether a browser asks for a page, and not a script for data."""
-    return "text/html" in request.headers.get("accept", "")
+    answer = render(request, session, "error.html", status=status, title=title, words=words, passing=passing, back=back)
+    for name, value in document.headers.items():  # such as Retry-After and Allow
+        answer.headers.setdefault(name, value)
+    return answer

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipe_orchestration.errors import BadInput, Conflict
-from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.identity import audit, keys
 from imgpipe_orchestration.identity.keys import NamedKey
@@ -91,7 +91,7 @@ def read_audit(
     return {"rows": rows, "next_cursor": rows[-1]["id"] if len(rows) == limit else None}
 
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 ROWS = 100
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats
-from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.listings import store, uploads
@@ -17,7 +17,7 @@ from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 PER_PAGE = 48
 

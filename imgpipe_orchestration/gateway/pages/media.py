@@ -12,7 +12,7 @@ from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, NotFound, TooLarge
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import correcting, formats
-from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice_after
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
@@ -35,7 +35,7 @@ from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.forms import name_of
 from imgpipe_orchestration.web.values import Colour, RowId, Written
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 PER_PAGE = 60
 URLS = "replace_urls"

@@ -25,7 +25,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, part
+from imgpipe_orchestration.gateway.pages.frame import Page, part
 from imgpipe_orchestration.gateway.pages.subjects import ABOUT, About, subjects
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.listings import store as listings
@@ -39,7 +39,7 @@ from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 LATEST = 5
 """Failures named on the overview."""

@@ -10,7 +10,7 @@ from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableTo
 from imgpipe_orchestration.auto_marker.steps import NOBODY
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
@@ -18,7 +18,7 @@ from imgpipe_orchestration.storage.jsonb import unescaped
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 SHOWN = 200
 """Customers in the table; others are found by their id."""

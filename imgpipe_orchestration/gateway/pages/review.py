@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import existing, review
@@ -17,7 +17,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import RowId
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 AT_ONCE = 10
 """Things that one reviewer has on the page."""

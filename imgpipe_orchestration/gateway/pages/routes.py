@@ -19,7 +19,6 @@ from imgpipe_orchestration.gateway.pages import (
     spending,
     vision_reports,
 )
-from imgpipe_orchestration.gateway.pages.frame import not_a_page
 
 _PAGES = (overview, media, listings, processing, vision_reports, avatars, failures, components)
 _MORE = (identity, spending, review, selected, login, packaged)
@@ -33,6 +32,4 @@ def install(app: FastAPI) -> None:
     """Mount the pages; call it once the app has its services."""
     app.state.watch = overview.Watch(app.state.services)
     app.state.login_rate = Rate(login.ATTEMPTS, login.WINDOW)
-    for status in (404, 405):
-        app.add_exception_handler(status, not_a_page)
     app.include_router(router)

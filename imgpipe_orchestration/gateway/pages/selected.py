@@ -15,7 +15,7 @@ from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.avatars.model import task_prefix
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.pages.frame import Number, Page, PageRoute, back_to, sent_from
+from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to, sent_from
 from imgpipe_orchestration.gateway.pages.media import filters
 from imgpipe_orchestration.gateway.session import Acting, safe_target
 from imgpipe_orchestration.identity import audit
@@ -34,7 +34,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import RowId
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 MOST = 10_000
 """Things of one action. They are deleted in one transaction."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
 from imgpipe_orchestration.billing.spending import By
-from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.services import Services
@@ -150,7 +150,7 @@ def _as_csv(found: Spending) -> Response:
     return Response(written.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 
 HEIGHT = 120.0
 """Height of the dearest day's bar, SVG units."""

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages.formats import sentence
-from imgpipe_orchestration.gateway.pages.frame import Page, PageRoute, back_to
+from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.vision_analysis import Unfinished
@@ -22,7 +22,7 @@ from imgpipe_orchestration.vision_reports.model import ApiAccess
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
 from imgpipe_orchestration.web.auth import ServicesDep
 
-router = APIRouter(prefix="/vision-reports", include_in_schema=False, route_class=PageRoute)
+router = APIRouter(prefix="/vision-reports", include_in_schema=False)
 
 SHOWN = 20
 _TEST_SECONDS = 10.0
