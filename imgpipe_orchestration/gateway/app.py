@@ -12,7 +12,7 @@ from imgpipe_orchestration.gateway import health, metrics, openapi
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
-from imgpipe_orchestration.gateway.middleware import Audited, Cors, Heads, Traces
+from imgpipe_orchestration.gateway.middleware import Answers, Audited, Cors, Heads
 from imgpipe_orchestration.gateway.pages import frame, identity, spending
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.listings import debug_routes as listings_debug
@@ -29,7 +29,6 @@ from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
 from imgpipe_orchestration.vision_reports import routes as vision_reports
 from imgpipe_orchestration.web import problems
-from imgpipe_orchestration.web.headers import SecureHeaders
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -51,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page loads its script from another host; `pages.components` serves it from here
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # `traces` and `metrics` do this here
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Answers` and `metrics` do this here
     )
     app.state.services = Services(settings)
     app.state.health = None
@@ -62,9 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Heads)
     app.add_middleware(LimitRequests, settings=settings, engine=lambda: app.state.services.engine)
     app.add_middleware(Cors, origins=settings.origins)
-    app.add_middleware(SecureHeaders)
     counts = metrics.install(app, app.state.services)
-    app.add_middleware(Traces)
+    app.add_middleware(Answers, counts=counts)
     app.add_middleware(Images, counts=counts)
     features = [
         auto_marker,

@@ -36,7 +36,7 @@ from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import allowed
 from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
-from imgpipe_orchestration.web.request_counts import CountRequests, RequestCounts
+from imgpipe_orchestration.web.request_counts import RequestCounts
 
 router = APIRouter(tags=["metrics"])
 
@@ -62,15 +62,14 @@ async def metrics(request: Request) -> Response:
 
 
 def install(app: FastAPI, services: Services) -> RequestCounts:
-    """Count the requests of `app` and serve `GET /metrics`.
+    """Serve `GET /metrics` from `app`.
 
     Returns:
-        the counts, for middleware that answers requests before the counting middleware sees them.
+        the counts of requests, for the middleware that counts.
     """
     registry = CollectorRegistry()
     app.state.metrics = registry
     app.state.request_counts = counts = RequestCounts(registry)
-    app.add_middleware(CountRequests, counts=counts)
     registry.register(FromDatabase(services))
     registry.register(FromCache(app))
     app.include_router(router)

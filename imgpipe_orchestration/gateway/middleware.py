@@ -1,6 +1,7 @@
-"""Middleware: the audit's entries, HEAD, CORS and traces."""
+"""Middleware: the audit's entries, HEAD, CORS, and what every answer gets."""
 
 import re
+import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
@@ -10,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgpipe_orchestration.identity.audit import Entry, begun
 from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.web.headers import secured
+from imgpipe_orchestration.web.request_counts import RequestCounts
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _USERS = re.compile(r"/users/me|/api/upload/listing_image|/api/media/(uploads(/.+)?|\d+/[a-z-]+)")
@@ -108,19 +111,22 @@ class Cors:
             await self._app(scope, receive, opening)
 
 
-class Traces:
-    """Every request has a trace, taken from its `traceparent` or begun, which the answer names as `traceparent`.
+class Answers:
+    """Gives every answer the security headers and the request's trace as `traceparent`, and counts it.
 
-    Only requests that change something, or that a caller already traces, are exported as spans: reads are too many.
+    The trace is the one that the request names in its own `traceparent`, or begins here. Only requests that change
+    something, or that a caller already traces, are exported as spans: reads are too many.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
         self.app = app
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        began, status = time.perf_counter(), 500  # the status of an unhandled error
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == _TRACE), "")
         parent = tracing.parse(given)
         if not parent and scope["method"] in _READS:
@@ -128,15 +134,18 @@ class Traces:
         with tracing.resumed(parent), tracing.span(scope["method"], "server") as span:
             ours = tracing.current().encode()
 
-            async def telling(message: Message) -> None:
+            async def completing(message: Message) -> None:
+                nonlocal status
                 if message["type"] == "http.response.start":
-                    message["headers"] = [*message.get("headers", ()), (_TRACE, ours)]
-                    tracing.note(span, status=message["status"])
-                    if message["status"] >= 500:
-                        tracing.failed(span, f"HTTP {message['status']}")
+                    status = message["status"]
+                    message["headers"] = [*secured(message.get("headers", []), scope["scheme"]), (_TRACE, ours)]
+                    tracing.note(span, status=status)
+                    if status >= 500:
+                        tracing.failed(span, f"HTTP {status}")
                 await send(message)
 
             try:
-                await self.app(scope, receive, telling)
+                await self.app(scope, receive, completing)
             finally:
+                self._counts.note(scope, status, time.perf_counter() - began)
                 span.update_name(f"{scope['method']} {getattr(scope.get('route'), 'path', 'other')}")

@@ -4,8 +4,6 @@ An answer that needs another policy (a page with a style sheet, an image that ot
 headers that are already there stay.
 """
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 Head = list[tuple[bytes, bytes]]
 """Header lines, their names in lower case, as ASGI has them."""
 
@@ -40,25 +38,6 @@ def secured(head: Head, scheme: str) -> Head:
     present = {name for name, _ in head}
     wanted = _SECURE if scheme == "https" else _PLAIN
     return [*head, *[header for header in wanted if header[0] not in present]]
-
-
-class SecureHeaders:
-    """Middleware that adds the security headers (`secured`)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def adding(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = secured(message.get("headers", []), scope["scheme"])
-            await send(message)
-
-        await self.app(scope, receive, adding)
 
 
 def has_it(if_none_match: str | None, etag: str) -> bool:

@@ -1,11 +1,10 @@
 """Counting a gateway's requests, for its metrics."""
 
-import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 Item = TypeVar("Item")
 
@@ -79,29 +78,3 @@ class RequestCounts:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-class CountRequests:
-    """Middleware that notes every request."""
-
-    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
-        self.app = app
-        self._counts = counts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        status = 500  # when an unhandled error comes before the answer
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        began = time.perf_counter()
-        try:
-            await self.app(scope, receive, noting)
-        finally:
-            self._counts.note(scope, status, time.perf_counter() - began)
