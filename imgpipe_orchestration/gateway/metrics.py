@@ -55,7 +55,6 @@ Rows = Iterable[tuple[Sequence[str], float]]
 )
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
-    request.app.state.request_counts.finish()
     # A thread of its own, because those of the shared pool may all be waiting for a database that is frozen.
     text = await asyncio.wrap_future(in_daemon_thread(lambda: generate_latest(request.app.state.metrics), "metrics"))
     return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
@@ -69,7 +68,8 @@ def install(app: FastAPI, services: Services) -> RequestCounts:
     """
     registry = CollectorRegistry()
     app.state.metrics = registry
-    app.state.request_counts = counts = RequestCounts(registry)
+    counts = RequestCounts()
+    registry.register(counts)
     registry.register(FromDatabase(services))
     registry.register(FromCache(app))
     app.include_router(router)
@@ -118,9 +118,6 @@ class FromDatabase(Collector):
         self._read_at = float("-inf")
         self._read: list[Metric] = []
         self._asked: Future[list[Metric]] | None = None
-
-    def describe(self) -> list[Metric]:
-        return []  # without this, registering calls `collect`, which reads the database
 
     def collect(self) -> list[Metric]:
         """A database that does not answer within ANSWER_SECONDS is reported as down, before Prometheus' scrape times

@@ -19,7 +19,6 @@ from imgpipe_orchestration.media.serving.decision import LONGEST_KEPT
 from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.web.request_counts import Batches
 
 log = logger(__name__)
 
@@ -34,12 +33,12 @@ OTHERS = "others"
 _LONGEST = 100
 
 
-class Key(NamedTuple):
-    """What is counted separately. `kind` is page or client."""
+class Asked(NamedTuple):
+    """What is counted separately: `page` is a request's Referer, `program` its User-Agent."""
 
     media_id: int
-    kind: str
-    caller: str
+    page: str
+    program: str
     size: str
     format: str
 
@@ -48,23 +47,17 @@ class Callers:
     """The counts of one gateway. `note` is called in the event loop and does not block."""
 
     def __init__(self) -> None:
-        self._noted = Batches(self._count)
-        self._counts: Counter[Key] = Counter()
+        self._counts: Counter[Asked] = Counter()
 
     def note(self, media_id: int, variant: StoredVariant, page: str, program: str) -> None:
-        """Count a request that is answered with a variant; `page` is its Referer, `program` its User-Agent."""
-        self._noted.add((media_id, variant, page[:LONGEST_KEPT], program[:LONGEST_KEPT]))
-
-    def _count(self, noted: list[tuple[int, StoredVariant, str, str]]) -> None:
-        for media_id, variant, page, program in noted:
-            key = Key(media_id, *named(page, program), variant.size, variant.format)
-            if key not in self._counts and len(self._counts) >= MOST_KEPT:
-                key = key._replace(kind="client", caller=OTHERS)
-            self._counts[key] += 1
+        """Count a request that is answered with a variant."""
+        asked = Asked(media_id, page[:LONGEST_KEPT], program[:LONGEST_KEPT], variant.size, variant.format)
+        if len(self._counts) >= MOST_KEPT and asked not in self._counts:
+            asked = asked._replace(page="", program=OTHERS)
+        self._counts[asked] += 1
 
     async def flush(self, engine: Engine) -> None:
         """Write the counts to the database; if it is away, most of them are kept for the next time."""
-        self._noted.finish()
         if not self._counts:
             return
         counts, self._counts = self._counts, Counter()
@@ -99,9 +92,13 @@ def named(page: str, program: str) -> tuple[str, str]:
     return "client", word[:_LONGEST] if word.isprintable() and word else "unknown"
 
 
-def write(engine: Engine, counts: Counter[Key]) -> None:
-    """Add counts to the rows, except for deleted images; remove callers that were not seen for long."""
-    rows = [{**key._asdict(), "n": n} for key, n in sorted(counts.items())]
+def write(engine: Engine, counts: Counter[Asked]) -> None:
+    """Add counts to the rows of their callers, except for deleted images; remove callers not seen for long."""
+    by_caller: Counter[tuple[int, str, str, str, str]] = Counter()
+    for asked, n in counts.items():
+        by_caller[asked.media_id, *named(asked.page, asked.program), asked.size, asked.format] += n
+    columns = ("media_id", "kind", "caller", "size", "format", "n")
+    rows = [dict(zip(columns, (*key, n), strict=True)) for key, n in sorted(by_caller.items())]
     with transaction(engine) as connection:
         connection.execute(_ADD, rows)
         connection.execute(_FORGET, {"days": KEPT_DAYS})
