@@ -38,6 +38,6 @@ def test_a_browser_that_has_the_file_is_not_sent_it_again(gateway: Gateway, path
     assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
 
 
-@pytest.mark.parametrize("path", ["/static/none.css", "/components/routes.py", "/docs/favicon.png"])
+@pytest.mark.parametrize("path", ["/static/none.css", "/components/routes.py", "/docs/none.css"])
 def test_a_folder_gives_browsers_what_is_made_for_them_and_nothing_else(gateway: Gateway, path: str) -> None:
     assert gateway.get(path).status_code == 404

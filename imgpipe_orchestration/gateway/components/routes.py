@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
-from imgpipe_orchestration.gateway.packaged import answer_with, packaged
+from imgpipe_orchestration.gateway.packaged import PackagedFiles
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis, standins_of
 from imgpipe_orchestration.media.model import MediaStatus
@@ -27,6 +27,8 @@ from imgpipe_orchestration.web.headers import tagged
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["components"])
+
+_FILES = PackagedFiles(__package__, "public, max-age=300, stale-while-revalidate=86400")
 
 PUBLIC_FIELDS = ("style", "medium", "quality_score", "mood_keywords", "dominant_colors", "brand_colors", "alt_text")
 """What of an analysis everybody may read."""
@@ -204,11 +206,10 @@ def analysis_token(media_id: RowId, services: ServicesDep) -> TokenAnswer:
         404: {"description": "No such file"},
     },
 )
-def component(name: str, request: Request) -> Response:
+async def component(name: str, request: Request) -> Response:
     """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`), or
     `components.css`, which keeps their places free until they are there."""
-    file = packaged(name, __package__)
-    return answer_with(request, file, "public, max-age=300, stale-while-revalidate=86400")
+    return await _FILES.answer(name, request)
 
 
 def token_for(settings: Settings, media_id: int, *, seconds: float = TOKEN_SECONDS) -> tuple[str, datetime]:

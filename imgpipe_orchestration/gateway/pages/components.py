@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, info_of
-from imgpipe_orchestration.gateway.packaged import answer_with, packaged
+from imgpipe_orchestration.gateway.packaged import PackagedFiles
 from imgpipe_orchestration.gateway.pages.frame import POLICY, Number, Page
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
@@ -15,6 +15,8 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False)
+
+_SWAGGER = PackagedFiles("fastapi_offline", "private, max-age=86400")
 
 # Swagger UI sets styles on its elements; scripts still come from this origin only.
 _POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -53,6 +55,6 @@ def documentation(page: Page) -> Response:
 
 
 @router.get("/docs/{name}", response_class=Response)
-def asset(name: str, request: Request, _: Operator) -> Response:
+async def asset(name: str, request: Request, _: Operator) -> Response:
     """A file of Swagger UI, which the package fastapi-offline carries."""
-    return answer_with(request, packaged(name, "fastapi_offline", "static"), "private, max-age=86400")
+    return await _SWAGGER.answer(name, request)

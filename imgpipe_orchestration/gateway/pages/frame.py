@@ -14,7 +14,6 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
-from imgpipe_orchestration.gateway.packaged import static_url
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.subjects import ABOUT, advice
 from imgpipe_orchestration.gateway.session import (
@@ -84,7 +83,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(formats.FILTERS, advice=advice)
-    environment.globals.update(static=static_url, navigation=NAVIGATION)
+    environment.globals.update(navigation=NAVIGATION)
     return environment
 
 
