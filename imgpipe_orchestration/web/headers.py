@@ -1,4 +1,4 @@
-"""Security headers on every answer, and the comparison of If-None-Match and If-Match with an ETag.
+"""Security headers on every answer, and the comparison of If-None-Match with an ETag.
 
 An answer that needs another policy (a page with a style sheet, an image that others may embed) sets the header itself:
 headers that are already there stay.
@@ -47,8 +47,3 @@ def has_it(if_none_match: str | None, etag: str) -> bool:
         return False
     candidates = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
     return "*" in candidates or etag in candidates
-
-
-def is_other(if_match: str | None, etag: str) -> bool:
-    """Whether If-Match asks for something else than `etag` (RFC 9110, section 13.1.1): weak validators never match."""
-    return if_match is not None and {"*", etag}.isdisjoint(one.strip() for one in if_match.split(","))

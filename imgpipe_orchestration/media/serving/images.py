@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, NotMigrated, NotWhole, Permanent
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, NotMigrated, NotWhole
 from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus
@@ -30,7 +30,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web import problems
-from imgpipe_orchestration.web.headers import has_it, is_other, secured, tagged
+from imgpipe_orchestration.web.headers import has_it, secured, tagged
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,7 +42,7 @@ log = logger(__name__)
 
 _PATH = re.compile(rf"/(serve|api/images)/({OUR_MEDIA_ID})", re.ASCII)
 _NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
-_HEADERS = frozenset({b"accept", b"if-match", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
+_HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
 _FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-encoding", b"traceparent"})
 UNCACHED = {"Cache-Control": "no-store"}
 ANY_ORIGIN = "*"
@@ -79,13 +79,6 @@ ADDRESSES = {
         "/api/images/{media_id}", "public, max-age=3600", "The smart URL: as `/serve`, to be kept for an hour."
     ),
 }
-
-
-class PreconditionFailed(Permanent):
-    """If-Match names other bytes than the image has."""
-
-    status = 412
-    title = "Precondition failed"
 
 
 class Images:
@@ -166,8 +159,6 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
     variant = decided.variant
     etag = f'"{variant.sha256[:32]}"'
-    if is_other(asked.get(b"if-match"), etag):
-        raise PreconditionFailed(f"The image is {etag} by now.")
     if has_it(asked.get(b"if-none-match"), etag) and not wish.explain:
         return Ready(_head(scope["scheme"], media_id, etag, caching, vary), status=304)
     try:

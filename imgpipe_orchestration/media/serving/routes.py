@@ -39,7 +39,6 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
     400: {"description": "No such size, format or background", "content": {problems.MEDIA_TYPE: {}}},
     403: {"description": "Private and not signed for, or held back (`held`)", "content": {problems.MEDIA_TYPE: {}}},
     404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
-    412: {"description": "If-Match names other bytes", "content": {problems.MEDIA_TYPE: {}}},
     416: {"description": "The range lies outside of the image", "content": {problems.MEDIA_TYPE: {}}},
     503: {"description": "Our storage is away; the body is a placeholder", "content": {"image/svg+xml": {}}},
 }
