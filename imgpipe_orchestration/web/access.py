@@ -137,7 +137,6 @@ RULES: dict[Rule, str] = {
         GET /failures/{queue}/{item_id}
         GET /media
         GET /media/{media_id}
-        GET /media/{media_id}/state
         GET /listings
         GET /processing
         GET /vision-reports

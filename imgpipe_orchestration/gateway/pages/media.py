@@ -103,13 +103,17 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
     shown = public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None
     history = services.claims.history(store.MEDIA, media_id)
     steps, info = _steps(services, media), info_of(services, media_id)
+    failed = media.status is MediaStatus.FAILED
+    ended = failed or (media.status is MediaStatus.COMPLETED and StepState.PENDING not in steps.values())
+    remaking = services.claims.find(store.REMAKE_VARIANTS, media_id).state in {State.WAITING, State.CLAIMED}
     return page(
         "image.html",
         media=media,
         trace=tracing.id_of(media.trace),
         made=_made(variants),
         crops=[size.name for size in MEDIA_SIZES if size.fit == "crop" and size.name in info.sizes],
-        remaking=_remaking(services, media_id),
+        remaking=remaking,
+        working=remaking or not ended,
         formats=[name for name in MIME_OF if any(variant.format == name for variant in variants)],
         total={"count": len(variants), "bytes": sum(variant.bytes for variant in variants)},
         steps=steps,
@@ -126,7 +130,7 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
         unpriced=unpriced,
         info=info,
         smart=f"{services.settings.smart_media_base_url}/{media_id}",
-        failed=media.status is MediaStatus.FAILED,
+        failed=failed,
         signature=signature(services, media_id, private=media.private),
     )
 
@@ -179,19 +183,6 @@ def set_focus(
 def forget_focus(services: ServicesDep, _: Acting, media_id: int) -> Response:
     analyses.set_focus(services, media_id, None)
     return back_to(f"/media/{media_id}", notice="Making the crops again around what the engine finds.", at="crops")
-
-
-@router.get("/media/{media_id}/state", response_class=Response)
-def state(services: ServicesDep, _: Operator, media_id: int) -> Response:
-    """The image's status, steps and whether it is being made again, for its page's script."""
-    with transaction(services.engine) as connection:
-        media = store.media_file(connection, media_id)
-    body = {"status": media.status, "steps": _steps(services, media), "remaking": _remaking(services, media_id)}
-    return JSONResponse(body, headers=NO_STORE)
-
-
-def _remaking(services: Services, media_id: int) -> bool:
-    return services.claims.find(store.REMAKE_VARIANTS, media_id).state in {State.WAITING, State.CLAIMED}
 
 
 def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:

@@ -244,8 +244,7 @@ def overview(request: Request, page: Page) -> Response:
 
 @router.get("/events")
 def events(request: Request, _: Operator) -> StreamingResponse:
-    """Event `figures`: when the figures were read, with their HTML when that has changed. Event `away`: they cannot be
-    read at the moment."""
+    """Event `figures`: whether they changed since the last one. Event `away`: they cannot be read at the moment."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(request), media_type="text/event-stream", headers=headers)
 
@@ -253,15 +252,15 @@ def events(request: Request, _: Operator) -> StreamingResponse:
 async def _stream(request: Request) -> AsyncIterator[bytes]:
     watch: Watch = request.app.state.watch
     stopping = getattr(request.app.state, "stopping", lambda: False)
-    told = ""
+    told = None
     yield b"retry: 2000\n\n"
     for _ in range(int(LONGEST / INTERVAL)):
         try:
-            shown = await run_in_threadpool(watch.shown)
-            yield _event("figures", {name: text for name, text in shown.items() if text != told})
-            told = shown["figures"]
-        except ImgpipeError as error:
-            yield _event("away", error.public)
+            figures = (await run_in_threadpool(watch.shown))["figures"]
+            yield _event("figures", {"changed": told not in (None, figures)})
+            told = figures
+        except ImgpipeError:
+            yield _event("away", {})
         if stopping() or await request.is_disconnected():
             return
         await asyncio.sleep(INTERVAL)

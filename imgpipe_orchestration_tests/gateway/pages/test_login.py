@@ -38,7 +38,7 @@ def test_an_overview_whose_session_has_ended_asks_to_sign_in(
     page = guest.go("/")
     page.get_by_label("Key").fill(ADMIN)
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Live, as of")).to_be_visible()
+    expect(page.get_by_text("As of")).to_be_visible()
     with transaction(gateway.services.engine) as connection:
         sid = jwt.decode(page.context.cookies()[0]["value"], options={"verify_signature": False})["sid"]
         connection.execute(text("insert into ended_sessions values (:sid, now() + interval '1 day')"), {"sid": sid})

@@ -29,7 +29,7 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
         expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
     expect(listings(page, "done today")).to_have_text("24")
     expect(listings(page, "failed")).to_have_text("2")
-    expect(page.get_by_text("Live, as of")).to_be_visible()
+    expect(page.get_by_text("As of")).to_be_visible()
     assert guest.axe() == []
     put(gateway.services.claims, *range(500, 507), queue=queue)
     expect(listings(page, "waiting")).to_have_text("7")
@@ -45,7 +45,7 @@ def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Vis
     for tab in tabs:
         tab.add_init_script("Object.defineProperty(document, 'hidden', {get: () => window.away === true})")
         tab.goto(gateway.url)
-        expect(tab.get_by_text("Live, as of")).to_be_visible()
+        expect(tab.get_by_text("As of")).to_be_visible()
         tab.evaluate("window.away = true; document.dispatchEvent(new Event('visibilitychange'))")
     put(gateway.services.claims, 500, queue=QUEUE)
     tabs[0].evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")

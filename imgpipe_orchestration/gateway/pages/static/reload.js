@@ -26,13 +26,14 @@ async function look() {
   last = Date.now();
   due = Infinity;
   try {
-    const answer = busy() ? null : await fetch(place(), { redirect: "manual" });
+    const answer = busy() ? null : await fetch(place(), { redirect: "manual", signal: AbortSignal.timeout(QUIET) });
     const page = new DOMParser().parseFromString(answer?.ok ? await answer.text() : "", "text/html");
     const main = page.getElementById("main");
     if (answer && answer.status < 500 && !busy()) {
       const shown = document.getElementById("main");
-      // Without: the session has ended, here or at a proxy, or what the page is about.
-      const other = !main || document.getElementById("error");
+      // Without: the session has ended, here or at a proxy, or what the page is about. Or its work has ended, after which
+      // it has other parts, with scripts of their own.
+      const other = !main || document.getElementById("error") || (isWhole(shown) && !isWhole(main));
       if (other && !filledIn(shown)) return location.reload();
       if (!other) take(shown, main);
     }
@@ -40,6 +41,11 @@ async function look() {
     // Away for the moment.
   }
   later(document.querySelector("#error, [data-working]") ? WORKING : QUIET);
+  if (events?.readyState === EventSource.CLOSED) turn();
+}
+
+function isWhole(main) {
+  return main.querySelector("[data-working=whole]") !== null;
 }
 
 // A message goes when what it tells of has changed: "3 items wait again" is untrue once they are done.
@@ -64,12 +70,22 @@ function later(milliseconds) {
 function turn() {
   events?.close();
   if (document.hidden || document.getElementById("error")) return;
-  let first = true;
   events = new EventSource("/events");
   events.addEventListener("figures", (event) => {
-    if (!first && JSON.parse(event.data).figures) later(Math.max(0, last + LEAST - Date.now()));
-    first = false;
+    tell(true);
+    if (JSON.parse(event.data).changed) later(Math.max(0, last + LEAST - Date.now()));
   });
+  events.addEventListener("away", () => tell(false));
+  events.addEventListener("error", () => {
+    tell(false);
+    // A browser tries again by itself where nobody answers, but not after an answer: a proxy's 502, or a session's end.
+    if (events.readyState === EventSource.CLOSED) later(WORKING);
+  });
+}
+
+// The overview says that its figures are old.
+function tell(current) {
+  document.documentElement.toggleAttribute("data-away", !current);
 }
 
 document.addEventListener("visibilitychange", turn);

@@ -3,7 +3,9 @@
 // field that somebody has filled in. Items of a list with `data-key` are told apart by it, so that those that stay are
 // not drawn again when one comes or goes.
 function renew(before, after) {
-  if (before.isEqualNode(after) || before.dataset?.own === "") return true; // or a script of the page keeps it
+  if (before.matches?.("[data-steady]:is(:hover, :focus-within)")) return false; // somebody is about to follow a link in it
+  if (before.localName === "details") after.open = before.open;
+  if (before.isEqualNode(after) || before.dataset?.own === "") return true; // or a script keeps it
   const [parts, anew] = [[...before.childNodes], [...after.childNodes]];
   const same = before.cloneNode().isEqualNode(after.cloneNode());
   if (same && keyed(before) && keyed(after)) return renewList(before, after);
