@@ -26,10 +26,11 @@ class StandIns(HttpPart):
     """The partner APIs that are not configured, in one process."""
 
     name = "stand-ins"
-    module: ClassVar[str] = "imgpipe_orchestration.devstack.standins"
+    module: ClassVar[str] = "imgpipe_orchestration.devstack.standins.app"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", self.module, "--port", str(self.port), "--keep", str(self.folder)]
+        flags = ["--host", LOOPBACK, "--port", str(self.port), "--log-level", "warning", "--no-access-log"]
+        return [sys.executable, "-m", "uvicorn", "--factory", f"{self.module}:create_app", *flags]
 
 
 class Gateway(HttpPart):

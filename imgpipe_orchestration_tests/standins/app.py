@@ -4,11 +4,9 @@ import asyncio
 import functools
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -48,8 +46,8 @@ OPERATIONS = (
 )
 
 
-def create_app(folder: Path) -> Starlette:
-    faulty = Faulty(folder)
+def create_app() -> Starlette:
+    faulty = Faulty()
     return Starlette(
         routes=[
             *(
@@ -69,10 +67,9 @@ def create_app(folder: Path) -> Starlette:
 class Faulty:
     """What is asked for, and the product's app behind it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self.control = Control()
-        self.good = create_good_app(folder, SlowBatches(self.control))
+        self.good = create_good_app(SlowBatches(self.control))
 
     async def rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.good(scope, receive, send)
@@ -154,8 +151,7 @@ class Faulty:
     async def forget(self, _: Request) -> Response:
         """DELETE: everything is as at the first start, but for the journal."""
         self.control.reset()
-        shutil.rmtree(self.folder)
-        self.good = create_good_app(self.folder, SlowBatches(self.control))
+        self.good = create_good_app(SlowBatches(self.control))
         return Response(status_code=204)
 
 

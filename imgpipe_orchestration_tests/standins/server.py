@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 class FaultyStandIns(StandIns):
     """The stand-ins that fail on request."""
 
-    module = "imgpipe_orchestration_tests.standins"
+    module = "imgpipe_orchestration_tests.standins.app"
 
     @property
     def settings(self) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """The stand-ins' application: which path is answered by what."""
 
-from pathlib import Path
-
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,9 +22,9 @@ from imgpipe_orchestration.devstack.standins.openai_batches import Batches
 from imgpipe_orchestration.devstack.standins.vision_analysis_api import Desk
 
 
-def create_app(folder: Path, batches: Batches | None = None) -> Starlette:
-    """A new application. The analyses that an earlier one has kept in `folder` are there."""
-    desk, batches = Desk(folder), batches or Batches()
+def create_app(batches: Batches | None = None) -> Starlette:
+    """A new application, which has listed and answered nothing yet."""
+    desk, batches = Desk(), batches or Batches()
     post, get = ["POST"], ["GET"]
     return Starlette(
         routes=[

@@ -6,7 +6,6 @@ import mimetypes
 import time
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -46,25 +45,13 @@ def error(status: int, code: str, message: str) -> dict[str, Any]:
 
 
 class Desk:
-    """The API's own state. Everything but the reports is kept in `folder`, so that a restarted server still has it."""
+    """The API's own state, which ends with the server."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+    def __init__(self) -> None:
         self.reports: list[dict[str, Any]] = []
         self.analyses: list[dict[str, Any]] = []
-        self._index = folder / "analyses.json"
-        if self._index.exists():
-            self.analyses = json.loads(self._index.read_text())
-        self._photographs = itertools.count(sum(len(one["documents"]) for one in self.analyses))
-
-    def _save(self) -> None:
-        whole = self._index.with_suffix(".new")
-        whole.write_text(json.dumps(self.analyses))
-        whole.replace(self._index)
-
-    def _file(self, name: str) -> Path:
-        return self.folder / f"file-{quote(name, safe='')}"
+        self.files: dict[str, bytes] = {}
+        self._photographs = itertools.count()
 
     async def uploaded(self, _: Request) -> Response:
         """GET /_standin/reports: the reports uploaded so far."""
@@ -75,9 +62,7 @@ class Desk:
         wanted = await request.json()
         seeds = TypeAdapter(list[Seed]).validate_python(wanted if isinstance(wanted, list) else [wanted])
         base_url = f"{request.url.scheme}://{request.url.netloc}{FILES}"
-        made = [self._analysis(seed, base_url) for seed in seeds]
-        self._save()
-        return JSONResponse(made, 201)
+        return JSONResponse([self._analysis(seed, base_url) for seed in seeds], 201)
 
     def _analysis(self, wanted: Seed, files_url: str) -> dict[str, Any]:
         analysis_id = _id()
@@ -94,8 +79,8 @@ class Desk:
         if wanted.descriptions:
             links.append((texts, f"{files_url}/{quote(texts)}"))
         for name in [*names, expired]:
-            self._file(name).write_bytes(_photograph(next(self._photographs)))
-        self._file(texts).write_text(json.dumps({name: f"Photograph {name}" for name in names}))
+            self.files[name] = _photograph(next(self._photographs))
+        self.files[texts] = json.dumps({name: f"Photograph {name}" for name in names}).encode()
         analysis = {
             "vision_analysis_id": analysis_id,
             "vision_analysis_run_code": code,
@@ -149,7 +134,6 @@ class Desk:
         if analysis is None:
             raise Refusal(404, error(404, "not_found", "No such vision analysis in this organization"))
         analysis["is_processed"] = True
-        self._save()
         report = {**fields, "filename": name, "bytes": len(content), "html": content.decode(errors="replace")}
         self.reports.append({**report, "at": time.time()})
         answer = {"vision_analysis_id": fields["vision_analysis_id"], "document_id": _id()}
@@ -161,9 +145,9 @@ class Desk:
         if expiry and datetime.fromisoformat(expiry) < datetime.now(UTC):
             return Response(_AZURE_REFUSAL, 403, media_type="application/xml")
         name = request.path_params["name"]
-        if not self._file(name).is_file():
+        if name not in self.files:
             return Response("The specified resource does not exist.", 404, media_type="text/plain")
-        return Response(self._file(name).read_bytes(), media_type=mimetypes.guess_type(name)[0])
+        return Response(self.files[name], media_type=mimetypes.guess_type(name)[0])
 
 
 def _photograph(number: int) -> bytes:

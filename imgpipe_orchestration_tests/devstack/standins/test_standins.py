@@ -2,18 +2,13 @@
 
 import base64
 import io
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import requests
 from PIL import Image
 
-from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.parts import running
 
 KEY = {"Authorization": "Bearer any"}
 
@@ -72,20 +67,6 @@ def test_analyses_are_listed_by_page_until_they_are_processed(standins: StandInA
     assert upload(standins, seeded[1], "another") == 404
     (report,) = standins.admin("GET", "reports")
     assert (report["filename"], report["html"]) == ("report_1.html", "<html>fine</html>")
-
-
-def test_what_was_listed_is_still_there_after_a_restart(tmp_path: Path) -> None:
-    with running(StandIns(tmp_path / "partners", free_port())) as server:
-        standins = StandInAccess(server.url)
-        (seeded,) = standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "one"})
-        standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "two"})
-        upload(standins, seeded, "one")
-        image = requests.get(seeded["documents"][0]["document_path"], timeout=10).content
-    with running(StandIns(tmp_path / "partners", free_port())) as server:
-        found = listed(StandInAccess(server.url))["vision_analysis"]
-        assert [(a["organization_id"], a["is_processed"]) for a in found] == [("one", True), ("two", False)]
-        path = urlsplit(seeded["documents"][0]["document_path"]).path
-        assert requests.get(server.url + path, timeout=10).content == image != b""
 
 
 def test_without_a_credential_nothing_is_answered(standins: StandInAccess) -> None:
