@@ -113,23 +113,23 @@ def _cut_off(answer: dict[str, Any], _: Call) -> None:
     answer["data"][0]["b64_json"] = encoded[: len(encoded) * 2 // 3 // 4 * 4]
 
 
-def _redrawn(draw: Callable[[people.Person, tuple[int, int]], Image.Image]) -> Callable[[dict[str, Any], Call], None]:
+def _redrawn(draw: Callable[[str, tuple[int, int]], Image.Image]) -> Callable[[dict[str, Any], Call], None]:
     def change(answer: dict[str, Any], _: Call) -> None:
         data = base64.b64decode(answer["data"][0]["b64_json"])
         with Image.open(io.BytesIO(data)) as image:
-            picture = draw(people.person_in(data), image.size)
-        encoded = people.encoded(picture, people.person_in(data))
+            picture = draw(people.seed_in(data), image.size)
+        encoded = people.encoded(picture, people.seed_in(data))
         answer["data"][0]["b64_json"] = base64.b64encode(encoded).decode()
 
     return change
 
 
-def _half_grid(person: people.Person, size: tuple[int, int]) -> Image.Image:
+def _half_grid(seed: str, size: tuple[int, int]) -> Image.Image:
     """Two portraits side by side, with a gutter."""
     picture = Image.new("RGB", size, (255, 255, 255))
     for column in (0, 1):
         width = (size[0] - 12) // 2
-        picture.paste(people.portrait(person, (width, size[1]), 1 + column), (column * (width + 12), 0))
+        picture.paste(people.portrait(seed, (width, size[1]), 1 + column), (column * (width + 12), 0))
     return picture
 
 
@@ -139,7 +139,7 @@ _CHANGES: dict[Kind, Callable[[dict[str, Any], Call], None]] = {
     Kind.ENDLESS_PAGES: _endless,
     Kind.TRUNCATED_BASE64: _cut_off,
     Kind.BLANK_IMAGE: _redrawn(lambda _, size: Image.new("RGB", size, (200, 200, 200))),
-    Kind.SINGLE_IMAGE: _redrawn(lambda person, size: people.portrait(person, size, 1)),
+    Kind.SINGLE_IMAGE: _redrawn(lambda seed, size: people.portrait(seed, size, 1)),
     Kind.HALF_GRID: _redrawn(_half_grid),
 }
 

@@ -19,7 +19,7 @@ from imgpipe_orchestration.devstack.standins import Refusal
 from imgpipe_orchestration.devstack.standins.fill import Facts, fill
 from imgpipe_orchestration.devstack.standins.flowise_api import CAMERA_SHY
 from imgpipe_orchestration.devstack.standins.measure import from_data_url, measure, verdict
-from imgpipe_orchestration.devstack.standins.people import draw, grid, person_in, person_of
+from imgpipe_orchestration.devstack.standins.people import draw, grid, seed_in, seed_of
 
 _MODELS = {
     "gpt-6-luna": None,
@@ -147,7 +147,7 @@ async def generations(request: Request) -> Response:
     prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
     if CAMERA_SHY in prompt:
         raise refusal(400, "content_policy_violation", "Your request was rejected as a result of our safety system.")
-    image = await run_in_threadpool(draw, person_of(prompt), size)
+    image = await run_in_threadpool(draw, seed_of(prompt), size)
     return _image(image, wanted, size, pictures=0)
 
 
@@ -169,11 +169,11 @@ async def edits(request: Request) -> Response:
     if not sources:
         raise refusal(400, "missing_required_parameter", "Missing required parameter: 'image'")
     prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
-    person = await run_in_threadpool(person_in, sources[0])
+    seed = seed_in(sources[0])
     if any(word in prompt.lower() for word in ("grid", "2x2", "2×2", "four")):
-        image = await run_in_threadpool(grid, person, size)
+        image = await run_in_threadpool(grid, seed, size)
     else:
-        image = await run_in_threadpool(draw, person, size, pose=1)
+        image = await run_in_threadpool(draw, seed, size, pose=1)
     return _image(image, wanted, size, pictures=len(sources))
 
 
