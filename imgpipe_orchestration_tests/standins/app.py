@@ -107,7 +107,8 @@ class Faulty:
             wanted = request.scope
             if fault is not None and fault.kind is Kind.ENDLESS_PAGES:
                 wanted = {**wanted, "query_string": wanted["query_string"].replace(b"page=", b"other=", 1)}
-            response = await asked(self.good, wanted, await request.body())
+            ask = in_chat if call.operation == "chat" else asked
+            response = await ask(self.good, wanted, await request.body())
             response = spoilt(fault, call, response) if fault is not None and response.status_code < 400 else response
         # The delay includes the time that the answer took.
         await asyncio.sleep(due - time.monotonic())
@@ -188,6 +189,41 @@ async def asked(app: Starlette, scope: MutableMapping[str, Any], body: bytes) ->
     response = Response(b"".join(message.get("body", b"") for message in sent[1:]), sent[0]["status"])
     response.raw_headers = list(sent[0]["headers"])
     return response
+
+
+async def in_chat(app: Starlette, scope: MutableMapping[str, Any], body: bytes) -> Response:
+    """The app's answer to a question in `/chat/completions`: that of `/responses`, in the other shape."""
+    try:
+        wanted = dict(json.loads(body))
+    except (ValueError, TypeError):
+        return await asked(app, {**scope, "path": f"{_OPENAI}/responses"}, body)
+    messages = wanted.get("messages", [])
+    pictures = [part for one in messages for part in one["content"] if isinstance(part, dict) and "image_url" in part]
+    for picture in pictures:
+        picture["image_url"] = picture["image_url"]["url"]
+    schema = (wanted.get("response_format") or {}).get("json_schema", {}).get("schema")
+    question = {"model": wanted.get("model"), "input": messages, "text": {"format": {"schema": schema}}}
+    response = await asked(app, {**scope, "path": f"{_OPENAI}/responses"}, json.dumps(question).encode())
+    if response.status_code != 200:
+        return response
+    answer = json.loads(bytes(response.body))
+    said, usage = answer["output"][0]["content"][0]["text"], answer["usage"]
+    message = {"role": "assistant", "content": said, "refusal": None}
+    return JSONResponse(
+        {
+            "id": answer["id"].replace("resp_", "chatcmpl-"),
+            "object": "chat.completion",
+            "created": answer["created_at"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {
+                "prompt_tokens": usage["input_tokens"],
+                "completion_tokens": usage["output_tokens"],
+                "total_tokens": usage["total_tokens"],
+            },
+            "model": answer["model"],
+            "standin": True,
+        }
+    )
 
 
 class SlowBatches(Batches):

@@ -29,7 +29,6 @@ def create_app(batches: Batches | None = None) -> Starlette:
     return Starlette(
         routes=[
             Route(f"{OPENAI}/responses", openai_api.responses, methods=post),
-            Route(f"{OPENAI}/chat/completions", openai_api.chat, methods=post),
             Route(f"{OPENAI}/embeddings", openai_api.embeddings, methods=post),
             Route(f"{OPENAI}/images/generations", openai_api.generations, methods=post),
             Route(f"{OPENAI}/images/edits", openai_api.edits, methods=post),

@@ -5,7 +5,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -82,12 +81,18 @@ async def authorised_json(request: Request) -> dict[str, Any]:
 async def responses(request: Request) -> Response:
     """POST /responses."""
     wanted = await authorised_json(request)
-    said = _answer(wanted.get("input"), wanted.get("text", {}).get("format", {}).get("schema"))
-    message = {"id": f"msg_{said.name}", "type": "message", "status": "completed", "role": "assistant"}
-    content = {"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}
+    schema = wanted.get("text", {}).get("format", {}).get("schema")
+    text, images = _parts(wanted.get("input"))
+    image = next((data for url in images if (data := from_data_url(url)) is not None), None)
+    seed = hashlib.sha256(text.encode() + (image or "".join(images).encode())).digest()
+    facts = Facts(seed, measure(image) if image is not None else None)
+    said = json.dumps(fill(schema, facts)) if schema else f"Stand-in answer {facts.number():.6f}"
+    name, tokens_in, tokens_out = seed.hex()[:24], len(text) // 4 + 85 * len(images), len(said) // 4
+    message = {"id": f"msg_{name}", "type": "message", "status": "completed", "role": "assistant"}
+    content = {"type": "output_text", "text": said, "annotations": [], "logprobs": []}
     return _told(
         wanted,
-        id=f"resp_{said.name}",
+        id=f"resp_{name}",
         object="response",
         created_at=int(time.time()),
         status="completed",
@@ -95,28 +100,12 @@ async def responses(request: Request) -> Response:
         error=None,
         incomplete_details=None,
         usage={
-            "input_tokens": said.tokens_in,
+            "input_tokens": tokens_in,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": said.tokens_out,
+            "output_tokens": tokens_out,
             "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": said.tokens_in + said.tokens_out,
+            "total_tokens": tokens_in + tokens_out,
         },
-    )
-
-
-async def chat(request: Request) -> Response:
-    """POST /chat/completions."""
-    wanted = await authorised_json(request)
-    said = _answer(wanted.get("messages"), (wanted.get("response_format") or {}).get("json_schema", {}).get("schema"))
-    message = {"role": "assistant", "content": said.text, "refusal": None}
-    usage = {"prompt_tokens": said.tokens_in, "completion_tokens": said.tokens_out}
-    return _told(
-        wanted,
-        id=f"chatcmpl-{said.name}",
-        object="chat.completion",
-        created=int(time.time()),
-        choices=[{"index": 0, "message": message, "finish_reason": "stop"}],
-        usage={**usage, "total_tokens": said.tokens_in + said.tokens_out},
     )
 
 
@@ -205,27 +194,8 @@ async def models(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": data, "standin": True})
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What a language model would write."""
-
-    text: str
-    name: str
-    tokens_in: int
-    tokens_out: int
-
-
-def _answer(messages: Any, schema: Mapping[str, Any] | None) -> _Answer:
-    text, images = _parts(messages)
-    image = next((data for url in images if (data := from_data_url(url)) is not None), None)
-    seed = hashlib.sha256(text.encode() + (image or "".join(images).encode())).digest()
-    facts = Facts(seed, measure(image) if image is not None else None)
-    said = json.dumps(fill(schema, facts)) if schema else f"Stand-in answer {facts.number():.6f}"
-    return _Answer(said, seed.hex()[:24], len(text) // 4 + 85 * len(images), len(said) // 4)
-
-
 def _parts(messages: Any) -> tuple[str, list[str]]:
-    """All text and all image URLs of `input` or `messages`, whichever form they have."""
+    """All text and all image URLs of `input`, whichever form it has."""
     if isinstance(messages, str):
         return messages, []
     texts, images = [], []
@@ -233,7 +203,7 @@ def _parts(messages: Any) -> tuple[str, list[str]]:
         content = message.get("content", [])
         for part in [{"text": content}] if isinstance(content, str) else content:
             if link := part.get("image_url"):
-                images.append(str(link["url"] if isinstance(link, dict) else link))
+                images.append(str(link))
             else:
                 texts.append(str(part.get("text", "")))
     return "\n".join(texts), images
