@@ -23,7 +23,7 @@ from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.devstack.services import WORKSPACE, CodeServer, Daemon, Webserver, code_socket
+from imgpipe_orchestration.devstack.services import WORKSPACE, CodeServer, Daemon, Webserver
 from imgpipe_orchestration_tests.parts import ensure_database, running
 
 _DAGSTER_YAML = """
@@ -87,7 +87,7 @@ class BareCodeServer(CodeServer):
 
     def command(self) -> list[str]:
         project = str(Path(__file__).with_name("bare_dagster.py"))
-        return [sys.executable, "-m", "dagster", "api", "grpc", "-f", project, "-s", str(code_socket(self.folder))]
+        return [sys.executable, "-m", "dagster", "api", "grpc", "-f", project, "-p", str(self.port)]
 
 
 @contextmanager
@@ -97,13 +97,14 @@ def bare_dagster() -> Iterator[dict[str, int]]:
         home = postgres.folder.parent / "home"
         home.mkdir()
         (home / "dagster.yaml").write_text(_DAGSTER_YAML)
-        (home / WORKSPACE).write_text(f"load_from: [grpc_server: {{socket: {code_socket(home)}}}]")
+        code_port = free_port()
+        (home / WORKSPACE).write_text(f"load_from: [grpc_server: {{host: 127.0.0.1, port: {code_port}}}]")
         environ = os.environ | {
             "DAGSTER_HOME": str(home),
             "DAGSTER_PG_URL": ensure_database(postgres, "dagster"),
             "SENSOR_SECONDS": ",".join(str(sensor.minimum_interval_seconds or 30) for sensor in defs.sensors or ()),
         }
-        server, daemon = BareCodeServer(home, environ=environ), Daemon(home, environ=environ)
+        server, daemon = BareCodeServer(home, code_port, environ=environ), Daemon(home, environ=environ)
         webserver = Webserver(home, free_port(), environ=environ)
         with running(server), running(webserver), running(daemon):
             yield {part.name: part.pid or 0 for part in (postgres, server, webserver, daemon)}

@@ -93,6 +93,7 @@ def make_plan(
     played = [] if production else [one for one, named_by in STAND_INS.items() if not named_by.keys() & given]
     ports = Ports(data_dir / "ports.json")
     values = _choose(given, ports, played, production=production)
+    code_port = ports.choose("code-server")
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     check_settings(settings)
     ports.save()
@@ -102,7 +103,7 @@ def make_plan(
     services: list[Part] = [Gateway(data_dir / "gateway", settings.gateway_port, environ=shared)]
     if dagster:
         webserver = Webserver(home, settings.dagster_webserver_port, environ=shared)
-        services += [CodeServer(home, environ=shared), webserver, Daemon(home, environ=shared)]
+        services += [CodeServer(home, code_port, environ=shared), webserver, Daemon(home, environ=shared)]
     backends = _backends(data_dir, settings, ports.chosen, shared)
     given_day = "MEDIA_FIRST_DAY" in given
     return Plan(data_dir, settings, environment, shared, backends, services, ports, played, given_day)

@@ -3,11 +3,7 @@
 One code server loads the definitions once for the webserver and the daemon, where `dagster dev` loads them for each.
 """
 
-import hashlib
-import os
-import socket
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +11,7 @@ from typing import ClassVar
 import yaml  # type: ignore[import-untyped]
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import PROBE_SECONDS, HttpPart, Part
+from imgpipe_orchestration.devstack.process import HttpPart, Part
 
 WORKSPACE = "workspace.yaml"
 LOCATION = "imgpipe"
@@ -43,30 +39,18 @@ class Gateway(HttpPart):
 
 
 class CodeServer(Part):
-    """Serves the definitions to the webserver and the daemon, on a unix socket.
-
-    Not on a TCP port: two gRPC servers can listen on the same port, and then each stack's requests reach either of
-    them."""
+    """Serves the definitions to the webserver and the daemon, by gRPC."""
 
     name = "code-server"
 
     @property
     def url(self) -> str:
-        return f"unix:{code_socket(self.folder)}"
-
-    def prepare(self) -> None:
-        super().prepare()
-        code_socket(self.folder).unlink(missing_ok=True)
+        return f"{LOOPBACK}:{self.port}"
 
     def command(self) -> list[str]:
         module = ["-m", "imgpipe_orchestration.definitions", "--location-name", LOCATION]
-        flags = ["-s", str(code_socket(self.folder)), "--use-python-environment-entry-point", "--log-level", "warning"]
+        flags = ["-h", LOOPBACK, "-p", str(self.port), "--use-python-environment-entry-point", "--log-level", "warning"]
         return [sys.executable, "-m", "dagster", "api", "grpc", *module, *flags, *_log_format(self.environ)]
-
-    def answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(PROBE_SECONDS)
-            return probe.connect_ex(str(code_socket(self.folder))) == 0
 
 
 class Webserver(HttpPart):
@@ -103,7 +87,7 @@ def _log_format(environ: Mapping[str, str] | None) -> list[str]:
     return ["--log-format", "json"] if (environ or {}).get("LOG_FORMAT") == "json" else []
 
 
-def prepare_dagster_home(folder: Path, configuration: Path) -> None:
+def prepare_dagster_home(folder: Path, configuration: Path, code_port: int) -> None:
     """Put `configuration` (our dagster.yaml) into DAGSTER_HOME, and a workspace file that points at our code server.
 
     `provision` has made Dagster's tables. Else each tick of a sensor looks for them, and that takes half of the tick.
@@ -112,13 +96,5 @@ def prepare_dagster_home(folder: Path, configuration: Path) -> None:
     values = yaml.safe_load(configuration.read_text())
     values["storage"]["postgres"]["should_autocreate_tables"] = False
     (folder / "dagster.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    server = {"socket": str(code_socket(folder)), "location_name": LOCATION}
+    server = {"host": LOOPBACK, "port": code_port, "location_name": LOCATION}
     (folder / WORKSPACE).write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-
-
-def code_socket(home: Path) -> Path:
-    """The code server's socket: in DAGSTER_HOME, or in the temporary folder when that path is too long (107 bytes)."""
-    near = home / "code.sock"
-    if len(os.fsencode(near)) <= 100:
-        return near
-    return Path(tempfile.gettempdir()) / f"imgpipe-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}.sock"

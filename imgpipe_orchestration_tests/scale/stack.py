@@ -100,7 +100,8 @@ def machines(folder: Path, patch: pytest.MonkeyPatch, *, workers: int, **setting
         with closing(Services(plan.settings)) as services:
             services.objects.bucket(LOGS).ensure()
         home = data / "dagster"
-        prepare_dagster_home(home, DEPLOYED)
+        code_port = plan.ports.chosen["code-server"]
+        prepare_dagster_home(home, DEPLOYED, code_port)
         second = free_port()
         other = {**plan.shared, "GATEWAY_PORT": str(second), "FLASK_PORT": str(second)}
         gateways = [
@@ -109,7 +110,7 @@ def machines(folder: Path, patch: pytest.MonkeyPatch, *, workers: int, **setting
         ]
         some = [Worker(data / f"worker-{number}", environ=plan.shared, concurrency=4) for number in range(workers)]
         daemon = Daemon(home, environ=plan.shared)
-        parts: list[Part] = [*gateways, *some, CodeServer(home, environ=plan.shared)]
+        parts: list[Part] = [*gateways, *some, CodeServer(home, code_port, environ=plan.shared)]
         for part in parts:
             part.start()
             started.callback(stop, part)
