@@ -69,14 +69,11 @@ def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], facts: Facts, path
 
 
 def _number(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...], *, whole: bool) -> float | int:
-    """A box lies around the busiest part of the image; nobody acts on low confidence or quality."""
+    """Confidence and quality are never low, for nobody acts on what is."""
     step, usual, digits = (1, 100, 0) if whole else (1e-4, 1, 4)
     low = float(schema["exclusiveMinimum"] + step if "exclusiveMinimum" in schema else schema.get("minimum", 0))
     high = float(schema["exclusiveMaximum"] - step if "exclusiveMaximum" in schema else schema.get("maximum", usual))
     name, share = path[-1].lower() if path else "", facts.number(*path)
-    if facts.image is not None:
-        x, y = facts.image.busiest
-        share = {"left": x - 0.15, "top": y - 0.15, "right": x + 0.15, "bottom": y + 0.15}.get(name, share)
     if "confidence" in name or "quality" in name:
         share = 0.6 + 0.35 * share
     value = round(min(high, max(low, low + share * (high - low))), digits)
