@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, reported
@@ -150,30 +149,3 @@ avatar_checks = dg.define_asset_job(
     tags=run_tags("avatar_checks", NETWORK, group=GROUP),
     description="The asset checks of the avatars.",
 )
-
-
-class Cleanup(dg.Config):
-    """What a clean-up does."""
-
-    remove: bool = Field(True, description="Remove the images; false only tells which would go.")
-
-
-@dg.op(description="Removes the images of tasks that were cancelled or failed a week ago.")
-def remove_images(context: dg.OpExecutionContext, config: Cleanup, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.avatars.lifecycle import clean_up
-
-    found = clean_up(backends.services, remove=config.remove)
-    rows = [
-        dg.TableRecord({"task": r.task_id, "state": r.status, "objects": r.objects, "MB": f"{r.bytes / 1e6:.1f}"})
-        for r in found
-    ]
-    metadata: dict[str, Any] = {"tasks": len(found), "megabytes": sum(r.bytes for r in found) / 1e6}
-    context.add_output_metadata(metadata | ({"list": dg.MetadataValue.table(rows)} if rows else {}))
-
-
-@dg.job(
-    tags=run_tags("avatar_cleanup", NETWORK, group=GROUP),
-    description="Removes images of cancelled and failed tasks after a week.",
-)
-def avatar_cleanup() -> None:
-    remove_images()

@@ -10,7 +10,6 @@ import dagster as dg
 from imgpipe_orchestration.avatars.assets import (
     DAYS,
     avatar_checks,
-    avatar_cleanup,
     avatar_data,
     avatar_images,
     avatar_personas,
@@ -83,10 +82,9 @@ def avatar_tasks_move(backends: BackendsResource) -> dg.AssetCheckResult:
 definitions = dg.Definitions(
     assets=[generation_tasks, avatar_personas, generation_results, avatar_pictures],
     asset_checks=[avatar_tasks_move],
-    jobs=[avatar_data, avatar_images, avatar_cleanup, avatar_checks],
+    jobs=[avatar_data, avatar_images, avatar_checks],
     sensors=[avatar_data_sensor, avatar_images_sensor],
     schedules=[
-        scheduled(avatar_cleanup, "20 3 * * *", "Images of cancelled and failed tasks removed."),
         # Hourly, because the check finds tasks without progress for an hour.
         scheduled(avatar_checks, "53 * * * *", "Looks every hour for tasks that nobody works on."),
     ],

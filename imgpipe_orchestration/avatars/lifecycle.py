@@ -1,31 +1,22 @@
 """What the avatars own: tasks with their people, and single people. What is judged of them: the brief before the first
-picture is paid for, and each of a person's five pictures before it is published. And the clean-up, which removes the
-images of cancelled and failed tasks after KEPT_DAYS."""
-
-from dataclasses import dataclass
-from datetime import datetime
+picture is paid for, and each of a person's five pictures before it is published."""
 
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.drawing import bought
-from imgpipe_orchestration.avatars.model import task_prefix
-from imgpipe_orchestration.avatars.records import Persona, Task
-from imgpipe_orchestration.errors import BackendUnavailable, NotFound
+from imgpipe_orchestration.avatars.records import Persona
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
-from imgpipe_orchestration.storage.objects import StoredObject
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.telemetry.logs import logger
-
-log = logger(__name__)
 
 PARTS = 10
 """Bits by which the number of a person's picture is longer than the person's."""
 KEPT_DAYS = 7
-"""How long the images of cancelled and failed tasks stay."""
+"""How long the people of cancelled and failed tasks stay, with their pictures."""
 
 
 def name_of(connection: Connection, persona: int) -> str:
@@ -88,10 +79,9 @@ _NAMED = text(r"""
 
 _PROMISED = text("""
     with page as (
-        select r.id, r.base_object, r.grid_object from generation_results r
-        join generation_tasks t on t.id = r.task_id
-        where r.id > :after and r.status = 'completed' and t.images_removed_at is null
-        and (r.base_object is not null or r.grid_object is not null) order by r.id limit :limit / 2
+        select id, base_object, grid_object from generation_results
+        where id > :after and status = 'completed'
+        and (base_object is not null or grid_object is not null) order by id limit :limit / 2
     )
     select id, base_object from page where base_object is not null
     union all
@@ -134,6 +124,11 @@ PERSONAS = Kind(
     judged={"avatars": ("id", PARTS)},
     stopped=_drop_people,
     item_of="^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/",
+    # By the task's end: until then everybody in it can be tried again.
+    expired=Aging(
+        lambda _: KEPT_DAYS,
+        "(select finished_at from generation_tasks where id = t.task_id and status in ('failed', 'cancelled'))",
+    ),
 )
 
 
@@ -174,52 +169,3 @@ def _picture(services: Services, number: int) -> bytes:
 
 BRIEFS = Subject("briefs", TASKS, "", brief_of, named=lambda _, task: f"task_{task}")
 PORTRAITS = Subject("avatars", PERSONAS, "", _picture, named=lambda rows, number: name_of(rows, number >> PARTS))
-
-
-@dataclass(frozen=True, slots=True)
-class Removable:
-    """What a clean-up removes of one task."""
-
-    task_id: str
-    status: str
-    finished_at: datetime | None
-    objects: int
-    bytes: int
-
-
-def clean_up(services: Services, *, remove: bool = True) -> list[Removable]:
-    """Remove the images of due tasks, or only tell which would go; returns what was removed.
-
-    Objects are deleted before the rows are changed, so an interrupted clean-up is simply repeated. Meanwhile the task
-    is locked: who tries it again waits, or would lose the pictures that are then bought.
-
-    Raises:
-        BackendUnavailable: the object store removes nothing.
-    """
-    with transaction(services.engine) as connection:
-        due = records.removable(connection, KEPT_DAYS)
-    removed: list[Removable] = []
-    for task in due:
-        try:
-            found = list(services.avatars_bucket.list(task_prefix(task.id)))
-            if remove and not _remove(services, task, found):
-                continue
-        except BackendUnavailable as error:
-            if not (remove and removed):
-                raise
-            log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
-            break
-        size = sum(one.size for one in found)
-        removed.append(Removable(task.task_id, task.status.value, task.finished_at, len(found), size))
-    return removed
-
-
-def _remove(services: Services, task: Task, objects: list[StoredObject]) -> bool:
-    """False where the task has been tried again meanwhile."""
-    with transaction(services.engine) as connection:
-        if not store.lock_ended(connection, task):
-            return False
-        services.avatars_bucket.delete_all(found.key for found in objects)
-        store.images_removed(connection, task.id)
-    log.info(f"[Task {task.task_id}] removed {len(objects)} objects of a {task.status} task")
-    return True

@@ -157,11 +157,6 @@ def unwritten(connection: Connection, *, limit: int = 50) -> list[Task]:
     return [task_of(row) for row in connection.execute(_UNWRITTEN, {"limit": limit})]
 
 
-def removable(connection: Connection, days: float) -> list[Task]:
-    """The first hundred cancelled and failed tasks whose images have been kept for `days`, oldest first."""
-    return [task_of(row) for row in connection.execute(_REMOVABLE, {"days": days})]
-
-
 # --- people ----------------------------------------------------------------------------------------------------------
 
 
@@ -332,13 +327,6 @@ _PROGRESS = text(f"""
 _UNWRITTEN = text(f"""
     select {COLUMNS} from generation_tasks where status = 'completed' and manifest_url is null
     order by finished_at limit :limit
-""")
-
-_REMOVABLE = text(f"""
-    select {COLUMNS} from generation_tasks
-    where status in ('failed', 'cancelled') and images_removed_at is null
-        and finished_at <= now() - make_interval(secs => :days * 86400)
-    order by finished_at limit 100
 """)
 
 _CODES = text("""

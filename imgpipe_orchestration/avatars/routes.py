@@ -1,4 +1,4 @@
-"""The avatars' routes: create, follow, cancel, retry and export tasks; figures and clean-up."""
+"""The avatars' routes: create, follow, cancel, retry and export tasks; figures."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.avatars import export, figures, lifecycle, records, store
 from imgpipe_orchestration.avatars.figures import Day
-from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS, Removable
+from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Persona, PersonaFacts, Task, TaskFacts
 from imgpipe_orchestration.lifecycle import trash
@@ -99,7 +99,7 @@ def task(task_id: str, services: ServicesDep) -> TaskDetail:
 
 @router.post("/tasks/{task_id}/cancel")
 def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
-    """Stop a task. Its images are removed after a week."""
+    """Stop a task. Its people and their pictures are deleted after a week."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         store.cancel(connection, services.claims, found)
@@ -169,18 +169,6 @@ def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30)
     """People and costs by day."""
     with transaction(services.engine) as connection:
         return figures.daily(connection, days)
-
-
-@router.get("/cleanup")
-def cleanup_plan(services: ServicesDep) -> list[Removable]:
-    """The images that a clean-up would remove now: those of tasks cancelled or failed a week ago."""
-    return lifecycle.clean_up(services, remove=False)
-
-
-@router.post("/cleanup")
-def clean_up(services: ServicesDep) -> list[Removable]:
-    """Remove the images that a clean-up would remove now."""
-    return lifecycle.clean_up(services)
 
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:

@@ -160,22 +160,6 @@ def manifest_written(connection: Connection, task: int, url: str) -> None:
     )
 
 
-def lock_ended(connection: Connection, task: Task) -> bool:
-    """Lock a failed or cancelled task and its items; False where it has been tried again since it was read."""
-    connection.execute(_LOCK_ITEMS, {"id": task.id})
-    query = text("""
-        select 1 from generation_tasks
-        where id = :id and status in ('failed', 'cancelled') and finished_at = :finished_at for update
-    """)
-    return connection.scalar(query, {"id": task.id, "finished_at": task.finished_at}) is not None
-
-
-def images_removed(connection: Connection, task: int) -> None:
-    """Forget the objects of a task, which are deleted; a retry begins with the first picture."""
-    connection.execute(_FORGET_IMAGES, {"id": task})
-    connection.execute(text("update generation_tasks set images_removed_at = now() where id = :id"), {"id": task})
-
-
 # --- the statements --------------------------------------------------------------------------------------------------
 
 _CREATE = text(f"""
@@ -258,7 +242,7 @@ _FORGET_MISSING = text("""
 
 _REOPEN = text("""
     update generation_tasks set status = :status, error_log = null, finished_at = null, waiting_for = null,
-        manifest_url = null, images_removed_at = null
+        manifest_url = null
     where id = any(:ids) and status in ('completed', 'failed')
 """)
 
@@ -291,11 +275,4 @@ _NOTE_PERSONAS = text("""
     with noted as (
         update generation_results set error = :error where id = any(:ids) and status = 'pending' returning task_id)
     select distinct task_id from noted
-""")
-
-_FORGET_IMAGES = text("""
-    update generation_results set base_object = null, grid_object = null, split = null, images = '{}',
-        base_image_url = null, image_1_url = null, image_2_url = null, image_3_url = null, image_4_url = null,
-        step = least(step, 1), edition = edition + 1
-    where task_id = :id
 """)

@@ -30,7 +30,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class Aging:
-    """Things are old enough so many days after `since`, a column, where `condition` holds for a row `t`."""
+    """Things are old enough so many days after `since`, an expression of SQL, where `condition` holds for a row `t`."""
 
     days: Callable[[Settings], float | None]
     """None where they do not age."""

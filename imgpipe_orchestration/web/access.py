@@ -120,7 +120,6 @@ RULES: dict[Rule, str] = {
         GET /api/avatars/tasks/{task_id}
         GET /api/avatars/tasks/{task_id}/export
         GET /api/avatars/figures
-        GET /api/avatars/cleanup
         GET /api/customers/{customer_id:any_text}/image-config
         GET /api/budgets
         GET /api/spending
@@ -164,7 +163,6 @@ RULES: dict[Rule, str] = {
         POST /api/avatars/tasks: ask for avatars
         POST /api/avatars/tasks/{task_id}/cancel: cancel avatars
         POST /api/avatars/tasks/{task_id}/retry-failed: requeue
-        POST /api/avatars/cleanup: clean up avatars
         DELETE /api/avatars/tasks/{task_id}: delete
         DELETE /api/avatars/personas/{persona_id}: delete
         POST /api/jobs: start job

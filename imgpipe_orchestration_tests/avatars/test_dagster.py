@@ -1,4 +1,4 @@
-"""The Dagster side: sensors that look at the right time, the seven steps as assets, clean-up, the check."""
+"""The Dagster side: sensors that look at the right time, the seven steps as assets, the check."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -99,20 +99,6 @@ def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions
         key = dg.AssetKey(STAGES[step][0])
         assert job.execute_in_process(instance=instance, asset_selection=[key], partition_key=TODAY).success
         assert desk.people(task)[0].step == step
-
-
-def test_the_clean_up_tells_what_it_would_remove_and_removes_it(
-    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    desk.made(1)
-    bucket = desk.services.avatars_bucket
-    desk.sql("update generation_tasks set status = 'failed', finished_at = now() - interval '8 days'")
-    job = repository.resolve_job_def("avatar_cleanup")
-    for config, left in (({"ops": {"remove_images": {"config": {"remove": False}}}}, True), ({}, False)):
-        result = job.execute_in_process(config, instance)
-        (output,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_OUTPUT]
-        assert output.step_output_data.metadata["tasks"].value == 1
-        assert bool(list(bucket.list("avatars/task_"))) is left
 
 
 def test_a_task_that_nobody_works_on_is_found_by_the_check_within_the_hour(

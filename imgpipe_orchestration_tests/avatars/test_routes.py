@@ -1,4 +1,4 @@
-"""The HTTP surface: asking, watching, cancelling, retrying, taking home, cleaning up."""
+"""The HTTP surface: asking, watching, cancelling, retrying, taking home."""
 
 import csv
 import io
@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.avatars.model import PersonaStatus, Step
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
 
@@ -146,66 +144,6 @@ def test_cancelling_and_retrying_over_http(desk: Desk, client: Client) -> None:
     assert (answer["retried"], answer["task"]["status"]) == (1, "data-generated")
     desk.images()
     assert client.get(f"/api/avatars/tasks/{failed}").json()["status"] == "completed"
-
-
-def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_while(desk: Desk, client: Client) -> None:
-    kept = made(desk, client, 1)
-    cancelled = desk.with_people(2)
-    desk.images(steps=set(Step) - {Step.URLS})
-    client.post(f"/api/avatars/tasks/{cancelled.task_id}/cancel")
-    assert client.get("/api/avatars/cleanup").json() == []
-    desk.sql("update generation_tasks set finished_at = now() - interval '8 days' where status = 'cancelled'")
-    bucket, prefix = desk.services.avatars_bucket, f"avatars/task_{cancelled.id}/"
-    count = len(list(bucket.list(prefix)))
-    planned = client.get("/api/avatars/cleanup").json()
-    assert [(p["task_id"], p["objects"]) for p in planned] == [(cancelled.task_id, count)]
-    assert len(list(bucket.list(prefix))) == count > 0
-
-    assert client.post("/api/avatars/cleanup").json() == planned
-    assert list(bucket.list(prefix)) == []
-    assert client.get("/api/avatars/cleanup").json() == []
-    assert client.get(f"/api/avatars/tasks/{kept}").json()["personas"][0]["base_image_url"]
-    assert len([found for found in bucket.list("avatars/") if found.key.endswith(".png")]) == 7
-
-
-@pytest.mark.parametrize("fails_again", [False, True])
-def test_the_images_of_a_task_that_is_tried_again_meanwhile_are_left_alone(
-    desk: Desk, client: Client, monkeypatch: pytest.MonkeyPatch, fails_again: bool
-) -> None:
-    desk.standins.fault("openai", "content_policy", operation="edits")
-    task_id = made(desk, client, 1)
-    desk.sql("update generation_tasks set finished_at = now() - interval '8 days'")
-    listed = Bucket.list
-
-    def tried_again(bucket: Bucket, prefix: str) -> Iterator[StoredObject]:
-        yield from listed(bucket, prefix)
-        assert client.post(f"/api/avatars/tasks/{task_id}/retry-failed").status_code == 200
-        if fails_again:
-            desk.images()
-
-    monkeypatch.setattr(Bucket, "list", tried_again)
-    if fails_again:
-        desk.standins.fault("openai", "content_policy", operation="edits")
-    assert client.post("/api/avatars/cleanup").json() == []
-    monkeypatch.undo()
-    if fails_again:
-        client.post(f"/api/avatars/tasks/{task_id}/retry-failed")
-    desk.images()
-    person = client.get(f"/api/avatars/tasks/{task_id}").json()["personas"][0]
-    assert person["status"] == PersonaStatus.COMPLETED
-    bought = "select count(*) from paid_call_uses where operation = 'images' and outcome = 'bought'"
-    assert desk.sql(bought) == [(1,)], "the selfie was kept"
-
-
-def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:
-    desk.standins.fault("openai", "content_policy", operation="edits")
-    task_id = made(desk, client, 1)
-    desk.sql("update generation_tasks set finished_at = now() - interval '8 days'")
-    assert len(client.post("/api/avatars/cleanup").json()) == 1
-    client.post(f"/api/avatars/tasks/{task_id}/retry-failed")
-    desk.images()
-    person = client.get(f"/api/avatars/tasks/{task_id}").json()["personas"][0]
-    assert person["status"] == PersonaStatus.COMPLETED
 
 
 def test_figures_count_people_and_costs_by_day(desk: Desk, client: Client) -> None:

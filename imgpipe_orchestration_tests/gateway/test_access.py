@@ -296,7 +296,7 @@ def test_https_is_asked_for_where_it_is_spoken(module_settings: Settings) -> Non
 
 
 OPEN_TO_THIS_MACHINE = [
-    ("POST", "/api/avatars/cleanup"),
+    ("POST", "/api/avatars/tasks"),
     ("GET", "/cron-jobs"),
     ("DELETE", "/api/jobs/process-image-queue"),
     ("GET", "/metrics"),

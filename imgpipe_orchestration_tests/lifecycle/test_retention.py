@@ -44,12 +44,26 @@ def test_listings_are_kept_for_so_many_days(make_gateway: Callable[..., Gateway]
 def test_avatars_are_kept_for_so_many_days_after_their_task_ended(make_gateway: Callable[..., Gateway]) -> None:
     gateway = make_gateway(avatars_keep_days=30)
     bucket = gateway.services.avatars_bucket
-    ended = [("completed", 31), ("failed", 29), ("pending", None)]
+    ended = [("completed", 31), ("completed", 29), ("pending", None)]
     old, recent, at_work = (task_with_a_person(gateway, status, days) for status, days in ended)
     assert purge(gateway)["purged"] == 1
     assert {key.split("/")[1] for key in names(bucket)} == {f"task_{recent}", f"task_{at_work}"}
     assert {row.id for row in gateway.rows("select id from generation_tasks")} == {recent, at_work}
     assert not gateway.rows("select from generation_results where task_id = :id", id=old)
+    assert sweep.of_everything(gateway.services).clean
+
+
+def test_the_people_of_failed_and_cancelled_tasks_are_kept_for_a_week_and_the_task_with_its_errors_stays(
+    gateway: Gateway,
+) -> None:
+    ended = [("failed", 8), ("cancelled", 8), ("failed", 6), ("completed", 8)]
+    tasks = [task_with_a_person(gateway, status, days) for status, days in ended]
+    gateway.rows("update generation_tasks set error_log = 'too blurred' returning 1")
+    assert purge(gateway)["ordered_expired"] == 2
+    assert {key.split("/")[1] for key in names(gateway.services.avatars_bucket)} == {f"task_{id_}" for id_ in tasks[2:]}
+    assert {row.task_id for row in gateway.rows("select task_id from generation_results")} == set(tasks[2:])
+    assert {row.error_log for row in gateway.rows("select error_log from generation_tasks")} == {"too blurred"}
+    assert len(gateway.rows("select from generation_tasks")) == 4
     assert sweep.of_everything(gateway.services).clean
 
 

@@ -1,5 +1,6 @@
 """The avatars' pages: ask for people, follow a task, look at the people, export them."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Response
@@ -7,7 +8,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict
 
 from imgpipe_orchestration.avatars import records, routes
-from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest
+from imgpipe_orchestration.avatars.lifecycle import KEPT_DAYS
+from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
@@ -58,12 +60,16 @@ def task(page: Page, services: ServicesDep, task_id: str) -> Response:
         progress = records.progress(connection, [found.id])[found.id]
         people = records.people_of(connection, found.id)
         codes = records.failure_codes(connection, found.id)
+    kept_until = None
+    if found.finished_at and found.status is not TaskStatus.COMPLETED:
+        kept_until = found.finished_at + timedelta(days=KEPT_DAYS)
     return page(
         "avatar_task.html",
         task=routes.answer_of(found, progress),
         people=[(person, _pictures(person), codes.get(person.id)) for person in people],
         steps=len(Step),
         running=found.status not in ENDED,
+        kept_until=kept_until,
     )
 
 
