@@ -4,7 +4,7 @@ Listing the runs and asking for one belong to the auto-marker (`GET /api/jobs`, 
 """
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Response
@@ -17,7 +17,7 @@ from imgpipe_orchestration.listings import model as listings
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.web.auth import CustomerIfAny, ServicesDep, allowed
 from imgpipe_orchestration.web.values import NoNul
 
@@ -96,11 +96,11 @@ def _success(data: dict[str, Any]) -> dict[str, Any]:
 def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
     shown = {name: _moment(value) if isinstance(value, datetime) else value for name, value in asdict(job).items()}
     shown["last_run"], shown["last_run_finished"] = shown.pop("last_started_at"), shown.pop("last_finished_at")
+    startable = store.startable_at(job)
     return shown | {
         "state": job.state,
-        "next_run": _moment(store.next_run(job, now=datetime.now(UTC))),
+        "next_run": _moment(startable and max(startable, time_of(connection))),
         "counts": store.counts(connection),
-        "recent_failures": store.recent_failures(connection),
     }
 
 

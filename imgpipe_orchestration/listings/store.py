@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -33,8 +33,6 @@ def _follow(connection: Connection, ids: Sequence[int], state: State, error: str
 
 
 QUEUE = Queue("listings", mirror=_follow)
-LOOK_EVERY = timedelta(seconds=10)
-"""How often the sensor ticks. A job with a shorter interval runs at every tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +149,13 @@ def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> 
     return {**counts, ours.queue: replace(ours, startable_seconds=startable)}
 
 
+def startable_at(job: JobDefinition) -> datetime | None:
+    """When a run may begin if something is due then; None for a stopped job."""
+    if not job.enabled:
+        return None
+    return job.created_at if job.last_started_at is None else job.last_started_at + job.every
+
+
 def due(services: Services) -> list[str] | str:
     """The latest day of upload that has something due, or why no run is wanted now; index look-ups only.
 
@@ -158,34 +163,13 @@ def due(services: Services) -> list[str] | str:
         BackendUnavailable: the database is away.
     """
     with transaction(services.engine) as connection:
-        # Sets `last_checked_at`, so that all times are the database's.
-        job_definitions.checked(connection, JOB_ID)
-        job = job_definitions.find(connection, JOB_ID)
-    if job is None or not job.enabled:
+        job, now = job_definitions.find(connection, JOB_ID), time_of(connection)
+    if job is None or (startable := startable_at(job)) is None:
         return "the job is stopped; POST /api/jobs starts it again"
     days = services.claims.due_partitions(QUEUE)
-    if days and job.last_started_at is not None and job.last_checked_at is not None:
-        passed = job.last_checked_at - job.last_started_at
-        if timedelta() <= passed < job.every:  # negative: the clock was set back
-            return f"the last run began less than {job.interval} ago"
+    if days and now < startable <= now + job.every:  # later than that, the clock was set back
+        return f"the last run began less than {job.interval} ago"
     return days[-1:]
-
-
-def next_run(job: JobDefinition, *, now: datetime) -> datetime | None:
-    """When the next run may begin if something is due then; None for a stopped job."""
-    if not job.enabled:
-        return None
-    moments = [now]
-    if job.last_checked_at is not None:
-        moments.append(job.last_checked_at + LOOK_EVERY)
-    if job.last_started_at is not None:
-        moments.append(job.last_started_at + job.every)
-    return max(moments)
-
-
-def recent_failures(connection: Connection) -> list[dict[str, Any]]:
-    """The last ten failed images, with the reason; `item` is the id for `imgpipe requeue`."""
-    return [dict(row) for row in connection.execute(_FAILURES).mappings()]
 
 
 _FOLLOW = text("""
@@ -225,11 +209,6 @@ _HELD_UP = text("""
     select count(*) as n from (
         select from live_image_queue where status <> 'processed' and status in ('pending', 'retry') limit :limit
     ) open where exists (select from job_definitions where id = :job and not enabled) having count(*) > 0
-""")
-
-_FAILURES = text("""
-    select cast(public_id as text) as id, i.id as item, file_name, error, retries from live_image_queue i
-    where status = 'failed' order by i.id desc limit 10
 """)
 
 _FINISHED = text("""

@@ -47,7 +47,6 @@ class JobDefinition:
     enabled: bool
     created_at: datetime
     updated_at: datetime
-    last_checked_at: datetime | None
     last_started_at: datetime | None
     last_finished_at: datetime | None
     last_run_id: str | None
@@ -125,11 +124,6 @@ def switch(connection: Connection, job_id: str, *, on: bool) -> JobDefinition:
     statement = text("update job_definitions set enabled = :on, updated_at = now() where id = :id and enabled <> :on")
     connection.execute(statement, {"id": job_id, "on": on})
     return get(connection, job_id)
-
-
-def checked(connection: Connection, job_id: str) -> None:
-    """The sensor checked whether something is due; `GET /api/jobs/{id}` computes the next check from this."""
-    connection.execute(text("update job_definitions set last_checked_at = now() where id = :id"), {"id": job_id})
 
 
 def started(connection: Connection, job_id: str, run_id: str) -> None:
