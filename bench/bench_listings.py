@@ -60,7 +60,7 @@ def fill(made: Services, originals: list[bytes], count: int) -> None:
         names.append(store.NewImage(one, one, None, "Bench", name, "a.jpg", key, "image/jpeg", len(data), 1280, 960))
     with transaction(made.engine) as connection:
         items = store.add(connection, names, held=False)
-        made.claims.enqueue(connection, store.QUEUE, list(items.values()))
+        made.claims.enqueue(connection, store.QUEUE, items)
 
 
 if __name__ == "__main__":

@@ -40,37 +40,17 @@ class Listing:
     files: list[UploadFile]
 
 
-class UnknownField(BadInput):
-    """A text in an unknown field while the title or the files are missing: it was probably meant for them
-    (`title=...`, `images=photo.jpg`)."""
-
-    status = 400
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"`{name}` is no text that this form takes: there is `{TITLE}`, and files, as `images` or under any"
-            " other name. A file comes with its bytes and its name (curl: -F images=@photo.jpg).",
-            field=name,
-        )
-
-
 async def listing_of(request: Request) -> AsyncIterator[Listing]:
-    """The title, and the files under any field names, because the specification names none. A file field without a
-    chosen file comes as a part without name and bytes, or as an empty text.
+    """The title, and the files under any field names, because the specification names none; other texts are ignored. A
+    file field without a chosen file comes as a part without name and bytes, or as an empty text.
 
     Raises:
         UnreadableForm: broken, or of too many parts.
         BadInput: the title is a file or too long.
-        UnknownField: title or files are missing, and there is a text in another field. Beside both, texts in other
-            fields are ignored: a client's form may have more fields.
     """
     async with form_in(request, files=_MOST_PARTS, fields=_MOST_PARTS) as form:
-        parts = form.multi_items()
-        files = [part for _, part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
-        texts = [name for name, part in parts if part and not isinstance(part, UploadFile)]
-        others = [name for name in texts if name != TITLE]
-        if others and not (files and TITLE in texts):
-            raise UnknownField(others[0][:100])
+        parts = [part for _, part in form.multi_items()]
+        files = [part for part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
         title = form.get(TITLE, "")
         if not isinstance(title, str) or len(title) > MOST_TITLE:
             raise BadInput(f"`{TITLE}` is a text of at most {MOST_TITLE:,} characters.", field=TITLE)
@@ -87,7 +67,7 @@ async def uploader(request: Request, credentials: Credentials, services: Service
 @router.post(
     "/api/upload/listing_image",
     responses={
-        400: {"description": "A text in another field where title or files are missing, or a body that cannot be read"},
+        400: {"description": "A body that cannot be read"},
         413: {"description": "A file, or their number, is past the limit"},
         415: {"description": "No file is an image we can use; `rejected` names each"},
         422: {"description": "No file was sent, or the Idempotency-Key belongs to another request"},

@@ -52,15 +52,12 @@ class NewImage:
     height: int
 
 
-def add(connection: Connection, images: Sequence[NewImage], *, held: bool) -> dict[UUID, Item]:
-    """Rows for `images`, which the caller enqueues in the same transaction.
-
-    Returns:
-        the queue items by public id. An image whose file name is taken is missing; the caller gives it another id.
-    """
+def add(connection: Connection, images: Sequence[NewImage], *, held: bool) -> list[Item]:
+    """Rows for `images`; returns their queue items, which the caller enqueues in the same transaction. That of an image
+    whose file name is taken is missing."""
     columns = {name: [getattr(image, name) for image in images] for name in NewImage.__slots__}
     rows = connection.execute(_ADD, {**columns, "max_retries": QUEUE.max_attempts, "held": held})
-    return {row.public_id: item_of(row, row.day) for row in rows}
+    return [item_of(row, row.day) for row in rows]
 
 
 def item_of(row: Row[Any], day: str) -> Item:
@@ -186,7 +183,7 @@ _ADD = text("""
         cast(:original_name as text[]), cast(:original_key as text[]), cast(:content_type as text[]),
         cast(:bytes as integer[]), cast(:width as integer[]), cast(:height as integer[])) as n
     on conflict (file_name) do nothing
-    returning public_id, id, user_id, to_char(created_at, 'YYYY-MM-DD') as day
+    returning id, user_id, to_char(created_at, 'YYYY-MM-DD') as day
 """)
 
 _RENDERED = text("""

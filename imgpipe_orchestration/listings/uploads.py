@@ -3,23 +3,21 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, Retryable, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.kept_answers import AnsweredMeanwhile, KeyedRequest
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.telemetry import tracing
 
 _PARALLEL_PUTS = 8
 
@@ -51,6 +49,10 @@ class NothingUsable(BadImage):
         self.rejected = tuple(rejected)
 
 
+class NameTaken(Retryable):
+    """Another image has the file name that one of these got."""
+
+
 def upload(
     services: Services,
     title: str,
@@ -68,6 +70,7 @@ def upload(
         TooLarge: too many files.
         BadInput: no file, or the key was used for another request.
         BackendUnavailable: object store or database are away; nothing was accepted.
+        NameTaken: see `_write`; nothing was accepted.
     """
     if not files:
         raise BadInput("Send at least one image in the field `images`.", field="images")
@@ -168,30 +171,15 @@ def _write(
 ) -> dict[str, Any]:
     """Write the rows and queue items of an upload; returns its answer.
 
-    An image whose file name is taken (same title, same first 8 digits of the id) gets another id; its original stays
-    under the old one.
+    Raises:
+        NameTaken: an image of the same title has an id of the same first 8 digits; nothing is accepted.
     """
-    trace = tracing.current()
-    written = list(images)
-    missing = list(range(len(written)))
-    items: list[Item] = []
-    while missing:
-        tried = [written[index] for index in missing]
-        added = store.add(connection, tried, held=services.settings.moderation == "hold")
-        taken = []
-        for index in missing:
-            image = written[index]
-            if image.public_id in added:
-                items.append(replace(added[image.public_id], trace=trace))
-            else:
-                public_id = uuid4()
-                name = model.file_name(image.listing_title, public_id)
-                written[index] = replace(image, public_id=public_id, file_name=name)
-                taken.append(index)
-        missing = taken
+    items = store.add(connection, images, held=services.settings.moderation == "hold")
+    if len(items) < len(images):
+        raise NameTaken("Two images of this title got the same file name. Nothing was accepted; send it again.")
     # Last, because other uploads of the same users wait from here to the commit.
     services.claims.enqueue(connection, store.QUEUE, items)
-    return _answer(services.settings.listings_public_url, written, rejected)
+    return _answer(services.settings.listings_public_url, images, rejected)
 
 
 def _answer(base: str, images: Sequence[store.NewImage], rejected: Sequence[Rejected]) -> dict[str, Any]:
