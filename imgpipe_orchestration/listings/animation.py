@@ -19,14 +19,8 @@ TOO_SHORT = 10
 NETSCAPE_FRAME = 100
 
 _LONGEST_FRAME = 2**24 - 1
-_LONGEST_ANIMATION = 2**31 - 1
 _MOST_PLAYS = 2**16 - 1
-"""Limits of WebP's container: 24 bits for a frame's milliseconds, 16 bits for the plays. libwebp holds the whole
-animation's milliseconds in an int."""
-
-DEEPEST = 10
-"""At most so many times `steps.MOST_FRAMES` frames are decoded; further ones are dropped. Bounds the time that a GIF of
-a million frames takes."""
+"""Limits of WebP's container: 24 bits for a frame's milliseconds, 16 bits for the plays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +32,7 @@ class Frame:
 
 
 def frames(original: Original, most: int) -> Iterator[Frame]:
-    """The frames of an animation, each composed in full, 8 bits a channel.
-
-    One with more than `most` frames is thinned evenly: a kept frame is shown for those dropped after it, so the
-    animation lasts as long as it did (its first DEEPEST times `most` frames, where it has more).
+    """The first `most` frames of an animation, each composed in full, 8 bits a channel.
 
     Raises:
         BadImage: a frame is broken.
@@ -50,33 +41,25 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
     image, name = original.image, original.sniffed.format
     # An APNG may have a default image, which is not part of its animation.
     first = int(getattr(image, "default_image", False))
-    kept, shown, canvas = None, 0, image.size
+    canvas = image.size
     try:
-        count = min(int(getattr(image, "n_frames", 1)) - first, most * DEEPEST)
-        stride = -(-count // most)
-        for number in range(count):
-            image.seek(first + number)
+        for number in range(first, min(int(getattr(image, "n_frames", 1)), first + most)):
+            image.seek(number)
             check_pixels(image.width, image.height, name, original.limits)
             image.load()
-            if number % stride == 0:
-                if kept is not None:
-                    yield Frame(kept, shown)
-                # A frame may lie partly outside of a GIF's canvas, which Pillow then enlarges; browsers do not.
-                kept, shown = to_eight_bits(image.crop((0, 0, *canvas))), 0
-            shown += _milliseconds(image)
+            # A frame may lie partly outside of a GIF's canvas, which Pillow then enlarges; browsers do not.
+            yield Frame(to_eight_bits(image.crop((0, 0, *canvas))), _milliseconds(image))
     except ImgpipeError:
         raise
     except MemoryError as error:
         raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
     except Exception as error:
         raise BadImage(f"a frame of the {name} is damaged or cut short", detail=str(error)) from error
-    if kept is not None:
-        yield Frame(kept, shown)
 
 
 def _milliseconds(image: Image.Image) -> int:
     claimed = float(image.info.get("duration") or 0)
-    return round(claimed) if claimed > TOO_SHORT else NETSCAPE_FRAME
+    return min(round(claimed), _LONGEST_FRAME) if claimed > TOO_SHORT else NETSCAPE_FRAME
 
 
 def plays(image: Image.Image) -> int:
@@ -93,14 +76,13 @@ def encode(pictures: Sequence[Frame], *, quality: int, plays: int, exif: bytes) 
     alpha = any(frame.image.mode == "RGBA" for frame in pictures)
     # Copies: `Image.save` keeps its options on the image object.
     images = [frame.image.convert("RGBA") if alpha else frame.image.copy() for frame in pictures]
-    longest = min(_LONGEST_FRAME, _LONGEST_ANIMATION // len(pictures))
     file = io.BytesIO()
     images[0].save(
         file,
         "WEBP",
         save_all=True,
         append_images=images[1:],
-        duration=[min(frame.milliseconds, longest) for frame in pictures],
+        duration=[frame.milliseconds for frame in pictures],
         loop=plays,
         quality=quality,
         method=METHOD,

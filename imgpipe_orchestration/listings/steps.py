@@ -25,7 +25,8 @@ CACHE_SECONDS = 31_536_000
 WEBP_QUALITY = 80
 _NICENESS = 10
 MOST_FRAMES = 100
-"""Most frames that an animation keeps; a longer one is thinned."""
+"""Most frames that an animation keeps; later ones are left out. Fewer than 128, or all milliseconds of the longest
+animation would not fit into libwebp's int."""
 MAX_HEIGHT = 640  # of the document
 MAX_WIDTH = 16383
 """The widest a WebP can be (its container's specification: 14 bits)."""

@@ -107,18 +107,16 @@ def test_frames_keep_their_pace_as_in_browsers(kind: str, claimed: int, shown: i
         assert image.info["duration"] == shown
 
 
-def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_animation_past_the_limit_the_first_frames_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "MOST_FRAMES", 10)
     file = steps.make(moving(25, "GIF", size=(60, 40), duration=80, loop=2))
-    assert file.frames <= 10
+    assert file.frames == 10
     with opened(file.data) as image:
         assert image.info["loop"] == 3, "a GIF counts the repeats, a WebP the times it plays"
-        total = 0
-        for number in range(image.n_frames):
-            image.seek(number)
-            image.load()
-            total += image.info["duration"]
-    assert total == 25 * 80
+        image.seek(9)
+        image.load()
+        assert image.info["duration"] == 80
+        assert np.asarray(image.convert("RGB"))[..., 0].mean() == pytest.approx(40 + 8 * 9, abs=4)
 
 
 def test_a_broken_frame_is_a_bad_image() -> None:
