@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, reported
-from imgpipe_orchestration.dagster_side.run_tags import NETWORK, PAID, run_tags
+from imgpipe_orchestration.dagster_side.run_tags import PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import first_day
@@ -138,14 +138,7 @@ avatar_data = dg.define_asset_job(
 
 avatar_images = dg.define_asset_job(
     "avatar_images",
-    selection=dg.AssetSelection.assets(avatar_pictures).without_checks(),
+    selection=dg.AssetSelection.assets(avatar_pictures),
     tags=run_tags("avatar_images", PAID, group=GROUP),
     description="data-generated -> generating-images -> completed or failed: the seven steps for people who are due.",
-)
-
-avatar_checks = dg.define_asset_job(
-    "avatar_checks",
-    selection=dg.AssetSelection.checks_for_assets(avatar_pictures),
-    tags=run_tags("avatar_checks", NETWORK, group=GROUP),
-    description="The asset checks of the avatars.",
 )

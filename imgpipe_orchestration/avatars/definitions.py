@@ -1,4 +1,4 @@
-"""The avatars' part of the Dagster definitions: sensors, the check, schedules."""
+"""The avatars' part of the Dagster definitions: assets, jobs and sensors."""
 
 import math
 import time
@@ -9,7 +9,6 @@ import dagster as dg
 
 from imgpipe_orchestration.avatars.assets import (
     DAYS,
-    avatar_checks,
     avatar_data,
     avatar_images,
     avatar_personas,
@@ -17,7 +16,7 @@ from imgpipe_orchestration.avatars.assets import (
     generation_results,
     generation_tasks,
 )
-from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
+from imgpipe_orchestration.dagster_side.sensors import run_if_due
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
@@ -66,26 +65,8 @@ def avatar_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: B
     return _look(context, sensor_backends, avatar_images.name, IMAGES)
 
 
-@dg.asset_check(
-    asset="avatar_results",
-    description="No open task is without progress for an hour while its work could be done: are the sensors running?",
-)
-def avatar_tasks_move(backends: BackendsResource) -> dg.AssetCheckResult:
-    from imgpipe_orchestration.avatars import figures
-    from imgpipe_orchestration.storage.rows import transaction
-
-    with transaction(backends.services.engine) as connection:
-        stuck = figures.stuck(connection)
-    return dg.AssetCheckResult(passed=not stuck, metadata={"stuck": len(stuck), "tasks": ", ".join(stuck[:20])})
-
-
 definitions = dg.Definitions(
     assets=[generation_tasks, avatar_personas, generation_results, avatar_pictures],
-    asset_checks=[avatar_tasks_move],
-    jobs=[avatar_data, avatar_images, avatar_checks],
+    jobs=[avatar_data, avatar_images],
     sensors=[avatar_data_sensor, avatar_images_sensor],
-    schedules=[
-        # Hourly, because the check finds tasks without progress for an hour.
-        scheduled(avatar_checks, "53 * * * *", "Looks every hour for tasks that nobody works on."),
-    ],
 )

@@ -1,13 +1,10 @@
-"""Results and costs by day (UTC), and tasks without progress."""
+"""Results and costs by day (UTC)."""
 
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
 from sqlalchemy import Connection, text
-
-from imgpipe_orchestration.avatars.records import ENDED_SQL
-from imgpipe_orchestration.storage.backlog import STUCK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +24,6 @@ def daily(connection: Connection, days: int = 30) -> list[Day]:
     return [Day(*row) for row in connection.execute(_DAILY, {"days": days})]
 
 
-def stuck(connection: Connection) -> list[str]:
-    """Public ids of unfinished tasks without progress for STUCK_SECONDS, none of whose items is claimed or waits for a
-    later time (a pause)."""
-    return list(connection.scalars(_STUCK, {"seconds": STUCK_SECONDS}))
-
-
 _DAILY = text("""
     with since as (
         select date_trunc('day', now(), 'UTC') - make_interval(hours => 24 * (:days - 1)) as first
@@ -48,16 +39,4 @@ _DAILY = text("""
     select coalesce(p.day, s.day), coalesce(p.completed, 0), coalesce(p.failed, 0), coalesce(s.calls, 0),
         coalesce(s.cost, 0), coalesce(s.standin, false)
     from people p full join spent s on s.day = p.day order by 1 desc
-""")
-
-_STUCK = text(f"""
-    select t.task_id from generation_tasks t
-    where t.status not in ({ENDED_SQL})
-        and t.updated_at < now() - make_interval(secs => :seconds)
-        and not exists (select from generation_results r
-            where r.task_id = t.id and r.updated_at >= now() - make_interval(secs => :seconds))
-        and not exists (select from work_items w
-            where w.state in ('waiting', 'claimed') and w.due_at > now() and (
-                (w.queue = 'avatar_data' and w.item_id = t.id) or (w.queue = 'avatar_images'
-                    and w.item_id in (select id from generation_results where task_id = t.id))))
 """)

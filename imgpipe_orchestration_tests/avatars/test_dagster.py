@@ -1,10 +1,9 @@
-"""The Dagster side: sensors that look at the right time, the seven steps as assets, the check."""
+"""The Dagster side: sensors that look at the right time, the seven steps as assets."""
 
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from sqlalchemy import text
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.avatars.assets import STAGES
@@ -12,7 +11,6 @@ from imgpipe_orchestration.avatars.definitions import avatar_data_sensor, avatar
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 
 TODAY, YESTERDAY = ((datetime.now(UTC).date() - timedelta(days=ago)).isoformat() for ago in (0, 1))
@@ -99,22 +97,3 @@ def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions
         key = dg.AssetKey(STAGES[step][0])
         assert job.execute_in_process(instance=instance, asset_selection=[key], partition_key=TODAY).success
         assert desk.people(task)[0].step == step
-
-
-def test_a_task_that_nobody_works_on_is_found_by_the_check_within_the_hour(
-    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    assert repository.get_repository_def().get_schedule_def("avatar_checks_schedule").cron_schedule == "53 * * * *"
-
-    def red() -> list[str]:
-        """Names of the checks that failed, of all there are."""
-        result = repository.resolve_job_def("avatar_checks").execute_in_process(instance=instance)
-        (check,) = result.get_asset_check_evaluations()
-        return [] if check.passed else [check.check_name]
-
-    desk.ask(1)
-    assert red() == []
-    with transaction(desk.services.engine) as connection:
-        connection.execute(text("set local session_replication_role = replica"))  # else a trigger says now
-        connection.execute(text("update generation_tasks set updated_at = now() - interval '61 minutes'"))
-    assert red() == ["avatar_tasks_move"]
