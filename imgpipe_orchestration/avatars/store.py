@@ -41,10 +41,13 @@ def _follow_images(connection: Connection, ids: Sequence[int], state: State, err
         _put_back(connection, tasks, TaskStatus.GENERATING_IMAGES, TaskStatus.DATA_GENERATED, error or "")
 
 
-DATA = Queue("avatar_data", max_attempts=3, mirror=_follow_data)
+AWAY_ATTEMPTS = 12
+"""For a provider that is away: about 40 minutes. Other calls may have been charged, so they have three attempts."""
+
+DATA = Queue("avatar_data", max_attempts=3, mirror=_follow_data, away_attempts=AWAY_ATTEMPTS)
 """Tasks whose people are to be invented; item ids are `generation_tasks.id`."""
 
-IMAGES = Queue("avatar_images", max_attempts=3, mirror=_follow_images)
+IMAGES = Queue("avatar_images", max_attempts=3, mirror=_follow_images, away_attempts=AWAY_ATTEMPTS)
 """People who are to be pictured; item ids are `generation_results.id`, a tenant is a task."""
 
 

@@ -1,14 +1,8 @@
-"""The two kinds of run: inventing people and picturing them. What each claims and reports.
-
-A provider that is down is waited for without spending attempts, for up to PATIENCE_SECONDS. Only calls that nobody
-charges for count: no connection, or a 5xx (`PartnerAway`). A call that timed out or broke off may have been charged, so
-it spends an attempt. A 5xx that only this item gets, while others are answered, is no outage.
-"""
+"""The two kinds of run: inventing people and picturing them. What each claims and reports."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
@@ -18,7 +12,6 @@ from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.avatars.personas import invent
 from imgpipe_orchestration.avatars.steps import ALL_STEPS, picture
-from imgpipe_orchestration.errors import PartnerAway, PartnerRefused
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -30,13 +23,6 @@ MOST_PEOPLE = 100
 """Most people of one image run."""
 TASKS_AT_ONCE = 4
 """Tasks of one data run. Several, so that the next task's questions are asked while the first one's last round runs."""
-
-PATIENCE_SECONDS = 6 * 3600.0
-SHORTEST, LONGEST = 15.0, 120.0
-"""Limits of the seconds to the next try, which are a quarter of the time that the provider has been away."""
-
-ALONE = 2 * SHORTEST
-"""Seconds (three tries) after which an item that gets a 5xx is given up, if others were answered meanwhile."""
 
 
 @dataclass
@@ -55,12 +41,15 @@ def run_data(services: Services, owner: str) -> Report:
     claims = services.claims
     lanes = Lanes.of(services.settings)
 
-    def work(claim: Claim) -> None:
-        _waiting_out(services, claim, lambda: invent(services, claim, lanes))
-
     with working_as(claims, owner):
         outcome = drain(
-            claims, store.DATA, owner, work, threads=TASKS_AT_ONCE, seconds=RUN_SECONDS, interrupted=lanes.interrupted
+            claims,
+            store.DATA,
+            owner,
+            lambda claim: invent(services, claim, lanes),
+            threads=TASKS_AT_ONCE,
+            seconds=RUN_SECONDS,
+            interrupted=lanes.interrupted,
         )
     with transaction(services.engine) as connection:
         done = connection.scalars(_DAYS_OF_TASKS, {"ids": [claim.item_id for claim in outcome.done]}).all()
@@ -100,7 +89,7 @@ def run_images(
         with transaction(services.engine) as connection:
             began.setdefault(claim.item_id, connection.execute(_STEPS, {"ids": [claim.item_id]}).one().step)
             store.begin(connection, store.IMAGES, claim.item_id)
-        _waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))
+        picture(services, claim, lanes, steps=steps)
 
     with working_as(claims, owner):
         outcome = drain(
@@ -137,61 +126,4 @@ _DAYS_OF_TASKS = text(f"select {_DAY} from generation_tasks t where id = any(:id
 _STEPS = text(f"""
     select r.id, r.step, {_DAY} as day from generation_results r join generation_tasks t on t.id = r.task_id
     where r.id = any(:ids)
-""")
-
-
-# --- outages ----------------------------------------------------------------------------------------------------------
-
-
-class Outage(PartnerAway):
-    """A provider is away; the item waits for it."""
-
-    title = "Waiting for a partner"
-    spends_attempt = False
-
-
-def _waiting_out(services: Services, claim: Claim, work: Callable[[], None]) -> None:
-    """Do `work`, and let the item wait while a provider is away.
-
-    Raises:
-        Outage: a provider is away, for less than PATIENCE_SECONDS so far.
-        PartnerRefused: it has been away for longer than that, or only for this item.
-    """
-    try:
-        work()
-    except PartnerAway as away:
-        values = {"queue": claim.queue, "item": claim.item_id, "code": Outage("").code}
-        with transaction(services.engine) as connection:
-            waited = float(connection.scalar(_WAITED, values) or 0)
-            item = f"task_{claim.item_id}" if claim.queue == store.DATA.name else f"%/persona_{claim.item_id}"
-            alone = waited >= ALONE and away.partner_status is not None
-            alone = alone and bool(connection.scalar(_OTHERS, {"item": item, "seconds": waited}))
-        if alone:
-            raise PartnerRefused(f"{away.public}; others were answered meanwhile", detail=away.detail) from away
-        if waited >= PATIENCE_SECONDS:
-            raise PartnerRefused(f"{away.public}; waited for since {_moment(-waited)}") from away
-        pause = max(away.retry_after or 0.0, min(max(waited / 4, SHORTEST), LONGEST))
-        told = f"{away.public}; it is asked again until {_moment(PATIENCE_SECONDS - waited)}"
-        raise Outage(told, detail=away.detail, retry_after=pause, partner_status=away.partner_status) from away
-
-
-def _moment(seconds: float) -> str:
-    return f"{datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%d %H:%M} UTC"
-
-
-# Whether the provider answered the same kind of call of others since it first failed this item.
-_OTHERS = text("""
-    select exists (
-        select from paid_call_uses bad join paid_call_uses good using (provider, operation)
-        where bad.pipeline = 'avatars' and bad.item like :item and bad.outcome = 'failed'
-            and good.outcome = 'bought' and good.error is null
-            and least(bad.at, good.at) > clock_timestamp() - make_interval(secs => :seconds))
-""")
-
-# Seconds since the first of the item's latest consecutive attempts that ended with an outage.
-_WAITED = text("""
-    select extract(epoch from clock_timestamp() - min(ended_at)) from work_attempts
-    where queue = :queue and item_id = :item and error_code = :code and attempt > coalesce((
-        select max(attempt) from work_attempts
-        where queue = :queue and item_id = :item and error_code is distinct from :code and outcome <> 'lost'), 0)
 """)

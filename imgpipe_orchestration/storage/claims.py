@@ -30,7 +30,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
-from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, SettingsError, SpendingPaused
+from imgpipe_orchestration.errors import (
+    ImgpipeError,
+    LeaseLost,
+    PartnerAway,
+    RateLimited,
+    Retryable,
+    SettingsError,
+    SpendingPaused,
+)
 from imgpipe_orchestration.storage import claims_sql as sql
 from imgpipe_orchestration.storage.backlog import Backlog
 from imgpipe_orchestration.storage.jsonb import storable_text
@@ -248,6 +256,8 @@ class Claims(Backlog):
         """
         # The row's count and not the claim's: a step that succeeded since then has reset it.
         failures = _lock(connection, claim)
+        uncharged = isinstance(error, PartnerAway | RateLimited)
+        most = max(queue.max_attempts, queue.away_attempts if uncharged else 0)
         if not isinstance(error, Retryable):
             state, pause, spent = State.FAILED, 0.0, 1
         elif not error.spends_attempt:
@@ -255,7 +265,7 @@ class Claims(Backlog):
             by_hand = isinstance(error, SpendingPaused | SettingsError)
             usual = self.spending_pause if by_hand else PAUSE_SECONDS
             state, pause, spent = State.WAITING, asked_for(error.retry_after) or usual, 0
-        elif failures + 1 >= queue.max_attempts:
+        elif failures + 1 >= most:
             state, pause, spent = State.FAILED, 0.0, 1
         else:
             state, pause, spent = State.WAITING, max(backoff(failures), asked_for(error.retry_after)), 1

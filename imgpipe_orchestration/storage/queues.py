@@ -81,6 +81,9 @@ class Queue:
     name: str
     max_attempts: int = 3
     mirror: Mirror = _no_mirror
+    away_attempts: int = 0
+    """How often an item is tried while a partner is away or asks to slow down, for which nobody charges, where that is
+    oftener. Failures of all kinds are counted together."""
 
 
 @dataclass(frozen=True, slots=True)

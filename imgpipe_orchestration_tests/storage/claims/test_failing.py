@@ -9,6 +9,7 @@ from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,
     ImgpipeError,
+    PartnerAway,
     PartnerUnavailable,
     RateLimited,
     SettingsError,
@@ -38,6 +39,22 @@ def test_a_retryable_error_gives_up_when_the_attempts_are_spent(claims: Claims) 
         assert claims.claim(QUEUE, "run", 1) == []
         time_passes(claims)
     assert states == [State.WAITING, State.WAITING, State.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(PartnerAway("away"), 5), (RateLimited("slowly"), 5), (PartnerUnavailable("late"), 3)]
+)
+def test_a_queue_may_be_more_patient_with_a_partner_that_charges_nothing(
+    claims: Claims, error: ImgpipeError, attempts: int
+) -> None:
+    patient, state, tried = Queue(QUEUE.name, away_attempts=5), State.WAITING, 0
+    put(claims, 1)
+    while state is State.WAITING:
+        (claim,) = claims.claim(patient, "run", 1)
+        state = fail(claims, claim, error, patient)
+        tried += 1
+        time_passes(claims)
+    assert (state, tried) == (State.FAILED, attempts)
 
 
 @pytest.mark.parametrize(
