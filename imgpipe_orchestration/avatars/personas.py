@@ -185,7 +185,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, questions: Sequence[Q
     for question, error in errors:
         # The fault is this question's: it counts as answered with nobody, and the next round asks for its people.
         with services.claims.fenced(claim) as connection:
-            records.answered(connection, task.id, question, {}, None, error.public)
+            records.answered(connection, task.id, question, {}, error.public)
     return sum(outcome for outcome in outcomes if isinstance(outcome, int))
 
 
@@ -234,9 +234,7 @@ def _keep(services: Services, claim: Claim, task: Task, question: Question, answ
     with services.claims.fenced(claim) as connection:
         known = records.known_people(connection, task.id)
         usable = sort_out(answer.value, question.positions, known)
-        new = records.answered(
-            connection, task.id, question, usable.people, answer.cost_usd, "; ".join(usable.problems)[:1000]
-        )
+        new = records.answered(connection, task.id, question, usable.people, "; ".join(usable.problems)[:1000])
         services.claims.progress(connection, claim)
     if usable.problems:
         log.warning(f"[Task {task.task_id}] some personas are asked for again", extra={"problems": usable.problems[:5]})

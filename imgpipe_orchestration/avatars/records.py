@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -60,7 +59,6 @@ class PersonaFacts(BaseModel):
     image_2_url: str | None
     image_3_url: str | None
     image_4_url: str | None
-    cost_usd: Decimal
     standin: bool
 
 
@@ -148,7 +146,7 @@ def numbers(connection: Connection, task_ids: Sequence[str]) -> list[int]:
 
 
 def progress(connection: Connection, tasks: Sequence[int]) -> dict[int, Row[Any]]:
-    """People by state, `percent` of the steps and `cost_usd` of some tasks, by row number."""
+    """People by state, `percent` of the steps and `cost_usd` by the ledger of some tasks, by row number."""
     return {row.id: row for row in connection.execute(_PROGRESS, {"ids": list(tasks)})}
 
 
@@ -231,12 +229,7 @@ def plan(connection: Connection, task: int, questions: Sequence[Question]) -> No
 
 
 def answered(
-    connection: Connection,
-    task: int,
-    question: Question,
-    people: dict[int, PersonaData],
-    cost: Decimal | None,
-    problem: str,
+    connection: Connection, task: int, question: Question, people: dict[int, PersonaData], problem: str
 ) -> int:
     """Keep an answer: the people by position, except those whose name the task has already. Returns how many."""
     new = 0
@@ -244,7 +237,7 @@ def answered(
         key = name_key(person.firstname, person.lastname)
         values = {"task": task, "position": position, "key": key, **person.model_dump()}
         new += connection.execute(_ADD, values).rowcount
-    values = {"task": task, "number": question.number, "cost": cost or 0, "problem": problem or None}
+    values = {"task": task, "number": question.number, "problem": problem or None}
     connection.execute(_ANSWERED, values)
     return new
 
@@ -267,8 +260,8 @@ def last_problem(connection: Connection, task: int) -> str:
 # --- the image stage -------------------------------------------------------------------------------------------------
 
 
-def commit(connection: Connection, persona: int, *, step: int, cost: Decimal | None = None, **values: Any) -> None:
-    """Set the last finished `step` (a smaller one means that later steps are done again) and add `cost`.
+def commit(connection: Connection, persona: int, *, step: int, **values: Any) -> None:
+    """Set the last finished `step`; a smaller one means that later steps are done again.
 
     Args:
         values: other columns to set, by name; `images` and `quality` are merged into the stored objects.
@@ -282,17 +275,8 @@ def commit(connection: Connection, persona: int, *, step: int, cost: Decimal | N
         "quality": "quality || cast(:quality as jsonb)",
     }
     sets = "".join(f", {name} = {casts.get(name, f':{name}')}" for name in values)
-    statement = (
-        f"update generation_results set step = :step, error = null, cost_usd = cost_usd + :cost{sets} where id = :id"
-    )
-    connection.execute(text(statement), {"id": persona, "step": step, "cost": cost or 0, **values})
-
-
-def charge_cancelled(connection: Connection, persona: int, cost: Decimal | None) -> None:
-    """Add `cost` to a person who was cancelled while something was bought. One whom another worker has taken over is
-    left as it is: that worker finds the answer in the ledger, and adds its cost."""
-    statement = "update generation_results set cost_usd = cost_usd + :cost where id = :id and status = 'cancelled'"
-    connection.execute(text(statement), {"id": persona, "cost": cost or 0})
+    statement = f"update generation_results set step = :step, error = null{sets} where id = :id"
+    connection.execute(text(statement), {"id": persona, "step": step, **values})
 
 
 def complete(connection: Connection, persona: int, urls: Sequence[str]) -> None:
@@ -318,8 +302,7 @@ _PROGRESS = text(f"""
         count(*) filter (where r.status = 'pending') as pending,
         case when t.finished_at is not null then 100  -- although its failed people have not finished all steps
             else round(100.0 * coalesce(sum(r.step), 0) / ({len(Step)} * t.persona_count), 1) end as percent,
-        coalesce(sum(r.cost_usd), 0)
-            + coalesce((select sum(b.cost_usd) from generation_batches b where b.task_id = t.id), 0) as cost_usd
+        coalesce((select sum(cost_usd) from spending_tenants where tenant = 'task_' || t.id), 0) as cost_usd
     from generation_tasks t left join generation_results r on r.task_id = t.id
     where t.id = any(:ids) group by t.id
 """)
@@ -357,7 +340,7 @@ _ADD = text("""
 """)
 
 _ANSWERED = text("""
-    update generation_batches set answered_at = now(), cost_usd = :cost, problem = :problem
+    update generation_batches set answered_at = now(), problem = :problem
     where task_id = :task and number = :number
 """)
 

@@ -15,7 +15,7 @@ from imgpipe_orchestration.avatars.lifecycle import BRIEFS, PORTRAITS, brief_of,
 from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaStatus, Step, persona_prefix, public_url
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, NotWhole, Permanent, Retryable, TooLarge
+from imgpipe_orchestration.errors import BadImage, NotFound, NotWhole, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.partners.models import Choice
@@ -89,16 +89,10 @@ class _Place:
         return Wanted(LEAST_SIDE, THUMBNAIL_SIDE, xmp)
 
     def commit(self, step: Step, **values: Any) -> None:
-        """Keep what a step made, under the claim's fence; the next step has all attempts again. What was bought while
-        the task was cancelled is dropped, but its cost is not."""
-        try:
-            with self.services.claims.fenced(self.claim) as connection:
-                records.commit(connection, self.claim.item_id, step=int(step), **values)
-                self.services.claims.progress(connection, self.claim)
-        except LeaseLost:
-            with transaction(self.services.engine) as connection:
-                records.charge_cancelled(connection, self.claim.item_id, values.get("cost"))
-            raise
+        """Keep what a step made, under the claim's fence; the next step has all attempts again."""
+        with self.services.claims.fenced(self.claim) as connection:
+            records.commit(connection, self.claim.item_id, step=int(step), **values)
+            self.services.claims.progress(connection, self.claim)
 
 
 class _Again(Exception):
@@ -169,19 +163,14 @@ def _prompt(place: _Place, persona: Persona) -> None:
 
     with turn(place.lanes, place.lanes.flowise, services, place.claim):
         _, answer = first_answer(services.models.choices("prompt"), ask, task="prompt")
-    place.commit(Step.PROMPT, cost=answer.cost_usd, image_prompt=answer.value)
+    place.commit(Step.PROMPT, image_prompt=answer.value)
 
 
 def _base(place: _Place, persona: Persona) -> None:
     _admit(place, BRIEFS, {persona.task_id: brief_of(place.services, persona.task_id)})
     answer = _drawn(place, persona, None)
-    place.commit(
-        Step.BASE,
-        cost=answer.cost_usd,
-        base_object=answer.object_key,
-        model=answer.usage.model,
-        standin=answer.usage.standin,
-    )
+    usage = answer.usage
+    place.commit(Step.BASE, base_object=answer.object_key, model=usage.model, standin=usage.standin)
 
 
 def _base_upload(place: _Place, persona: Persona) -> None:
@@ -195,7 +184,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
 
 def _grid(place: _Place, persona: Persona) -> None:
     answer = _drawn(place, persona, place.data(persona, "base_object"))
-    place.commit(Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
+    place.commit(Step.GRID, grid_object=answer.object_key)
 
 
 def _drawn(place: _Place, persona: Persona, base: bytes | None) -> Answer:

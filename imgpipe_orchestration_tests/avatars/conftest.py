@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
@@ -75,6 +76,11 @@ class Desk:
     def people(self, task: Task) -> list[Persona]:
         with transaction(self.services.engine) as connection:
             return records.people_of(connection, task.id)
+
+    def cost(self, task: Task) -> Decimal:
+        """US dollars that the task cost so far."""
+        with transaction(self.services.engine) as connection:
+            return Decimal(records.progress(connection, [task.id])[task.id].cost_usd)
 
     def sql(self, statement: str, **values: Any) -> list[Any]:
         """The rows of a statement, none of one that gives none."""

@@ -7,12 +7,10 @@ import sys
 import threading
 
 import pytest
-from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import records, store
+from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.errors import Conflict
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -145,10 +143,8 @@ def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(de
     assert len(desk.standins.calls("openai")) == 4, "what was being drawn, and nobody who waited"
     assert desk.task(task).status is TaskStatus.CANCELLED
     assert {p.status for p in desk.people(task)} <= {PersonaStatus.CANCELLED, PersonaStatus.COMPLETED}
-    with transaction(desk.services.engine) as connection:
-        shown = records.progress(connection, [task.id])[task.id].cost_usd
-        paid = connection.scalar(text("select sum(cost_usd) from paid_call_uses where outcome = 'bought'"))
-    assert shown == paid > 0, "what was being drawn is paid for"
+    (paid,) = desk.sql("select sum(cost_usd) from paid_call_uses where outcome = 'bought'")
+    assert desk.cost(task) == paid.sum > 0, "what was being drawn is paid for"
     assert not desk.images_now().outcome.done
     with pytest.raises(Conflict):
         desk.cancel(desk.task(task))

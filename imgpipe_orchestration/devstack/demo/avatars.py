@@ -35,6 +35,6 @@ def avatars(stack: Stack, result: Result) -> Iterator[None]:
 def _exhibit(stack: Stack, person: dict[str, Any]) -> Exhibit:
     urls = {name: person[f"{name}_url"] for name in ("base_image", "image_1", "image_2")}
     pictures = {name: stack.accepted("GET", url).content for name, url in urls.items() if url}
-    facts = {"Biography": person["bio"], "Asked for": person["image_prompt"], "Cost": f"${person['cost_usd']}"}
-    facts["Made by"] = "stand-ins" if person["standin"] else ""
+    made_by = "stand-ins" if person["standin"] else ""
+    facts = {"Biography": person["bio"], "Asked for": person["image_prompt"], "Made by": made_by}
     return Exhibit(f"{person['firstname']} {person['lastname']}, {person['occupation']}", pictures, facts)
