@@ -161,10 +161,10 @@ def _picture(services: Services, number: int) -> bytes:
     data = bought(services, key)
     if not number & 1:
         return data
-    from imgpipe_orchestration.imaging.portraits.finishing import Wanted, these
+    from imgpipe_orchestration.imaging.portraits.finishing import these
 
     left, top, right, bottom = (persona.split or [])[number >> 8 & 3]
-    return services.workshop.call(these, data, [(left, top, right, bottom)], Wanted(0, 64, ""))[0].png
+    return services.workshop.call(these, data, [(left, top, right, bottom)], "")[0].png
 
 
 BRIEFS = Subject("briefs", TASKS, "", brief_of, named=lambda _, task: f"task_{task}")

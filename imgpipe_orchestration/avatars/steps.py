@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.portraits.finishing import Files, Portraits, Wanted
+    from imgpipe_orchestration.imaging.portraits.finishing import Files, Portraits
 
 log = logger(__name__)
 
@@ -35,9 +35,6 @@ class Rejected(Permanent):
 
 
 ALL_STEPS = frozenset(Step)
-LEAST_SIDE = 256
-"""Side of the smallest picture that is accepted from a model, pixels."""
-THUMBNAIL_SIDE = 256
 CACHE_CONTROL = "public, max-age=31536000"
 """A year. The picture of a key changes only when a failed persona is made again."""
 TRIES = 2
@@ -80,13 +77,6 @@ class _Place:
                     raise
                 _buy_again(self, persona, name, (torn.public,))
         return self.bought[key]
-
-    def wanted(self, persona: Persona) -> Wanted:
-        """The parameters of the worker processes for this persona's pictures."""
-        from imgpipe_orchestration.imaging.portraits.finishing import Wanted, statement
-
-        xmp = statement(persona.model or "", standin=persona.standin)
-        return Wanted(LEAST_SIDE, THUMBNAIL_SIDE, xmp)
 
     def commit(self, step: Step, **values: Any) -> None:
         """Keep what a step made, under the claim's fence; the next step has all attempts again."""
@@ -212,16 +202,22 @@ def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str])
         raise Rejected(f"Rejected in review: {reason}")
 
 
-def _judged(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:
+def _judged(place: _Place, persona: Persona, look: Callable[[bytes, str], Portraits], name: str) -> Portraits:
     """What is on a bought picture, if it is usable. One that cannot be decoded, or crashes a worker, is not."""
     data = place.data(persona, name)  # outside of `try`: a lost object is not an unusable picture
     try:
-        found = place.services.workshop.call(look, data, place.wanted(persona))
+        found = place.services.workshop.call(look, data, _label(persona))
     except (BadImage, TooLarge) as error:
         _buy_again(place, persona, name, (error.public,))
     if found.judgement.reasons:
         _buy_again(place, persona, name, found.judgement.reasons)
     return found
+
+
+def _label(persona: Persona) -> str:
+    from imgpipe_orchestration.imaging.portraits.finishing import statement
+
+    return statement(persona.model or "", standin=persona.standin)
 
 
 def _upload(place: _Place, persona: Persona) -> None:
@@ -231,7 +227,7 @@ def _upload(place: _Place, persona: Persona) -> None:
     if not place.cut:
         data, cells = place.data(persona, "grid_object"), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
         try:
-            place.cut = services.workshop.call(finishing.these, data, cells, place.wanted(persona))
+            place.cut = services.workshop.call(finishing.these, data, cells, _label(persona))
         except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
             _buy_again(place, persona, "grid_object", (error.public,))
     _admit(place, PORTRAITS, {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)})

@@ -28,22 +28,16 @@ from imgpipe_orchestration.imaging.resize import shrink_within
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for pictures that a trained model made."""
 
+LEAST_SIDE = 256
+"""Pixels of the shorter side of the smallest picture that is accepted from a model."""
+THUMBNAIL_SIDE = 256
+
 _XMP_KEYWORD = "XML:com.adobe.xmp"
 _XMP_CHUNK = _XMP_KEYWORD.encode() + b"\0"
 _HEADER_END = 33
 """Bytes of a PNG before its second chunk: signature 8, IHDR 4 + 4 + 13 + 4."""
 _AVIF_QUALITY = 55
 """Scores like WebP at 80 at this speed (75.0 and 75.3 on 22 photographs at 512 px), in 0.83 of the bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Requirements for a picture, and the label to write into it."""
-
-    least_side: int
-    """Pixels of the shorter side."""
-    thumbnail_side: int
-    xmp: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,36 +57,39 @@ class Portraits:
     cells: tuple[PixelBox, ...] = ()
 
 
-def selfie(data: bytes, wanted: Wanted) -> Portraits:
+def selfie(data: bytes, xmp: str) -> Portraits:
     """Judge one portrait. Its PNG is `data`, byte for byte.
+
+    Args:
+        xmp: the label to write into its thumbnails, see `statement`.
 
     Raises:
         BadImage, TooLarge: as `decoded`.
     """
     image = decoded(data)
-    judgement = judge([image], least_side=wanted.least_side)
+    judgement = judge([image], least_side=LEAST_SIDE)
     if judgement.reasons:
         return Portraits(judgement)
-    return Portraits(judgement, (Files(data, thumbnails(image, wanted.thumbnail_side, wanted.xmp)),))
+    return Portraits(judgement, (Files(data, thumbnails(image, xmp)),))
 
 
-def four(data: bytes, wanted: Wanted) -> Portraits:
+def four(data: bytes, xmp: str) -> Portraits:
     """Find the four pictures of a 2x2 grid, and judge them; raises as `selfie`."""
     grid = decoded(data)
     layout = find_layout(grid)
     if layout.shape is not Shape.GRID:
         return unusable(f"it is not a 2x2 grid but {layout.shape.value}")
     images = [grid.crop(cell) for cell in layout.cells]
-    judgement = judge(images, least_side=wanted.least_side)
+    judgement = judge(images, least_side=LEAST_SIDE)
     if judgement.reasons:
         return Portraits(judgement)
-    return Portraits(judgement, _encoded(images, wanted), layout.cells)
+    return Portraits(judgement, _encoded(images, xmp), layout.cells)
 
 
-def these(data: bytes, cells: Sequence[PixelBox], wanted: Wanted) -> tuple[Files, ...]:
+def these(data: bytes, cells: Sequence[PixelBox], xmp: str) -> tuple[Files, ...]:
     """The pictures of a grid whose cells were found and judged before; raises as `selfie`."""
     grid = decoded(data)
-    return _encoded([grid.crop(cell) for cell in cells], wanted)
+    return _encoded([grid.crop(cell) for cell in cells], xmp)
 
 
 def unusable(reason: str) -> Portraits:
@@ -100,10 +97,8 @@ def unusable(reason: str) -> Portraits:
     return Portraits(Judgement({}, (reason,)))
 
 
-def _encoded(images: Sequence[Image.Image], wanted: Wanted) -> tuple[Files, ...]:
-    return tuple(
-        Files(as_png(image, wanted.xmp), thumbnails(image, wanted.thumbnail_side, wanted.xmp)) for image in images
-    )
+def _encoded(images: Sequence[Image.Image], xmp: str) -> tuple[Files, ...]:
+    return tuple(Files(as_png(image, xmp), thumbnails(image, xmp)) for image in images)
 
 
 def statement(model: str, *, standin: bool) -> str:
@@ -187,11 +182,11 @@ def _with_statement(png: bytes, xmp: str) -> bytes:
     return b"".join([*parts, png[kept:]])
 
 
-def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
-    """WebP and AVIF of at most `side` pixels, by format name."""
+def thumbnails(image: Image.Image, xmp: str) -> dict[str, bytes]:
+    """WebP and AVIF of at most THUMBNAIL_SIDE pixels, by format name."""
     # Averaging whole pixels first looks the same at a thumbnail's size and takes a third of the time.
-    halves = max(1, int(min(image.size) / side / 1.5))
-    small = shrink_within(image.reduce(halves) if halves > 1 else image, side, side)
+    halves = max(1, int(min(image.size) / THUMBNAIL_SIDE / 1.5))
+    small = shrink_within(image.reduce(halves) if halves > 1 else image, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     packet = xmp.encode()
     webp = io.BytesIO()
     small.save(webp, "WEBP", quality=80, method=2, xmp=packet)
