@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, Watch, work_through
+from imgpipe_orchestration.storage.work import Outcome, Watch, work_through, working_as
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.listing import Lists
 from imgpipe_orchestration.vision_reports.model import OutOfTime, StillWaiting
@@ -61,8 +61,7 @@ class Crew:
         self._owner = owner
         self._deadline = time.monotonic() + RUN_SECONDS
         self._stop = threading.Event()
-        opened.enter_context(services.claims.hold(owner))
-        opened.callback(services.claims.release, owner)
+        opened.enter_context(working_as(services.claims, owner))
         self._lists = Lists(services, owner, opened, self._deadline)
         self._worker = AnalysisWorker(services, opened)
 
