@@ -3,18 +3,12 @@
 `baseline.sql` is the whole schema of the first revision; later ones change it.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BackendUnavailable
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 _LOCK = 0x1A6717E
 """Advisory lock of PostgreSQL under which migrations run, so that two processes cannot both migrate."""
@@ -23,14 +17,6 @@ PGVECTOR = (
     "Install it on PostgreSQL's machine, as a superuser `create extension vector` in this database, then run"
     " `imgpipe migrate`."
 )
-
-
-def _config() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    return config
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
@@ -43,10 +29,12 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
             the baseline.
     """
     from alembic import command
+    from alembic.config import Config
 
     from imgpipe_orchestration.storage.postgres import as_long_as_it_takes
 
-    config = _config()
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
     # Indexing a million rows takes longer than the limit for other statements.
     with engine.begin() as connection, as_long_as_it_takes(connection):
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -78,21 +66,16 @@ def pending(engine: Engine) -> list[str]:
     Raises:
         BackendUnavailable: its schema is older than the baseline.
     """
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    script = ScriptDirectory.from_config(_config())
     with engine.connect() as connection:
         if not behind(connection):
             return []
         _refuse_older(connection)
-        current = MigrationContext.configure(connection).get_current_heads()
-    known = {revision.revision for head in current for revision in script.iterate_revisions(head, "base")}
-    return [r.revision for r in reversed(list(script.walk_revisions())) if r.revision not in known]
+        version = _version(connection)
+    return [revision for revision in _revisions() if version is None or revision > version]
 
 
 def behind(connection: Connection) -> bool:
-    """Whether the database lacks a revision; cheaper than `pending`, as it does not import alembic."""
+    """Whether the database lacks a revision."""
     if connection.dialect.name != "postgresql":
         return False  # MySQL or MariaDB with `pending_images`, which is not ours to migrate
     version = _version(connection)

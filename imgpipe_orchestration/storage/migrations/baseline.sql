@@ -245,27 +245,24 @@ create table work_attempts (
 create index work_attempts_item on work_attempts (queue, item_id);
 create index work_attempts_ended on work_attempts (ended_at);
 
+-- Open ones are items of the queue of their job under their `number`, where their leases are.
 create table job_instances (
     id uuid default gen_random_uuid() primary key,
     job text not null,
     trigger text not null check (trigger in ('scheduled', 'on_demand')),
     customer_id text not null default '',
     user_id text not null default '',
-    payload jsonb not null default '{}',
-    status text not null default 'queued' check (status in ('queued', 'running', 'completed', 'failed')),
+    status text not null default 'queued' check (status in ('queued', 'completed', 'failed')),
     result jsonb not null default '{}',
     error text,
     run_id text,
     created_at timestamptz not null default now(),
     started_at timestamptz,
     finished_at timestamptz,
-    lease_until timestamptz,
-    attempts integer not null default 0,
-    trace text not null default ''
+    number bigint generated always as identity unique
 );
 create index job_instances_recent on job_instances (job, customer_id, created_at desc);
-create index job_instances_open on job_instances (job, created_at) where status in ('queued', 'running');
-create index job_instances_run on job_instances (run_id) where status = 'running';
+create unique index job_instances_one_open on job_instances (job, customer_id) where status = 'queued';
 create index job_instances_latest on job_instances (job, created_at desc);
 create index job_instances_ended on job_instances (finished_at) where status in ('completed', 'failed');
 
@@ -296,9 +293,11 @@ create table paid_calls (
     started_at timestamptz not null default clock_timestamp(),
     committed_at timestamptz,
     pipeline text not null default '',
-    tenant text not null default ''
+    tenant text not null default '',
+    bought_for text
 );
 create index paid_calls_started on paid_calls (lease_until) where state = 'started';
+create index paid_calls_of_batches on paid_calls (owner) where state = 'started' and bought_for is not null;
 
 create table paid_call_uses (
     id bigint generated always as identity primary key,
@@ -317,7 +316,8 @@ create table paid_call_uses (
     cost_usd numeric(12,6),
     seconds float8 not null default 0,
     error text,
-    saved_usd numeric(12,6)
+    saved_usd numeric(12,6),
+    half_price boolean not null default false
 );
 create index paid_call_uses_kind on paid_call_uses (provider, operation, model, id) where outcome = 'bought';
 create index paid_call_uses_item on paid_call_uses (pipeline, item);
@@ -325,6 +325,18 @@ create index paid_call_uses_at on paid_call_uses (at);
 create index paid_call_uses_key on paid_call_uses (key);
 create trigger paid_call_uses_counted after insert on paid_call_uses referencing new table as added
     for each statement execute function count_paid_call_uses();
+
+-- Questions that are not urgent, sent to a provider together at half its price. A row is a batch under way, for the work
+-- item that waits for it. Its calls are rows of `paid_calls` that its token owns, and whose `bought_for` is the item
+-- that asked.
+create table ai_batches (
+    item text primary key,
+    token text not null unique,
+    provider text not null,
+    batch_id text,
+    began_at timestamptz not null default now(),
+    cancel_at timestamptz
+);
 
 create table spending_pauses (
     provider text primary key,
@@ -691,7 +703,8 @@ create table cron_jobs (
     next_run_at timestamptz,
     last_run_at timestamptz,
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    urgent boolean not null default true
 );
 create index cron_jobs_due on cron_jobs (next_run_at) where next_run_at is not null;
 create trigger touch before update on cron_jobs
@@ -788,7 +801,8 @@ create table vision_batches (
     report_key text,
     created_at timestamptz not null default now(),
     finished_at timestamptz,
-    report_bytes integer
+    report_bytes integer,
+    urgent boolean not null default true
 );
 
 create table vision_batch_images (
@@ -823,7 +837,8 @@ create table generation_tasks (
     updated_at timestamptz not null default now(),
     started_at timestamptz,
     finished_at timestamptz,
-    images_removed_at timestamptz
+    images_removed_at timestamptz,
+    urgent boolean not null default true
 );
 create index generation_tasks_open on generation_tasks (updated_at)
     where status <> ALL (ARRAY['completed', 'failed', 'cancelled']);

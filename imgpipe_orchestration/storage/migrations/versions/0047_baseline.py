@@ -1,13 +1,13 @@
 """The whole schema, from `baseline.sql`.
 
-Revision ID: 0040
+Revision ID: 0047
 """
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0040"
+revision = "0047"
 down_revision = None
 
 
