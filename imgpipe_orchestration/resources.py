@@ -127,9 +127,8 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         return _services_of(_pointed(self.database, self.s3, self.mongo, self.openai))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """In a run that our launcher did not fork (in a pod of its own, or of the `dagster` command), configure the
-        logs, which would otherwise be unredacted warnings only. For a run of the command, note its process, which no
-        launcher knows: run monitoring would take it for dead."""
+        """In a run, configure the logs, which would otherwise be unredacted warnings only. For a run of the `dagster`
+        command, note its process, which no launcher knows: run monitoring would take it for dead."""
         if context.run is None:
             return
         if not logging.getLogger().handlers:

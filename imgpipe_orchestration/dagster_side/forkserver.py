@@ -20,12 +20,12 @@ import socket
 import sys
 import tempfile
 import traceback
-from types import FrameType
 from typing import NoReturn
 
 from imgpipe_orchestration.dagster_side.parent_death import die_with_parent
 from imgpipe_orchestration.imaging import workshop
 from imgpipe_orchestration.partners.openai_sdk import warm_up
+from imgpipe_orchestration.telemetry import tracing
 
 PRELOAD = (
     "imgpipe_orchestration.definitions",
@@ -43,22 +43,19 @@ PRELOAD = (
 )
 """What nearly every run imports, except numpy and cv2, which start threads when they are imported."""
 
-LOGS_IN_S3 = ("dagster_aws.s3.compute_log_manager",)
-"""What every run imports in addition on several machines (deploy/dagster.yaml)."""
-
 
 def main(descriptor: int, *, ends_runs: bool = False) -> None:
-    signal.signal(signal.SIGCHLD, _collect)
     # Only the socket ends this process: a Ctrl-C for the whole process group must not end the runs' parent before them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for module in (*PRELOAD, *(LOGS_IN_S3 if ends_runs else ())):
+    for module in PRELOAD:
         importlib.import_module(module)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         _dagster(["api", "execute_run", "--help"])  # imports what the command does
     warm_up()
     gc.collect()
     gc.freeze()  # keeps memory shared with the children, because the garbage collector no longer writes to its pages
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps ended runs: none keeps a pid that seems alive
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as lines:
         for line in lines:
             try:
@@ -90,7 +87,6 @@ def _run(words: list[str]) -> NoReturn:
         workshop.volunteer(workshop.RUN)
         # What the run leaves among the temporary files goes with it: Dagster leaves two folders for logs.
         tempfile.tempdir = multiprocessing.util.get_temp_dir()
-        _log_as_settings_say()
         _dagster(words)
         code = 0
     except SystemExit as end:
@@ -98,47 +94,15 @@ def _run(words: list[str]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        _flush_traces()
+        try:
+            tracing.flush()  # spans are otherwise sent in the background and at exit
+        except Exception:
+            traceback.print_exc()
         # The run's temporary files and its image workers' sockets; Python's own clean-up is skipped by `os._exit`.
         shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _flush_traces() -> None:
-    """Send the remaining spans; normally they are sent in the background and at exit."""
-    from imgpipe_orchestration.telemetry import tracing
-
-    try:
-        tracing.flush()
-    except Exception:
-        traceback.print_exc()
-
-
-def _log_as_settings_say() -> None:
-    """Make log lines of a run look like those of the gateway, with run, item and tenant."""
-    from imgpipe_orchestration.errors import SettingsError
-    from imgpipe_orchestration.settings import load
-    from imgpipe_orchestration.telemetry import logs
-
-    try:
-        logs.configure(**load().logging())
-    except SettingsError as error:
-        logs.configure()
-        # Unless it is about LOG_FILE, the run's first step will fail with the same error, visible in the UI.
-        logs.logger(__name__).error(error.public)
-
-
-def _collect(_: int, __: FrameType | None) -> None:
-    """Reap children that ended, so that their pids no longer seem alive."""
-    while True:
-        try:
-            pid, _status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
 
 
 if __name__ == "__main__":
