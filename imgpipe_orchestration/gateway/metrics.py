@@ -25,7 +25,6 @@ from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import UseOutcome
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
-from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.services import Services
@@ -134,9 +133,9 @@ class FromDatabase(Collector):
     def _all(self) -> list[Metric]:
         try:
             with transaction(self._services.engine) as connection:
-                counts = listings.unless_paused(connection, self._services.claims.counts())
                 figures = [*_work(connection), *_paid_calls(connection)]
-            figures += [*_chosen(self._services.settings), *_queues(with_unseen(self._services, counts))]
+            counts = with_unseen(self._services, self._services.claims.counts())
+            figures += [*_chosen(self._services.settings), *_queues(counts)]
         except BackendUnavailable:
             return [_up(0)]
         return [_up(1), *figures]
@@ -155,8 +154,6 @@ def _queues(queues: Mapping[str, QueueCounts]) -> Iterator[Metric]:
         return _gauge(name, told, "queue", [((queue,), getattr(counts, figure) or 0) for queue, counts in every])
 
     yield of_each("imgpipe_queue_oldest_seconds", "Age of the oldest waiting item.", "oldest_waiting_seconds")
-    told = "For how long the next item could have been begun."
-    yield of_each("imgpipe_queue_startable_seconds", told, "startable_seconds")
     yield of_each("imgpipe_queue_stuck_items", "Unfinished for over an hour.", "stuck")
     told = "From being put in to being done, over the last items."
     took = [((name,), counts.average_seconds) for name, counts in every if counts.average_seconds is not None]

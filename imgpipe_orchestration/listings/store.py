@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.model import JOB_ID, Status
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
-from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp, QueueCounts
+from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import time_of, transaction
@@ -127,23 +127,6 @@ def held_up(connection: Connection) -> list[HeldUp]:
     values = {"job": JOB_ID, "limit": HELD_UP_LIMIT}
     why = f"The job {JOB_ID} is stopped; POST /api/jobs or the page of listings starts it"
     return [HeldUp("listings", why, row.n, None) for row in connection.execute(_HELD_UP, values)]
-
-
-def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
-    """The counts of all queues, with the listings' `startable_seconds` corrected: None while the job is stopped or its
-    interval has not passed, and at most the time since that."""
-    ours = counts.get("listings")
-    if ours is None or ours.startable_seconds is None:
-        return dict(counts)
-    job = job_definitions.find(connection, JOB_ID)
-    if job is None or not job.enabled:
-        startable = None
-    elif job.last_started_at is None:
-        startable = ours.startable_seconds
-    else:
-        passed = (time_of(connection) - job.last_started_at - job.every).total_seconds()
-        startable = min(ours.startable_seconds, passed) if passed > 0 else None
-    return {**counts, ours.queue: replace(ours, startable_seconds=startable)}
 
 
 def startable_at(job: JobDefinition) -> datetime | None:

@@ -82,12 +82,10 @@ def with_unseen(services: Services, counts: Mapping[str, QueueCounts]) -> dict[s
     if not unseen.uploads:
         return dict(counts)
     media = counts.get(store.MEDIA.name) or QueueCounts(store.MEDIA.name, 0, 0, 0, 0, 0, None, 0, None)
-    oldest, startable = media.oldest_waiting_seconds, media.startable_seconds
+    oldest = media.oldest_waiting_seconds
     if unseen.oldest is not None:
-        age = (unseen.now - unseen.oldest).total_seconds()
-        oldest, startable = max(oldest or 0.0, age), max(startable or 0.0, age)
-    waiting = media.waiting + unseen.uploads
-    media = replace(media, waiting=waiting, oldest_waiting_seconds=oldest, startable_seconds=startable)
+        oldest = max(oldest or 0.0, (unseen.now - unseen.oldest).total_seconds())
+    media = replace(media, waiting=media.waiting + unseen.uploads, oldest_waiting_seconds=oldest)
     return {**counts, media.queue: media}
 
 

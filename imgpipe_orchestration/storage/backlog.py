@@ -21,8 +21,6 @@ STUCK_LIMIT = 1000
 """Stuck items are counted up to this number."""
 AVERAGE_OVER = 200
 """The average time is that of so many finished items."""
-HEADS = 20
-"""The age of ready work is that of the oldest among the next so many items of each partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,6 @@ class QueueCounts:
     """Neither done nor failed after STUCK_SECONDS; counted up to STUCK_LIMIT."""
     average_seconds: float | None
     """From enqueued to done, over the last AVERAGE_OVER items; None when nothing is done."""
-    startable_seconds: float | None = None
-    """For how long the next item could have been taken; None when none can be: all wait for a pause or a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +97,7 @@ class Backlog:
 
     def counts(self) -> dict[str, QueueCounts]:
         """Figures of every queue that has items, by name; as fast for a long backlog as for a short one."""
-        values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER, "heads": HEADS}
+        values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER}
         return {row.queue: QueueCounts(*row) for row in self._look(_COUNTS, values)}
 
     def held_up(self, *, limit: int = 100) -> list[HeldUp]:
@@ -134,34 +130,8 @@ class Backlog:
             return connection.execute(statement, values).all()
 
 
-# `ready` and `timed` are the partitions with ready items and with items that wait for a moment, by loose index scans as
-# in `claims_sql.DUE_PARTITIONS`. `updated_at` of a ready item is when it became ready. The oldest of the next few items
-# counts, not the very next one: a tenant that is new to a queue comes to its head.
 _COUNTS = text("""
-    with recursive ready as (
-        (select queue, partition from work_items where state = 'waiting' and due_at is null
-            order by queue, partition limit 1)
-        union all
-        select next.queue, next.partition from ready cross join lateral (select w.queue, w.partition from work_items w
-            where w.state = 'waiting' and w.due_at is null and (w.queue, w.partition) > (ready.queue, ready.partition)
-            order by w.queue, w.partition limit 1) as next
-    ),
-    timed as (
-        (select queue, partition, due_at from work_items where due_at is not null
-            order by queue, partition, due_at limit 1)
-        union all
-        select next.* from timed cross join lateral (select w.queue, w.partition, w.due_at from work_items w
-            where w.due_at is not null and (w.queue, w.partition) > (timed.queue, timed.partition)
-            order by w.queue, w.partition, w.due_at limit 1) as next
-    ),
-    startable as (
-        select queue, (select min(head.updated_at) from (select w.updated_at from work_items w
-            where w.queue = ready.queue and w.partition = ready.partition and w.state = 'waiting' and w.due_at is null
-            order by w.lane, w.turn limit :heads) as head) as since from ready
-        union all
-        select queue, due_at from timed where due_at <= now()
-    ),
-    totals as (select queue, state, sum(n)::bigint as n from work_counts group by queue, state),
+    with totals as (select queue, state, sum(n)::bigint as n from work_counts group by queue, state),
     queues as (
         select queue, coalesce(sum(n) filter (where state = 'waiting'), 0)::bigint as waiting,
             coalesce(sum(n) filter (where state = 'claimed'), 0)::bigint as claimed,
@@ -181,8 +151,7 @@ _COUNTS = text("""
         (select avg(extract(epoch from last.updated_at - last.created_at))::float8 from (
             select w.updated_at, w.created_at from work_items w
             where w.queue = q.queue and w.state = 'done'
-            order by w.updated_at desc limit :average_over) as last),
-        (select extract(epoch from now() - min(since))::float8 from startable where startable.queue = q.queue)
+            order by w.updated_at desc limit :average_over) as last)
     from queues q order by q.queue
 """)
 

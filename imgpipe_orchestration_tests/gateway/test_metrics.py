@@ -15,11 +15,10 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.gateway import metrics
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
-from imgpipe_orchestration.storage.claims import Claim, Claims, Queue
+from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration_tests.client import Client
@@ -84,7 +83,6 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     }
     assert states == {"waiting": 1, "done": 1, "failed": 1}
     assert 0 <= value("imgpipe_queue_oldest_seconds", queue="things") < 60
-    assert 0 < value("imgpipe_queue_startable_seconds", queue="things") < 60
     assert value("imgpipe_attempts_recent", queue="things", outcome="failed") == 1
     assert value("imgpipe_stage_items_total", queue="things", stage="looking", outcome="done") == 1
     assert value("imgpipe_stage_items_total", queue="things", stage="looking", outcome="failed") == 1
@@ -115,24 +113,6 @@ def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings, engine
     assert seen["imgpipe_queue_items", (queue, ("state", "waiting"))] == 1
     assert seen["imgpipe_queue_items", (queue, ("state", "claimed"))] == 0
     assert seen["imgpipe_queue_oldest_seconds", (queue,)] >= 1200
-    assert seen["imgpipe_queue_startable_seconds", (queue,)] >= 1200
-
-
-@pytest.mark.parametrize(
-    ("job", "startable"),
-    [("enabled = false", 0), ("interval = '1h'", 0), ("interval = '10m'", 600), ("interval = '10s'", 1190)],
-)
-def test_listings_could_go_on_only_since_their_job_could(
-    settings: Settings, engine: Engine, job: str, startable: float
-) -> None:
-    put(Claims(engine), 1, queue=Queue("listings"))
-    with transaction(engine) as connection:
-        connection.execute(text("update work_items set updated_at = now() - interval '1 day'"))
-        changed = f"update job_definitions set last_started_at = now() - interval '20 minutes', {job} where id = :id"
-        connection.execute(text(changed), {"id": JOB_ID})
-    with Client(create_app(settings)) as client:
-        seen = scraped(client)
-    assert seen["imgpipe_queue_startable_seconds", (("queue", "listings"),)] == pytest.approx(startable, abs=60)
 
 
 def test_requests_are_counted_by_route_and_not_by_path(settings: Settings) -> None:

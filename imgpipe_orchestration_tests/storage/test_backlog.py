@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.errors import BadImage, PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.errors import BadImage, PartnerUnavailable
 from imgpipe_orchestration.storage import history
 from imgpipe_orchestration.storage.claims import Claims, Queue, State
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, put, time_passes
@@ -86,32 +86,6 @@ def test_ages_and_stuck_items_are_told(claims: Claims, engine: Engine) -> None:
     counts = claims.counts()["listings"]
     assert counts.average_seconds == pytest.approx(7200, abs=60)
     assert counts.stuck == 0
-
-
-def test_what_waits_on_purpose_is_not_what_could_go_on(claims: Claims, engine: Engine) -> None:
-    def startable() -> float | None:
-        return claims.counts()["listings"].startable_seconds
-
-    put(claims, 1, partition="b")
-    for claim in claims.claim(QUEUE, "run", 1, partition="b"):
-        assert startable() is None, "under its lease"
-        fail(claims, claim, SpendingPaused("used up", retry_after=3600))
-    put(claims, 2, delay=600, partition="c")
-    assert startable() is None
-    time_passes(claims, 1000)
-    assert startable() == pytest.approx(400, abs=60)
-    time_passes(claims, 3000)
-    assert startable() == pytest.approx(3400, abs=60), "the first of all partitions"
-    assert claims.claim(QUEUE, "run", 1, partition="c")
-    assert startable() == pytest.approx(400, abs=60)
-    put(claims, 3, 4, partition="a")
-    with engine.begin() as connection:
-        written = "created_at = now() - interval '2 hours', updated_at = now() - interval '2 hours'"
-        connection.execute(text(f"update work_items set {written} where item_id in (1, 4)"))
-    assert startable() == pytest.approx(7200, abs=60), "who is new comes to the head of the line"
-    claims.claim(QUEUE, "dies", 2, partition="a")
-    time_passes(claims, 90)
-    assert startable() == pytest.approx(490, abs=60)
 
 
 def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page(claims: Claims) -> None:
