@@ -117,9 +117,7 @@ def _prepare(services: Services) -> None:
     if services.settings.mongodb_url:
         import pymongo  # noqa: F401
     if services.settings.openai_api_key or services.settings.models_file:
-        from imgpipe_orchestration.partners.openai_sdk import warm_up
-
-        warm_up()
+        import openai  # noqa: F401
 
 
 def _checks(settings: Settings) -> list[Check]:

@@ -24,7 +24,6 @@ from typing import NoReturn
 
 from imgpipe_orchestration.dagster_side.parent_death import die_with_parent
 from imgpipe_orchestration.imaging import workshop
-from imgpipe_orchestration.partners.openai_sdk import warm_up
 from imgpipe_orchestration.telemetry import tracing
 
 PRELOAD = (
@@ -33,6 +32,8 @@ PRELOAD = (
     "psycopg",
     "psycopg2",
     "obstore.store",
+    "openai",
+    "openai.types.responses",
     "imgpipe_orchestration.partners.openai_sdk",
     "httpcore2",
     "pydantic",
@@ -52,7 +53,6 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
         importlib.import_module(module)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         _dagster(["api", "execute_run", "--help"])  # imports what the command does
-    warm_up()
     gc.collect()
     gc.freeze()  # keeps memory shared with the children, because the garbage collector no longer writes to its pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps ended runs: none keeps a pid that seems alive

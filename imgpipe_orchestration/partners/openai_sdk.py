@@ -1,4 +1,4 @@
-"""The OpenAI SDK on our own `connections`, and warmed up.
+"""The OpenAI SDK on our own `connections`.
 
 The SDK's timeout applies to each read, so a server that drips could occupy a worker for ever; and its objects do not
 have the rate-limit headers of successful answers.
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import httpx2
-import openai
 
 from imgpipe_orchestration.partners.connections import Connections
 from imgpipe_orchestration.partners.retry import Deadline, RateGate
@@ -57,27 +56,3 @@ class WatchedTransport(httpx2.BaseTransport):
 
     def close(self) -> None:
         self._connections.close()
-
-
-_TEXT = {"type": "output_text", "text": '{"word": "yes"}', "annotations": []}
-_MESSAGE = {"type": "message", "id": "1", "role": "assistant", "status": "completed", "content": [_TEXT]}
-_ANSWERS = {
-    "/responses": {"id": "1", "object": "response", "model": "none", "status": "completed", "output": [_MESSAGE]},
-    "/embeddings": {"object": "list", "model": "none", "data": [{"object": "embedding", "index": 0, "embedding": [1]}]},
-    "/images/generations": {"created": 0, "data": [{"b64_json": ""}]},
-}
-
-
-def warm_up() -> None:
-    """Parse one made-up answer of each kind; makes no connection and leaves no thread.
-
-    At first use the SDK imports half of itself and Pydantic builds its schemas: 0.4 s of CPU, in all threads of a run
-    at the same time. A process that forks others does it once for all of them.
-    """
-    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=_ANSWERS[request.url.path]))
-    with openai.OpenAI(
-        api_key="none", base_url="http://warm-up", http_client=httpx2.Client(transport=transport)
-    ) as sdk:
-        sdk.responses.create(model="none", input=[{"role": "user", "content": "?"}]).to_dict()
-        sdk.embeddings.create(model="none", input="?", dimensions=1)
-        sdk.images.generate(model="none", prompt="?")
