@@ -9,22 +9,16 @@ probably the wrong database, or one being restored.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, TextClause
 
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 BATCH = 500
 """Keys per query."""
@@ -122,17 +116,17 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
     Raises:
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
     """
-    import numpy as np
-
     found = Collected(holding.name)
     garbage: list[str] = []
-    hashes = array("q")  # eight bytes for each of millions of keys
+    # Hashes of the listed keys (with their sizes, if promises have sizes), which take less memory than the keys. A
+    # missing key with the same hash as a listed one would be taken for listed: with ten million keys, one in 10**12.
+    listed: set[int] = set()
     with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
         for prefix in holding.prefixes:
-            listed = holding.bucket.list(prefix)
-            while batch := list(islice(listed, BATCH)):
+            objects = holding.bucket.list(prefix)
+            while batch := list(islice(objects, BATCH)):
                 found.objects += len(batch)
-                hashes.extend(hash((one.key, one.size if holding.sized else None)) for one in batch)
+                listed.update(hash((one.key, one.size if holding.sized else None)) for one in batch)
                 garbage += _garbage(holding, batch, found, before)
         if act and not even_most and _is_doubtful(holding, found):
             act = False
@@ -144,13 +138,12 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
         for start in range(0, len(garbage) if act else 0, BATCH):
             doomed = garbage[start : start + BATCH]
             found.deleted += sum(pool.map(lambda key: _delete(holding, key, before), doomed))
-        listed_hashes = np.frombuffer(hashes, np.int64)
-        listed_hashes.sort()  # in place: there may be hundreds of megabytes
         after = 0
         while promises := holding.promised(after, BATCH):
             after = promises[-1].row
             found.rows += len(promises)
-            asked = _unlisted(promises, listed_hashes)
+            # The objects of the others were written since then, are missing or have another size.
+            asked = [promise for promise in promises if hash((promise.key, promise.size)) not in listed]
             heads = pool.map(lambda promise: holding.bucket.head(promise.key), asked)
             pairs = zip(asked, heads, strict=True)
             absent = [one for one, head in pairs if head is None or one.size not in (None, head.size)]
@@ -165,21 +158,6 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
             if mendable and act and holding.repair is not None:
                 found.repaired += holding.repair(mendable)
     return found
-
-
-def _unlisted(promises: Sequence[Promise], listed: NDArray[np.int64]) -> list[Promise]:
-    """The promises that were not listed: their objects were written since then, are missing or have another size.
-
-    A missing key with the same hash as a listed one would be taken for listed: with ten million keys, one in 10**12.
-
-    Args:
-        listed: hashes of listed keys (with their sizes, if promises have sizes), sorted.
-    """
-    import numpy as np
-
-    wanted = np.array([hash((promise.key, promise.size)) for promise in promises], np.int64)
-    found = np.searchsorted(listed, wanted, "right") > np.searchsorted(listed, wanted)
-    return [promise for promise, known in zip(promises, found, strict=True) if not known]
 
 
 def _garbage(holding: Holding, batch: list[StoredObject], found: Collected, before: datetime) -> list[str]:
