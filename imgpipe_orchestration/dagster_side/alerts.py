@@ -8,12 +8,13 @@ they raise.
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry.redaction import redact
 
@@ -25,7 +26,7 @@ ALERTS_A_TICK = 5
 ALERT_SECONDS = 24 * 3600.0
 """An alert that the webhook has refused for so long is dropped, so that it does not hold up later ones for ever."""
 TIMEOUT_SECONDS = 5.0
-"""From the connection to the end of the answer's head."""
+"""From the connection to the end of the answer."""
 LONGEST = 1500
 """Characters of a reason. Discord refuses messages of more than 2,000."""
 PARTITION = "dagster/partition"
@@ -210,30 +211,23 @@ def send(url: str, message: dict[str, str], key: str) -> None:
         key: the same for every repetition of this message; sent as Idempotency-Key.
 
     Raises:
-        PartnerUnavailable: the webhook does not answer, or answers 5xx or 429.
+        PartnerUnavailable: the webhook does not answer, or answers 5xx.
+        RateLimited: it answers 429.
         PartnerRefused: it refuses the message (a wrong or revoked URL).
     """
-    import httpx2
+    from imgpipe_orchestration.partners.http import JsonApi
+    from imgpipe_orchestration.partners.retry import RetryPolicy
 
-    from imgpipe_orchestration.partners.connections import FAILURES, Connections, why
-    from imgpipe_orchestration.partners.retry import Deadline
-
-    try:
-        request = httpx2.Request("POST", url, json=message, headers={"Idempotency-Key": key})
-        connections = Connections(url)
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    once = RetryPolicy(attempts=1, budget=TIMEOUT_SECONDS)
+    with closing(JsonApi("The alert webhook", url, timeout=TIMEOUT_SECONDS, policy=once)) as webhook:
         try:
-            # Only the head of the answer is read: its body may be of any size, or never end.
-            with connections.answering(request, Deadline(TIMEOUT_SECONDS)) as answer:
-                status = answer.status
-        finally:
-            connections.close()
-    except (*FAILURES, httpx2.InvalidURL) as error:
-        # Not `from error`, whose text may contain the URL, which is a secret.
-        raise PartnerUnavailable(f"The alert webhook does not answer ({why(error)}).") from None
-    if status >= 500 or status == 429:
-        raise PartnerUnavailable(f"The alert webhook answered {status}.")
-    if status >= 300:
-        raise PartnerRefused(f"The alert webhook answered {status}.", partner_status=status)
+            webhook.request("POST", "", body=json.dumps(message).encode(), headers=headers)
+        except PartnerRefused as refused:  # its words name where a redirect leads, which may be the URL, a secret
+            status = refused.partner_status
+            raise PartnerRefused(f"The alert webhook answered {status}.", partner_status=status) from None
+        except ImgpipeError as error:
+            raise error from None  # the error that it came from may name the URL
 
 
 def _plain(text: str) -> str:
