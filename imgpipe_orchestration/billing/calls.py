@@ -111,6 +111,7 @@ def use(
     seconds: float = 0.0,
     error: str | None = None,
     saved: Decimal | None = None,
+    half: bool = False,
 ) -> dict[str, Any]:
     """The values of `ledger_sql.RECORD`."""
     usage = usage or Usage()
@@ -130,7 +131,7 @@ def use(
         "seconds": seconds,
         "error": error,
         "saved": saved,
-        "half_price": False,
+        "half_price": half,
     }
 
 

@@ -258,10 +258,9 @@ class Ledger:
         self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float, *, half: bool = False
     ) -> dict[str, Any]:
         """The values of `ledger_sql.COMMIT`."""
-        usage = bought.usage
+        usage, cost = bought.usage, self._cost(call, bought.usage, half)
         return {
-            **use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=self._cost(call, usage, half), seconds=seconds),
-            "half_price": half,
+            **use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=cost, seconds=seconds, half=half),
             "value": jsonb.dumps(bought.value),
             "object_key": bought.object_key,
             "answered_by": usage.model or call.model,
@@ -269,6 +268,19 @@ class Ledger:
             "cached_tokens": usage.cached_tokens,
             "units": usage.units,
         }
+
+    def _failure(
+        self, call: PaidCall, buyer: Buyer, error: BaseException, seconds: float, *, half: bool = False
+    ) -> dict[str, Any]:
+        """The values of `ledger_sql.RECORD` for a call without an answer of use."""
+        reason, usage = type(error).__name__, None
+        if isinstance(error, ImgpipeError):
+            reason, usage = error.public, error.usage
+        if isinstance(error, UnreadableAnswer):
+            usage = usage or Usage()  # an answer came, so it was charged; how much is unknown
+        outcome = UseOutcome.BOUGHT if usage else UseOutcome.FAILED
+        cost = self._cost(call, usage, half) if usage else None
+        return use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason, half=half)
 
     def _cost(self, call: PaidCall, usage: Usage, half: bool = False) -> Decimal | None:
         cost = cost_of(usage.model or call.model, usage, self.prices)
@@ -300,18 +312,9 @@ class Ledger:
             except BackendUnavailable:  # an object could not be stored: all is read again
                 raise
             except ImgpipeError as error:
-                usage = error.usage or (Usage() if isinstance(error, UnreadableAnswer) else None)
-                values = use(
-                    call,
-                    buyer,
-                    UseOutcome.BOUGHT if usage else UseOutcome.FAILED,
-                    usage=usage,
-                    cost=self._cost(call, usage, half=True) if usage else None,
-                    error=error.public,
-                )
                 given_up = sql.FORGET if forget else sql.REOPEN
                 connection.execute(given_up, {"key": call.key, "owner": token, "error": error.public})
-                connection.execute(sql.RECORD, {**values, "half_price": True})
+                connection.execute(sql.RECORD, self._failure(call, buyer, error, 0.0, half=True))
             else:
                 # Who did not want to wait for the batch has bought it as well.
                 connection.execute(sql.COMMIT if row.ours else sql.RECORD, values)
@@ -323,16 +326,10 @@ class Ledger:
 
         If the database is away, the lease ends by itself.
         """
-        reason, usage = type(error).__name__, None
-        if isinstance(error, ImgpipeError):
-            reason, usage = error.public, error.usage
-        if isinstance(error, UnreadableAnswer):
-            usage = usage or Usage()  # an answer came, so it was charged; how much is unknown
-        cost = self._cost(call, usage) if usage else None
-        outcome = UseOutcome.BOUGHT if usage else UseOutcome.FAILED
-        if usage:
-            tally.note(call.operation, cost, bought=True)
-        used = use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason)
+        used = self._failure(call, buyer, error, seconds)
+        reason = used["error"]
+        if used["outcome"] == UseOutcome.BOUGHT.value:
+            tally.note(call.operation, used["cost"], bought=True)
         try:
             with transaction(self.engine) as connection:
                 connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": reason})
