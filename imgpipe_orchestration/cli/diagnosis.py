@@ -4,22 +4,23 @@ Each function returns what it saw when all is well, and raises otherwise.
 """
 
 import shutil
-import time
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, get_args
+from typing import get_args
 from urllib.parse import urlsplit
 
 import requests
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing import budgets, spending
+from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.operations.startup import check_settings, misspelled
 from imgpipe_orchestration.partners.models import Provider, TaskName
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
-from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration.web.auth import is_loopback
 
@@ -31,11 +32,6 @@ _OF_CLIENTS = ("public_base_url", "s3_public_endpoint", "s3_upload_endpoint")
 _ENOUGH_DISK_BYTES = 2 * 1024**3
 _PROBE, _PROBE_BYTES = "imgpipe_doctor", 100_000
 """An object that is written, read and deleted again."""
-_SILENT_SECONDS = 180
-"""Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
-_NOT_LOADED = "DagsterCodeLocationNotFoundError"
-_UNREACHABLE, _RECOVERY_SECONDS = "DagsterUserCodeUnreachableError", 15
-"""Dagster's webserver looks every 10 s again at a code server that did not answer, as where both have just started."""
 
 
 class Verdict(StrEnum):
@@ -201,69 +197,17 @@ def server(name: str, path: str, services: Services) -> str:
 
 
 def daemon(services: Services) -> str:
-    query = """{ instance { daemonHealth { allDaemonStatuses {
-        daemonType required healthy lastHeartbeatTime lastHeartbeatErrors { message } } } } }"""
-    statuses = _told_by_dagster(services.settings, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
-    required = [status for status in statuses if status["required"]]
-    # The latest heartbeat of all daemons: one with much to do writes its own late.
-    silent = time.time() - max((status["lastHeartbeatTime"] or 0 for status in required), default=0)
-    said = {error["message"].strip() for status in required for error in status["lastHeartbeatErrors"]}
-    if said and silent <= _SILENT_SECONDS:
-        raise Bad("; ".join(sorted(said)), "Fix what it says. It stays for up to five minutes after that.")
-    ill = [status["daemonType"] for status in required if not status["healthy"] or silent > _SILENT_SECONDS]
-    if ill:
-        raise Bad(f"no heartbeat of {', '.join(ill).lower()}")
-    return f"{len(required)} daemons are healthy"
-
-
-def automation(services: Services) -> str:
-    query = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
-        ... on PythonError { message }
-        ... on RepositoryLocation { repositories {
-            sensors { name defaultStatus state: sensorState { status
-                ticks(limit: 1, statuses: [SUCCESS, SKIPPED, FAILURE]) { error { message causes { message } } } } }
-            schedules { name defaultStatus state: scheduleState { status } } } } } } } } }"""
-    until = time.monotonic() + _RECOVERY_SECONDS
-    while True:
-        locations = _told_by_dagster(services.settings, query)["workspaceOrError"]["locationEntries"]
-        loaded = [one["locationOrLoadError"] or {"message": f"{_UNREACHABLE}: being loaded"} for one in locations]
-        if time.monotonic() > until or not any(_UNREACHABLE in one.get("message", "") for one in loaded):
-            break
-        time.sleep(1)
-    started, off, failed = 0, [], {}
-    for location, found in zip(locations, loaded, strict=True):
-        if "message" in found:
-            raise Bad(f"{location['name']} is not loaded: {found['message'][:200]}")
-        for one in [one for each in found["repositories"] for one in (*each["sensors"], *each["schedules"])]:
-            started += one["state"]["status"] == "RUNNING"
-            if one["state"]["status"] != "RUNNING" and one["defaultStatus"] == "RUNNING":
-                off.append(one["name"])
-            for error in [tick["error"] for tick in one["state"].get("ticks", ()) if tick["error"]]:
-                # The innermost cause; of gRPC errors, whose message is a dump, Dagster's own.
-                said: list[str] = [part["message"].strip() for part in (error, *error["causes"])]
-                reason = next((words for words in reversed(said) if not words.startswith("grpc.")), said[0])
-                # Not a tick of the moment after a start, before the code was loaded, which it is by now.
-                if one["state"]["status"] == "RUNNING" and _NOT_LOADED not in reason:
-                    failed[one["name"]] = reason
-    if failed:
-        raise Bad(
-            f"These failed at their last tick: {', '.join(failed)}. First error: {next(iter(failed.values()))}",
-            "Fix it; sensors retry by themselves. Details: Automation, in the Dagster UI.",
-        )
-    if off:
-        raise Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
-    return f"{started} running"
-
-
-def _told_by_dagster(settings: Settings, query: str) -> Any:
-    url = f"{_named(settings, 'dagster_url')}/graphql"
-    try:
-        answer = requests.post(url, json={"query": query}, timeout=TIMEOUT_SECONDS)
-        answer.raise_for_status()
-    except requests.RequestException as error:
-        seen = "unknown: the Dagster UI does not answer"
-        raise Bad(seen, "Bring back the UI or Dagster's database, whichever is down.") from error
-    return answer.json()["data"]
+    """By the heartbeat of the media pipeline's sensor: a fresh one proves that the daemon runs, the code is loaded and
+    the sensor is on."""
+    last = heartbeats.last(services.engine, heartbeats.DAEMON)
+    if last is not None and last.age <= heartbeats.DAEMON_SECONDS:
+        return f"ticked {last.age:.0f} s ago"
+    stack = stackfile.read(services.settings.imgpipe_data_dir)
+    started = datetime.fromisoformat(stack.started_at) if stack else datetime.min.replace(tzinfo=UTC)
+    just_started = (datetime.now(UTC) - started).total_seconds() < heartbeats.DAEMON_SECONDS
+    if last is None or just_started:
+        raise Note("has not ticked yet, which takes half a minute after a start")
+    raise Bad(f"has not ticked for {last.age:.0f} s")
 
 
 def workers(services: Services) -> str:

@@ -129,7 +129,11 @@ def _checks(settings: Settings) -> list[Check]:
             return "Start its service; if it runs, read its log."
         return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder, and kill {part} if it hangs."
 
-    s3, no_daemon = f"Check S3_ENDPOINT and its keys{ours}", "Without it no sensor ticks and no run starts. "
+    s3 = f"Check S3_ENDPOINT and its keys{ours}"
+    daemon = (
+        "Look at Deployment > Daemons and Automation in the Dagster UI: the daemon does not run, pending_images_sensor "
+        "is switched off, or the code does not load. Without ticks no run starts."
+    )
     workers = "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md)."
     return [
         Check("settings", "Fix it and start again; docs/settings.md shows the format.", diagnosis.settings),
@@ -144,8 +148,7 @@ def _checks(settings: Settings) -> list[Check]:
         Check("MongoDB", f"Check MONGODB_URL{ours}", diagnosis.mongo),
         Check("gateway", start("gateway"), partial(diagnosis.server, "gateway_url", "/health")),
         Check("Dagster UI", start("dagster-webserver"), partial(diagnosis.server, "dagster_url", "/server_info")),
-        Check("Dagster daemon", no_daemon + start("dagster-daemon"), diagnosis.daemon),
-        Check("sensors and schedules", start("code-server"), diagnosis.automation),
+        Check("Dagster daemon", daemon, diagnosis.daemon),
         Check("workers", workers, diagnosis.workers),
         Check("paid calls", "", diagnosis.paid_calls),
         Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", diagnosis.openai),

@@ -25,8 +25,6 @@ NOT_CONFIGURED = "not configured"
 
 _TICKS = ("last_tick", "dagster_daemon")
 """What Dagster does. Uploads are accepted without it, so that it makes the gateway `degraded`, not down."""
-_DAEMON_SECONDS = 120.0
-"""Age of the daemon's last tick after which it is stale; it comes every 20 s."""
 _PROBE = "imgpipe_health"
 _WRITE_SECONDS = 10.0
 """Time between two writes to the object store, or strangers could make many: this route needs no key."""
@@ -72,7 +70,7 @@ async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
     """What each backend says, and when Dagster last ticked; with the names of the ticks that are overdue."""
     checks, late = await _asked(services), set[str]()
     ticks: dict[str, tuple[str, Callable[[float], bool]]] = {
-        "dagster_daemon": (heartbeats.DAEMON, _DAEMON_SECONDS.__lt__)
+        "dagster_daemon": (heartbeats.DAEMON, heartbeats.DAEMON_SECONDS.__lt__)
     }
     if checks["mongodb"] != NOT_CONFIGURED:
         ticks["last_tick"] = (JOB, partial(tick_late, minutes=services.settings.job_interval_minutes))

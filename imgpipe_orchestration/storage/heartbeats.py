@@ -7,7 +7,10 @@ from sqlalchemy import Connection, Engine, Row, text
 from imgpipe_orchestration.storage.rows import transaction
 
 DAEMON = "dagster-daemon"
-"""Beats with the ticks of the media pipeline's sensor: `GET /health` tells by it whether Dagster's daemon works."""
+"""Beats with the ticks of the media pipeline's sensor: `GET /health` and `imgpipe doctor` tell by it whether Dagster's
+daemon works."""
+DAEMON_SECONDS = 120.0
+"""Age of that beat after which the daemon is overdue; it comes every 20 s."""
 
 
 def beat(engine: Engine, name: str, *, seconds: float = 0) -> None:

@@ -4,7 +4,6 @@ import json
 import socket
 import time
 from http.server import BaseHTTPRequestHandler
-from typing import Any
 
 from sqlalchemy import Engine
 
@@ -13,6 +12,7 @@ from imgpipe_orchestration.cli.diagnosis import Verdict
 from imgpipe_orchestration.cli.doctor import diagnose
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
@@ -50,9 +50,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert found["OpenAI"]["verdict"] == "note"
     assert found["gateway"]["verdict"] == "bad"
     assert "imgpipe up" in found["gateway"]["do"]
-    for asked in ("Dagster daemon", "sensors and schedules"):  # the UI is away, and no more is known
-        assert found[asked]["verdict"] == "bad"
-        assert found[asked]["seen"].startswith("unknown: the Dagster UI")
+    assert found["Dagster UI"]["verdict"] == "bad"
 
 
 def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
@@ -64,27 +62,16 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
     assert misspelt["seen"] == "RETENTION_DYAS is no setting; RETENTION_DAYS is one"
 
 
-def test_doctor_names_sensors_that_are_off_and_locations_that_are_not_loaded(run: Run) -> None:
-    sensors = [
-        {"name": name, "defaultStatus": "RUNNING", "state": {"status": status, "ticks": []}}
-        for name, status in (("on", "RUNNING"), ("off", "STOPPED"))
-    ]
-    loaded = {"repositories": [{"sensors": sensors, "schedules": []}]}
-    starting = {"message": "DagsterUserCodeUnreachableError: Could not reach user code server."}
-    for answers, seen in (
-        ([loaded], "switched off: off"),
-        ([{"message": "No module"}], "imgpipe is not loaded: No module"),
-        ([starting, None, loaded], "switched off: off"),
-    ):
-
-        def behave(handler: BaseHTTPRequestHandler, number: int, answers: list[Any] = answers) -> None:
-            is_asked = b"locationEntries" in server.requests[number][2]
-            known = answers.pop(0) if is_asked and len(answers) > 1 else answers[0]
-            locations = [{"name": "imgpipe", "locationOrLoadError": known}]
-            reply(handler, json.dumps({"data": {"workspaceOrError": {"locationEntries": locations}}}).encode())
-
-        with serving(behave) as server:
-            assert finding(run, "sensors and schedules", DAGSTER_URL=server.url)["seen"] == seen
+def test_doctor_tells_by_the_last_tick_whether_the_daemon_works(run: Run, engine: Engine) -> None:
+    never = finding(run, "Dagster daemon")
+    assert (never["verdict"], never["seen"].startswith("has not ticked yet")) == ("note", True)
+    heartbeats.beat(engine, heartbeats.DAEMON)
+    assert finding(run, "Dagster daemon")["verdict"] == "ok"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("update heartbeats set beat_at = now() - interval '3 minutes'")
+    silent = finding(run, "Dagster daemon")
+    assert (silent["verdict"], silent["seen"][:21]) == ("bad", "has not ticked for 18")
+    assert "Deployment > Daemons and Automation" in silent["do"]
 
 
 def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, engine: Engine) -> None:

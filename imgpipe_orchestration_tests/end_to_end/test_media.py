@@ -1,7 +1,6 @@
 """Photos through the running stack: upload, sensor, run, variants, smart URL; and the CLI backfill."""
 
 import io
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -9,11 +8,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration_tests.devstack.running import imgpipe, wait_for
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.end_to_end.conftest import ROOT, Stack
 from imgpipe_orchestration_tests.media.conftest import picture
 
@@ -41,29 +39,6 @@ def test_an_upload_becomes_a_served_image_by_itself(stack: Stack) -> None:
     ours = {".dagster/due_only": "true", ".dagster/group": "media", ".dagster/pipeline": "media_pipeline_due"}
     for key, value in ours.items():
         assert runs[0] in stack.runs("media_pipeline", tags=[{"key": key, "value": value}])
-
-
-def automation(stack: Stack) -> tuple[str, str, str]:
-    """What `imgpipe doctor` says of sensors and schedules."""
-    told = imgpipe("doctor", "--json", "--data", str(stack.up.data_dir))
-    found = next(one for one in json.loads(told.stdout) if one["what"] == "sensors and schedules")
-    return found["verdict"], found["seen"], found["do"]
-
-
-@pytest.mark.slow
-def test_doctor_names_a_sensor_whose_ticks_fail(stack: Stack) -> None:
-    def rename(table: str, name: str) -> None:
-        with psycopg.connect(stack.environment["DATABASE_URL"]) as connection:
-            connection.execute(f"alter table {table} rename to {name}".encode())
-
-    rename("pending_intake", "aside")
-    try:
-        said = wait_for(lambda: told if (told := automation(stack))[0] == "bad" else None, "the failed tick", 60)
-    finally:
-        rename("aside", "pending_intake")
-    assert said[1].startswith("These failed at their last tick: pending_images_sensor. First error: ")
-    assert "Fix it" in said[2]
-    wait_for(lambda: automation(stack)[0] == "ok", "the next tick", 60)
 
 
 @pytest.mark.slow
