@@ -150,7 +150,6 @@ def _checks(settings: Settings) -> list[Check]:
         Check("Dagster UI", start("dagster-webserver"), partial(diagnosis.server, "dagster_url", "/server_info")),
         Check("Dagster daemon", daemon, diagnosis.daemon),
         Check("workers", workers, diagnosis.workers),
-        Check("paid calls", "", diagnosis.paid_calls),
         Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", diagnosis.openai),
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", diagnosis.google_vision),
         Check("Flowise", "Check FLOWISE_BASE_URL.", diagnosis.flowise),

@@ -169,13 +169,10 @@ class OpenAIClient:
         named = answer.get("model")
         return Judged(scores, Usage(model=named if isinstance(named, str) and len(named) <= 200 else model, units=1))
 
-    def models(self) -> dict[str, str | None]:
-        """Model names of this account, each with its shutdown date (ISO) or None."""
+    def models(self) -> set[str]:
+        """Model names of this account."""
         page = self.call("", lambda sdk: sdk.models.list())
-        return {
-            str(attribute(model, "id")): date if isinstance(date := attribute(model, "shutdown_date"), str) else None
-            for model in expect(page, "data", list, self.name)
-        }
+        return {str(attribute(model, "id")) for model in expect(page, "data", list, self.name)}
 
     def close(self) -> None:
         """Close the connections."""

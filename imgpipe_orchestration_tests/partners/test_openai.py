@@ -188,10 +188,8 @@ def test_image_data_that_is_cut_off_is_noticed(openai: OpenAIClient, standins: S
     assert raised.value.usage.output_tokens > 0, "it was paid for"
 
 
-def test_models_tell_when_they_end(openai: OpenAIClient) -> None:
-    models = openai.models()
-    assert models["gpt-4o"] == "2027-01-14"
-    assert models["gpt-image-2.5-flare"] is None
+def test_the_models_of_an_account_are_listed(openai: OpenAIClient) -> None:
+    assert openai.models() >= {"gpt-4o", "gpt-image-2.5-flare"}
 
 
 MODELS = json.dumps({"object": "list", "data": [{"id": "gpt-9", "object": "model"}]}).encode()
@@ -203,7 +201,7 @@ def test_the_proxy_of_the_environment_is_used_with_its_login(scheme: str, monkey
         for name in ("http_proxy", "HTTP_PROXY"):
             monkeypatch.setenv(name, f"{scheme}us%40er:pw@127.0.0.1:{proxy.port}")
         client = OpenAIClient("k", base_url="http://openai.test/v1", policy=RetryPolicy(attempts=1))
-        assert client.models() == {"gpt-9": None}
+        assert client.models() == {"gpt-9"}
         client.close()
     ((path, headers, _),) = proxy.requests
     assert path == "http://openai.test/v1/models"

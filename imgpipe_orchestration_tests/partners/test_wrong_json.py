@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
         lambda at: lambda: _openai(at).generate_image("x", model="m"),
     ),
     "openai models": (
-        {"object": "list", "data": [{"id": "m", "shutdown_date": None}]},
+        {"object": "list", "data": [{"id": "m"}]},
         lambda at: lambda: _openai(at).models(),
     ),
     "google vision": (

@@ -20,21 +20,21 @@ from imgpipe_orchestration.devstack.standins.flowise_api import CAMERA_SHY
 from imgpipe_orchestration.devstack.standins.measure import from_data_url, measure, verdict
 from imgpipe_orchestration.devstack.standins.people import draw, grid, seed_in, seed_of
 
-_MODELS = {
-    "gpt-6-luna": None,
-    "gpt-6.1-terra": None,
-    "gpt-5-mini": "2026-12-11",
-    "gpt-4o": "2027-01-14",
-    "gpt-4.1": "2027-01-14",
-    "text-embedding-3-small": None,
-    "text-embedding-3-large": None,
-    "gpt-image-1": "2026-10-23",
-    "gpt-image-1-mini": "2026-12-01",
-    "gpt-image-2": None,
-    "gpt-image-2.5-flare": None,
-    "gpt-image-2.5-sunburst": None,
-    "omni-moderation-latest": None,
-}
+_MODELS = (
+    "gpt-6-luna",
+    "gpt-6.1-terra",
+    "gpt-5-mini",
+    "gpt-4o",
+    "gpt-4.1",
+    "text-embedding-3-small",
+    "text-embedding-3-large",
+    "gpt-image-1",
+    "gpt-image-1-mini",
+    "gpt-image-2",
+    "gpt-image-2.5-flare",
+    "gpt-image-2.5-sunburst",
+    "omni-moderation-latest",
+)
 """Names, each with the day on which OpenAI shuts it down."""
 _CATEGORIES = (
     *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm"),
@@ -185,12 +185,9 @@ async def moderations(request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """GET /models, each with its shutdown date."""
+    """GET /models."""
     authorise(request)
-    data = [
-        {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "standin", "shutdown_date": date}
-        for name, date in _MODELS.items()
-    ]
+    data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "standin"} for name in _MODELS]
     return JSONResponse({"object": "list", "data": data, "standin": True})
 
 
