@@ -74,7 +74,7 @@ check: $(STAMP)  ## lint, formatting, types
 fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write docs/settings.md anew
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/python -m imgpipe_orchestration.cli.settings_page
+	@$(BIN)/python -m imgpipe_orchestration_tests.settings_page
 
 # What cannot be had costs the tests that need it: they are skipped, and fail on CI.
 test-tools:  ## what some tests need beyond pip: Chromium, servers, npm packages (`make test` does it on CI)

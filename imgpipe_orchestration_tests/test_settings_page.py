@@ -1,7 +1,7 @@
 """docs/settings.md is what settings.py says."""
 
-from imgpipe_orchestration.cli.settings_page import FILE, render
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.settings_page import FILE, render
 
 
 def test_the_page_is_up_to_date() -> None:

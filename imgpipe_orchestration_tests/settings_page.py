@@ -1,4 +1,4 @@
-"""`python -m imgpipe_orchestration.cli.settings_page`: writes docs/settings.md from settings.py (`make fix`)."""
+"""`python -m imgpipe_orchestration_tests.settings_page`: writes docs/settings.md from settings.py (`make fix`)."""
 
 import inspect
 import re
@@ -8,7 +8,7 @@ from typing import Literal, get_args, get_origin
 from imgpipe_orchestration import settings
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 
-FILE = Path(__file__).parents[2] / "docs" / "settings.md"
+FILE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 _SECTION = re.compile(r"^    # --- (?P<title>[^-].*?) -+$")
 _FIELD = re.compile(r"^    (?P<name>[a-z0-9_]+): ")
