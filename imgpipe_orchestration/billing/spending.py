@@ -6,49 +6,25 @@ answers cost what the real provider would have charged; `standin` counts them.
 
 import calendar
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.partners.models import Choice
 
-_Group = Literal["pipeline", "provider", "model"]
+_Group = Literal["day", "pipeline", "provider", "model", "task"]
 
 _FIGURES = ", ".join(
     f"cast(sum({name}) as {kind}) as {name}"
     for kind, names in {
         "bigint": "bought reused failed lost standin unknown_cost input_tokens output_tokens",
-        "numeric": "cost_usd",
+        "numeric": "cost_usd saved_usd",
         "double precision": "seconds",
     }.items()
     for name in names.split()
 )
-
-
-def today(connection: Connection, *, by: Sequence[_Group]) -> Sequence[Row[Any]]:
-    """Totals of all uses since midnight UTC, by some columns or (none) as one line; the most expensive line first. A
-    column that was not grouped by is empty. Seconds are summed over the bought calls. An answer that was charged and is
-    of no use counts as bought and as failed."""
-    columns = ", ".join(name if name in by else f"'' as {name}" for name in get_args(_Group))
-    groups = f"group by {', '.join(by)}" if by else "having count(*) > 0"
-    statement = f"""
-        select {columns}, {_FIGURES} from spending_days where day = (now() at time zone 'UTC')::date {groups}
-        order by cost_usd desc, bought desc
-    """
-    return connection.execute(text(statement)).all()
-
-
-def this_month(connection: Connection) -> Decimal:
-    """US dollars since the first of the month (UTC)."""
-    first = "date_trunc('month', now() at time zone 'UTC')::date"
-    spent = connection.scalar(text(f"select sum(cost_usd) from spending_days where day >= {first}"))
-    return Decimal(spent or 0)
-
-
-By = Literal["day", "pipeline", "tenant", "model", "task"]
 
 _TASKS = {
     ("media", "vision"): "describe",
@@ -67,30 +43,27 @@ _TASK += " ".join(f"when (pipeline, operation) = {key} then '{task}'" for key, t
 _TASK += " when operation = 'moderation' then 'moderate' else operation end"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What was spent on one day, pipeline, tenant, model or task. `saved_usd` is what reused answers had cost."""
-
-    name: str
-    bought: int
-    reused: int
-    unknown_cost: int
-    cost_usd: Decimal
-    saved_usd: Decimal
-
-
-def between(connection: Connection, first: date, last: date, by: By) -> list[Line]:
-    """What was spent from the first to the last day (UTC, both included): days in order, else the dearest first. Calls
-    of unknown cost are not counted by tenant."""
-    table, unknown = ("spending_tenants", "0") if by == "tenant" else ("spending_days", "sum(unknown_cost)")
-    name = {"day": "day::text", "task": _TASK}.get(by, by)
+def between(connection: Connection, first: date, last: date, by: Sequence[_Group]) -> Sequence[Row[Any]]:
+    """Totals from the first to the last day (UTC, both included) by some columns: days in order, else the most
+    expensive line first. Seconds are summed over the bought calls. An answer that was charged and is of no use counts
+    as bought and as failed. `saved_usd` is what reused answers had cost."""
+    columns = ", ".join(by)
     statement = f"""
-        select {name} as name, sum(bought)::bigint, sum(reused)::bigint, {unknown}::bigint, sum(cost_usd) as cost,
-            sum(saved_usd)
-        from {table} where day between :first and :last group by 1
-        order by {"1" if by == "day" else "cost desc, 1"}
+        select {columns}, {_FIGURES} from (select *, {_TASK} as task from spending_days) as spent
+        where day between :first and :last group by {columns}
+        order by {"day" if "day" in by else f"cost_usd desc, {columns}"}
     """
-    return [Line(*row) for row in connection.execute(text(statement), {"first": first, "last": last})]
+    return connection.execute(text(statement), {"first": first, "last": last}).all()
+
+
+def by_tenant(connection: Connection, first: date, last: date) -> Sequence[Row[Any]]:
+    """What each tenant spent, the most first. Calls of unknown cost are not counted by tenant."""
+    statement = """
+        select tenant, sum(bought)::bigint as bought, sum(reused)::bigint as reused, 0 as unknown_cost,
+            sum(cost_usd) as cost_usd, sum(saved_usd) as saved_usd
+        from spending_tenants where day between :first and :last group by tenant order by cost_usd desc, tenant
+    """
+    return connection.execute(text(statement), {"first": first, "last": last}).all()
 
 
 def forecast(days: Mapping[date, Decimal], today: date) -> Decimal:

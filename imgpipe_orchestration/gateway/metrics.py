@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from datetime import UTC, datetime
 from functools import partial
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -180,8 +181,9 @@ def _work(connection: Connection) -> Iterator[Metric]:
 
 
 def _paid_calls(connection: Connection) -> Iterator[Metric]:
-    labels, since = "provider model", "since midnight UTC."
-    spent = {(one.provider, one.model): one for one in spending.today(connection, by=("provider", "model"))}
+    labels, since, today = "provider model", "since midnight UTC.", datetime.now(UTC).date()
+    models = spending.between(connection, today, today, ["provider", "model"])
+    spent = {(one.provider, one.model): one for one in models}
     calls = [
         ((*key, outcome.value), getattr(one, outcome.value)) for key, one in spent.items() for outcome in UseOutcome
     ]
@@ -197,7 +199,7 @@ def _paid_calls(connection: Connection) -> Iterator[Metric]:
         yield _counter(
             name, f"{told} {since}", labels, [(key, float(getattr(one, figure))) for key, one in spent.items()]
         )
-    pipelines = spending.today(connection, by=("pipeline",))
+    pipelines = spending.between(connection, today, today, ["pipeline"])
     costs, bought = (
         [((one.pipeline,), float(getattr(one, name))) for one in pipelines] for name in ("cost_usd", "bought")
     )

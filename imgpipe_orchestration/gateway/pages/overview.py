@@ -113,7 +113,9 @@ def look(services: Services) -> dict[str, Any]:
     with transaction(services.engine) as connection:
         now = time_of(connection).astimezone(UTC)
         hours = hours_of(connection, now)
-        spent = spending.today(connection, by=("provider",))
+        today = now.date()
+        spent = spending.between(connection, today, today, ["provider"])
+        month = spending.between(connection, today.replace(day=1), today, ["day"])
         counts[MARKER] = job_instances.counts(connection, MARKER)
         marker = job_instances.held_up(connection, MARKER, limit=1)
         held = [*listings.held_up(connection), *waiting, *marker]
@@ -127,7 +129,7 @@ def look(services: Services) -> dict[str, Any]:
             "spent": spent,
             "cost": sum((line.cost_usd for line in spent), Decimal(0)),
             "standin": sum(line.standin for line in spent),
-            "month": spending.this_month(connection),
+            "month": sum((line.cost_usd for line in month), Decimal(0)),
             "budgets": [one for one in standings if one.used_up],
             "pauses": spending.pauses(connection),
             "latest": latest,

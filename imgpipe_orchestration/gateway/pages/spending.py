@@ -2,17 +2,16 @@
 
 import csv
 import io
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
-from imgpipe_orchestration.billing.spending import By
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
@@ -20,6 +19,8 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.values import Written
+
+By = Literal["day", "pipeline", "tenant", "model", "task"]
 
 api = APIRouter(prefix="/api", tags=["billing"], dependencies=[Depends(allowed)])
 
@@ -135,7 +136,7 @@ def _spending(services: Services, first: date | None, to: date | None, by: By) -
     last = to or datetime.now(UTC).date()
     first = first or last.replace(day=1)
     with transaction(services.engine) as connection:
-        lines = [SpendingLine(**asdict(line)) for line in spending.between(connection, first, last, by)]
+        lines = _lines(connection, first, last, by)
     total = round(sum(line.cost_usd for line in lines), 9)
     return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
 
@@ -148,6 +149,14 @@ def _as_csv(found: Spending) -> Response:
     name = f"spending-{found.first}-{found.to}-{found.by}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(written.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _lines(connection: Connection, first: date, last: date, by: By) -> list[SpendingLine]:
+    if by == "tenant":
+        found = spending.by_tenant(connection, first, last)
+    else:
+        found = spending.between(connection, first, last, [by])
+    return [SpendingLine(name=str(getattr(line, by)), **line._mapping) for line in found]
 
 
 router = APIRouter(include_in_schema=False)
@@ -176,15 +185,15 @@ def look(
     except ValueError:
         trouble = "A day is written as 2026-11-28."
     with transaction(services.engine) as connection:
-        month = spending.between(connection, today.replace(day=1) - timedelta(days=7), today, "day")
-        days = {line.name: line for line in spending.between(connection, begin, last, "day")}
-        lines = spending.between(connection, begin, last, by)
+        month = spending.between(connection, today.replace(day=1) - timedelta(days=7), today, ["day"])
+        days = {line.day: line for line in spending.between(connection, begin, last, ["day"])}
+        lines = _lines(connection, begin, last, by)
         limits = budgets.standings(connection, services.settings.daily_budget_usd)
     shown = [last - timedelta(days=n) for n in range(min((last - begin).days, MOST - 1), -1, -1)]
-    costs = [(day, days[str(day)].cost_usd if str(day) in days else Decimal(0)) for day in shown]
+    costs = [(day, days[day].cost_usd if day in days else Decimal(0)) for day in shown]
     dearest = max((cost for _, cost in costs), default=Decimal(0))
     bars = [(day, cost, round(float(cost / dearest) * HEIGHT, 2) if dearest else 0) for day, cost in costs]
-    by_day = {date.fromisoformat(line.name): line.cost_usd for line in month}
+    by_day = {line.day: line.cost_usd for line in month}
     return page(
         "spending.html",
         status=422 if trouble else 200,

@@ -1,14 +1,16 @@
 """Buyers, a call and a shop to buy from."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
+from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.partners.usage import Usage
@@ -68,3 +70,9 @@ def under_way(ledger: Ledger, call: PaidCall, buyer: Buyer = ANNA) -> Iterator[S
 def uses(engine: Engine) -> list[Any]:
     with engine.connect() as connection:
         return list(connection.execute(text("select * from paid_call_uses order by id")))
+
+
+def of_today(connection: Connection, by: Sequence[Any]) -> Sequence[Row[Any]]:
+    """What was spent today, by some columns."""
+    today = datetime.now(UTC).date()
+    return spending.between(connection, today, today, by)

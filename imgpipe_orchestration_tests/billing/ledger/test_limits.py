@@ -12,7 +12,6 @@ import pytest
 import tenacity
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
 from imgpipe_orchestration.devstack.ports import free_port
@@ -35,6 +34,7 @@ from imgpipe_orchestration_tests.billing.ledger.shop import (
     Shop,
     a_call,
     failing,
+    of_today,
     under_way,
     uses,
 )
@@ -64,7 +64,7 @@ def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> 
     with pytest.raises(SpendingPaused, match="daily budget"):
         ledger.buy(a_call(), Shop(), buyer=ANNA)
     with engine.connect() as connection:
-        (total,) = spending.today(connection, by=())
+        (total,) = of_today(connection, ["day"])
     assert (total.bought, total.failed, total.cost_usd) == (2, 2, VISION_COST * 2)
     assert (total.input_tokens, total.unknown_cost) == (2 * VISION.input_tokens, 0)
 
@@ -76,7 +76,7 @@ def test_an_answer_that_cannot_be_read_was_paid_for_with_an_unknown_sum(engine: 
         Ledger(engine).buy(a_call(), failing(unreadable), buyer=ANNA)
     assert [(use.outcome, use.cost_usd) for use in uses(engine)] == [("bought", None)]
     with engine.connect() as connection:
-        (total,) = spending.today(connection, by=())
+        (total,) = of_today(connection, ["day"])
     assert (total.bought, total.failed, total.unknown_cost) == (1, 1, 1)
 
 
