@@ -1,9 +1,10 @@
 """The outside world as Dagster resources, injected through `Definitions`.
 
-Each has the settings of one system, and a client of its own library for an asset of yours. An empty field means the
-environment's setting (see `settings`), so a test, another deployment or a single run can use another system. Dagster
-stores a run's configuration, so give keys as `{"env": "OTHER_KEY"}`. `backends` makes of them the `Services` that the
-features' code takes. Imports and connections are made at the first use.
+`database`, `s3`, `mongo` and `openai` give an asset of yours a client of each system's own library. An empty field
+means the environment's setting (see `settings`). Dagster stores a run's configuration, so give keys as
+`{"env": "OTHER_KEY"}`. The project's own assets take `backends`, the `Services` of the settings.
+
+Imports and connections are made at the first use.
 """
 
 import logging
@@ -15,6 +16,7 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource as AwsS3Resource
 from pydantic import Field
 
+from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.telemetry import logs
 from imgpipe_orchestration.telemetry.processes import PROCESS_TAG, describe_process
 
@@ -24,18 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.settings import Settings
 
 
-class SystemResource(dg.ConfigurableResource[Any]):
-    """One outside system."""
-
-    def overrides(self) -> dict[str, str]:
-        """The settings that this resource's fields stand for, by their names; empty where the environment's apply."""
-        raise NotImplementedError
-
-
-class DatabaseResource(SystemResource):
+class DatabaseResource(dg.ConfigurableResource[Any]):
     """PostgreSQL with the project's tables and queues."""
 
     url: str = Field(default="", description="postgresql://...; empty: taken from DATABASE_URL")
@@ -44,10 +37,7 @@ class DatabaseResource(SystemResource):
         """A new SQLAlchemy engine; its caller disposes of it."""
         from imgpipe_orchestration.storage.rows import connect
 
-        return connect(_pointed(self).database_url)
-
-    def overrides(self) -> dict[str, str]:
-        return {"database_url": self.url}
+        return connect(self.url or load().database_url)
 
 
 class S3Resource(AwsS3Resource):
@@ -55,25 +45,17 @@ class S3Resource(AwsS3Resource):
 
     def get_client(self) -> Any:
         """A new boto3 client for S3."""
-        s = _pointed(self)
-        keys = {"aws_access_key_id": s.s3_access_key, "aws_secret_access_key": s.s3_secret_key}
-        where = {"endpoint_url": s.s3_endpoint or None, "region_name": s.s3_region}
-        return AwsS3Resource(**{**self.model_dump(), **where, **keys}).get_client()
-
-    def get_object_to_set_on_execution_context(self) -> "S3Resource":
-        """Itself and not a client: `backends` is made of it."""
-        return self
-
-    def overrides(self) -> dict[str, str]:
-        return {
-            "s3_endpoint": self.endpoint_url or "",
-            "s3_access_key": self.aws_access_key_id or "",
-            "s3_secret_key": self.aws_secret_access_key or "",
-            "s3_region": self.region_name or "",
+        s = load()
+        filled = {
+            "endpoint_url": self.endpoint_url or s.s3_endpoint or None,
+            "region_name": self.region_name or s.s3_region,
+            "aws_access_key_id": self.aws_access_key_id or s.s3_access_key,
+            "aws_secret_access_key": self.aws_secret_access_key or s.s3_secret_key,
         }
+        return AwsS3Resource(**{**self.model_dump(), **filled}).get_client()
 
 
-class MongoResource(SystemResource):
+class MongoResource(dg.ConfigurableResource[Any]):
     """MongoDB with the news documents, by pymongo: one pool a process, timeouts, retryable writes."""
 
     url: str = Field(default="", description="mongodb://...; empty: taken from MONGODB_URL")
@@ -83,14 +65,11 @@ class MongoResource(SystemResource):
         """pymongo's database, over a new client; its caller closes that (`get_database().client`)."""
         from imgpipe_orchestration.storage.documents import Documents
 
-        s = _pointed(self)
-        return Documents(s.mongodb_url, database=s.mongodb_database).database
-
-    def overrides(self) -> dict[str, str]:
-        return {"mongodb_url": self.url, "mongodb_database": self.database}
+        s = load()
+        return Documents(self.url or s.mongodb_url, database=self.database or s.mongodb_database).database
 
 
-class OpenAIResource(SystemResource):
+class OpenAIResource(dg.ConfigurableResource[Any]):
     """OpenAI: looking at images, embeddings, drawing avatars. The project's own calls go through the ledger."""
 
     api_key: str = Field(default="", description="Empty: taken from OPENAI_API_KEY")
@@ -101,20 +80,12 @@ class OpenAIResource(SystemResource):
         budget counts it."""
         from openai import OpenAI
 
-        s = _pointed(self)
-        return OpenAI(api_key=s.openai_api_key, base_url=s.openai_base_url)
-
-    def overrides(self) -> dict[str, str]:
-        return {"openai_api_key": self.api_key, "openai_base_url": self.base_url}
+        s = load()
+        return OpenAI(api_key=self.api_key or s.openai_api_key, base_url=self.base_url or s.openai_base_url)
 
 
 class BackendsResource(dg.ConfigurableResource[Any]):
     """Everything a stage needs, as the same `Services` that the gateway uses."""
-
-    database: DatabaseResource
-    s3: S3Resource
-    mongo: MongoResource
-    openai: OpenAIResource
 
     @property
     def services(self) -> "Services":
@@ -124,7 +95,7 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         Raises:
             SettingsError: a variable is missing or wrong; the message names it.
         """
-        return _services_of(_pointed(self.database, self.s3, self.mongo, self.openai))
+        return _services_of(load())
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """In a run, configure the logs, which would otherwise be unredacted warnings only. For a run of the `dagster`
@@ -141,21 +112,13 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         self.services.close_workers()
 
 
-def _pointed(*parts: SystemResource | S3Resource) -> "Settings":
-    """The environment's settings, with those that the resources have of their own."""
-    from imgpipe_orchestration.settings import load
-
-    overrides = {name: value for part in parts for name, value in part.overrides().items() if value}
-    return load().pointed(overrides)
-
-
-_KEPT: "dict[Settings, Services]" = {}
+_KEPT: dict[Settings, "Services"] = {}
 _MOST_KEPT = 2
 _KEEPING = Lock()
 """The code server evaluates sensors in several threads."""
 
 
-def _services_of(settings: "Settings") -> "Services":
+def _services_of(settings: Settings) -> "Services":
     """The kept `Services` of these settings. Usually a process has one set of settings, tests have many."""
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.telemetry import tracing
@@ -172,22 +135,18 @@ def _services_of(settings: "Settings") -> "Services":
 
 def build() -> dict[str, Any]:
     """The resources by their keys, for the root `Definitions`."""
-    parts = {
+    # Hardcoded, because Dagster validates others at every tick: 10 of a tick's 14 ms (docs/performance.md).
+    of_sensors = dg.ResourceDefinition.hardcoded_resource(build_backends(), "What `backends` is, for sensors.")
+    return {
         "database": DatabaseResource.configure_at_launch(),
         "s3": S3Resource.configure_at_launch(),
         "mongo": MongoResource.configure_at_launch(),
         "openai": OpenAIResource.configure_at_launch(),
+        "backends": build_backends(),
+        "sensor_backends": of_sensors,
     }
-    # For sensors, which have no run configuration. Hardcoded, because Dagster validates others at every tick:
-    # 10 of a tick's 14 ms (docs/performance.md).
-    of_sensors = dg.ResourceDefinition.hardcoded_resource(
-        build_backends(), "What `backends` is without configuration, for sensors."
-    )
-    return {**parts, "backends": BackendsResource(**parts), "sensor_backends": of_sensors}
 
 
 def build_backends() -> BackendsResource:
-    """`backends` with the environment's settings, for code that calls a sensor or a check directly."""
-    return BackendsResource(
-        database=DatabaseResource(), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
-    )
+    """`backends`, also for code that calls a sensor or a check directly."""
+    return BackendsResource()

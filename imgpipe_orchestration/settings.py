@@ -332,14 +332,6 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """The settings as environment variables, for child processes and `imgpipe env`."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
-    def pointed(self, elsewhere: Mapping[str, str]) -> "Settings":
-        """These settings with some replaced. Settings of `_DERIVED` that had a replaced one's value follow it."""
-        values: dict[str, Any] = self.model_dump()
-        for name, source in _DERIVED.items():
-            if source in elsewhere and values[name] == values[source]:
-                values[name] = elsewhere[source]
-        return _made({**values, **elsewhere})
-
 
 def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None) -> Settings:
     """Read the settings in force, without white space around them: a secret from a file often ends in a line break, of
