@@ -1,6 +1,6 @@
 """Jobs that make nothing: retention of history, Dagster's and ours, and garbage collection."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -11,48 +11,34 @@ from imgpipe_orchestration.resources import BackendsResource
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 PAGE_SIZE = 200
-MOST_RUNS = 50_000
-"""Runs that one run of `retention` removes."""
 NIGHTLY = {"dagster/max_runtime": str(6 * 3600)}
 """Seconds; dagster.yaml ends other runs after an hour."""
 COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "lost", "repaired")
 """Figures of a garbage collection that are worth a graph, over all buckets."""
 
 
-@dataclass
-class PrunedRuns:
-    """How many old runs were deleted and kept."""
-
-    deleted: int = 0
-    kept: int = 0
-    """Runs with the latest materialization of an asset or a partition, without which the UI shows it as missing."""
-
-
-def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int = MOST_RUNS) -> PrunedRuns:
-    """Delete ended runs older than `days` with all their events and what they printed, the oldest first.
+def prune_runs(instance: dg.DagsterInstance, *, days: float) -> tuple[int, int]:
+    """Delete ended runs older than `days` with all their events and what they printed, the oldest first. Returns how
+    many were deleted, and how many were kept: those with the latest materialization of an asset or a partition, without
+    which the UI shows it as missing.
 
     Dagster itself keeps runs for ever (its `retention` setting is for ticks only), and deleting a run leaves its files.
-
-    Args:
-        most: runs that are deleted at most.
     """
-    pruned = PrunedRuns()
+    deleted = kept = 0
     old = dg.RunsFilter(statuses=ENDED, created_before=datetime.now(UTC) - timedelta(days=days))
     after: str | None = None  # the last run that was kept: a deleted one could not be found again
     while page := instance.get_run_records(filters=old, limit=PAGE_SIZE, ascending=True, cursor=after):
         for record in page:
             run = record.dagster_run
             if _made_what_is_shown(instance, run.run_id):
-                pruned.kept += 1
+                kept += 1
                 after = run.run_id
-            elif pruned.deleted < most:
+            else:
                 # Before the run, without which nobody would look for its files again after a crash.
                 instance.compute_log_manager.delete_logs(prefix=[run.run_id])
                 instance.delete_run(run.run_id)
-                pruned.deleted += 1
-            else:
-                return pruned
-    return pruned
+                deleted += 1
+    return deleted, kept
 
 
 def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
@@ -79,13 +65,13 @@ def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> N
 
 @dg.op(description="Removes Dagster's old runs, events and logs, but for those that the assets show.")
 def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    pruned = prune_runs(context.instance, days=backends.services.settings.retention_days)
-    context.add_output_metadata({"runs_deleted": pruned.deleted, "runs_kept": pruned.kept})
+    deleted, kept = prune_runs(context.instance, days=backends.services.settings.retention_days)
+    context.add_output_metadata({"runs_deleted": deleted, "runs_kept": kept})
 
 
 @dg.job(
     tags=run_tags("retention", NETWORK) | NIGHTLY,
-    description="Removes history past its retention (RETENTION_* settings), bounded in each execution.",
+    description="Removes history past its retention (RETENTION_* settings). What six hours leave goes the next night.",
 )
 def retention() -> None:
     tidy_tables()
