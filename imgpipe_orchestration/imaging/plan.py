@@ -1,37 +1,13 @@
-"""Which picture each size is cut from, and the crops that keep the subject: pure geometry, decided before a pixel is
+"""How large each size comes out, and the crops that keep the subject: pure geometry, decided before a pixel is
 touched."""
 
-from dataclasses import dataclass
 from math import ceil
 
 from imgpipe_orchestration.imaging.geometry import Box, PixelBox, fit_within
 from imgpipe_orchestration.imaging.recipe import Recipe, Size
-from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
-_ENOUGH = 1.5
-"""How many times larger a picture must be for another size to be made from it: if less, resizing twice would blur."""
 _CLEAR_SPACE = 0.05
 """Margin around what is shown whole, as a share of the box; on two sides at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How one size is made: shrink a part of the picture `source` to width x height."""
-
-    size: Size
-    source: str | None
-    """Name of the size it is made from; None for the working picture."""
-    source_size: tuple[int, int]
-    width: int
-    height: int
-    beyond: bool
-    """Whether it may reach beyond the source rather than cut the subject."""
-
-    def box(self, focal: FocalBox) -> PixelBox:
-        """The part of the source that is shown."""
-        if self.size.fit == "within":
-            return (0, 0, *self.source_size)
-        return crop_box(*self.source_size, self.width, self.height, focal.box, core=focal.core, beyond=self.beyond)
 
 
 def output_size(width: int, height: int, size: Size, whole: Box | None = None) -> tuple[int, int]:
@@ -60,40 +36,6 @@ def working_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
             candidate = min(width, ceil(width * scale - 1e-9)), min(height, ceil(height * scale - 1e-9))
         best = max(best, candidate, key=lambda pair: pair[0] * pair[1])
     return best
-
-
-def plan(width: int, height: int, recipe: Recipe, whole: Box | None = None) -> tuple[Cut, ...]:
-    """The cuts from a working picture of `width` x `height`, each after the one it is made from.
-
-    Every size is made from the smallest picture that is large enough: detail from zoom, small and grid from detail,
-    thumbnail from grid. That halves the work of resizing without a measurable loss of quality.
-
-    Args:
-        whole: what a crop must show all of, beyond the picture where need be.
-    """
-    pictures: list[tuple[str | None, Size | None, int, int]] = [(None, None, width, height)]
-    cuts = []
-    for size in sorted(recipe.sizes, key=lambda s: (s.fit == "crop", -s.width * s.height)):
-        target = output_size(width, height, size, whole)
-        source, made, source_width, source_height = min(
-            (p for p in pictures if _can_make(p[1], p[2], p[3], size, target, working=(width, height))),
-            key=lambda p: p[2] * p[3],
-        )
-        beyond = whole is not None and not (made and made.fit == "crop")  # which shows all of it already
-        cuts.append(Cut(size, source, (source_width, source_height), *target, beyond))
-        pictures.append((size.name, size, *target))
-    return tuple(cuts)
-
-
-def _can_make(
-    made: Size | None, width: int, height: int, size: Size, target: tuple[int, int], *, working: tuple[int, int]
-) -> bool:
-    """Whether a picture of `width` x `height` shows everything that `size` shows, and is enough larger."""
-    if (width, height) == working and (made is None or made.fit == "within"):
-        return True
-    if made and made.fit == "crop" and (size.fit != "crop" or size.width * made.height != size.height * made.width):
-        return False  # only a crop of the same shape shows the same part of the image
-    return width >= _ENOUGH * target[0] and height >= _ENOUGH * target[1]
 
 
 def crop_window(width: int, height: int, to_width: int, to_height: int, whole: Box | None = None) -> tuple[int, int]:

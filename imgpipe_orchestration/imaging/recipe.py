@@ -12,7 +12,7 @@ Fit = Literal["crop", "within"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 """Chroma subsampling: half the resolution in both directions, or none."""
 
-ENGINE = 31
+ENGINE = 32
 """Raise it when the code makes different pixels from the same recipe, so that a backfill makes them again."""
 
 

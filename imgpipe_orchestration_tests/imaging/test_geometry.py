@@ -4,9 +4,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within
-from imgpipe_orchestration.imaging.plan import crop_box, output_size, plan, working_size
+from imgpipe_orchestration.imaging.plan import crop_box, output_size, working_size
 from imgpipe_orchestration.imaging.recipe import MEDIA, Size
-from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 SIDE = st.integers(1, 30_000)
 TARGET = st.integers(1, 2400)
@@ -89,23 +88,20 @@ def test_a_crop_that_may_reach_beyond_the_image_holds_the_core_and_enlarges_noth
 @example(3, 4000, WHOLE)
 @example(1, 1, WHOLE)
 @example(2160, 3840, WHOLE)
-def test_a_plan_makes_exactly_the_sizes_asked_from_pictures_that_hold_them(w: int, h: int, subject: Box) -> None:
+def test_the_working_picture_holds_every_size_in_full(w: int, h: int, subject: Box) -> None:
     width, height = working_size(w, h, MEDIA)
     assert width <= w
     assert height <= h
-    made = {None: (width, height)}
-    for cut in plan(width, height, MEDIA):
-        left, top, right, bottom = cut.box(FocalBox(subject, "manual", subject))
-        source = made[cut.source]
-        assert cut.source_size == source
-        assert 0 <= left < right <= source[0]
-        assert 0 <= top < bottom <= source[1]
-        assert right - left >= cut.width
-        assert bottom - top >= cut.height
-        asked = output_size(w, h, cut.size)
-        assert abs(cut.width - asked[0]) <= 1
-        assert abs(cut.height - asked[1]) <= 1
-        if cut.size.fit == "crop" and w >= cut.size.width and h >= cut.size.height:
-            assert (cut.width, cut.height) == (cut.size.width, cut.size.height)
-        made[cut.size.name] = (cut.width, cut.height)
-    assert set(made) - {None} == {size.name for size in MEDIA.sizes}
+    for size in MEDIA.sizes:
+        made = output_size(width, height, size)
+        asked = output_size(w, h, size)
+        assert abs(made[0] - asked[0]) <= 1
+        assert abs(made[1] - asked[1]) <= 1
+        if size.fit == "crop":
+            left, top, right, bottom = crop_box(width, height, *made, subject)
+            assert 0 <= left < right <= width
+            assert 0 <= top < bottom <= height
+            assert right - left >= made[0]
+            assert bottom - top >= made[1]
+        if size.fit == "crop" and w >= size.width and h >= size.height:
+            assert made == (size.width, size.height)

@@ -10,8 +10,9 @@ from imgpipe_orchestration.imaging.encoding.encode import encode, encode_lossles
 from imgpipe_orchestration.imaging.encoding.picture import Picture, may_gain
 from imgpipe_orchestration.imaging.encoding.search import Encoded, search
 from imgpipe_orchestration.imaging.formats import MIME_OF, Format
-from imgpipe_orchestration.imaging.plan import plan
-from imgpipe_orchestration.imaging.recipe import Recipe
+from imgpipe_orchestration.imaging.geometry import PixelBox
+from imgpipe_orchestration.imaging.plan import crop_box, output_size
+from imgpipe_orchestration.imaging.recipe import Recipe, Size
 from imgpipe_orchestration.imaging.resize import shrink_onto
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
@@ -52,7 +53,7 @@ def encode_all(
     background: Background,
     ground: tuple[int, ...] = (),
 ) -> list[Variant]:
-    """Cut every size and encode it in every format.
+    """Cut every size from the picture and encode it in every format.
 
     Args:
         focal: where the subject is.
@@ -63,23 +64,26 @@ def encode_all(
         the files in the order of the recipe.
     """
     formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
-    images: dict[str | None, Image.Image] = {None: picture}
-    distinct: dict[tuple[int, float], Picture] = {}
-    made = {}
-    for cut in plan(*picture.size, recipe, focal.core if ground else None):
-        source = images[cut.source]
-        is_same = source.size == (cut.width, cut.height) and not cut.beyond
-        image = source if is_same else shrink_onto(source, cut.width, cut.height, cut.box(focal), ground)
-        images[cut.size.name] = image
-        one = Picture(image, cut.size.target, whole=cut.size.fit == "within")
-        made[cut.size.name] = cut, distinct.setdefault((id(image), cut.size.target), one)
+    held = focal.core if ground else None
+    distinct: dict[tuple[PixelBox, int, int, float], Picture] = {}
+    made: list[tuple[Size, Picture]] = []
+    for size in recipe.sizes:
+        width, height = output_size(*picture.size, size, held)
+        box = (0, 0, *picture.size)
+        if size.fit == "crop":
+            box = crop_box(*picture.size, width, height, focal.box, core=focal.core, beyond=bool(ground))
+        key = box, width, height, size.target
+        if key not in distinct:
+            image = shrink_onto(picture, width, height, box, ground)
+            distinct[key] = Picture(image, size.target, whole=size.fit == "within")
+        made.append((size, distinct[key]))
     files = {kind: _files(kind, list(distinct.values()), recipe, exif) for kind in formats}
     result = []
-    for cut, one in (made[size.name] for size in recipe.sizes):
+    for size, one in made:
         for kind in formats:
             file = files[kind][one]
             digest = hashlib.sha256(file.data).hexdigest()
-            about = (cut.size.name, kind, background, cut.width, cut.height)
+            about = (size.name, kind, background, *one.image.size)
             result.append(Variant(*about, file.data, digest, file.quality, file.score))
     return result
 
