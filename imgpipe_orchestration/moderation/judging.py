@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -189,16 +188,14 @@ def _google(
     services: Services, by: Choice, preview: bytes, size: tuple[int, int], buyer: Buyer
 ) -> tuple[str, dict[str, float]]:
     """Google's safe search alone: which other features the analysis asks for depends on the picture's kind."""
-    from imgpipe_orchestration.partners.google_vision import MODEL
+    from imgpipe_orchestration.partners.google_vision import MODEL, columns
 
     def purchase() -> Purchase:
         answer = services.google_vision(by.provider).annotate(preview, size=size, features=SAFE_SEARCH)
-        value = asdict(answer)
-        del value["usage"]
-        return Purchase(answer.usage, value)
+        return Purchase(answer.usage, answer.value)
 
     call = PaidCall.of(by.provider, "annotate", MODEL, inputs=[preview], parameters={"features": list(SAFE_SEARCH)})
-    said = services.ledger.buy(call, purchase, buyer=buyer).value["safe_search"]
+    said = columns(services.ledger.buy(call, purchase, buyer=buyer).value["raw"], size)["safe_search"]
     scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
     if not scores:
         raise Retryable("Google Vision answered without safe search")

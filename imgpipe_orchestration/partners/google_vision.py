@@ -7,7 +7,7 @@ https://cloud.google.com/vision/docs/reference/rest/v1/images/annotate
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from imgpipe_orchestration.errors import (
@@ -23,7 +23,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.usage import Usage, charged
+from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -59,38 +59,6 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _TRANSIENT = {1: "CANCELLED", 2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 13: "INTERNAL", 14: "UNAVAILABLE"}
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A name with a confidence of 0 to 1, and its place if the API gives one."""
-
-    name: str
-    score: float
-    box: Box | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Annotations:
-    """What Google Vision saw in one image.
-
-    `safe_search` maps adult, spoof, medical, violence, racy to Google's likelihood words.
-    Boxes that the API gives in pixels (text, logos, faces, crops) are converted to fractions. Its colours are only in
-    `raw`, because we measure our own.
-    """
-
-    labels: tuple[Scored, ...] = ()
-    objects: tuple[Scored, ...] = ()
-    text: str = ""
-    text_boxes: tuple[Box, ...] = ()
-    logos: tuple[Scored, ...] = ()
-    faces: tuple[Scored, ...] = ()
-    safe_search: Mapping[str, str] = field(default_factory=dict)
-    crop_hints: tuple[Box, ...] = ()
-    missing: tuple[str, ...] = ()
-    """Features that an error kept from being answered: to be asked for again."""
-    raw: Mapping[str, Any] = field(default_factory=dict)
-    usage: Usage = field(default_factory=Usage)
-
-
 class GoogleVision(JsonApi):
     """Client of one Google Vision endpoint."""
 
@@ -101,7 +69,9 @@ class GoogleVision(JsonApi):
         headers = {"X-Goog-Api-Key": api_key}
         super().__init__(_NAME, endpoint, headers=headers, timeout=timeout, policy=policy, paid=True)
 
-    def annotate(self, image: bytes, *, size: tuple[int, int], features: Sequence[str] = FEATURES) -> Annotations:
+    def annotate(
+        self, image: bytes, *, size: tuple[int, int], features: Sequence[str] = FEATURES
+    ) -> Priced[dict[str, Any]]:
         """Look at one image.
 
         An answer may have annotations beside an error. Those are correct
@@ -111,6 +81,10 @@ class GoogleVision(JsonApi):
             image: a JPEG or PNG (Google reads no AVIF or HEIC), up to `IMAGE_LIMIT` bytes.
             size: its width and height in pixels.
             features: what to look for.
+
+        Returns:
+            `raw`, the answer without its error, which `columns` reads; and `missing`, the features that the error kept
+            from being answered, to be asked for again.
 
         Raises:
             BadImage: neither JPEG nor PNG, or Google cannot decode it.
@@ -137,7 +111,11 @@ class GoogleVision(JsonApi):
             error.usage = usage
             raise
         try:
-            return _parse(answer, size, features)
+            (raw,) = answer["responses"]
+            missing = _missing(raw, features)
+            columns(raw, size)  # an answer that we cannot read is an error now, and not when it is used
+            standin = "-standin" if answer.get("standin") else ""
+            return Priced({"raw": raw, "missing": missing}, replace(usage, model=MODEL + standin))
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             with charged(usage):
                 raise UnreadableAnswer(
@@ -150,36 +128,52 @@ def units_of(features: Sequence[str]) -> float:
     return sum(_OBJECTS if feature == "OBJECT_LOCALIZATION" else 1.0 for feature in paid)
 
 
-def _parse(answer: Any, size: tuple[int, int], features: Sequence[str]) -> Annotations:
-    (raw,) = answer["responses"]
-    missing: tuple[str, ...] = ()
+def columns(raw: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """What Google saw, as columns of an analysis. Google's colours stay in `raw`, because we measure our own.
+
+    Boxes are left, top, right and bottom as fractions of the image, also where Google gives pixels.
+
+    Args:
+        size: width and height of the image that Google was shown, pixels.
+    """
+    texts, logos = _some(raw, "textAnnotations"), _some(raw, "logoAnnotations")
+    hints = _some(raw.get("cropHintsAnnotation", {}), "cropHints")
+    values: dict[str, Any] = {
+        "labels": [_scored(one, "description") for one in _some(raw, "labelAnnotations")],
+        "detected_objects": [
+            {**_scored(one, "name"), "box": _box_of(one, (1, 1), "normalizedVertices")}
+            for one in _some(raw, "localizedObjectAnnotations")
+        ],
+        "detected_text": str(texts[0]["description"]).strip() if texts else "",
+        "safe_search": {str(name): str(word) for name, word in raw.get("safeSearchAnnotation", {}).items()},
+        "raw_google_response": raw,
+        "boxes": {
+            "faces": _boxes_of(_some(raw, "faceAnnotations"), size),
+            "logos": _boxes_of(logos, size),
+            "text": _boxes_of(texts[1:], size),
+            "crop_hints": _boxes_of(hints, size),
+        },
+    }
+    if logos:
+        values["brand_name"] = _scored(logos[0], "description")["name"]
+    return values
+
+
+def _missing(raw: dict[str, Any], features: Sequence[str]) -> list[str]:
+    """The features that an error kept from being answered; the error is taken out of the answer.
+
+    Raises:
+        ImgpipeError: nothing was answered.
+    """
     error = raw.pop("error", None)
-    if error:
-        code, message = int(error.get("code", 2)), str(error.get("message", ""))
-        missing = tuple(feature for feature in features if not raw.get(_ANSWERED_IN[feature]))
-        if len(missing) == len(features):
-            raise _error(code, message)
-        log.warning("a part of an answer is missing", extra={"partner": _NAME, "code": code, "missing": missing})
-    texts, hints = _some(raw, "textAnnotations"), _some(raw.get("cropHintsAnnotation", {}), "cropHints")
-    return Annotations(
-        labels=tuple(_scored(a, a["description"]) for a in _some(raw, "labelAnnotations")),
-        objects=tuple(
-            _scored(a, a["name"], _box_of(a, (1, 1), "normalizedVertices"))
-            for a in _some(raw, "localizedObjectAnnotations")
-        ),
-        text=str(texts[0]["description"]).strip() if texts else "",
-        text_boxes=tuple(filter(None, (_box_of(a, size) for a in texts[1:]))),
-        logos=tuple(_scored(a, a["description"], _box_of(a, size)) for a in _some(raw, "logoAnnotations")),
-        faces=tuple(
-            Scored("face", float(a.get("detectionConfidence", 0)), _box_of(a, size))
-            for a in _some(raw, "faceAnnotations")
-        ),
-        safe_search={str(k): str(v) for k, v in raw.get("safeSearchAnnotation", {}).items()},
-        crop_hints=tuple(filter(None, (_box_of(a, size) for a in hints))),
-        missing=missing,
-        raw=raw,
-        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=units_of(features)),
-    )
+    if not error:
+        return []
+    code, message = int(error.get("code", 2)), str(error.get("message", ""))
+    missing = [feature for feature in features if not raw.get(_ANSWERED_IN[feature])]
+    if len(missing) == len(features):
+        raise _error(code, message)
+    log.warning("a part of an answer is missing", extra={"partner": _NAME, "code": code, "missing": missing})
+    return missing
 
 
 def _some(answer: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
@@ -188,10 +182,12 @@ def _some(answer: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
     return found
 
 
-def _scored(annotation: Mapping[str, Any], name: Any, box: Box | None = None) -> Scored:
+def _scored(annotation: Mapping[str, Any], named: str) -> dict[str, Any]:
+    name = annotation[named]
     if not isinstance(name, str):
         raise TypeError(f"{name!r} is no name")
-    return Scored(name, float(annotation.get("score", 0)), box)
+    # Null stands for NaN in the ledger.
+    return {"name": name, "score": float(annotation.get("score") or 0)}
 
 
 def _error(code: int, message: str) -> ImgpipeError:
@@ -205,15 +201,20 @@ def _error(code: int, message: str) -> ImgpipeError:
     return PartnerRefused(f"{_NAME} refused the image (code {code})", detail=message)
 
 
-def _box_of(annotation: Mapping[str, Any], size: tuple[int, int], corners: str = "vertices") -> Box | None:
+def _boxes_of(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[list[float]]:
+    return [box for box in (_box_of(one, size) for one in annotations) if box]
+
+
+def _box_of(annotation: Mapping[str, Any], size: tuple[int, int], corners: str = "vertices") -> list[float] | None:
     """The enclosing rectangle within the picture, None where nothing of it is; a coordinate that is zero is left out of
-    the JSON."""
+    the JSON, and null stands for NaN in the ledger."""
     vertices = annotation.get("boundingPoly", {}).get(corners)
     if not vertices:
         return None
-    xs = [float(v.get("x", 0)) / size[0] for v in vertices]
-    ys = [float(v.get("y", 0)) / size[1] for v in vertices]
+    given = [(v.get("x", 0), v.get("y", 0)) for v in vertices]
+    xs = [math.nan if x is None else float(x) / size[0] for x, _ in given]
+    ys = [math.nan if y is None else float(y) / size[1] for _, y in given]
     if not all(map(math.isfinite, xs + ys)):
         return None
     box = Box(min(xs), min(ys), max(xs), max(ys))
-    return box if box.area else None
+    return [round(side, 4) for side in (box.left, box.top, box.right, box.bottom)] if box.area else None

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from imgpipe_orchestration.errors import ImgpipeError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,16 @@ class Usage:
     def standin(self) -> bool:
         """Whether a stand-in answered, so that nothing was spent; costs are those of the real provider."""
         return self.model.endswith("-standin")
+
+
+@dataclass(frozen=True, slots=True)
+class Priced(Generic[Value]):
+    """An answer, and what it consumed."""
+
+    value: Value
+    usage: Usage
+    raw: Any = None
+    """The whole response as the API sent it, where that is kept with the answer."""
 
 
 @contextmanager

@@ -14,30 +14,31 @@ from imgpipe_orchestration.errors import (
     TooLarge,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.imaging.geometry import Box
-from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, Annotations, GoogleVision
+from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, GoogleVision, columns
 from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 JPEG = b"\xff\xd8\xff" + bytes(100)
 
 
-def annotated(answer: Any) -> Annotations:
-    """What the client makes of one image's answer; the image is 200 x 100."""
+def annotated(answer: Any) -> dict[str, Any]:
+    """The columns that come of one image's answer; the image is 200 x 100."""
     body = json.dumps({"responses": [answer]}).encode()
     with serving(lambda h, _: reply(h, body)) as server:
         client = GoogleVision(server.url, "k", policy=RetryPolicy(attempts=1))
-        return client.annotate(JPEG, size=(200, 100))
+        return columns(client.annotate(JPEG, size=(200, 100)).value["raw"], (200, 100))
 
 
 def test_a_photo_is_annotated(google: GoogleVision, photo: bytes) -> None:
     seen = google.annotate(photo, size=(600, 400))
-    assert seen.labels[0].name == "Landscape"
-    assert seen.objects[0].box is not None
-    assert seen.safe_search["violence"] == "VERY_UNLIKELY"
-    assert seen.text == ""
-    assert (seen.faces, seen.logos, seen.crop_hints) == ((), (), ())
+    found = columns(seen.value["raw"], (600, 400))
+    assert found["labels"][0]["name"] == "Landscape"
+    assert found["detected_objects"][0]["box"] is not None
+    assert found["safe_search"]["violence"] == "VERY_UNLIKELY"
+    assert found["detected_text"] == ""
+    assert found["boxes"] == {"faces": [], "logos": [], "text": [], "crop_hints": []}
     assert seen.usage.standin
     assert seen.usage.units == 6.5
 
@@ -66,22 +67,33 @@ def test_coordinates_that_were_left_out_are_zero() -> None:
             },
         }
     )
-    assert seen.objects[0].box == Box(0, 0, 0.5, 0.25)
-    assert seen.crop_hints == (Box(0, 0, 0.5, 0.5),)
+    assert seen["detected_objects"][0]["box"] == [0, 0, 0.5, 0.25]
+    assert seen["boxes"]["crop_hints"] == [[0, 0, 0.5, 0.5]]
 
 
 def test_boxes_are_clipped_to_the_image() -> None:
     vertices = [{"x": -10, "y": -5}, {"x": 500, "y": 300}]
     seen = annotated({"faceAnnotations": [{"boundingPoly": {"vertices": vertices}, "detectionConfidence": 0.8}]})
-    assert seen.faces[0].box == Box(0, 0, 1, 1)
-    assert seen.faces[0].score == 0.8
+    assert seen["boxes"]["faces"] == [[0, 0, 1, 1]]
 
 
 def test_the_first_text_annotation_is_the_whole_text_and_the_rest_are_words() -> None:
     word = {"description": "OPEN", "boundingPoly": {"vertices": [{"x": 20, "y": 10}, {"x": 60, "y": 30}]}}
     seen = annotated({"textAnnotations": [{"description": "OPEN\n24 h\n"}, word]})
-    assert seen.text == "OPEN\n24 h"
-    assert seen.text_boxes == (Box(0.1, 0.1, 0.3, 0.3),)
+    assert seen["detected_text"] == "OPEN\n24 h"
+    assert seen["boxes"]["text"] == [[0.1, 0.1, 0.3, 0.3]]
+
+
+def test_nan_is_no_place_and_no_score_also_as_the_null_that_the_ledger_keeps() -> None:
+    vertices = [{"x": 20, "y": 10}, {"x": float("nan"), "y": 30}]
+    answer = {
+        "labelAnnotations": [{"description": "cat", "score": float("nan")}],
+        "faceAnnotations": [{"boundingPoly": {"vertices": vertices}}],
+    }
+    annotated(answer)
+    seen = columns(json.loads(jsonb.dumps(answer)), (200, 100))
+    assert seen["labels"] == [{"name": "cat", "score": 0}]
+    assert seen["boxes"]["faces"] == []
 
 
 @pytest.mark.parametrize(

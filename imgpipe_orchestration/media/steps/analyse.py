@@ -171,16 +171,13 @@ def _google(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     choices = services.models.choices("labels")
     if not choices:
         return False
-    from imgpipe_orchestration.partners.google_vision import MODEL
+    from imgpipe_orchestration.partners.google_vision import MODEL, columns
 
     def ask(choice: Choice, features: Sequence[str]) -> Answer:
         def purchase() -> Purchase:
-            answer = services.google_vision(choice.provider).annotate(
-                seen.preview, size=seen.preview_size, features=features
-            )
-            value = asdict(answer)
-            del value["usage"]  # stored in columns of its own
-            return Purchase(answer.usage, value)
+            client = services.google_vision(choice.provider)
+            answer = client.annotate(seen.preview, size=seen.preview_size, features=features)
+            return Purchase(answer.usage, answer.value)
 
         call = PaidCall.of(
             choice.provider, "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(features)}
@@ -192,40 +189,12 @@ def _google(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
         return answer
 
     value = bought(services.models.features(media.kind))
-    found.take(_of_google(value))
+    found.take(columns(value["raw"], seen.preview_size))
     while missing := value.get("missing"):  # not in answers of earlier versions; each answer brings something
         more = bought(missing)
-        found_more = {name: it for name, it in more.items() if it and name not in ("raw", "missing")}
-        value |= {**found_more, "raw": {**value["raw"], **more["raw"]}, "missing": more["missing"]}
-        found.take(_of_google(value))
+        value = {"raw": {**value["raw"], **more["raw"]}, "missing": more["missing"]}
+        found.take(columns(value["raw"], seen.preview_size))
     return True
-
-
-def _of_google(value: dict[str, Any]) -> dict[str, Any]:
-    """The columns of what Google saw."""
-    values = {
-        "labels": [{"name": label["name"], "score": label["score"]} for label in value["labels"]],
-        "detected_objects": [
-            {"name": o["name"], "score": o["score"], "box": _sides(o["box"]) if o["box"] else None}
-            for o in value["objects"]
-        ],
-        "detected_text": value["text"],
-        "safe_search": value["safe_search"],
-        "raw_google_response": value["raw"],
-        "boxes": {
-            "faces": [_sides(face["box"]) for face in value["faces"] if face["box"]],
-            "logos": [_sides(logo["box"]) for logo in value["logos"] if logo["box"]],
-            "text": [_sides(b) for b in value["text_boxes"]],
-            "crop_hints": [_sides(b) for b in value["crop_hints"]],
-        },
-    }
-    if value["logos"]:
-        values["brand_name"] = value["logos"][0]["name"]
-    return values
-
-
-def _sides(box: dict[str, float]) -> list[float]:
-    return [round(box[side], 4) for side in ("left", "top", "right", "bottom")]
 
 
 def _openai(media: MediaFile, describe: Sequence[Description], found: Analysis) -> bool:
