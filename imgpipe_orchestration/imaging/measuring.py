@@ -4,10 +4,12 @@ it for the models that analyse it."""
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageStat import Stat
 
 from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, flattened, srgb_light, to_eight_bits, to_srgb
 from imgpipe_orchestration.imaging.geometry import fit_within
@@ -26,6 +28,7 @@ _PLACEHOLDER_SIDE = 24
 _TILES = 8
 """Tiles in a row and in a column, by which sharpness is measured."""
 _PALETTE_SIDE = 96
+_COLOURS = 6
 _MERGE_BELOW = 0.06
 """Oklab distance below which most people call two colours by the same name."""
 
@@ -40,87 +43,59 @@ _LAB = np.array(
 
 
 @dataclass(frozen=True, slots=True)
-class Colour:
-    """One dominant colour."""
-
-    hex: str
-    """`#rrggbb`, sRGB."""
-    share: float
-    """Share of the visible pixels, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """Figures of the brightness (Rec. 601 luma), 0 to 1 each."""
-
-    mean: float
-    contrast: float
-    """Standard deviation over its largest possible value: 0 for one grey, 1 for half black and half white."""
-    clipped_shadows: float
-    """Share of pixels at 0 to 2 of 255."""
-    clipped_highlights: float
-    """Share of pixels at 253 to 255 of 255."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measurements:
-    """Figures of one image, all of the upright first frame."""
-
-    width: int
-    height: int
-    has_alpha: bool
-    """Some pixel is transparent."""
-    pixel_sha256: str
-    """Of all decoded pixels, upright, 8 bits a channel: equal for identical pixels in different files."""
-    perceptual_hash: int
-    """64 bits, see `perceptual_hash`."""
-    placeholder: str
-    """See `placeholder`."""
-    colours: tuple[Colour, ...]
-    sharpness: float
-    """0 to 1, see `sharpness`."""
-    exposure: Exposure
-
-
-@dataclass(frozen=True, slots=True)
 class Look:
-    """Measurements of an original, and its preview (JPEG, sRGB, upright; transparency laid over a plain ground; of its
-    metadata only author and copyright)."""
+    """What one look at an original gives."""
 
-    measurements: Measurements
     preview: bytes
+    """JPEG, sRGB, upright; transparency is laid over a plain ground; of its metadata only author and copyright."""
     preview_size: tuple[int, int]
+    values: dict[str, Any]
+    """Columns of an analysis: what was measured of the upright first frame."""
+    format: str
+    """Of the original."""
+    notes: list[str]
+    """Sentences for people: colour profile ignored, animated."""
 
 
-def look(data: bytes) -> Look:
+def look(data: bytes, side: int = SEEN_AT) -> Look:
     """Measure an original and derive its preview from one decoding, in full: the pixel hash needs every pixel.
+
+    Args:
+        side: longer side of the preview, pixels.
 
     Raises:
         BadImage, TooLarge: as `render.render`.
     """
     original = open_original(data)
     full = upright(to_eight_bits(decode(original)), original.orientation)
-    size = fit_within(full.width, full.height, SEEN_AT, SEEN_AT)
+    size = fit_within(full.width, full.height, side, side)
     # `reducing_gap` lets Pillow average whole pixels first: a third of the time, and not visible at this size.
     small = full.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5) if size != full.size else full
-    small = drop_opaque_alpha(to_srgb(small)[0])
+    small, note = to_srgb(small)
+    small = drop_opaque_alpha(small)
+    notes = [note] if note else []
+    if original.sniffed.animated:
+        notes.append("animated: the first frame was used")
     preview, out = flattened(small), io.BytesIO()
     preview.save(out, "JPEG", quality=_QUALITY, exif=exif_block(ownership(original.image)))
     measured = shrink_within(small, _MEASURED_AT, _MEASURED_AT)
     seen = flattened(measured)
     width, height = original.upright_size
-    measurements = Measurements(
-        width=width,
-        height=height,
-        has_alpha=measured.mode == "RGBA",
-        pixel_sha256=pixel_sha256(drop_opaque_alpha(full)),
-        perceptual_hash=perceptual_hash(seen),
-        placeholder=placeholder(measured),
-        colours=dominant_colours(measured),
-        sharpness=sharpness(seen),
-        exposure=exposure(seen),
-    )
-    return Look(measurements, out.getvalue(), preview.size)
+    values = {
+        "measured": {
+            "sharpness": sharpness(seen),
+            "exposure": exposure(seen),
+            "has_alpha": measured.mode == "RGBA",
+            "width": width,
+            "height": height,
+        },
+        "dominant_colors": dominant_colours(measured),
+        "placeholder": placeholder(measured),
+        "phash": perceptual_hash(seen),
+        # Of all pixels, so that it is equal for identical pixels in different files.
+        "pixel_sha256": pixel_sha256(drop_opaque_alpha(full)),
+    }
+    return Look(out.getvalue(), preview.size, values, original.sniffed.format, notes)
 
 
 def placeholder(image: Image.Image) -> str:
@@ -133,7 +108,8 @@ def placeholder(image: Image.Image) -> str:
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """64 bits that change little when a picture is resized, recompressed or slightly recoloured.
+    """64 bits that change little when a picture is resized, recompressed or slightly recoloured; a signed number, as
+    PostgreSQL's bigint is.
 
     The signs of the 8x8 lowest frequencies of a 32x32 cosine transform against their median (Zauner 2010, pHash).
     Pictures that look alike differ in about 0 to 10 bits, unrelated ones in about 32.
@@ -141,7 +117,7 @@ def perceptual_hash(image: Image.Image) -> int:
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float32)
     low = cv2.dct(grey)[:8, :8].ravel()
     bits = low > np.median(low[1:])
-    return int("".join("1" if bit else "0" for bit in bits), 2)
+    return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
 
 
 def sharpness(image: Image.Image) -> float:
@@ -162,23 +138,25 @@ def sharpness(image: Image.Image) -> float:
     return round(deviation / (deviation + 12.0), 4)
 
 
-def exposure(image: Image.Image) -> Exposure:
-    """Measured on the histogram."""
-    counts = np.array(image.convert("L").histogram(), dtype=np.float64)
-    shares = counts / counts.sum()
-    levels = np.arange(256) / 255
-    mean = float((shares * levels).sum())
-    deviation = float(np.sqrt((shares * (levels - mean) ** 2).sum()))
-    return Exposure(
-        mean=round(mean, 4),
-        contrast=round(deviation / 0.5, 4),
-        clipped_shadows=round(float(shares[:3].sum()), 4),
-        clipped_highlights=round(float(shares[253:].sum()), 4),
-    )
+def exposure(image: Image.Image) -> dict[str, float]:
+    """Figures of the brightness (Rec. 601 luma), 0 to 1 each.
+
+    `contrast` is the standard deviation over its largest possible value: 0 for one grey, 1 for half black and half
+    white. The clipped shares are those of pixels at 0 to 2 and at 253 to 255.
+    """
+    brightness = Stat(image.convert("L"))
+    (pixels,), histogram = brightness.count, brightness.h
+    return {
+        "mean": round(brightness.mean[0] / 255, 4),
+        "contrast": round(brightness.stddev[0] / 127.5, 4),
+        "clipped_shadows": round(sum(histogram[:3]) / pixels, 4),
+        "clipped_highlights": round(sum(histogram[253:]) / pixels, 4),
+    }
 
 
-def dominant_colours(image: Image.Image, most: int = 6) -> tuple[Colour, ...]:
-    """Up to `most` colours, largest share first: k-means in Oklab, where distances correspond to perceived ones.
+def dominant_colours(image: Image.Image) -> list[dict[str, Any]]:
+    """Up to six colours, each with its `hex` (`#rrggbb`, sRGB) and its `share` of the visible pixels, largest first.
+    Found by k-means in Oklab, where distances correspond to perceived ones.
 
     Transparent pixels do not count. A few milliseconds; the same image always gives the same colours.
     """
@@ -187,20 +165,21 @@ def dominant_colours(image: Image.Image, most: int = 6) -> tuple[Colour, ...]:
     rgba = np.asarray(small.convert("RGBA")).reshape(-1, 4)
     rgb = rgba[rgba[:, 3] >= 128, :3]
     if not len(rgb):
-        return ()
+        return []
     points = to_oklab(rgb)
-    count = min(most, len(np.unique(rgb, axis=0)))
+    count = min(_COLOURS, len(np.unique(rgb, axis=0)))
     if count == 1:  # OpenCV would take a single point of three channels for three points
-        return (Colour(_hex(rgb, points, points[0]), 1.0),)
+        return [{"hex": _hex(rgb, points, points[0]), "share": 1.0}]
     cv2.setRNGSeed(1)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-4)
     start = np.zeros((len(points), 1), dtype=np.int32)
     _, labels, centres = cv2.kmeans(points, count, start, criteria, 1, cv2.KMEANS_PP_CENTERS)
     shares = np.bincount(labels.ravel(), minlength=count) / len(points)
-    return tuple(
-        Colour(_hex(rgb[labels.ravel() == index], points[labels.ravel() == index], centre), round(float(share), 4))
-        for index, share, centre in _merged(shares, np.asarray(centres, dtype=np.float32))
-    )
+    found = []
+    for index, share, centre in _merged(shares, np.asarray(centres, dtype=np.float32)):
+        own = labels.ravel() == index
+        found.append({"hex": _hex(rgb[own], points[own], centre), "share": round(share, 4)})
+    return found
 
 
 def to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

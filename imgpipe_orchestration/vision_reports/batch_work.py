@@ -35,12 +35,13 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, Shares, drain, working_as
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.vision_reports import batches, inspection, views
+from imgpipe_orchestration.vision_reports import batches, inspection
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.lifecycle import FINDINGS, finding_number, words_of
 from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 
 if TYPE_CHECKING:
+    from imgpipe_orchestration.imaging.measuring import Look
     from imgpipe_orchestration.services import Services
 
 log = logger(__name__)
@@ -49,14 +50,18 @@ REPORT_BYTES = 8_000_000
 """Size of the largest report."""
 PARALLEL_CALLS = 8
 """Calls of the vision model at once, in one run."""
+VIEW_SIDE = 1280
+"""Longest side of the view for the model and the report, pixels; small defects are still visible at this size."""
 _DETAIL = "high"
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """An image's view and what the model is asked about it; `options` as `OpenAIClient.answer` takes them."""
+    """An image's view, what was measured of it, and what the model is asked about it; `options` as
+    `OpenAIClient.answer` takes them."""
 
-    view: views.View
+    view: bytes
+    measured: dict[str, Any]
     asked: str
     options: dict[str, Any]
     buyer: Buyer
@@ -149,7 +154,7 @@ class BatchWorker:
         _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
             analysis = {**answer.value, "model": answer.usage.model, "standin": answer.usage.standin}
-            batches.seen(rows, batch.id, image.position, look.view, analysis)
+            batches.seen(rows, batch.id, image.position, look.measured, analysis, view_bytes=len(look.view))
 
     def _fetch_at_half_price(self, batch: Batch) -> None:
         """Have the answers in the ledger when the images are looked at.
@@ -188,19 +193,22 @@ class BatchWorker:
 
     def _prepared(self, batch: Batch, image: BatchImage) -> _Look:
         """What is asked about an image, whose view is stored."""
-        view = self._services.workshop.call(views.view, self._stored(image.object_key, image.bytes))
-        self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
-        prompt = self._services.prompts["report"]
-        asked = inspection.question(prompt, batch.user_query, image.name, image.description, view.measured)
+        from imgpipe_orchestration.imaging.measuring import look
+
+        seen = self._services.workshop.call(look, self._stored(image.object_key, image.bytes), side=VIEW_SIDE)
+        self._bucket.put(_view_key(batch, image), seen.preview, content_type="image/jpeg")
+        prompt, measured = self._services.prompts["report"], measured_of(seen)
+        asked = inspection.question(prompt, batch.user_query, image.name, image.description, measured)
         buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
-        return _Look(view, asked, {"image": view.jpeg, "detail": _DETAIL, "instructions": prompt.instructions()}, buyer)
+        options = {"image": seen.preview, "detail": _DETAIL, "instructions": prompt.instructions()}
+        return _Look(seen.preview, measured, asked, options, buyer)
 
     def _call(self, look: _Look, choice: Choice) -> PaidCall:
         return PaidCall.of(
             choice.provider,
             "responses",
             choice.model,
-            inputs=[look.view.jpeg, look.options["instructions"], look.asked],
+            inputs=[look.view, look.options["instructions"], look.asked],
             parameters={"detail": _DETAIL, "schema": json_schema(self._shape)},
         )
 
@@ -254,6 +262,20 @@ class BatchWorker:
             return self._bucket.get(key, size=size)
         except NotFound as gone:
             raise Retryable(gone.public, detail=gone.detail) from gone
+
+
+def measured_of(seen: Look) -> dict[str, Any]:
+    """The figures of an image, as its batch and the report have them."""
+    measured = seen.values["measured"]
+    return {
+        "width": measured["width"],
+        "height": measured["height"],
+        "format": seen.format,
+        "sharpness": measured["sharpness"],
+        **measured["exposure"],
+        "colours": [colour["hex"] for colour in seen.values["dominant_colors"][:4]],
+        "notes": seen.notes,
+    }
 
 
 def is_due(services: Services) -> bool:

@@ -12,7 +12,6 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports.views import View
 
 
 def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
@@ -170,7 +169,15 @@ def running(rows: Connection, number: int) -> None:
     rows.execute(text("update vision_batches set status = 'running', error = null where id = :id"), {"id": number})
 
 
-def seen(rows: Connection, number: int, position: int, view: View, analysis: dict[str, Any]) -> None:
+def seen(
+    rows: Connection,
+    number: int,
+    position: int,
+    measured: dict[str, Any],
+    analysis: dict[str, Any],
+    *,
+    view_bytes: int,
+) -> None:
     """An image has its answer; its view is stored."""
     rows.execute(
         text("""
@@ -181,9 +188,9 @@ def seen(rows: Connection, number: int, position: int, view: View, analysis: dic
         {
             "batch": number,
             "position": position,
-            "measured": json.dumps(view.measured),
+            "measured": json.dumps(measured),
             "analysis": json.dumps(analysis),
-            "size": len(view.jpeg),
+            "size": view_bytes,
         },
     )
 

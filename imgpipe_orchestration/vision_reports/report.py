@@ -44,7 +44,7 @@ def write(batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int) -
     """The report, UTF-8, no longer than `limit` bytes.
 
     Args:
-        picture: returns the JPEG of `views.view` for an image; may raise NotFound.
+        picture: returns the JPEG that the model saw of an image; may raise NotFound.
         limit: pictures that do not fit are left out, those of the least serious images first. If the texts alone are
             too long, texts and lists are halved until they fit; whole images are left out last.
     """

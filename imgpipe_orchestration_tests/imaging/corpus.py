@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pi_heif
@@ -11,7 +12,7 @@ import pillow_heif
 from PIL import Image
 
 from imgpipe_orchestration.devstack.photos import open_photo
-from imgpipe_orchestration.imaging.measuring import Measurements, look
+from imgpipe_orchestration.imaging.measuring import look
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 
@@ -52,9 +53,9 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def measure(data: bytes) -> Measurements:
+def measure(data: bytes) -> dict[str, Any]:
     """What is measured of a file on its way through the pipeline."""
-    return look(data).measurements
+    return look(data).values
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -152,7 +152,7 @@ def _alive(process: int) -> bool:
 def test_a_worker_imports_nothing_that_its_work_does_not_need() -> None:
     """The database's libraries cost each worker most of a second: three workers a run, and many runs in the tests."""
     services = Services(Settings())
-    imports = "import sys, imgpipe_orchestration.listings.steps, imgpipe_orchestration.vision_reports.views"
+    imports = "import sys, imgpipe_orchestration.listings.steps, imgpipe_orchestration.imaging.measuring"
     services.workshop.call(exec, f"{imports}\nassert not {{'sqlalchemy', 'pydantic'}} & {{*sys.modules}}")
     services.close()
 

@@ -15,7 +15,9 @@ from uuid import UUID
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.vision_reports import inspection, report, views
+from imgpipe_orchestration.imaging.measuring import look
+from imgpipe_orchestration.vision_reports import inspection, report
+from imgpipe_orchestration.vision_reports.batch_work import measured_of
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration_tests.vision_reports.conftest import data_of
 
@@ -52,11 +54,11 @@ def accepted(summary: str, findings: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 
 def image(position: int, *findings: dict[str, Any], text: str = "") -> BatchImage:
-    view = views.view(photo(position % 3))
+    measured = measured_of(look(photo(position % 3)))
     analysis = accepted(f"An image. {text}", findings)
     analysis |= {"model": "gpt-5-mini", "standin": False}
     name = f"hull_{position}.jpg{text}"
-    return BatchImage(position, name, "", f"Port side {text}", "done", view.measured, analysis, None)
+    return BatchImage(position, name, "", f"Port side {text}", "done", measured, analysis, None)
 
 
 def batch(*images: BatchImage, text: str = "") -> Batch:

@@ -7,7 +7,7 @@ and the healing queue tries it again later. Paid answers come from the ledger if
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
@@ -24,7 +24,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.measuring import Look, Measurements
+    from imgpipe_orchestration.imaging.measuring import Look
 
 log = logger(__name__)
 
@@ -77,7 +77,9 @@ def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Ana
         services.half_price.wait_for(describing)
         services.half_price.wait_for(embedding)
     seen = services.workshop.call(look, needed(services, media))
-    found = Analysis(_measured(seen.measurements, media))
+    found = Analysis(dict(seen.values))
+    if media.data_type is DataType.LOGO:
+        found.values["brand_colors"] = _brand_colours(seen.values["dominant_colors"])
     found.values["version"] = versions(services.prompts["describe"]).get(media.kind)
     describe = descriptions(services, media, seen.preview, buyer, services.models.choices("describe"))
     if not urgent and describe:
@@ -133,27 +135,6 @@ def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
         unreadable = UnreadableAnswer(f"{provider} answered in a way we do not understand ({type(error).__name__})")
         found.providers[provider] = f"failed: {unreadable.public}"
         found.errors[provider] = unreadable
-
-
-def _measured(m: Measurements, media: MediaFile) -> dict[str, Any]:
-    colours = [{"hex": c.hex, "share": round(c.share, 4)} for c in m.colours]
-    values: dict[str, Any] = {
-        "dominant_colors": colours,
-        "measured": {
-            "sharpness": round(m.sharpness, 4),
-            "exposure": asdict(m.exposure),
-            "has_alpha": m.has_alpha,
-            "width": m.width,
-            "height": m.height,
-        },
-        # As a signed number with the same bits, for PostgreSQL's bigint.
-        "phash": m.perceptual_hash - (1 << 64) if m.perceptual_hash >= 1 << 63 else m.perceptual_hash,
-        "pixel_sha256": m.pixel_sha256,
-        "placeholder": m.placeholder,
-    }
-    if media.data_type is DataType.LOGO:
-        values["brand_colors"] = _brand_colours(colours)
-    return values
 
 
 def _brand_colours(colours: list[dict[str, Any]]) -> list[str]:
