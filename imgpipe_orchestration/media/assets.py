@@ -124,16 +124,17 @@ def _figures(backends: BackendsResource, stage: "Stage") -> dict[str, Any]:
     """A stage's totals, its failures by item, and a contact sheet of what it made, with links to the pages of the
     images. Figures of what it made again begin with `again_`."""
     outcome = stage.outcome
+    figures: dict[str, Any] = _rounded(stage)
     if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
-        figures: dict[str, Any] = {name: n for name, n in stage.figures.items() if n or name == "ordered_again"}
+        figures = {name: figure for name, figure in figures.items() if figure or name == "ordered_again"}
     else:
-        figures = {**figures_of(outcome, done="images"), **stage.figures}
+        figures = {**figures_of(outcome, done="images"), **figures}
     if stage.not_ready:
         figures["waiting_for_an_earlier_stage"] = stage.not_ready
     sheet = list(stage.sheet)
     if stage.again and not stage.again.outcome.empty:
         sheet += stage.again.sheet
-        told = {**figures_of(stage.again.outcome), **stage.again.figures}
+        told = {**figures_of(stage.again.outcome), **_rounded(stage.again)}
         figures |= {f"again_{figure}": value for figure, value in told.items()}
     if outcome.done:
         figures["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
@@ -145,6 +146,10 @@ def _figures(backends: BackendsResource, stage: "Stage") -> dict[str, Any]:
         pictures = contact_sheet.markdown([data for _, data in sheet], f"media {links}")
         figures["contact_sheet"] = dg.MetadataValue.md(pictures)
     return figures
+
+
+def _rounded(stage: "Stage") -> dict[str, float]:
+    return {name: round(n, 6 if name.endswith("_usd") else 2) for name, n in stage.figures.items()}
 
 
 evaluation_set = dg.AssetSpec(

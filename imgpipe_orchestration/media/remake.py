@@ -20,13 +20,12 @@ from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import versions
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.stages import RUN_SECONDS, Stage, analyse_again, drain, resized
+from imgpipe_orchestration.media.stages import RUN_SECONDS, Stage, analyse_again, drain
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.partners.models import TaskName
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome
 
 _QUEUES = {Step.RESIZE_OPTIMIZE: store.REMAKE_VARIANTS, Step.AI_VISUAL_ANALYSIS: store.REMAKE_ANALYSIS}
 
@@ -95,17 +94,16 @@ _OTHERWISE = text("""
 def make_variants(services: Services, owner: str, day: str, *, seconds: float = RUN_SECONDS) -> Stage:
     """Make the variants that were ordered for a day, or as many as there is time for."""
     again = partial(resize, again=True)
-    outcome, made = drain(services, owner, store.REMAKE_VARIANTS, again, partition=day, seconds=seconds)
-    return resized(outcome, made)
+    return drain(services, owner, store.REMAKE_VARIANTS, again, partition=day, seconds=seconds)
 
 
 def make_analyses(services: Services, owner: str, day: str, *, seconds: float = RUN_SECONDS) -> Stage:
     """As `make_variants`, for the analyses, also those that are not urgent."""
-    total = Outcome()
+    total = Stage()
     for queue in (store.REMAKE_ANALYSIS, store.UNHURRIED_ANALYSIS):
         work = partial(analyse_again, queue=queue)
-        total.add(drain(services, owner, queue, work, partition=day, seconds=seconds)[0])
-    return Stage(total)
+        total.join(drain(services, owner, queue, work, partition=day, seconds=seconds))
+    return total
 
 
 # --- what analysing outdated images anew would cost ------------------------------------------------------------------

@@ -8,12 +8,10 @@ checklist says that the earlier steps are settled.
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,18 +20,7 @@ from imgpipe_orchestration.media import intake, pending, remake, store
 from imgpipe_orchestration.media.describing import ask_others
 from imgpipe_orchestration.media.model import REPLACE_URLS, PendingStatus, Step, StepState
 from imgpipe_orchestration.media.moderation import UPLOADED
-from imgpipe_orchestration.media.stages import (
-    RUN_SECONDS,
-    Stage,
-    analyse_again,
-    analyse_anyway,
-    analysed,
-    drain,
-    resized,
-    spends,
-    totals,
-)
-from imgpipe_orchestration.media.steps.analyse import Analysis
+from imgpipe_orchestration.media.stages import RUN_SECONDS, Figures, Stage, analyse_again, analyse_anyway, drain, spends
 from imgpipe_orchestration.media.steps.callback import callback, replace_urls, tell_of_failure
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
@@ -63,7 +50,7 @@ _JUST = timedelta(minutes=10)
 """A run that gives an image up marks its upload at once; if it dies in between, a later one does. Not for longer: an
 operator may set the upload back to `pending`."""
 
-_DO: dict[Step, Callable[[Services, Claim], Any]] = {
+_DO: dict[Step, Callable[[Services, Claim], Figures]] = {
     Step.RETRIEVE_FILE: retrieve,
     Step.AI_VISUAL_ANALYSIS: analyse_anyway,
     Step.RESIZE_OPTIMIZE: resize,
@@ -91,7 +78,7 @@ def take_through(
     with working_as(services.claims, owner):
         with run.judges:
             run.work()
-        stages = run.stages()
+        stages = dict(run.stages)
         for step, make in _REMAKE.items():
             if step in stages:
                 if anew:
@@ -101,9 +88,9 @@ def take_through(
         if REPLACE_URLS in chosen:
             stages[REPLACE_URLS] = run.urls()
         if Step.AI_VISUAL_ANALYSIS in stages:  # last, for nobody waits for it
-            compared, _ = drain(services, owner, store.CANARY, ask_others, seconds=_SOON)
-            if compared.done:
-                stages[Step.AI_VISUAL_ANALYSIS].figures["compared"] = len(compared.done)
+            compared = drain(services, owner, store.CANARY, ask_others, seconds=_SOON).outcome.done
+            if compared:
+                stages[Step.AI_VISUAL_ANALYSIS].figures["compared"] = len(compared)
     return stages
 
 
@@ -117,17 +104,11 @@ class _Run:
         self._steps = [step for step in Step if step in chosen]
         self._replacing = REPLACE_URLS in chosen
         self.judges = Judges(services, owner, UPLOADED)
-        self._replaced, self._changed = Outcome(), 0
-        self._healing, self._healed = Outcome(), list[Analysis]()
+        self.stages: dict[str, Stage] = {step.value: Stage() for step in self._steps}
+        self._urls = Stage()
         self._taken: list[Claim] = []
-        self._registered = 0
         self._at: dict[int, Step] = {}
         """The step that each image is at, or was at last."""
-        self._outcomes = {step: Outcome() for step in self._steps}
-        self._results: defaultdict[Step, list[Any]] = defaultdict(list)
-        self._spent: defaultdict[Step, dict[int, float]] = defaultdict(dict)
-        self._began: dict[Step, float] = {}
-        self._not_ready: list[Claim] = []
         self._looked = time.monotonic()
         self._lock = threading.Lock()
         self._deadline = time.monotonic() + RUN_SECONDS
@@ -138,7 +119,7 @@ class _Run:
             return
         services, claims = self._services, self._services.claims
         if Step.RETRIEVE_FILE in self._steps:
-            self._registered += intake.take_in(services)
+            self._take_in()
         batch = claims.owned(store.MEDIA, self._owner)
         self._begin(batch)
         batch += self._take(self._day, _THREADS - len(batch))
@@ -158,8 +139,13 @@ class _Run:
             share=SHARE,
         )
         self._account(outcome)
+        if Step.RETRIEVE_FILE in self._steps:
+            self.stages[Step.RETRIEVE_FILE].add({"claimed": len(self._taken)})
         if Step.AI_VISUAL_ANALYSIS in self._steps:
             self._heal()
+
+    def _take_in(self) -> None:
+        self.stages[Step.RETRIEVE_FILE].add({"registered": intake.take_in(self._services)})
 
     def _take(self, day: str, most: int, *, joining: bool = False, but: Collection[str] = ()) -> list[Claim]:
         """Claim what is due of a day: only as many as can begin at once, for then users take turns. A run that has its
@@ -191,7 +177,7 @@ class _Run:
             if self._replacing:
                 self._replace_urls()
             if Step.RETRIEVE_FILE in self._steps and intake.first_new(self._services):
-                self._registered += intake.take_in(self._services)
+                self._take_in()
             self._looked = time.monotonic()
         taken = self._take(self._day, free, joining=True, but=full)
         if looking and len(self._steps) == len(Step):
@@ -210,26 +196,28 @@ class _Run:
                 continue
             if step not in self._steps or states[step] is not StepState.PENDING:
                 if claim.item_id not in self._at:
-                    self._not_ready.append(claim)
+                    with self._lock:
+                        self.stages[self._steps[0]].not_ready += 1
                 return
+            stage = self.stages[step]
             if time.monotonic() >= self._deadline and claim.item_id in self._at:
-                self._outcomes[step].left.append(claim)
+                stage.outcome.left.append(claim)
                 return
             self._at[claim.item_id] = step
             begun = time.monotonic()
             with self._lock:
-                self._began.setdefault(step, begun)
+                stage.began = stage.began or begun
             try:
                 with tracing.span(step.value, item=claim.item_id, attempt=claim.attempt):
-                    result = _DO[step](self._services, claim)
+                    figures = _DO[step](self._services, claim)
             finally:
                 ended = time.monotonic()
                 with self._lock:
-                    self._spent[step][claim.item_id] = ended - begun
-                    self._outcomes[step].seconds = ended - self._began[step]
+                    stage.spent[claim.item_id] = ended - begun
+                    stage.outcome.seconds = ended - stage.began
             with self._lock:
-                self._results[step].append(result)
-                self._outcomes[step].done.append(claim)
+                stage.made(claim.item_id, figures)
+                stage.outcome.done.append(claim)
             if step is Step.RETRIEVE_FILE:
                 self._judge(claim.item_id)
 
@@ -262,52 +250,36 @@ class _Run:
     def _account(self, outcome: Outcome) -> None:
         """Count what did not go well at the step where it happened, and what was not begun at the first one."""
         first = self._steps[0]
-        self._outcomes[first].left += outcome.left
+        self.stages[first].outcome.left += outcome.left
         for item, error in outcome.retried.items():
-            self._outcomes[self._at.get(item, first)].retried[item] = error
+            self.stages[self._at.get(item, first)].outcome.retried[item] = error
         for item, error in outcome.failed.items():
-            self._outcomes[self._at.get(item, first)].failed[item] = error
+            self.stages[self._at.get(item, first)].outcome.failed[item] = error
         for item in outcome.lost:
-            self._outcomes[self._at.get(item, first)].lost.append(item)
-        for step, spent in self._spent.items():
-            note_times(self._services.claims, store.MEDIA.name, step.value, self._outcomes[step], spent)
+            self.stages[self._at.get(item, first)].outcome.lost.append(item)
+        for step, stage in self.stages.items():
+            if stage.spent:
+                note_times(self._services.claims, store.MEDIA.name, step, stage.outcome, stage.spent)
 
     def _heal(self) -> None:
         """Analyse some finished images again whose analysis had failed. Until that succeeds the checklist keeps the
         step as failed, with the tries of the pipeline."""
         again = partial(analyse_again, queue=store.HEALING)
         healed = drain(self._services, self._owner, store.HEALING, again, most=_AGAIN_AT_ONCE)
-        self._healing, self._healed = healed
+        stage, outcome = self.stages[Step.AI_VISUAL_ANALYSIS], healed.outcome
+        stage.add(healed.figures)
+        stage.add({"healed": len(outcome.done), "still_to_heal": len(outcome.retried) + len(outcome.failed)})
 
     def _replace_urls(self) -> None:
-        outcome, changed = drain(self._services, self._owner, store.URLS, replace_urls)
-        self._replaced.add(outcome)
-        self._changed += sum(changed)
+        self._urls.join(drain(self._services, self._owner, store.URLS, replace_urls))
 
     def urls(self) -> Stage:
         """Replace the temp URLs of images that our workers or others reported, and report failures to a foreign main
         API."""
         self._replace_urls()
-        told, _ = drain(self._services, self._owner, store.CLEANUPS, tell_of_failure)
-        return Stage(self._replaced, {"places_changed": self._changed, "failures_told": len(told.done)})
-
-    def stages(self) -> dict[str, Stage]:
-        """What the steps did."""
-        found: dict[str, Stage] = {}
-        for step in self._steps:
-            outcome, results = self._outcomes[step], self._results[step]
-            if step is Step.RETRIEVE_FILE:
-                counts = {"registered": self._registered, "claimed": len(self._taken), "megabytes": 0.0}
-                found[step] = Stage(outcome, counts | totals(results))
-            elif step is Step.AI_VISUAL_ANALYSIS:
-                found[step] = analysed(outcome, results, self._healing, self._healed)
-            elif step is Step.RESIZE_OPTIMIZE:
-                found[step] = resized(outcome, results)
-            else:
-                found[step] = Stage(outcome)
-        if self._not_ready:
-            found[self._steps[0]].not_ready = len(self._not_ready)
-        return found
+        told = drain(self._services, self._owner, store.CLEANUPS, tell_of_failure)
+        self._urls.add({"failures_told": len(told.outcome.done)})
+        return self._urls
 
 
 def _settled(step: Step, state: StepState) -> bool:

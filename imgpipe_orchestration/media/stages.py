@@ -3,18 +3,17 @@ Dagster in here."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any
 
 from imgpipe_orchestration.errors import Conflict, ImgpipeError, NotFound, Retryable
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import order_second_opinions
 from imgpipe_orchestration.media.model import Step, StepState
-from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
+from imgpipe_orchestration.media.steps.analyse import analyse
 from imgpipe_orchestration.media.steps.callback import report
-from imgpipe_orchestration.media.steps.resize import Resized, hints
+from imgpipe_orchestration.media.steps.resize import hints
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import work
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
@@ -24,7 +23,8 @@ from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 
-Result = TypeVar("Result")
+Figures = Mapping[str, Any] | None
+"""What a step tells of one image: numbers to be added up, and `thumbnail`, an encoded picture for the contact sheet."""
 
 RUN_SECONDS = 300.0
 """Time budget of a run, and of what it makes again."""
@@ -38,44 +38,39 @@ BATCH = 200
 class Stage:
     """What one stage did, for the run's metadata."""
 
-    outcome: Outcome
+    outcome: Outcome = field(default_factory=Outcome)
     figures: dict[str, float] = field(default_factory=dict)
+    """Those of single images, added up, and of the stage."""
     sheet: list[tuple[int, bytes]] = field(default_factory=list)
     """(media id, encoded thumbnail) of each image that was made."""
+    spent: dict[int, float] = field(default_factory=dict)
+    """Seconds by media id."""
+    began: float = 0.0
+    """When the first image began, by `time.monotonic()`."""
     not_ready: int = 0
     """How many images wait for an earlier stage, which the run does not have."""
     again: Stage | None = None
     """What it made again."""
 
+    def add(self, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self.figures[name] = self.figures.get(name, 0) + value
 
-def totals(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The figures of single images, added up."""
-    total: dict[str, float] = {}
-    for one in figures:
-        for name, value in one.items():
-            total[name] = total.get(name, 0) + value
-    return {name: round(value, 2) for name, value in total.items()}
+    def made(self, item: int, figures: Figures) -> None:
+        """Add what one image told."""
+        told = dict(figures or {})
+        if thumbnail := told.pop("thumbnail", None):
+            self.sheet.append((item, thumbnail))
+        self.add(told)
 
-
-def analysed(outcome: Outcome, found: Sequence[Analysis], healing: Outcome, healed: Sequence[Analysis]) -> Stage:
-    """The stage's totals (answers, failures by provider), with those of the images that were healed."""
-    figures: dict[str, float] = {
-        "answers_bought": sum(a.bought for a in (*found, *healed)),
-        "answers_reused": sum(a.reused for a in (*found, *healed)),
-        "healed": len(healed),
-        "still_to_heal": len(healing.retried) + len(healing.failed),
-    }
-    failures = Counter(name for a in found for name in a.errors)
-    return Stage(outcome, figures | {f"failed_{name}": n for name, n in failures.items()})
+    def join(self, other: Stage) -> None:
+        """Add what another batch told."""
+        self.outcome.add(other.outcome)
+        self.add(other.figures)
+        self.sheet += other.sheet
 
 
-def resized(outcome: Outcome, made: Sequence[Resized]) -> Stage:
-    """The stage's totals (variants, bytes by format), and its contact sheet."""
-    figures = {"variants": 0.0, "megabytes_originals": 0.0} | totals(one.figures for one in made)
-    return Stage(outcome, figures, [(one.media_id, one.thumbnail) for one in made])
-
-
-def analyse_anyway(services: Services, claim: Claim) -> Analysis:
+def analyse_anyway(services: Services, claim: Claim) -> Figures:
     """Analyse an image. A provider's failure does not stop it: it is recorded in the checklist and healed later."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
@@ -87,10 +82,10 @@ def analyse_anyway(services: Services, claim: Claim) -> Analysis:
         store.step_ended(connection, claim, Step.AI_VISUAL_ANALYSIS, state, counts=counts)
         services.claims.progress(connection, claim)
         order_second_opinions(services, connection, media)
-    return found
+    return found.figures()
 
 
-def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis:
+def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Figures:
     """Analyse a finished image again. If its analysis had failed and no provider fails now, it counts as healed and is
     reported again. If the subject moved, the crops are remade.
 
@@ -120,39 +115,42 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis
         if ill:
             store.step_ended(connection, claim, Step.AI_VISUAL_ANALYSIS, StepState.COMPLETED)
         services.claims.finish(connection, queue, claim)
-    return found
+    return found.figures()
 
 
 def drain(
     services: Services,
     owner: str,
     queue: Queue,
-    step: Callable[[Services, Claim], Result],
+    step: Callable[[Services, Claim], Figures],
     *,
     partition: str = "",
     seconds: float = RUN_SECONDS,
     most: int | None = None,
-) -> tuple[Outcome, list[Result]]:
-    """Work through what is due in a queue, and collect the results. What the time budget leaves is left to later runs,
-    so that a backfill's images do not keep uploads waiting.
+) -> Stage:
+    """Work through what is due in a queue. What the time budget leaves is left to later runs, so that a backfill's
+    images do not keep uploads waiting.
 
     Args:
         seconds: the time budget, after which no item is begun.
         most: only one batch, of so many items.
     """
-    results: list[Result] = []
+    told: list[tuple[int, Figures]] = []
     outcome = work.drain(
         services.claims,
         queue,
         owner,
-        lambda claim: results.append(step(services, claim)),
+        lambda claim: told.append((claim.item_id, step(services, claim))),
         threads=WAITING_THREADS,
         batch_size=most or BATCH,
         once=most is not None,
         partition=partition,
         seconds=seconds,
     )
-    return outcome, results
+    stage = Stage(outcome)
+    for item, figures in told:
+        stage.made(item, figures)
+    return stage
 
 
 def spends(error: ImgpipeError) -> bool:

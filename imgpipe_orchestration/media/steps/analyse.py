@@ -52,6 +52,11 @@ class Analysis:
         """Add values of a provider, no longer than they are kept."""
         self.values |= {name: value if name in _AS_IT_CAME else _bounded(value) for name, value in values.items()}
 
+    def figures(self) -> dict[str, float]:
+        """For the run's totals."""
+        failures = {f"failed_{provider}": 1 for provider in self.errors}
+        return {"answers_bought": self.bought, "answers_reused": self.reused, **failures}
+
     def error(self) -> ImgpipeError | None:
         """The error that says whether another try could help: a Retryable one, if there is any."""
         errors = sorted(self.errors.values(), key=lambda error: isinstance(error, Permanent))

@@ -120,8 +120,8 @@ _REPLACE = [
 ]
 
 
-def replace_urls(services: Services, claim: Claim) -> int:
-    """Finish one processed upload; returns how many URLs were replaced. May be repeated.
+def replace_urls(services: Services, claim: Claim) -> dict[str, float]:
+    """Finish one processed upload. May be repeated. Returns figures for the run's totals.
 
     Raises:
         BackendUnavailable: a database or the object store is away.
@@ -142,7 +142,7 @@ def replace_urls(services: Services, claim: Claim) -> int:
     if image.status is PendingStatus.FAILED:  # cleaned up in the meantime
         with services.claims.fenced(claim) as connection:
             services.claims.finish(connection, store.URLS, claim)
-        return 0
+        return {}
     if image.media_id is None:
         raise Conflict(f"Image {image.id} is {image.status} and its permanent_url names no media id.")
     url = model.smart_url(services.settings.smart_media_base_url, image.media_id)
@@ -155,7 +155,7 @@ def replace_urls(services: Services, claim: Claim) -> int:
     uploads.remove_temp(services, image.image_path)
     with services.claims.fenced(claim) as connection:
         services.claims.finish(connection, store.URLS, claim)
-    return changed
+    return {"places_changed": changed}
 
 
 def tell_of_failure(services: Services, claim: Claim) -> None:

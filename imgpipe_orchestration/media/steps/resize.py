@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
@@ -32,24 +32,15 @@ _SURE = 0.5
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
-@dataclass(frozen=True, slots=True)
-class Resized:
-    """The figures of one image for the run's totals, and a thumbnail for the contact sheet."""
-
-    media_id: int
-    figures: dict[str, float]
-    thumbnail: bytes
-
-
 class FocusMoved(Retryable):
     """Somebody set the focus by hand while the image was being rendered with another one."""
 
     spends_attempt = False
 
 
-def resize(services: Services, claim: Claim, *, again: bool = False) -> Resized:
+def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str, Any]:
     """Render an image, store its variants, then switch the manifest in one transaction. Of a finished image, which is
-    made `again`, the old variants are served until then.
+    made `again`, the old variants are served until then. Returns figures for the run's totals, and a `thumbnail`.
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded within the limits.
@@ -82,12 +73,12 @@ def resize(services: Services, claim: Claim, *, again: bool = False) -> Resized:
             store.step_ended(connection, claim, Step.RESIZE_OPTIMIZE, StepState.COMPLETED)
             services.claims.progress(connection, claim)
     services.media_bucket.discard(orphans)
-    figures = {"variants": len(made), "megabytes_originals": len(data) / 1e6}
+    figures: dict[str, Any] = {"variants": len(made), "megabytes_originals": len(data) / 1e6}
     for variant, _ in sorted(made, key=lambda pair: pair[0].format):
         name = f"megabytes_{variant.format}"
         figures[name] = figures.get(name, 0) + len(variant.data) / 1e6
     thumbnail = next(v.data for v, _ in made if v.size == "thumbnail" and v.format in {"webp", "jpeg", "png"})
-    return Resized(media.id, figures, thumbnail)
+    return figures | {"thumbnail": thumbnail}
 
 
 def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
