@@ -1,6 +1,5 @@
 """The media pipeline's HTTP routes: profiles with uploads, temp files, the API for media workers, and the search."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
@@ -16,7 +15,7 @@ from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving.signing import url_for_owner
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.partners.main_api import HEADER, verify
-from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import transaction
@@ -220,30 +219,9 @@ def set_focus(media_id: RowId, body: Focus, services: ServicesDep) -> dict[str, 
 # --- the search ------------------------------------------------------------------------------------------------------
 
 
-class Hit(BaseModel):
-    """An image that was found."""
-
-    media_id: str
-    user_id: int
-    data_type: DataType
-    original_name: str | None
-    status: MediaStatus
-    width: int | None
-    height: int | None
-    alt_text: str | None
-    placeholder: str | None = Field(description="A tiny blurred picture, as a data URL.")
-    private: bool = Field(description="Found by `user_id` only; the URL is signed for its owner.")
-    url: str
-    created_at: datetime
-    why: str = Field(description="words, number, file name, meaning, colour, looks; empty in a plain list.")
-    distance: float | None = Field(
-        description="By meaning: cosine, 0 to 2. By colour: Oklab. By looks: bits of 64. None where there is none."
-    )
-
-
 class SearchAnswer(BaseModel):
     success: bool = True
-    images: list[Hit]
+    images: list[Found]
     total: int
     note: str = Field("", description="What the search had to do without.")
     next: int | None = Field(None, description="Pass it as `before` for the page that follows a plain list.")
@@ -254,9 +232,9 @@ class DuplicatesAnswer(BaseModel):
 
     success: bool = True
     media_id: str
-    identical_bytes: list[Hit]
-    identical_pixels: list[Hit]
-    similar: list[Hit]
+    identical_bytes: list[Found]
+    identical_pixels: list[Found]
+    similar: list[Found]
 
 
 @workers.get("/search")
@@ -284,8 +262,8 @@ def search_media(
         services, wanted, words=text.strip(), colour=color, similar_to=similar_to, before=before, limit=limit
     )
     further = found[-1].id if not measures and len(found) == limit else None
-    hits = [_hit(one, services.settings) for one in found]
-    return SearchAnswer(images=hits, total=len(hits), note=note, next=further)
+    _link(services, found)
+    return SearchAnswer(images=found, total=len(found), note=note, next=further)
 
 
 @workers.get("/duplicates/{media_id}")
@@ -293,14 +271,14 @@ def duplicates_of(media_id: RowId, services: ServicesDep) -> DuplicatesAnswer:
     """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
     with transaction(services.engine) as connection:
         found = search.duplicates(connection, media_id)
-    kinds = {kind: [_hit(one, services.settings) for one in images] for kind, images in found.items()}
-    return DuplicatesAnswer(media_id=str(media_id), **kinds)
+    for images in found.values():
+        _link(services, images)
+    return DuplicatesAnswer(media_id=str(media_id), **found)
 
 
-def _hit(found: Found, settings: Settings) -> Hit:
-    values = {name: getattr(found, name) for name in Hit.model_fields if hasattr(found, name)}
-    url = url_for_owner(settings, found.id, private=found.private)
-    return Hit(media_id=str(found.id), url=url, **values)
+def _link(services: Services, found: list[Found]) -> None:
+    for one in found:
+        one.url = url_for_owner(services.settings, one.id, private=one.private)
 
 
 router.include_router(workers)

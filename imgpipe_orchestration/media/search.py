@@ -6,10 +6,11 @@ not. Nearest neighbours come from HNSW indexes, which are fast and approximate; 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, PlainSerializer
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
@@ -37,26 +38,29 @@ _FUSION = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An image for a gallery. `why` says how it was found; `distance` is by that measure."""
+class Found(BaseModel):
+    """An image that was found."""
 
-    id: int
+    id: Annotated[int, PlainSerializer(str, return_type=str)] = Field(serialization_alias="media_id")
     user_id: int
     data_type: DataType
     original_name: str | None
     status: MediaStatus
-    error: str | None
     width: int | None
     height: int | None
-    created_at: datetime
-    private: bool
-    held: bool
-    has_variants: bool
     alt_text: str | None
-    placeholder: str | None
-    why: str = ""
-    distance: float | None = None
+    placeholder: str | None = Field(description="A tiny blurred picture, as a data URL.")
+    private: bool = Field(description="Found by `user_id` only; the URL is signed for its owner.")
+    url: str = ""
+    created_at: datetime
+    why: str = Field("", description="words, number, file name, meaning, colour, looks; empty in a plain list.")
+    distance: float | None = Field(
+        None,
+        description="By meaning: cosine, 0 to 2. By colour: Oklab. By looks: bits of 64. None where there is none.",
+    )
+    error: str | None = Field(exclude=True)
+    held: bool = Field(exclude=True)
+    has_variants: bool = Field(exclude=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ def by_text(
         for place, one in enumerate(ranking):
             scores[one.id] = scores.get(one.id, 0.0) + 1 / (_FUSION + place)
             known = found.get(one.id)
-            found[one.id] = one if known is None else replace(one, why=f"{known.why}, {one.why}")
+            found[one.id] = one if known is None else one.model_copy(update={"why": f"{known.why}, {one.why}"})
     return sorted(found.values(), key=lambda one: -scores[one.id])[:limit]
 
 
@@ -304,8 +308,4 @@ def _where(filters: Filters, *conditions: str) -> tuple[str, dict[str, Any]]:
 
 
 def _rows(connection: Connection, query: str, values: dict[str, Any], why: str = "") -> list[Found]:
-    found = connection.execute(text(query), values).mappings()
-    return [
-        Found(**{**row, "data_type": DataType(row["data_type"]), "status": MediaStatus(row["status"])}, why=why)
-        for row in found
-    ]
+    return [Found(**row, why=why) for row in connection.execute(text(query), values).mappings()]
