@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from html import escape
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode, urlsplit
 
+import jinja2
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
@@ -114,25 +116,24 @@ def picture_of(
     if media.status is MediaStatus.FAILED and not manifest:
         raise NotFound(f"Media {media.id} could not be processed: {media.error}")
     url = f"{services.settings.smart_media_base_url}/{media_id}"
-    words = analysis.get("alt_text") or "" if alt is None else alt
+    place: dict[str, Any] = {"alt": analysis.get("alt_text") or "" if alt is None else alt}
     further = {name: value for name, value in {"bg": wish.background, "signature": wish.signature}.items() if value}
     if further["bg"] == "original":
         del further["bg"]
     if manifest:
         further["version"] = version_of(manifest)
         chosen = decision.decide(decision.shelved(manifest), wish, None)
-        blur = analysis.get("placeholder")
-        text = picture(
-            url, manifest, chosen, alt=words, placeholder=blur, sizes=sizes, loading=loading, further=further
-        )
-    else:
-        text = waiting(url, alt=words, width=media.width, height=media.height, further=further)
+        place |= _choices(url, manifest, chosen, sizes=sizes, further=further)
+        place |= {"loading": loading, "placeholder": analysis.get("placeholder")}
+    else:  # its URL shows the original or a placeholder
+        place |= {"src": f"{url}?{urlencode(further)}" if further else url}
+        place |= {"width": media.width, "height": media.height}
     caching = "public, max-age=60" if manifest and not media.private else "no-store"
     at = urlsplit(url)
     # A browser that opens this address as a page shows the image, too.
     policy = f"{HEADERS['Content-Security-Policy']}; img-src data: {at.scheme}://{at.netloc}"
     headers = {"Cache-Control": caching, "Content-Security-Policy": policy, **tagged(f"media-{media_id}")}
-    return Response(text, media_type="text/html", headers=headers)
+    return Response(_template().render(place), media_type="text/html", headers=headers)
 
 
 async def image(media_id: str, request: Request) -> Response:
@@ -158,22 +159,19 @@ for _name, _address in ADDRESSES.items():
 # --- <picture> elements for web pages --------------------------------------------------------------------------------
 
 
-def picture(
-    url: str,
-    manifest: Sequence[StoredVariant],
-    chosen: Decision,
-    *,
-    alt: str,
-    placeholder: str | None,
-    sizes: str = "",
-    loading: str = "lazy",
-    further: dict[str, str] | None = None,
-) -> str:
-    """The element: a source for each modern format with all widths of the chosen size's shape, and an `<img>` in the
-    format that every browser shows.
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True
+    )
+    return environment.get_template("picture.html")
 
-    It reserves its place in the layout and shows a blurred placeholder until it is loaded; not if it is transparent
-    (PNG), as the placeholder would stay visible behind it.
+
+def _choices(
+    url: str, manifest: Sequence[StoredVariant], chosen: Decision, *, sizes: str, further: dict[str, str]
+) -> dict[str, Any]:
+    """What a browser can choose from: all widths of the chosen size's shape in each modern format, as a source, and in
+    the format that every browser shows.
 
     Args:
         url: the image's smart URL, without parameters.
@@ -184,38 +182,24 @@ def picture(
     main = chosen.variant
     alike = [one for one in manifest if one.background == main.background and _same_shape(one, main)]
     widths = {one.width: one.size for one in sorted(alike, key=lambda one: one.size == main.size)}
-    sizes = sizes or f"(max-width: {main.width}px) 100vw, {main.width}px"
 
     def address(size: str, format_: str) -> str:
-        return f"{url}?{urlencode({'size': size, 'format': format_, **(further or {})})}"
+        return f"{url}?{urlencode({'size': size, 'format': format_, **further})}"
 
     def widths_of(format_: str) -> str:
         return ", ".join(f"{address(size, format_)} {width}w" for width, size in sorted(widths.items()))
 
     formats = [name for name in ORDER if any(one.format == name for one in alike)]
     plain = next((name for name in formats if name not in MODERN), formats[-1])
-    lines = ["<picture>"]
-    for name in formats:
-        if name != plain:
-            lines.append(_element("source", type=MIME_OF[name], srcset=widths_of(name), sizes=sizes))
-    shown = {"src": address(main.size, plain), "srcset": widths_of(plain), "sizes": sizes}
-    place = {"width": str(main.width), "height": str(main.height), "alt": alt, "loading": loading}
-    behind = f"background:url({placeholder}) 0 0/100% 100% no-repeat"
-    meanwhile = {"style": behind} if placeholder and plain == "jpeg" else {}
-    lines.append(_element("img", **shown, **place, decoding="async", **meanwhile))
-    return "\n".join([*lines, "</picture>\n"])
-
-
-def waiting(url: str, *, alt: str, width: int | None, height: int | None, further: dict[str, str]) -> str:
-    """The element for an image without variants, whose URL shows the original or a placeholder."""
-    place = {"width": str(width), "height": str(height)} if width and height else {}
-    source = f"{url}?{urlencode(further)}" if further else url
-    return f"<picture>\n{_element('img', src=source, **place, alt=alt, decoding='async')}\n</picture>\n"
-
-
-def _element(name: str, **attributes: str) -> str:
-    words = [f'{key}="{escape(value)}"' for key, value in attributes.items()]
-    return f"<{' '.join([name, *words])}>"
+    return {
+        "sources": [(MIME_OF[name], widths_of(name)) for name in formats if name != plain],
+        "src": address(main.size, plain),
+        "srcset": widths_of(plain),
+        "sizes": sizes or f"(max-width: {main.width}px) 100vw, {main.width}px",
+        "width": main.width,
+        "height": main.height,
+        "transparent": plain != "jpeg",
+    }
 
 
 def _same_shape(one: StoredVariant, other: StoredVariant) -> bool:
