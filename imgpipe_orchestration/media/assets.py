@@ -94,7 +94,6 @@ SPECS = [
 )
 def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.billing.tally import tallied
-    from imgpipe_orchestration.media.remake import up_to_date
     from imgpipe_orchestration.media.runs import take_through
 
     services, day = backends.services, day_of(context, DAYS)
@@ -106,17 +105,11 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     for name, stage in stages.items():
         if name == Step.AI_VISUAL_ANALYSIS:
             stage.figures.update(paid.figures())
-        of_day = up_to_date(services, day, Step(name)) if asked and name in set(Step) else {}
-        if stage.not_ready:
-            context.log.info(
-                f"{name}: {stage.not_ready} images wait for an earlier stage, which this run does not have"
-            )
         by_day = Counter(claim.partition or day for claim in stage.outcome.done)
         made = bool(by_day.pop(day, 0) or (stage.again and stage.again.outcome.done))
-        if by_day:
-            of_day["of_other_days"] = by_day.total()
+        of_other_days = {"of_other_days": by_day.total()} if by_day else {}
         others = {other: {"images": images, "made by the run of": day} for other, images in by_day.items()}
-        figures = _figures(backends, stage) | of_day or {"images": 0}
+        figures = _figures(backends, stage) | of_other_days or {"images": 0}
         yield from reported(context, dg.AssetKey(str(name)), figures, own=day, made=made, others=others)
 
 
@@ -129,8 +122,6 @@ def _figures(backends: BackendsResource, stage: "Stage") -> dict[str, Any]:
         figures = {name: figure for name, figure in figures.items() if figure or name == "ordered_again"}
     else:
         figures = {**figures_of(outcome, done="images"), **figures}
-    if stage.not_ready:
-        figures["waiting_for_an_earlier_stage"] = stage.not_ready
     sheet = list(stage.sheet)
     if stage.again and not stage.again.outcome.empty:
         sheet += stage.again.sheet

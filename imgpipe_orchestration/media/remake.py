@@ -31,39 +31,19 @@ _QUEUES = {Step.RESIZE_OPTIMIZE: store.REMAKE_VARIANTS, Step.AI_VISUAL_ANALYSIS:
 
 
 def order(services: Services, day: str, step: Step, *, urgent: bool = True) -> int:
-    """Order what `step` makes for a day's finished images where it is outdated; returns how many are newly ordered."""
+    """Order what `step` makes for a day's finished images where it is outdated: made by another recipe; or an analysis
+    with other questions, or without an answer of a configured provider. Returns how many are newly ordered."""
     queue = store.UNHURRIED_ANALYSIS if step is Step.AI_VISUAL_ANALYSIS and not urgent else _QUEUES[step]
     with transaction(services.engine) as connection:
-        items = _outdated(services, connection, day, step)
+        if step is Step.RESIZE_OPTIMIZE:
+            rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version})
+            items = [Item(row.id, str(row.user_id), day) for row in rows]
+        else:
+            choices = services.models.choices
+            asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
+            configured = [name for name, models in asked.items() if models]
+            items = _analysed_otherwise(connection, day, _questions(services), configured)
         return services.claims.enqueue(connection, queue, items, again=True)
-
-
-def up_to_date(services: Services, day: str, step: Step) -> dict[str, float]:
-    """How many images a day has, and for how many the result of `step` exists and is current."""
-    query = text(f"""
-        select f.id, c.{step} = 'completed' as completed
-        from live_media f join processing_checklist c on c.media_id = f.id
-        where f.upload_day = :day
-    """)
-    with transaction(services.engine) as connection:
-        images = connection.execute(query, {"day": day}).all()
-        outdated = {item.id for item in _outdated(services, connection, day, step)}
-    done = [image for image in images if image.completed and image.id not in outdated]
-    return {"images_of_day": len(images), "up_to_date": len(done)}
-
-
-def _outdated(services: Services, connection: Connection, day: str, step: Step) -> list[Item]:
-    """The finished images of a day whose result of `step` is outdated: made by another recipe; or an analysis with
-    other questions, or without an answer of a configured provider."""
-    if step is Step.RESIZE_OPTIMIZE:
-        rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version})
-        return [Item(row.id, str(row.user_id), day) for row in rows]
-    if step is Step.AI_VISUAL_ANALYSIS:
-        choices = services.models.choices
-        asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
-        configured = [name for name, models in asked.items() if models]
-        return _analysed_otherwise(connection, day, _questions(services), configured)
-    return []
 
 
 def _questions(services: Services) -> str:

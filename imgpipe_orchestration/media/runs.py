@@ -195,9 +195,6 @@ class _Run:
             if _settled(step, states[step]):
                 continue
             if step not in self._steps or states[step] is not StepState.PENDING:
-                if claim.item_id not in self._at:
-                    with self._lock:
-                        self.stages[self._steps[0]].not_ready += 1
                 return
             stage = self.stages[step]
             if time.monotonic() >= self._deadline and claim.item_id in self._at:

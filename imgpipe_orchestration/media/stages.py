@@ -47,8 +47,6 @@ class Stage:
     """Seconds by media id."""
     began: float = 0.0
     """When the first image began, by `time.monotonic()`."""
-    not_ready: int = 0
-    """How many images wait for an earlier stage, which the run does not have."""
     again: Stage | None = None
     """What it made again."""
 

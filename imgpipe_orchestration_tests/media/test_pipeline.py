@@ -15,7 +15,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.remake import make_analyses, make_variants, order, up_to_date
+from imgpipe_orchestration.media.remake import make_analyses, make_variants, order
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
@@ -438,9 +438,7 @@ def test_a_backfill_that_is_not_urgent_has_its_answers_from_batches_at_half_the_
 def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, operation: str
 ) -> None:
-    def of_day() -> dict[str, float]:
-        return up_to_date(gateway.services, day, Step.AI_VISUAL_ANALYSIS)
-
+    state = "select ai_visual_analysis from processing_checklist"
     with serving(lambda handler, _: reply(handler, b'{"success": true}')) as main_api:
         gateway = make_gateway(
             main_api_url=main_api.url, openai_api_key=f"backfill-{operation}", openai_base_url=standins.openai_url
@@ -448,11 +446,12 @@ def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
         standins.fault("openai", "wrong_shape", operation=operation, count=None)
         gateway.finish(1, profile_image=picture(300, 200))
         day = gateway.rows("select upload_day::text from media_files")[0][0]
-        assert of_day() == {"images_of_day": 1, "up_to_date": 0}
+        assert gateway.rows(state) == [("failed",)]
         standins.admin("DELETE", "faults")
         assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 1
         assert len(make_analyses(gateway.services, "run-2", day).outcome.done) == 1
-        assert of_day() == {"images_of_day": 1, "up_to_date": 1}
+        assert gateway.rows(state) == [("completed",)]
+        assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 0
         make_due(gateway, "media_healing")
         gateway.run_due("run-3")
     first, healed = (json.loads(body)["ai_analysis"]["providers"] for _, _, body in main_api.requests)
