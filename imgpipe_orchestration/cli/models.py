@@ -228,7 +228,7 @@ def estimate() -> None:
 @data_option
 @json_option
 def media(first: datetime, last: datetime, data_dir: Path, as_json: bool) -> None:
-    """What analyses of these days are outdated, and what asking again would cost.
+    """What analyses of these days are outdated, and what asking again would cost at most.
 
     A call costs what this pipeline's last thousand calls of its kind cost on average, or else is of unknown cost.
     """
@@ -239,14 +239,12 @@ def media(first: datetime, last: datetime, data_dir: Path, as_json: bool) -> Non
     with services_of(data_dir) as services:
         found = remake.estimate(services, first.date(), last.date())
     if as_json:
-        click.echo(json.dumps(found.shown(), indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    click.echo(f"{found.images} images have an outdated analysis.")
-    for operation, calls in found.calls.items():
-        usual = found.costs.get(operation)
-        told = (
-            f"at {usual:.8f} = {calls * usual:.4f} USD" if usual is not None else "of unknown cost: none was bought yet"
-        )
-        click.echo(f"  {calls} x {operation} {told}")
-    click.echo(f"In all {found.usd:.4f} USD{' and what is unknown' if found.unknown else ''}.")
-    click.echo("Answers that were bought before cost nothing.")
+    click.echo(f"{found['images']} images have an outdated analysis.")
+    for operation, calls in found["calls"].items():
+        click.echo(f"  at most {calls} x {operation}")
+    click.echo(f"In all at most {found['cost_usd']:.4f} USD.")
+    if unknown := found["calls_of_unknown_cost"]:
+        click.echo(f"This leaves out {unknown} calls of unknown cost: none was bought yet.")
+    click.echo("Copies of an image, and answers that were bought before, cost nothing more.")

@@ -7,13 +7,11 @@ made it, and an analysis the version of its questions and the providers that ans
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import date
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.imaging.recipe import MEDIA
@@ -36,24 +34,22 @@ def order(services: Services, day: str, step: Step, *, urgent: bool = True) -> i
     queue = store.UNHURRIED_ANALYSIS if step is Step.AI_VISUAL_ANALYSIS and not urgent else _QUEUES[step]
     with transaction(services.engine) as connection:
         if step is Step.RESIZE_OPTIMIZE:
-            rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version})
-            items = [Item(row.id, str(row.user_id), day) for row in rows]
+            rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version}).all()
         else:
             choices = services.models.choices
             asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
             configured = [name for name, models in asked.items() if models]
-            items = _analysed_otherwise(connection, day, _questions(services), configured)
+            rows = _analysed_otherwise(services, connection, (day, day), configured)
+        items = [Item(row.id, str(row.user_id), day) for row in rows]
         return services.claims.enqueue(connection, queue, items, again=True)
 
 
-def _questions(services: Services) -> str:
-    """The versions of what is asked about each kind of image, as JSON. Takes milliseconds."""
-    return json.dumps(versions(services.prompts["describe"]))
-
-
-def _analysed_otherwise(connection: Connection, day: str, questions: str, providers: Sequence[str]) -> list[Item]:
-    rows = connection.execute(_OTHERWISE, {"day": day, "versions": questions, "providers": list(providers)})
-    return [Item(row.id, str(row.user_id), day) for row in rows]
+def _analysed_otherwise(
+    services: Services, connection: Connection, days: tuple[str, str], providers: list[str]
+) -> Sequence[Row[Any]]:
+    questions = json.dumps(versions(services.prompts["describe"]))
+    values = {"first": days[0], "last": days[1], "versions": questions, "providers": providers}
+    return connection.execute(_OTHERWISE, values).all()
 
 
 _OTHER_RECIPE = text("""
@@ -64,7 +60,7 @@ _OTHER_RECIPE = text("""
 _OTHERWISE = text("""
     select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
     left join media_ai_analysis a on a.media_id = f.id
-    where f.upload_day = :day and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
+    where f.upload_day between :first and :last and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
         or a.version is distinct from cast(:versions as jsonb) ->> f.kind or exists (
             select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
     order by f.id
@@ -93,58 +89,23 @@ _TASKS: dict[str, TaskName] = {"vision": "describe", "embedding": "embed", "anno
 """Whose models answer the calls of an operation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Outdated images of some days, the calls that they need by operation, and what one usually costs (US dollars).
-    Copies of one image need one call."""
-
-    images: int
-    calls: dict[str, int]
-    costs: dict[str, Decimal]
-
-    @property
-    def usd(self) -> Decimal:
-        """Of the calls whose cost is known."""
-        return sum((n * self.costs[name] for name, n in self.calls.items() if name in self.costs), Decimal(0))
-
-    @property
-    def unknown(self) -> int:
-        """Calls of unknown cost."""
-        return sum(n for name, n in self.calls.items() if name not in self.costs)
-
-    def shown(self) -> dict[str, Any]:
-        return {
-            "images": self.images,
-            "calls": self.calls,
-            "cost_usd": round(float(self.usd), 6),
-            "calls_of_unknown_cost": self.unknown,
-        }
-
-
-def estimate(services: Services, first: date, last: date) -> Estimate:
-    """What a backfill of these days of upload would ask. Google's answers stay as they are when only our questions
-    changed."""
-    described, labelled = set[int](), set[int]()
-    choices, questions = services.models.choices, _questions(services)
+def estimate(services: Services, first: date, last: date) -> dict[str, Any]:
+    """What a backfill of these days of upload would ask, at most: copies of an image need one call, and an answer that
+    was bought before needs none. Google's answers stay as they are when only our questions changed."""
+    choices, days = services.models.choices, (first.isoformat(), last.isoformat())
     with transaction(services.engine) as connection:
-        for n in range((last - first).days + 1):
-            day = (first + timedelta(days=n)).isoformat()
 
-            def outdated(providers: list[str], day: str = day) -> set[int]:
-                return {item.id for item in _analysed_otherwise(connection, day, questions, providers)}
+        def outdated(*providers: str) -> set[int]:
+            return {row.id for row in _analysed_otherwise(services, connection, days, list(providers))}
 
-            if choices("describe"):
-                described |= outdated(["openai_vision"])
-            if choices("labels"):
-                labelled |= outdated(["google_vision"]) - outdated([])
-        asked = {"vision": described, "embedding": described, "annotate": labelled}
-        calls = {name: connection.scalar(_DIFFERENT, {"ids": list(ids)}) or 0 for name, ids in asked.items()}
+        described = outdated("openai_vision") if choices("describe") else set()
+        labelled = outdated("google_vision") - outdated() if choices("labels") else set()
         costs = spending.usual_costs(connection, "media", {name: choices(task) for name, task in _TASKS.items()})
-    return Estimate(len(described | labelled), {name: n for name, n in calls.items() if n}, costs)
-
-
-# A site's image is another question with another owner.
-_DIFFERENT = text("""
-    select count(distinct (coalesce(sha256, id::text), kind, case when data_type = 'sites' then user_id end))
-    from media_files where id = any(:ids)
-""")
+    asked = {"vision": len(described), "embedding": len(described), "annotate": len(labelled)}
+    calls = {name: number for name, number in asked.items() if number}
+    return {
+        "images": len(described | labelled),
+        "calls": calls,
+        "cost_usd": round(float(sum(number * costs.get(name, 0) for name, number in calls.items())), 6),
+        "calls_of_unknown_cost": sum(number for name, number in calls.items() if name not in costs),
+    }
