@@ -20,8 +20,8 @@ from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchas
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.partners.openai import Drawn, data_url
-from imgpipe_orchestration.partners.usage import Usage, charged
+from imgpipe_orchestration.partners.openai import data_url
+from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.telemetry.logs import logger
 
@@ -78,7 +78,7 @@ def draw(
         return PaidCall.of(choice.provider, operation, choice.model, inputs=inputs, parameters=parameters)
 
     def buy(choice: Choice) -> Answer:
-        def ask() -> Drawn:
+        def ask() -> Priced[bytes]:
             artist = services.openai_images(choice.provider)
             if base is None:
                 drawn = artist.generate_image(prompt, model=choice.model, **options)
@@ -111,7 +111,12 @@ def draw(
 
 
 def _stored(
-    services: Services, persona: Persona, call: PaidCall, kind: str, hand: dict[str, bytes], ask: Callable[[], Drawn]
+    services: Services,
+    persona: Persona,
+    call: PaidCall,
+    kind: str,
+    hand: dict[str, bytes],
+    ask: Callable[[], Priced[bytes]],
 ) -> Purchase:
     """The picture in the bucket: one that was bought before, or what `ask` gets."""
     from imgpipe_orchestration.imaging.portraits.finishing import labelled, statement
@@ -126,7 +131,7 @@ def _stored(
     if kept is None:
         drawn = ask()
         try:
-            data = labelled(drawn.image, statement(drawn.usage.model, standin=drawn.usage.standin))
+            data = labelled(drawn.value, statement(drawn.usage.model, standin=drawn.usage.standin))
         except Permanent as error:
             with charged(drawn.usage):
                 raise UnreadableAnswer(f"{call.provider} sent a picture that cannot be read: {error.public}") from error

@@ -28,8 +28,8 @@ from imgpipe_orchestration.errors import (
     RateLimited,
     TooLarge,
 )
-from imgpipe_orchestration.partners.flowise import Prediction
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -213,10 +213,10 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
                     model=choice.model,
                     instructions=prompt.instructions(),
                 )
-                return Purchase(invented.usage, invented.answer.model_dump()["people"])
+                return Purchase(invented.usage, invented.value.model_dump()["people"])
             flowise = services.flowise(choice.provider)
-            prediction: Prediction[list[Any]] = flowise.predict(choice.model, asked, _Entries, rather=_People)
-            return Purchase(prediction.usage, value=prediction.answer)
+            prediction: Priced[list[Any]] = flowise.predict(choice.model, asked, _Entries, rather=_People)
+            return Purchase(prediction.usage, value=prediction.value)
 
         call = PaidCall.of(choice.provider, "personas", choice.model, inputs=[asked], parameters=parameters)
         return services.ledger.buy(call, purchase, buyer=buyer)

@@ -138,9 +138,9 @@ def _prompt(place: _Place, persona: Persona) -> None:
                     model=choice.model,
                     instructions=prompt.instructions(),
                 )
-                return Purchase(written.usage, value=written.answer.prompt)
+                return Purchase(written.usage, value=written.value.prompt)
             prediction = services.flowise(choice.provider).predict_text(choice.model, asked)
-            return Purchase(prediction.usage, value=prediction.answer)
+            return Purchase(prediction.usage, value=prediction.value)
 
         call = PaidCall.of(
             choice.provider,

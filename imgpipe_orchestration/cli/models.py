@@ -91,15 +91,15 @@ def _question(services: Services, choice: Choice, tasks: list[TaskName], found: 
     if tasks == ["embed"]:
         wanted = services.models.task("embed").dimensions
         vector = client.embed("red", model=model, dimensions=wanted)
-        found.schema = YES if len(vector.vector) == wanted else NO
-        found.problem = "" if found.schema == YES else f"{len(vector.vector)} dimensions instead of {wanted}"
+        found.schema = YES if len(vector.value) == wanted else NO
+        found.problem = "" if found.schema == YES else f"{len(vector.value)} dimensions instead of {wanted}"
         return model, vector.usage
     if tasks == ["moderate"]:
         found.vision = found.schema = YES
         return model, services.moderator(choice.provider).judge(_red(), model=model).usage
     answer = client.answer("Which colour is this picture?", Colour, model=model, image=_red())
-    found.schema, found.vision = YES, YES if answer.answer.colour == "red" else NO
-    found.problem = "" if found.vision == YES else f"it takes a red picture for {answer.answer.colour}"
+    found.schema, found.vision = YES, YES if answer.value.colour == "red" else NO
+    found.problem = "" if found.vision == YES else f"it takes a red picture for {answer.value.colour}"
     return model, answer.usage
 
 

@@ -22,6 +22,7 @@ from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners import openai
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai_answers import server_name
+from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item
@@ -142,8 +143,8 @@ class Description:
         return {"image": self.preview, "detail": "low", "instructions": self.prompt.instructions()}
 
 
-def _purchase(seen: openai.Seen[Any]) -> Purchase:
-    return Purchase(seen.usage, {"answer": seen.answer.model_dump(), "raw": seen.raw})
+def _purchase(seen: Priced[Any]) -> Purchase:
+    return Purchase(seen.usage, {"answer": seen.value.model_dump(), "raw": seen.raw})
 
 
 def descriptions(

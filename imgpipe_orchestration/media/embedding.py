@@ -19,9 +19,9 @@ from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadInput, Conflict, ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.partners.openai import Embedded, batched_embedding
+from imgpipe_orchestration.partners.openai import batched_embedding
 from imgpipe_orchestration.partners.openai_answers import server_name
-from imgpipe_orchestration.partners.usage import charged
+from imgpipe_orchestration.partners.usage import Priced, charged
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry.logs import logger
@@ -118,12 +118,12 @@ def _call(choice: Choice, words: str, dimensions: int) -> PaidCall:
     return PaidCall.of(choice.provider, "embedding", choice.model, inputs=[words], parameters=parameters)
 
 
-def _fitting(answer: Embedded, model: str, dimensions: int) -> Purchase:
-    if len(answer.vector) != dimensions or not all(map(math.isfinite, array("f", answer.vector))):
-        told = f"{model} answered with {len(answer.vector)} numbers instead of {dimensions} that can be stored"
+def _fitting(answer: Priced[list[float]], model: str, dimensions: int) -> Purchase:
+    if len(answer.value) != dimensions or not all(map(math.isfinite, array("f", answer.value))):
+        told = f"{model} answered with {len(answer.value)} numbers instead of {dimensions} that can be stored"
         with charged(answer.usage):
             raise UnreadableAnswer(told)
-    return Purchase(answer.usage, answer.vector)
+    return Purchase(answer.usage, answer.value)
 
 
 def vector_of(services: Services, question: str) -> tuple[list[float] | None, str]:

@@ -177,7 +177,7 @@ def _buyer(services: Services, subject: Subject, found: Verdict) -> Buyer:
 def _openai(services: Services, by: Choice, what: bytes | str, buyer: Buyer) -> tuple[str, dict[str, float]]:
     def purchase() -> Purchase:
         answer = services.moderator(by.provider).judge(what, model=by.model)
-        return Purchase(answer.usage, {"scores": answer.scores})
+        return Purchase(answer.usage, {"scores": answer.value})
 
     call = PaidCall.of(by.provider, "moderation", by.model, inputs=[what])
     bought = services.ledger.buy(call, purchase, buyer=buyer)

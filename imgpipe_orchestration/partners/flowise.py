@@ -8,8 +8,7 @@ https://docs.flowiseai.com/using-flowise/prediction
 import json
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import pydantic
@@ -18,7 +17,7 @@ from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.json_text import decoded, fitting, problem_in, values_in
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.usage import Usage, charged
+from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 
 Schema = TypeVar("Schema")
 
@@ -27,14 +26,6 @@ _Prose = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_le
 _NAME = "Flowise"
 _LONGEST = 2 * 1024 * 1024
 """Bytes of an answer. Ten people take 20 KB; JSON of 30 MB took 6.7 GB of memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction(Generic[Schema]):
-    """A validated answer; the units of `usage` are the calls that it took (1 or 2)."""
-
-    answer: Schema
-    usage: Usage
 
 
 class Flowise(JsonApi):
@@ -48,8 +39,9 @@ class Flowise(JsonApi):
 
     def predict(
         self, flow_id: str, question: Any, schema: type[Schema] | Any, *, rather: type[Schema] | Any = None
-    ) -> Prediction[Schema]:
-        """Ask a flow and get an answer that follows `schema`: the first value in it that does.
+    ) -> Priced[Schema]:
+        """Ask a flow and get an answer that follows `schema`: the first value in it that does. The units of its usage
+        are the calls that it took, one or two.
 
         Args:
             question: text, or a JSON-serialisable value, which is sent as JSON text.
@@ -75,11 +67,11 @@ class Flowise(JsonApi):
                 text = _again(question, asked, problem)
                 continue
             standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
-            return Prediction(parsed, Usage(model=flow_id + standin, units=calls))
+            return Priced(parsed, Usage(model=flow_id + standin, units=calls))
         with charged(Usage(model=flow_id, units=2)):
             raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
 
-    def predict_text(self, flow_id: str, question: Any) -> Prediction[str]:
+    def predict_text(self, flow_id: str, question: Any) -> Priced[str]:
         """Ask a flow that writes prose, such as an image prompt, as plain text or as JSON with one string.
 
         Raises:

@@ -10,8 +10,7 @@ import base64
 import functools
 import math
 from array import array
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -23,7 +22,7 @@ from imgpipe_orchestration.partners.openai_answers import OPENAI, attribute, exp
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, gate
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.partners.usage import Usage, charged
+from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,40 +31,6 @@ if TYPE_CHECKING:
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen(Generic[Schema]):
-    """A structured answer about an image."""
-
-    answer: Schema
-    usage: Usage
-    raw: dict[str, Any]
-    """The whole response as the API sent it, to be kept with the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """A text as a unit vector."""
-
-    vector: list[float]
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """An encoded image (PNG unless asked otherwise)."""
-
-    image: bytes
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Scores of 0 to 1 by category, as the moderation endpoint names them."""
-
-    scores: dict[str, float]
-    usage: Usage
 
 
 class OpenAIClient:
@@ -103,8 +68,8 @@ class OpenAIClient:
         image: bytes | None = None,
         detail: str = "low",
         instructions: str | None = None,
-    ) -> Seen[Schema]:
-        """Ask a model, about an image if one is given; the answer follows `schema`.
+    ) -> Priced[Schema]:
+        """Ask a model, about an image if one is given; the answer follows `schema`, `raw` is the whole response.
 
         Args:
             image: a JPEG, sent as a data URL.
@@ -118,14 +83,16 @@ class OpenAIClient:
         response = self.call(model, lambda sdk: sdk.responses.create(**body))
         return translating(lambda: _seen(response, schema, model, self.name), self.name)
 
-    def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
-        """The embedding of one text."""
+    def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Priced[list[float]]:
+        """The embedding of one text, a unit vector."""
         asked: dict[str, Any] = {"dimensions": dimensions} if dimensions else {}
         response = self.call(model, lambda sdk: sdk.embeddings.create(model=model, input=text, **asked))
         return _embedded(response, model, self.name)
 
-    def generate_image(self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto") -> Drawn:
-        """Draw an image from text.
+    def generate_image(
+        self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto"
+    ) -> Priced[bytes]:
+        """Draw an image from text; it is encoded, mostly as PNG.
 
         Args:
             size: "WxH" or "auto"; which sizes there are depends on the model.
@@ -139,14 +106,14 @@ class OpenAIClient:
 
     def edit_image(
         self, image: bytes, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto"
-    ) -> Drawn:
+    ) -> Priced[bytes]:
         """Draw an image from text and a reference image, a PNG; raises as `generate_image`."""
         asked: dict[str, Any] = {"model": model, "prompt": prompt, "n": 1, "size": size, "quality": quality}
         file = ("image.png", image, "image/png")
         return self._drawn(self.call(model, lambda sdk: sdk.images.edit(image=file, **asked)), model)
 
-    def judge(self, what: bytes | str, *, model: str) -> Judged:
-        """Have a JPEG or a text moderated, which costs nothing.
+    def judge(self, what: bytes | str, *, model: str) -> Priced[dict[str, float]]:
+        """Have a JPEG or a text moderated, which costs nothing: scores of 0 to 1 by the endpoint's categories.
 
         https://platform.openai.com/docs/api-reference/moderations
 
@@ -167,7 +134,7 @@ class OpenAIClient:
         if not scores:
             raise UnreadableAnswer(f"{self.name} answered without scores", detail=str(answer)[:500])
         named = answer.get("model")
-        return Judged(scores, Usage(model=named if isinstance(named, str) and len(named) <= 200 else model, units=1))
+        return Priced(scores, Usage(model=named if isinstance(named, str) and len(named) <= 200 else model, units=1))
 
     def models(self) -> set[str]:
         """Model names of this account."""
@@ -179,13 +146,13 @@ class OpenAIClient:
         if sdk := self.__dict__.pop("_sdk", None):
             sdk.close()
 
-    def batched_drawing(self, body: dict[str, Any], model: str) -> Drawn:
+    def batched_drawing(self, body: dict[str, Any], model: str) -> Priced[bytes]:
         """What `generate_image` or `edit_image` would return for this body of an answer; raises the same over it."""
         from openai.types import ImagesResponse
 
         return translating(lambda: self._drawn(ImagesResponse.construct(**body), model), self.name)
 
-    def _drawn(self, response: Any, model: str) -> Drawn:
+    def _drawn(self, response: Any, model: str) -> Priced[bytes]:
         usage = usage_of(response, model)
         with charged(usage):
             data = expect(response, "data", list, self.name)
@@ -194,7 +161,7 @@ class OpenAIClient:
             if image is None:
                 # Permanent, because such an answer was paid for and the next one would be the same.
                 raise PartnerRefused(f"{self.name} answered with neither an image nor the address of one")
-        return Drawn(image, usage)
+        return Priced(image, usage)
 
     def _decoded(self, encoded: Any) -> bytes | None:
         if not isinstance(encoded, str) or not encoded:
@@ -272,14 +239,14 @@ def batched_question(
     return body | ({"instructions": instructions} if instructions else {})
 
 
-def batched_answer(body: dict[str, Any], schema: type[Schema], model: str, name: str = OPENAI) -> Seen[Schema]:
+def batched_answer(body: dict[str, Any], schema: type[Schema], model: str, name: str = OPENAI) -> Priced[Schema]:
     """What `answer` would return for this body of an answer; raises the same over it."""
     from openai.types.responses import Response
 
     return translating(lambda: _seen(Response.construct(**body), schema, model, name), name)
 
 
-def _seen(response: Any, schema: type[Schema], model: str, name: str) -> Seen[Schema]:
+def _seen(response: Any, schema: type[Schema], model: str, name: str) -> Priced[Schema]:
     """The answer in a response: JSON, which models on other servers also put into a fence or after a sentence."""
     usage = usage_of(response, model)
     with charged(usage):
@@ -290,17 +257,17 @@ def _seen(response: Any, schema: type[Schema], model: str, name: str) -> Seen[Sc
             answer = fitting(values_in(text), schema.model_validate)
         except ValueError as error:
             raise UnreadableAnswer(f"{name} gave an answer that does not fit: {problem_in(error)}") from error
-    return Seen(answer, usage, response.to_dict(mode="json", warnings=False))
+    return Priced(answer, usage, response.to_dict(mode="json", warnings=False))
 
 
-def batched_embedding(body: dict[str, Any], model: str, name: str = OPENAI) -> Embedded:
+def batched_embedding(body: dict[str, Any], model: str, name: str = OPENAI) -> Priced[list[float]]:
     """What `embed` would return for this body of an answer; raises the same over it."""
     from openai.types import CreateEmbeddingResponse
 
     return translating(lambda: _embedded(CreateEmbeddingResponse.construct(**body), model, name), name)
 
 
-def _embedded(response: Any, model: str, name: str) -> Embedded:
+def _embedded(response: Any, model: str, name: str) -> Priced[list[float]]:
     usage = usage_of(response, model)
     with charged(usage):
         data = expect(response, "data", list, name)
@@ -311,7 +278,7 @@ def _embedded(response: Any, model: str, name: str) -> Embedded:
             numbers = array("d")
         if not numbers:
             raise UnreadableAnswer(f"{name} answered without an embedding")
-    return Embedded(numbers.tolist(), usage)
+    return Priced(numbers.tolist(), usage)
 
 
 def data_url(image: bytes, kind: str = "jpeg") -> str:

@@ -13,9 +13,9 @@ from typing import Any
 
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
-from imgpipe_orchestration.partners.openai import OpenAIClient, Schema, Seen, closed, data_url, json_schema
+from imgpipe_orchestration.partners.openai import OpenAIClient, Schema, closed, data_url, json_schema
 from imgpipe_orchestration.partners.openai_answers import attribute, expect, from_answer, usage_of
-from imgpipe_orchestration.partners.usage import Usage, charged
+from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 
 _FORMS = ("json_schema", "json_object", "text")
 """Forms of an answer, from the strictest on."""
@@ -39,7 +39,7 @@ class OpenAIChatClient(OpenAIClient):
         image: bytes | None = None,
         detail: str = "low",
         instructions: str | None = None,
-    ) -> Seen[Schema]:
+    ) -> Priced[Schema]:
         """As `OpenAIClient.answer`. An answer that does not fit is asked for once more, with what was wrong.
 
         Raises:
@@ -56,7 +56,7 @@ class OpenAIChatClient(OpenAIClient):
                 text, more, raw = self._ask(model, messages, schema)
             usage = Usage(more.model, *(a + b for a, b in zip(astuple(usage)[1:], astuple(more)[1:], strict=True)))
             try:
-                return Seen(fitting(values_in(text), schema.model_validate), usage, raw)
+                return Priced(fitting(values_in(text), schema.model_validate), usage, raw)
             except ValueError as error:
                 problem = problem_in(error)
             again = f"That answer was invalid: {problem}\nAnswer again, with JSON only, which follows the schema."

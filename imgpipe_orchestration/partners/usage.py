@@ -38,7 +38,7 @@ class Priced(Generic[Value]):
     value: Value
     usage: Usage
     raw: Any = None
-    """The whole response as the API sent it, where that is kept with the answer."""
+    """The whole response as the API sent it, where that is to be kept with the answer."""
 
 
 @contextmanager

@@ -147,7 +147,7 @@ class BatchWorker:
             def purchase() -> Purchase:
                 client = self._services.openai(choice.provider)
                 seen = client.answer(look.asked, self._shape, model=choice.model, **look.options)
-                return Purchase(seen.usage, inspection.accepted(seen.answer))
+                return Purchase(seen.usage, inspection.accepted(seen.value))
 
             return self._services.ledger.buy(self._call(look, choice), purchase, buyer=look.buyer)
 
@@ -180,7 +180,7 @@ class BatchWorker:
 
         def read(body: dict[str, Any]) -> Purchase:
             seen = batched_answer(body, self._shape, choice.model, server_name(choice.provider))
-            return Purchase(seen.usage, inspection.accepted(seen.answer))
+            return Purchase(seen.usage, inspection.accepted(seen.value))
 
         self._services.half_price.fetch(f"{batches.QUEUE.name}/{batch.id}", "responses", questions, read)
 

@@ -110,4 +110,4 @@ def test_a_real_model_keeps_to_the_schema_on_llama_cpps_server(tmp_path: Path) -
         client = OpenAIChatClient("none", base_url=f"{url}/v1", name="llama.cpp")
         seen = client.answer("Name an animal, and how many legs it has.", Animal, model="smollm2")
         client.close()
-    assert seen.answer.name and seen.usage.input_tokens > 0 < seen.usage.output_tokens
+    assert seen.value.name and seen.usage.input_tokens > 0 < seen.usage.output_tokens

@@ -7,9 +7,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.flowise import Flowise, Prediction
+from imgpipe_orchestration.partners.flowise import Flowise
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.partners.usage import Priced, Usage
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
@@ -22,7 +22,7 @@ class Persona(BaseModel):
 ANNA = {"firstname": "Anna", "lastname": "Berg", "age": 30}
 
 
-def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Prediction[Any], list[Any]]:
+def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Priced[Any], list[Any]]:
     """The prediction made of these answers, one a call, and the questions that were asked."""
     bodies = [json.dumps(answer).encode() for answer in answers]
     with serving(lambda h, number: reply(h, bodies[min(number, len(bodies) - 1)])) as server:
@@ -54,13 +54,13 @@ def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Prediction[Any
 )
 def test_an_answer_is_found_wherever_the_flow_puts_it(answer: Any) -> None:
     prediction, asked = answered(answer)
-    assert prediction.answer == [Persona(**ANNA)]
+    assert prediction.value == [Persona(**ANNA)]
     assert (prediction.usage.units, len(asked)) == (1, 1)
 
 
 def test_an_invalid_answer_is_asked_for_once_more_with_the_reason() -> None:
     prediction, asked = answered({"json": [{**ANNA, "age": 7}]}, {"json": [ANNA]})
-    assert prediction.answer == [Persona(**ANNA)]
+    assert prediction.value == [Persona(**ANNA)]
     assert prediction.usage.units == 2
     assert asked[0] == '{"count": 1}'
     again = json.loads(asked[1])  # a flow may parse its question
@@ -118,7 +118,7 @@ def test_an_unknown_flow_is_a_refusal(flowise: Flowise) -> None:
     ],
 )
 def test_prose_comes_as_text_or_as_json_with_one_string(answer: Any) -> None:
-    assert answered(answer, schema=str)[0].answer == "a portrait"
+    assert answered(answer, schema=str)[0].value == "a portrait"
 
 
 def test_the_key_is_sent_when_there_is_one_and_only_then() -> None:

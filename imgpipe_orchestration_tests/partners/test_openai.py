@@ -56,15 +56,15 @@ def answered(photo: bytes, request: pytest.FixtureRequest) -> Answered:
             closing(OpenAIClient(request.node.nodeid, base_url=server.url, policy=RetryPolicy(attempts=1))) as client,
         ):
             seen = client.answer("?", schema, image=photo, model="m")
-        return seen.answer, json.loads(server.requests[0][2])
+        return seen.value, json.loads(server.requests[0][2])
 
     return ask
 
 
 def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, photo: bytes) -> None:
     seen = openai.answer("what is it?", Look, image=photo, model="gpt-6-luna")
-    assert isinstance(seen.answer, Look)
-    assert seen.answer.dominant_colors[0].startswith("#c"), "measured: the photo is red"
+    assert isinstance(seen.value, Look)
+    assert seen.value.dominant_colors[0].startswith("#c"), "measured: the photo is red"
     assert seen.usage.model == "gpt-6-luna-standin"
     assert seen.usage.standin
     assert seen.usage.input_tokens > 0
@@ -154,7 +154,7 @@ def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int,
 
 def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> None:
     def embed(text: str) -> list[float]:
-        return openai.embed(text, model="text-embedding-3-small").vector
+        return openai.embed(text, model="text-embedding-3-small").value
 
     boat, ship, soup = embed("a red boat at sea"), embed("the red boat in the harbour"), embed("tomato soup recipe")
     assert len(boat) == 1536
@@ -168,7 +168,7 @@ def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> Non
 
 def test_an_image_is_drawn_in_the_size_asked_for(openai: OpenAIClient) -> None:
     drawn = openai.generate_image("a man with grey hair", model="gpt-image-2.5-flare", size="256x384", quality="low")
-    with Image.open(io.BytesIO(drawn.image)) as image:
+    with Image.open(io.BytesIO(drawn.value)) as image:
         assert (image.size, image.format) == ((256, 384), "PNG")
     assert drawn.usage.output_tokens > 0
     assert drawn.usage.standin
@@ -176,7 +176,7 @@ def test_an_image_is_drawn_in_the_size_asked_for(openai: OpenAIClient) -> None:
 
 def test_an_image_is_drawn_anew_from_another(openai: OpenAIClient, photo: bytes) -> None:
     drawn = openai.edit_image(photo, "again", model="gpt-image-2.5-flare", size="64x64")
-    assert drawn.image.startswith(b"\x89PNG")
+    assert drawn.value.startswith(b"\x89PNG")
     assert drawn.usage.input_image_tokens == 388
 
 

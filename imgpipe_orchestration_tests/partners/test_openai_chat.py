@@ -66,7 +66,7 @@ def test_each_server_gets_the_strictest_form_it_knows_and_is_not_asked_for_anoth
     with serving(answering(GOOD, knows=knows)) as server:
         client = OpenAIChatClient("k", base_url=server.url, policy=ONCE)
         seen = client.answer("What is it?", Look, image=photo, model="m", instructions="Be brief.")
-        assert (seen.answer, seen.usage.input_tokens, seen.usage.output_tokens) == (Look(style="oil", quality=7), 10, 5)
+        assert (seen.value, seen.usage.input_tokens, seen.usage.output_tokens) == (Look(style="oil", quality=7), 10, 5)
         assert forms(server) == tried
         client.answer("And this?", Look, model="m")
         assert forms(server) == [*tried, tried[-1]]
@@ -85,7 +85,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_charged
         client = OpenAIChatClient("k", base_url=server.url, policy=ONCE)
         seen = client.answer("What is it?", Look, model="m")
         client.close()
-    assert seen.answer.quality == 7 and seen.usage.input_tokens == 20
+    assert seen.value.quality == 7 and seen.usage.input_tokens == 20
     repair = json.loads(server.requests[-1][2])["messages"][-1]["content"]
     assert "quality" in repair
 
