@@ -1,5 +1,6 @@
 """Jobs for the tests of launchers, sensors and housekeeping."""
 
+import logging
 import os
 import signal
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration_tests.dagster_side.instances import health
 
@@ -91,3 +92,14 @@ def sleep_on(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def deaf() -> None:
     sleep_on()
+
+
+@dg.op
+def tell_of_logs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    kinds = [type(handler.formatter).__name__ for handler in logging.getLogger().handlers]
+    context.add_output_metadata({"formatters": ", ".join(kinds)})
+
+
+@dg.job(executor_def=dg.in_process_executor, resource_defs={"backends": build_backends()})
+def logged() -> None:
+    tell_of_logs()

@@ -70,6 +70,12 @@ def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterIn
     assert psutil.Process(its_parent).num_threads() == 1, "a lock that another thread held would stay locked for ever"
 
 
+def test_a_forked_run_logs_as_the_settings_say(instance: dg.DagsterInstance) -> None:
+    run_id = launch(instance, jobs.logged)
+    becomes(instance, run_id, SUCCESS)
+    assert told(instance, run_id, "formatters") == ["TextFormatter"]
+
+
 def test_a_run_sends_its_spans_before_its_process_ends(instance: dg.DagsterInstance) -> None:
     """They go out in the background every five seconds; a forked process ends without unwinding."""
     with serving(lambda handler, _: reply(handler, b"")) as collector:
