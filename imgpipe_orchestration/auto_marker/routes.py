@@ -57,7 +57,7 @@ class Toggle(BaseModel):
 
 @router.get("/api/customers/{customer_id:any_text}/image-config")
 def read_toggle(services: ServicesDep, customer_id: str, asking: CustomerIfAny) -> dict[str, Any]:
-    """Whether automatic marking is on, and who changed it when."""
+    """Whether automatic marking is on. The audit says who switched it and when."""
     return toggle.read(services, _own(customer_id, asking))
 
 
@@ -65,7 +65,7 @@ def read_toggle(services: ServicesDep, customer_id: str, asking: CustomerIfAny) 
 def write_toggle(
     services: ServicesDep, customer_id: str, change: Toggle, asking: CustomerIfAny, x_user_id: UserHeader = ""
 ) -> dict[str, Any]:
-    """Turn automatic marking on or off. Who, when, before and after are kept."""
+    """Turn automatic marking on or off. The audit keeps who, when, before and after."""
     customer = _own(customer_id, asking)
     toggle.write(services, customer, change.auto_mark_cleaned, by=text_of(x_user_id) or asking or "operator")
     return toggle.read(services, customer)

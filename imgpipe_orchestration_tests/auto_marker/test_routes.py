@@ -1,6 +1,7 @@
 """The HTTP surface, with the documents' own requests."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
@@ -69,10 +71,16 @@ def test_a_customer_sees_its_own_jobs_and_an_operator_all(client: Client) -> Non
     assert client.get("/api/jobs", headers={"X-Customer-ID": ""}).status_code == 422
 
 
-def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Client) -> None:
+def changes(services: Services) -> list[tuple[Any, ...]]:
+    """What the audit has of the toggle of c1, the newest first: by whom, before, after."""
+    rows = audit.page(services.engine, limit=10, action="switch auto-marker", subject="c1")
+    return [(row["after"]["by"], row["before"]["auto_mark_cleaned"], row["after"]["auto_mark_cleaned"]) for row in rows]
+
+
+def test_the_toggle_is_on_for_a_new_customer_and_the_audit_has_its_changes(client: Client, services: Services) -> None:
     path = "/api/customers/c1/image-config"
     fresh = client.get(path).json()
-    assert (fresh["auto_mark_cleaned"], fresh["changes"]) == (True, [])
+    assert fresh["auto_mark_cleaned"] is True
     off = client.put(path, json={"auto_mark_cleaned": False}, headers={"X-User-ID": "user_456"})
     assert off.status_code == 200
     client.put(path, json={"auto_mark_cleaned": True}, headers={"X-Customer-ID": "c1"})
@@ -80,8 +88,7 @@ def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Cl
     now = client.get(path).json()
     assert now["auto_mark_cleaned"] is False
     assert now["created_at"] <= now["updated_at"]
-    changes = [(c["changed_by"], c["before"], c["after"]) for c in now["changes"]]
-    assert changes == [("operator", True, False), ("c1", False, True), ("user_456", None, False)]
+    assert changes(services) == [("operator", True, False), ("c1", False, True), ("user_456", None, False)]
 
 
 def test_a_customer_cannot_touch_another_ones_toggle(client: Client, services: Services) -> None:
@@ -92,17 +99,16 @@ def test_a_customer_cannot_touch_another_ones_toggle(client: Client, services: S
     assert ImageConfigs(services.documents).of("c1") == []
 
 
-def test_a_change_that_mongodb_did_not_take_leaves_no_trace(settings: Settings) -> None:
+def test_a_change_that_mongodb_did_not_take_leaves_no_trace(settings: Settings, services: Services) -> None:
     path, off = "/api/customers/c1/image-config", {"auto_mark_cleaned": False}
     away = settings.model_copy(update={"mongodb_url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"})
     with Client(create_app(away)) as client:
         assert client.put(path, json=off).status_code == 503
-    with Client(create_app(settings)) as client:
-        assert client.get(path).json()["changes"] == []
+    assert changes(services) == []
 
 
-def test_a_change_of_which_nobody_knows_whether_mongodb_took_it_is_in_the_history(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+def test_a_change_of_which_nobody_knows_whether_mongodb_took_it_is_in_the_audit(
+    client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch = ImageConfigs.switch
 
@@ -114,8 +120,7 @@ def test_a_change_of_which_nobody_knows_whether_mongodb_took_it_is_in_the_histor
     with monkeypatch.context() as patch:
         patch.setattr(ImageConfigs, "switch", taken_and_lost)
         assert client.put(path, json={"auto_mark_cleaned": False}).status_code == 503
-    (change,) = client.get(path).json()["changes"]
-    assert (change["before"], change["after"]) == (None, False)
+    assert changes(services) == [("operator", None, False)]
 
 
 def test_a_trigger_is_accepted_while_mongodb_is_away(settings: Settings, services: Services) -> None:
