@@ -282,21 +282,6 @@ class ImageConfigs:
         with reachable():
             return list(self._configs.find({"customer_id": customer_id}))
 
-    def of_each(self, customer_ids: Sequence[str]) -> dict[str, list[Document]]:
-        """The documents of each of some customers, in one query.
-
-        Raises:
-            bson.errors.InvalidBSON: one of the documents cannot be read, and so none is returned.
-        """
-        found: dict[str, list[Document]] = {customer: [] for customer in customer_ids}
-        with reachable():
-            for document in self._configs.find({"customer_id": {"$in": list(customer_ids)}}):
-                whose = document["customer_id"]
-                # MongoDB also finds lists that contain one of the ids, and with a collation other spellings of them.
-                if isinstance(whose, str) and whose in found:
-                    found[whose].append(document)
-        return found
-
     def add_new(self, customer_id: str) -> bool:
         """Give a new customer their document, switched on; False when there is one already."""
         from pymongo.errors import DuplicateKeyError

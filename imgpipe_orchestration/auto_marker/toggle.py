@@ -1,6 +1,5 @@
 """Reads and changes a customer's toggle, which is in MongoDB. The audit keeps who changed it."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +7,6 @@ from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.documents import Document
 
 
 def read(services: Services, customer_id: str) -> dict[str, Any]:
@@ -26,31 +24,6 @@ def read(services: Services, customer_id: str) -> dict[str, Any]:
         "created_at": _moment(newest.get("created_at")),
         "updated_at": _moment(newest.get("updated_at")),
     }
-
-
-def of_each(services: Services, customer_ids: Sequence[str]) -> dict[str, bool | None]:
-    """Whether marking is on for each of some customers; None where the stored value is neither true nor false or cannot
-    be read, in which case nothing is marked.
-
-    Raises:
-        BackendUnavailable: MongoDB is away.
-    """
-    from bson.errors import InvalidBSON
-
-    try:
-        known = ImageConfigs(services.documents).of_each(customer_ids)
-    except InvalidBSON:
-        if len(customer_ids) > 1:
-            return {name: on for one in customer_ids for name, on in of_each(services, [one]).items()}
-        return dict.fromkeys(customer_ids)
-    return {name: _on(name, documents) for name, documents in known.items()}
-
-
-def _on(customer_id: str, documents: Sequence[Document]) -> bool | None:
-    try:
-        return switched_on(customer_id, documents)
-    except UnusableToggle:
-        return None
 
 
 def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:

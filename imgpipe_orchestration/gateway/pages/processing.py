@@ -34,15 +34,12 @@ def processing(
     """The customers with pending or recently marked documents or switched off; the chosen one in detail."""
     away, one = "", None
     known = True
-    on: dict[str, bool | None] = {}
     customers: list[dict[str, Any]] = []
     if not services.settings.mongodb_url:
         away = "No MongoDB is configured: set MONGODB_URL to have news documents marked."
     else:
         try:
-            found = _customers(services)
-            on = toggle.of_each(services, [row["id"] for row in found[:SHOWN]])
-            customers = found
+            customers = _customers(services)
             if customer:
                 partition_key(customer)
                 one = toggle.read(services, customer)
@@ -55,7 +52,6 @@ def processing(
     return page(
         "processing.html",
         customers=customers[:SHOWN],
-        on=on,
         hidden=max(0, len(customers) - SHOWN),
         one=one,
         known=known,
@@ -97,6 +93,7 @@ def _customers(services: Services) -> list[dict[str, Any]]:
     rows = [
         {
             "id": name,
+            "on": name not in off,
             "pending": pending[name],
             "marked": marked[name].marked if name in marked else 0,
             "failed": marked[name].failed if name in marked else 0,
