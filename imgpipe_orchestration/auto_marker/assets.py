@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, is_asked_for, no_partition, reported, shown
+from imgpipe_orchestration.dagster_side.assets import OWNERS, is_asked_for, is_the_sensors, no_partition, shown
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -44,14 +44,14 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     from imgpipe_orchestration.auto_marker.store import create_indexes
 
     services, asked = backends.services, is_asked_for(context)
-    key = context.partition_key if context.has_partition_key else ""
-    if key and not context.instance.has_dynamic_partition(str(CUSTOMERS.name), key):
-        raise no_partition(context, "they appear after a customer's first auto-marker run or the nightly sync")
-    own = customer_of(key)
     for problem in create_indexes(services.documents):
         context.log.warning(f"an index is missing: {problem}")
-    customers, nobody = [own] if asked else list[str](), dict[str, int]()
-    if not asked and (not key or steps.is_time(services)):
+    customers, nobody = list[str](), dict[str, int]()
+    if asked:
+        if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), context.partition_key):
+            raise no_partition(context, "they appear after a customer's first auto-marker run or the nightly sync")
+        customers = [customer_of(context.partition_key)]
+    elif not is_the_sensors(context) or steps.is_time(services):
         customers, nobody = steps.begin_round(services)
     for whose, count in nobody.items():
         context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
@@ -60,19 +60,17 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     for figures in steps.carry_out(services, customers, owner, batch_size=limit, joining=not asked):
         if figures.trouble:
             context.log.error(f"{figures.customer_id:.80}: {figures.trouble}")
-        if figures.customer_id == own:
+        if asked:
             mine = figures
         else:
-            _tell_of_another(context, figures)
-    if mine and mine.broken and asked:
-        raise dg.Failure(f"{own}: {mine.trouble}", metadata=_shown(mine), allow_retries=False)
-    made = mine is not None and _may_have_marked(mine)
-    told = _shown(mine) if mine else {"marked": 0}
-    yield from reported(context, clean_images.key, told, own=key, made=made, others={})
+            _tell(context, figures)
+    if mine and mine.broken:
+        raise dg.Failure(f"{mine.customer_id}: {mine.trouble}", metadata=_shown(mine), allow_retries=False)
+    if mine:
+        yield dg.MaterializeResult(metadata=shown(_shown(mine)))
 
 
-def _tell_of_another(context: dg.AssetExecutionContext, figures: "Figures") -> None:
-    """At once, not at the run's end: whoever listens is not to wait for other customers."""
+def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
     from imgpipe_orchestration.auto_marker.model import has_partition, partition_key
 
     if not has_partition(figures.customer_id):  # of an older release: it must not stop the round of all others

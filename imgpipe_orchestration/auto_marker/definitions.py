@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.auto_marker.assets import (
-    CUSTOMERS,
     auto_marker,
     auto_marker_checks,
     auto_marker_customers,
@@ -31,10 +30,7 @@ MOST_NAMED = 20
 def auto_marker_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.auto_marker.steps import due
 
-    found = run_if_due(context, sensor_backends, auto_marker.name, due, at_work=True)
-    keys = [str(request.partition_key) for request in found.run_requests or []]
-    added = [CUSTOMERS.build_add_request(keys)] if keys else []  # those that are known stay as they are
-    return dg.SensorResult(found.run_requests, found.skip_reason, dynamic_partitions_requests=added)
+    return run_if_due(context, sensor_backends, auto_marker.name, due, at_work=True)
 
 
 @dg.asset_check(

@@ -17,7 +17,7 @@ from imgpipe_orchestration.auto_marker.model import (
     partition_key,
     switched_on,
 )
-from imgpipe_orchestration.auto_marker.store import UNKNOWN, ImageConfigs, News
+from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
@@ -48,10 +48,10 @@ OFF_MEANWHILE = "automatic marking was switched off meanwhile; what was marked b
 NOBODY = "there is no document of this customer"
 
 
-def due(services: Services) -> list[str] | str:
-    """The partition of a customer who asked, or else of one with pending images once the next round is due; or why no
-    run is. Of a round with nothing to do the heartbeat is written here, of others by their run: what a preview of the
-    sensor in Dagster's UI asks for is never run.
+def due(services: Services) -> bool | str:
+    """True if somebody asked, or the next round is due and somebody has pending images; else why no run is wanted. Of a
+    round with nothing to do the heartbeat is written here, of others by their run: what a preview of the sensor in
+    Dagster's UI asks for is never run.
 
     Jobs that somebody asked for and that cannot start because MongoDB is away get that as the reason they wait.
 
@@ -64,17 +64,16 @@ def due(services: Services) -> list[str] | str:
             raise BackendUnavailable("No MongoDB is configured (MONGODB_URL): there is nothing to mark.")
         if asked is not None:
             services.documents.ping()
-            return [_partition_of(asked)]
+            return True
         if not is_time(services):
             return "nothing was asked for and the next round is not due"
         opted_out = ImageConfigs(services.documents).opted_out()
-        customer = News(services.documents).one_to_mark(opted_out=opted_out)
+        if News(services.documents).any_to_mark(opted_out=opted_out):
+            return True
     except BackendUnavailable as away:
         if asked is not None:
             job_instances.keep_waiting(services.engine, JOB, away.public)
         return away.public
-    if customer is not None:
-        return [_partition_of(customer)]
     heartbeats.beat(services.engine, JOB)
     return "no customer has pending images"
 
@@ -84,10 +83,6 @@ def is_time(services: Services) -> bool:
     last = heartbeats.last(services.engine, JOB)
     # Below 0 the clock was set back since.
     return last is None or not 0 <= last.age < services.settings.job_interval_minutes * 60
-
-
-def _partition_of(customer: str) -> str:
-    return partition_key(customer if has_partition(customer) else UNKNOWN)  # an id of an older release
 
 
 def begin_round(services: Services) -> tuple[list[str], dict[str, int]]:

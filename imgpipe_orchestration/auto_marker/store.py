@@ -27,7 +27,6 @@ PAGE_BYTES = 8 * 2**20
 """A page ends early when its images reach so many bytes. Some images are data URLs: a thousand of a megabyte would fill
 a run's memory, and one answer with all of them would take longer than the client's timeout."""
 
-UNKNOWN = "unknown"
 LOOKED_AT = 1000
 """Documents that a tick checks with `unmarkable`, at most, to find one that can be marked."""
 
@@ -119,15 +118,12 @@ class News:
     def __init__(self, documents: Documents) -> None:
         self._news = documents.collection(NEWS)
 
-    def one_to_mark(self, *, opted_out: Iterable[str]) -> str | None:
-        """A customer of whom a run would find something to mark; None where there is none. Looks at LOOKED_AT documents
-        at most, whatever the backlog; where those do not tell, UNKNOWN stands for whoever it may be."""
-        for nothing in NOTHING:
-            if (customer := self._one_to_mark(markable({"$eq": nothing}, opted_out=opted_out))) is not None:
-                return customer
-        return None
+    def any_to_mark(self, *, opted_out: Sequence[str]) -> bool:
+        """Whether a run would find something to mark. Looks at LOOKED_AT documents at most, whatever the backlog; where
+        those do not tell, a run is to find out."""
+        return any(self._can_mark_one(markable({"$eq": nothing}, opted_out=opted_out)) for nothing in NOTHING)
 
-    def _one_to_mark(self, sought: Document) -> str | None:
+    def _can_mark_one(self, sought: Document) -> bool:
         from bson.errors import InvalidBSON
 
         # With a limit, because the embedded server sends all results at once. First with a limit of one, which mostly
@@ -139,14 +135,13 @@ class News:
                     query = self._news.find(sought, {"customer_id": 1, "image": 1}).limit(most)
                     for document in query.max_time_ms(READING_SECONDS * 1000):
                         seen += 1
-                        customer = document["customer_id"]
-                        if has_partition(customer) and unmarkable(document) is None:
-                            return str(customer)
+                        if has_partition(document["customer_id"]) and unmarkable(document) is None:
+                            return True
             except InvalidBSON:
-                return UNKNOWN  # a run reports whose document cannot be read, and marks the others
+                return True  # a run reports whose document cannot be read, and marks the others
             if seen < most:
-                return None
-        return UNKNOWN  # further documents may be markable; a run finds out
+                return False
+        return True
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> Counter[Any]:
         """How many documents are pending, by customer_id as stored, which may be no text. Of unhashable ones the key is

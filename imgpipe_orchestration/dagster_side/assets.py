@@ -22,7 +22,12 @@ somebody launched by hand. Otherwise a person or a backfill asked for a partitio
 
 def is_asked_for(context: dg.AssetExecutionContext) -> bool:
     """Whether a person or a backfill asked for the run's partition."""
-    return context.has_partition_key and context.run.tags.get(DUE_ONLY) != "true"
+    return context.has_partition_key and not is_the_sensors(context)
+
+
+def is_the_sensors(context: dg.AssetExecutionContext) -> bool:
+    """Whether a sensor asked for the run, to have done what is due."""
+    return context.run.tags.get(DUE_ONLY) == "true"
 
 
 def reported(

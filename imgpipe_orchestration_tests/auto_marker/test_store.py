@@ -143,8 +143,8 @@ def test_only_what_can_be_marked_calls_for_a_run(documents: Documents) -> None:
             {**PENDING, "customer_id": "off"},
         ]
     )
-    assert not news.one_to_mark(opted_out=["off"])
-    assert news.one_to_mark(opted_out=[])
+    assert not news.any_to_mark(opted_out=["off"])
+    assert news.any_to_mark(opted_out=[])
 
 
 @pytest.mark.parametrize("nothing", NOTHING)
@@ -165,9 +165,9 @@ def test_what_a_server_takes_for_a_text_calls_for_no_run_and_hides_none(
 ) -> None:
     collection, news = documents.collection("news_document"), News(documents)
     collection.insert_many([{**PENDING, **odd, "clean_image": nothing} for _ in range(3)])
-    assert not news.one_to_mark(opted_out=[])
+    assert not news.any_to_mark(opted_out=[])
     collection.insert_one({**PENDING, "clean_image": nothing})
-    assert news.one_to_mark(opted_out=[])
+    assert news.any_to_mark(opted_out=[])
 
 
 def test_a_tick_does_not_read_all_images_to_find_one_that_is_good(documents: Documents) -> None:
@@ -176,7 +176,7 @@ def test_a_tick_does_not_read_all_images_to_find_one_that_is_good(documents: Doc
     news = News(documents)
     tracemalloc.start()
     try:
-        assert news.one_to_mark(opted_out=[])
+        assert news.any_to_mark(opted_out=[])
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
