@@ -3,20 +3,18 @@
 Listing the runs and asking for one belong to the auto-marker (`GET /api/jobs`, `POST /api/jobs/trigger`).
 """
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.auto_marker import model as auto_marker
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.listings import model as listings
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.storage import job_definitions, job_instances
-from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.web.auth import CustomerIfAny, ServicesDep, allowed
 from imgpipe_orchestration.web.values import NoNul
@@ -93,12 +91,12 @@ def _success(data: dict[str, Any]) -> dict[str, Any]:
     return {"status": "success", "data": data}
 
 
-def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
-    shown = {name: _moment(value) if isinstance(value, datetime) else value for name, value in asdict(job).items()}
+def _described(connection: Connection, job: Row[Any]) -> dict[str, Any]:
+    shown = {name: _moment(value) if isinstance(value, datetime) else value for name, value in job._asdict().items()}
     shown["last_run"], shown["last_run_finished"] = shown.pop("last_started_at"), shown.pop("last_finished_at")
     startable = store.startable_at(job)
     return shown | {
-        "state": job.state,
+        "state": job_definitions.state(job),
         "next_run": _moment(startable and max(startable, time_of(connection))),
         "counts": store.counts(connection),
     }

@@ -37,7 +37,11 @@ def image_queue_status(services: ServicesDep) -> dict[str, Any]:
         job = job_definitions.find(connection, model.JOB_ID)
         pending = store.waiting(connection)
     status = "active" if job is not None and job.enabled else "stopped"
-    queue_status = {"initialized": job is not None, "status": status, "state": job.state if job else status}
+    queue_status = {
+        "initialized": job is not None,
+        "status": status,
+        "state": job_definitions.state(job) if job else status,
+    }
     return {"pending_count": pending, "queue_status": queue_status}
 
 

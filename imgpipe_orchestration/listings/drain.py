@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
@@ -24,7 +24,6 @@ from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Claim, State
-from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.telemetry.logs import logger
@@ -259,7 +258,7 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
             services.claims.release(owner)
 
 
-def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
+def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> Row[Any] | None:
     """The job's present definition; None when nothing more is to be begun, with the reason in `total.ended`."""
     if processor.interrupted.is_set():
         return None

@@ -17,7 +17,6 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
-from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import time_of, transaction
 
 if TYPE_CHECKING:
@@ -129,11 +128,13 @@ def held_up(connection: Connection) -> list[HeldUp]:
     return [HeldUp("listings", why, row.n, None) for row in connection.execute(_HELD_UP, values)]
 
 
-def startable_at(job: JobDefinition) -> datetime | None:
+def startable_at(job: Row[Any]) -> datetime | None:
     """When a run may begin if something is due then; None for a stopped job."""
     if not job.enabled:
         return None
-    return job.created_at if job.last_started_at is None else job.last_started_at + job.every
+    never = job.last_started_at is None
+    moment: datetime = job.created_at if never else job.last_started_at + job_definitions.every(job)
+    return moment
 
 
 def due(services: Services) -> list[str] | str:
@@ -147,7 +148,7 @@ def due(services: Services) -> list[str] | str:
     if job is None or (startable := startable_at(job)) is None:
         return "the job is stopped; POST /api/jobs starts it again"
     days = services.claims.due_partitions(QUEUE)
-    if days and now < startable <= now + job.every:  # later than that, the clock was set back
+    if days and now < startable <= now + job_definitions.every(job):  # later than that, the clock was set back
         return f"the last run began less than {job.interval} ago"
     return days[-1:]
 

@@ -1,15 +1,15 @@
-"""Jobs that people start and stop by name: their definition and last result.
+"""Jobs that people start and stop by name: their definition and last result, as rows of `job_definitions`.
 
+`interval` is as it was written; `last_result` is what the last run reported.
 A stopped job keeps its row (`enabled` is false), so its result stays visible and it can start again unchanged.
 """
 
 import json
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 
@@ -34,49 +34,26 @@ def parse_interval(written: str) -> timedelta:
     return interval
 
 
-@dataclass(frozen=True, slots=True)
-class JobDefinition:
-    """One row. `interval` is as it was written; `last_result` is what the last run reported."""
-
-    id: str
-    name: str
-    description: str
-    type: str
-    interval: str
-    payload: dict[str, Any]
-    enabled: bool
-    created_at: datetime
-    updated_at: datetime
-    last_started_at: datetime | None
-    last_finished_at: datetime | None
-    last_run_id: str | None
-    last_result: dict[str, Any] | None
-
-    @property
-    def every(self) -> timedelta:
-        return parse_interval(self.interval)
-
-    @property
-    def state(self) -> Literal["stopped", "running", "active"]:
-        """What the job does: `running` while a run works for it."""
-        if not self.enabled:
-            return "stopped"
-        return "running" if self.last_started_at is not None and self.last_finished_at is None else "active"
+def every(job: Row[Any]) -> timedelta:
+    """How often a job runs at most, when there is something to do."""
+    return parse_interval(job.interval)
 
 
-_COLUMNS = ", ".join(JobDefinition.__slots__)
+def state(job: Row[Any]) -> Literal["stopped", "running", "active"]:
+    """What a job does: `running` while a run works for it."""
+    if not job.enabled:
+        return "stopped"
+    return "running" if job.last_started_at is not None and job.last_finished_at is None else "active"
 
 
-def find(connection: Connection, job_id: str) -> JobDefinition | None:
+def find(connection: Connection, job_id: str) -> Row[Any] | None:
     """The definition; None where no such job was ever defined."""
     if "\0" in job_id:  # PostgreSQL refuses it in any text
         return None
-    statement = text(f"select {_COLUMNS} from job_definitions where id = :id")
-    row = connection.execute(statement, {"id": job_id}).one_or_none()
-    return JobDefinition(*row) if row else None
+    return connection.execute(text("select * from job_definitions where id = :id"), {"id": job_id}).one_or_none()
 
 
-def get(connection: Connection, job_id: str) -> JobDefinition:
+def get(connection: Connection, job_id: str) -> Row[Any]:
     """The definition.
 
     Raises:
@@ -115,7 +92,7 @@ def put(
     return bool(new)
 
 
-def switch(connection: Connection, job_id: str, *, on: bool) -> JobDefinition:
+def switch(connection: Connection, job_id: str, *, on: bool) -> Row[Any]:
     """Start or stop the job as it was last defined.
 
     Raises:

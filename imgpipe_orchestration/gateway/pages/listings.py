@@ -35,6 +35,7 @@ def listings(page: Page, services: ServicesDep, before: Number = "") -> Response
         counts=counts,
         working=bool(counts and counts.waiting + counts.claimed and job and job.enabled),
         job=job,
+        every=job_definitions.every(job).total_seconds() if job else None,
         base=services.settings.listings_public_url,
         most_title=MOST_TITLE,
         most=MOST_IMAGES,
