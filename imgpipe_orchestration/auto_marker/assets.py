@@ -1,6 +1,7 @@
 """The asset `clean_images`: approved news images, one partition per customer; and the jobs around it."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -46,39 +47,43 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     services, asked = backends.services, is_asked_for(context)
     for problem in create_indexes(services.documents):
         context.log.warning(f"an index is missing: {problem}")
-    customers, nobody = list[str](), dict[str, int]()
+    owner, own = owner_of(services, context.run), list["Figures"]()
     if asked:
         if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), context.partition_key):
             raise no_partition(context, "they appear after a customer's first auto-marker run or the nightly sync")
-        customers = [customer_of(context.partition_key)]
-    elif not is_the_sensors(context) or steps.is_time(services):
-        customers, nobody = steps.begin_round(services)
-    for whose, count in nobody.items():
-        context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
-    limit = None if asked else services.settings.auto_mark_batch_size
-    owner, mine = owner_of(services, context.run), None
-    for figures in steps.carry_out(services, customers, owner, batch_size=limit, joining=not asked):
-        if figures.trouble:
-            context.log.error(f"{figures.customer_id:.80}: {figures.trouble}")
-        if asked:
-            mine = figures
-        else:
-            _tell(context, figures)
-    if mine and mine.broken:
-        raise dg.Failure(f"{mine.customer_id}: {mine.trouble}", metadata=_shown(mine), allow_retries=False)
-    if mine:
-        yield dg.MaterializeResult(metadata=shown(_shown(mine)))
+        steps.mark_all_of(services, customer_of(context.partition_key), owner, own.append)
+    else:
+        customers, nobody = list[str](), dict[str, int]()
+        if not is_the_sensors(context) or steps.is_time(services):
+            customers, nobody = steps.begin_round(services)
+        for whose, count in nobody.items():
+            context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
+        steps.mark_round(services, customers, owner, partial(_tell, context))
+    for figures in own:
+        _log_trouble(context, figures)
+        if figures.broken:
+            raise dg.Failure(f"{figures.customer_id}: {figures.trouble}", metadata=_shown(figures), allow_retries=False)
+        yield dg.MaterializeResult(metadata=shown(_shown(figures)))
 
 
 def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
+    """As an event of no run, which Dagster writes at once; those of a run wait until its end, and are lost if it dies.
+    Whoever listens is not to wait for other customers."""
     from imgpipe_orchestration.auto_marker.model import has_partition, partition_key
 
+    _log_trouble(context, figures)
     if not has_partition(figures.customer_id):  # of an older release: it must not stop the round of all others
         return
     key = partition_key(figures.customer_id)
     context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
+    metadata = shown(_shown(figures) | {"run": dg.MetadataValue.dagster_run(context.run.run_id)})
     event = dg.AssetMaterialization if _may_have_marked(figures) else dg.AssetObservation
-    context.log_event(event(asset_key=clean_images.key, partition=key, metadata=shown(_shown(figures))))
+    context.instance.report_runless_asset_event(event(asset_key=clean_images.key, partition=key, metadata=metadata))
+
+
+def _log_trouble(context: dg.AssetExecutionContext, figures: "Figures") -> None:
+    if figures.trouble:
+        context.log.error(f"{figures.customer_id:.80}: {figures.trouble}")
 
 
 def _may_have_marked(figures: "Figures") -> bool:

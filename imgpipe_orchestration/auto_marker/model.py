@@ -168,8 +168,10 @@ def partition_key(customer_id: str) -> str:
     """The customer id as a Dagster partition key: characters that Dagster cannot take become %XX of their UTF-8.
 
     Raises:
-        BadInput: no text, or too long.
+        BadInput: no text, too long, or with a NUL, which PostgreSQL cannot store.
     """
+    if "\0" in customer_id:
+        raise BadInput("A customer id cannot have a NUL character.", field="X-Customer-ID")
     escaped = _UNSAFE.sub(lambda match: _quoted(match[0]), customer_id)
     key = "".join(c if c.isprintable() else _quoted(c) for c in escaped)
     if not 0 < len(key.encode()) <= LONGEST_KEY:

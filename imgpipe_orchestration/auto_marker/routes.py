@@ -36,7 +36,7 @@ def trigger(
     partition_key(customer)  # raises BadInput for an id that cannot be a partition key
     job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id=text_of(x_user_id))
     response.headers["Location"] = f"/api/jobs/{job.id}"
-    return {**NO_FIGURES, **job.shown(), "joined": joined}
+    return {**NO_FIGURES, **job_instances.shown(job), "joined": joined}
 
 
 @router.get("/api/jobs")
@@ -45,7 +45,7 @@ def recent(
 ) -> dict[str, Any]:
     """The newest jobs first: the customer's own, or everybody's when no customer is named (an operator asks)."""
     found = job_instances.recent(services.engine, JOB, customer_id=customer, limit=limit)
-    return {"jobs": [{**NO_FIGURES, **job.shown()} for job in found], "count": len(found)}
+    return {"jobs": [{**NO_FIGURES, **job_instances.shown(job)} for job in found], "count": len(found)}
 
 
 class Toggle(BaseModel):

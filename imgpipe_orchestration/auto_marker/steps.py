@@ -1,39 +1,38 @@
 """Whether a run is due; and the run, which marks pending documents, a few customers at a time. One customer's error
-doesn't stop the others. The caller gets each customer's figures as soon as they are known.
+doesn't stop the others. Each customer's figures are told as soon as they are known.
 """
 
 import logging
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Row
 
 from imgpipe_orchestration.auto_marker.model import (
     JOB,
-    NO_FIGURES,
     Figures,
     customer_of,
     has_partition,
     partition_key,
     switched_on,
 )
-from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
+from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
-from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, Trigger
-from imgpipe_orchestration.telemetry import tracing
-from imgpipe_orchestration.telemetry.logs import bound, logger
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.job_instances import Trigger
+from imgpipe_orchestration.storage.rows import autocommit, transaction
+from imgpipe_orchestration.storage.work import drain, work_through
+from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 
 CUSTOMERS_AT_ONCE = 4
 GROUP = 16
-"""Customers whose jobs are begun in one transaction; up to twice as many are open when a run dies."""
-ASKED_AT_ONCE = 1000
-"""Most jobs that wait for a run and are taken when it begins."""
-_LOOK = 2.0
-"""Seconds between looks for customers who ask while a run is at work."""
+"""Customers whose jobs are claimed at a time."""
 
 PAGE_SIZE = 1000
 """Most documents read and written at a time. Bounds the memory of a backfill, and how many documents a crash leaves
@@ -53,16 +52,16 @@ def due(services: Services) -> bool | str:
     round with nothing to do the heartbeat is written here, of others by their run: what a preview of the sensor in
     Dagster's UI asks for is never run.
 
-    Jobs that somebody asked for and that cannot start because MongoDB is away get that as the reason they wait.
+    Jobs that cannot start because MongoDB is away pause, with that as the reason.
 
     Raises:
         BackendUnavailable: PostgreSQL is away.
     """
-    asked = job_instances.first_due(services.engine, JOB)
+    asked = services.claims.due_partitions(QUEUE)
     try:
         if not services.settings.mongodb_url:
             raise BackendUnavailable("No MongoDB is configured (MONGODB_URL): there is nothing to mark.")
-        if asked is not None:
+        if asked:
             services.documents.ping()
             return True
         if not is_time(services):
@@ -71,8 +70,8 @@ def due(services: Services) -> bool | str:
         if News(services.documents).any_to_mark(opted_out=opted_out):
             return True
     except BackendUnavailable as away:
-        if asked is not None:
-            job_instances.keep_waiting(services.engine, JOB, away.public)
+        if asked:
+            job_instances.keep_waiting(services.engine, JOB, away)
         return away.public
     heartbeats.beat(services.engine, JOB)
     return "no customer has pending images"
@@ -109,110 +108,134 @@ def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], li
     return sorted(configured - set(known)), gone
 
 
-def carry_out(
-    services: Services, customers: Sequence[str], run_id: str, *, batch_size: int | None, joining: bool = True
-) -> Iterator[Figures]:
-    """Mark the documents of some customers; yields each customer's figures when they are known.
+Tell = Callable[[Figures], None]
+"""Is called with each customer's figures when they are known, for one customer at a time, in whatever thread."""
+
+
+def mark_round(services: Services, customers: Sequence[str], run_id: str, tell: Tell) -> None:
+    """Mark AUTO_MARK_BATCH_SIZE documents each of some customers, and of those who have asked or ask meanwhile.
 
     Args:
-        run_id: id of the run, which owns the job instances.
-        batch_size: most documents of each customer; None for all.
-        joining: also of those who have asked, or ask while the run is at work: nobody waits for another's many
-            documents.
+        run_id: id of the run, which owns the claims.
 
     Raises:
         BackendUnavailable: a database went away. Marked documents stay marked; unfinished jobs wait again.
     """
-    with (
-        services.claims.hold(run_id),
-        _giving_back(services, run_id),
-        ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
-    ):
-        started = job_instances.start(services.claims, JOB, run_id, ASKED_AT_ONCE) if joining else []
-        # Each customer once, those who asked first.
-        waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *customers]))
-        running: dict[Future[Figures], JobInstance] = {}
-        trigger = Trigger.ON_DEMAND if batch_size is None else Trigger.SCHEDULED
-        looked = time.monotonic()
+    claims, marker = services.claims, _Marker(services, run_id, tell, services.settings.auto_mark_batch_size)
+
+    def take(_: int, __: Collection[str], *, joining: bool = False) -> list[Claim]:
+        """A group of claims, however few threads are free, because a claim takes several statements. None once a
+        database is away."""
+        return [] if marker.away else marker.begun(claims.claim(QUEUE, run_id, GROUP, suspects=not joining))
+
+    with claims.hold(run_id):
+        claims.release(run_id, died=True)  # what it has taken over from a run that it repeats
+        with transaction(services.engine) as connection:
+            job_instances.ensure(connection, JOB, customers, Trigger.SCHEDULED)
+        drain(claims, QUEUE, run_id, marker.mark, threads=CUSTOMERS_AT_ONCE, take=take)
+    if marker.away:
+        raise BackendUnavailable(marker.away)
+
+
+def mark_all_of(services: Services, customer: str, run_id: str, tell: Tell) -> None:
+    """Mark all documents of one customer, unless another run is at work for them.
+
+    Raises:
+        BackendUnavailable: as `mark_round`.
+    """
+    claims, marker = services.claims, _Marker(services, run_id, tell, None)
+    with claims.hold(run_id):
+        claims.release(run_id, died=True)  # as above
+        with transaction(services.engine) as connection:
+            numbers = job_instances.ensure(connection, JOB, [customer], Trigger.ON_DEMAND)
+        claims.make_ready(QUEUE)  # the run that holds it may be dead
+        batch = marker.begun(claims.claim_these(QUEUE, run_id, numbers))
+        work_through(claims, QUEUE, batch, marker.mark, threads=1)
+    if marker.away:
+        raise BackendUnavailable(marker.away)
+    if not batch:
+        tell(Figures(customer, note="another run is at work for this customer"))
+
+
+class _Marker:
+    """The work of one customer, with what all customers of a run share."""
+
+    def __init__(self, services: Services, run_id: str, tell: Tell, batch_size: int | None) -> None:
+        self.away = ""
+        """The message of the database that did not answer; empty while all do. The run then ends."""
+        self._services = services
+        self._run_id = run_id
+        self._tell = tell
+        self._telling = threading.Lock()
+        self._batch_size = batch_size
+        self._jobs: dict[int, Row[Any]] = {}
+        """Those begun, by the number of their items."""
+
+    def begun(self, batch: list[Claim]) -> list[Claim]:
+        """Begin the jobs of claims, all at once."""
+        numbers = [claim.item_id for claim in batch]
+        with autocommit(self._services.engine) as connection:
+            self._jobs |= {job.number: job for job in job_instances.begin(connection, self._run_id, numbers)}
+        return batch
+
+    def mark(self, claim: Claim) -> None:
+        """Mark what is pending for a customer and tell of it, then settle job and item in one transaction.
+
+        If the run dies in between, the next one tells of the customer once more, under the same job: at least once,
+        never not at all.
+
+        Raises:
+            BackendUnavailable: a database is away.
+            LeaseLost: another run has taken the customer over.
+        """
+        if self.away:
+            raise BackendUnavailable(self.away)
+        claims, engine = self._services.claims, self._services.engine
         try:
-            while waiting or running:
-                if joining and time.monotonic() - looked >= _LOOK:
-                    late = job_instances.start(services.claims, JOB, run_id, GROUP)
-                    started += late
-                    waiting = list(dict.fromkeys([*(instance.customer_id for instance in late), *waiting]))
-                    looked = time.monotonic()
-                while waiting and len(running) < GROUP:
-                    group, waiting = waiting[:GROUP], waiting[GROUP:]
-                    begun = [  # `begin` takes what this run has begun already for interrupted ones
-                        next((one for one in started if one.id == begun.id), begun)
-                        for begun in job_instances.begin(services.claims, JOB, group, run_id, trigger=trigger)
-                    ]
-                    running |= {pool.submit(_carry_out, services, one, batch_size): one for one in begun}
-                    for customer in set(group) - {one.customer_id for one in begun}:
-                        yield Figures(customer, note="another run is at work for this customer")
-                over = wait(running, _LOOK, FIRST_COMPLETED).done
-                if any(future.exception() for future in over):
-                    # The run is about to end with that error, and must report what the others mark.
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    over = {future for future in running if not future.cancelled()}
-                done = [(running.pop(future), future) for future in over]
-                yield from _settle(services, [(one, f.result()) for one, f in done if f.exception() is None])
-                for _, future in done:
-                    future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            figures = None
+            job = self._jobs.pop(claim.item_id, None)
+            if job is not None:
+                figures = Figures(job.customer_id, job_id=job.id, again=job.again)
+                _carry_out(self._services, figures, self._batch_size)
+                with self._telling:
+                    self._tell(figures)
+            with transaction(engine) as connection:
+                claims.finish(connection, QUEUE, claim)
+                if figures is not None:
+                    job_instances.finish(
+                        connection, claim.item_id, figures.result(), error=figures.trouble, failed=figures.broken
+                    )
+        except BackendUnavailable as error:
+            self.away = error.public
             raise
 
 
-@contextmanager
-def _giving_back(services: Services, run_id: str) -> Iterator[None]:
-    """On an error, give back the run's claims; if that fails too, their leases run out.
-
-    Not on interrupts: the run status sensors know whether the run was cancelled or shut down.
-    """
-    try:
-        yield
-    except Exception as error:
-        try:
-            services.claims.release(run_id, died=not isinstance(error, BackendUnavailable))
-        except BackendUnavailable as away:
-            log.warning("instances not given back", extra={"run_id": run_id, "error": away.detail})
-        raise
-
-
-def _carry_out(services: Services, instance: JobInstance, batch_size: int | None) -> Figures:
+def _carry_out(services: Services, figures: Figures, batch_size: int | None) -> None:
     """Mark what is pending for one customer.
 
     Raises:
         BackendUnavailable: MongoDB is away.
     """
-    customer = instance.customer_id
-    figures = Figures(customer, job_id=instance.id, again=instance.again)
-    with (
-        bound(run=instance.run_id, queue=JOB, item=str(instance.id), tenant=customer),
-        tracing.resumed(tracing.parse(instance.claim.trace if instance.claim else "")),
-        tracing.span(JOB, item=str(instance.id)),
-    ):
-        log.info(f"Starting image auto-marker job for customer: {customer}")
-        started = time.perf_counter()
-        try:
-            _mark(services, figures, batch_size)
-        except BackendUnavailable:
-            raise
-        except ImgpipeError as error:
-            figures.error = error.public
-        except Exception as error:  # whatever is wrong with one customer's data must not stop the others
-            log.error("customer failed", extra={"customer": customer}, exc_info=error)
-            figures.error = f"{type(error).__name__}: {error}"[:500]
-        figures.seconds = time.perf_counter() - started
-        ended = "failed" if figures.broken else "completed"
-        # The specification's text and level, by which operators search their logs.
-        log.log(
-            logging.ERROR if figures.trouble else logging.INFO,
-            f"Auto-mark {ended} for customer {customer}: {figures.marked}/{figures.found} images marked",
-            extra={"error": figures.trouble, **figures.result()},
-        )
-    return figures
+    customer = figures.customer_id
+    log.info(f"Starting image auto-marker job for customer: {customer}")
+    started = time.perf_counter()
+    try:
+        _mark(services, figures, batch_size)
+    except BackendUnavailable:
+        raise
+    except ImgpipeError as error:
+        figures.error = error.public
+    except Exception as error:  # whatever is wrong with one customer's data must not stop the others
+        log.error("customer failed", extra={"customer": customer}, exc_info=error)
+        figures.error = f"{type(error).__name__}: {error}"[:500]
+    figures.seconds = time.perf_counter() - started
+    ended = "failed" if figures.broken else "completed"
+    # The specification's text and level, by which operators search their logs.
+    log.log(
+        logging.ERROR if figures.trouble else logging.INFO,
+        f"Auto-mark {ended} for customer {customer}: {figures.marked}/{figures.found} images marked",
+        extra={"error": figures.trouble, **figures.result()},
+    )
 
 
 def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
@@ -246,16 +269,3 @@ def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
         if left is None and not switched_on(customer, configs.of(customer)):
             figures.note = OFF_MEANWHILE
             return
-
-
-def _settle(services: Services, done: Sequence[tuple[JobInstance, Figures]]) -> Iterator[Figures]:
-    """Yield the figures of finished customers, then write them. If the run dies in between, the next one reports the
-    customers once more, under the same job: at least once, never not at all."""
-    yield from (figures for _, figures in done)
-    endings = [
-        JobResult(one, {**NO_FIGURES, **figures.result()}, figures.trouble, figures.broken) for one, figures in done
-    ]
-    lost = job_instances.finish(services.claims, endings) if endings else set()
-    for one, figures in done:
-        if one.id in lost:
-            log.warning("no longer this run's", extra={"customer": figures.customer_id, "run": one.run_id})

@@ -1,4 +1,4 @@
-"""The auto-marker's MongoDB queries and their indexes."""
+"""The auto-marker's queue of jobs, its MongoDB queries and their indexes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from imgpipe_orchestration.auto_marker.model import NOTHING, has_partition, markable, pending, unchanged, unmarkable
+from imgpipe_orchestration.auto_marker.model import (
+    JOB,
+    NOTHING,
+    has_partition,
+    markable,
+    pending,
+    unchanged,
+    unmarkable,
+)
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.documents import Document, Documents, reachable
 from imgpipe_orchestration.telemetry.logs import logger
 
@@ -17,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+QUEUE = Queue(JOB, mirror=job_instances.follow)
 NEWS = "news_document"
 CONFIG = "image_config"
 

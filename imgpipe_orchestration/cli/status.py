@@ -37,10 +37,8 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
         with transaction(services.engine) as connection:
             stopped = listings.held_up(connection)
             limits = budgets.standings(connection, services.settings.daily_budget_usd)
-            marker = job_instances.counts(connection, JOB)  # the auto-marker's queue is its job instances
-            jobs_wait = job_instances.held_up(connection, JOB, limit=shown)
-            jobs_failed = job_instances.failures(connection, JOB, limit=shown)
-        held_up = [*stopped, *services.claims.held_up(limit=shown), *jobs_wait] if shown else []
+            jobs_failed = job_instances.failures(connection, JOB, limit=max(shown, 1))
+        held_up = [*stopped, *services.claims.held_up(limit=shown)] if shown else []
         try:
             with transaction(services.pending_engine) as connection:
                 images = pending.figures(connection)
@@ -48,7 +46,7 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
             if services.pending_engine is services.engine:
                 raise
             images = {"error": f"PENDING_IMAGES_DATABASE_URL: {away.public}"}
-        queues = {**with_unseen(services, services.claims.counts()), marker.queue: marker}
+        queues = with_unseen(services, services.claims.counts())
         report: dict[str, Any] = {
             "queues": [asdict(counts) for _, counts in sorted(queues.items())],
             "pending_images": images,
@@ -57,15 +55,15 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
             "job_failures": [
                 {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at}
-                for one in jobs_failed
+                for one in jobs_failed[:shown]
             ],
         }
     if as_json:
         click.echo(json.dumps(report, indent=2, default=_written))
     else:
         _show(report, data_dir)
-    wrong = any(queue["failed"] or queue["stuck"] for queue in report["queues"]) or images.get("stuck", True)
-    ctx.exit(1 if check and wrong else 0)
+    wrong = any(queue["failed"] or queue["stuck"] for queue in report["queues"]) or jobs_failed
+    ctx.exit(1 if check and (wrong or images.get("stuck", True)) else 0)
 
 
 def _written(value: object) -> str:
@@ -74,7 +72,7 @@ def _written(value: object) -> str:
 
 def _show(report: dict[str, Any], data_dir: Path) -> None:
     console = Console()
-    title = "queues (stuck: over an hour; auto_marker: jobs of 24 hours)"
+    title = "queues (stuck: over an hour)"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("queue", no_wrap=True)
     for heading in ("waiting", "in progress", "done", "failed", "oldest", "stuck", "average"):

@@ -77,7 +77,7 @@ def look_at_job(services: ServicesDep, job_id: str, customer: CustomerIfAny) -> 
         if job is not None:
             return _success(_described(connection, job))
     asked = job_instances.get(services.engine, job_id, customer_id=customer)
-    return {**(auto_marker.NO_FIGURES if asked.job == auto_marker.JOB else {}), **asked.shown()}
+    return {**(auto_marker.NO_FIGURES if asked.job == auto_marker.JOB else {}), **job_instances.shown(asked)}
 
 
 @router.delete("/{job_id}")

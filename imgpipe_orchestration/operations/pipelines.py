@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from imgpipe_orchestration.auto_marker.store import QUEUE as MARKER
 from imgpipe_orchestration.avatars.store import DATA, IMAGES
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
@@ -18,6 +19,7 @@ PIPELINES: dict[str, list[Queue]] = {
     "avatars": [IMAGES, DATA],
     "media": [MEDIA, URLS, CLEANUPS, HEALING, *AGAIN, CANARY],
     "listings": [LISTINGS],
+    "auto_marker": [MARKER],
     "vision_reports": [analyses.QUEUE, executions.QUEUE, batches.QUEUE],
     "lifecycle": [PURGES, ERASURES, CDN_PURGES],
     "moderation": [JUDGE],
@@ -45,7 +47,7 @@ def queues(name: str) -> list[Queue]:
     """The queues of a pipeline, or the one queue with that name; dashes may replace underscores.
 
     Raises:
-        NotFound: there is neither; the message lists the known names. The auto-marker has no queue of items.
+        NotFound: there is neither; the message lists the known names.
     """
     name = name.replace("-", "_")
     if name in PIPELINES:
@@ -53,8 +55,6 @@ def queues(name: str) -> list[Queue]:
     every = every_queue()
     found = [queue for queue in every if queue.name == name]
     if not found:
-        if name == "auto_marker":
-            raise NotFound("The auto_marker has no items to requeue: its next round takes up what is not marked yet.")
         known = sorted({*PIPELINES, *(queue.name for queue in every)})
         raise NotFound(f"There is no pipeline or queue {name!r}; there are {', '.join(known)}.")
     return found

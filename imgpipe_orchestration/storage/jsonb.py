@@ -42,13 +42,3 @@ def storable_text(text: str) -> str:
     if text.isascii():
         return text.replace("\0", "")
     return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def escaped(text: str) -> str:
-    """The text with its NULs escaped, so that it can be stored; `unescaped` restores it."""
-    return text.replace("\\", "\\\\").replace("\0", "\\0")
-
-
-def unescaped(text: str) -> str:
-    """The text that was `escaped`."""
-    return "\\".join(part.replace("\\0", "\0") for part in text.split("\\\\"))

@@ -22,7 +22,7 @@ from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 services = Services(load())
-list(steps.carry_out(services, steps.begin_round(services)[0], "killed-run", batch_size=50))
+steps.mark_round(services, steps.begin_round(services)[0], "killed-run", print)
 """
 
 
@@ -41,12 +41,12 @@ def test_a_run_killed_between_find_and_write_marks_nothing_and_the_next_one_ever
         guarded = settings.model_copy(update={"mongodb_url": through_cable, "lease_seconds": 2.0})
         run = subprocess.Popen([sys.executable, "-c", RUN], env={**os.environ, **guarded.environment()})
         wait_for(cable.silence, "the first write", 60)
-        assert job_instances.get(services.engine, asked.id).status is JobStatus.RUNNING
+        assert job_instances.get(services.engine, asked.id).status == JobStatus.RUNNING
         run.send_signal(signal.SIGKILL)
         run.wait()
     assert marked(services, "c1") == 0
     wait_for(lambda: due(services) is True, "the job to be due once the lease ran out", 20)
-    list(steps.carry_out(services, steps.begin_round(services)[0], "next-run", batch_size=50))
+    steps.mark_round(services, steps.begin_round(services)[0], "next-run", lambda _: None)
     assert marked(services, "c1") == 5
     done = job_instances.get(services.engine, asked.id)
     assert (done.status, done.run_id, done.result["images_marked"]) == (JobStatus.COMPLETED, "next-run", 5)

@@ -16,8 +16,9 @@ from imgpipe_orchestration.auto_marker.definitions import (
     definitions,
     marked_images_are_usable,
 )
-from imgpipe_orchestration.auto_marker.model import JOB
+from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.steps import due
+from imgpipe_orchestration.auto_marker.store import QUEUE
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
@@ -86,7 +87,7 @@ def test_a_round_materializes_each_due_customer_and_names_the_broken_one(
     observed = events(instance, dg.DagsterEventType.ASSET_OBSERVATION)
     assert "image is a number" in observed["broken"]["error"]
     assert set(instance.get_dynamic_partitions("customers")) == {"a", "b", "broken"}
-    job = job_instances.recent(services.engine, JOB, customer_id="a")[0].shown()
+    job = job_instances.shown(job_instances.recent(services.engine, JOB, customer_id="a")[0])
     assert (job["run_id"], job["images_marked"], job["trigger"]) == (result.run_id, 50, "scheduled")
 
 
@@ -181,12 +182,16 @@ def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_wait
     why = why_not(instance, backends)
     assert reason in why
     (waiting,) = job_instances.recent(services.engine, JOB)
-    assert (waiting.status.value, waiting.error) == ("queued", why)
+    assert (waiting.status, waiting.error) == ("queued", why)
+    (reason,) = services.claims.held_up()
+    assert (reason.queue, reason.error, reason.count) == (JOB, why, 1)
     for schedule in SCHEDULES if not url else ():
         with dg.build_schedule_context(instance=instance, resources={"sensor_backends": backends}) as night:
             assert schedule.evaluate_tick(night).run_requests == []
-    (taken,) = job_instances.start(services.claims, JOB, "run-1", 1)
-    assert taken.error is None
+    services.claims.hasten(QUEUE)
+    (claim,) = services.claims.claim(QUEUE, "run-1", 1)
+    (taken,) = job_instances.recent(services.engine, JOB)
+    assert (taken.status, taken.error, claim.failures) == ("running", None, 0)
 
 
 def test_the_check_names_marked_documents_that_lack_something(
@@ -225,13 +230,17 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, told: bool
 ) -> None:
     seed(services, "a", 3)
-    ended = steps.carry_out(services, steps.begin_round(services)[0], "killed", batch_size=50)
-    job_id = next(ended).job_id
-    ended.close()  # right after it has marked them
+    job_ids = []
+
+    def die(figures: Figures) -> None:
+        job_ids.append(figures.job_id)
+        raise RuntimeError("killed")
+
+    steps.mark_round(services, steps.begin_round(services)[0], "killed", die)
     assert marked(services, "a") == 3
     if told:
         instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="a"))
-    services.claims.release("killed", died=True)
+    services.claims.hasten(QUEUE)
     run(repository, instance)
-    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job id"] == str(job_id)
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job id"] == str(job_ids[0])
     assert due(services) == "nothing was asked for and the next round is not due"

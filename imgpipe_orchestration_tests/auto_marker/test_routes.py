@@ -24,7 +24,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 def work(services: Services) -> None:
     """What the run does that the sensor asks for."""
-    list(steps.carry_out(services, [], "run-1", batch_size=50))
+    steps.mark_round(services, [], "run-1", lambda _: None)
 
 
 def test_a_trigger_is_accepted_done_and_looked_up(client: Client, services: Services) -> None:

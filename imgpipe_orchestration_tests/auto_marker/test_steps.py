@@ -13,7 +13,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.auto_marker import steps, toggle
 from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.steps import due
-from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page
+from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News, Page
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -22,14 +22,22 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.parts import running
 
 
-def round_of(
-    services: Services, run_id: str = "run-1", *, batch: int | None = 50, scheduled: bool = True
-) -> dict[str, Figures]:
+def round_of(services: Services, run_id: str = "run-1", *, scheduled: bool = True) -> dict[str, Figures]:
     todo = steps.begin_round(services)[0] if scheduled else []
-    return {f.customer_id: f for f in steps.carry_out(services, todo, run_id, batch_size=batch)}
+    told: list[Figures] = []
+    steps.mark_round(services, todo, run_id, told.append)
+    return {figures.customer_id: figures for figures in told}
+
+
+def all_of(services: Services, customer: str, run_id: str = "run-1") -> Figures:
+    told: list[Figures] = []
+    steps.mark_all_of(services, customer, run_id, told.append)
+    (figures,) = told
+    return figures
 
 
 def test_each_customer_gets_its_batch_oldest_first(services: Services) -> None:
@@ -55,8 +63,7 @@ def test_who_is_off_is_left_alone_and_who_is_new_gets_a_config(services: Service
 
 
 def test_a_name_that_no_document_has_is_made_no_customer(services: Services) -> None:
-    todo = ["mistyped"]
-    (figures,) = steps.carry_out(services, todo, "run-1", batch_size=None)
+    figures = all_of(services, "mistyped")
     assert (figures.marked, figures.note) == (0, "there is no document of this customer")
     assert ImageConfigs(services.documents).of("mistyped") == []
 
@@ -66,7 +73,7 @@ def test_a_customer_who_is_off_and_asks_is_told_why_nothing_happened(services: S
     ImageConfigs(services.documents).switch("off", False)
     asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="off")
     round_of(services, scheduled=False)
-    shown = job_instances.get(services.engine, asked.id).shown()
+    shown = job_instances.shown(job_instances.get(services.engine, asked.id))
     assert (shown["status"], shown["images_marked"]) == ("completed", 0)
     assert "automatic marking is off for this customer; it is switched on under Auto-marker" in shown["note"]
     assert marked(services, "off") == 0
@@ -106,7 +113,7 @@ def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) 
     assert "image is an object, not text" in str(figures["broken"].trouble)
     assert "auto_mark_cleaned is 'yes'" in str(figures["odd-toggle"].trouble)
     jobs = {job.customer_id: job for job in job_instances.recent(services.engine, JOB)}
-    assert {c: j.status.value for c, j in jobs.items()} == {
+    assert {c: j.status for c, j in jobs.items()} == {
         "fine": "completed",
         "mixed": "completed",
         "broken": "failed",
@@ -133,8 +140,7 @@ def test_a_backfill_stops_when_its_customer_is_switched_off(
         return page
 
     monkeypatch.setattr(News, "mark_page", mark_page)
-    todo = ["a"]
-    (figures,) = steps.carry_out(services, todo, "run-1", batch_size=None)
+    figures = all_of(services, "a")
     assert (figures.marked, figures.trouble) == (steps.PAGE_SIZE, None)
     assert "switched off" in str(figures.note)
 
@@ -153,11 +159,13 @@ def test_who_asks_while_a_run_is_at_work_on_a_slow_customer_does_not_wait_for_it
         return marks(self, customer, *arguments, **named)
 
     monkeypatch.setattr(News, "mark_page", mark_page)
-    todo = ["slow"]
     seen: list[tuple[str, int]] = []
-    for figures in steps.carry_out(services, todo, "run-1", batch_size=None, joining=True):
+
+    def tell(figures: Figures) -> None:
         seen.append((figures.customer_id, figures.marked))
         good_done.set()
+
+    steps.mark_round(services, ["slow"], "run-1", tell)
     assert seen == [("good", 3), ("slow", 3)]
 
 
@@ -186,27 +194,36 @@ def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
 def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settings: Settings, own_mongo: Mongo) -> None:
     url = f"{own_mongo.url}/ichat?serverSelectionTimeoutMS=300"
     services = Services(settings.model_copy(update={"mongodb_url": url}))
-    customers = [f"c{n}" for n in range(4 * steps.GROUP)]  # who ends together is told of together
+    customers = [f"c{n}" for n in range(2 * steps.GROUP)]
     for customer in customers:
         seed(services, customer, 30)
     asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="c0")
     todo = steps.begin_round(services)[0]
     seen: list[Figures] = []
+
+    def tell(figures: Figures) -> None:
+        seen.append(figures)
+        own_mongo.kill()
+
     with pytest.raises(BackendUnavailable):
-        for figures in steps.carry_out(services, todo, "run-1", batch_size=50):
-            seen.append(figures)
-            own_mongo.kill()
+        steps.mark_round(services, todo, "run-1", tell)
     jobs = job_instances.recent(services.engine, JOB, limit=100)
     assert {JobStatus.QUEUED} <= {job.status for job in jobs} <= {JobStatus.QUEUED, JobStatus.COMPLETED}
     lost = "select count(*) from work_items where losses > 0"
     with services.engine.connect() as connection:
         assert connection.scalar(text(lost)) == 0, "that a database was away is no fault of a customer"
-    assert "MongoDB cannot be reached" in due(services)
+    services.claims.hasten(QUEUE)
+    assert "MongoDB cannot be reached" in str(due(services))
     own_mongo.start()
     own_mongo.wait_until_ready()
-    assert due(services) is True
+
+    def goes_on() -> bool:
+        services.claims.hasten(QUEUE)
+        return due(services) is True
+
+    wait_for(goes_on, "MongoDB's client to find it again", 20)
     figures_again = round_of(services, "run-2")
     assert all(marked(services, customer) == 30 for customer in customers)
     assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)
-    assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
+    assert job_instances.get(services.engine, asked.id).status == JobStatus.COMPLETED
     services.close()

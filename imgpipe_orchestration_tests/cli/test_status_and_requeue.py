@@ -8,14 +8,15 @@ import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.auto_marker.store import QUEUE as QUEUE_OF_JOBS
 from imgpipe_orchestration.billing.ledger import Ledger
-from imgpipe_orchestration.errors import BadImage, RateLimited, SpendingPaused
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, Permanent, RateLimited, SpendingPaused
 from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.listings.store import QUEUE, NewImage, add
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.claims import Claims
-from imgpipe_orchestration.storage.job_instances import JobResult
+from imgpipe_orchestration.storage.job_instances import Trigger
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, Shop, a_call, failing
 from imgpipe_orchestration_tests.cli.conftest import Run
@@ -70,24 +71,30 @@ def test_status_sees_uploads_that_no_worker_has_taken_up(run: Run, claims: Claim
 
 
 def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -> None:
-    one, two = job_instances.begin(claims, MARKER, ["c1", "c2"], "run-1")
-    endings = [JobResult(one, {"images_marked": 3}), JobResult(two, error="MongoDB is [away].", failed=True)]
-    job_instances.finish(claims, endings)
+    with transaction(claims.engine) as connection:
+        job_instances.ensure(connection, MARKER, ["c1", "c2"], Trigger.SCHEDULED)
+    for claim in claims.claim(QUEUE_OF_JOBS, "run-1", 2):
+        with transaction(claims.engine) as connection:
+            claims.finish(connection, QUEUE_OF_JOBS, claim)
+            error = "Its image is [no text]." if claim.tenant == "c2" else None
+            job_instances.finish(connection, claim.item_id, {}, error=error, failed=bool(error))
     job_instances.create_or_join(claims.engine, MARKER, customer_id="c3")
     report = json.loads(run("status", "--json").stdout)
     marker = next(queue for queue in report["queues"] if queue["queue"] == "auto_marker")
-    assert (marker["waiting"], marker["claimed"], marker["done"], marker["failed"]) == (1, 0, 1, 1)
-    assert [(job["customer_id"], job["error"]) for job in report["job_failures"]] == [("c2", "MongoDB is [away].")]
-    assert "failed auto_marker for c2: MongoDB is [away]." in run("status").stdout
+    assert (marker["waiting"], marker["claimed"], marker["done"], marker["failed"]) == (1, 0, 2, 0)
+    assert [(job["customer_id"], job["error"]) for job in report["job_failures"]] == [("c2", "Its image is [no text].")]
+    assert "failed auto_marker for c2: Its image is [no text]." in run("status").stdout
+    run("requeue", "media")
+    assert run("status", "--check", "--failures", "0").exit_code == 1
 
 
 def test_status_tells_why_the_auto_marker_waits(run: Run, claims: Claims) -> None:
     for customer in ("c1", "c2"):
         job_instances.create_or_join(claims.engine, MARKER, customer_id=customer)
-    job_instances.keep_waiting(claims.engine, MARKER, "MongoDB is [away].")
-    assert "waiting auto_marker: MongoDB is [away]. (2 items)" in run("status").stdout
+    job_instances.keep_waiting(claims.engine, MARKER, BackendUnavailable("MongoDB is [away]."))
+    assert "waiting auto_marker: MongoDB is [away]. (2 items, again at" in run("status").stdout
     (reason,) = json.loads(run("status", "--json").stdout)["held_up"]
-    assert reason == {"queue": MARKER, "error": "MongoDB is [away].", "count": 2, "due_at": None}
+    assert (reason["queue"], reason["error"], reason["count"]) == (MARKER, "MongoDB is [away].", 2)
 
 
 def test_status_tells_why_what_waits_is_not_done(run: Run, claims: Claims) -> None:
@@ -109,7 +116,7 @@ def test_status_tells_of_listings_that_wait_for_a_stopped_job(run: Run, claims: 
     assert told() == []
     image = NewImage(uuid4(), uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
     with transaction(claims.engine) as connection:
-        claims.enqueue(connection, QUEUE, list(add(connection, [image], held=False).values()))
+        claims.enqueue(connection, QUEUE, add(connection, [image], held=False))
     (line,) = told()
     assert "The job process-image-queue is stopped" in line and "(1 item)" in line
     with transaction(claims.engine) as connection:
@@ -124,10 +131,15 @@ def test_requeue_gives_the_failed_item_fresh_attempts(run: Run, claims: Claims) 
     assert {claim.item_id for claim in claims.claim(MEDIA, "next", 10)} == {2, 3}
 
 
-def test_requeue_of_the_auto_marker_says_that_its_next_round_does_it(run: Run, claims: Claims) -> None:
-    result = run("requeue", "auto-marker")
-    assert result.exit_code == 2
-    assert "its next round takes up what is not marked yet" in result.stderr
+def test_requeue_revives_a_job_of_the_auto_marker_whose_runs_died(run: Run, claims: Claims) -> None:
+    asked, _ = job_instances.create_or_join(claims.engine, MARKER, customer_id="c1")
+    (claim,) = claims.claim(QUEUE_OF_JOBS, "run-1", 1)
+    fail(claims, claim, Permanent("Its runs died."), QUEUE_OF_JOBS)
+    died = job_instances.get(claims.engine, asked.id)
+    assert (died.status, died.error) == ("failed", "Its runs died.")
+    assert run("requeue", "auto-marker").exit_code == 0
+    revived = job_instances.get(claims.engine, asked.id)
+    assert (revived.status, revived.error, revived.finished_at) == ("queued", None, None)
 
 
 def test_requeue_ends_the_pause_that_a_partner_asked_for(run: Run, claims: Claims) -> None:
@@ -152,6 +164,6 @@ def test_requeue_of_an_unknown_pipeline_names_the_known_ones(run: Run, claims: C
     result = run("requeue", "medai")
     assert result.exit_code == 2
     assert (
-        "'medai'; there are avatar_data, avatar_images, avatars, cdn_purges, erasures, lifecycle, listings, media,"
+        "'medai'; there are auto_marker, avatar_data, avatar_images, avatars, cdn_purges, erasures, lifecycle,"
         in result.stderr
     )

@@ -70,7 +70,8 @@ def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run(
     engine = backends.services.engine
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(working)
-        (begun,) = job_instances.begin(backends.services.claims, "working", ["c1"], run.run_id)
+        begun, _ = job_instances.create_or_join(engine, "working", customer_id="c1")
+        assert backends.services.claims.claim(Queue("working"), run.run_id, 1)
         event = instance.report_run_canceled(run) if cancelled else instance.report_run_failed(run)
         _tell(backends, instance, run, event)
     assert job_instances.get(engine, begun.id).status == ("failed" if cancelled else "queued")
@@ -86,19 +87,14 @@ def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_
         event = instance.report_run_failed(run, "its process is gone")
         _claimed(services.claims, owner_of(services, run))
         (held,) = services.claims.owned(QUEUE, run.run_id)
-        (begun,) = job_instances.begin(services.claims, "working", ["c1"], run.run_id)
         again = instance.create_run_for_job(working, parent_run_id=run.run_id, root_run_id=run.run_id)
         for _ in ("its first step", "another"):
             assert owner_of(services, again) == again.run_id
             assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
         with pytest.raises(LeaseLost), services.claims.fenced(held):
             pass
-        assert job_instances.finish(services.claims, [job_instances.JobResult(begun)]) == {begun.id}
-        (mine,) = job_instances.begin(services.claims, "working", ["c1"], again.run_id)
-        assert (mine.id, mine.again) == (begun.id, True)
         _tell(backends, instance, run, event)
         assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
-        assert job_instances.finish(services.claims, [job_instances.JobResult(mine)]) == set()
         event = instance.report_run_failed(again, "its process is gone, too")
         _tell(backends, instance, again, event)
     assert services.claims.claim(QUEUE, "next", 1)[0].losses == 1

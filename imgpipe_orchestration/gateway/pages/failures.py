@@ -16,7 +16,7 @@ from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.operations import pipelines
 from imgpipe_orchestration.operations.pipelines import every_queue, queues
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.backlog import DeadLetter
+from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
@@ -36,7 +36,7 @@ def failures(page: Page, services: ServicesDep, queue: str = "", ignored: bool =
     more = _written(found[PER_PAGE - 1]) if len(found) > PER_PAGE else ""
     with transaction(services.engine) as connection:
         named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PER_PAGE]])
-        jobs_failed = job_instances.counts(connection, MARKER).failed if not queue else 0
+        jobs_failed = len(job_instances.failures(connection, MARKER, limit=STUCK_LIMIT)) if not queue else 0
         paused = spending.pauses(connection)
     return page(
         "failures.html",

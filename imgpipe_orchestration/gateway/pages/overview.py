@@ -22,7 +22,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.frame import Page, part
@@ -35,7 +34,6 @@ from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
 
@@ -116,9 +114,7 @@ def look(services: Services) -> dict[str, Any]:
         today = now.date()
         spent = spending.between(connection, today, today, ["provider"])
         month = spending.between(connection, today.replace(day=1), today, ["day"])
-        counts[MARKER] = job_instances.counts(connection, MARKER)
-        marker = job_instances.held_up(connection, MARKER, limit=1)
-        held = [*listings.held_up(connection), *waiting, *marker]
+        held = [*listings.held_up(connection), *waiting]
         newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=PICTURES)
         standings = budgets.standings(connection, services.settings.daily_budget_usd)
         return {
@@ -144,7 +140,7 @@ def _pipeline(
     hours: list[tuple[datetime, Counts]],
     held: Iterable[HeldUp],
 ) -> Pipeline:
-    names = [MARKER] if about.name == MARKER else [queue.name for queue in PIPELINES[about.name]]
+    names = [queue.name for queue in PIPELINES[about.name]]
     main, queues = counts.get(names[0]), [counts[name] for name in names if name in counts]
     ages = [queue.oldest_waiting_seconds for queue in queues if queue.oldest_waiting_seconds is not None]
     return Pipeline(

@@ -14,7 +14,6 @@ from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.jsonb import unescaped
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
@@ -85,7 +84,7 @@ def _customers(services: Services) -> list[dict[str, Any]]:
     pending = News(services.documents).pending_by_customer(opted_out=())
     with transaction(services.engine) as connection:
         marked = {
-            unescaped(row.customer_id): row
+            row.customer_id: row
             for row in connection.execute(_MARKED, {"job": JOB, "nobody": NOBODY})
             if row.customer_id
         }

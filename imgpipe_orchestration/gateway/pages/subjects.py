@@ -86,6 +86,9 @@ _SUBJECTS = {
         select id, coalesce(nullif(brief, ''), 'Anybody') as label, '/avatars/' || task_id as page
         from generation_tasks where id = any(:ids)
     """,
+    "auto_marker": """
+        select number as id, customer_id as label, '/processing' as page from job_instances where number = any(:ids)
+    """,
     "vision_analyses": f"""
         select a.id, concat_ws(', ', coalesce(nullif(a.run_code, ''), a.vision_analysis_id), j.name) as label, {_OF_JOB}
         from vision_analyses a left join vision_executions e on e.id = a.execution_id

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from imgpipe_orchestration.auto_marker.steps import begin_round, carry_out
+from imgpipe_orchestration.auto_marker.steps import begin_round, mark_round
 from imgpipe_orchestration_tests.auto_marker.conftest import seed
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -31,7 +31,7 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     expect(page.get_by_role("status")).to_contain_text("marking is on")
     page.get_by_role("button", name="Run now for acme & söhne/7").first.click()
     expect(page.get_by_role("status")).to_contain_text("starts within seconds")
-    list(carry_out(gateway.services, [], "run-1", batch_size=50))
+    mark_round(gateway.services, [], "run-1", lambda _: None)
     guest.go("/processing")
     row = page.get_by_role("row").filter(has_text="acme & söhne/7")
     expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
@@ -42,11 +42,11 @@ def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gate
     seed(gateway.services, "acme", 2, image={"href": "https://example.com/not-text.jpg"})
     seed(gateway.services, "acme", 3)
     for n in range(3):
-        list(carry_out(gateway.services, begin_round(gateway.services)[0], f"run-{n}", batch_size=50))
+        mark_round(gateway.services, begin_round(gateway.services)[0], f"run-{n}", lambda _: None)
     page = guest.go("/processing")
     row = page.get_by_role("table").first.get_by_role("row").filter(has_text="acme")
     expect(row.get_by_role("cell").nth(1)).to_have_text("3")
     expect(row.get_by_role("cell").nth(2)).to_have_text("2")
     page = guest.go("/failures")
-    expect(page.get_by_text("Auto-marker: 2 jobs failed in the last 24 hours.")).to_be_visible()
+    expect(page.get_by_text("Auto-marker: jobs of 1 customer failed in the last 24 hours.")).to_be_visible()
     expect(page.get_by_role("heading", name="Nothing else has failed")).to_be_visible()
