@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.operations.startup import check_settings, misspelled
 from imgpipe_orchestration.partners.models import Provider
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration.web.auth import is_loopback
@@ -174,20 +174,12 @@ def mongo(services: Services) -> str:
     return "answers, with every index the auto-marker needs"
 
 
-def _named(settings: Settings, name: str) -> str:
-    """The setting of that name, a URL.
-
-    Raises:
-        Bad: neither a stack nor a person has named it: at its default another stack may answer.
-    """
+def server(name: str, path: str, services: Services) -> str:
+    settings = services.settings
+    # Neither a stack nor a person has named it: at its default another stack may answer.
     if name not in settings.model_fields_set and not settings.production:
         raise Bad(f"not checked: no stack runs on this folder, and {name.upper()} is not set")
-    url: str = getattr(settings, name)
-    return url
-
-
-def server(name: str, path: str, services: Services) -> str:
-    url = _named(services.settings, name) + path
+    url = getattr(settings, name) + path
     answer = requests.get(url, timeout=TIMEOUT_SECONDS)
     if answer.status_code != 200:  # of the gateway's 503 the body says what is down
         raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}")
