@@ -4,8 +4,6 @@ It is correct for the auto-marker's queries, and wrong for some others: see docs
 """
 
 import sys
-from datetime import datetime
-from typing import Any
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import Part
@@ -33,23 +31,15 @@ class Mongo(Part):
 
 
 def keep_types() -> None:
-    """Send updates that `$set` a boolean or a date past SQL.
+    """Have documents updated in Python and not in SQL.
 
-    neosqlite, on which nx-27017 stands, binds these values as SQL parameters. SQLite has neither booleans nor dates, so
-    `true` would become 1 and a date a string. Its other way of updating, in Python, keeps them. The tests of the
-    queries on every server show whether a later version still needs this.
+    neosqlite, on which nx-27017 stands, binds the values of `$set` as SQL parameters. SQLite has neither booleans nor
+    dates, so `true` would become 1 and a date a string. The tests of the queries on every server show whether a later
+    version still needs this.
     """
     from neosqlite.collection.query_helper._sql_updates import SqlUpdatesMixin
 
-    in_sql = SqlUpdatesMixin._can_use_sql_updates
-
-    def can_use_sql_updates(self: Any, update: dict[str, Any], *arguments: Any, **named: Any) -> bool:
-        values = update.get("$set")
-        if isinstance(values, dict) and any(isinstance(value, bool | datetime) for value in values.values()):
-            return False
-        return bool(in_sql(self, update, *arguments, **named))
-
-    SqlUpdatesMixin._can_use_sql_updates = can_use_sql_updates
+    SqlUpdatesMixin._can_use_sql_updates = lambda *_: False
 
 
 if __name__ == "__main__":  # the server's own process
