@@ -11,8 +11,6 @@ marked: `"standin": true`, a model name that ends in `-standin`, a caption in pi
     /_standin/...          what this last one lists, and what was uploaded to it    vision_analysis_api
 """
 
-from typing import Any
-
 # The paths under which each partner is played; `devstack/plan.py` puts them into the settings.
 OPENAI = "/openai/v1"
 GOOGLE = "/google-vision"
@@ -20,12 +18,3 @@ FLOWISE = "/flowise"
 VISION_ANALYSIS = "/vision-analysis/api/v1/documents/vision_analysis"
 VISION_ANALYSIS_UPLOAD = VISION_ANALYSIS + "/upload"
 FILES = "/vision-analysis/files"
-
-
-class Refusal(Exception):
-    """An answer with an error status, raised by any of the routes. `body` has the shape of the provider's errors."""
-
-    def __init__(self, status: int, body: dict[str, Any]) -> None:
-        super().__init__(body)
-        self.status = status
-        self.body = body

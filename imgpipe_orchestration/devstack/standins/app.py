@@ -1,5 +1,8 @@
 """The stand-ins' application: which path is answered by what."""
 
+from typing import Any
+
+from fastapi import HTTPException
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,7 +16,6 @@ from imgpipe_orchestration.devstack.standins import (
     OPENAI,
     VISION_ANALYSIS,
     VISION_ANALYSIS_UPLOAD,
-    Refusal,
     flowise_api,
     google_api,
     openai_api,
@@ -49,7 +51,7 @@ def create_app(batches: Batches | None = None) -> Starlette:
             Route("/_standin/reports", desk.uploaded, methods=get),
             Route("/health", _health),
         ],
-        exception_handlers={Refusal: _refused, ValidationError: _invalid},
+        exception_handlers={HTTPException: _refused, ValidationError: _invalid},
     )
 
 
@@ -57,9 +59,8 @@ async def _health(_: Request) -> Response:
     return JSONResponse({"status": "ok", "standin": True})
 
 
-async def _refused(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)  # noqa: S101 - Starlette hands over what it is registered for
-    return JSONResponse(refusal.body, refusal.status)
+async def _refused(_: Request, refusal: Any) -> Response:
+    return JSONResponse(refusal.detail, refusal.status_code)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

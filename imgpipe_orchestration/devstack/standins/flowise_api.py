@@ -4,10 +4,10 @@ import hashlib
 import json
 from typing import Any
 
+from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.devstack.standins import Refusal
 from imgpipe_orchestration.devstack.standins.fill import Facts
 
 PERSONA_FLOW = "persona-data"
@@ -40,14 +40,14 @@ async def predict(request: Request) -> Response:
     try:
         question = str((await request.json())["question"])
     except (ValueError, KeyError, TypeError):
-        raise Refusal(400, error(400, "bad_request", "Question is missing")) from None
+        raise HTTPException(400, error(400, "bad_request", "Question is missing")) from None
     seed = hashlib.sha256(question.encode()).digest()
     meta = {"question": question, "chatId": seed.hex()[:16], "chatMessageId": seed.hex()[16:32], "standin": True}
     wanted = _wanted(question)
     if flow == PROMPT_FLOW:
         return JSONResponse({"text": _prompt(wanted), **meta})
     if flow != PERSONA_FLOW:
-        raise Refusal(404, error(404, "not_found", f"Chatflow {flow} not found"))
+        raise HTTPException(404, error(404, "not_found", f"Chatflow {flow} not found"))
     personas = _personas(wanted, Facts(seed))
     # Real flows answer in either form, depending on their last node: both are exercised.
     if seed[0] % 2:

@@ -3,10 +3,10 @@
 import base64
 from typing import Any
 
+from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.devstack.standins import Refusal
 from imgpipe_orchestration.devstack.standins.fill import Facts
 from imgpipe_orchestration.devstack.standins.measure import Measured, measure, verdict
 
@@ -24,13 +24,13 @@ def error(status: int, code: str, message: str) -> dict[str, Any]:
 async def annotate(request: Request) -> Response:
     """POST /v1/images:annotate."""
     if not (request.headers.get("x-goog-api-key") or request.query_params.get("key")):
-        raise Refusal(403, error(403, "missing_key", "The request is missing a valid API key."))
+        raise HTTPException(403, error(403, "missing_key", "The request is missing a valid API key."))
     try:
         wanted = [dict(one) for one in (await request.json())["requests"]]
     except (ValueError, KeyError, TypeError):
-        raise Refusal(400, error(400, "bad_request", "Invalid JSON payload received.")) from None
+        raise HTTPException(400, error(400, "bad_request", "Invalid JSON payload received.")) from None
     if len(wanted) > _MOST_IMAGES:
-        raise Refusal(400, error(400, "too_many", "Too many images per request."))
+        raise HTTPException(400, error(400, "too_many", "Too many images per request."))
     return JSONResponse({"responses": [_annotated(one) for one in wanted], "standin": True})
 
 

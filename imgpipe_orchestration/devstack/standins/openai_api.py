@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.devstack.standins import Refusal
 from imgpipe_orchestration.devstack.standins.fill import Facts, fill
 from imgpipe_orchestration.devstack.standins.flowise_api import CAMERA_SHY
 from imgpipe_orchestration.devstack.standins.measure import from_data_url, measure, verdict
@@ -49,14 +49,14 @@ def error(status: int, code: str, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}, "standin": True}
 
 
-def refusal(status: int, code: str, message: str) -> Refusal:
-    return Refusal(status, error(status, code, message))
+def refusal(status: int, code: str, message: str) -> HTTPException:
+    return HTTPException(status, error(status, code, message))
 
 
 def authorise(request: Request) -> None:
     """
     Raises:
-        Refusal: there is no key.
+        HTTPException: there is no key.
     """
     if not request.headers.get("authorization", "").removeprefix("Bearer ").strip():
         raise refusal(401, "invalid_api_key", "You didn't provide an API key.")
@@ -66,7 +66,7 @@ async def authorised_json(request: Request) -> dict[str, Any]:
     """The body's object.
 
     Raises:
-        Refusal: there is no key, or no object.
+        HTTPException: there is no key, or no object.
     """
     authorise(request)
     try:

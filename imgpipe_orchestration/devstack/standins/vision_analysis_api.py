@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.standins import FILES, Refusal
+from imgpipe_orchestration.devstack.standins import FILES
 
 _AZURE_REFUSAL = (
     '<?xml version="1.0" encoding="utf-8"?><Error><Code>AuthenticationFailed</Code><Message>Server failed to '
@@ -128,11 +129,11 @@ class Desk:
             file = form.get("file")
             fields = {name: str(form.get(name, "")) for name in ("vision_analysis_id", "organization_id")}
             if not isinstance(file, UploadFile):
-                raise Refusal(422, error(422, "unprocessable", "`file` is missing"))
+                raise HTTPException(422, error(422, "unprocessable", "`file` is missing"))
             content, name = await file.read(), file.filename
         analysis = next((one for one in self.analyses if fields.items() <= one.items()), None)
         if analysis is None:
-            raise Refusal(404, error(404, "not_found", "No such vision analysis in this organization"))
+            raise HTTPException(404, error(404, "not_found", "No such vision analysis in this organization"))
         analysis["is_processed"] = True
         report = {**fields, "filename": name, "bytes": len(content), "html": content.decode(errors="replace")}
         self.reports.append({**report, "at": time.time()})
@@ -163,7 +164,7 @@ def _id() -> str:
 def _authorise(request: Request) -> None:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Refusal(401, error(401, "unauthorized", "A bearer token is needed"))
+        raise HTTPException(401, error(401, "unauthorized", "A bearer token is needed"))
 
 
 def _sas(*, days: int) -> str:
