@@ -96,7 +96,7 @@ class Supervisor:
             self.say(f"{part.name} cannot be started ({error}); trying again")
             return
         self._restarts[part.name] += 1
-        with contextlib.suppress(OSError):  # a full disk: stack.json stays as it was
+        with contextlib.suppress(OSError):  # a full disk: stack.json stays as it was until the next restart
             self._write_stack_file()
 
     def _write_stack_file(self) -> None:

@@ -106,7 +106,9 @@ def test_a_stack_on_a_full_disk_lives_on(open_folder: Path) -> None:
         wait_for(lambda: answers(health), "the gateway on the full disk")
         assert running.part("gateway")["pid"] == killed  # as it was last written
         filler.unlink()
-        wait_for(lambda: running.part("gateway")["restarts"] == 1, "stack.json with the restarted gateway")
+        os.kill(running.part("s3")["pid"], signal.SIGKILL)
+        wait_for(lambda: running.part("s3")["restarts"] == 1, "stack.json, written at the next restart")
+        assert running.part("gateway")["restarts"] == 1
         assert running.process.poll() is None
 
 
