@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.avatars import work
+from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -63,3 +64,16 @@ def test_somebody_whose_picture_was_refused_shows_why_and_what_may_help(
         "OpenAI refused for its content policy. The provider rejected the request."
         " Retrying won't help until you change what it rejected."
     )
+
+
+def test_of_a_stopped_request_the_page_says_until_when_its_people_are_kept(guest: Visitor, gateway: Gateway) -> None:
+    page = guest.go("/avatars")
+    page.get_by_role("button", name="Request", exact=True).click()
+    expect(page.get_by_text("0 of 3 people")).to_be_visible()
+    work.run_data(gateway.services, "run-1")
+    gateway.rows("update generation_tasks set status = 'cancelled', finished_at = '2026-11-20 09:41:07+0' returning 1")
+    page.reload()
+    expect(page.get_by_text("People and pictures are kept until 27 Nov 2026, 09:41:07 UTC.")).to_be_visible()
+    deletion.run(gateway.services, "run-2")
+    page.reload()
+    expect(page.get_by_role("heading", name="Nobody is here")).to_be_visible()
