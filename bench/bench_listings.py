@@ -33,7 +33,7 @@ def drained(made: Services, originals: list[bytes], images: int, rounds: int) ->
             fill(made, originals, images)
             done = drain(made, f"bench-{uuid4()}")
             assert done.processed == images, done
-            return images / done.seconds
+            return images / done.outcome.seconds
 
         def loop() -> float:
             started = time.monotonic()

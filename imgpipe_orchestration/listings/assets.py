@@ -4,6 +4,7 @@ A run of the sensor works on what is due of any day. A run that somebody asked f
 kept originals.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import first_day
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.listings.drain import Day
+    from imgpipe_orchestration.listings.drain import Drained
 
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
@@ -53,11 +54,12 @@ def listing_images(
         else:
             drain.run(services, owner, done)
     finally:  # what was done is reported also when the run ends with an error
-        days = {name: _figures(backends, each) for name, each in done.days.items() if each.processed}
+        made = Counter(claim.partition for claim in done.made)
+        days = {name: {"processed": made[name], "examples": _examples(backends, done, name)} for name in made}
         # Without `errors` where there are none, as other pipelines have it.
         told |= {name: value for name, value in done.as_json().items() if value != []}
         own = {**told, **days.pop(day, {})}
-        yield from reported(context, listing_images.key, own, own=day, made=bool(done.days[day].processed), others=days)
+        yield from reported(context, listing_images.key, own, own=day, made=day in made, others=days)
 
 
 process_image_queue = dg.define_asset_job(
@@ -69,11 +71,11 @@ process_image_queue = dg.define_asset_job(
 )
 
 
-def _figures(backends: BackendsResource, day: "Day") -> dict[str, Any]:
-    """What a run made of a day: figures, and the first few images, small, with links to them."""
+def _examples(backends: BackendsResource, done: "Drained", day: str) -> dg.MarkdownMetadataValue:
+    """The first few images that a run made of a day, small, with links to them."""
     from imgpipe_orchestration.imaging import contact_sheet
 
     base = backends.services.settings.listings_public_url
-    links = ", ".join(f"[{name}]({base}/{name})" for name, _ in day.examples)
-    pictures = contact_sheet.markdown([data for _, data in day.examples], links)
-    return {"processed": day.processed, "failed": day.failed, "examples": dg.MetadataValue.md(pictures)}
+    examples = [(name, picture) for of, name, picture in done.examples if of == day]
+    links = ", ".join(f"[{name}]({base}/{name})" for name, _ in examples)
+    return dg.MetadataValue.md(contact_sheet.markdown([picture for _, picture in examples], links))

@@ -6,26 +6,22 @@ uploader's giant animations leave a process to the images of others.
 
 import hashlib
 import itertools
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, Retryable
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.listings import model, steps, store
 from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import job_definitions
-from imgpipe_orchestration.storage.claims import Claim, State
+from imgpipe_orchestration.storage import job_definitions, work
+from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import autocommit, transaction
-from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -36,39 +32,31 @@ _EXAMPLES, _ERRORS = 6, 5
 
 
 @dataclass
-class Day:
-    """What a run did with one day's uploads."""
-
-    processed: int = 0
-    failed: int = 0
-    examples: list[tuple[str, bytes]] = field(default_factory=list)
-    """File name and a small picture of the first few processed."""
-
-
-@dataclass
 class Drained:
     """What a run did, for its metadata and for `GET /api/jobs/{id}`."""
 
-    processed: int = 0
-    retried: int = 0
-    failed: int = 0
-    seconds: float = 0.0
+    made: list[Claim] = field(default_factory=list)
+    """Each is added as soon as it is done, so that it is known also after an error."""
+    examples: list[tuple[str, str, bytes]] = field(default_factory=list)
+    """Of the first few of each day of upload: the day, the file name and a small picture."""
+    outcome: work.Outcome = field(default_factory=work.Outcome)
+    """Empty after an error."""
     ended: str = "nothing more is due"
-    days: defaultdict[str, Day] = field(default_factory=lambda: defaultdict(Day))
-    """By day of upload."""
-    errors: list[str] = field(default_factory=list)
-    """The first few reasons."""
+
+    @property
+    def processed(self) -> int:
+        return len(self.made)
 
     def as_json(self) -> dict[str, Any]:
-        rate = self.processed / self.seconds if self.seconds else 0.0
+        seconds, errors = self.outcome.seconds, {**self.outcome.retried, **self.outcome.failed}
         return {
             "processed": self.processed,
-            "retried": self.retried,
-            "failed": self.failed,
-            "seconds": round(self.seconds, 2),
-            "images_per_second": round(rate, 3),
+            "retried": len(self.outcome.retried),
+            "failed": len(self.outcome.failed),
+            "seconds": round(seconds, 2),
+            "images_per_second": round(self.processed / seconds, 3) if seconds else 0.0,
             "ended": self.ended,
-            "errors": self.errors,
+            "errors": list(errors.values())[:_ERRORS],
         }
 
 
@@ -80,10 +68,7 @@ class Processor:
         self.judges = judges
         self.away = ""
         """The message of the backend that did not answer; empty while all do. The run then ends."""
-        self.interrupted = threading.Event()
-        """The run is cancelled or its worker stops, or a thread ended with an error: no further images are begun."""
         self._total = total
-        self._counting = threading.Lock()
 
     def process(self, claim: Claim) -> None:
         """Read the original, store its WebP, then settle row and item in one transaction.
@@ -96,51 +81,34 @@ class Processor:
             Retryable: a retry may help.
             LeaseLost: another run has taken the image over.
         """
+        from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
+
         bucket, claims = self.services.listings_bucket, self.services.claims
         try:
             with autocommit(self.services.engine) as connection:
-                work = store.work(connection, claim.item_id)
+                image = store.work(connection, claim.item_id)
             try:
-                original = bucket.get(work.original_key, size=work.bytes)
+                original = bucket.get(image.original_key, size=image.bytes)
             except NotFound as error:  # or it will be there: the object store may just have failed over
                 raise Retryable("The original is not in the object store.") from error
             user = int(claim.tenant) if claim.tenant else None
             self.judges.begin(claim.item_id, user_id=user, sha256=hashlib.sha256(original).hexdigest())
             with self.services.rendering.place(claim.tenant):
                 file = self.services.workshop.call(steps.make_aside, original)
-            steps.store(file, work.file_name, bucket)
+            steps.store(file, image.file_name, bucket)
         except BackendUnavailable as error:
             self.away = error.public
             raise
         with (
-            dropping(self.services, f"listings/{claim.item_id}", bucket, [work.file_name]),
+            dropping(self.services, f"listings/{claim.item_id}", bucket, [image.file_name]),
             transaction(self.services.engine) as connection,
         ):
             claims.finish(connection, store.QUEUE, claim)
             store.rendered(connection, claim.item_id, file)
-        self._count(claim, work.file_name, file.data)
-
-    def _count(self, claim: Claim, name: str, data: bytes) -> None:
-        from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
-
-        with self._counting:
-            day = self._total.days[claim.partition]
-            self._total.processed += 1
-            day.processed += 1
-            if len(day.examples) < _EXAMPLES:
-                # As a thumbnail: the animations of many days are gigabytes.
-                day.examples.append((name, contact_sheet([data])))
-
-    def failed(self, _: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
-        """Count an image that failed."""
-        with self._counting:
-            if state is State.FAILED:
-                self._total.failed += 1
-                self._total.days[claim.partition].failed += 1
-            else:
-                self._total.retried += 1
-            if len(self._total.errors) < _ERRORS:
-                self._total.errors.append(error.public)
+        self._total.made.append(claim)
+        if sum(day == claim.partition for day, _, _ in self._total.examples) < _EXAMPLES:
+            # As a thumbnail: the animations of many days are gigabytes.
+            self._total.examples.append((claim.partition, image.file_name, contact_sheet([file.data])))
 
 
 def drain(
@@ -160,17 +128,16 @@ def drain(
     Raises:
         BackendUnavailable: the database is away.
     """
-    started = time.monotonic()
-    deadline = started + RUN_SECONDS
+    deadline = time.monotonic() + RUN_SECONDS
     total = total or Drained()
     services.claims.release(owner, died=True)
-    with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
+    with work.working_as(services.claims, owner), Judges(services, owner, LISTED) as judges:
         processor = Processor(services, total, judges)
         turns = itertools.count()
 
-        def take(free: int, full: Collection[str] = (), *, joining: bool = False) -> list[Claim]:
+        def take(free: int, full: Collection[str], *, joining: bool = False) -> list[Claim]:
             """The next claims, of none of the uploaders who have enough; empty when nothing more is to be begun."""
-            job = _goes_on(processor, deadline, only_day, total)
+            job = _goes_on(processor, only_day, total)
             if job is None:
                 return []
             size = min(free, int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE)))
@@ -184,25 +151,18 @@ def drain(
 
         # Two for each process, so that originals are read and results stored meanwhile.
         threads = 2 * services.workshop.workers
-        try:
-            while batch := take(threads):
-                # Images whose workers died stay by themselves.
-                suspects = any(claim.losses for claim in batch)
-                work_through(
-                    services.claims,
-                    store.QUEUE,
-                    batch,
-                    processor.process,
-                    threads=threads,
-                    share=threads - 2,
-                    further=None if suspects else partial(take, joining=True),
-                    deadline=deadline,
-                    on_failure=processor.failed,
-                    interrupted=processor.interrupted,
-                )
-        finally:
-            total.seconds = time.monotonic() - started
-            services.claims.release(owner)
+        total.outcome = work.drain(
+            services.claims,
+            store.QUEUE,
+            owner,
+            processor.process,
+            threads=threads,
+            take=take,
+            seconds=RUN_SECONDS,
+            share=threads - 2,
+        )
+    if time.monotonic() >= deadline:
+        total.ended = "the time budget is used up"
     log.info("image queue drained", extra=total.as_json())
     return total
 
@@ -249,24 +209,16 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
     Raises:
         BackendUnavailable: see `drain`.
     """
-    with services.claims.hold(owner), Judges(services, owner, LISTED) as judges:
+    with work.working_as(services.claims, owner), Judges(services, owner, LISTED) as judges:
         processor = Processor(services, Drained(), judges)
-        try:
-            batch = services.claims.claim_these(store.QUEUE, owner, [image_id])
-            work_through(services.claims, store.QUEUE, batch, processor.process, threads=1)
-        finally:
-            services.claims.release(owner)
+        batch = services.claims.claim_these(store.QUEUE, owner, [image_id])
+        work.work_through(services.claims, store.QUEUE, batch, processor.process, threads=1)
 
 
-def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> Row[Any] | None:
+def _goes_on(processor: Processor, only_day: str | None, total: Drained) -> Row[Any] | None:
     """The job's present definition; None when nothing more is to be begun, with the reason in `total.ended`."""
-    if processor.interrupted.is_set():
-        return None
     if processor.away:
         total.ended = processor.away
-        return None
-    if time.monotonic() >= deadline:
-        total.ended = "the time budget is used up"
         return None
     with transaction(processor.services.engine) as connection:
         job = job_definitions.get(connection, model.JOB_ID)

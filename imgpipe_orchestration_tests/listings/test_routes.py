@@ -150,7 +150,7 @@ def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: Client,
 def test_an_image_that_failed_for_good_is_404_with_the_reason(client: Client, services: Services) -> None:
     whole = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8)), "JPEG")
     image = queued(client, whole[: len(whole) // 2])[0]
-    assert drain(services, "run-1").failed == 1
+    assert len(drain(services, "run-1").outcome.failed) == 1
     answer = client.get(path_of(image))
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
