@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -83,17 +82,6 @@ def test_a_run_is_asked_for_only_when_something_is_due(
     assert tick(instance, resource) == today()
     unfinished = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=due)
     assert tick(instance, resource) == f"run {unfinished.run_id} has not ended"
-
-
-def test_a_run_goes_where_the_launchpad_points_a_resource(
-    client: Client, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queued(client, photo())
-    monkeypatch.setenv("ANOTHER_DATABASE", os.environ["DATABASE_URL"])
-    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-    elsewhere = {"resources": {"database": {"config": {"url": {"env": "ANOTHER_DATABASE"}}}}}
-    assert sensors_run(instance, run_config=elsewhere).success
-    assert client.get(JOB).json()["data"]["last_result"]["processed"] == 1
 
 
 def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
