@@ -67,8 +67,7 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
 
 
 def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
-    """As an event of no run, which Dagster writes at once; those of a run wait until its end, and are lost if it dies.
-    Whoever listens is not to wait for other customers."""
+    """At once, and not at the run's end: whoever listens is not to wait for other customers."""
     from imgpipe_orchestration.auto_marker.model import has_partition, partition_key
 
     _log_trouble(context, figures)
@@ -76,9 +75,8 @@ def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
         return
     key = partition_key(figures.customer_id)
     context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
-    metadata = shown(_shown(figures) | {"run": dg.MetadataValue.dagster_run(context.run.run_id)})
     event = dg.AssetMaterialization if _may_have_marked(figures) else dg.AssetObservation
-    context.instance.report_runless_asset_event(event(asset_key=clean_images.key, partition=key, metadata=metadata))
+    context.log_event(event(asset_key=clean_images.key, partition=key, metadata=shown(_shown(figures))))
 
 
 def _log_trouble(context: dg.AssetExecutionContext, figures: "Figures") -> None:
