@@ -11,6 +11,7 @@ from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.operations import purge
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import working_as
 from imgpipe_orchestration_tests.parts import stop
 
 VARIANTS = 9
@@ -39,7 +40,8 @@ def measure(services: Services, ids: list[int], bare: list[str]) -> None:
         with transaction(services.engine) as connection:
             trash.put(services, connection, MEDIA, ids[start : start + purge.BATCH], who="bench", why="bench", days=0)
     trashed = time.perf_counter()
-    done = purge.run(services, "bench")
+    with working_as(services.claims, "bench"):
+        done = purge.run(services, "bench")
     seconds = time.perf_counter() - trashed
     began_bare = time.perf_counter()
     services.media_bucket.delete_all(bare)

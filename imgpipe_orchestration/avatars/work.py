@@ -87,7 +87,8 @@ def run_images(
 
     def work(claim: Claim) -> None:
         with transaction(services.engine) as connection:
-            began.setdefault(claim.item_id, connection.execute(_STEPS, {"ids": [claim.item_id]}).one().step)
+            if row := connection.execute(_STEPS, {"ids": [claim.item_id]}).one_or_none():
+                began.setdefault(claim.item_id, row.step)
             store.begin(connection, store.IMAGES, claim.item_id)
         picture(services, claim, lanes, steps=steps)
 

@@ -78,7 +78,7 @@ def counted(connection: Connection, user_id: int) -> dict[str, int]:
 
 def run_due(services: Services, owner: str) -> Outcome:
     """Work on the erasures that are due."""
-    return drain(services.claims, ERASURES, owner, lambda claim: _erase(services, claim), threads=1)
+    return drain(services.claims, ERASURES, owner, lambda claim: _erase(services, claim), threads=1, batch_size=1)
 
 
 def _hide(services: Services, user_id: int, writing: Callable[[], AbstractContextManager[Connection]]) -> None:

@@ -70,7 +70,7 @@ def order_due(services: Services) -> dict[str, int]:
 
 
 def run(services: Services, owner: str) -> Purged:
-    """Purge what is due."""
+    """Purge what is due. The caller keeps the leases: see `working_as`."""
     total, claims = Purged(), services.claims
     while batch := claims.owned(PURGES, owner) + claims.claim(PURGES, owner, BATCH):
         done = purge(services, batch)

@@ -131,8 +131,8 @@ def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
     values = rows.execute(_LOAD, {"id": analysis_id}).one()._asdict()
     connection = executions.connection_of(rows, values["execution_id"], vault)
     listed = json.loads(vault.unlock(values.pop("documents")))
-    # By name, because older rows have more.
-    documents = tuple(Document(document["name"], document["url"], document["kind"]) for document in listed)
+    # Older rows have a numbered `name`, and as `listed_as` the one by which descriptions are found.
+    documents = tuple(Document(one.get("listed_as") or one["name"], one["url"], one["kind"]) for one in listed)
     moved = values.pop("source") != source_of(connection.get_url) and not values["redelivery"]
     if moved or values["organization_id"].casefold() != connection.organization_id.casefold():
         # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
@@ -248,6 +248,7 @@ _REGISTER = text("""
     on conflict (source, lower(organization_id), lower(vision_analysis_id)) do update set
         execution_id = excluded.execution_id, run_code = excluded.run_code, user_query = excluded.user_query,
         documents = excluded.documents, error = null, upload_started_at = null, redelivery = false,
+        submitted_at = case when a.batch_id is not null then now() end, -- its time limit begins again
         status = case when a.batch_id is null then 'waiting' else 'submitted' end
     where a.status = 'failed'
     returning a.id

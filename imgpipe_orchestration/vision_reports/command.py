@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import executions
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 UNTAKEN_SECONDS = 60.0
 """How long an execution waits for a run before the user is told that none has taken it up."""
+GIVEN_UP_SECONDS = 3600.0
+"""How long it waits before it is withdrawn: a command that cron starts must not wait for ever."""
 _LOOK_AGAIN_SECONDS = 1.0
 
 
@@ -48,19 +50,27 @@ def run_now(services: Services, connection: ApiAccess, say: Callable[[str], None
 def _ended(services: Services, number: int, say: Callable[[str], None]) -> Mapping[str, Any]:
     """The execution, once it has ended."""
     said: set[int] = set()
-    warn_at = time.monotonic() + UNTAKEN_SECONDS
+    began, warned = time.monotonic(), False
     while True:
-        (execution,) = executions.recent(services.engine, number, by="id")
+        time.sleep(_LOOK_AGAIN_SECONDS)
+        try:
+            (execution,) = executions.recent(services.engine, number, by="id")
+        except BackendUnavailable as away:
+            say(f"Execution {number} goes on, but cannot be looked at: {away.public}")
+            continue
         for outcome in execution["analyses"]:
             if outcome["finished_at"] and outcome["analysis_id"] not in said:
                 said.add(outcome["analysis_id"])
                 say(_line(outcome))
         if execution["status"] != ExecutionStatus.RUNNING:
             return execution
-        if not execution["run_id"] and time.monotonic() > warn_at:
-            warn_at = math.inf
+        waited = 0.0 if execution["run_id"] else time.monotonic() - began
+        if waited > UNTAKEN_SECONDS and not warned:
+            warned = True
             say(f"No run has taken up execution {number} yet. It waits until Dagster runs: start `imgpipe up`.")
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        if waited > GIVEN_UP_SECONDS:
+            with transaction(services.engine) as rows:
+                executions.withdraw(rows, services.claims, number, "No run of Dagster took it up within an hour")
 
 
 def _line(outcome: Mapping[str, Any]) -> str:

@@ -27,8 +27,9 @@ from imgpipe_orchestration.vision_reports.steps import AnalysisWorker
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
-THREADS, SHARE = 200, 16
-"""Analyses that a run works on at once, and how many of them are one organization's."""
+THREADS, SHARE = 64, 12
+"""Analyses that a run works on at once, and how many of them are one organization's. Each may hold a picture of
+IMAGE_BYTES."""
 PATIENCE_SECONDS = 60.0
 """How long an analysis waits for its batch before it leaves its thread to another."""
 RUN_SECONDS = 600.0

@@ -70,6 +70,11 @@ def start(
     return row
 
 
+def withdraw(rows: Connection, claims: Claims, number: int, reason: str) -> None:
+    """End an execution whose list nobody has begun to read, or is still to read."""
+    QUEUE.mirror(rows, claims.withdraw(rows, QUEUE, [number], reason), State.FAILED, reason)
+
+
 def start_due(engine: Engine, claims: Claims) -> int:
     """Start an execution for each due cron job. Returns how many."""
     with transaction(engine) as rows:

@@ -109,7 +109,7 @@ class AnalysisWorker:
         batch_id = analysis.batch_id
         if batch_id is None:
             batch_id = self._submit(claim, analysis, backend, stopped)
-            analysis = self._load(claim)
+            analysis, claim = self._load(claim), replace(claim, failures=0)  # progress has reset the row's
         self._wait(claim, analysis, batch_id, backend)
         self._deliver(claim, analysis, batch_id, backend)
 

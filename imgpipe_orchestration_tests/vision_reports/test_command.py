@@ -106,6 +106,17 @@ def test_while_no_run_takes_it_up_it_says_so_and_goes_on_once_one_does(
     assert "success. Total 1, successful 1, failed 0." in output
 
 
+def test_what_no_run_takes_up_is_withdrawn(desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "GIVEN_UP_SECONDS", 1.0)
+    desk.seed(images=1)
+    result = invoke(config)
+    assert result.exit_code == 1
+    assert "failed: No run of Dagster took it up within an hour. Total 0" in result.output
+    assert desk.run().success
+    assert desk.sql("select status from vision_executions") == [("failed",)]
+    assert not desk.reports, "a later run does not begin it"
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_what_it_began_goes_on_without_it(desk: Desk, config: Path, how: signal.Signals) -> None:
     desk.seed(images=1)

@@ -191,6 +191,22 @@ def test_a_batch_that_takes_too_long_is_ordered_anew_by_the_next_execution(
     assert (len(desk.backend.orders), len(desk.reports)) == (3, 1)
 
 
+def test_a_batch_whose_analysis_failed_meanwhile_has_its_time_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.5)
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    job = desk.asked()
+    assert desk.run().success
+    desk.sql("update vision_analyses set status = 'failed', submitted_at = now() - interval '2 hours'")
+    desk.sql("update work_items set state = 'failed' where queue = 'vision_analyses'")
+    desk.ask(job)
+    assert desk.run().success
+    assert desk.sql("select status from vision_analyses") == [("submitted",)]
+    assert len(desk.backend.orders) == 1
+
+
 def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

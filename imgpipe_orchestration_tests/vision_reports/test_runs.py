@@ -217,7 +217,11 @@ def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk
     summaries = [e for e in run.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
     assert len(summaries) == 1
     totals = summaries[0].step_materialization_data.materialization.metadata
-    assert (totals["reports"].value, totals["delivered"].value, totals["failed"].value) == (20, 20, 0)
+    assert (totals["reports"].value, totals["delivered"].value, totals["failed"].value) == (
+        crew.SHARE + 4,
+        crew.SHARE + 4,
+        0,
+    )
     assert totals["page"].value == f"{desk.settings.public_base_url}/vision-reports"
 
 
