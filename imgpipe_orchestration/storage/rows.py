@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -79,19 +79,9 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         pool_recycle=1800,
         connect_args={"connect_timeout": 5, **arguments},
     )
-    if postgresql:
-        _connect_to_postgresql(engine)
     begin_anew_when_stale(engine)
     _close_what_comes_back_late(engine)
     return engine
-
-
-def _connect_to_postgresql(engine: Engine) -> None:
-    @event.listens_for(engine, "do_connect")
-    def connect(_: object, __: object, args: Sequence[Any], kwargs: dict[str, Any]) -> DBAPIConnection:
-        from imgpipe_orchestration.storage.postgres import PostgresConnection
-
-        return cast("DBAPIConnection", PostgresConnection.connect(*args, **kwargs))
 
 
 async def connect_async(engine: Engine) -> AsyncConnection:
@@ -119,8 +109,7 @@ one is probed from the tenth second on. Otherwise a caller would wait a quarter 
 disappeared, or two hours if its statement had already arrived there."""
 
 _SILENT_SECONDS = 60
-"""How long MySQL or MariaDB may take to answer. For PostgreSQL that is `statement_timeout`, and `postgres` gives up on
-a server that does not obey it."""
+"""How long MySQL or MariaDB may take to answer. For PostgreSQL that is `statement_timeout`."""
 
 
 def begin_anew_when_stale(engine: Engine) -> None:

@@ -1,7 +1,5 @@
 """Connections: which URLs are taken, and what a database's absence looks like."""
 
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -15,7 +13,6 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable, NotMigrated, SettingsError
 from imgpipe_orchestration.storage import rows
-from imgpipe_orchestration.storage.postgres import PostgresConnection, as_long_as_it_takes
 from imgpipe_orchestration.storage.rows import autocommit, connect, transaction
 from imgpipe_orchestration_tests.cable import Cable
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -122,30 +119,6 @@ def test_a_server_that_vanishes_before_it_answers_is_away_and_holds_nobody(
             wire.cut()
             with pytest.raises(BackendUnavailable):
                 waiting.result(40)
-
-
-def test_a_server_that_is_frozen_holds_nobody_for_long(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PostgresConnection, "silent_seconds", 1.0)
-    with pytest.raises(BackendUnavailable) as raised, transaction(engine) as connection:
-        pid = connection.scalar(text("select pg_backend_pid()"))
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            connection.execute(text("select 1"))
-        finally:
-            os.kill(pid, signal.SIGCONT)
-    assert "has not answered for 1 s" in str(raised.value.detail)
-    with transaction(engine) as connection:
-        assert connection.scalar(text("select pg_backend_pid()")) != pid
-
-
-def test_a_server_that_is_not_silent_may_take_its_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PostgresConnection, "silent_seconds", 1.0)
-    rows_of_half_a_second = text("select pg_sleep(0.5), repeat('x', 100000) from generate_series(1, 4)")
-    with transaction(engine) as connection:
-        assert len(connection.execute(rows_of_half_a_second).all()) == 4
-        with as_long_as_it_takes(connection):
-            assert connection.scalar(text("show statement_timeout")) == "0"
-            connection.execute(text("select pg_sleep(2)"))
 
 
 def test_a_transaction_of_somebody_who_froze_lets_its_locks_go(engine: Engine) -> None:

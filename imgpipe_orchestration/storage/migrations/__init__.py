@@ -31,12 +31,11 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     from alembic import command
     from alembic.config import Config
 
-    from imgpipe_orchestration.storage.postgres import as_long_as_it_takes
-
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
-    # Indexing a million rows takes longer than the limit for other statements.
-    with engine.begin() as connection, as_long_as_it_takes(connection):
+    with engine.begin() as connection:
+        # Indexing a million rows takes longer than the limit for other statements.
+        connection.execute(text("set local statement_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         # While a change waits for a table (that is being dumped, say), all others wait behind it.
         connection.execute(text("set local lock_timeout = '60s'"))
