@@ -11,7 +11,7 @@
     background   removing the background of a logo
     formats      names, media types and file extensions
     recipe       what to make of an image
-    plan         which size is made from which, and crops, decided before decoding
+    plan         how large each size comes out, and what is cropped for it
     render       all of the above in the fastest order
     workshop     any of these in worker processes, so that a hostile file costs only itself
 

@@ -69,8 +69,9 @@ def look(data: bytes, side: int = SEEN_AT) -> Look:
     original = open_original(data)
     full = upright(to_eight_bits(decode(original)), original.orientation)
     size = fit_within(full.width, full.height, side, side)
-    # `reducing_gap` lets Pillow average whole pixels first: a third of the time, and not visible at this size.
-    small = full.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5) if size != full.size else full
+    # `reducing_gap` lets Pillow average whole pixels first: a third of the time, and not visible at SEEN_AT.
+    gap = 1.5 if side == SEEN_AT else 3.0
+    small = full.resize(size, Image.Resampling.LANCZOS, reducing_gap=gap) if size != full.size else full
     small, note = to_srgb(small)
     small = drop_opaque_alpha(small)
     notes = [note] if note else []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
@@ -40,6 +40,8 @@ _FUSION = 60
 
 class Found(BaseModel):
     """An image that was found."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: Annotated[int, PlainSerializer(str, return_type=str)] = Field(serialization_alias="media_id")
     user_id: int

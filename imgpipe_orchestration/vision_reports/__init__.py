@@ -7,6 +7,6 @@ them through their `steps` side by side: the images go to an analysis backend, t
 report is uploaded. Progress is committed before each next action, so a later run can continue from there.
 
 Analysis backends are reached over HTTP. One is our own, which the gateway serves (`backend_routes`): a
-run of `vision_batches` shows each image to a vision model (`batch_work`, `views`, `inspection`) and writes the report
+run of `vision_batches` shows each image to a vision model (`batch_work`, `inspection`) and writes the report
 (`report`).
 """

@@ -34,11 +34,11 @@ _LONGEST = 100
 
 
 class Asked(NamedTuple):
-    """What is counted separately: `page` is a request's Referer, `program` its User-Agent."""
+    """What is counted separately."""
 
     media_id: int
-    page: str
-    program: str
+    kind: str
+    caller: str
     size: str
     format: str
 
@@ -50,10 +50,10 @@ class Callers:
         self._counts: Counter[Asked] = Counter()
 
     def note(self, media_id: int, variant: StoredVariant, page: str, program: str) -> None:
-        """Count a request that is answered with a variant."""
-        asked = Asked(media_id, page[:LONGEST_KEPT], program[:LONGEST_KEPT], variant.size, variant.format)
+        """Count a request that is answered with a variant; `page` is its Referer, `program` its User-Agent."""
+        asked = Asked(media_id, *named(page[:LONGEST_KEPT], program[:LONGEST_KEPT]), variant.size, variant.format)
         if len(self._counts) >= MOST_KEPT and asked not in self._counts:
-            asked = asked._replace(page="", program=OTHERS)
+            asked = asked._replace(kind="client", caller=OTHERS)
         self._counts[asked] += 1
 
     async def flush(self, engine: Engine) -> None:
@@ -94,11 +94,7 @@ def named(page: str, program: str) -> tuple[str, str]:
 
 def write(engine: Engine, counts: Counter[Asked]) -> None:
     """Add counts to the rows of their callers, except for deleted images; remove callers not seen for long."""
-    by_caller: Counter[tuple[int, str, str, str, str]] = Counter()
-    for asked, n in counts.items():
-        by_caller[asked.media_id, *named(asked.page, asked.program), asked.size, asked.format] += n
-    columns = ("media_id", "kind", "caller", "size", "format", "n")
-    rows = [dict(zip(columns, (*key, n), strict=True)) for key, n in sorted(by_caller.items())]
+    rows = [{**asked._asdict(), "n": n} for asked, n in sorted(counts.items())]
     with transaction(engine) as connection:
         connection.execute(_ADD, rows)
         connection.execute(_FORGET, {"days": KEPT_DAYS})
