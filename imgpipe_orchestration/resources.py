@@ -16,6 +16,7 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource as AwsS3Resource
 from pydantic import Field
 
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.telemetry import logs
 from imgpipe_orchestration.telemetry.processes import PROCESS_TAG, describe_process
@@ -103,7 +104,10 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         if context.run is None:
             return
         if not logging.getLogger().handlers:
-            logs.configure(**self.services.settings.logging())
+            try:
+                logs.configure(**self.services.settings.logging())
+            except SettingsError:  # the step tells of it
+                logs.configure()
         if context.instance is not None and context.run.remote_job_origin is None:
             context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: describe_process(os.getpid())})
 

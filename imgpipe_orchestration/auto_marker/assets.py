@@ -58,7 +58,9 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
             customers, nobody = steps.begin_round(services)
         for whose, count in nobody.items():
             context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
-        steps.mark_round(services, customers, owner, partial(_tell, context))
+        outcome = steps.mark_round(services, customers, owner, partial(_tell, context))
+        for number, reason in (outcome.retried | outcome.failed).items():
+            context.log.error(f"job {number}: {reason}")
     for figures in own:
         _log_trouble(context, figures)
         if figures.broken:

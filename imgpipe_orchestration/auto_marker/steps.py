@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.job_instances import Trigger
 from imgpipe_orchestration.storage.rows import autocommit, transaction
-from imgpipe_orchestration.storage.work import drain, work_through
+from imgpipe_orchestration.storage.work import Outcome, drain, work_through, working_as
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -112,8 +112,9 @@ Tell = Callable[[Figures], None]
 """Is called with each customer's figures when they are known, for one customer at a time, in whatever thread."""
 
 
-def mark_round(services: Services, customers: Sequence[str], run_id: str, tell: Tell) -> None:
-    """Mark AUTO_MARK_BATCH_SIZE documents each of some customers, and of those who have asked or ask meanwhile.
+def mark_round(services: Services, customers: Sequence[str], run_id: str, tell: Tell) -> Outcome:
+    """Mark AUTO_MARK_BATCH_SIZE documents each of some customers, and of those who have asked or ask meanwhile, who go
+    first.
 
     Args:
         run_id: id of the run, which owns the claims.
@@ -126,15 +127,20 @@ def mark_round(services: Services, customers: Sequence[str], run_id: str, tell: 
     def take(_: int, __: Collection[str], *, joining: bool = False) -> list[Claim]:
         """A group of claims, however few threads are free, because a claim takes several statements. None once a
         database is away."""
-        return [] if marker.away else marker.begun(claims.claim(QUEUE, run_id, GROUP, suspects=not joining))
+        if marker.away:
+            return []
+        asked = job_instances.asked_for(services.engine, JOB, limit=GROUP)
+        taken = claims.claim_these(QUEUE, run_id, asked) if asked else []
+        return marker.begun(taken or claims.claim(QUEUE, run_id, GROUP, suspects=not joining))
 
-    with claims.hold(run_id):
-        claims.release(run_id, died=True)  # what it has taken over from a run that it repeats
+    with working_as(claims, run_id):
+        claims.release(run_id)  # what it has taken over from a run that it repeats
         with transaction(services.engine) as connection:
             job_instances.ensure(connection, JOB, customers, Trigger.SCHEDULED)
-        drain(claims, QUEUE, run_id, marker.mark, threads=CUSTOMERS_AT_ONCE, take=take)
+        outcome = drain(claims, QUEUE, run_id, marker.mark, threads=CUSTOMERS_AT_ONCE, take=take)
     if marker.away:
         raise BackendUnavailable(marker.away)
+    return outcome
 
 
 def mark_all_of(services: Services, customer: str, run_id: str, tell: Tell) -> None:
@@ -144,8 +150,8 @@ def mark_all_of(services: Services, customer: str, run_id: str, tell: Tell) -> N
         BackendUnavailable: as `mark_round`.
     """
     claims, marker = services.claims, _Marker(services, run_id, tell, None)
-    with claims.hold(run_id):
-        claims.release(run_id, died=True)  # as above
+    with working_as(claims, run_id):
+        claims.release(run_id)  # as above
         with transaction(services.engine) as connection:
             numbers = job_instances.ensure(connection, JOB, [customer], Trigger.ON_DEMAND)
         claims.make_ready(QUEUE)  # the run that holds it may be dead
@@ -174,8 +180,12 @@ class _Marker:
     def begun(self, batch: list[Claim]) -> list[Claim]:
         """Begin the jobs of claims, all at once."""
         numbers = [claim.item_id for claim in batch]
-        with autocommit(self._services.engine) as connection:
-            self._jobs |= {job.number: job for job in job_instances.begin(connection, self._run_id, numbers)}
+        try:
+            with autocommit(self._services.engine) as connection:
+                self._jobs |= {job.number: job for job in job_instances.begin(connection, self._run_id, numbers)}
+        except BackendUnavailable as error:
+            self.away = error.public
+            raise
         return batch
 
     def mark(self, claim: Claim) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, create_model
 
 from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
-from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
+from imgpipe_orchestration.avatars.model import ENDED, PersonaData, name_key
 from imgpipe_orchestration.avatars.records import Question, Task
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import (
@@ -99,8 +99,8 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
     with transaction(services.engine) as connection:
         store.begin(connection, store.DATA, claim.item_id)
         task = records.get(connection, claim.item_id)
-    if task.status is TaskStatus.CANCELLED:
-        # Somebody requeued a cancelled task's item: there is nothing to do.
+    if task.status in ENDED:
+        # Somebody requeued the item of a task that was cancelled, or whose people are deleted: there is nothing to do.
         with services.claims.fenced(claim) as connection:
             services.claims.finish(connection, store.DATA, claim)
         return

@@ -128,7 +128,7 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
     missing = _reopen_data(connection, task.id)
     people = list(connection.scalars(_FAILED_PEOPLE, {"id": task.id}))
     if not missing and not people:
-        raise Conflict("Nobody in this task has failed.")
+        raise Conflict("Nobody in this task has failed, or those who did are deleted: a week after it ended.")
     if missing:
         claims.enqueue(connection, DATA, [Item(task.id)], again=True)
     if people:
@@ -234,12 +234,14 @@ _CANCEL_PEOPLE = text("""
 """)
 
 _FAILED_PEOPLE = text("""
-    select id from generation_results where task_id = :id and status = 'failed' and firstname is not null
+    select id from generation_results r where task_id = :id and status = 'failed' and firstname is not null
+        and not exists (select from deletions where kind = 'personas' and item = r.id)
     order by position for update
 """)
 
 _FORGET_MISSING = text("""
-    delete from generation_results where task_id = :id and status = 'failed' and firstname is null
+    delete from generation_results r where task_id = :id and status = 'failed' and firstname is null
+        and not exists (select from deletions where kind = 'personas' and item = r.id)
         and task_id in (select id from generation_tasks where id = :id and status <> 'cancelled' for update)
 """)
 

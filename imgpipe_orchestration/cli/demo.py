@@ -126,6 +126,7 @@ def _launch(data_dir: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start `imgpipe up` in a session of its own, so that it can outlive this process and gets no Ctrl-C of it."""
     command = [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data_dir)]
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.touch(0o640)
     with log.open("wb") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

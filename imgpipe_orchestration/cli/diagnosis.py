@@ -195,9 +195,9 @@ def daemon(services: Services) -> str:
     stack = stackfile.read(services.settings.imgpipe_data_dir)
     started = datetime.fromisoformat(stack.started_at) if stack else datetime.min.replace(tzinfo=UTC)
     just_started = (datetime.now(UTC) - started).total_seconds() < heartbeats.DAEMON_SECONDS
-    if last is None or just_started:
+    if just_started:
         raise Note("has not ticked yet, which takes half a minute after a start")
-    raise Bad(f"has not ticked for {last.age:.0f} s")
+    raise Bad("has never ticked" if last is None else f"has not ticked for {last.age:.0f} s")
 
 
 def workers(services: Services) -> str:

@@ -38,6 +38,7 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
             stopped = listings.held_up(connection)
             limits = budgets.standings(connection, services.settings.daily_budget_usd)
             jobs_failed = job_instances.failures(connection, JOB, limit=max(shown, 1))
+        dead = services.claims.failures(limit=shown) if shown else []
         held_up = [*stopped, *services.claims.held_up(limit=shown)] if shown else []
         try:
             with transaction(services.pending_engine) as connection:
@@ -52,7 +53,7 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
             "pending_images": images,
             "held_up": [asdict(reason) for reason in held_up],
             "used_up": [{"budget": one.title, "ends": one.ends} for one in limits if one.used_up],
-            "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
+            "failures": [asdict(one) for one in dead if one.queue != JOB],  # its own are job_failures
             "job_failures": [
                 {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at}
                 for one in jobs_failed[:shown]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry.redaction import redact
 
@@ -223,6 +223,8 @@ def send(url: str, message: dict[str, str], key: str) -> None:
     with closing(JsonApi("The alert webhook", url, timeout=TIMEOUT_SECONDS, policy=once)) as webhook:
         try:
             webhook.request("POST", "", body=json.dumps(message).encode(), headers=headers)
+        except UnreadableAnswer:
+            return  # it took the message, whatever it says
         except PartnerRefused as refused:  # its words name where a redirect leads, which may be the URL, a secret
             status = refused.partner_status
             raise PartnerRefused(f"The alert webhook answered {status}.", partner_status=status) from None

@@ -93,7 +93,7 @@ def run_if_due(
     at_work: bool = False,
 ) -> dg.SensorResult:
     """A tick that asks for a run of `job` when something is due, for each partition that has something, when fewer than
-    RUNS_PER_PIPELINE of its own are unfinished. Those that people, schedules and backfills asked for do not count.
+    RUNS_PER_PIPELINE are unfinished. Of a job with partitions, runs that people and backfills asked for do not count.
 
     Args:
         due: the partitions (or True, where the job has none or what is due is of many), or nothing, or why no run is
@@ -113,14 +113,18 @@ def run_if_due(
     if days is not None:
         today = days.get_last_partition_key()
         partitions = list(dict.fromkeys(day if day and days.has_partition_key(day) else today for day in partitions))
-    ours = {DUE_ONLY: "true"}
+    tags = PRIORITY
+    ours: dict[str, str] = {}
+    if days is not None or at_work:
+        # Counted apart, so that the runs of a backfill do not take the places of what is due. What has no partitions
+        # has no backfills.
+        ours = {DUE_ONLY: "true"}
+        tags = PRIORITY | ours | {PIPELINE_TAG: f"{job}_due"}
     most = backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, job, ours, at_most=most, seconds=seconds):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     if reason := failed_just_now(context.instance, job, at_work=at_work):
         return dg.SensorResult(skip_reason=reason)
-    # Counted apart, so that the runs of a backfill do not take the places of what is due.
-    tags = PRIORITY | ours | {PIPELINE_TAG: f"{job}_due"}
     requests = [dg.RunRequest(partition_key=partition, tags=tags) for partition in partitions]
     return dg.SensorResult(run_requests=requests, cursor=cursor)
 

@@ -72,7 +72,9 @@ class Plan:
         secrets = self.settings.secrets()
 
         def hidden(value: str) -> bool:
-            return redact(value) != value or any(secret in value for secret in secrets)
+            # A short secret may be a part of any name.
+            within = any(secret in value for secret in secrets if len(secret) >= 12)
+            return within or value in secrets or redact(value) != value
 
         return {name: value for name, value in self.environment.items() if not hidden(value)}
 

@@ -26,6 +26,7 @@ class StandIns(HttpPart):
 
     def command(self) -> list[str]:
         flags = ["--host", LOOPBACK, "--port", str(self.port), "--log-level", "warning", "--no-access-log"]
+        flags += ["--workers", "1"]  # whatever WEB_CONCURRENCY says: it keeps its state in memory
         return [sys.executable, "-m", "uvicorn", "--factory", f"{self.module}:create_app", *flags]
 
 

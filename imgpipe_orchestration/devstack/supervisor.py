@@ -35,6 +35,8 @@ class Supervisor:
         self.plan = plan
         self.say = say
         self._restarts: Counter[str] = Counter()
+        self._failing: set[str] = set()
+        """Parts that have ended and could not be started again."""
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -86,15 +88,18 @@ class Supervisor:
 
     def _start_again(self, part: Part, code: int) -> None:
         """Start a part that has ended with this code; if that fails, the next look tries it again."""
-        part.kill()  # what it has started and left behind
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self.say(f"{part.name} ended ({how}); starting it again. Log: {part.log_file}")
+        if part.name not in self._failing:
+            part.kill()  # what it has started and left behind; once, because its pid may be another's afterwards
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            self.say(f"{part.name} ended ({how}); starting it again. Log: {part.log_file}")
         try:
             part.start()
         except (OSError, BackendUnavailable) as error:
             # The machine lacks disk space, memory or descriptors for it now.
             self.say(f"{part.name} cannot be started ({error}); trying again")
+            self._failing.add(part.name)
             return
+        self._failing.discard(part.name)
         self._restarts[part.name] += 1
         with contextlib.suppress(OSError):  # a full disk: stack.json stays as it was until the next restart
             self._write_stack_file()

@@ -75,6 +75,7 @@ class Cors:
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
+        self._origins = origins
         self._of_users = CORSMiddleware(
             app,
             allow_origins=origins,
@@ -87,13 +88,13 @@ class Cors:
             app,
             allow_origins=["*"],
             allow_methods=["GET", "HEAD"],
-            allow_headers=["Authorization", "Cache-Control", "If-None-Match", "If-Range", "Range"],
+            allow_headers=["Authorization", "Cache-Control", "If-Match", "If-None-Match", "If-Range", "Range"],
             max_age=86400,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] == "http" else ""
-        if _USERS.fullmatch(path):
+        if self._origins and _USERS.fullmatch(path):
             await self._of_users(scope, receive, send)
         elif not path.startswith(_PUBLIC):
             await self._app(scope, receive, send)
@@ -112,7 +113,8 @@ class Cors:
 
 
 class Answers:
-    """Gives every answer the security headers and the request's trace as `traceparent`, and counts it.
+    """Gives every answer the security headers and the request's trace as `traceparent`, and counts it; but not those to
+    unhandled errors, which Starlette answers before all middleware.
 
     The trace is the one that the request names in its own `traceparent`, or begins here. Only requests that change
     something, or that a caller already traces, are exported as spans: reads are too many.

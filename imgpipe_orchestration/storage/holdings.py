@@ -118,8 +118,8 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
     """
     found = Collected(holding.name)
     garbage: list[str] = []
-    # Hashes of the listed keys (with their sizes, if promises have sizes), which take less memory than the keys. A
-    # missing key with the same hash as a listed one would be taken for listed: with ten million keys, one in 10**12.
+    # Hashes of the listed keys (with their sizes, if promises have sizes), some 80 bytes each. A missing key with the
+    # same hash as a listed one would be taken for listed: with ten million keys, one in 10**12.
     listed: set[int] = set()
     with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
         for prefix in holding.prefixes:

@@ -125,6 +125,12 @@ def ensure(connection: Connection, job: str, customers: Iterable[str], trigger: 
     return list(connection.scalars(_OPEN, values))
 
 
+def asked_for(engine: Engine, job: str, *, limit: int) -> Sequence[int]:
+    """The numbers of instances that somebody asked for and no run has begun, the oldest first."""
+    with transaction(engine) as connection:
+        return connection.scalars(_ASKED_FOR, {"job": job, "limit": limit}).all()
+
+
 def begin(connection: Connection, run_id: str, numbers: Sequence[int]) -> Sequence[Row[Any]]:
     """Begin instances whose items a run has claimed: their `number`, `id` and `customer_id`, and `again` if an earlier
     run had begun it, and nobody knows how far it got. One that was deleted or has ended is missing."""
@@ -164,9 +170,13 @@ def follow(connection: Connection, numbers: Sequence[int], state: State, error: 
 
 
 def cancel(engine: Engine, run_id: str) -> int:
-    """Somebody cancelled the run: what it still holds fails, instead of starting again. Returns how many."""
+    """Somebody cancelled the run: what it still holds fails, instead of starting again, and the round that it was at
+    ends. Returns how many failed."""
     with transaction(engine) as connection:
         held = connection.execute(_HELD, {"run": run_id}).all()
+        for job in {row.job for row in held}:
+            dropped = connection.scalars(_DROP_ROUND, {"job": job}).all()
+            Claims.withdraw(connection, Queue(job), dropped, "Its round was cancelled.")
         for row in held:
             Claims.withdraw(connection, Queue(row.job), [row.number], "Its run was cancelled.")
         reason = f"The run {run_id} was interrupted."
@@ -199,6 +209,19 @@ _CREATE = text("""
 
 _OPEN = text("""
     select number from job_instances where job = :job and customer_id = any(:customers) and status = 'queued'
+""")
+
+_ASKED_FOR = text("""
+    select j.number from job_instances j join work_items w on w.queue = j.job and w.item_id = j.number
+    where j.job = :job and j.status = 'queued' and j.started_at is null and w.state = 'waiting'
+        and (j.trigger = 'on_demand' or j.user_id <> '') order by j.number limit :limit
+""")
+
+_DROP_ROUND = text("""
+    delete from job_instances j using work_items w
+    where j.job = :job and j.status = 'queued' and j.trigger = 'scheduled' and j.user_id = '' and j.started_at is null
+        and w.queue = j.job and w.item_id = j.number and w.state = 'waiting'
+    returning j.number
 """)
 
 _BEGIN = text("""

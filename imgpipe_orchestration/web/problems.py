@@ -94,10 +94,14 @@ def install(app: FastAPI, page: Callable[[Request, Exception, Response], Respons
     # A coroutine, for others go through a thread: when the server ends, an answer would come too late.
     async def answer(request: Request, error: Exception) -> Response:
         document = _document(request.url.path, error)
-        if _concerns_a_page(request, error):
+        if not _concerns_a_page(request, error):
+            return document
+        try:
             # In a thread, because it reads the session from the database.
             return await run_in_threadpool(page, request, error, document)
-        return document
+        except Exception:
+            log.exception("no page of the error")
+            return document
 
     for kind in (ImgpipeError, RequestValidationError, ClientDisconnect, OSError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)

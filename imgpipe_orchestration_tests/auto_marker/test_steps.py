@@ -20,7 +20,8 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.job_instances import JobStatus
+from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.parts import running
@@ -167,6 +168,38 @@ def test_who_asks_while_a_run_is_at_work_on_a_slow_customer_does_not_wait_for_it
 
     steps.mark_round(services, ["slow"], "run-1", tell)
     assert seen == [("good", 3), ("slow", 3)]
+
+
+def test_who_asked_goes_first_in_a_round(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "CUSTOMERS_AT_ONCE", 1)
+    monkeypatch.setattr(steps, "GROUP", 2)
+    customers = [f"c{number}" for number in range(5)]
+    for customer in (*customers, "asks"):
+        seed(services, customer, 1)
+    told: list[str] = []
+
+    def tell(figures: Figures) -> None:
+        told.append(figures.customer_id)
+        if len(told) == 1:
+            job_instances.create_or_join(services.engine, JOB, customer_id="asks")
+            job_instances.create_or_join(services.engine, JOB, customer_id="c4", user_id="7")
+
+    steps.mark_round(services, customers, "run-1", tell)
+    assert told[2:4] == ["c4", "asks"]
+    assert sorted(told) == [*sorted((*customers, "asks"))]
+
+
+def test_a_cancelled_run_ends_its_round_but_not_what_others_asked_for(services: Services) -> None:
+    with transaction(services.engine) as connection:
+        job_instances.ensure(connection, JOB, ["held", "waits"], Trigger.SCHEDULED)
+    asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="asked")
+    (held,) = services.claims.claim(QUEUE, "run-1", 1)
+    assert job_instances.cancel(services.engine, "run-1") == 1
+    with transaction(services.engine) as connection:
+        left = connection.execute(text("select customer_id, status from job_instances order by number")).all()
+        waiting = connection.execute(text("select item_id from work_items where state = 'waiting'")).scalars().all()
+    assert left == [(held.tenant, "failed"), ("asked", "queued")]
+    assert waiting == [asked.number]
 
 
 def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Settings) -> None:

@@ -35,7 +35,7 @@ _MODELS = (
     "gpt-image-2.5-sunburst",
     "omni-moderation-latest",
 )
-"""Names, each with the day on which OpenAI shuts it down."""
+"""What GET /models lists."""
 _CATEGORIES = (
     *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm"),
     *("self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic"),

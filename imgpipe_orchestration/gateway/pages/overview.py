@@ -22,6 +22,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.frame import Page, part
@@ -34,6 +35,7 @@ from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
 
@@ -117,9 +119,11 @@ def look(services: Services) -> dict[str, Any]:
         held = [*listings.held_up(connection), *waiting]
         newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=PICTURES)
         standings = budgets.standings(connection, services.settings.daily_budget_usd)
+        # By customer. Their items are done, because the next round does what is left.
+        failed = {MARKER: len(job_instances.failures(connection, MARKER, limit=1000))}
         return {
             "now": now,
-            "pipelines": [_pipeline(about, counts, hours, held) for about in ABOUT],
+            "pipelines": [_pipeline(about, counts, hours, held, failed.get(about.name, 0)) for about in ABOUT],
             "height": HEIGHT,
             "stuck_limit": STUCK_LIMIT,
             "spent": spent,
@@ -139,6 +143,7 @@ def _pipeline(
     counts: dict[str, QueueCounts],
     hours: list[tuple[datetime, Counts]],
     held: Iterable[HeldUp],
+    failed_jobs: int,
 ) -> Pipeline:
     names = [queue.name for queue in PIPELINES[about.name]]
     main, queues = counts.get(names[0]), [counts[name] for name in names if name in counts]
@@ -147,7 +152,7 @@ def _pipeline(
         about,
         waiting=sum(queue.waiting for queue in queues),
         claimed=sum(queue.claimed for queue in queues),
-        failed=sum(queue.failed for queue in queues),
+        failed=failed_jobs + sum(queue.failed for queue in queues),
         stuck=sum(queue.stuck for queue in queues),
         held=next((reason for reason in held if reason.queue in names), None),
         oldest_seconds=max(ages, default=None),

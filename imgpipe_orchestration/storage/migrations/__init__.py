@@ -85,8 +85,8 @@ def _refuse_older(connection: Connection) -> None:
     version = _version(connection)
     if version is not None and version < _revisions()[0]:
         raise BackendUnavailable(
-            f"The database has revision {version}, of a commit before the schema was one file. Use an empty database,"
-            f" or bring it to {_revisions()[0]} with an earlier commit first."
+            f"The database has revision {version}, which is too old for this version. Use an empty database, or"
+            f" bring it to {_revisions()[0]} with an earlier version first."
         )
 
 

@@ -12,7 +12,7 @@ let last = 0;
 let due = Infinity;
 
 function busy() {
-  return document.hidden || document.activeElement?.closest("form button, form select, main a");
+  return document.hidden || document.activeElement?.closest("form button, form select, main a:not(#figures a)");
 }
 
 // Without what was said of the form before: it is told once.
@@ -38,7 +38,9 @@ async function look() {
       if (!other) take(shown, main);
     }
   } catch {
-    // Away for the moment.
+    // Away for the moment. The stream may be as dead, and not know it.
+    tell(false);
+    turn();
   }
   later(document.querySelector("#error, [data-working]") ? WORKING : QUIET);
   if (events?.readyState === EventSource.CLOSED) turn();
