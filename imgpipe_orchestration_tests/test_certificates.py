@@ -10,6 +10,7 @@ import pytest
 from imgpipe_orchestration.devstack.ports import free_port, listening
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.services import CERTIFICATES, share_certificates
+from imgpipe_orchestration_tests.parts import running
 
 _KEEP_AN_OBJECT = """
 from imgpipe_orchestration.services import Services
@@ -44,7 +45,7 @@ def test_objects_are_written_read_and_listed_over_tls(named: str | None, certifi
         def answers(self) -> bool:
             return listening(self.port)
 
-    with Secured(tmp_path / "s3", free_port(), access_key="a-key", secret_key="a-secret") as server:
+    with running(Secured(tmp_path / "s3", free_port(), access_key="a-key", secret_key="a-secret")) as server:
         environ = {name: value for name, value in os.environ.items() if name not in CERTIFICATES}
         environ |= {
             "S3_ENDPOINT": f"https://localhost:{server.port}",

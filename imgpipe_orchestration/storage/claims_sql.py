@@ -258,13 +258,6 @@ RELEASE = text("""
 """)
 
 
-PAUSE = text("""
-    update work_items set error = :error, error_code = :code, updated_at = now(),
-        due_at = now() + make_interval(secs => :pause)
-    where queue = :queue and state = 'waiting' and (due_at is null or due_at <= now())
-""")
-
-
 def _change(states: str, changes: str) -> TextClause:
     """Change those of some items that are in one of the states; returns their ids."""
     return text(f"""

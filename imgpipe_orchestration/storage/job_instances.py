@@ -22,7 +22,6 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
-from imgpipe_orchestration.storage.claims_sql import PAUSE
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.queues import PAUSE_SECONDS
 from imgpipe_orchestration.storage.rows import transaction
@@ -157,7 +156,7 @@ def keep_waiting(engine: Engine, job: str, error: ImgpipeError) -> None:
     """No instance can be begun at the moment: their items pause, with the reason."""
     values = {"queue": job, "error": error.public, "code": error.code, "pause": PAUSE_SECONDS}
     with transaction(engine) as connection:
-        connection.execute(PAUSE, values)
+        connection.execute(_KEEP_WAITING, values)
 
 
 def follow(connection: Connection, numbers: Sequence[int], state: State, error: str | None) -> None:
@@ -183,6 +182,12 @@ def cancel(engine: Engine, run_id: str) -> int:
         connection.execute(_FAIL, {"numbers": [row.number for row in held], "error": reason})
     return len(held)
 
+
+_KEEP_WAITING = text("""
+    update work_items set error = :error, error_code = :code, updated_at = now(),
+        due_at = now() + make_interval(secs => :pause)
+    where queue = :queue and state = 'waiting' and (due_at is null or due_at <= now())
+""")
 
 _ROWS = """
     select j.id, j.number, j.job, j.trigger, j.customer_id, j.user_id, j.result, j.run_id, j.created_at, j.started_at,

@@ -60,6 +60,7 @@ def test_every_route_says_what_to_do_and_works_once_it_is_done(at_revision: Call
     assert set(answers) - set(failed) == {
         *("/health/live", "/metrics", "/available_models", "/components/{name}"),
         "/storage/v1/object/public/listing-images/{file_name}",  # x is no name of an image
+        "/api/customers/{customer_id}/image-config",  # in MongoDB
     }
     assert health.status_code == 503
     assert "run `imgpipe migrate`" in health.json()["checks"]["database"]

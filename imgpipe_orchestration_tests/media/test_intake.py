@@ -164,6 +164,8 @@ def test_an_unreachable_database_is_said_in_our_terms(settings: Settings) -> Non
     away = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": url}))
     with pytest.raises(BackendUnavailable):
         intake.take_in(away)
+    with transaction(away.engine) as connection:
+        away.claims.enqueue(connection, store.MEDIA, [Item(1)])
     environment = {name: value for name, value in away.settings.environment().items() if value}
     told = CliRunner().invoke(imgpipe, ["status", "--json"], env=environment)
     assert told.exit_code == 0, told.output
