@@ -27,7 +27,7 @@ def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk
         "vision_run_001_01.jpg", "vision_run_001_02.jpg", "vision_run_001_03.jpg",
     ]  # fmt: skip
     assert data["images"][0]["description"] == "Photograph vision_run_001_01.jpg"
-    assert data["images"][0]["measured"]["width"] == 800
+    assert 800 <= data["images"][0]["measured"]["width"] < 1000
     assert len(data["missing"]) == 2
     assert data["standin"] is True
 
