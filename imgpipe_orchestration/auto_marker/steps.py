@@ -5,7 +5,8 @@ doesn't stop the others. Each customer's figures are told as soon as they are kn
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Row
@@ -25,7 +26,7 @@ from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.job_instances import Trigger
 from imgpipe_orchestration.storage.rows import autocommit, transaction
-from imgpipe_orchestration.storage.work import Outcome, drain, work_through, working_as
+from imgpipe_orchestration.storage.work import Outcome, drain, work_through
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
@@ -133,8 +134,7 @@ def mark_round(services: Services, customers: Sequence[str], run_id: str, tell: 
         taken = claims.claim_these(QUEUE, run_id, asked) if asked else []
         return marker.begun(taken or claims.claim(QUEUE, run_id, GROUP, suspects=not joining))
 
-    with working_as(claims, run_id):
-        claims.release(run_id)  # what it has taken over from a run that it repeats
+    with _holding(services, run_id):
         with transaction(services.engine) as connection:
             job_instances.ensure(connection, JOB, customers, Trigger.SCHEDULED)
         outcome = drain(claims, QUEUE, run_id, marker.mark, threads=CUSTOMERS_AT_ONCE, take=take)
@@ -150,8 +150,7 @@ def mark_all_of(services: Services, customer: str, run_id: str, tell: Tell) -> N
         BackendUnavailable: as `mark_round`.
     """
     claims, marker = services.claims, _Marker(services, run_id, tell, None)
-    with working_as(claims, run_id):
-        claims.release(run_id)  # as above
+    with _holding(services, run_id):
         with transaction(services.engine) as connection:
             numbers = job_instances.ensure(connection, JOB, [customer], Trigger.ON_DEMAND)
         claims.make_ready(QUEUE)  # the run that holds it may be dead
@@ -161,6 +160,21 @@ def mark_all_of(services: Services, customer: str, run_id: str, tell: Tell) -> N
         raise BackendUnavailable(marker.away)
     if not batch:
         tell(Figures(customer, note="another run is at work for this customer"))
+
+
+@contextmanager
+def _holding(services: Services, run_id: str) -> Iterator[None]:
+    """Keep the leases of a run, and give back at its end what it still holds. What an interrupted run holds stays: the
+    run status sensors know whether it was cancelled or its machine is being shut down."""
+    claims = services.claims
+    with claims.hold(run_id):
+        claims.release(run_id)  # what it has taken over from a run that it repeats
+        try:
+            yield
+        except Exception:
+            claims.release(run_id)
+            raise
+        claims.release(run_id)
 
 
 class _Marker:

@@ -202,6 +202,22 @@ def test_a_cancelled_run_ends_its_round_but_not_what_others_asked_for(services: 
     assert waiting == [asked.number]
 
 
+def test_what_an_interrupted_run_holds_is_left_to_whoever_knows_why(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(services, "a", 1)
+
+    def interrupted(*_: Any, **named: Any) -> None:
+        named["take"](1, ())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(steps, "drain", interrupted)
+        steps.mark_round(services, ["a"], "run-1", lambda _: None)
+    assert job_instances.cancel(services.engine, "run-1") == 1
+    assert [row.status for row in job_instances.recent(services.engine, JOB)] == ["failed"]
+
+
 def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Settings) -> None:
     total = 0
     for n in range(8):
