@@ -38,7 +38,6 @@ from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import batches, inspection
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.lifecycle import FINDINGS, finding_number, words_of
-from imgpipe_orchestration.vision_reports.model import PARALLEL_ANALYSES, share_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.measuring import Look
@@ -48,6 +47,8 @@ log = logger(__name__)
 
 REPORT_BYTES = 8_000_000
 """Size of the largest report."""
+THREADS, SHARE = 16, 4
+"""Batches that a run works on at once, and how many of them are one organization's."""
 PARALLEL_CALLS = 8
 """Calls of the vision model at once, in one run."""
 VIEW_SIDE = 1280
@@ -284,12 +285,12 @@ def is_due(services: Services) -> bool:
 
 
 def work_on_all(services: Services, owner: str) -> Outcome:
-    """Work on all due batches, PARALLEL_ANALYSES at once, until none is due."""
-    claims, threads, share = services.claims, PARALLEL_ANALYSES, share_of(PARALLEL_ANALYSES)
+    """Work on all due batches, THREADS at once, until none is due."""
+    claims = services.claims
     with working_as(claims, owner), ExitStack() as opened:
         worker = BatchWorker(services, opened)
         stop = worker.interrupted
-        return drain(claims, batches.QUEUE, owner, worker.work, threads=threads, share=share, interrupted=stop)
+        return drain(claims, batches.QUEUE, owner, worker.work, threads=THREADS, share=SHARE, interrupted=stop)
 
 
 def days_of(services: Services, outcome: Outcome) -> dict[str, int]:

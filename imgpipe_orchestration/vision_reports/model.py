@@ -6,9 +6,6 @@ from enum import StrEnum
 
 from imgpipe_orchestration.errors import Permanent, Retryable
 
-PARALLEL_ANALYSES = 16
-"""Batches of our own backend that one run works on at once, a quarter of them for one organization."""
-
 BATCH_SECONDS = 3600.0
 """How long a backend may work on a batch."""
 
@@ -51,11 +48,6 @@ class OutOfTime(Retryable):
     """The run's time is over. No attempt is spent; a later run goes on."""
 
     spends_attempt = False
-
-
-def share_of(places: int) -> int:
-    """How many of these places one organization has: four whose partners are slow leave none to others."""
-    return max(1, places // 4)
 
 
 class StillWaiting(Retryable):
