@@ -11,7 +11,7 @@ from imgpipe_orchestration.auto_marker.assets import (
     clean_images,
     news_document,
 )
-from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
+from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled
 from imgpipe_orchestration.resources import BackendsResource
 
 MOST_NAMED = 20
@@ -24,7 +24,7 @@ MOST_NAMED = 20
         "Every JOB_INTERVAL_MINUTES: is there a customer with pending images? And within seconds: has somebody asked? "
         "A sensor and not a schedule, for the interval is a setting and a cron line cannot say every seven minutes."
     ),
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=EVERY_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def auto_marker_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:

@@ -16,15 +16,11 @@ from imgpipe_orchestration.avatars.assets import (
     generation_results,
     generation_tasks,
 )
-from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.storage.claims import Queue
-
-TICK_SECONDS = 10
-"""Shorter than WORKER_INTERVAL, so that the first request after a quiet time starts soon. Not shorter still, because
-each tick takes 50 ms of processor time."""
 
 
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:
@@ -43,7 +39,7 @@ def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: 
 
 @dg.sensor(
     job=avatar_data,
-    minimum_interval_seconds=TICK_SECONDS,
+    minimum_interval_seconds=EVERY_SECOND_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when tasks wait for their people.",
 )
@@ -55,7 +51,7 @@ def avatar_data_sensor(context: dg.SensorEvaluationContext, sensor_backends: Bac
 
 @dg.sensor(
     job=avatar_images,
-    minimum_interval_seconds=TICK_SECONDS,
+    minimum_interval_seconds=EVERY_SECOND_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when people wait for their pictures, or a completed task for its manifest.",
 )

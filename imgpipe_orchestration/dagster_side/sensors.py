@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PRIORITY = {"dagster/priority": "1"}
 """Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.
 Nightly runs have the sensors' priority: with a lower one they would never start while every place for a run is busy."""
+EVERY_LOOK, EVERY_SECOND_LOOK = 4, 9
+"""Intervals of sensors that are to be evaluated every 5 and every 10 seconds. Dagster's daemon looks every 5 s, give or
+take some tenths, so a sensor with an interval of 5 or 10 is as often as not put off to the next look."""
 PAUSE_SECONDS = 30.0
 """Pause after a run that failed; without it each tick would add one, as while the broker is away."""
 UNFINISHED = [
@@ -161,7 +164,7 @@ def _give_back(
     description="Gives back what a failed run still held, so that the next run takes it up at once.",
     monitor_all_code_locations=True,  # else not those of `dagster asset materialize`, which know of no location
     default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=EVERY_SECOND_LOOK,
 )
 def claims_of_failed_runs(context: dg.RunFailureSensorContext, sensor_backends: BackendsResource) -> None:
     # A run that raised has a failed step. One that run monitoring found dead has none: an item may have killed it.

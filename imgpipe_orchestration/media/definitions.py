@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
+from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled
 from imgpipe_orchestration.media.assets import (
     CHECKS,
     DAYS,
@@ -22,7 +22,7 @@ from imgpipe_orchestration.resources import BackendsResource
 
 @dg.sensor(
     job=media_pipeline,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=EVERY_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
 )

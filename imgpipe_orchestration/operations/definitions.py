@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import run_if_due, scheduled
+from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, scheduled
 from imgpipe_orchestration.operations.assets import (
     PURGE,
     deletions,
@@ -21,7 +21,7 @@ from imgpipe_orchestration.resources import BackendsResource
 
 @dg.sensor(
     job=purge_job,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=EVERY_SECOND_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when something is to be purged or somebody erased at once; without the nightly look.",
 )
@@ -37,7 +37,7 @@ def purge_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsR
 
 @dg.sensor(
     job=moderation_job,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=EVERY_SECOND_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when something waits for a verdict that no run of its own pipeline is judging.",
 )

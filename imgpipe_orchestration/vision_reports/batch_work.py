@@ -51,6 +51,8 @@ THREADS, SHARE = 16, 4
 """Batches that a run works on at once, and how many of them are one organization's."""
 PARALLEL_CALLS = 8
 """Calls of the vision model at once, in one run."""
+_PREPARED = 4
+"""Images that are prepared while all calls are under way."""
 VIEW_SIDE = 1280
 """Longest side of the view for the model and the report, pixels; small defects are still visible at this size."""
 _DETAIL = "high"
@@ -74,9 +76,10 @@ class BatchWorker:
     def __init__(self, services: Services, opened: ExitStack) -> None:
         self._services = services
         self._bucket = services.vision_bucket
-        self._looks = ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix="vision-look")
+        self._looks = ThreadPoolExecutor(PARALLEL_CALLS + _PREPARED, thread_name_prefix="vision-look")
         opened.callback(self._looks.shutdown, cancel_futures=True)
-        self._turns = Shares(PARALLEL_CALLS)
+        self._turns = Shares(PARALLEL_CALLS + _PREPARED)
+        self._calls = threading.BoundedSemaphore(PARALLEL_CALLS)
         self.interrupted = threading.Event()
         """The run is cancelled or its worker stops, or a thread ended with an error: nothing more is begun."""
 
@@ -137,8 +140,6 @@ class BatchWorker:
             self._give_up(claim, batch, image, reason.public)
 
     def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
-        if self.interrupted.is_set():
-            raise BackendUnavailable("The run was stopped.")
         choices = self._choices(batch)
         if not choices:  # before anything is decoded
             raise nobody("report")
@@ -152,7 +153,10 @@ class BatchWorker:
 
             return self._services.ledger.buy(self._call(look, choice), purchase, buyer=look.buyer)
 
-        _, answer = first_answer(choices, ask, task="report")
+        with self._calls:
+            if self.interrupted.is_set():
+                raise BackendUnavailable("The run was stopped.")
+            _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
             analysis = {**answer.value, "model": answer.usage.model, "standin": answer.usage.standin}
             batches.seen(rows, batch.id, image.position, look.measured, analysis, view_bytes=len(look.view))

@@ -34,7 +34,7 @@ PATIENCE_SECONDS = 60.0
 """How long an analysis waits for its batch before it leaves its thread to another."""
 RUN_SECONDS = 600.0
 """Time budget of a run; after it nothing is begun, and slow downloads are put off."""
-_LEAST_PAUSE = 15.0
+_LEAST_PAUSE = 5.0
 """Seconds until an analysis that left its thread is due again, at least."""
 _LOOK = 1.0
 """Seconds between looks for what became due while nothing but lists are at work."""

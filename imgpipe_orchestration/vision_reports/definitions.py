@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import run_if_due
+from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.vision_reports.assets import (
     DAYS,
@@ -17,7 +17,7 @@ from imgpipe_orchestration.vision_reports.assets import (
 @dg.sensor(
     job=vision_reports,
     description="Asks for a run when a cron job's time has come, or an analysis is due for its next step.",
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=EVERY_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
@@ -29,7 +29,7 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
 @dg.sensor(
     job=vision_batches,
     description="Asks for a run when a batch waits at our own analysis backend.",
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=EVERY_LOOK,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:

@@ -215,8 +215,8 @@ class AnalysisWorker:
                 f"The analysis backend did not finish batch {batch_id} within {limit:,.0f} s "
                 f"({status.done} of {status.total} images done{f'; {reason}' if reason else ''})"
             )
-        # A tenth of the time it has taken so far, or what the backend asks for.
-        pause = min(max(FIRST_POLL, waited / 10, status.retry_after or 0.0), LONGEST_POLL, max(0.1, limit - waited))
+        # A twentieth of the time it has taken so far, or what the backend asks for.
+        pause = min(max(FIRST_POLL, waited / 20, status.retry_after or 0.0), LONGEST_POLL, max(0.1, limit - waited))
         told = f"The analysis backend has not finished yet{f': {reason}' if reason else '.'}"
         raise StillWaiting(told, retry_after=pause)
 

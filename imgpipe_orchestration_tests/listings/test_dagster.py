@@ -12,7 +12,7 @@ from PIL import Image
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.dagster_side.sensors import PRIORITY
+from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, PRIORITY
 from imgpipe_orchestration.listings.assets import listing_images, process_image_queue
 from imgpipe_orchestration.listings.definitions import definitions, process_image_queue_sensor
 from imgpipe_orchestration.resources import BackendsResource
@@ -60,7 +60,8 @@ def test_job_and_sensor_go_by_the_name_of_the_definition() -> None:
     repository = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_repository_def()
     assert repository.has_job("process_image_queue")
     sensor = repository.get_sensor_def("process_image_queue_sensor")
-    assert (sensor.minimum_interval_seconds, sensor.default_status) == (10, dg.DefaultSensorStatus.RUNNING)
+    assert sensor.minimum_interval_seconds == EVERY_SECOND_LOOK
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
 
 def test_a_run_is_asked_for_only_when_something_is_due(
