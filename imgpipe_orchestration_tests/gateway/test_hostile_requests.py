@@ -146,7 +146,7 @@ def test_nothing_takes_long_to_read_for_its_size(address: Address, what: str) ->
     with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(said)
         assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # what grows with the square of the size takes minutes
 
 
 NAMES = (

@@ -108,6 +108,7 @@ def test_a_main_api_that_takes_its_time_does_not_hold_a_run_for_longer_than_its_
     assert len(done["update_callback"].outcome.done) == SHARE
     left = "select failures, losses from work_items where queue = 'media' and state = 'waiting'"
     assert gateway.rows(left) == [(0, 0)] * beyond
+    monkeypatch.setattr(runs, "RUN_SECONDS", 60.0)
     worker.run(services, "run-2", worker.today(), "update_callback")
     assert len(main_api.reports) == SHARE + beyond
 

@@ -123,9 +123,9 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_a_jpeg_that_is_cut_between_two_restart_markers_is_refused(mode: str) -> None:
     """What a decoder finds there is a place to begin anew, as where nothing is missing."""
-    whole = encoded(picture(300, 200).convert(mode), "JPEG", quality=80, restart_marker_blocks=3)
+    whole = encoded(picture(150, 100).convert(mode), "JPEG", quality=80, restart_marker_blocks=3)
     cuts = [found.start() + more for found in re.finditer(rb"\xff[\xd0-\xd7]", whole) for more in (0, 1, 2)]
-    assert len(cuts) > 100
+    assert len(cuts) > 60
     for cut in cuts:
         with pytest.raises(BadImage, match="cut short"):
             decode(open_original(whole[:cut]))
