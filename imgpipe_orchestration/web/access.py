@@ -103,7 +103,6 @@ RULES: dict[Rule, str] = {
     """,
     MEDIA_WORKER: """
         POST /api/media/complete/{image_id}
-        POST /api/media/analysis/{media_id}/token
         PUT /api/media/focus/{media_id}: set focus
         DELETE /api/media/cleanup/{image_id}: clean up upload
     """,

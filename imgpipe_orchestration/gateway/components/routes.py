@@ -1,16 +1,12 @@
 """The components' files, and the routes that they call."""
 
-import hashlib
-import hmac
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-import jwt
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import NotFound, Unauthenticated
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.packaged import PackagedFiles
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis, standins_of
@@ -20,9 +16,8 @@ from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
 from imgpipe_orchestration.media.store import manifest_of, version_of
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, allowed, same_key
+from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import tagged
 from imgpipe_orchestration.web.values import RowId
 
@@ -32,10 +27,6 @@ _FILES = PackagedFiles(__package__, "public, max-age=300, stale-while-revalidate
 
 PUBLIC_FIELDS = ("style", "medium", "quality_score", "mood_keywords", "dominant_colors", "brand_colors", "alt_text")
 """What of an analysis everybody may read."""
-
-
-TOKEN_SECONDS = 900
-"""How long a browser may read the whole analysis of one image with a token."""
 
 
 class SizeInfo(BaseModel):
@@ -58,12 +49,6 @@ class ImageInfo(BaseModel):
     sizes: dict[str, SizeInfo]
     version: str = Field(description="For `version=` in its URLs: browsers that kept other bytes ask anew.")
     background_removed: bool = Field(description="Whether `bg=removed` is there.")
-
-
-class TokenAnswer(BaseModel):
-    success: bool = True
-    token: str
-    expires_at: datetime
 
 
 class AnalysisAnswer(BaseModel):
@@ -114,19 +99,13 @@ def info_of(services: Services, media_id: int, *, signed: Mapping[str, str] = si
 Signature = Annotated[str | None, Query(description="Opens a private image: as in its signed URL.")]
 
 
-def admit(services: Services, media_id: int, signature: str | None) -> dict[str, Any] | None:
-    """Check that some of the image may be shown; returns what the signature of a private one says, and None for a
-    public one. Whoever calls this shows no more than that.
+def _is_private(services: Services, media_id: int) -> bool:
+    """Whether an image is shown to whoever has a signature only.
 
     Raises:
         NotFound: there is no such image.
         Held: nobody is shown it.
-        PrivateImage, LinkExpired, LinkInvalid: it is private, and the signature does not open it.
     """
-    return signing.claims_of(services.settings, media_id, signature) if _is_private(services, media_id) else None
-
-
-def _is_private(services: Services, media_id: int) -> bool:
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     if media.held:
@@ -144,7 +123,7 @@ def _is_private(services: Services, media_id: int) -> bool:
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are. For a signature that covers one size,
     format or background, the answer names only that."""
-    signed = admit(services, media_id, signature)
+    signed = signing.claims_of(services.settings, media_id, signature) if _is_private(services, media_id) else None
     found = info_of(services, media_id, signed=signed or signing.NOTHING)
     kept = found.status is MediaStatus.COMPLETED and signed is None
     response.headers.update(tagged(f"media-{media_id}"))
@@ -155,22 +134,17 @@ def image_info(media_id: RowId, services: ServicesDep, response: Response, signa
 @router.get(
     "/api/images/{media_id}/analysis",
     responses={
-        401: {"description": "Nothing is public, or the token is wrong"},
         403: {"description": "Private and not signed for, or held back (`held`)"},
         404: {"description": "Not there"},
     },
 )
 def image_analysis(
-    media_id: RowId, services: ServicesDep, credentials: Credentials, response: Response, signature: Signature = None
+    media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None
 ) -> AnalysisAnswer:
-    """What `<ai-analysis-display>` asks for: the public fields, or with a token for this image all of them."""
-    settings = services.settings
-    if credentials is not None:
-        if not same_key(credentials.credentials, settings.media_api_key):
-            _check_token(settings, media_id, credentials.credentials)
-            _is_private(services, media_id)  # which refuses one that is held: a browser has the token
-    elif _is_private(services, media_id):
-        signing.check(settings, media_id, signature, signing.WHOLE)
+    """What `<ai-analysis-display>` asks for: the public fields. A server with MEDIA_API_KEY reads all of them at
+    `/api/media/analysis/{media_id}`."""
+    if _is_private(services, media_id):
+        signing.check(services.settings, media_id, signature, signing.WHOLE)
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         found = store.analysis(connection, media_id)
@@ -179,22 +153,12 @@ def image_analysis(
         raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
     providers = analysis.get("providers") or {}
-    if credentials is None:
-        analysis = {name: analysis[name] for name in PUBLIC_FIELDS if name in analysis}
+    analysis = {name: analysis[name] for name in PUBLIC_FIELDS if name in analysis}
     response.headers["Cache-Control"] = "no-store"
     complete = all(state == "ok" for state in providers.values())
     return AnalysisAnswer(
         media_id=str(media_id), status=media.status, complete=complete, analysis=analysis, standins=standins
     )
-
-
-@router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(allowed)])
-def analysis_token(media_id: RowId, services: ServicesDep) -> TokenAnswer:
-    """A token with which a browser reads this image's whole analysis for 15 minutes."""
-    with transaction(services.engine) as connection:
-        store.media_file(connection, media_id)
-    token, ends = token_for(services.settings, media_id)
-    return TokenAnswer(token=token, expires_at=ends)
 
 
 @router.get(
@@ -210,22 +174,3 @@ async def component(name: str, request: Request) -> Response:
     """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`), or
     `components.css`, which keeps their places free until they are there."""
     return await _FILES.answer(name, request)
-
-
-def token_for(settings: Settings, media_id: int, *, seconds: float = TOKEN_SECONDS) -> tuple[str, datetime]:
-    """A token for one image, and when it ends."""
-    ends = datetime.now(UTC) + timedelta(seconds=seconds)
-    return jwt.encode({"aud": str(media_id), "exp": ends}, _token_key(settings), algorithm="HS256"), ends
-
-
-def _check_token(settings: Settings, media_id: int, token: str) -> None:
-    key = _token_key(settings)
-    try:
-        jwt.decode(token, key, algorithms=["HS256"], audience=str(media_id), options={"require": ["exp"]})
-    except jwt.PyJWTError as error:
-        words = "The token is not valid for this image, or has ended; ask your server for a new one."
-        raise Unauthenticated(words, detail=str(error)) from error
-
-
-def _token_key(settings: Settings) -> bytes:
-    return hmac.new(settings.secret_key.encode(), b"analysis of one image", hashlib.sha256).digest()

@@ -1,17 +1,17 @@
-"""What browsers may read of an image, with a token and without."""
+"""What browsers may read of an image."""
 
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, token_for
+from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
-def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) -> None:
+def test_a_browser_reads_the_public_fields_of_an_analysis(seeing_gateway: Gateway) -> None:
     gateway = seeing_gateway
     gateway.upload(1, profile_image=picture(seed=5), logo_image=picture(seed=6))
     gateway.run_due()
@@ -31,15 +31,6 @@ def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) 
     assert public["complete"] is True
     assert set(public["analysis"]) <= set(PUBLIC_FIELDS)
     assert "detected_objects" not in public["analysis"]
-
-    address = f"{gateway.url}/api/media/analysis/1/token"
-    assert gateway.session.post(address, timeout=10).status_code == 401
-    token = gateway.session.post(address, headers=gateway.as_worker, timeout=10).json()["token"]
-    whole = gateway.get("/api/images/1/analysis", Authorization=f"Bearer {token}").json()
-    assert set(whole["analysis"]) > set(public["analysis"])
-    assert gateway.get("/api/images/2/analysis", Authorization=f"Bearer {token}").status_code == 401
-    old, _ = token_for(gateway.settings, 1, seconds=-5)
-    assert gateway.get("/api/images/1/analysis", Authorization=f"Bearer {old}").status_code == 401
 
 
 def test_what_the_operator_has_to_mend_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

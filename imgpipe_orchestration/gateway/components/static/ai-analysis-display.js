@@ -2,8 +2,7 @@
 //
 // What the analysis of an image found, shown when somebody asks for it (or at once, with `open`). Parts that are
 // missing are said to be missing. Naming no show-* attribute shows everything; naming some shows those; `="false"`
-// hides one. Further attributes: token (short-lived, from your server), signature (of a signed URL, for a private image),
-// base (the gateway).
+// hides one. Further attributes: signature (of a signed URL, for a private image), base (the gateway).
 
 const ORIGIN = new URL(import.meta.url).origin;
 const PARTS = ["style", "colors", "quality", "mood"];
@@ -46,7 +45,7 @@ function percent(share) {
 }
 
 export class AIAnalysisDisplay extends Base {
-  static observedAttributes = ["media-id", "token", "signature", "base", "open", ...PARTS.map((part) => `show-${part}`)];
+  static observedAttributes = ["media-id", "signature", "base", "open", ...PARTS.map((part) => `show-${part}`)];
 
   #details;
   #body;
@@ -105,21 +104,18 @@ export class AIAnalysisDisplay extends Base {
     this.#asked?.abort();
     this.#asked = new AbortController();
     this.#body.replaceChildren(made("p", "Loading…"));
-    const token = this.getAttribute("token");
     const base = (this.getAttribute("base") ?? ORIGIN).replace(/\/$/, "");
     const signature = this.getAttribute("signature");
     const query = signature ? `?signature=${encodeURIComponent(signature)}` : "";
     try {
       const answer = await fetch(`${base}/api/images/${encodeURIComponent(id)}/analysis${query}`, {
-        headers: token ? { Authorization: `Bearer ${token}` } : {},
         signal: this.#asked.signal,
       });
       if (answer.ok) {
         this.#answer = await answer.json();
         return this.#show();
       }
-      const hidden = "The analysis of this image is not public.";
-      const words = { 401: hidden, 403: hidden, 404: "This image has not been analysed yet." };
+      const words = { 403: "The analysis of this image is not public.", 404: "This image has not been analysed yet." };
       this.#again(words[answer.status] ?? "The analysis cannot be reached at the moment.");
     } catch (error) {
       if (error.name !== "AbortError") this.#again("The analysis cannot be reached at the moment.");

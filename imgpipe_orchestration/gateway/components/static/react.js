@@ -2,7 +2,7 @@
 //   <SmartImage mediaId={mediaId} size="thumbnail" alt="Profile" backgroundOption="removed"
 //               preferredFormats={["avif", "webp", "jpeg", "png"]} showAIData={true} />
 //   <AIAnalysisDisplay mediaId={mediaId} showStyle={true} showColors={true} showQuality={true} showMood={true} />
-// Further props: token, signature, base, width, height, sizes, loading, fit, info, onReady, onFailed; anything else reaches the
+// Further props: signature, base, width, height, sizes, loading, fit, info, onReady, onFailed; anything else reaches the
 // element as it is (className, style, id, ...).
 
 import { createElement, useEffect, useRef } from "react";

@@ -6,7 +6,7 @@
 // by itself as soon as it is there.
 //
 // Further attributes: width, height (the box, in pixels), sizes (as of <img>), fit (contain, cover), loading (lazy,
-// eager), base (the gateway, if the script does not come from it), token (for the analysis), signature (of a signed URL,
+// eager), base (the gateway, if the script does not come from it), signature (of a signed URL,
 // for a private image), info (what /api/images/{id}/info answers, to save asking). Events: ready, failed.
 //
 // Link components.css in the page's head, and nothing moves while this script is on its way (with width and height in
@@ -58,7 +58,7 @@ const Base = globalThis.HTMLElement ?? class {}; // a server that renders pages 
 
 export class SmartImage extends Base {
   static observedAttributes = ["media-id", "size", "alt", "background-option", "preferred-formats", "sizes", "width",
-    "height", "base", "info", "show-ai-data", "token", "signature", "loading"];
+    "height", "base", "info", "show-ai-data", "signature", "loading"];
 
   #box;
   #canvas;
@@ -104,7 +104,7 @@ export class SmartImage extends Base {
   attributeChangedCallback(name, before, after) {
     if (!this.#placed || before === after) return;
     this.#shape();
-    if (["token", "show-ai-data"].includes(name)) this.#analysis();
+    if (name === "show-ai-data") this.#analysis();
     else if (["alt", "loading", "sizes"].includes(name) && this.#drawn) this.#draw(this.#drawn);
     else if (!["width", "height"].includes(name)) this.#start();
   }
@@ -279,9 +279,7 @@ export class SmartImage extends Base {
     const display = document.createElement("ai-analysis-display");
     display.setAttribute("media-id", this.#id);
     display.setAttribute("base", this.#base);
-    for (const name of ["token", "signature"]) {
-      if (this.hasAttribute(name)) display.setAttribute(name, this.getAttribute(name));
-    }
+    if (this.hasAttribute("signature")) display.setAttribute("signature", this.getAttribute("signature"));
     this.shadowRoot.append(display);
   }
 }
