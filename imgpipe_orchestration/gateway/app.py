@@ -29,6 +29,7 @@ from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
 from imgpipe_orchestration.vision_reports import routes as vision_reports
 from imgpipe_orchestration.web import problems
+from imgpipe_orchestration.web.request_counts import RequestCounts
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -61,7 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Heads)
     app.add_middleware(LimitRequests, settings=settings, engine=lambda: app.state.services.engine)
     app.add_middleware(Cors, origins=settings.origins)
-    counts = metrics.install(app, app.state.services)
+    counts = RequestCounts()
+    app.state.requests, app.state.figures = counts, None
     app.add_middleware(Answers, counts=counts)
     app.add_middleware(Images, counts=counts)
     features = [
@@ -72,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         listings,
         media,
+        metrics,
         moderation,
         people,
         owner_routes,

@@ -1,21 +1,18 @@
 """`GET /metrics`: the figures of this gateway and of the whole back office, for Prometheus.
 
-Requests are counted as they happen. Figures of the database (queues, stages, paid calls) are read at a scrape, at most
-once every KEPT_SECONDS, by queries that take as long with a large backlog as with a small one. Every gateway reports
-the same figures of the database: take `max`, not `sum`, over gateways. Counters of a day start again from 0 at midnight
-UTC. Prometheus takes that for a restart, so `increase` is right.
+Requests are counted as they happen. Figures of the database (queues, stages, paid calls) are read at a scrape, by
+queries that take as long with a large backlog as with a small one. Every gateway reports the same figures of the
+database: take `max`, not `sum`, over gateways. Counters of a day start again from 0 at midnight UTC. Prometheus takes
+that for a restart, so `increase` is right.
 """
 
 import asyncio
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from functools import partial
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -27,6 +24,7 @@ from imgpipe_orchestration.billing.calls import UseOutcome
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.media.intake import with_unseen
+from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -34,14 +32,10 @@ from imgpipe_orchestration.storage import backlog, heartbeats
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import allowed
+from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
-from imgpipe_orchestration.web.request_counts import RequestCounts
 
 router = APIRouter(tags=["metrics"])
-
-KEPT_SECONDS = 5.0
-"""Scrapes within so many seconds share one reading of the database."""
 
 Rows = Iterable[tuple[Sequence[str], float]]
 """Values by the values of the labels."""
@@ -53,27 +47,28 @@ Rows = Iterable[tuple[Sequence[str], float]]
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}},
 )
-async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
-    # A thread of its own, because those of the shared pool may all be waiting for a database that is frozen.
-    text = await asyncio.wrap_future(in_daemon_thread(lambda: generate_latest(request.app.state.metrics), "metrics"))
-    return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: Request, services: ServicesDep) -> Response:
+    """Prometheus' text format. A database that does not answer within ANSWER_SECONDS is reported as down, before
+    Prometheus' scrape times out and the gateway looks dead."""
+    state = request.app.state
+    # Scrapes share a reading that is under way. In a thread of its own, because those of the shared pool may all be
+    # waiting for a database that is frozen.
+    if state.figures is None or state.figures.done():
+        state.figures = in_daemon_thread(partial(_of_database, services), "metrics")
+    await asyncio.wait([asyncio.wrap_future(state.figures)], timeout=ANSWER_SECONDS)
+    figures = state.figures.result() if state.figures.done() else [_up(0)]
+    read = _Read([*state.requests.collect(), *figures, *_of_cache(state.hot)])
+    return Response(generate_latest(read), headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
 
 
-def install(app: FastAPI, services: Services) -> RequestCounts:
-    """Serve `GET /metrics` from `app`.
+class _Read(Collector):
+    """Figures that were read for a scrape."""
 
-    Returns:
-        the counts of requests, for the middleware that counts.
-    """
-    registry = CollectorRegistry()
-    app.state.metrics = registry
-    counts = RequestCounts()
-    registry.register(counts)
-    registry.register(FromDatabase(services))
-    registry.register(FromCache(app))
-    app.include_router(router)
-    return counts
+    def __init__(self, figures: Sequence[Metric]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Sequence[Metric]:
+        return self._figures
 
 
 def _family(
@@ -88,58 +83,28 @@ def _family(
 _gauge, _counter = partial(_family, GaugeMetricFamily), partial(_family, CounterMetricFamily)
 
 
-class FromCache(Collector):
+def _of_cache(hot: HotImages) -> Iterator[Metric]:
     """The images this gateway keeps in memory."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    def collect(self) -> Iterator[Metric]:
-        hot = getattr(self._app.state, "hot", None)  # there once the app has started
-        caches = {name: getattr(hot, name) for name in ("bytes", "manifests") if hot is not None}
-        hits, misses, sizes = (
-            [((name,), getattr(cache, figure)) for name, cache in caches.items()]
-            for figure in ("hits", "misses", "size")
-        )
-        lost = hot.lost if hot is not None else 0
-        yield _counter("imgpipe_serve_cache_hits", "Found in memory.", "cache", hits)
-        yield _counter("imgpipe_serve_cache_misses", "Loaded from outside.", "cache", misses)
-        yield _gauge("imgpipe_serve_cache_size", "Bytes (or manifests) kept.", "cache", sizes)
-        told = "Requests for variants that the object store has not, or not whole."
-        yield _counter("imgpipe_serve_lost_variants", told, "", [((), lost)])
+    caches = {"bytes": hot.bytes, "manifests": hot.manifests}
+    hits, misses, sizes = (
+        [((name,), getattr(cache, figure)) for name, cache in caches.items()] for figure in ("hits", "misses", "size")
+    )
+    yield _counter("imgpipe_serve_cache_hits", "Found in memory.", "cache", hits)
+    yield _counter("imgpipe_serve_cache_misses", "Loaded from outside.", "cache", misses)
+    yield _gauge("imgpipe_serve_cache_size", "Bytes (or manifests) kept.", "cache", sizes)
+    told = "Requests for variants that the object store has not, or not whole."
+    yield _counter("imgpipe_serve_lost_variants", told, "", [((), hot.lost)])
 
 
-class FromDatabase(Collector):
+def _of_database(services: Services) -> list[Metric]:
     """Queues, stages and paid calls."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._reading = threading.Lock()
-        self._read_at = float("-inf")
-        self._read: list[Metric] = []
-        self._asked: Future[list[Metric]] | None = None
-
-    def collect(self) -> list[Metric]:
-        """A database that does not answer within ANSWER_SECONDS is reported as down, before Prometheus' scrape times
-        out and the gateway looks dead."""
-        with self._reading:
-            if time.monotonic() - self._read_at >= KEPT_SECONDS:
-                if self._asked is None or self._asked.done():
-                    self._asked = in_daemon_thread(self._all, "metrics-database")
-                wait([self._asked], timeout=ANSWER_SECONDS)
-                self._read = self._asked.result() if self._asked.done() else [_up(0)]
-                self._read_at = time.monotonic()
-            return self._read
-
-    def _all(self) -> list[Metric]:
-        try:
-            with transaction(self._services.engine) as connection:
-                figures = [*_work(connection), *_paid_calls(connection)]
-            counts = with_unseen(self._services, self._services.claims.counts())
-            figures += [*_chosen(self._services.settings), *_queues(counts)]
-        except BackendUnavailable:
-            return [_up(0)]
-        return [_up(1), *figures]
+    try:
+        with transaction(services.engine) as connection:
+            figures = [*_work(connection), *_paid_calls(connection)]
+        counts = with_unseen(services, services.claims.counts())
+    except BackendUnavailable:
+        return [_up(0)]
+    return [_up(1), *figures, *_chosen(services.settings), *_queues(counts)]
 
 
 def _up(value: int) -> Metric:
@@ -200,11 +165,8 @@ def _paid_calls(connection: Connection) -> Iterator[Metric]:
             name, f"{told} {since}", labels, [(key, float(getattr(one, figure))) for key, one in spent.items()]
         )
     pipelines = spending.between(connection, today, today, ["pipeline"])
-    costs, bought = (
-        [((one.pipeline,), float(getattr(one, name))) for one in pipelines] for name in ("cost_usd", "bought")
-    )
+    costs = [((one.pipeline,), float(one.cost_usd)) for one in pipelines]
     yield _counter("imgpipe_pipeline_cost_usd", f"US dollars {since}", "pipeline", costs)
-    yield _counter("imgpipe_pipeline_calls_bought", f"Calls paid {since}", "pipeline", bought)
     told = "1 while a provider (or provider/model) is left alone."
     yield _gauge("imgpipe_provider_paused", told, "provider", [((p.provider,), 1) for p in spending.pauses(connection)])
 

@@ -7,7 +7,6 @@ from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -15,11 +14,11 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class RequestCounts(Collector):
+class RequestCounts:
     """How many requests there were and how long they took, by route (never by path: ids would make a series each).
 
     In plain dictionaries, because counters of prometheus_client take several times as long, which a hot image notices.
-    `note` is called in the event loop, `collect` in any thread.
+    For the event loop only.
     """
 
     def __init__(self) -> None:
@@ -38,13 +37,13 @@ class RequestCounts(Collector):
     def collect(self) -> Iterator[Metric]:
         labels = ("method", "route", "status")
         requests = CounterMetricFamily("imgpipe_http_requests", "Requests answered.", labels=labels)
-        for (method, route, status), number in dict(self._requests).items():
+        for (method, route, status), number in self._requests.items():
             requests.add_metric((method, route, str(status)), number)
         yield requests
         told = "From the request's head to the end of the answer."
         times = HistogramMetricFamily("imgpipe_http_request_seconds", told, labels=("route",))
         bounds = [*map(str, BUCKETS), "+Inf"]
-        for route, seconds in dict(self._seconds).items():
+        for route, seconds in self._seconds.items():
             within = accumulate(self._buckets[route, place] for place in range(len(bounds)))
             times.add_metric((route,), list(zip(bounds, within, strict=True)), seconds)
         yield times
