@@ -20,9 +20,8 @@ def run(services: Services, owner: str) -> dict[str, Any]:
         cancelled = services.half_price.cancel_abandoned()
     return {
         **{f"ordered_{name}": count for name, count in ordered.items()},
-        "purged": done.purged,
-        "objects": done.objects,
-        "not_purged": done.failed,
+        "purged": len(done.done),
+        "not_purged": len(done.retried),
         "people_erased": len(erased.done),
         "people_not_erased": len(erased.retried) + len(erased.failed),
         "cdn_tags": tags,

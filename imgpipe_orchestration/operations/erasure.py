@@ -25,6 +25,8 @@ from imgpipe_orchestration.storage.work import Outcome, drain
 
 ERASURE = "erasure"
 """The reason of its deletions."""
+MOST = 1_000_000
+"""Things of a person, so many of which are counted and purged together."""
 
 
 class NotErased(Retryable):
@@ -73,7 +75,7 @@ def latest(connection: Connection, *, limit: int = 50) -> Sequence[Row[Any]]:
 
 def counted(connection: Connection, user_id: int) -> dict[str, int]:
     """How many things of a user are not in the trash, by kind."""
-    return {kind.name: len(kind.of_user(connection, user_id, 1_000_000)) for kind in KINDS if kind.live}
+    return {kind.name: len(kind.of_user(connection, user_id, MOST)) for kind in KINDS if kind.live}
 
 
 def run_due(services: Services, owner: str) -> Outcome:
@@ -103,7 +105,7 @@ def _erase(services: Services, claim: Claim) -> None:
         query = text("select user_id from erasures where id = :id")
         user = connection.execute(query, {"id": claim.item_id}).scalar_one()
     _hide(services, user, lambda: services.claims.fenced(claim))
-    _purge_all(services, claim, user)
+    _purge_all(services, claim.owner, user)
     _remove_strays(services, user)
     with services.claims.fenced(claim) as connection:
         rows = sum(kind.forget_user(services, connection, user) for kind in KINDS if kind.forget_user)
@@ -122,27 +124,24 @@ def _erase(services: Services, claim: Claim) -> None:
         services.claims.finish(connection, ERASURES, claim)
 
 
-def _purge_all(services: Services, claim: Claim, user: int) -> None:
+def _purge_all(services: Services, owner: str, user: int) -> None:
     """Purge what is in the trash of a user, also what was there before.
 
     Raises:
         NotErased: some of it cannot be removed.
     """
-    while True:
-        with transaction(services.engine) as connection:
-            ids = deletions.of_user(connection, user, limit=purge.BATCH)
-            whats = connection.scalars(text("select what from deletions where id = any(:ids)"), {"ids": ids})
-            deletions.hasten(connection, services.claims, list(whats))
-        if not ids:
-            return
-        services.claims.requeue(PURGES, ids)  # those that were given up before
-        batch = services.claims.claim_these(PURGES, claim.owner, ids)
-        done = purge.purge(services, batch)
-        if done.failed or not batch:
-            with transaction(services.engine) as connection:
-                if deletions.of_user(connection, user, limit=purge.BATCH) != ids:
-                    continue  # another worker is at some of them
-            raise NotErased(done.reason or "Another worker is removing the rest", retry_after=2)
+    with transaction(services.engine) as connection:
+        ids = deletions.of_user(connection, user, limit=MOST)
+        whats = connection.scalars(text("select what from deletions where id = any(:ids)"), {"ids": ids})
+        deletions.hasten(connection, services.claims, list(whats))
+    services.claims.requeue(PURGES, ids)  # those that were given up before
+    services.claims.hasten(PURGES, ids)
+    done = purge.run(services, owner)
+    with transaction(services.engine) as connection:
+        left = deletions.of_user(connection, user, limit=MOST)
+    if left:
+        why = next((done.retried[id_] for id_ in left if id_ in done.retried), "Another worker is removing the rest")
+        raise NotErased(why, retry_after=2)
 
 
 def _remove_strays(services: Services, user: int) -> None:

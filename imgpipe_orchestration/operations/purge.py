@@ -4,12 +4,9 @@ From `deletions.begin` on a thing cannot be restored, so nothing half-gone is ev
 objects are gone, because they are what names the objects.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
 from imgpipe_orchestration.lifecycle import trash
@@ -21,28 +18,13 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import PURGES, Deletion
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome
 from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 
 BATCH = 500
 """Things that are purged together."""
-
-
-@dataclass
-class Purged:
-    """What a run did."""
-
-    purged: int = 0
-    objects: int = 0
-    failed: int = 0
-    reason: str = ""
-
-    def add(self, other: Purged) -> None:
-        self.purged += other.purged
-        self.objects += other.objects
-        self.failed += other.failed
-        self.reason = other.reason or self.reason
 
 
 def order_due(services: Services) -> dict[str, int]:
@@ -69,37 +51,38 @@ def order_due(services: Services) -> dict[str, int]:
             return found
 
 
-def run(services: Services, owner: str) -> Purged:
+def run(services: Services, owner: str) -> Outcome:
     """Purge what is due. The caller keeps the leases: see `working_as`."""
-    total, claims = Purged(), services.claims
+    total, claims = Outcome(), services.claims
     while batch := claims.owned(PURGES, owner) + claims.claim(PURGES, owner, BATCH):
-        done = purge(services, batch)
+        done = _purge_each(services, batch)
         total.add(done)
-        if not done.purged and done.failed:
+        if not done.done:
             break
     return total
 
 
-def purge(services: Services, batch: Sequence[Claim]) -> Purged:
+def _purge_each(services: Services, batch: list[Claim]) -> Outcome:
     """Purge a batch. What cannot be purged is found by halving the batch, and fails alone; it is tried again."""
     try:
-        return _purge(services, batch)
-    except LeaseLost as lost:
-        return Purged(failed=len(batch), reason=lost.public)
+        _purge(services, batch)
+    except LeaseLost:
+        return Outcome(lost=[claim.item_id for claim in batch])
     except ImgpipeError as error:
         if len(batch) > 1 and not isinstance(error, BackendUnavailable):
-            half, total = len(batch) // 2, Purged()
-            total.add(purge(services, batch[:half]))
-            total.add(purge(services, batch[half:]))
+            half = len(batch) // 2
+            total = _purge_each(services, batch[:half])
+            total.add(_purge_each(services, batch[half:]))
             return total
         log.warning("not purged yet", extra={"things": len(batch), "error": error.public})
         for claim in batch:
             with services.claims.fenced(claim) as connection:
                 services.claims.failed(connection, PURGES, claim, error)
-        return Purged(failed=len(batch), reason=error.public)
+        return Outcome(retried={claim.item_id: error.public for claim in batch})
+    return Outcome(done=batch)
 
 
-def _purge(services: Services, batch: Sequence[Claim]) -> Purged:
+def _purge(services: Services, batch: Sequence[Claim]) -> None:
     with transaction(services.engine) as connection:
         begun = deletions.begin(connection, [claim.item_id for claim in batch])
     by_kind: dict[str, list[Deletion]] = defaultdict(list)
@@ -114,7 +97,6 @@ def _purge(services: Services, batch: Sequence[Claim]) -> Purged:
         for name, theirs in by_kind.items():
             kind_of(name).erase(services, connection, [deletion.item for deletion in theirs])
         deletions.end(connection, removed)
-    return Purged(len(removed), sum(removed.values()))
 
 
 def _remove_objects(services: Services, kind: Kind, theirs: Sequence[Deletion]) -> dict[int, int]:
