@@ -5,7 +5,7 @@ have a column for a person. What is left of a thing is found by its number or by
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, text
@@ -49,12 +49,7 @@ class Swept:
 
 def of_everything(services: Services) -> Swept:
     """What is left of all that was ever purged."""
-    swept = Swept()
-    for kind in _with_buckets():
-        for page in kind.bucket(services).key_pages():
-            with transaction(services.engine) as connection:
-                gone = {key for one in _sharing(kind) for key in _of_purged(services, connection, one, page)}
-            swept.found(f"bucket of {kind.pipeline}", keys=sorted(gone))
+    swept = _of_buckets(services)
     with transaction(services.engine) as connection:
         for kind in KINDS:
             for table, column in kind.tables.items():
@@ -69,15 +64,7 @@ def of_everything(services: Services) -> Swept:
 
 def of_user(services: Services, user_id: int) -> Swept:
     """What is left of a person who was erased: objects, rows of any table, documents, kept and paid answers."""
-    swept = Swept()
-    for kind in _with_buckets():
-        beginnings = tuple(prefix for one in _sharing(kind) for prefix in one.prefixes_of(user_id))
-        for page in kind.bucket(services).key_pages():
-            theirs = {key for key in page if beginnings and key.startswith(beginnings)}
-            with transaction(services.engine) as connection:
-                for one in _sharing(kind):
-                    theirs |= _of_purged(services, connection, one, page, user_id)
-            swept.found(f"bucket of {kind.pipeline}", keys=sorted(theirs))
+    swept = _of_buckets(services, user_id)
     with transaction(services.engine) as connection:
         # Every table that has a column for a person, also such as no feature told us of.
         for table, column in connection.execute(_CATALOGUE, {"columns": list(_OF_PEOPLE), "ours": list(_OUR_RECORDS)}):
@@ -103,13 +90,19 @@ def of_user(services: Services, user_id: int) -> Swept:
     return swept
 
 
-def _with_buckets() -> Iterator[Kind]:
-    """One kind of each bucket."""
-    return iter({kind.pipeline: kind for kind in reversed(KINDS)}.values())
-
-
-def _sharing(kind: Kind) -> list[Kind]:
-    return [one for one in KINDS if one.pipeline == kind.pipeline]
+def _of_buckets(services: Services, user_id: int | None = None) -> Swept:
+    """The objects that are left of what was purged, and all of a user who is named."""
+    swept = Swept()
+    for pipeline in dict.fromkeys(kind.pipeline for kind in KINDS):  # each has one bucket
+        kinds = [kind for kind in KINDS if kind.pipeline == pipeline]
+        beginnings = () if user_id is None else tuple(prefix for kind in kinds for prefix in kind.prefixes_of(user_id))
+        for page in kinds[0].bucket(services).key_pages():
+            left = {key for key in page if key.startswith(beginnings)}
+            with transaction(services.engine) as connection:
+                for kind in kinds:
+                    left |= _of_purged(services, connection, kind, page, user_id)
+            swept.found(f"bucket of {pipeline}", keys=sorted(left))
+    return swept
 
 
 def _of_purged(
