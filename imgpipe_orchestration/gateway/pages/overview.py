@@ -7,7 +7,6 @@ takes as long after a million items as after ten.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
@@ -245,29 +244,19 @@ def overview(request: Request, page: Page) -> Response:
     return page("overview.html", shown=watch.shown())
 
 
-@router.get("/events")
-def events(request: Request, _: Operator) -> StreamingResponse:
+@router.get("/events", response_class=EventSourceResponse)
+async def events(request: Request, _: Operator) -> AsyncIterator[ServerSentEvent]:
     """Event `figures`: whether they changed since the last one. Event `away`: they cannot be read at the moment."""
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(request), media_type="text/event-stream", headers=headers)
-
-
-async def _stream(request: Request) -> AsyncIterator[bytes]:
     watch: Watch = request.app.state.watch
     stopping = getattr(request.app.state, "stopping", lambda: False)
     told = None
-    yield b"retry: 2000\n\n"
-    for _ in range(int(LONGEST / INTERVAL)):
+    for _look in range(int(LONGEST / INTERVAL)):
         try:
             figures = (await run_in_threadpool(watch.shown))["figures"]
-            yield _event("figures", {"changed": told not in (None, figures)})
+            yield ServerSentEvent(event="figures", data={"changed": told not in (None, figures)})
             told = figures
         except ImgpipeError:
-            yield _event("away", {})
+            yield ServerSentEvent(event="away", data={})
         if stopping() or await request.is_disconnected():
             return
         await asyncio.sleep(INTERVAL)
-
-
-def _event(name: str, data: object) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
