@@ -176,9 +176,7 @@ class LimitRequests:
                 raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
             self._wrong_keys.count(address)
             raise Unauthenticated("The token is invalid or has expired; sign in again.")
-        if seconds := self._upload_rate.wait(caller or address):
-            raise TooManyRequests(f"At most {UPLOADS_PER_MINUTE} uploads a minute; wait.", retry_after=seconds)
-        self._upload_rate.count(caller or address)
+        self._upload_rate.take(caller or address, f"At most {UPLOADS_PER_MINUTE} uploads a minute; wait.")
 
     async def _caller(self, credential: str | None) -> str:
         """Whose credential it is, a user's or a machine's; empty: nobody's. A user has as many tokens as sign-ins, and

@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
-from imgpipe_orchestration.errors import NotFound, Retryable
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
@@ -22,14 +22,6 @@ router = APIRouter(tags=["moderation"])
 
 REPORTS_A_MINUTE = 20
 """Reports that one address may send in a minute."""
-
-
-class TooManyReports(Retryable):
-    """This address reports more than anybody looks at."""
-
-    status = 429
-    title = "Too many requests"
-    report = False
 
 
 class VerdictAnswer(BaseModel):
@@ -147,10 +139,7 @@ async def report(
     After REPORTS_TO_HOLD the image is held back."""
     user = user_id(request, credentials, services) if credentials else None
     address = request.client.host if request.client else ""
-    rate = request.app.state.report_rate
-    if seconds := rate.wait(address):
-        raise TooManyReports("Your address reports too many images; wait.", retry_after=seconds)
-    rate.count(address)
+    request.app.state.report_rate.take(address, "Your address reports too many images; wait.")
     reporter = f"nobody {uuid4()}" if user is None else f"user {user}"
     counted, held = await run_in_threadpool(
         review.report, services, subject_of("media"), media_id, reporter=reporter, why=body.reason
