@@ -1,6 +1,5 @@
 """Judging what waits in the queue, and what was there before anybody judged: how much that is, and what it costs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -23,8 +22,7 @@ from imgpipe_orchestration.telemetry.logs import logger
 log = logger(__name__)
 
 MOST = 100_000
-"""Things are counted up to this number."""
-_PAGE = 200
+"""Things are counted and judged up to this number."""
 RUN_SECONDS = 300.0
 
 
@@ -56,7 +54,7 @@ def look(services: Services) -> Existing:
     judge = next(iter(services.models.choices("moderate")), None)
     with transaction(services.engine) as connection:
         unjudged = sum(
-            connection.scalar(text(f"select count(*) from ({_unjudged(one)}) t"), {"after": 0, "limit": MOST}) or 0
+            connection.scalar(text(f"select count(*) from ({_unjudged(one)}) t"), {"limit": MOST}) or 0
             for one in SUBJECTS
             if one.table
         )
@@ -82,7 +80,11 @@ def judge(services: Services, *, hide: bool, most: int = MOST) -> int:
         raise BadInput("MODERATION is off: nothing is judged. Set it to flag or hold first.")
     ordered = 0
     for subject in SUBJECTS:
-        for item in _of(services, subject) if subject.table else ():
+        if not subject.table:
+            continue
+        with transaction(services.engine) as connection:
+            items = connection.scalars(text(_unjudged(subject)), {"limit": MOST}).all()
+        for item in items:
             if ordered == most:
                 return ordered
             ordered += _ask(services, subject, item, hide=hide)
@@ -127,21 +129,10 @@ def release(services: Services) -> int:
     return shown
 
 
-def _of(services: Services, subject: Subject) -> Iterator[int]:
-    after = 0
-    while True:
-        with transaction(services.engine) as connection:
-            ids = list(connection.scalars(text(_unjudged(subject)), {"after": after, "limit": _PAGE}))
-        yield from ids
-        if len(ids) < _PAGE:
-            return
-        after = ids[-1]
-
-
 def _unjudged(subject: Subject) -> str:
     return f"""
         select t.id from live_{subject.table.removesuffix("_files")} t
-        where t.id > :after and not exists (select from verdicts v where v.kind = '{subject.name}' and v.item = t.id)
+        where not exists (select from verdicts v where v.kind = '{subject.name}' and v.item = t.id)
         order by t.id limit :limit
     """
 

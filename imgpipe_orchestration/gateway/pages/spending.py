@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
@@ -115,8 +115,10 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
-First = Annotated[date | None, Query(alias="from", description="by default the first of the month")]
-Last = Annotated[date | None, Query(description="the last day, by default today (UTC)")]
+_Day = Annotated[date | None, BeforeValidator(lambda given: given or None)]
+"""Forms send empty fields as well."""
+First = Annotated[_Day, Query(alias="from", description="by default the first of the month")]
+Last = Annotated[_Day, Query(description="the last day, by default today (UTC)")]
 
 
 @api.get("/spending", response_model=Spending, responses=CSV)
@@ -133,12 +135,16 @@ def read_spending(
 
 
 def _spending(services: Services, first: date | None, to: date | None, by: By) -> Spending:
-    last = to or datetime.now(UTC).date()
-    first = first or last.replace(day=1)
+    first, last = _span(first, to)
     with transaction(services.engine) as connection:
         lines = _lines(connection, first, last, by)
     total = round(sum(line.cost_usd for line in lines), 9)
     return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
+
+
+def _span(first: date | None, to: date | None) -> tuple[date, date]:
+    last = to or datetime.now(UTC).date()
+    return first or last.replace(day=1), last
 
 
 def _as_csv(found: Spending) -> Response:
@@ -168,22 +174,10 @@ MOST = 366
 
 
 @router.get("/spending", response_class=Response)
-def look(
-    page: Page,
-    services: ServicesDep,
-    first: Annotated[str, Query(alias="from")] = "",
-    to: str = "",
-    by: By = "task",
-) -> Response:
+def look(page: Page, services: ServicesDep, first: First = None, to: Last = None, by: By = "task") -> Response:
     """What was spent by day, and by one more thing; the month's forecast; budgets."""
     today = datetime.now(UTC).date()
-    last, trouble = today, ""
-    begin = today.replace(day=1)
-    try:
-        last = date.fromisoformat(to) if to else last
-        begin = date.fromisoformat(first) if first else begin
-    except ValueError:
-        trouble = "A day is written as 2026-11-28."
+    begin, last = _span(first, to)
     with transaction(services.engine) as connection:
         month = spending.between(connection, today.replace(day=1) - timedelta(days=7), today, ["day"])
         days = {line.day: line for line in spending.between(connection, begin, last, ["day"])}
@@ -196,7 +190,6 @@ def look(
     by_day = {line.day: line.cost_usd for line in month}
     return page(
         "spending.html",
-        status=422 if trouble else 200,
         bars=bars,
         height=HEIGHT,
         dearest=dearest,
@@ -209,7 +202,6 @@ def look(
         budgets=limits,
         chosen={"from": begin, "to": last, "by": by},
         groups=("task", "pipeline", "model", "tenant", "day"),
-        **({"trouble": trouble} if trouble else {}),
     )
 
 
