@@ -9,8 +9,6 @@ import os
 import socket
 import ssl
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,10 +24,8 @@ from imgpipe_orchestration.partners.ssrf import Guard, addresses_of
 _CHUNK = 64 * 1024
 _deadline: ContextVar[Deadline] = ContextVar("deadline")
 
-NEVER_SENT = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError, httpcore2.UnsupportedProtocol)
+_NEVER_SENT = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError, httpcore2.UnsupportedProtocol)
 """Errors that mean that nothing was sent: no address or connection, a bad proxy or certificate."""
-FAILURES = (*NEVER_SENT, httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError)
-"""All errors of a request or of reading its answer."""
 
 
 class Connections:
@@ -59,24 +55,33 @@ class Connections:
         self._pool = httpcore2.HTTPProxy(**options) if proxy else httpcore2.ConnectionPool(**options)
         weakref.finalize(self, self._pool.close)
 
-    @contextmanager
-    def answering(
-        self, request: httpx2.Request, deadline: Deadline, *, stall: float | None = None
-    ) -> Iterator[httpcore2.Response]:
-        """Send the request; the answer's head, whose body can be read in the block. All must be over by `deadline`.
+    def ask(
+        self,
+        request: httpx2.Request,
+        deadline: Deadline,
+        *,
+        partner: str,
+        limit: int = ANSWER_LIMIT,
+        stall: float | None = None,
+    ) -> Reply:
+        """The whole answer, by `deadline`.
 
         Args:
             stall: longest silence of the server, seconds.
 
         Raises:
-            FAILURES: also from reading the body.
+            PartnerAway: no connection.
+            PartnerUnavailable: too slow, or cut off.
+            AnswerTooLong: more than `limit` bytes.
+            UnreadableAnswer: compressed, though we ask for plain answers.
+            Forbidden: the guard refuses the address.
         """
         url = request.url
         request.headers.setdefault("User-Agent", "imgpipe")
         request.headers["Accept-Encoding"] = "identity"  # so that no answer unpacks to gigabytes
         if url.username and "Authorization" not in request.headers:
             next(httpx2.BasicAuth(url.username, url.password).auth_flow(request))
-        token = _deadline.set(deadline)
+        token, begun = _deadline.set(deadline), False
         try:
             with self._pool.stream(
                 request.method,
@@ -85,51 +90,26 @@ class Connections:
                 content=request.read(),
                 extensions={"timeout": {"connect": stall, "read": stall, "write": stall}},
             ) as response:
-                yield response
-        finally:
-            _deadline.reset(token)
-
-    def ask(self, request: httpx2.Request, deadline: Deadline, *, partner: str, limit: int = ANSWER_LIMIT) -> Reply:
-        """The whole answer.
-
-        Raises:
-            PartnerAway: no connection.
-            PartnerUnavailable: too slow, or cut off.
-            UnreadableAnswer, AnswerTooLong: see `body_of`.
-            Forbidden: the guard refuses the address.
-        """
-        begun = False
-        try:
-            with self.answering(request, deadline) as response:
                 begun = True
-                return Reply(response.status, headers_of(response), body_of(response, limit, partner))
-        except NEVER_SENT as error:
-            raise PartnerAway(f"{partner} could not be reached ({why(error)})") from error
+                headers = httpx2.Headers(response.headers, encoding="latin-1")
+                return Reply(response.status, headers, _body(response, headers, limit, partner))
+        except _NEVER_SENT as error:
+            raise PartnerAway(f"{partner} could not be reached ({_why(error)})") from error
         except httpcore2.TimeoutException as error:
             raise PartnerUnavailable(f"{partner} did not answer in time") from error
-        except FAILURES as error:
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             what = "'s answer broke off" if begun else " could not be reached"
-            raise PartnerUnavailable(f"{partner}{what} ({why(error)})") from error
+            raise PartnerUnavailable(f"{partner}{what} ({_why(error)})") from error
+        finally:
+            _deadline.reset(token)
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
 
 
-def headers_of(response: httpcore2.Response) -> httpx2.Headers:
-    """The headers, by names in any case."""
-    return httpx2.Headers(response.headers, encoding="latin-1")
-
-
-def body_of(response: httpcore2.Response, limit: int, sender: str) -> bytes:
-    """The whole body.
-
-    Raises:
-        AnswerTooLong: more than `limit` bytes.
-        UnreadableAnswer: compressed, though we ask for plain answers.
-        FAILURES: it breaks off.
-    """
-    headers, content = headers_of(response), bytearray()
+def _body(response: httpcore2.Response, headers: httpx2.Headers, limit: int, sender: str) -> bytes:
+    content = bytearray()
     if (encoding := headers.get("Content-Encoding", "").lower()) not in ("", "identity"):
         raise UnreadableAnswer(f"{sender}: the answer is compressed by {encoding[:20]!r}, which we do not ask for")
     if (whole(headers.get("Content-Length", "")) or 0) <= limit or "Transfer-Encoding" in headers:
@@ -218,7 +198,7 @@ _WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
 )
 
 
-def why(error: BaseException) -> str:
+def _why(error: BaseException) -> str:
     """Why there was no connection or no answer, in words for people and without the URL."""
     found = type(error).__name__
     one: BaseException | None = error

@@ -8,33 +8,28 @@ never get into errors or log lines.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from imgpipe_orchestration.errors import (
-    BadInput,
-    Forbidden,
-    ImgpipeError,
-    PartnerRefused,
-    PartnerUnavailable,
-    RateLimited,
-    TooLarge,
-)
+from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, PartnerRefused, TooLarge
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
-from imgpipe_orchestration.partners.reply import AnswerTooLong
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
+from imgpipe_orchestration.partners.reply import AnswerTooLong, Reply
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from imgpipe_orchestration.partners.connections import Connections
 
 log = logger(__name__)
+
+_STALL_SECONDS = 20.0
+"""Longest silence of a server."""
+_REDIRECTS = 5
+_REFUSALS = {401: "it needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was taken away"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +38,6 @@ class FetchLimits:
 
     max_bytes: int = 50 * 1024 * 1024
     seconds: float = 120.0
-    stall_seconds: float = 20.0
-    """Longest silence of the server."""
-    redirects: int = 5
     attempts: int = 4
     stopped: Callable[[], ImgpipeError | None] = lambda: None
     """Why nobody waits for the download any more, or None; asked often. It then ends like one whose time is over."""
@@ -76,28 +68,22 @@ class Fetcher:
     def _attempt(self, url: str, limits: FetchLimits, deadline: Deadline) -> bytes:
         import httpx2
 
-        from imgpipe_orchestration.partners.connections import FAILURES, body_of, headers_of, why
-
         here = url
-        try:
-            for _ in range(limits.redirects + 1):
-                asked = httpx2.Request("GET", here)
-                with self._connections.answering(asked, deadline, stall=limits.stall_seconds) as response:
-                    headers = headers_of(response)
-                    location = headers.get("Location")
-                    if response.status not in (301, 302, 303, 307, 308) or not location:
-                        _refuse_bad_status(response.status, headers, here)
-                        content = body_of(response, limits.max_bytes, without_secrets(here))
-                        log.info("downloaded", extra={"url": without_secrets(here), "bytes": len(content)})
-                        return content
-                here = _redirected(here, location)
-        except AnswerTooLong as error:
-            raise TooLarge(error.public) from error
-        except FAILURES as error:
-            late = f"not complete after {limits.seconds:.0f} s" if not deadline.remaining else ""
-            told = late or f"the download broke off ({why(error)})"
-            raise PartnerUnavailable(f"{without_secrets(url)}: {told}") from error
-        raise PartnerRefused(f"{without_secrets(here)}: more than {limits.redirects} redirects")
+        for _ in range(_REDIRECTS + 1):
+            link, asked = without_secrets(here), httpx2.Request("GET", here)
+            try:
+                reply = self._connections.ask(
+                    asked, deadline, partner=link, limit=limits.max_bytes, stall=_STALL_SECONDS
+                )
+            except AnswerTooLong as error:
+                raise TooLarge(error.public) from error
+            location = reply.headers.get("Location")
+            if reply.status not in (301, 302, 303, 307, 308) or not location:
+                _refuse_bad_status(reply, here)
+                log.info("downloaded", extra={"url": link, "bytes": len(reply.content)})
+                return reply.content
+            here = _redirected(here, location)
+        raise PartnerRefused(f"{without_secrets(here)}: more than {_REDIRECTS} redirects")
 
     @cached_property
     def _connections(self) -> Connections:
@@ -144,20 +130,15 @@ def check_url(url: str) -> None:
         raise BadInput(f"A link with a user name in it is not fetched: {without_secrets(url)}", field="url")
 
 
-def _refuse_bad_status(status: int, headers: Mapping[str, str], url: str) -> None:
-    link = without_secrets(url)
-    if status == 206:  # nobody asked for a part
-        raise PartnerUnavailable(f"{link}: the server sent only a part of the file (HTTP 206)")
-    if 200 <= status < 300:  # a proxy's 203 and a careless 201 contain the file as well
-        return
-    asked = parse_retry_after(headers)
-    if status == 429:
-        raise RateLimited(f"{link}: the server asks us to slow down (HTTP 429)", retry_after=asked)
-    if status >= 500 or status in (408, 425):
-        raise PartnerUnavailable(f"{link}: the server failed (HTTP {status})", retry_after=asked)
-    ends = expiry_of(url)
-    if status in (400, 401, 403) and ends is not None and ends < datetime.now(UTC):
-        when = ends.strftime("%Y-%m-%d %H:%M UTC")
-        raise PartnerRefused(f"{link}: the link has expired (its signature ended {when})", partner_status=status)
-    reasons = {401: "needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was taken away"}
-    raise PartnerRefused(f"{link}: {reasons.get(status, 'the server refused')} (HTTP {status})", partner_status=status)
+def _refuse_bad_status(reply: Reply, url: str) -> None:
+    """Raise the error that the status means, without the body, in which some servers repeat the signature."""
+    link, status = without_secrets(url), reply.status
+    try:
+        replace(reply, content=b"").refuse_bad_status(link)
+    except PartnerRefused:
+        ends = expiry_of(url)
+        if status in (400, 401, 403) and ends is not None and ends < datetime.now(UTC):
+            reason = f"the link has expired (its signature ended {ends:%Y-%m-%d %H:%M UTC})"
+        else:
+            reason = f"{_REFUSALS.get(status, 'the server refused')} (HTTP {status})"
+        raise PartnerRefused(f"{link}: {reason}", partner_status=status) from None

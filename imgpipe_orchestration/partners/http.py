@@ -70,7 +70,7 @@ class JsonApi:
         Raises:
             PartnerRefused: 3xx, and 4xx except 408, 425 and 429.
             RateLimited: 429 until the tries or the time were used up.
-            UnreadableAnswer, AnswerTooLong: see `connections.body_of`.
+            UnreadableAnswer, AnswerTooLong: see `Connections.ask`.
             PartnerAway: no connection, or 5xx.
             PartnerStumbled, SpendingPaused: a paid partner's 5xx that says so.
             PartnerUnavailable: too slow, or cut off.

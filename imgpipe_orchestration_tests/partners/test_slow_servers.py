@@ -19,7 +19,7 @@ from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration_tests.partners.wire import tls_server
 
 ONCE = RetryPolicy(attempts=1, budget=5)
-LIMITS = FetchLimits(seconds=0.5, stall_seconds=0.4, attempts=1)
+LIMITS = FetchLimits(seconds=0.5, attempts=1)
 LOCAL = Guard.parse("localhost, 127.0.0.1")
 
 CLIENTS: dict[str, Callable[[str], Any]] = {
