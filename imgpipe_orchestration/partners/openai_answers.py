@@ -16,7 +16,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.reply import plain, server_error
-from imgpipe_orchestration.partners.retry import asked_wait, parse_duration
+from imgpipe_orchestration.partners.retry import asked_wait
 from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
 
     Raises:
         SpendingPaused: the account's quota or billing limit is used up.
-        RateLimited: 429; `retry_after` from Retry-After, else from the reset headers.
+        RateLimited: 429; `retry_after` from Retry-After. (The gate knows the reset headers.)
         PartnerAway, PartnerStumbled: 5xx, no connection.
         PartnerUnavailable: 408, cut off, too slow.
         UnreadableAnswer: not JSON, not the schema asked for.
@@ -73,18 +73,19 @@ def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
 def _from_status(error: openai.APIStatusError, name: str) -> ImgpipeError:
     # OpenAI's answers have strings here; those of other servers with its protocol may have anything.
     status, code, kind = error.status_code, str(error.code or ""), str(error.type or "")
+    wait = asked_wait(error.response.headers)
     # In brackets: `invalid_api_key: Error code` would be redacted as the value of a key.
     detail = f"{status} ({code or kind}): {error.message[:500]}"
     if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
         return SpendingPaused(f"{name}'s quota is used up ({code or kind}): check the account's billing", detail=detail)
     if status == 429:
-        return RateLimited(f"{name} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
+        return RateLimited(f"{name} asks us to slow down (HTTP 429)", detail=detail, retry_after=wait)
     if status >= 500:
         said = error.body.get("message") if isinstance(error.body, dict) else ""
-        return server_error(name, status, plain(said), detail=detail, retry_after=_wait(error))
+        return server_error(name, status, plain(said), detail=detail, retry_after=wait)
     if status in (408, 409):  # the SDK's own retries try 409 again as well
         told = f"{name} failed (HTTP {status})"
-        return PartnerUnavailable(told, detail=detail, retry_after=_wait(error), partner_status=status)
+        return PartnerUnavailable(told, detail=detail, retry_after=wait, partner_status=status)
     if code in _POLICY or kind == "image_generation_user_error":
         # Without the status, which would tell the ledger that all requests fail: this is about one request.
         return PartnerRefused(f"{name} refused for its content policy", detail=detail)
@@ -95,18 +96,6 @@ def _from_status(error: openai.APIStatusError, name: str) -> ImgpipeError:
         404: "does not know the model or address",
     }.get(status, redirected(error.response.headers.get("location")) if status < 400 else "refused the request")
     return PartnerRefused(f"{name} {reason} (HTTP {status})", detail=detail, partner_status=status)
-
-
-def _wait(error: openai.APIStatusError) -> float | None:
-    headers = error.response.headers
-    if (asked := asked_wait(headers)) is not None:
-        return asked
-    resets = [
-        parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
-        for kind in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{kind}") == "0"
-    ]
-    return max((reset for reset in resets if reset is not None), default=None)
 
 
 def from_answer(error: Any, name: str = OPENAI) -> ImgpipeError:
