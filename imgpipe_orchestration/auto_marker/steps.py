@@ -85,19 +85,13 @@ def is_time(services: Services) -> bool:
     return last is None or not 0 <= last.age < services.settings.job_interval_minutes * 60
 
 
-def begin_round(services: Services) -> tuple[list[str], dict[str, int]]:
-    """The customers with pending documents; and the numbers of documents whose customer_id is no usable text, by a
-    description of that id. This is the round that was due."""
+def begin_round(services: Services) -> tuple[list[str], int]:
+    """The customers with pending documents, and the number of documents whose customer_id can be no customer's. This
+    is the round that was due."""
     opted_out = ImageConfigs(services.documents).opted_out()
     pending = News(services.documents).pending_by_customer(opted_out=opted_out)
-    usable = sorted(filter(has_partition, pending))
-    nobody = {
-        (whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: count
-        for whose, count in pending.items()
-        if not has_partition(whose)
-    }
     heartbeats.beat(services.engine, JOB)
-    return usable, nobody
+    return sorted(filter(None, pending)), pending[""]
 
 
 def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], list[str]]:

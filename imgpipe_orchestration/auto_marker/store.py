@@ -38,35 +38,31 @@ PAGE_BYTES = 8 * 2**20
 """A page ends early when its images reach so many bytes. Some images are data URLs: a thousand of a megabyte would fill
 a run's memory, and one answer with all of them would take longer than the client's timeout."""
 
-LOOKED_AT = 1000
-"""Documents that a tick checks with `unmarkable`, at most, to find one that can be marked."""
-
 
 @dataclass(frozen=True)
 class Index:
     """An index the queries need."""
 
     collection: str
-    name: str
     keys: tuple[str, ...]
     unique: bool = False
 
-    def describe(self) -> str:
+    def __str__(self) -> str:
         return f"{self.collection}: {'unique ' if self.unique else ''}index over {', '.join(self.keys)}"
 
 
 INDEXES = (
     # For the grouped query over all customers and for a customer's pending documents. Adding _id would spare MongoDB a
     # sort, but the embedded server refuses such an index, and after that every insert into the collection.
-    Index(NEWS, "imgpipe_pending", ("clean_image", "customer_id")),
+    Index(NEWS, ("clean_image", "customer_id")),
     # For whether a customer has documents. The embedded server also uses it for `$in` with null, for which it cannot
     # use the index above.
-    Index(NEWS, "imgpipe_news_customer", ("customer_id",)),
+    Index(NEWS, ("customer_id",)),
     # For the asset check: marked documents that lack something.
-    Index(NEWS, "imgpipe_marked", ("auto_marked_cleaned", "clean_image")),
-    Index(CONFIG, "imgpipe_customer", ("customer_id",), unique=True),
+    Index(NEWS, ("auto_marked_cleaned", "clean_image")),
+    Index(CONFIG, ("customer_id",), unique=True),
     # For the customers who are switched off, read at every due tick.
-    Index(CONFIG, "imgpipe_toggle", ("auto_mark_cleaned", "customer_id")),
+    Index(CONFIG, ("auto_mark_cleaned", "customer_id")),
 )
 
 
@@ -75,38 +71,27 @@ def create_indexes(documents: Documents) -> list[str]:
     from pymongo.errors import DuplicateKeyError, OperationFailure
 
     refused: list[str] = []
-    for index in _missing(documents):
+    for index in missing_indexes(documents):
         try:
             with reachable():
-                keys = [(key, 1) for key in index.keys]
-                documents.collection(index.collection).create_index(keys, name=index.name, unique=index.unique)
+                documents.collection(index.collection).create_index(list(index.keys), unique=index.unique)
         except (DuplicateKeyError, OperationFailure) as error:
             log.warning("index refused", extra={"collection": index.collection, "error": str(error)})
             why = "two documents have the same values" if index.unique else "the server refuses it"
-            refused.append(f"{index.describe()}: {why}")
+            refused.append(f"{index}: {why}")
     return refused
 
 
-def missing_indexes(documents: Documents) -> list[str]:
-    """The indexes that the queries need and the database lacks, in words; empty when all is well."""
-    return [index.describe() for index in _missing(documents)]
-
-
-def _missing(documents: Documents) -> list[Index]:
-    known: dict[str, list[tuple[tuple[str, ...], bool]]] = {}
-    for name in (NEWS, CONFIG):
+def missing_indexes(documents: Documents) -> list[Index]:
+    """The indexes that the queries need and the database lacks. By their keys, as others may have given them names."""
+    missing: list[Index] = []
+    for index in INDEXES:
         with reachable():
-            # Compared by keys: somebody may have made it by hand under another name, and the embedded server ignores
-            # the name.
-            information = documents.collection(name).index_information().values()
-        known[name] = [(tuple(key for key, _ in i["key"]), bool(i.get("unique"))) for i in information]
-    return [index for index in INDEXES if not any(_serves(index, *have) for have in known[index.collection])]
-
-
-def _serves(index: Index, keys: tuple[str, ...], unique: bool) -> bool:
-    if index.unique:
-        return unique and keys == index.keys
-    return keys[: len(index.keys)] == index.keys
+            known = documents.collection(index.collection).index_information().values()
+        same = [one for one in known if tuple(key for key, _ in one["key"]) == index.keys]
+        if not any(one.get("unique") or not index.unique for one in same):
+            missing.append(index)
+    return missing
 
 
 # --- news documents -------------------------------------------------------------------------------------------------
@@ -130,42 +115,24 @@ class News:
         self._news = documents.collection(NEWS)
 
     def any_to_mark(self, *, opted_out: Sequence[str]) -> bool:
-        """Whether a run would find something to mark. Looks at LOOKED_AT documents at most, whatever the backlog; where
-        those do not tell, a run is to find out."""
-        return any(self._can_mark_one(markable({"$eq": nothing}, opted_out=opted_out)) for nothing in NOTHING)
+        """Whether there is a document for a run to mark, or to say why it cannot."""
+        with reachable():
+            for nothing in NOTHING:
+                query = self._news.find(markable({"$eq": nothing}, opted_out=opted_out), {"_id": 1}).limit(1)
+                if next(iter(query.max_time_ms(READING_SECONDS * 1000)), None) is not None:
+                    return True
+        return False
 
-    def _can_mark_one(self, sought: Document) -> bool:
-        from bson.errors import InvalidBSON
-
-        # With a limit, because the embedded server sends all results at once. First with a limit of one, which mostly
-        # suffices, because images may be data URLs of megabytes.
-        for most in (1, LOOKED_AT):
-            seen = 0
-            try:
-                with reachable():
-                    query = self._news.find(sought, {"customer_id": 1, "image": 1}).limit(most)
-                    for document in query.max_time_ms(READING_SECONDS * 1000):
-                        seen += 1
-                        if has_partition(document["customer_id"]) and unmarkable(document) is None:
-                            return True
-            except InvalidBSON:
-                return True  # a run reports whose document cannot be read, and marks the others
-            if seen < most:
-                return False
-        return True
-
-    def pending_by_customer(self, *, opted_out: Iterable[str]) -> Counter[Any]:
-        """How many documents are pending, by customer_id as stored, which may be no text. Of unhashable ones the key is
-        a tuple with their `repr`.
-        """
-        found = Counter[Any]()
+    def pending_by_customer(self, *, opted_out: Iterable[str]) -> Counter[str]:
+        """How many documents are pending, by customer_id; under "" those whose customer_id can be no customer's."""
+        found = Counter[str]()
         others = {"$nin": list(opted_out)}
         with reachable():
             for nothing in NOTHING:
                 match = {"$match": pending(others, {"$eq": nothing})}
                 stages: list[Document] = [match, {"$group": {"_id": "$customer_id", "pending": {"$sum": 1}}}]
                 for row in self._news.aggregate(stages, maxTimeMS=READING_SECONDS * 1000):
-                    found[_hashable(row["_id"])] += int(row["pending"])
+                    found[row["_id"] if has_partition(row["_id"]) else ""] += int(row["pending"])
         return found
 
     def how_images_lack(self, customer_id: str) -> Document:
@@ -256,10 +223,6 @@ def _page(found: Cursor[Document], limit: int) -> Page:
             if size >= PAGE_BYTES:
                 return Page(documents, last=False)
     return Page(documents, last=len(documents) < limit)
-
-
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str | None | int | float) else (repr(value),)
 
 
 # --- the toggle -----------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def mongo(services: Services) -> str:
     missing = missing_indexes(services.documents)
     if missing:
         raise Note(
-            f"answers, and lacks {'; '.join(missing)}",
+            f"answers, and lacks {'; '.join(map(str, missing))}",
             "The auto-marker's next run creates them, unless it is not allowed to, or two image_config documents name "
             "the same customer.",
         )

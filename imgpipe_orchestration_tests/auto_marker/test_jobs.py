@@ -85,7 +85,7 @@ def test_a_round_materializes_each_due_customer_and_names_the_broken_one(
     materialized = events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)
     assert {key: (m["found"], m["marked"]) for key, m in materialized.items()} == {"a": (50, 50), "b": (2, 2)}
     observed = events(instance, dg.DagsterEventType.ASSET_OBSERVATION)
-    assert "image is a number" in observed["broken"]["error"]
+    assert "its image is not text" in observed["broken"]["error"]
     assert set(instance.get_dynamic_partitions("customers")) == {"a", "b", "broken"}
     job = job_instances.shown(job_instances.recent(services.engine, JOB, customer_id="a")[0])
     assert (job["run_id"], job["images_marked"], job["trigger"]) == (result.run_id, 50, "scheduled")

@@ -111,7 +111,7 @@ def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) 
     assert (figures["mixed"].found, figures["mixed"].marked, figures["mixed"].failed) == (4, 3, 1)
     assert not figures["mixed"].broken
     assert figures["broken"].broken
-    assert "image is an object, not text" in str(figures["broken"].trouble)
+    assert "its image is not text" in str(figures["broken"].trouble)
     assert "auto_mark_cleaned is 'yes'" in str(figures["odd-toggle"].trouble)
     jobs = {job.customer_id: job for job in job_instances.recent(services.engine, JOB)}
     assert {c: j.status for c, j in jobs.items()} == {

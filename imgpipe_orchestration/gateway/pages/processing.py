@@ -88,7 +88,7 @@ def _customers(services: Services) -> list[dict[str, Any]]:
             for row in connection.execute(_MARKED, {"job": JOB, "nobody": NOBODY})
             if row.customer_id
         }
-    names = {name for name in (*pending, *off, *marked) if isinstance(name, str) and name}
+    names = {name for name in (*pending, *off, *marked) if name}
     rows = [
         {
             "id": name,
