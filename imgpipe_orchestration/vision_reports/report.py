@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -214,9 +213,8 @@ def _policy(style: str) -> str:
     return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def _machine_readable(context: dict[str, Any]) -> str:
-    """The report as JSON that can stand inside a script element: nothing in it can end the element."""
-    data = {
+def _machine_readable(context: dict[str, Any]) -> dict[str, Any]:
+    return {
         "format": "imgpipe-vision-report/1",
         "batch_id": context["batch_id"],
         "organization_id": context["organization_id"],
@@ -243,10 +241,6 @@ def _machine_readable(context: dict[str, Any]) -> str:
             for name in ("images_left_out", "missing", "missing_left_out", "notes", "notes_left_out")
         },
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 @cache
