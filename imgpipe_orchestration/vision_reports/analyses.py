@@ -9,8 +9,7 @@ Its `status` is waiting (nothing submitted), submitted (`batch_id` is the backen
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,17 +51,6 @@ def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | Non
 QUEUE = Queue("vision_analyses", max_attempts=4, mirror=_follow)
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An analysis as the external API lists it, validated."""
-
-    vision_analysis_id: str
-    run_code: str
-    user_query: str
-    created_day: date
-    documents: tuple[Document, ...]
-
-
 def source_of(get_url: str) -> str:
     """The external API's identity: its URL without user, query (which may hold keys) and trailing slash."""
     parts = urlsplit(get_url)
@@ -75,27 +63,19 @@ def register(
     execution_id: int,
     source: str,
     organization_id: str,
-    listed: Sequence[Listed],
-    vault: Vault,
+    listed: Sequence[Mapping[str, Any]],
 ) -> int:
     """Queue listed analyses for an execution, without those that are unfinished or delivered already; returns how
-    many."""
-    whose = {"source": source, "organization": organization_id}
-    names = [found.vision_analysis_id for found in listed]
+    many.
+
+    Args:
+        listed: values of the columns, `documents` encrypted.
+    """
+    whose = {"source": source, "organization_id": organization_id, "execution_id": execution_id}
+    names = [found["vision_analysis_id"] for found in listed]
     # Before the analyses, as whoever requeues them.
     rows.execute(_ITEMS_LISTED, {**whose, "names": names, "queue": QUEUE.name})
-    ids: list[int] = []
-    for found in listed:
-        values = {
-            **whose,
-            "analysis": found.vision_analysis_id,
-            "execution": execution_id,
-            "code": found.run_code,
-            "query": found.user_query,
-            "day": found.created_day,
-            "documents": vault.lock(json.dumps([asdict(document) for document in found.documents])),
-        }
-        ids += rows.scalars(_REGISTER, values)
+    ids = [number for found in listed for number in rows.scalars(_REGISTER, {**whose, **found})]
     rows.execute(_GOES_ON, {"ids": ids})
     claims.enqueue(rows, QUEUE, [Item(analysis, tenant=organization_id) for analysis in ids], again=True)
     return len(ids)
@@ -131,8 +111,7 @@ def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
     values = rows.execute(_LOAD, {"id": analysis_id}).one()._asdict()
     connection = executions.connection_of(rows, values["execution_id"], vault)
     listed = json.loads(vault.unlock(values.pop("documents")))
-    # Older rows have a numbered `name`, and as `listed_as` the one by which descriptions are found.
-    documents = tuple(Document(one.get("listed_as") or one["name"], one["url"], one["kind"]) for one in listed)
+    documents = tuple(Document(one["name"], one["url"], one["kind"]) for one in listed)
     moved = values.pop("source") != source_of(connection.get_url) and not values["redelivery"]
     if moved or values["organization_id"].casefold() != connection.organization_id.casefold():
         # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
@@ -244,7 +223,8 @@ _LOAD = text("""
 _REGISTER = text("""
     insert into vision_analyses as a (source, organization_id, vision_analysis_id, execution_id, run_code, user_query,
         created_day, documents)
-    values (:source, :organization, :analysis, :execution, :code, :query, :day, :documents)
+    values (:source, :organization_id, :vision_analysis_id, :execution_id, :run_code, :user_query, :created_day,
+        :documents)
     on conflict (source, lower(organization_id), lower(vision_analysis_id)) do update set
         execution_id = excluded.execution_id, run_code = excluded.run_code, user_query = excluded.user_query,
         documents = excluded.documents, error = null, upload_started_at = null, redelivery = false,
@@ -256,7 +236,7 @@ _REGISTER = text("""
 
 _ITEMS_LISTED = text("""
     select 1 from work_items where queue = :queue and item_id in (
-        select id from vision_analyses where source = :source and lower(organization_id) = lower(:organization)
+        select id from vision_analyses where source = :source and lower(organization_id) = lower(:organization_id)
             and lower(vision_analysis_id) in (select lower(name) from unnest(cast(:names as text[])) as name)
     ) order by item_id for update
 """)

@@ -4,7 +4,8 @@ Each analysis has a thread, in which it also waits for its batch. After PATIENCE
 the queue with the time of its next poll, so that its thread is free for another; the batch goes on meanwhile.
 
 What becomes due meanwhile joins, and one organization has only SHARE of the threads, so that nobody waits for the slow
-documents of another. Downloads end when their analysis is withdrawn, when the run is stopped or when its time is over.
+documents of another. The lists of due executions have threads and a share of their own. Downloads end when their
+analysis is withdrawn, when the run is stopped or when its time is over.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
@@ -20,7 +23,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, Watch, work_through, working_as
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
-from imgpipe_orchestration.vision_reports.listing import Lists
+from imgpipe_orchestration.vision_reports.listing import fetch_list
 from imgpipe_orchestration.vision_reports.model import OutOfTime, StillWaiting
 from imgpipe_orchestration.vision_reports.steps import AnalysisWorker
 
@@ -32,6 +35,8 @@ THREADS, SHARE = 64, 12
 IMAGE_BYTES."""
 PATIENCE_SECONDS = 60.0
 """How long an analysis waits for its batch before it leaves its thread to another."""
+LISTS, LISTS_SHARE = 16, 4
+"""Lists that are read at once, and how many of them are one organization's."""
 RUN_SECONDS = 600.0
 """Time budget of a run; after it nothing is begun, and slow downloads are put off."""
 _LEAST_PAUSE = 5.0
@@ -63,7 +68,10 @@ class Crew:
         self._deadline = time.monotonic() + RUN_SECONDS
         self._stop = threading.Event()
         opened.enter_context(working_as(services.claims, owner))
-        self._lists = Lists(services, owner, opened, self._deadline)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="vision-lists")
+        # At the end nothing more is begun; what is being read ends by itself.
+        opened.callback(self._reader.shutdown, wait=False, cancel_futures=True)
+        self._lists: list[Future[Outcome]] = []
         self._worker = AnalysisWorker(services, opened)
 
     def deliver(self, held: Sequence[Claim], *, joining: bool) -> tuple[Outcome, Outcome]:
@@ -86,17 +94,44 @@ class Crew:
         )
         for ended in (*(claim.item_id for claim in outcome.done), *outcome.failed):
             outcome.retried.pop(ended, None)  # it came back after a pause
-        return outcome, self._lists.ended()
+        lists = Outcome()
+        for read in self._lists:
+            lists.add(read.result())
+        return outcome, lists
 
     def _due(self, free: int, full: Collection[str]) -> Sequence[Claim]:
         """Further analyses. While nothing else is at work it waits for the lists, because the run ends without any."""
         while True:
-            listing = self._lists.look()
+            listing = self._listing()
             claimed = self._claims.claim(analyses.QUEUE, self._owner, min(free, SHARE), but=full)
             executions.note_run(self._services.engine, claimed)
             if claimed or free < THREADS or not listing:
                 return claimed
             time.sleep(_LOOK)
+
+    def _listing(self) -> bool:
+        """Begin to read the lists that are due, unless lists are being read. Whether any are."""
+        if all(read.done() for read in self._lists) and (due := self._due_lists(LISTS, ())):
+            self._lists.append(self._reader.submit(self._read, due))
+        return not all(read.done() for read in self._lists)
+
+    def _read(self, due: Sequence[Claim]) -> Outcome:
+        return work_through(
+            self._claims,
+            executions.QUEUE,
+            due,
+            partial(fetch_list, self._services),
+            threads=LISTS,
+            share=LISTS_SHARE,
+            further=self._due_lists,
+            deadline=self._deadline,
+        )
+
+    def _due_lists(self, free: int, full: Collection[str]) -> Sequence[Claim]:
+        executions.start_due(self._services.engine, self._claims)
+        due = self._claims.claim(executions.QUEUE, self._owner, free, but=full)
+        executions.note_run(self._services.engine, due)
+        return due
 
     def _advance(self, claim: Claim) -> None:
         stopped = self._stopped(claim)

@@ -1,15 +1,11 @@
-"""Lists an execution's analyses: all unprocessed ones that the external API has for one organization.
-
-A run reads the lists of due executions in a thread of its own, so that a slow one delays nobody's analyses.
-"""
+"""Lists an execution's analyses: all unprocessed ones that the external API has for one organization."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import text
@@ -19,11 +15,11 @@ from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import Malformed, Unfinished, VisionAnalysis, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, Watch, work_through
+from imgpipe_orchestration.storage.secrets import Vault
+from imgpipe_orchestration.storage.work import Watch
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import analyses, executions
-from imgpipe_orchestration.vision_reports.analyses import Listed
-from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess, Document
+from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
@@ -34,8 +30,6 @@ log = logger(__name__)
 MOST_ANALYSES = 1000
 """Most analyses that one execution takes up."""
 _DOCUMENTS_LIMIT = 2000
-_AT_ONCE, _SHARE = 16, 4
-"""Lists read at the same time, and how many of them one organization has."""
 LIST_SECONDS, PAGE_SECONDS = 60.0, 60.0
 """Time for an execution's list, after which no further page is asked for, and for a page with all its tries."""
 
@@ -50,7 +44,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
     settings = services.settings
     with transaction(services.engine) as rows:
         connection = executions.connection_of(rows, claim.item_id, services.vault)
-    listed: list[Listed] = []
+    listed: list[dict[str, Any]] = []
     unusable: list[str] = []
     nobodys: list[str] = []
     notes: list[str] = []
@@ -66,7 +60,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
                     whose = unusable if found.organization_id else nobodys
                     whose.append(plain_text(f"{name}: {found.reason}", 300))
                 elif len(listed) < MOST_ANALYSES:
-                    listed.append(_listed(found))
+                    listed.append(_columns(found, services.vault))
                 else:
                     raise Unfinished(f"More than {MOST_ANALYSES:,} analyses are unprocessed")
         except Unfinished as error:
@@ -82,9 +76,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
     with services.claims.fenced(claim) as rows:
         # Two jobs that list the same API at once would otherwise deadlock on each other's rows.
         rows.execute(text("select pg_advisory_xact_lock(hashtextextended(:source, 0))"), {"source": source})
-        new = analyses.register(
-            rows, services.claims, claim.item_id, source, connection.organization_id, listed, services.vault
-        )
+        new = analyses.register(rows, services.claims, claim.item_id, source, connection.organization_id, listed)
         rows.execute(
             text("update vision_executions set listed_at = now(), error = :note, unusable = :unusable where id = :id"),
             {"id": claim.item_id, "note": " ".join(notes) or None, "unusable": len(unusable)},
@@ -110,18 +102,19 @@ def api_of(services: Services, connection: ApiAccess, policy: RetryPolicy | None
     )
 
 
-def _listed(found: VisionAnalysis) -> Listed:
-    return Listed(
-        vision_analysis_id=found.vision_analysis_id,
-        run_code=plain_text(found.vision_analysis_run_code, 200),
-        user_query=plain_text(found.user_query, 4000),
-        created_day=_day(found.created_date),
-        documents=tuple(_documents(found)),
-    )
+def _columns(found: VisionAnalysis, vault: Vault) -> dict[str, Any]:
+    """The values of an analysis's row, as `analyses.register` takes them."""
+    return {
+        "vision_analysis_id": found.vision_analysis_id,
+        "run_code": plain_text(found.vision_analysis_run_code, 200),
+        "user_query": plain_text(found.user_query, 4000),
+        "created_day": _day(found.created_date),
+        "documents": vault.lock(json.dumps(list(_documents(found)))),
+    }
 
 
-def _documents(found: VisionAnalysis) -> Iterable[Document]:
-    """The input documents, each once."""
+def _documents(found: VisionAnalysis) -> Iterator[dict[str, str]]:
+    """The input documents, each once, as `model.Document` has them."""
     # By address, because some APIs list a file several times. Without an address, each entry counts as one.
     numbered = enumerate(found.documents[:_DOCUMENTS_LIMIT])
     inputs = {d if d.document_path else number: d for number, d in numbered if d.is_input}.values()
@@ -129,7 +122,7 @@ def _documents(found: VisionAnalysis) -> Iterable[Document]:
         name = plain_text(document.document_name, 200) or _last_part(document.document_path) or "document"
         # Storage paths are often listed with unescaped spaces.
         url = document.document_path.strip().replace(" ", "%20")
-        yield Document(name, url, plain_text(document.document_type, 40))
+        yield {"name": name, "url": url, "kind": plain_text(document.document_type, 40)}
 
 
 def _last_part(url: str) -> str:
@@ -149,56 +142,3 @@ def _day(created: str) -> date:
     except (ValueError, OverflowError):
         return today
     return min(max(day, date.fromisoformat(FIRST_DAY)), today)
-
-
-class Lists:
-    """The lists that a run reads. To be used by one thread.
-
-    Args:
-        deadline: of `time.monotonic()`, after which no further list is begun.
-    """
-
-    def __init__(self, services: Services, owner: str, opened: ExitStack, deadline: float) -> None:
-        self._services = services
-        self._owner = owner
-        self._deadline = deadline
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="vision-lists")
-        # At the end nothing more is begun; what is being read ends by itself.
-        opened.callback(self._reader.shutdown, wait=False, cancel_futures=True)
-        self._reading: Future[Outcome] | None = None
-        self._outcome = Outcome()
-
-    def look(self) -> bool:
-        """Start the executions of due cron jobs, and begin to read their lists, unless lists are at work. Returns
-        whether any are."""
-        if self._reading is not None and self._reading.done():
-            self.ended()
-        if self._reading is None and (due := self._take(_AT_ONCE)):
-            self._reading = self._reader.submit(self._read, due)
-        return self._reading is not None
-
-    def ended(self) -> Outcome:
-        """Wait for the lists that are being read. Returns what became of these and all before."""
-        if self._reading is not None:
-            outcome, self._reading = self._reading.result(), None
-            self._outcome.add(outcome)
-        return self._outcome
-
-    def _read(self, due: list[Claim]) -> Outcome:
-        return work_through(
-            self._services.claims,
-            executions.QUEUE,
-            due,
-            lambda claim: fetch_list(self._services, claim),
-            threads=_AT_ONCE,
-            share=_SHARE,
-            further=self._take,
-            deadline=self._deadline,
-        )
-
-    def _take(self, free: int, full: Collection[str] = ()) -> list[Claim]:
-        claims = self._services.claims
-        executions.start_due(self._services.engine, claims)
-        due = claims.claim(executions.QUEUE, self._owner, free, but=full)
-        executions.note_run(self._services.engine, due)
-        return due
