@@ -10,8 +10,10 @@ The gateway's OpenAPI document describes them in full.
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
+
+from pydantic import ConfigDict, Field
 
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, at_host
@@ -60,33 +62,44 @@ class ImageFile:
     mime: str
 
 
+# The body of an order. Its limits are those of our own backend, which checks them; others may have theirs.
+
+
 @dataclass(frozen=True, slots=True)
 class ImageOrder:
     """An image of a batch: its id at the backend, and what the customer says it shows."""
 
-    image_id: str
-    description: str = ""
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    image_id: Annotated[str, Field(max_length=64)]
+    description: Annotated[str, Field(max_length=4000, description="What the customer says it shows.")] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
     """An image that could not be fetched or used, and why."""
 
-    name: str
-    reason: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=500)]
+    reason: Annotated[str, Field(max_length=2000)]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOrder:
-    """What a backend is asked to do. `reference` names the order: sent twice, it is one batch."""
+    """A batch to analyse. `missing` and `notes` are shown in the report."""
 
-    reference: str
-    organization_id: str
-    user_query: str
-    images: tuple[ImageOrder, ...]
-    missing: tuple[Missing, ...] = ()
-    notes: tuple[str, ...] = ()
-    urgent: bool = True
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    organization_id: Annotated[
+        str, Field(min_length=1, max_length=200, description="Only images uploaded for it can be used.")
+    ]
+    images: Annotated[tuple[ImageOrder, ...], Field(min_length=1, max_length=1000)]
+    user_query: Annotated[str, Field(max_length=4000, description="What the customer wants to know.")] = ""
+    missing: Annotated[tuple[Missing, ...], Field(max_length=2000)] = ()
+    notes: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    model: Annotated[str, Field(max_length=100, description="One of /available_models; default the first.")] = ""
+    urgent: Annotated[bool, Field(description="false: it may take a day, and its calls cost half.")] = True
 
 
 class AnalysisBackend(JsonApi):
@@ -124,13 +137,11 @@ class AnalysisBackend(JsonApi):
             told = None
         return self._id(told, "image")
 
-    def start(self, order: BatchOrder) -> str:
-        """Start a batch and return its id. The same order twice gives the same batch."""
-        body = asdict(order)
-        del body["reference"]
-        if order.urgent:  # other backends need not know the word
-            del body["urgent"]
-        answer = self.request_json("POST", BATCHES, json_body=body, headers={"Idempotency-Key": order.reference})
+    def start(self, order: BatchOrder, reference: str) -> str:
+        """Start a batch and return its id. `reference` names the order: sent twice, it is one batch."""
+        usual = {"model": "", "urgent": True}  # other backends need not know these words
+        body = {name: value for name, value in asdict(order).items() if name not in usual or value != usual[name]}
+        answer = self.request_json("POST", BATCHES, json_body=body, headers={"Idempotency-Key": reference})
         return self._id(answer.get("batch_id") if isinstance(answer, dict) else None, "batch")
 
     def status(self, batch_id: str) -> BatchStatus:

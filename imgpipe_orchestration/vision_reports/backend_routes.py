@@ -5,16 +5,17 @@ It works over this project's tables and bucket; runs of `vision_batches` show th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BadInput, Conflict, Permanent
-from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState, ImageOrder, Missing
+from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batches
 from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
@@ -99,34 +100,6 @@ class Uploaded(BaseModel):
     rejected: list[RejectedImage]
 
 
-class OrderedImage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    image_id: str = Field(max_length=64)
-    description: str = Field("", max_length=4000, description="What the customer says it shows.")
-
-
-class MissingImage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(max_length=500)
-    reason: str = Field(max_length=2000)
-
-
-class NewBatch(BaseModel):
-    """A batch to analyse. `missing` and `notes` are shown in the report."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    organization_id: str = Field(min_length=1, max_length=200, description="Only images uploaded for it can be used.")
-    user_query: str = Field("", max_length=4000, description="What the customer wants to know.")
-    images: list[OrderedImage] = Field(min_length=1, max_length=1000)
-    missing: list[MissingImage] = Field(default_factory=list, max_length=2000)
-    notes: list[str] = Field(default_factory=list, max_length=100)
-    model: str = Field("", max_length=100, description="One of /available_models; default the first.")
-    urgent: bool = Field(True, description="false: it may take a day, and its calls cost half.")
-
-
 class BatchAnswer(BaseModel):
     batch_id: UUID
     status: BatchState
@@ -167,7 +140,7 @@ async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
 
 @router.post("/batch-analysis/batches", status_code=202)
 def start_batch(
-    batch: NewBatch,
+    order: BatchOrder,
     services: ServicesDep,
     idempotency_key: Annotated[
         str, Header(max_length=200, description="Names the order: the same one again gives the same batch.")
@@ -175,19 +148,11 @@ def start_batch(
 ) -> BatchAnswer:
     """Queue a batch. Poll its status; when it is `completed`, fetch its report."""
     models = models_of(services)
-    if batch.model and batch.model not in models:
-        raise BadInput(f"model {batch.model!r} is not available; there is {', '.join(models)}", field="model")
-    order = BatchOrder(
-        reference=idempotency_key,
-        organization_id=batch.organization_id.strip(),
-        user_query=plain_text(batch.user_query, 4000),
-        images=tuple(ImageOrder(image.image_id, plain_text(image.description, 2000)) for image in batch.images),
-        missing=tuple(Missing(plain_text(m.name, 200), plain_text(m.reason, 500)) for m in batch.missing),
-        notes=tuple(plain_text(note, 500) for note in batch.notes),
-        urgent=batch.urgent,
-    )
-    batch_id, state = batches.start(services.engine, services.claims, order, batch.model or models[0])
-    return BatchAnswer(batch_id=batch_id, status=state, total=len(batch.images))
+    if order.model and order.model not in models:
+        raise BadInput(f"model {order.model!r} is not available; there is {', '.join(models)}", field="model")
+    order = replace(order, model=order.model or models[0])
+    batch_id, state = batches.start(services.engine, services.claims, order, idempotency_key)
+    return BatchAnswer(batch_id=batch_id, status=state, total=len(order.images))
 
 
 @router.get("/batch-analysis/batches/{batch_id}")

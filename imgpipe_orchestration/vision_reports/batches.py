@@ -12,6 +12,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.names import plain_text
 
 
 def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
@@ -78,23 +79,25 @@ def add_upload(engine: Engine, upload: Mapping[str, Any]) -> None:
         )
 
 
-def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tuple[UUID, BatchState]:
-    """Queue a batch. For an order whose reference is known already, the batch of that reference is returned.
+def start(engine: Engine, claims: Claims, order: BatchOrder, reference: str) -> tuple[UUID, BatchState]:
+    """Queue a batch by one of our models. For a reference that is known already, its batch is returned.
 
     Raises:
         NotFound: an image is unknown, or belongs to another organization.
         BadInput: an image appears twice.
     """
-    ids = _image_ids(order)
+    ids, organization = _image_ids(order), order.organization_id.strip()
     with transaction(engine) as rows:
         values = {
             # With the organization, so that one's reference never finds another's batch.
-            "reference": json.dumps([order.organization_id, order.reference]) if order.reference else None,
-            "organization": order.organization_id,
-            "query": order.user_query,
-            "model": model,
-            "missing": json.dumps([{"name": missing.name, "reason": missing.reason} for missing in order.missing]),
-            "notes": json.dumps(list(order.notes)),
+            "reference": json.dumps([organization, reference]) if reference else None,
+            "organization": organization,
+            "query": plain_text(order.user_query, 4000),
+            "model": order.model,
+            "missing": json.dumps(
+                [{"name": plain_text(one.name, 200), "reason": plain_text(one.reason, 500)} for one in order.missing]
+            ),
+            "notes": json.dumps([plain_text(note, 500) for note in order.notes]),
             "urgent": order.urgent,
         }
         batch = rows.execute(_START, values).one_or_none()
@@ -104,7 +107,7 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
         known_ids = set(
             rows.execute(
                 text("select image_id from vision_uploads where image_id = any(:ids) and organization_id = :org"),
-                {"ids": ids, "org": order.organization_id},
+                {"ids": ids, "org": organization},
             ).scalars()
         )
         if unknown := [str(image_id) for image_id in ids if image_id not in known_ids]:
@@ -115,11 +118,16 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
                 values (:batch, :position, :image, :description)
             """),
             [
-                {"batch": batch.id, "position": position, "image": image_id, "description": image.description}
+                {
+                    "batch": batch.id,
+                    "position": position,
+                    "image": image_id,
+                    "description": plain_text(image.description, 2000),
+                }
                 for position, (image_id, image) in enumerate(zip(ids, order.images, strict=True))
             ],
         )
-        claims.enqueue(rows, QUEUE, [Item(batch.id, tenant=order.organization_id)])
+        claims.enqueue(rows, QUEUE, [Item(batch.id, tenant=organization)])
         return batch.batch_id, BatchState.QUEUED
 
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -75,7 +76,6 @@ _WITHOUT_REPORT = frozenset({404, 409, 410})
 _DESCRIPTIONS_LIMIT = 2 * 1024 * 1024
 _DESCRIPTION_LENGTH = 2000
 
-_Errors = tuple[type[ImgpipeError], ...]
 _Value = TypeVar("_Value")
 
 
@@ -149,19 +149,14 @@ class AnalysisWorker:
     ) -> str:
         """Hand the images to the backend and start their batch; returns the batch's id."""
         organization = analysis.organization_id
-        try:
-            gathered = gather(
-                analysis.documents,
-                fetcher=self._services.fetcher,
-                limits=FetchLimits(max_bytes=IMAGE_BYTES, stopped=stopped),
-                max_images=MOST_IMAGES,
-                patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
-                hand_over=lambda picture: backend.upload(picture, organization),
-            )
-        except PartnerUnavailable as error:
-            if (why := stopped()) is not None:  # the download's end is our doing, and costs no attempt
-                raise why from error
-            raise
+        gathered = gather(
+            analysis.documents,
+            fetcher=self._services.fetcher,
+            stopped=stopped,
+            max_images=MOST_IMAGES,
+            patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
+            hand_over=lambda picture: backend.upload(picture, organization),
+        )
         with self._services.claims.fenced(claim) as rows:
             total = len(gathered.images) + len(gathered.missing)
             analyses.note_images(rows, analysis.id, total=total, usable=len(gathered.images))
@@ -169,7 +164,6 @@ class AnalysisWorker:
             reasons = "; ".join(f"{missing.name}: {missing.reason}" for missing in gathered.missing[:3])
             raise BadInput(f"No usable image. {reasons}" if reasons else "The analysis names no image.")
         order = BatchOrder(
-            reference=analysis.reference,
             organization_id=organization,
             user_query=analysis.user_query,
             images=tuple(gathered.images),
@@ -177,7 +171,7 @@ class AnalysisWorker:
             notes=tuple(gathered.notes),
             urgent=analysis.connection.urgent,
         )
-        batch_id = backend.start(order)
+        batch_id = backend.start(order, analysis.reference)
         with self._services.claims.fenced(claim) as rows:
             analyses.submitted(rows, analysis.id, batch_id)
             self._services.claims.progress(rows, claim)
@@ -308,7 +302,7 @@ def gather(
     documents: Sequence[Document],
     *,
     fetcher: Fetcher,
-    limits: FetchLimits,
+    stopped: Callable[[], ImgpipeError | None],
     max_images: int,
     patient: bool,
     hand_over: Callable[[ImageFile], str],
@@ -316,74 +310,60 @@ def gather(
     """Fetch everything and hand each image over.
 
     Args:
+        stopped: why to end, or None.
         patient: raise when a document cannot be fetched at this moment, because there will be another try; if False, it
             is left out.
         hand_over: gives an image to the backend and returns its id there.
 
     Raises:
         Retryable: see `patient`.
-        ImgpipeError: that of `limits.stopped`; or from `hand_over`: the backend is away, or refuses all images.
+        ImgpipeError: that of `stopped`; or from `hand_over`: the backend is away, or refuses all images.
     """
     gathered = Gathered()
     given_up = (Permanent,) if patient else (Permanent, Retryable)
+
+    def had(document: Document, read: Callable[[bytes], _Value], most: int) -> tuple[_Value | None, str]:
+        """What is read from a document, or why it cannot be had."""
+        if not document.url:
+            return None, "the list gives no usable address for it"
+        try:
+            return read(fetcher.fetch_bytes(document.url, FetchLimits(max_bytes=most, stopped=stopped))), ""
+        except given_up as error:
+            return None, error.public
+        finally:
+            if (why := stopped()) is not None:  # then the document is not to blame
+                raise why
+
     descriptions: dict[str, str] = {}
     for document in documents:
         if document.holds_descriptions:
-            descriptions |= _descriptions(document, fetcher, limits, gathered.notes, given_up)
-            _go_on(limits)
+            texts, wrong = had(document, _parse, _DESCRIPTIONS_LIMIT)
+            descriptions |= texts or {}
+            if wrong:
+                gathered.notes.append(f"The descriptions in {document.name} could not be used: {wrong}")
     in_any_case = {name.casefold(): text for name, text in descriptions.items()}
     images = [document for document in documents if not document.holds_descriptions]
     for extra in images[max_images:]:
         gathered.missing.append(Missing(extra.name, f"more than the {max_images} images that one analysis may have"))
     for document in images[:max_images]:
-        picture = _picture(document, fetcher, limits, gathered.missing, given_up)
-        _go_on(limits)
-        if picture is None:
-            continue
+        picture, wrong = had(document, partial(_picture, document.name), IMAGE_BYTES)
         try:
-            image_id = hand_over(picture)
+            image_id = hand_over(picture) if picture else ""
         except (BadImage, TooLarge) as error:
-            gathered.missing.append(Missing(document.name, error.public))
+            wrong = error.public
+        if wrong:
+            gathered.missing.append(Missing(document.name, wrong))
             continue
         description = descriptions.get(document.name, in_any_case.get(document.name.casefold(), ""))
         gathered.images.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
     return gathered
 
 
-def _go_on(limits: FetchLimits) -> None:
-    """Raises why the download was stopped, if it was: then the document is not to blame."""
-    if (why := limits.stopped()) is not None:
-        raise why
-
-
-def _picture(
-    document: Document, fetcher: Fetcher, limits: FetchLimits, missing: list[Missing], given_up: _Errors
-) -> ImageFile | None:
-    """The image, or None when fetching it raised one of `given_up`; the reason is added to `missing`."""
+def _picture(name: str, data: bytes) -> ImageFile:
     from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
-    if not document.url:
-        missing.append(Missing(document.name, "the list gives no usable address for it"))
-        return None
-    try:
-        data = fetcher.fetch_bytes(document.url, limits)
-        found = sniff(data, Limits(max_bytes=limits.max_bytes))
-    except given_up as error:
-        missing.append(Missing(document.name, error.public))
-        return None
-    return ImageFile(document.name, data, found.mime)
-
-
-def _descriptions(
-    document: Document, fetcher: Fetcher, limits: FetchLimits, notes: list[str], given_up: _Errors
-) -> dict[str, str]:
-    """The texts of a descriptions file by image name; none when the file cannot be used, which is added to `notes`."""
-    try:
-        return _parse(fetcher.fetch_bytes(document.url, replace(limits, max_bytes=_DESCRIPTIONS_LIMIT)))
-    except given_up as error:
-        notes.append(f"The descriptions in {document.name} could not be used: {error.public}")
-        return {}
+    return ImageFile(name, data, sniff(data, Limits(max_bytes=IMAGE_BYTES)).mime)
 
 
 def _parse(data: bytes) -> dict[str, str]:

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -92,9 +93,9 @@ class Own:
     def upload(self, picture: ImageFile, organization_id: str) -> str:
         return str(backend_routes.store(self._services, picture.name, picture.data, organization_id).image_id)
 
-    def start(self, order: BatchOrder) -> str:
-        model = backend_routes.models_of(self._services)[0]
-        return str(batches.start(self._services.engine, self._services.claims, order, model)[0])
+    def start(self, order: BatchOrder, reference: str = "order-1") -> str:
+        order = replace(order, model=backend_routes.models_of(self._services)[0])
+        return str(batches.start(self._services.engine, self._services.claims, order, reference)[0])
 
     def status(self, batch_id: str) -> BatchStatus:
         row = batches.found(self._services.engine, UUID(batch_id))
@@ -104,9 +105,8 @@ class Own:
         return bytes(backend_routes.batch_report(UUID(batch_id), self._services).body)
 
 
-def order(*image_ids: str, reference: str = "order-1", organization: str = ORGANIZATION) -> BatchOrder:
+def order(*image_ids: str, organization: str = ORGANIZATION) -> BatchOrder:
     return BatchOrder(
-        reference=reference,
         organization_id=organization,
         user_query="Is there rust?",
         images=tuple(ImageOrder(image_id, "Port side <b>hull</b>") for image_id in image_ids),
@@ -117,8 +117,8 @@ def order(*image_ids: str, reference: str = "order-1", organization: str = ORGAN
 
 def test_images_go_in_and_a_report_comes_out(backend: AnalysisBackend, desk: Desk) -> None:
     images = [backend.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal")]
-    batch = backend.start(order(*images))
-    assert backend.start(order(*images)) == batch, "the same order twice is one batch"
+    batch = backend.start(order(*images), "order-1")
+    assert backend.start(order(*images), "order-1") == batch, "the same order twice is one batch"
     assert backend.status(batch).state is BatchState.QUEUED
     with pytest.raises(Permanent):
         backend.report(batch)
@@ -138,20 +138,22 @@ def test_an_organization_cannot_use_anothers_image_or_find_its_batch_by_referenc
     mine = backend.upload(picture(), ORGANIZATION)
     theirs = backend.upload(picture(), "somebody-else")
     with pytest.raises(Permanent):
-        backend.start(order(theirs))
-    assert backend.start(order(mine)) != backend.start(order(theirs, organization="somebody-else"))
+        backend.start(order(theirs), "order-1")
+    assert backend.start(order(mine), "order-1") != backend.start(
+        order(theirs, organization="somebody-else"), "order-1"
+    )
 
 
 def test_an_image_that_retention_took_is_to_be_uploaded_again_and_one_of_a_batch_stays(
     backend: AnalysisBackend, desk: Desk
 ) -> None:
     unused, used = (backend.upload(picture(), ORGANIZATION) for _ in range(2))
-    backend.start(order(used))
+    backend.start(order(used), "order-1")
     desk.sql("update vision_uploads set created_at = now() - interval '40 days'")
     assert lifecycle.tidy(desk.services, 30) == 1
     assert [used in stored.key for stored in desk.services.vision_bucket.list()] == [True]
     with pytest.raises(Permanent, match=r"upload it first|HTTP 404"):
-        backend.start(order(unused, reference="order-2"))
+        backend.start(order(unused), "order-2")
 
 
 def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk: Desk) -> None:
@@ -164,7 +166,7 @@ def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk:
     assert len(data["images"]) == 2
     assert "refused" in data["missing"][1]["reason"]
 
-    again = own.start(order(*images, reference="order-2"))
+    again = own.start(order(*images), "order-2")
     batch_work.work_on_all(desk.services, "another run")
     assert own.status(again).state is BatchState.COMPLETED
     assert len(desk.standins.calls("openai", "responses")) == 4, "only the refused image is asked about again"
@@ -222,7 +224,7 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
 def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
     own = Own(desk.services)
     images = [own.upload(picture(colour=f"#{6 * n:02x}{250 - 6 * n:02x}00"), ORGANIZATION) for n in range(40)]
-    batches_ordered = [own.start(order(*images[n : n + 10], reference=f"order-{n}")) for n in range(0, 40, 10)]
+    batches_ordered = [own.start(order(*images[n : n + 10]), f"order-{n}") for n in range(0, 40, 10)]
     desk.standins.admin("POST", "delays", {"openai": 0.3})
 
     def interrupt() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.fetch import Fetcher
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.vision_reports import crew, listing, model, steps
 from imgpipe_orchestration.vision_reports.assets import DAYS
@@ -167,7 +167,7 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
         gathered = gather(
             [Document("texts.json", f"{server.url}/texts.json", "json")],
             fetcher=Fetcher(Guard.parse(f"127.0.0.1:{server.port}")),
-            limits=FetchLimits(),
+            stopped=lambda: None,
             max_images=1,
             patient=False,
             hand_over=lambda _: "1",
