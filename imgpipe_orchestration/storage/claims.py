@@ -24,7 +24,7 @@ that kills its worker is soon alone.
 All times are the database's.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -166,14 +166,14 @@ class Claims(Backlog):
         taking = {**key, "owner": owner, "lease": self.lease_seconds, "but": list(but)}
         with transaction(self.engine) as connection:
             _make_ready(connection, key, READY_FACTOR * limit)
-            rows = self._suspects(connection, queue, taking, limit) if suspects else []
-            if not rows:
+            taken = self._suspects(connection, queue, taking, limit) if suspects else []
+            if not taken:
                 half = (limit + 1) // 2 if retries is None else min(retries, limit)
-                rows = _take(connection, taking, AGAIN, half)
-                rows += _take(connection, taking, FRESH, limit - len(rows))
-                if retries is None and len(rows) < limit:
-                    rows += _take(connection, taking, AGAIN, limit - len(rows))
-        return [_claim(queue, owner, row, partition) for row in rows]
+                taken = _take(connection, taking, AGAIN, half)
+                taken += _take(connection, taking, FRESH, limit - len(taken))
+                if retries is None and len(taken) < limit:
+                    taken += _take(connection, taking, AGAIN, limit - len(taken))
+        return taken
 
     def make_ready(self, queue: Queue) -> None:
         """Make items ready whose pause or lease is over, which `claim` does by itself and `claim_these` does not."""
@@ -184,8 +184,7 @@ class Claims(Backlog):
         """Take the waiting ones of these items for `owner`, whatever their turn, also those whose pause is not over."""
         values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids)}
         with transaction(self.engine) as connection:
-            taken = connection.execute(sql.TAKE_THESE, values)
-            return [_claim(queue, owner, row, row.partition) for row in taken]
+            return [Claim(*row) for row in connection.execute(sql.TAKE_THESE, values)]
 
     def take_over(self, owner: str, new: str) -> int:
         """Make `new` the owner of all that `owner` holds, whose writes are refused from then on; returns how many."""
@@ -193,20 +192,19 @@ class Claims(Backlog):
         with transaction(self.engine) as connection:
             return connection.execute(sql.TAKE_OVER, values).rowcount
 
-    def _suspects(self, connection: Connection, queue: Queue, taking: dict[str, Any], limit: int) -> list[Row[Any]]:
+    def _suspects(self, connection: Connection, queue: Queue, taking: dict[str, Any], limit: int) -> list[Claim]:
         """A batch of items whose workers died; items that lost too many workers are given up and left out."""
         batch = {**taking, "limit": limit, "shrink": SHRINK, "most": MAX_LOSSES}
-        while rows := list(connection.execute(sql.TAKE_SUSPECTS, batch)):
-            dead = [row for row in rows if row.losses > MAX_LOSSES]
+        while taken := _in_turn(connection.execute(sql.TAKE_SUSPECTS, batch)):
+            dead = [claim for claim in taken if claim.losses > MAX_LOSSES]
             if not dead:
                 break
-            for row in dead:
-                self._give_up(connection, queue, row, taking)
-        return sorted(rows, key=lambda row: row.turn)
+            for claim in dead:
+                self._give_up(connection, queue, claim)
+        return taken
 
-    def _give_up(self, connection: Connection, queue: Queue, row: Row[Any], taking: dict[str, Any]) -> None:
-        claim = _claim(queue, taking["owner"], row, taking["partition"])
-        reason = f"The worker died {row.losses} times while it held this item."
+    def _give_up(self, connection: Connection, queue: Queue, claim: Claim) -> None:
+        reason = f"The worker died {claim.losses} times while it held this item."
         try:
             with connection.begin_nested():
                 self._settle(connection, queue, claim, State.FAILED, reason, WORKER_DIED, 0)
@@ -215,7 +213,7 @@ class Claims(Backlog):
                 raise
             # Its feature could not record the failure. That must not block the queue: the item stays claimed and comes
             # back when its lease ends.
-            log.error("cannot give up", extra={"queue": queue.name, "item": row.item_id}, exc_info=error)
+            log.error("cannot give up", extra={"queue": queue.name, "item": claim.item_id}, exc_info=error)
 
     def hold(self, owner: str) -> AbstractContextManager[None]:
         """Keep the leases of `owner` alive while the block runs: see `leases.beating`. If a lease ends while the
@@ -360,28 +358,25 @@ class Claims(Backlog):
         return changed
 
 
-def _claim(queue: Queue, owner: str, row: Row[Any], partition: str) -> Claim:
-    """A row that was just taken."""
-    return Claim(
-        queue.name, row.item_id, owner, row.attempt, row.failures, row.losses, row.tenant, partition, row.trace
-    )
-
-
 def _make_ready(connection: Connection, key: dict[str, str], limit: int) -> None:
     connection.execute(sql.INDEXES_ONLY)
     connection.execute(sql.MAKE_READY, {**key, **LOST, "limit": limit})
 
 
-def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int) -> list[Row[Any]]:
+def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int) -> list[Claim]:
     """Up to `limit` items of a lane, in turn."""
     if limit <= 0:
         return []
     statement = sql.TAKE_OF_OTHERS if taking["but"] else sql.TAKE
-    rows = sorted(connection.execute(statement, {**taking, "lane": lane, "limit": limit}), key=lambda row: row.turn)
-    if rows:
+    taken = _in_turn(connection.execute(statement, {**taking, "lane": lane, "limit": limit}))
+    if taken:
         key = {"queue": taking["queue"], "partition": taking["partition"]}
-        connection.execute(sql.SERVE, {**key, "lane": lane, "turn": rows[-1].turn})
-    return rows
+        connection.execute(sql.SERVE, {**key, "lane": lane, "turn": taken[-1].turn})
+    return taken
+
+
+def _in_turn(rows: Iterable[Row[Any]]) -> list[Claim]:
+    return sorted((Claim(*row) for row in rows), key=lambda claim: claim.turn)
 
 
 def _lock(connection: Connection, claim: Claim) -> int:

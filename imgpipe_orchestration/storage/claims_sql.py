@@ -92,7 +92,7 @@ DUE_PARTITIONS = text(f"""
 """)
 
 OWNED = text("""
-    select queue, item_id, owner, attempt, failures, losses, tenant, partition, trace from work_items
+    select queue, item_id, owner, attempt, failures, losses, tenant, partition, trace, turn from work_items
     where owner = :owner and queue = :queue and state = 'claimed' order by turn, item_id
 """)
 
@@ -137,7 +137,7 @@ _TAKEN = """
     update work_items w set state = 'claimed', owner = :owner, attempt = w.attempt + 1, claimed_at = now(),
         updated_at = now(), due_at = now() + make_interval(secs => :lease)
     from due where w.queue = :queue and w.item_id = due.item_id
-    returning w.item_id, w.attempt, w.failures, w.losses, w.tenant, w.turn, w.trace
+    returning w.queue, w.item_id, w.owner, w.attempt, w.failures, w.losses, w.tenant, w.partition, w.trace, w.turn
 """
 
 TAKE = text(f"""
@@ -194,7 +194,7 @@ TAKE_THESE = text(f"""
     with due as (
         select item_id from work_items where {_THESE_IN_STATE} = 'waiting' order by item_id for update skip locked
     )
-    {_TAKEN}, w.partition
+    {_TAKEN}
 """)
 
 TAKE_OVER = text("""

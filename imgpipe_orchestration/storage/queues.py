@@ -60,6 +60,8 @@ class Claim:
     partition: str
     trace: str = ""
     """`traceparent` of what enqueued the item; empty for items older than traces."""
+    turn: int = 0
+    """Its place among the items of its partition and lane."""
 
 
 Mirror = Callable[[Connection, Sequence[int], State, str | None], None]
