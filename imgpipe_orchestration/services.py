@@ -146,13 +146,16 @@ class Services:
     @made_once
     def ledger(self) -> Ledger:
         """The journal of paid calls."""
-        from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
+        from imgpipe_orchestration.billing.ledger import Ledger
 
         s = self.settings
-        policy = LedgerPolicy(
-            lease=s.lease_seconds / 2, daily_budget_usd=s.daily_budget_usd, pause=s.spending_pause_seconds
+        return Ledger(
+            self.engine,
+            {**PRICES, **parse_prices(s.model_prices)},
+            lease=s.lease_seconds / 2,
+            daily_budget_usd=s.daily_budget_usd,
+            pause=s.spending_pause_seconds,
         )
-        return Ledger(self.engine, policy, {**PRICES, **parse_prices(s.model_prices)})
 
     @made_once
     def workshop(self) -> Workshop:

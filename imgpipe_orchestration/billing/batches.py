@@ -13,7 +13,6 @@ cannot be sent for hours. A batch whose item has left its queue, as what is dele
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -21,7 +20,7 @@ from uuid import uuid4
 from sqlalchemy import Row, text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
-from imgpipe_orchestration.billing.ledger import Ledger
+from imgpipe_orchestration.billing.ledger import Ledger, Read
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Retryable, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.partners.openai_answers import usage_of
 from imgpipe_orchestration.partners.openai_batches import MOST_BYTES, MOST_SECONDS, OpenAIBatches, SentBatch
@@ -54,10 +53,6 @@ class Question:
     buyer: Buyer
 
 
-Read = Callable[[dict[str, Any]], Purchase]
-"""The answer in a response's body; raises what is wrong with it."""
-
-
 class HalfPrice:
     """Batches of items, of any provider that has OpenAI's Batch API."""
 
@@ -80,9 +75,9 @@ class HalfPrice:
         while True:
             row = self._under_way(item)
             if row is None:
-                asked = questions()
-                begun = self._begin(item, asked)
-                if not begun or not self._send(self._row(item), endpoint, begun):
+                begun = self._begin(item, questions())
+                row = self._under_way(item)
+                if row is None or not self._send(row, endpoint, begun):
                     return
             elif row.batch_id is None:
                 if found := self._found(row):
@@ -119,27 +114,21 @@ class HalfPrice:
         return len(found)
 
     def _cancel(self, row: Row[Any]) -> None:
-        batch_id = row.batch_id or self._found(row)
-        if batch_id is None:  # killed before it was sent
-            self._end(row)
-            return
         if row.batch_id is None:
-            self._note(row, batch_id)
-            row = self._row(row.item)
+            if found := self._found(row):
+                self._note(row, found)  # it is cancelled at the next look
+            else:  # killed before it was sent
+                self._end(row)
+            return
         try:
-            self._batches(row.provider).cancel(batch_id)
+            self._batches(row.provider).cancel(row.batch_id)
         except PartnerRefused as error:  # it has ended
-            log.info("nothing to cancel", extra={"batch": batch_id, "error": error.public})
+            log.info("nothing to cancel", extra={"batch": row.batch_id, "error": error.public})
         self._settled(row, None)
 
     def _under_way(self, item: str) -> Row[Any] | None:
         with autocommit(self._ledger.engine) as rows:
             return rows.execute(_FIND, {"item": item}).one_or_none()
-
-    def _row(self, item: str) -> Row[Any]:
-        found = self._under_way(item)
-        assert found is not None  # noqa: S101 - just made, and nobody else works on the item
-        return found
 
     def _begin(self, item: str, questions: Sequence[Question]) -> list[Question]:
         """Take the calls that nobody has bought or is buying, as many as one file holds."""
@@ -252,28 +241,24 @@ class HalfPrice:
         log.info("batch sent", extra={"item": row.item, "batch": batch_id})
 
     def _end(
-        self, row: Row[Any], found: Mapping[str, dict[str, Any] | ImgpipeError] | None = None, read: Read | None = None
+        self,
+        row: Row[Any],
+        found: Mapping[str, dict[str, Any] | ImgpipeError] | None = None,
+        read: Read | None = None,
     ) -> None:
         """Store what was found of a batch, if its item still waits (`read`), else only what it cost."""
         with transaction(self._ledger.engine) as rows:
             wanted = rows.scalar(_LOCK_OPEN, {"item": row.item}) is not None
             read = read if wanted and read else _unread
-            results = {key: partial(_purchase, result, read) for key, result in (found or {}).items()}
             # Of two that end it, as when a worker was too slow for its lease, one finds it.
             if rows.execute(_END, {"token": row.token}).rowcount:
-                self._ledger.settle_batch(rows, row.token, row.item, results, forget=not wanted)
+                self._ledger.settle_batch(rows, row.token, row.item, found or {}, read, forget=not wanted)
 
 
 def _unread(body: dict[str, Any]) -> Purchase:
     answer = json.loads(json.dumps(body), object_hook=lambda found: SimpleNamespace(**found))
     with charged(usage_of(answer, "")):
         raise UnreadableAnswer("Its batch was cancelled")
-
-
-def _purchase(result: dict[str, Any] | ImgpipeError, read: Read) -> Purchase:
-    if isinstance(result, ImgpipeError):
-        raise result
-    return read(result)
 
 
 _FIND = text("""

@@ -61,14 +61,19 @@ _OF_MODEL = {403, 404}
 """Those that concern one model and not the whole provider."""
 
 
+Read = Callable[[dict[str, Any]], Purchase]
+"""Returns the answer in the body of a response from a batch; raises what is wrong with it."""
+
 HALF = Decimal("0.5")
 """What of its list price OpenAI takes for a call in a batch: https://platform.openai.com/docs/guides/batch"""
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerPolicy:
-    """Limits of buying, times in seconds."""
+@dataclass(frozen=True)
+class Ledger:
+    """Buys answers that nobody has bought yet. Thread-safe; one per process is enough. Times are in seconds."""
 
+    engine: Engine
+    prices: Mapping[str, Price] = field(default_factory=lambda: PRICES)
     lease: float = 30.0
     patience: float = 180.0
     """How long to wait for another buyer of the same answer."""
@@ -79,15 +84,6 @@ class LedgerPolicy:
     away: float = 3600.0
     """How long an answer that was paid for waits for a database that is away. No run waits longer."""
 
-
-@dataclass(frozen=True)
-class Ledger:
-    """Buys answers that nobody has bought yet. Thread-safe; one per process is enough."""
-
-    engine: Engine
-    policy: LedgerPolicy = field(default_factory=LedgerPolicy)
-    prices: Mapping[str, Price] = field(default_factory=lambda: PRICES)
-
     def buy(self, call: PaidCall, purchase: Callable[[], Purchase], *, buyer: Buyer) -> Answer:
         """The committed answer to `call`, bought with `purchase` if there is none.
 
@@ -97,13 +93,13 @@ class Ledger:
 
         Raises:
             LeaseLost: the item was deleted meanwhile.
-            SpendingPaused: the budget is used up; or the provider said within the last `policy.pause` seconds that the
+            SpendingPaused: the budget is used up; or the provider said within the last `pause` seconds that the
                 quota is, that it does not accept our credential, or that it does not know the model.
-            Retryable: another buyer has been waiting for longer than `policy.patience`.
+            Retryable: another buyer has been waiting for longer than `patience`.
             BackendUnavailable: the journal cannot be reached.
             Exception: whatever `purchase` raises, after it was recorded.
         """
-        give_up = time.monotonic() + self.policy.patience
+        give_up = time.monotonic() + self.patience
         pause = 0.02
         while True:
             token = uuid4().hex
@@ -142,7 +138,7 @@ class Ledger:
         vanished = row.state == "started" and row.bought_for is None
         if vanished and not row.expired:
             return False
-        budgeted = row.budgeted or self.policy.daily_budget_usd
+        budgeted = row.budgeted or self.daily_budget_usd
         # Usually START is the only statement and needs no transaction.
         with (transaction if vanished or budgeted else autocommit)(self.engine) as connection:
             taken = self.take(connection, call, token, buyer, budgeted=bool(budgeted))
@@ -177,8 +173,7 @@ class Ledger:
             scopes = ["total", f"pipeline:{buyer.pipeline}", f"provider:{call.provider}"]
             scopes += [f"tenant:{buyer.tenant}"] if buyer.tenant else []
             share = HALF if batch_seconds else Decimal(1)
-            limit, pause = self.policy.daily_budget_usd, self.policy.pause
-            reserved = budgets.set_aside(connection, scopes, kind, limit, pause, share)
+            reserved = budgets.set_aside(connection, scopes, kind, self.daily_budget_usd, self.pause, share)
         if reserved is None:
             return False
         if isinstance(reserved, SpendingPaused):
@@ -192,7 +187,7 @@ class Ledger:
             "input_hash": call.input_hash,
             "parameter_hash": call.parameter_hash,
             "owner": token,
-            "lease": batch_seconds or self.policy.lease,
+            "lease": batch_seconds or self.lease,
             "reserved": reserved,
             "bought_for": buyer.item if batch_seconds else None,
             **whose,
@@ -211,12 +206,12 @@ class Ledger:
 
         def renewed() -> None:
             with transaction(self.engine) as connection:
-                connection.execute(sql.RENEW, {"owner": token, "lease": self.policy.lease})
+                connection.execute(sql.RENEW, {"owner": token, "lease": self.lease})
 
         try:
             # A call may take minutes; leases are short.
             with (
-                kept_alive(renewed, self.policy.lease, name="paid-call"),
+                kept_alive(renewed, self.lease, name="paid-call"),
                 tracing.span(f"{call.provider} {call.operation}", "client") as span,
             ):
                 tracing.note(span, model=call.model, item=buyer.item, pipeline=buyer.pipeline)
@@ -239,7 +234,7 @@ class Ledger:
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-            stop=tenacity.stop_after_delay(self.policy.away),
+            stop=tenacity.stop_after_delay(self.away),
             reraise=True,
         )
 
@@ -249,7 +244,7 @@ class Ledger:
                 first = connection.execute(sql.COMMIT, values).one_or_none()
                 return first or connection.execute(sql.FIND, {"key": call.key}).one()
 
-        if cost is None and self.policy.daily_budget_usd:
+        if cost is None and self.daily_budget_usd:
             log.warning("budgets do not see a call of unknown cost", extra={"model": values["answered_by"]})
         tally.note(call.operation, cost, bought=True)
         return answer_of(patiently(write), bought=True)
@@ -291,7 +286,8 @@ class Ledger:
         connection: Connection,
         token: str,
         item: str,
-        results: Mapping[str, Callable[[], Purchase]],
+        results: Mapping[str, dict[str, Any] | ImgpipeError],
+        read: Read,
         *,
         forget: bool = False,
     ) -> None:
@@ -299,16 +295,17 @@ class Ledger:
 
         Args:
             item: for which the batch was sent.
-            results: by the call's key; returns the answer or raises what is wrong with it.
+            results: responses' bodies, or what took their place, by the call's key.
             forget: keep no row of a call without an answer, because nobody wants one.
         """
         for row in connection.execute(sql.OF_BATCH, {"token": token, "keys": list(results)}):
             call = PaidCall(row.provider, row.operation, row.model, row.input_hash, row.parameter_hash)
             buyer = Buyer(row.pipeline, row.bought_for or item, row.tenant)
             try:
-                if row.key not in results:
-                    raise PartnerUnavailable("The batch has no answer to this question")
-                values = self._bought(call, results[row.key](), buyer, 0.0, half=True)
+                result = results.get(row.key) or PartnerUnavailable("The batch has no answer to this question")
+                if isinstance(result, ImgpipeError):
+                    raise result
+                values = self._bought(call, read(result), buyer, 0.0, half=True)
             except BackendUnavailable:  # an object could not be stored: all is read again
                 raise
             except ImgpipeError as error:
@@ -335,7 +332,7 @@ class Ledger:
                 connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": reason})
                 connection.execute(sql.RECORD, used)
                 if isinstance(error, SpendingPaused):
-                    wait = error.retry_after or self.policy.pause
+                    wait = error.retry_after or self.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider
                     connection.execute(sql.PAUSE, {"provider": name, "reason": reason, "seconds": wait})
         except BackendUnavailable as away:

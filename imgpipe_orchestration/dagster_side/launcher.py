@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import dagster as dg
 import psutil
@@ -48,6 +48,7 @@ class WarmProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket
+        self._answers: BinaryIO
 
     def preload(self) -> None:
         """Start it now instead of when the first run waits for it."""
@@ -86,6 +87,7 @@ class WarmProcess:
             return
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(ANSWER_SECONDS)
+        self._answers = self._socket.makefile("rb")
         with theirs:
             words = ["-m", "imgpipe_orchestration.dagster_side.forkserver", str(theirs.fileno()), *self._options]
             self._process = subprocess.Popen(
@@ -104,17 +106,15 @@ class WarmProcess:
         """
         self._open()
         self._socket.sendall(line)
-        answer = b""
-        while not answer.endswith(b"\n"):
-            part = self._socket.recv(32)
-            if not part:
-                raise ConnectionResetError("the forkserver ended")
-            answer += part
+        answer = self._answers.readline()
+        if not answer:
+            raise ConnectionResetError("the forkserver ended")
         return int(answer)
 
     def _close(self) -> None:
         if self._process is None:
             return
+        self._answers.close()
         self._socket.close()  # which ends the process
         try:
             self._process.wait(1)

@@ -13,11 +13,10 @@ import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Literal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import Gone
 from imgpipe_orchestration.storage.claims import Claims, Item
@@ -50,29 +49,10 @@ class Thing:
     queues: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """One row of `deletions`."""
+Deletion = Row[Any]
+"""A row of `deletions`, and its `state`: `trashed`, or `purged` from the beginning of its purge on."""
 
-    id: int
-    what: str
-    kind: str
-    item: int
-    user_id: int | None
-    who: str
-    why: str
-    queues: list[str]
-    trashed_at: datetime
-    purge_after: datetime
-    purging_at: datetime | None
-    purged_at: datetime | None
-
-    @property
-    def state(self) -> Literal["trashed", "purged"]:
-        return "trashed" if self.purging_at is None else "purged"
-
-
-_COLUMNS = ", ".join(Deletion.__slots__)
+_COLUMNS = "d.*, case when d.purging_at is null then 'trashed' else 'purged' end as state"
 
 
 def digest(secret: str, address: str) -> UUID:
@@ -122,9 +102,8 @@ def order_due(connection: Connection, claims: Claims, *, limit: int) -> int:
 
 def find(connection: Connection, what: str, *, lock: bool = False) -> Deletion | None:
     """The deletion of a thing, if it was deleted; with `lock` it stays as it is until the transaction ends."""
-    query = text(f"select {_COLUMNS} from deletions where what = :what {'for update' if lock else ''}")
-    row = connection.execute(query, {"what": what}).one_or_none()
-    return None if row is None else Deletion(*row)
+    query = text(f"select {_COLUMNS} from deletions d where what = :what {'for update' if lock else ''}")
+    return connection.execute(query, {"what": what}).one_or_none()
 
 
 def is_deleted(connection: Connection, what: str) -> bool:
@@ -154,10 +133,9 @@ def remove(connection: Connection, claims: Claims, what: str) -> Deletion | None
     return deletion
 
 
-def page(connection: Connection, kind: str, *, before: int | None = None, limit: int) -> list[Deletion]:
+def page(connection: Connection, kind: str, *, before: int | None = None, limit: int) -> Sequence[Deletion]:
     """The trash of a kind, newest first; `before` is the `id` of the last one of the previous page."""
-    rows = connection.execute(_PAGE, {"kind": kind, "before": before, "limit": limit})
-    return [Deletion(*row) for row in rows]
+    return connection.execute(_PAGE, {"kind": kind, "before": before, "limit": limit}).all()
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -166,9 +144,9 @@ def counts(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def begin(connection: Connection, ids: Sequence[int]) -> list[Deletion]:
+def begin(connection: Connection, ids: Sequence[int]) -> Sequence[Deletion]:
     """The purge of these begins: from now on they cannot be restored. Returns those that are not purged yet."""
-    return [Deletion(*row) for row in connection.execute(_BEGIN, {"ids": list(ids)})]
+    return connection.execute(_BEGIN, {"ids": list(ids)}).all()
 
 
 def end(connection: Connection, objects: Mapping[int, int]) -> None:
@@ -241,7 +219,7 @@ _DUE = text("""
 """)
 
 _PAGE = text(f"""
-    select {_COLUMNS} from deletions where kind = :kind and purged_at is null and purge_after > now()
+    select {_COLUMNS} from deletions d where kind = :kind and purged_at is null and purge_after > now()
     and (cast(:before as bigint) is null or id < :before) order by id desc limit :limit
 """)
 
@@ -250,7 +228,7 @@ _BEGIN = text(f"""
         select id from deletions where id = any(cast(:ids as bigint[])) and purged_at is null order by id for update
     )
     update deletions d set purging_at = coalesce(d.purging_at, now()) from these where d.id = these.id
-    returning {", ".join(f"d.{name}" for name in Deletion.__slots__)}
+    returning {_COLUMNS}
 """)
 
 _END = text("""

@@ -43,24 +43,10 @@ class Trigger(StrEnum):
     ON_DEMAND = "on_demand"  # somebody asked
 
 
-_SHOWN = (
-    "job",
-    "trigger",
-    "customer_id",
-    "user_id",
-    "status",
-    "error",
-    "run_id",
-    "created_at",
-    "started_at",
-    "finished_at",
-)
-
-
 def shown(row: Row[Any]) -> dict[str, Any]:
     """An instance as the API's answer: the row, and the figures of `result` at the same level."""
     answer = {**row.result, "job_id": str(row.id)}
-    for name in _SHOWN:
+    for name in row._mapping.keys() - {"id", "number", "result"}:
         value = getattr(row, name)
         answer[name] = value.isoformat() if isinstance(value, datetime) else value or None
     return answer

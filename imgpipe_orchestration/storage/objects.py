@@ -189,7 +189,8 @@ class Bucket:
                 self.store.client.head_bucket(Bucket=self.name)
         except NotFound:
             try:
-                self._call("create_bucket")
+                with _translated(self.name, asks_for_it=False):
+                    self.store.client.create_bucket(Bucket=self.name)
             except ImgpipeError as error:
                 if not (isinstance(error.__cause__, ClientError) and "BucketAlready" in str(error.__cause__)):
                     raise
@@ -292,15 +293,11 @@ class Bucket:
             yield [entry["Key"] for entry in page]
 
     def _pages(self, prefix: str) -> Iterator[Any]:
-        token: dict[str, str] = {}
-        while True:
-            page = self._call("list_objects_v2", Prefix=prefix, **token)
-            if not page.keys() & _OF_A_LISTING:
-                raise BackendUnavailable("The object store cannot be reached: what answers gives no listing.")
-            yield page.get("Contents", [])
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+        with _translated(self.name, asks_for_it=False):
+            for page in self.store.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                if not page.keys() & _OF_A_LISTING:
+                    raise BackendUnavailable("The object store cannot be reached: what answers gives no listing.")
+                yield page.get("Contents", [])
 
     def presign_put(self, key: str, *, seconds: float, content_type: str, size: int) -> tuple[str, dict[str, str]]:
         """A URL that can be used for `seconds`, any number of times, to write the object with this size and type; and
@@ -316,10 +313,6 @@ class Bucket:
         import obstore
 
         return _of_a_store(obstore.get(self._objects, _checked(key), options={"head": head}))
-
-    def _call(self, operation: str, **arguments: Any) -> Any:
-        with _translated(self.name, asks_for_it=False):
-            return getattr(self.store.client, operation)(Bucket=self.name, **arguments)
 
 
 def fits_header(value: str) -> bool:

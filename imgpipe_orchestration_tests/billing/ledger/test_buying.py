@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from imgpipe_orchestration.billing.calls import PaidCall, Purchase
-from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration_tests.billing.ledger.shop import (
@@ -114,11 +114,10 @@ def test_many_threads_that_want_one_answer_buy_it_once(engine: Engine) -> None:
 
 def test_waiting_for_another_buyer_ends_with_a_retryable_error(engine: Engine) -> None:
     with under_way(Ledger(engine), a_call()), pytest.raises(Retryable, match="Another worker"):
-        Ledger(engine, LedgerPolicy(patience=0.2)).buy(a_call(), Shop(), buyer=BERT)
+        Ledger(engine, patience=0.2).buy(a_call(), Shop(), buyer=BERT)
 
 
 def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) -> None:
-    policy = LedgerPolicy(lease=0.6)
     started = threading.Event()
     slow, other = Shop(), Shop()
 
@@ -128,7 +127,7 @@ def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) ->
         return slow()
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(Ledger(engine, policy).buy, a_call(), slowly, buyer=ANNA)
+        pool.submit(Ledger(engine, lease=0.6).buy, a_call(), slowly, buyer=ANNA)
         assert started.wait(10)
-        answer = Ledger(engine, policy).buy(a_call(), other, buyer=BERT)
+        answer = Ledger(engine, lease=0.6).buy(a_call(), other, buyer=BERT)
     assert (slow.sold, other.sold, answer.bought) == (1, 0, False)

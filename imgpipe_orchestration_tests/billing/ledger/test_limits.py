@@ -13,7 +13,7 @@ import tenacity
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing.calls import PaidCall, Purchase
-from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import (
@@ -43,19 +43,19 @@ from imgpipe_orchestration_tests.parts import ensure_database, running
 
 
 def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0009)), Shop()
+    ledger, shop = Ledger(engine, daily_budget_usd=0.0009), Shop()
     for number in range(2):
         ledger.buy(a_call(b"%d" % number), shop, buyer=ANNA)
     with pytest.raises(SpendingPaused, match="daily budget") as caught:
         ledger.buy(a_call(b"one too many"), shop, buyer=ANNA)
     assert shop.sold == 2
     assert caught.value.retry_after is not None
-    assert 0 < caught.value.retry_after <= LedgerPolicy().pause  # for the budget may be raised
+    assert 0 < caught.value.retry_after <= Ledger.pause  # for the budget may be raised
     assert not ledger.buy(a_call(b"0"), shop, buyer=BERT).bought
 
 
 def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> None:
-    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=float(VISION_COST * 2)))
+    ledger = Ledger(engine, daily_budget_usd=float(VISION_COST * 2))
     error = UnreadableAnswer("OpenAI sent an image that is cut off")
     error.usage = VISION
     for _ in range(2):
@@ -81,7 +81,7 @@ def test_an_answer_that_cannot_be_read_was_paid_for_with_an_unknown_sum(engine: 
 
 
 def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
-    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0009))
+    ledger = Ledger(engine, daily_budget_usd=0.0009)
     ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
     with under_way(ledger, a_call(b"second")), pytest.raises(SpendingPaused):
         ledger.buy(a_call(b"third"), Shop(), buyer=ANNA)
@@ -89,7 +89,7 @@ def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
 
 def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engine: Engine) -> None:
     """Room for five calls; sixteen threads, none of which has ever seen a price."""
-    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=float(VISION_COST * 5)))
+    ledger = Ledger(engine, daily_budget_usd=float(VISION_COST * 5))
     together = threading.Barrier(16)
     shop = Shop()
 
@@ -113,7 +113,7 @@ def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engin
 def test_a_model_without_a_price_is_bought_under_a_budget_and_said_so(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=1))
+    ledger = Ledger(engine, daily_budget_usd=1)
     shop = Shop(usage=Usage(model="made-up", input_tokens=5))
     call = PaidCall.of("openai", "vision", "made-up", inputs=["x"])
     assert ledger.buy(call, shop, buyer=ANNA).cost_usd is None
@@ -146,12 +146,12 @@ def test_a_late_buyer_that_fails_does_not_reopen_the_call_of_who_took_over(engin
         with pytest.raises(PartnerUnavailable):
             Ledger(engine).buy(a_call(), late, buyer=ANNA)
         with pytest.raises(Retryable, match="still waiting"):
-            Ledger(engine, LedgerPolicy(patience=0)).buy(a_call(), Shop(), buyer=ANNA)
+            Ledger(engine, patience=0).buy(a_call(), Shop(), buyer=ANNA)
     assert [use.outcome for use in uses(engine)].count("bought") == 1
 
 
 def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0005)), Shop()
+    ledger, shop = Ledger(engine, daily_budget_usd=0.0005), Shop()
     ledger.buy(a_call(b"a"), shop, buyer=ANNA)
     with engine.begin() as connection:
         connection.execute(text("update spending_days set day = day - 1"))
@@ -159,7 +159,7 @@ def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
 
 
 def test_a_used_up_quota_pauses_the_provider_and_no_other(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, LedgerPolicy(pause=600)), Shop()
+    ledger, shop = Ledger(engine, pause=600), Shop()
     with pytest.raises(SpendingPaused):
         ledger.buy(a_call(b"a"), failing(SpendingPaused("OpenAI's quota is used up")), buyer=ANNA)
     with pytest.raises(SpendingPaused, match="quota is used up"):
@@ -223,7 +223,7 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
 
 @pytest.mark.parametrize(("status", "others"), [(302, False), (401, False), (402, False), (403, True), (404, True)])
 def test_what_is_not_about_the_item_pauses_whatever_it_concerns(engine: Engine, status: int, others: bool) -> None:
-    ledger, shop = Ledger(engine, LedgerPolicy(pause=60)), Shop()
+    ledger, shop = Ledger(engine, pause=60), Shop()
     refused = PartnerRefused("OpenAI does not accept this", partner_status=status)
     with pytest.raises(
         SpendingPaused, match="does not accept this: what needs it waits until that is mended"

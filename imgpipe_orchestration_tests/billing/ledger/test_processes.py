@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration_tests.billing.ledger.shop import BERT, Shop, a_call, uses
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -17,7 +17,7 @@ BUYER = """
 import sys, time
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
-from imgpipe_orchestration.billing.ledger import Ledger, LedgerPolicy
+from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.storage.rows import connect
 
 url, log, seconds = sys.argv[1:]
@@ -29,7 +29,7 @@ def purchase():
     return Purchase(Usage("gpt-6-luna", 1000, 500), value="the answer")
 
 call = PaidCall.of("openai", "vision", "gpt-6-luna", inputs=[b"image", "what is it?"])
-Ledger(connect(url), LedgerPolicy(lease=1)).buy(call, purchase, buyer=Buyer("media", "media/1"))
+Ledger(connect(url), lease=1).buy(call, purchase, buyer=Buyer("media", "media/1"))
 """
 """Another process that wants the answer to `a_call()`."""
 
@@ -64,7 +64,7 @@ def test_a_buyer_killed_between_start_and_commit_costs_one_lease_and_shows_as_lo
 ) -> None:
     _killed_while_it_asks(postgres_url, tmp_path / "purchases")
     began = time.monotonic()
-    answer = Ledger(engine, LedgerPolicy(lease=1)).buy(a_call(), Shop(), buyer=BERT)
+    answer = Ledger(engine, lease=1).buy(a_call(), Shop(), buyer=BERT)
     assert answer.bought
     assert time.monotonic() - began < 20, "one lease, not the patience of another buyer"
     assert [use.outcome for use in uses(engine)] == ["lost", "bought"]
