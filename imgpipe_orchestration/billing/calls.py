@@ -4,7 +4,7 @@ of a task in their order, until one answers."""
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Self, TypeVar
@@ -116,14 +116,10 @@ def use(
     """The values of `ledger_sql.RECORD`."""
     usage = usage or Usage()
     return {
+        **asdict(call),
+        **asdict(buyer),
         "key": call.key,
         "outcome": outcome.value,
-        "pipeline": buyer.pipeline,
-        "item": buyer.item,
-        "tenant": buyer.tenant,
-        "provider": call.provider,
-        "operation": call.operation,
-        "model": call.model,
         "standin": usage.standin,
         "input_tokens": usage.input_tokens if outcome is UseOutcome.BOUGHT else 0,
         "output_tokens": usage.output_tokens if outcome is UseOutcome.BOUGHT else 0,

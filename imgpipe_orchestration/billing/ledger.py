@@ -14,7 +14,7 @@ idempotency keys, so a buyer killed between answer and commit paid for nothing: 
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -180,12 +180,9 @@ class Ledger:
             return reserved
         whose = {"item": buyer.item, "whole": buyer.item.rpartition("/")[0]}
         values = {
-            "pipeline": buyer.pipeline,
-            "tenant": buyer.tenant,
+            **asdict(call),
+            **asdict(buyer),
             "key": call.key,
-            **kind,
-            "input_hash": call.input_hash,
-            "parameter_hash": call.parameter_hash,
             "owner": token,
             "lease": batch_seconds or self.lease,
             "reserved": reserved,

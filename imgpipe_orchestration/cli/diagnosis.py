@@ -206,11 +206,12 @@ def workers(services: Services) -> str:
         return "not needed: the daemon starts every run on its own machine"
     from celery import Celery
 
-    from imgpipe_orchestration.dagster_side.celery_configuration import celery_configuration
+    from imgpipe_orchestration.dagster_side.celery_launcher import over_tls
     from imgpipe_orchestration.dagster_side.run_tags import QUEUES
 
-    broker = settings.celery_broker_url
-    with Celery(broker=broker, config_source=celery_configuration(broker, None)) as app:
+    broker, seconds = settings.celery_broker_url, 5
+    patience = {"max_retries": 3, "socket_connect_timeout": seconds, "socket_timeout": seconds}
+    with Celery(broker=broker, config_source={**over_tls(broker), "broker_transport_options": patience}) as app:
         answers = app.control.inspect(timeout=2).active_queues() or {}
     taken = {queue["name"] for queues in answers.values() for queue in queues}
     if lacking := [queue for queue in QUEUES if queue not in taken]:

@@ -53,7 +53,7 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
             "pending_images": images,
             "held_up": [asdict(reason) for reason in held_up],
             "used_up": [{"budget": one.title, "ends": one.ends} for one in limits if one.used_up],
-            "failures": [asdict(one) for one in dead if one.queue != JOB],  # its own are job_failures
+            "failures": [dict(one._mapping) for one in dead if one.queue != JOB],  # its own are job_failures
             "job_failures": [
                 {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at}
                 for one in jobs_failed[:shown]

@@ -75,7 +75,8 @@ def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends:
     found = [(record.run_id, record.evaluation) for record in records if record]
     # One that is being evaluated, or was when its run was killed, has a plan in its place.
     latest = [(run, one) for run, one in found if isinstance(one, dg.AssetCheckEvaluation)]
-    alerts = islice(_failed_checks(latest, _names(context.cursor), settings.dagster_url), ALERTS_A_TICK)
+    told = set(json.loads(context.cursor or "[]"))
+    alerts = islice(_failed_checks(latest, told, settings.dagster_url), ALERTS_A_TICK)
     return _tell(context, settings.alert_webhook_url, alerts, "failed checks")
 
 
@@ -93,8 +94,8 @@ def alert_on_budgets(context: dg.SensorEvaluationContext, sensor_backends: Backe
         return NO_WEBHOOK
     with transaction(sensor_backends.services.engine) as connection:
         now = budgets.standings(connection, settings.daily_budget_usd)
-    link = f"{settings.public_base_url}/spending"
-    alerts = islice(_reached(now, _names(context.cursor), link), ALERTS_A_TICK)
+    told, link = set(json.loads(context.cursor or "[]")), f"{settings.public_base_url}/spending"
+    alerts = islice(_reached(now, told, link), ALERTS_A_TICK)
     return _tell(context, settings.alert_webhook_url, alerts, "budgets")
 
 
@@ -193,15 +194,6 @@ def _said(value: dg.MetadataValue[Any]) -> object:
     if not isinstance(value, dg.TableMetadataValue):
         return value.value
     return "; ".join(", ".join(f"{name} {cell}" for name, cell in row.data.items()) for row in value.records)
-
-
-def _names(cursor: str | None) -> set[str]:
-    """Checks already reported as failing; none at the first tick or after somebody set the cursor to nonsense."""
-    try:
-        names = json.loads(cursor or "[]")
-    except ValueError:
-        return set()
-    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def send(url: str, message: dict[str, str], key: str) -> None:

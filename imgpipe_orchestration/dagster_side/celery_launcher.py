@@ -4,16 +4,17 @@ dagster-celery's launcher with three changes: a run can be cancelled, a run whos
 forked from a warm process (docs/adr/0004-workers-on-many-machines.md).
 """
 
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import dagster as dg
 from celery.states import READY_STATES
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 
-from imgpipe_orchestration.dagster_side.celery_configuration import celery_configuration
 from imgpipe_orchestration.dagster_side.launcher import (
     CheckRunHealthResult,
     LaunchRunContext,
@@ -36,9 +37,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
 
     def __init__(self, **config: Any) -> None:
         given = config.pop("config_source", None) or {}
-        super().__init__(
-            config_source={**celery_configuration(config.get("broker"), config.get("backend")), **given}, **config
-        )
+        super().__init__(config_source={**over_tls(config.get("broker"), config.get("backend")), **given}, **config)
         self._heard: dict[str, tuple[object, float]] = {}
 
     @classmethod
@@ -100,3 +99,29 @@ class WorkersRunLauncher(CeleryRunLauncher):
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str | None:
         report = self.celery.backend.get_task_meta(run.run_id)
         return f"Its worker said last: {report['status']} {report['result']}"
+
+
+def over_tls(broker: str | None, backend: str | None = None) -> dict[str, Any]:
+    """The settings of a Celery app that has certificates verified.
+
+    By itself kombu takes any for `rediss://`, and for `amqps://` one of a trusted authority for any host;
+    `ssl_cert_reqs` in a URL of Redis goes before what is said here.
+
+    Args:
+        broker: its URL; several are separated by semicolons.
+        backend: URL of the store of the workers' reports.
+    """
+    verified: dict[str, Any] = {}
+    match _scheme(broker):
+        case "rediss":
+            verified["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+        case "amqps":
+            host = urlsplit((broker or "").partition(";")[0]).hostname
+            verified["broker_use_ssl"] = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": host}
+    if _scheme(backend) == "rediss":
+        verified["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return verified
+
+
+def _scheme(url: str | None) -> str:
+    return (url or "").partition("://")[0].lower()

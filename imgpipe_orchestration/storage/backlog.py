@@ -43,22 +43,6 @@ class QueueCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An item that failed for good; somebody may ignore it."""
-
-    queue: str
-    item_id: int
-    tenant: str
-    partition: str
-    error: str | None
-    error_code: str | None
-    attempts: int
-    """How often it was claimed."""
-    failed_at: datetime
-    """When it failed, was ignored, or was taken back."""
-
-
-@dataclass(frozen=True, slots=True)
 class HeldUp:
     """Why items of a queue wait: a budget, a partner that is away, an earlier error, or a job that somebody stopped."""
 
@@ -69,6 +53,9 @@ class HeldUp:
     due_at: datetime | None
     """When the first of them is tried again; None for as soon as the reason is gone."""
 
+
+Place = tuple[datetime, str, int]
+"""Of a dead letter: its `failed_at`, `queue` and `item_id`."""
 
 HELD_UP_LIMIT = 1000
 
@@ -105,9 +92,10 @@ class Backlog:
         return [HeldUp(*row) for row in self._look(_HELD_UP, {"items": HELD_UP_LIMIT, "limit": limit})]
 
     def failures(
-        self, queue: Queue | None = None, *, limit: int = 100, before: DeadLetter | None = None, ignored: bool = False
-    ) -> list[DeadLetter]:
-        """Dead letters of one queue or of all, the latest first.
+        self, queue: Queue | None = None, *, limit: int = 100, before: Place | None = None, ignored: bool = False
+    ) -> Sequence[Row[Any]]:
+        """Dead letters of one queue or of all, the latest first: rows of items, with `failed_at`, when it failed, was
+        ignored or taken back, and `attempts`, how often it was claimed.
 
         Args:
             before: the last one of the previous page.
@@ -115,9 +103,9 @@ class Backlog:
         """
         values: dict[str, Any] = {"queue": queue and queue.name, "limit": limit}
         if before is not None:
-            values |= {"at": before.failed_at, "last_queue": before.queue, "last_id": before.item_id}
+            values |= dict(zip(("at", "last_queue", "last_id"), before, strict=True))
         statement = _failures(one_queue=queue is not None, paged=before is not None, ignored=ignored)
-        return [DeadLetter(*row) for row in self._look(text(statement), values)]
+        return self._look(text(statement), values)
 
     def history(self, queue: Queue, item_id: int) -> Sequence[Row[Any]]:
         """An item's ended attempts, oldest first, as far back as retention keeps them. Their `outcome` is done, retry,
@@ -188,6 +176,7 @@ def _failures(*, one_queue: bool, paged: bool, ignored: bool) -> str:
         conditions.append("(updated_at, queue, item_id) < (:at, :last_queue, :last_id)")
     order = "updated_at desc, item_id desc" if one_queue else "updated_at desc, queue desc, item_id desc"
     return f"""
-        select queue, item_id, tenant, partition, error, error_code, attempt, updated_at from work_items
+        select queue, item_id, tenant, partition, error, error_code, attempt as attempts, updated_at as failed_at
+        from work_items
         where {" and ".join(conditions)} order by {order} limit :limit
     """

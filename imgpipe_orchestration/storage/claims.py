@@ -28,7 +28,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine
 
 from imgpipe_orchestration.errors import (
     ImgpipeError,
@@ -375,7 +375,7 @@ def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int)
     return taken
 
 
-def _in_turn(rows: Iterable[Row[Any]]) -> list[Claim]:
+def _in_turn(rows: Iterable[Any]) -> list[Claim]:
     return sorted((Claim(*row) for row in rows), key=lambda claim: claim.turn)
 
 

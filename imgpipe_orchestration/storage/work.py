@@ -90,7 +90,6 @@ def drain(
     take: Callable[..., Sequence[Claim]] | None = None,
     seconds: float | None = None,
     share: int | None = None,
-    on_failure: OnFailure | None = None,
     interrupted: threading.Event | None = None,
 ) -> Outcome:
     """Work through what `owner` holds of a queue and what is due of it, until nothing is due.
@@ -103,7 +102,7 @@ def drain(
         once: work on one batch only.
         take: claims items as `Further` does, with `joining=True` when they join others; by default the due ones.
         seconds: the time budget, after which no further item is begun.
-        share, on_failure, interrupted: see `work_through`.
+        share, interrupted: see `work_through`.
     """
 
     def take_due(free: int, full: Collection[str], *, joining: bool = False) -> Sequence[Claim]:
@@ -123,7 +122,6 @@ def drain(
             step,
             threads=threads,
             deadline=deadline,
-            on_failure=on_failure,
             further=None if alone else partial(taking, joining=True),
             share=share,
             interrupted=interrupted,

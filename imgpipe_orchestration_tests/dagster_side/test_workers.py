@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+import yaml
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from kombu.exceptions import OperationalError
 from redis.exceptions import TimeoutError as RedisTimeout
@@ -32,6 +33,7 @@ pytestmark = [
 ]
 
 
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
 _numbers = itertools.count()
 
 over_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True, scope="module")
@@ -58,12 +60,9 @@ def home(postgres_server: Postgres, broker: Part, tmp_path_factory: pytest.TempP
     home = tmp_path_factory.mktemp("dagster")
     url = ensure_database(postgres_server, f"dagster_workers_{broker.name}")
     results = broker.url if broker.name == "redis" else "db+" + ensure_database(postgres_server, "celery_results")
-    configure(
-        home,
-        url,
-        "run_launcher: {module: imgpipe_orchestration.dagster_side.celery_launcher, class: WorkersRunLauncher,"
-        f" config: {{broker: '{broker.url}', backend: '{results}', default_queue: cpu}}}}",
-    )
+    launcher = yaml.safe_load(DEPLOYED.read_text())["run_launcher"]
+    launcher["config"] |= {"broker": broker.url, "backend": results}
+    configure(home, url, yaml.safe_dump({"run_launcher": launcher}))
     return home
 
 

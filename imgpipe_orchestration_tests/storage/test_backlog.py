@@ -106,10 +106,11 @@ def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page
     assert (letters[1].error_code, letters[1].attempts, letters[1].tenant) == ("bad-image", 1, "user-7")
 
     page = claims.failures(QUEUE, limit=2)
-    following = claims.failures(QUEUE, limit=2, before=page[-1])
+    following = claims.failures(QUEUE, limit=2, before=(page[-1].failed_at, QUEUE.name, page[-1].item_id))
     assert [letter.item_id for letter in page + following] == [5, 4, 3, 2]
     everything = claims.failures(limit=1)
-    assert claims.failures(limit=10, before=everything[-1]) == letters[1:]
+    last = everything[-1]
+    assert claims.failures(limit=10, before=(last.failed_at, last.queue, last.item_id)) == letters[1:]
 
 
 def test_a_history_tells_how_each_attempt_ended(claims: Claims) -> None:

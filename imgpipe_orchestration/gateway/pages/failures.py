@@ -2,10 +2,11 @@
 it, end its pause."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
+from sqlalchemy import Row
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
@@ -16,7 +17,7 @@ from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.operations import pipelines
 from imgpipe_orchestration.operations.pipelines import every_queue, queues
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, DeadLetter
+from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, Place
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
@@ -105,16 +106,16 @@ def _queue(name: str) -> Queue:
     return next((queue for queue in found if queue.name == name), found[0])
 
 
-def _written(letter: DeadLetter) -> str:
+def _written(letter: Row[Any]) -> str:
     return f"{letter.failed_at.isoformat()}|{letter.queue}|{letter.item_id}"
 
 
-def _cursor(after: str) -> DeadLetter | None:
-    """The last letter of the previous page, read from the link's cursor (`_written`)."""
+def _cursor(after: str) -> Place | None:
+    """The place of the last letter of the previous page, read from the link's cursor (`_written`)."""
     if not after:
         return None
     try:
         at, queue, item = after.split("|")
-        return DeadLetter(queue, int(item), "", "", None, None, 0, datetime.fromisoformat(at))
+        return datetime.fromisoformat(at), queue, int(item)
     except ValueError as error:
         raise BadInput("This link to a further page is broken; start from the first one.", field="after") from error

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from imgpipe_orchestration.dagster_side.celery_configuration import celery_configuration
+from imgpipe_orchestration.dagster_side.celery_launcher import over_tls
 from imgpipe_orchestration_tests.partners.wire import tls_server
 
 
 def _broker(scheme: str) -> Callable[[str], Any]:
     def connect(address: str) -> Any:
         url = f"{scheme}://guest:guest@{address}//"
-        with Celery(broker=url, config_source=celery_configuration(url, None)) as app:
+        with Celery(broker=url, config_source=over_tls(url)) as app:
             return app.connection_for_write().ensure_connection(max_retries=1, interval_start=0, interval_step=0)
 
     return connect
@@ -27,7 +27,7 @@ def _broker(scheme: str) -> Callable[[str], Any]:
 def _store(address: str) -> Any:
     url = f"rediss://{address}/0"
     once = {"result_backend_transport_options": {"retry_policy": {"timeout": 0.1}}}
-    with Celery(backend=url, config_source={**celery_configuration(None, url), **once}) as app:
+    with Celery(backend=url, config_source={**over_tls(None, url), **once}) as app:
         return app.backend.get_task_meta("a run")
 
 
