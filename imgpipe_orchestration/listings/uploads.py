@@ -15,9 +15,9 @@ from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.jsonb import storable_text
-from imgpipe_orchestration.storage.kept_answers import AnsweredMeanwhile, KeyedRequest
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.idempotency import AnsweredMeanwhile, KeyedRequest
 
 _PARALLEL_PUTS = 8
 

@@ -8,7 +8,7 @@ from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.operations.kinds import KINDS
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import history, kept_answers
+from imgpipe_orchestration.storage import history
 from imgpipe_orchestration.storage.holdings import Collected, collect
 from imgpipe_orchestration.storage.rows import time_of, transaction
 
@@ -52,7 +52,7 @@ def tidy(services: Services) -> dict[str, int]:
     return {
         **work,
         "job_instances": history.purge_job_instances(engine, days),
-        "kept_answers": kept_answers.forget_answers(engine),
+        "kept_answers": history.purge_kept_answers(engine),
         "paid_call_uses": history.purge_paid_call_uses(engine, ACCOUNTS_DAYS),
         "audit_months": audit.keep_months(engine, services.settings.audit_days),
         **{name: count for tidied in of_features for name, count in tidied.items()},

@@ -16,6 +16,8 @@ BATCH = 1000
 """Rows removed by one transaction."""
 MOST = 1_000_000
 """Rows of one kind removed by one run."""
+KEPT_DAYS = 1
+"""How long answers are kept. Clients repeat a request within minutes; Stripe keeps answers for a day, too."""
 
 
 def purge_work(engine: Engine, days: float) -> dict[str, int]:
@@ -47,6 +49,12 @@ def purge_paid_call_uses(engine: Engine, days: float) -> int:
     removed = in_batches(engine, _PAID_CALL_USES, days)
     in_batches(engine, _EMBEDDINGS, days)
     return removed
+
+
+def purge_kept_answers(engine: Engine) -> int:
+    """Remove answers under Idempotency-Keys that are older than KEPT_DAYS; returns how many. Their keys may be used
+    again."""
+    return in_batches(engine, _KEPT_ANSWERS, KEPT_DAYS)
 
 
 def in_batches(
@@ -117,6 +125,8 @@ _ATTEMPTS = old_rows(
 )
 
 _JOB_INSTANCES = old_rows("job_instances", ended="finished_at", condition="status in ('completed', 'failed')")
+
+_KEPT_ANSWERS = old_rows("kept_answers", key="route, caller, idempotency_key", ended="created_at")
 
 _PAID_CALL_USES = old_rows("paid_call_uses", ended="at")
 

@@ -1,14 +1,16 @@
-"""Idempotency-Key on routes that answer with a model and change nothing but the database."""
+"""Answers kept under an Idempotency-Key: a repeated request gets the first answer and changes nothing."""
 
 import hashlib
+import json
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Header
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
-from imgpipe_orchestration.storage.kept_answers import KeyedRequest
+from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.storage.rows import transaction
 
 IdempotencyKey = Annotated[
@@ -23,10 +25,59 @@ IdempotencyKey = Annotated[
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
+class AnsweredMeanwhile(Exception):
+    """Another request under the same key was committed first."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request with a key. Different callers may use the same key, and so may one caller at different routes."""
+
+    engine: Engine
+    route: str
+    key: str
+    request_sha256: str
+    caller: str = ""
+
+    def given_before(self) -> dict[str, Any] | None:
+        """The answer kept under the key, or None.
+
+        Raises:
+            BadInput: the key was used for another request.
+        """
+        with transaction(self.engine) as connection:
+            row = connection.execute(_ANSWER, self._named()).one_or_none()
+        if row is None:
+            return None
+        if row.request_sha256 != self.request_sha256:
+            told = "This Idempotency-Key was used for another request; take a new one."
+            raise BadInput(told, field="Idempotency-Key")
+        answer: dict[str, Any] = row.answer
+        return answer
+
+    def first(self, change: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
+        """The answer of `change`, which is committed together with its answer.
+
+        Raises:
+            AnsweredMeanwhile: another request with this key was committed first; nothing was changed. (While another
+                transaction is writing the same key, the insert waits for its end.)
+        """
+        with transaction(self.engine) as connection:
+            answer = change(connection)
+            values = {"request": self.request_sha256, "answer": json.dumps(answer)}
+            if not connection.execute(_KEEP, self._named() | values).rowcount:
+                raise AnsweredMeanwhile
+        return answer
+
+    def _named(self) -> dict[str, str]:
+        return {"route": self.route, "caller": self.caller, "key": self.key}
+
+
 def once(
     engine: Engine, route: str, key: str | None, asked: str, kind: type[Answer], change: Callable[[Connection], Answer]
 ) -> Answer:
     """What `change` answers, in one transaction; with a `key`, what it answered when it was first `asked` with that.
+    For routes that answer with a model and change nothing but the database.
 
     Args:
         asked: what tells this request from others at the route.
@@ -39,4 +90,21 @@ def once(
         with transaction(engine) as connection:
             return change(connection)
     keyed = KeyedRequest(engine, route, key, hashlib.sha256(asked.encode()).hexdigest())
-    return kind.model_validate(keyed.once(lambda connection: change(connection).model_dump(mode="json")))
+    given = keyed.given_before()
+    while given is None:
+        try:
+            given = keyed.first(lambda connection: change(connection).model_dump(mode="json"))
+        except AnsweredMeanwhile:
+            given = keyed.given_before()
+    return kind.model_validate(given)
+
+
+_ANSWER = text("""
+    select request_sha256, answer from kept_answers
+    where route = :route and caller = :caller and idempotency_key = :key
+""")
+
+_KEEP = text("""
+    insert into kept_answers (route, caller, idempotency_key, request_sha256, answer)
+    values (:route, :caller, :key, :request, cast(:answer as json)) on conflict do nothing
+""")
