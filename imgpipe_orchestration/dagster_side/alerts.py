@@ -7,7 +7,7 @@ they raise.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +19,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry.redaction import redact
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.billing.budgets import Budget
+    from imgpipe_orchestration.services import Services
 
 ALERTS_A_TICK = 5
 """A tick has a minute, and each alert may take TIMEOUT_SECONDS."""
@@ -31,7 +31,6 @@ LONGEST = 1500
 """Characters of a reason. Discord refuses messages of more than 2,000."""
 PARTITION = "dagster/partition"
 """The tag under which Dagster notes a run's partition."""
-NO_WEBHOOK = dg.SkipReason("ALERT_WEBHOOK_URL is not set")
 
 
 class Alert(NamedTuple):
@@ -48,17 +47,7 @@ class Alert(NamedTuple):
     minimum_interval_seconds=30,
 )
 def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
-    settings = sensor_backends.services.settings
-    if not settings.alert_webhook_url:
-        return NO_WEBHOOK
-    newest = context.instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
-    last = newest[0].storage_id if newest else 0
-    cursor = context.cursor or ""
-    if not cursor.isdecimal() or int(cursor) > last:  # the first tick, or somebody set it, or the newest was deleted
-        context.update_cursor(str(last))
-        return dg.SkipReason("tells of runs that fail from now on")
-    alerts = _failed_runs(context.instance, int(cursor), settings.dagster_url)
-    return _tell(context, settings.alert_webhook_url, alerts, "failed runs")
+    return _tell(context, sensor_backends, "failed runs", _failed_runs)
 
 
 @dg.sensor(
@@ -67,17 +56,7 @@ def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: B
     minimum_interval_seconds=60,
 )
 def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
-    settings = sensor_backends.services.settings
-    if not settings.alert_webhook_url:
-        return NO_WEBHOOK
-    keys = context.repository_def.asset_graph.asset_check_keys if context.repository_def else []
-    records = [context.instance.get_latest_asset_check_evaluation_record(key) for key in sorted(keys)]
-    found = [(record.run_id, record.evaluation) for record in records if record]
-    # One that is being evaluated, or was when its run was killed, has a plan in its place.
-    latest = [(run, one) for run, one in found if isinstance(one, dg.AssetCheckEvaluation)]
-    told = set(json.loads(context.cursor or "[]"))
-    alerts = islice(_failed_checks(latest, told, settings.dagster_url), ALERTS_A_TICK)
-    return _tell(context, settings.alert_webhook_url, alerts, "failed checks")
+    return _tell(context, sensor_backends, "failed checks", _failed_checks)
 
 
 @dg.sensor(
@@ -86,44 +65,21 @@ def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends:
     minimum_interval_seconds=60,
 )
 def alert_on_budgets(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
-    from imgpipe_orchestration.billing import budgets
-    from imgpipe_orchestration.storage.rows import transaction
-
-    settings = sensor_backends.services.settings
-    if not settings.alert_webhook_url:
-        return NO_WEBHOOK
-    with transaction(sensor_backends.services.engine) as connection:
-        now = budgets.standings(connection, settings.daily_budget_usd)
-    told, link = set(json.loads(context.cursor or "[]")), f"{settings.public_base_url}/spending"
-    alerts = islice(_reached(now, told, link), ALERTS_A_TICK)
-    return _tell(context, settings.alert_webhook_url, alerts, "budgets")
+    return _tell(context, sensor_backends, "budgets", _reached)
 
 
-def _reached(now: Iterable["Budget"], told: set[str], link: str) -> Iterator[Alert]:
-    """
-    Args:
-        told: what was told of in earlier ticks; what belongs to a period that is over is forgotten.
-    """
-    reached = {
-        f"{one.scope} {one.period} {one.began:%Y-%m-%d} {share:g}": (one, share)
-        for one in now
-        for share in one.alert_at
-        if one.share >= share
-    }
-    told &= set(reached)
-    for key, (one, share) in reached.items():
-        if key not in told:
-            told |= {key}
-            waits = "; paid work waits" if one.used_up else ""
-            of = f"{share:.0%} of the *{_plain(one.title)}* is spent: {one.spent_usd:.2f} of {one.limit_usd:.2f} USD"
-            message = {"text": f":moneybag: {of}{waits}\n<{link}|spending>"}
-            yield Alert(message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told)))
-
-
-def _tell(context: dg.SensorEvaluationContext, url: str, alerts: Iterable[Alert], what: str) -> dg.SkipReason:
-    """Send the messages in order; the first that the webhook does not take waits, with all after it."""
+def _tell(
+    context: dg.SensorEvaluationContext,
+    backends: BackendsResource,
+    what: str,
+    found: Callable[[dg.SensorEvaluationContext, "Services"], Iterable[Alert]],
+) -> dg.SkipReason:
+    """Send what is found, in order; the first that the webhook does not take waits, with all after it."""
+    url = backends.services.settings.alert_webhook_url
+    if not url:
+        return dg.SkipReason("ALERT_WEBHOOK_URL is not set")
     told = 0
-    for message, key, cursor in alerts:
+    for message, key, cursor in islice(found(context, backends.services), ALERTS_A_TICK):
         try:
             if message:
                 send(url, message, key)
@@ -136,12 +92,41 @@ def _tell(context: dg.SensorEvaluationContext, url: str, alerts: Iterable[Alert]
     return dg.SkipReason(f"told of {told} {what}")
 
 
-def _failed_runs(instance: dg.DagsterInstance, after: int, dagster_url: str) -> Iterator[Alert]:
-    failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
+def _reached(context: dg.SensorEvaluationContext, services: "Services") -> Iterator[Alert]:
+    from imgpipe_orchestration.billing import budgets
+    from imgpipe_orchestration.storage.rows import transaction
+
+    link = f"{services.settings.public_base_url}/spending"
+    with transaction(services.engine) as connection:
+        now = budgets.standings(connection, services.settings.daily_budget_usd)
+    reached = {
+        f"{one.scope} {one.period} {one.began:%Y-%m-%d} {share:g}": (one, share)
+        for one in now
+        for share in one.alert_at
+        if one.share >= share
+    }
+    told = reached.keys() & set(json.loads(context.cursor or "[]"))  # without what belongs to a period that is over
+    for key, (one, share) in reached.items():
+        if key not in told:
+            told |= {key}
+            waits = "; paid work waits" if one.used_up else ""
+            of = f"{share:.0%} of the *{_plain(one.title)}* is spent: {one.spent_usd:.2f} of {one.limit_usd:.2f} USD"
+            message = {"text": f":moneybag: {of}{waits}\n<{link}|spending>"}
+            yield Alert(message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told)))
+
+
+def _failed_runs(context: dg.SensorEvaluationContext, services: "Services") -> Iterator[Alert]:
+    instance, cursor = context.instance, context.cursor or ""
+    newest = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
+    last = newest[0].storage_id if newest else 0
+    if not cursor.isdecimal() or int(cursor) > last:  # the first tick, or somebody set it, or the newest was deleted
+        cursor = str(last)
+        yield Alert(None, "", cursor)
+    failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=int(cursor))
     for record in instance.fetch_run_status_changes(failed, limit=ALERTS_A_TICK, ascending=True).records:
         entry = record.event_log_entry
         is_recent = record.timestamp > time.time() - ALERT_SECONDS
-        message = _of_run(instance, entry, dagster_url) if is_recent else None
+        message = _of_run(instance, entry, services.settings.dagster_url) if is_recent else None
         yield Alert(message, f"run-failed-{entry.run_id}", str(record.storage_id))
 
 
@@ -166,15 +151,14 @@ def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url
     return {"text": f"{head}\n>{why}\n<{dagster_url}/runs/{run.run_id}|run {run.run_id[:8]}>"}
 
 
-def _failed_checks(
-    latest: Iterable[tuple[str, dg.AssetCheckEvaluation]], told: set[str], dagster_url: str
-) -> Iterator[Alert]:
-    """
-    Args:
-        latest: the last evaluation of each check, with its run.
-        told: checks already reported as failing.
-    """
-    for run_id, found in latest:
+def _failed_checks(context: dg.SensorEvaluationContext, services: "Services") -> Iterator[Alert]:
+    told = set(json.loads(context.cursor or "[]"))
+    keys = context.repository_def.asset_graph.asset_check_keys if context.repository_def else []
+    for record in [context.instance.get_latest_asset_check_evaluation_record(key) for key in sorted(keys)]:
+        found = record.evaluation if record else None
+        # One that is being evaluated, or was when its run was killed, has a plan in its place.
+        if record is None or not isinstance(found, dg.AssetCheckEvaluation):
+            continue
         name = found.asset_check_key.to_user_string()
         if found.passed == (name not in told):
             continue
@@ -182,11 +166,11 @@ def _failed_checks(
         message = None
         if not found.passed:
             asset, check = "/".join(found.asset_key.path), found.check_name
-            link = f"{dagster_url}/assets/{asset}?view=checks&checkDetail={check}"
+            link = f"{services.settings.dagster_url}/assets/{asset}?view=checks&checkDetail={check}"
             details = ", ".join(f"{label}: {_said(value)}" for label, value in found.metadata.items())
             head = f":warning: The check *{_plain(check)}* of {_plain(asset)} fails"
             message = {"text": f"{head}\n>{_plain(redact(details))[:LONGEST]}\n<{link}|its evaluations>"}
-        yield Alert(message, f"check-failed-{run_id}-{name}", json.dumps(sorted(told)))
+        yield Alert(message, f"check-failed-{record.run_id}-{name}", json.dumps(sorted(told)))
 
 
 def _said(value: dg.MetadataValue[Any]) -> object:

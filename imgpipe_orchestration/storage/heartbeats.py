@@ -32,11 +32,8 @@ def ages(connection: Connection) -> dict[str, float]:
 
 
 _BEAT = text("""
-    insert into heartbeats (name)
-    select :name where not exists (
-        select from heartbeats where name = :name and beat_at > now() - make_interval(secs => :seconds)
-    )
-    on conflict (name) do update set beat_at = now()
+    insert into heartbeats as h (name) values (:name)
+    on conflict (name) do update set beat_at = now() where h.beat_at <= now() - make_interval(secs => :seconds)
 """)
 
 _LAST = text(

@@ -81,7 +81,7 @@ def over(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Iterator[Callabl
             opened.callback(backends.services.close)
             alerts = Alerts(instance, backends)
             alerts.fail()
-            assert alerts.tick() == "tells of runs that fail from now on"
+            assert alerts.tick() == "told of 0 failed runs", "of those from now on"
             return alerts
 
         yield make
