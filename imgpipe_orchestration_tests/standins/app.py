@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from imgpipe_orchestration.devstack import standins
 from imgpipe_orchestration.devstack.standins.app import create_app as create_good_app
-from imgpipe_orchestration.devstack.standins.openai_batches import IN_BATCH, Batches
+from imgpipe_orchestration.devstack.standins.openai_batches import IN_BATCH, Batches, NewBatch
 from imgpipe_orchestration_tests.standins.control import OF_BATCHES, Call, Control, Fault, Kind, Limit
 from imgpipe_orchestration_tests.standins.spoiling import error_of, instead, spoilt
 
@@ -234,17 +234,15 @@ class SlowBatches(Batches):
         self.control = control
         self.due: dict[str, float] = {}
 
-    async def create(self, request: Request) -> Response:
-        response = await super().create(request)
-        batch = json.loads(bytes(response.body))
+    async def create(self, wanted: NewBatch) -> dict[str, Any]:
+        batch = await super().create(wanted)
         self.due[batch["id"]] = time.time() + self.control.delays.get("openai.batch_work", 0)
-        return response
+        return batch
 
-    async def retrieve(self, request: Request) -> Response:
-        batch = self.batches.get(request.path_params["id"], {})
-        if time.time() < self.due.get(batch.get("id", ""), 0):
-            return JSONResponse(batch)
-        return await super().retrieve(request)
+    async def retrieve(self, name: str, request: Request) -> dict[str, Any]:
+        if time.time() < self.due.get(name, 0):
+            return self.batches[name]
+        return await super().retrieve(name, request)
 
     async def work(self, request: Request, batch: dict[str, Any]) -> None:
         fault = self.control.fault_for("openai", "batch", b"", among=OF_BATCHES)

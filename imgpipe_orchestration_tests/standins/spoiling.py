@@ -10,13 +10,7 @@ from typing import Any
 from PIL import Image
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
-from imgpipe_orchestration.devstack.standins import (
-    flowise_api,
-    google_api,
-    openai_api,
-    people,
-    vision_analysis_api,
-)
+from imgpipe_orchestration.devstack.standins import people
 from imgpipe_orchestration_tests.standins.control import Call, Fault, Kind
 
 _PAGE = b"<!doctype html><title>502 Bad Gateway</title><h1>Not what you asked for</h1>"
@@ -28,18 +22,21 @@ _ERRORS = {
     Kind.INSUFFICIENT_QUOTA: (429, "insufficient_quota", "You exceeded your current quota, please check your plan"),
     Kind.SERVER_ERROR: (500, "server_error", "The server had an error while processing your request"),
 }
-_SHAPES: dict[str, Callable[[int, str, str], Any]] = {
-    "openai": openai_api.error,
-    "google": google_api.error,
-    "flowise": flowise_api.error,
-    "vision_analysis": vision_analysis_api.error,
-    "files": vision_analysis_api.error,
-}
 
 
-def error_of(provider: str, status: int, code: str, message: str) -> Any:
+def error_of(provider: str, status: int, code: str, message: str) -> dict[str, Any]:
     """An error in the provider's shape."""
-    return _SHAPES[provider](status, code, message)
+    told = f"{code}: {message}"
+    match provider:
+        case "openai":
+            kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
+            kind = code if code == "insufficient_quota" else kind
+            return {"error": {"message": message, "type": kind, "param": None, "code": code}, "standin": True}
+        case "google":
+            return {"error": {"code": status, "message": message, "status": code.upper()}, "standin": True}
+        case "flowise":
+            return {"statusCode": status, "success": False, "message": told, "stack": {}, "standin": True}
+    return {"code": status, "status": "error", "message": told, "standin": True}
 
 
 def instead(fault: Fault, call: Call) -> Response | None:

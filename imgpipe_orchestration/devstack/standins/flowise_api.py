@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Body
 
+from imgpipe_orchestration.devstack.standins import FLOWISE
 from imgpipe_orchestration.devstack.standins.fill import Facts
 
-PERSONA_FLOW = "persona-data"
-PROMPT_FLOW = "image-prompt"
+router = APIRouter(prefix=f"{FLOWISE}/api/v1/prediction")
+Question = Annotated[str, Body(embed=True)]
 
 CAMERA_SHY = "camera-shy"
 """A word of the brief: the first person of the question with seed 1 is, and OpenAI's stand-in draws nobody who is."""
@@ -29,31 +28,21 @@ _NATIONS = ("Denmark", "Italy", "Poland", "Brazil", "Japan", "Ghana", "Lebanon",
 _LOOKS = ("black hair", "brown hair, glasses", "blond hair, freckles", "red hair, a scarf", "grey hair, a warm smile")
 
 
-def error(status: int, code: str, message: str) -> dict[str, Any]:
-    """The shape of Flowise's errors."""
-    return {"statusCode": status, "success": False, "message": f"{code}: {message}", "stack": {}, "standin": True}
+@router.post("/image-prompt")
+def image_prompt(question: Question) -> dict[str, Any]:
+    return {"text": _prompt(_wanted(question)), "question": question, "standin": True}
 
 
-async def predict(request: Request) -> Response:
-    """POST /api/v1/prediction/{flow}."""
-    flow = request.path_params["flow"]
-    try:
-        question = str((await request.json())["question"])
-    except (ValueError, KeyError, TypeError):
-        raise HTTPException(400, error(400, "bad_request", "Question is missing")) from None
+@router.post("/persona-data")
+def persona_data(question: Question) -> dict[str, Any]:
     seed = hashlib.sha256(question.encode()).digest()
-    meta = {"question": question, "chatId": seed.hex()[:16], "chatMessageId": seed.hex()[16:32], "standin": True}
-    wanted = _wanted(question)
-    if flow == PROMPT_FLOW:
-        return JSONResponse({"text": _prompt(wanted), **meta})
-    if flow != PERSONA_FLOW:
-        raise HTTPException(404, error(404, "not_found", f"Chatflow {flow} not found"))
-    personas = _personas(wanted, Facts(seed))
+    personas = _personas(_wanted(question), Facts(seed))
+    told = {"question": question, "standin": True}
     # Real flows answer in either form, depending on their last node: both are exercised.
     if seed[0] % 2:
-        return JSONResponse({"json": personas, **meta})
+        return {"json": personas, **told}
     text = f"Here are the personas:\n```json\n{json.dumps(personas, ensure_ascii=False, indent=1)}\n```\n"
-    return JSONResponse({"text": text, **meta})
+    return {"text": text, **told}
 
 
 def _wanted(question: str) -> dict[str, Any]:

@@ -1,37 +1,31 @@
 """Google Vision's `images:annotate`: colours are measured, what would need a model is derived from them."""
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException
+from fastapi import APIRouter, Body, Depends, HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
+from imgpipe_orchestration.devstack.standins import GOOGLE
 from imgpipe_orchestration.devstack.standins.fill import Facts
 from imgpipe_orchestration.devstack.standins.measure import Measured, measure, verdict
 
-_MOST_IMAGES = 16
 _BAD_IMAGE = {"error": {"code": 3, "message": "Bad image data."}}
 _LIKELIHOODS = ("VERY_UNLIKELY", "UNLIKELY", "POSSIBLE", "LIKELY", "VERY_LIKELY")
 _THINGS = ("Art", "Tool", "Vehicle", "Plant", "Textile", "Furniture", "Food", "Building")
 
 
-def error(status: int, code: str, message: str) -> dict[str, Any]:
-    """The shape of Google's errors."""
-    return {"error": {"code": status, "message": message, "status": code.upper()}, "standin": True}
-
-
-async def annotate(request: Request) -> Response:
-    """POST /v1/images:annotate."""
+def _authorised(request: Request) -> None:
     if not (request.headers.get("x-goog-api-key") or request.query_params.get("key")):
-        raise HTTPException(403, error(403, "missing_key", "The request is missing a valid API key."))
-    try:
-        wanted = [dict(one) for one in (await request.json())["requests"]]
-    except (ValueError, KeyError, TypeError):
-        raise HTTPException(400, error(400, "bad_request", "Invalid JSON payload received.")) from None
-    if len(wanted) > _MOST_IMAGES:
-        raise HTTPException(400, error(400, "too_many", "Too many images per request."))
-    return JSONResponse({"responses": [_annotated(one) for one in wanted], "standin": True})
+        raise HTTPException(403, "The request is missing a valid API key.")
+
+
+router = APIRouter(prefix=GOOGLE, dependencies=[Depends(_authorised)])
+
+
+@router.post("/v1/images:annotate")
+def annotate(requests: Annotated[list[dict[str, Any]], Body(embed=True, max_length=16)]) -> dict[str, Any]:
+    return {"responses": [_annotated(one) for one in requests], "standin": True}
 
 
 def _annotated(request: dict[str, Any]) -> dict[str, Any]:

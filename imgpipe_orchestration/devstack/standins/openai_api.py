@@ -9,78 +9,35 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from fastapi import HTTPException
+from fastapi import APIRouter, Depends, HTTPException
+from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
+from imgpipe_orchestration.billing.prices import PRICES
+from imgpipe_orchestration.devstack.standins import OPENAI
 from imgpipe_orchestration.devstack.standins.fill import Facts, fill
 from imgpipe_orchestration.devstack.standins.flowise_api import CAMERA_SHY
 from imgpipe_orchestration.devstack.standins.measure import from_data_url, measure, verdict
 from imgpipe_orchestration.devstack.standins.people import draw, grid, seed_in, seed_of
 
-_MODELS = (
-    "gpt-6-luna",
-    "gpt-6.1-terra",
-    "gpt-5-mini",
-    "gpt-4o",
-    "gpt-4.1",
-    "text-embedding-3-small",
-    "text-embedding-3-large",
-    "gpt-image-1",
-    "gpt-image-1-mini",
-    "gpt-image-2",
-    "gpt-image-2.5-flare",
-    "gpt-image-2.5-sunburst",
-    "omni-moderation-latest",
-)
-"""What GET /models lists."""
+router = APIRouter(prefix=OPENAI, dependencies=[Depends(HTTPBearer())])
+
 _CATEGORIES = (
     *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm"),
     *("self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic"),
 )
 
 
-def error(status: int, code: str, message: str) -> dict[str, Any]:
-    """The shape of OpenAI's errors."""
-    kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
-    kind = code if code == "insufficient_quota" else kind
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}, "standin": True}
-
-
 def refusal(status: int, code: str, message: str) -> HTTPException:
-    return HTTPException(status, error(status, code, message))
+    """In the shape of OpenAI's errors."""
+    said = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return HTTPException(status, {"error": said, "standin": True})
 
 
-def authorise(request: Request) -> None:
-    """
-    Raises:
-        HTTPException: there is no key.
-    """
-    if not request.headers.get("authorization", "").removeprefix("Bearer ").strip():
-        raise refusal(401, "invalid_api_key", "You didn't provide an API key.")
-
-
-async def authorised_json(request: Request) -> dict[str, Any]:
-    """The body's object.
-
-    Raises:
-        HTTPException: there is no key, or no object.
-    """
-    authorise(request)
-    try:
-        wanted = await request.json()
-    except ValueError:
-        wanted = None
-    if not isinstance(wanted, dict):
-        raise refusal(400, "invalid_json", "We could not parse the JSON body of your request.")
-    return wanted
-
-
-async def responses(request: Request) -> Response:
-    """POST /responses."""
-    wanted = await authorised_json(request)
+@router.post("/responses")
+def responses(wanted: dict[str, Any]) -> dict[str, Any]:
     schema = wanted.get("text", {}).get("format", {}).get("schema")
     text, images = _parts(wanted.get("input"))
     image = next((data for url in images if (data := from_data_url(url)) is not None), None)
@@ -109,14 +66,14 @@ async def responses(request: Request) -> Response:
     )
 
 
-def _told(wanted: Mapping[str, Any], **answer: Any) -> Response:
+def _told(wanted: Mapping[str, Any], **answer: Any) -> dict[str, Any]:
     """An answer, which says whose it is."""
-    return JSONResponse({**answer, "model": f"{wanted.get('model', '')}-standin", "standin": True})
+    return {**answer, "model": f"{wanted.get('model', '')}-standin", "standin": True}
 
 
-async def embeddings(request: Request) -> Response:
-    """POST /embeddings: texts that share words get vectors that are near each other."""
-    wanted = await authorised_json(request)
+@router.post("/embeddings")
+def embeddings(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Texts that share words get vectors that are near each other."""
     texts = [wanted["input"]] if isinstance(wanted.get("input"), str) else list(wanted.get("input", []))
     dimensions = int(wanted.get("dimensions") or (3072 if wanted.get("model") == "text-embedding-3-large" else 1536))
     data = []
@@ -130,28 +87,27 @@ async def embeddings(request: Request) -> Response:
     return _told(wanted, object="list", data=data, usage=usage)
 
 
-async def generations(request: Request) -> Response:
-    """POST /images/generations: a portrait of the person that the prompt describes, unless they are camera-shy."""
-    wanted = await authorised_json(request)
+@router.post("/images/generations")
+def generations(wanted: dict[str, Any]) -> dict[str, Any]:
+    """A portrait of the person that the prompt describes, unless they are camera-shy."""
     prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
     if CAMERA_SHY in prompt:
         raise refusal(400, "content_policy_violation", "Your request was rejected as a result of our safety system.")
-    image = await run_in_threadpool(draw, seed_of(prompt), size)
-    return _image(image, wanted, size, pictures=0)
+    return _image(draw(seed_of(prompt), size), wanted, size, pictures=0)
 
 
-async def edits(request: Request) -> Response:
-    """POST /images/edits: the same person again, as a 2x2 grid if the prompt asks for one.
+@router.post("/images/edits")
+async def edits(request: Request) -> dict[str, Any]:
+    """The same person again, as a 2x2 grid if the prompt asks for one.
 
     With a form as from everybody, or with JSON as in batches.
     """
-    authorise(request)
     wanted: dict[str, Any]
     if request.headers.get("content-type") == "application/json":
-        wanted = await authorised_json(request)
+        wanted = await request.json()
         sources = [from_data_url(str(image["image_url"])) or b"" for image in wanted.get("images", [])]
     else:
-        async with request.form(max_part_size=64 * 1024 * 1024) as form:
+        async with request.form() as form:
             files = [value for name, value in form.multi_items() if name in ("image", "image[]")]
             sources = [await file.read() for file in files if isinstance(file, UploadFile)]
             wanted = {name: value for name, value in form.multi_items() if isinstance(value, str)}
@@ -166,9 +122,9 @@ async def edits(request: Request) -> Response:
     return _image(image, wanted, size, pictures=len(sources))
 
 
-async def moderations(request: Request) -> Response:
-    """POST /moderations: by what a picture or a text says of itself."""
-    wanted = await authorised_json(request)
+@router.post("/moderations")
+def moderations(wanted: dict[str, Any]) -> dict[str, Any]:
+    """By what a picture or a text says of itself."""
     given = wanted.get("input")
     parts = [part for part in given if isinstance(part, dict)] if isinstance(given, list) else []
     urls = [part["image_url"]["url"] for part in parts if part.get("type") == "image_url"]
@@ -184,11 +140,11 @@ async def moderations(request: Request) -> Response:
     return _told(wanted, id="modr-standin", results=[result])
 
 
-async def models(request: Request) -> Response:
-    """GET /models."""
-    authorise(request)
-    data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "standin"} for name in _MODELS]
-    return JSONResponse({"object": "list", "data": data, "standin": True})
+@router.get("/models")
+def models() -> dict[str, Any]:
+    """Those whose price is known."""
+    data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "standin"} for name in PRICES]
+    return {"object": "list", "data": data, "standin": True}
 
 
 def _parts(messages: Any) -> tuple[str, list[str]]:
@@ -214,7 +170,7 @@ def _size(wanted: Any) -> tuple[int, int]:
     return min(4096, max(64, width)), min(4096, max(64, height))
 
 
-def _image(image: bytes, wanted: Mapping[str, Any], size: tuple[int, int], *, pictures: int) -> Response:
+def _image(image: bytes, wanted: Mapping[str, Any], size: tuple[int, int], *, pictures: int) -> dict[str, Any]:
     # Output tokens of gpt-image-1 at 1024 x 1024, scaled by area: https://platform.openai.com/docs/guides/image-generation
     per_megapixel = {"low": 272, "medium": 1056, "high": 4160}.get(str(wanted.get("quality")), 1056)
     tokens_out = round(per_megapixel * size[0] * size[1] / 1024**2)

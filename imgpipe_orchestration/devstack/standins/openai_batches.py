@@ -2,20 +2,31 @@
 
 import json
 import time
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import requests
+from fastapi import APIRouter, Depends, Form, UploadFile
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from imgpipe_orchestration.devstack.standins.openai_api import authorise, authorised_json, refusal
+from imgpipe_orchestration.devstack.standins import OPENAI
+from imgpipe_orchestration.devstack.standins.openai_api import refusal
 
 IN_BATCH = "X-Batch"
 """A header of the requests of a batch: its id."""
-_ENDPOINTS = ("/v1/responses", "/v1/embeddings", "/v1/images/generations", "/v1/images/edits")
+
+
+class NewBatch(BaseModel):
+    """What a batch is to be made of."""
+
+    input_file_id: str
+    endpoint: Literal["/v1/responses", "/v1/embeddings", "/v1/images/generations", "/v1/images/edits"]
+    completion_window: Literal["24h"]
+    metadata: dict[str, str] | None = None
 
 
 class Batches:
@@ -24,28 +35,24 @@ class Batches:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
+        self.router = APIRouter(prefix=OPENAI, dependencies=[Depends(HTTPBearer())])
+        self.router.post("/files")(self.upload)
+        self.router.get("/files/{name}/content")(self.content)
+        self.router.post("/batches")(self.create)
+        self.router.get("/batches")(self.listing)
+        self.router.get("/batches/{name}")(self.retrieve)
+        self.router.post("/batches/{name}/cancel")(self.cancel)
 
-    async def upload(self, request: Request) -> Response:
-        """POST /files."""
-        authorise(request)
-        async with request.form(max_part_size=256 * 1024 * 1024) as form:
-            file = form.get("file")
-            if form.get("purpose") != "batch" or not isinstance(file, UploadFile):
-                raise refusal(400, "invalid_request", "file and purpose=batch are wanted")
-            name = self._keep(await file.read())
-            about = {"id": name, "object": "file", "purpose": "batch", "filename": file.filename, "status": "processed"}
-        return JSONResponse({**about, "bytes": len(self.files[name]), "created_at": int(time.time()), "standin": True})
+    async def upload(self, file: UploadFile, purpose: Annotated[Literal["batch"], Form()]) -> dict[str, Any]:
+        name = self._keep(await file.read())
+        about = {"id": name, "object": "file", "purpose": purpose, "filename": file.filename, "status": "processed"}
+        return {**about, "bytes": len(self.files[name]), "created_at": int(time.time()), "standin": True}
 
-    async def content(self, request: Request) -> Response:
-        """GET /files/{id}/content."""
-        return Response(_named(self.files, request), media_type="application/octet-stream")
+    async def content(self, name: str) -> Response:
+        return Response(_named(self.files, name), media_type="application/octet-stream")
 
-    async def create(self, request: Request) -> Response:
-        """POST /batches."""
-        wanted = await authorised_json(request)
-        known = wanted.get("input_file_id") in self.files and wanted.get("endpoint") in _ENDPOINTS
-        if not known or wanted.get("completion_window") != "24h":
-            raise refusal(400, "invalid_request", "no such file or endpoint, or another window than 24h")
+    async def create(self, wanted: NewBatch) -> dict[str, Any]:
+        _named(self.files, wanted.input_file_id)
         batch = {
             "id": f"batch_{uuid4().hex}",
             "object": "batch",
@@ -54,37 +61,29 @@ class Batches:
             "output_file_id": None,
             "error_file_id": None,
             "errors": None,
-            "metadata": wanted.get("metadata"),
-            **{name: wanted[name] for name in ("input_file_id", "endpoint", "completion_window")},
+            **wanted.model_dump(),
             "standin": True,
         }
         self.batches[batch["id"]] = batch
-        return JSONResponse(batch)
+        return batch
 
-    async def listing(self, request: Request) -> Response:
-        """GET /batches, the newest first."""
-        names = list(reversed(self.batches))
-        after = request.query_params.get("after")
-        start = names.index(after) + 1 if after in names else 0
-        page = names[start : start + int(request.query_params.get("limit", 20))]
-        data, more = [self.batches[name] for name in page], len(names) > start + len(page)
-        ends = {"first_id": page[0], "last_id": page[-1]} if page else {"first_id": None, "last_id": None}
-        return JSONResponse({"object": "list", "data": data, "has_more": more, **ends})
+    async def listing(self) -> dict[str, Any]:
+        """All in one page, the newest first."""
+        return {"object": "list", "data": list(reversed(self.batches.values())), "has_more": False}
 
-    async def retrieve(self, request: Request) -> Response:
-        """GET /batches/{id}: does its work, unless that is done."""
-        batch = _named(self.batches, request)
+    async def retrieve(self, name: str, request: Request) -> dict[str, Any]:
+        """Does its work, unless that is done."""
+        batch: dict[str, Any] = _named(self.batches, name)
         if batch["status"] == "in_progress":
             batch["status"] = "finalizing"  # for whoever looks meanwhile
             await self.work(request, batch)
-        return JSONResponse(batch)
+        return batch
 
-    async def cancel(self, request: Request) -> Response:
-        """POST /batches/{id}/cancel."""
-        batch = _named(self.batches, request)
+    async def cancel(self, name: str) -> dict[str, Any]:
+        batch: dict[str, Any] = _named(self.batches, name)
         if batch["status"] == "in_progress":
             batch["status"] = "cancelled"
-        return JSONResponse(batch)
+        return batch
 
     async def work(self, request: Request, batch: dict[str, Any]) -> None:
         """Answer every line, and end the batch."""
@@ -95,9 +94,8 @@ class Batches:
 
     async def answered(self, request: Request, line: dict[str, Any]) -> dict[str, Any]:
         """The line of the results for one of the requests."""
-        host, port = request.scope["server"]
         headers = {"Authorization": request.headers.get("authorization", ""), IN_BATCH: line["custom_id"]}
-        url = f"http://{host}:{port}/openai{line['url']}"
+        url = f"{request.base_url}openai{line['url']}"
         answer = await run_in_threadpool(requests.post, url, json=line["body"], headers=headers, timeout=60)
         told = {"status_code": answer.status_code, "request_id": uuid4().hex, "body": answer.json()}
         return {"id": f"batch_req_{uuid4().hex}", "custom_id": line["custom_id"], "response": told, "error": None}
@@ -117,7 +115,7 @@ class Batches:
         return name
 
 
-def _named(among: dict[str, Any], request: Request) -> Any:
-    if request.path_params["id"] not in among:
+def _named(among: dict[str, Any], name: str) -> Any:
+    if name not in among:
         raise refusal(404, "not_found", "No such object")
-    return among[request.path_params["id"]]
+    return among[name]

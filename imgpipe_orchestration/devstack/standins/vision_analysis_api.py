@@ -6,17 +6,17 @@ import mimetypes
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from starlette.datastructures import UploadFile
+from fastapi import APIRouter, Depends, Form, HTTPException, UploadFile
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.devstack.standins import FILES
+from imgpipe_orchestration.devstack.standins import FILES, VISION_ANALYSIS, VISION_ANALYSIS_UPLOAD
 
 _AZURE_REFUSAL = (
     '<?xml version="1.0" encoding="utf-8"?><Error><Code>AuthenticationFailed</Code><Message>Server failed to '
@@ -40,11 +40,6 @@ class Seed(BaseModel):
     document_urls: list[str] = Field(default_factory=list, description="More image documents, anywhere.")
 
 
-def error(status: int, code: str, message: str) -> dict[str, Any]:
-    """The shape of this API's errors, after its good answers."""
-    return {"code": status, "status": "error", "message": f"{code}: {message}", "standin": True}
-
-
 class Desk:
     """The API's own state, which ends with the server."""
 
@@ -54,17 +49,21 @@ class Desk:
         self.files: dict[str, bytes] = {}
         # Other files after each start, or the ledger would have the answers about them.
         self._photographs = itertools.count(int(time.time()) % 1800)
+        self.router, key = APIRouter(), [Depends(HTTPBearer())]
+        self.router.get(VISION_ANALYSIS, dependencies=key)(self.listing)
+        self.router.post(VISION_ANALYSIS_UPLOAD, dependencies=key)(self.upload)
+        self.router.get(FILES + "/{name}")(self.file)
+        self.router.post("/_standin/vision-analyses")(self.seed)
+        self.router.get("/_standin/reports")(self.uploaded)
 
-    async def uploaded(self, _: Request) -> Response:
-        """GET /_standin/reports: the reports uploaded so far."""
-        return JSONResponse(self.reports)
+    def uploaded(self) -> list[dict[str, Any]]:
+        """The reports uploaded so far."""
+        return self.reports
 
-    async def seed(self, request: Request) -> Response:
-        """POST /_standin/vision-analyses: one `Seed` or a list of them; answers with them as the API lists them."""
-        wanted = await request.json()
-        seeds = TypeAdapter(list[Seed]).validate_python(wanted if isinstance(wanted, list) else [wanted])
+    def seed(self, wanted: Seed | list[Seed], request: Request) -> list[dict[str, Any]]:
+        """Answers with the analyses as the API lists them."""
         base_url = f"{request.url.scheme}://{request.url.netloc}{FILES}"
-        return JSONResponse([self._analysis(seed, base_url) for seed in seeds], 201)
+        return [self._analysis(seed, base_url) for seed in (wanted if isinstance(wanted, list) else [wanted])]
 
     def _analysis(self, wanted: Seed, files_url: str) -> dict[str, Any]:
         analysis_id = _id()
@@ -107,46 +106,45 @@ class Desk:
         self.analyses.append(analysis)
         return analysis
 
-    async def listing(self, request: Request) -> Response:
-        """GET: a page of analyses."""
-        _authorise(request)
-        query = request.query_params
-        page, size = int(query.get("page", "1")), int(query.get("page_size", "10"))
-        processed = query.get("is_processed")
+    def listing(
+        self,
+        page: int = 1,
+        page_size: int = 10,
+        is_processed: bool | None = None,
+        organization_id: str | None = None,
+    ) -> dict[str, Any]:
         found = [
             analysis
             for analysis in self.analyses
-            if (processed is None or analysis["is_processed"] == (processed == "true"))
-            and query.get("organization_id") in (None, analysis["organization_id"])
+            if is_processed in (None, analysis["is_processed"])
+            and organization_id in (None, analysis["organization_id"])
         ]
-        shown = found[max(0, page - 1) * size : max(0, page - 1) * size + size]
-        data = {"page": page, "page_size": size, "total": len(found), "vision_analysis": shown}
-        return JSONResponse({"code": 200, "status": "success", "data": data, "standin": True})
+        shown = found[max(0, page - 1) * page_size :][:page_size]
+        data = {"page": page, "page_size": page_size, "total": len(found), "vision_analysis": shown}
+        return {"code": 200, "status": "success", "data": data, "standin": True}
 
-    async def upload(self, request: Request) -> Response:
-        """POST: the HTML report of one analysis, which is processed from then on."""
-        _authorise(request)
-        async with request.form(max_part_size=64 * 1024 * 1024) as form:
-            file = form.get("file")
-            fields = {name: str(form.get(name, "")) for name in ("vision_analysis_id", "organization_id")}
-            if not isinstance(file, UploadFile):
-                raise HTTPException(422, error(422, "unprocessable", "`file` is missing"))
-            content, name = await file.read(), file.filename
-        analysis = next((one for one in self.analyses if fields.items() <= one.items()), None)
+    def upload(
+        self,
+        file: UploadFile,
+        vision_analysis_id: Annotated[str, Form()],
+        organization_id: Annotated[str, Form()],
+    ) -> dict[str, Any]:
+        """The HTML report of one analysis, which is processed from then on."""
+        named = {"vision_analysis_id": vision_analysis_id, "organization_id": organization_id}
+        analysis = next((one for one in self.analyses if named.items() <= one.items()), None)
         if analysis is None:
-            raise HTTPException(404, error(404, "not_found", "No such vision analysis in this organization"))
+            raise HTTPException(404, "No such vision analysis in this organization")
         analysis["is_processed"] = True
-        report = {**fields, "filename": name, "bytes": len(content), "html": content.decode(errors="replace")}
+        content = file.file.read()
+        report = {**named, "filename": file.filename, "bytes": len(content), "html": content.decode(errors="replace")}
         self.reports.append({**report, "at": time.time()})
-        answer = {"vision_analysis_id": fields["vision_analysis_id"], "document_id": _id()}
-        return JSONResponse({"code": 200, "status": "success", "data": answer, "standin": True})
+        answer = {"vision_analysis_id": vision_analysis_id, "document_id": _id()}
+        return {"code": 200, "status": "success", "data": answer, "standin": True}
 
-    async def file(self, request: Request) -> Response:
-        """GET: a document file; 403 once its SAS has expired."""
-        expiry = request.query_params.get("se")
-        if expiry and datetime.fromisoformat(expiry) < datetime.now(UTC):
+    def file(self, name: str, se: datetime | None = None) -> Response:
+        """A document; 403 once its SAS has expired."""
+        if se and se < datetime.now(UTC):
             return Response(_AZURE_REFUSAL, 403, media_type="application/xml")
-        name = request.path_params["name"]
         if name not in self.files:
             return Response("The specified resource does not exist.", 404, media_type="text/plain")
         return Response(self.files[name], media_type=mimetypes.guess_type(name)[0])
@@ -160,12 +158,6 @@ def _photograph(number: int) -> bytes:
 
 def _id() -> str:
     return str(uuid.uuid4()).upper()
-
-
-def _authorise(request: Request) -> None:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise HTTPException(401, error(401, "unauthorized", "A bearer token is needed"))
 
 
 def _sas(*, days: int) -> str:
