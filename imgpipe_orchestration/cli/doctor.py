@@ -6,7 +6,7 @@ Each check looks at one thing, changes nothing, buys nothing, and says what to d
 import json
 from collections.abc import Callable
 from concurrent.futures import wait
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -40,33 +40,24 @@ class Finding:
     do: str = ""
 
 
-@dataclass(frozen=True)
-class Check:
-    """Looks at one thing. Never raises: what `look` raises is the finding.
+Check = tuple[str, str, Callable[[Services], str]]
+"""What is looked at, the advice for when it is not well, and a function of `diagnosis`."""
 
-    Attributes:
-        do: advice for when `look` raises.
-        look: returns what it saw when all is well.
-    """
 
-    what: str
-    do: str
-    look: Callable[[Services], str]
-
-    def __call__(self, services: Services) -> Finding:
-        verdict, do = Verdict.BAD, self.do
-        try:
-            return Finding(self.what, Verdict.OK, self.look(services))
-        except Bad as ended:
-            verdict, seen, do = ended.verdict, str(ended), ended.do or do
-        except ImgpipeError as error:
-            seen, do = f"{error.public} {error.detail or ''}".strip(), _REMEDIES.get(type(error), do)
-        except requests.RequestException as error:
-            where = error.request.url if error.request is not None else "there"
-            seen = f"no answer from {where} ({type(error).__name__})"
-        except Exception as error:  # drivers raise all kinds of exceptions
-            seen = f"{type(error).__name__}: {error}"
-        return Finding(self.what, verdict, redact(seen), do)
+def _finding(services: Services, what: str, do: str, look: Callable[[Services], str]) -> Finding:
+    verdict = Verdict.BAD
+    try:
+        return Finding(what, Verdict.OK, look(services))
+    except Bad as ended:
+        verdict, seen, do = ended.verdict, str(ended), ended.do or do
+    except ImgpipeError as error:
+        seen, do = f"{error.public} {error.detail or ''}".strip(), _REMEDIES.get(type(error), do)
+    except requests.RequestException as error:
+        where = error.request.url if error.request is not None else "there"
+        seen = f"no answer from {where} ({type(error).__name__})"
+    except Exception as error:  # drivers raise all kinds of exceptions
+        seen = f"{type(error).__name__}: {error}"
+    return Finding(what, verdict, redact(seen), do)
 
 
 @click.command()
@@ -92,32 +83,22 @@ def doctor(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     ctx.exit(1 if bad else 0)
 
 
-def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
+def diagnose(settings: Settings, *, patience: float = 30) -> list[Finding]:
     """Run every check, all at the same time; the findings are in a fixed order.
 
     Args:
         patience: seconds after which a check that has not ended is BAD: S3's client retries a frozen server for 90 s.
+            A busy machine needs some of them for imports.
     """
+    checks = _checks(settings)
     with closing(Services(settings)) as services:
-        _prepare(services)
-        asked = [(one, in_daemon_thread(partial(one, services), one.what)) for one in _checks(settings)]
-        wait([answer for _, answer in asked], patience)
+        asked = [in_daemon_thread(partial(_finding, services, *check), check[0]) for check in checks]
+        wait(asked, patience)
         silent = f"has not answered for {patience:g} seconds"
         return [
-            answer.result() if answer.done() else Finding(one.what, Verdict.BAD, silent, one.do)
-            for one, answer in asked
+            answer.result() if answer.done() else Finding(what, Verdict.BAD, silent, do)
+            for (what, do, _), answer in zip(checks, asked, strict=True)
         ]
-
-
-def _prepare(services: Services) -> None:
-    """Import and make what the checks use. On a busy machine that takes longer than servers take to answer, and all of
-    them would be called silent."""
-    with suppress(Exception):  # its checks will say what is wrong with it
-        _ = services.media_bucket.store.client
-    if services.settings.mongodb_url:
-        import pymongo  # noqa: F401
-    if services.settings.openai_api_key or services.settings.models_file:
-        import openai  # noqa: F401
 
 
 def _checks(settings: Settings) -> list[Check]:
@@ -136,21 +117,21 @@ def _checks(settings: Settings) -> list[Check]:
     )
     workers = "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md)."
     return [
-        Check("settings", "Fix it and start again; docs/settings.md shows the format.", diagnosis.settings),
-        Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", diagnosis.keys),
-        Check("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", diagnosis.sign_in),
-        Check("public addresses", "Set them to what clients reach from outside.", diagnosis.addresses),
-        Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", diagnosis.disk),
-        Check("database", f"Check DATABASE_URL{ours}", diagnosis.database),
-        Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", diagnosis.pending_images),
-        Check("Dagster's database", "Check DAGSTER_PG_URL.", diagnosis.dagster_database),
-        *(Check(f"bucket {name}", s3, partial(diagnosis.bucket, name)) for name in settings.buckets),
-        Check("MongoDB", f"Check MONGODB_URL{ours}", diagnosis.mongo),
-        Check("gateway", start("gateway"), partial(diagnosis.server, "gateway_url", "/health")),
-        Check("Dagster UI", start("dagster-webserver"), partial(diagnosis.server, "dagster_url", "/server_info")),
-        Check("Dagster daemon", daemon, diagnosis.daemon),
-        Check("workers", workers, diagnosis.workers),
-        Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", diagnosis.openai),
-        Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", diagnosis.google_vision),
-        Check("Flowise", "Check FLOWISE_BASE_URL.", diagnosis.flowise),
+        ("settings", "Fix it and start again; docs/settings.md shows the format.", diagnosis.settings),
+        ("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", diagnosis.keys),
+        ("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", diagnosis.sign_in),
+        ("public addresses", "Set them to what clients reach from outside.", diagnosis.addresses),
+        ("disk", "Free some space: PostgreSQL refuses writes on a full disk.", diagnosis.disk),
+        ("database", f"Check DATABASE_URL{ours}", diagnosis.database),
+        ("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", diagnosis.pending_images),
+        ("Dagster's database", "Check DAGSTER_PG_URL.", diagnosis.dagster_database),
+        *((f"bucket {name}", s3, partial(diagnosis.bucket, name)) for name in settings.buckets),
+        ("MongoDB", f"Check MONGODB_URL{ours}", diagnosis.mongo),
+        ("gateway", start("gateway"), partial(diagnosis.server, "gateway_url", "/health")),
+        ("Dagster UI", start("dagster-webserver"), partial(diagnosis.server, "dagster_url", "/server_info")),
+        ("Dagster daemon", daemon, diagnosis.daemon),
+        ("workers", workers, diagnosis.workers),
+        ("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", diagnosis.openai),
+        ("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", diagnosis.google_vision),
+        ("Flowise", "Check FLOWISE_BASE_URL.", diagnosis.flowise),
     ]

@@ -78,13 +78,13 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
-        findings = diagnose(settings.model_copy(update={"s3_endpoint": endpoint}), patience=3)
+        findings = diagnose(settings.model_copy(update={"s3_endpoint": endpoint}), patience=10)
         took = time.monotonic() - began
     found = {one.what: one for one in findings}
-    assert took < 30  # its imports take long on a busy machine; the store would be waited for much longer
+    assert took < 40  # its imports take long on a busy machine; the store would be waited for much longer
     assert found["database"].verdict is Verdict.OK
     bucket = found[f"bucket {settings.media_bucket_name}"]
-    assert (bucket.verdict, bucket.seen) == (Verdict.BAD, "has not answered for 3 seconds")
+    assert (bucket.verdict, bucket.seen) == (Verdict.BAD, "has not answered for 10 seconds")
     assert "S3_ENDPOINT" in bucket.do
 
 
