@@ -10,7 +10,7 @@ import sys
 import click
 
 from imgpipe_orchestration.cli.options import exempt_loopback, retyped
-from imgpipe_orchestration.errors import ImgpipeError, SettingsError
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, NotFound, SettingsError
 
 _COMMANDS = {
     "up": ("stack", "start everything and keep it running"),
@@ -63,7 +63,7 @@ def main() -> None:
     """Entry point: ImgpipeError and OSError become one readable line and an exit code."""
     try:
         imgpipe()
-    except SettingsError as error:
+    except (SettingsError, BadInput, NotFound) as error:  # it names what is not there or makes no sense
         _fail(error, 2)
     except ImgpipeError as error:
         _fail(error, 1)

@@ -119,7 +119,8 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
     finally:
         if not (keep and done):
             with console.status("stopping the stack"):
-                _stop(process)
+                process.terminate()
+                process.wait()
 
 
 def _launch(data_dir: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -145,16 +146,6 @@ def _started(process: subprocess.Popen[bytes], data_dir: Path, log: Path) -> sta
             raise BackendUnavailable(f"The stack did not start:\n{said or f'{log} is empty: is the disk full?'}")
         time.sleep(0.1)
     return stack
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGTERM)  # a second one kills what is left at once
-        process.wait()
-        raise
 
 
 def _run(stack: Stack, pipelines: list[str], console: Console) -> list[Result]:

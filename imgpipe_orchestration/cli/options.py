@@ -31,6 +31,10 @@ NO_PROXY = ("no_proxy", "NO_PROXY")
 EXPORTED = "IMGPIPE_EXPORTED"
 """Set by `imgpipe env` in the user's shell: the data folder of the stack whose settings the shell has."""
 
+ID = click.IntRange(1, 2**63 - 1)
+"""An id as the tables have them."""
+ID.name = "id (a number from 1 on)"  # click would call anything else no valid "integer range"
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -47,15 +51,6 @@ def data_option(function: _Function) -> _Function:
 
 def json_option(function: _Function) -> _Function:
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
-
-
-class Id(click.IntRange):
-    """An id as the tables have them. Click would call anything else no valid "integer range"."""
-
-    name = "id (a number from 1 on)"
-
-    def __init__(self) -> None:
-        super().__init__(1, 2**63 - 1)
 
 
 def _default() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shlex
@@ -20,8 +19,8 @@ import click
 
 from imgpipe_orchestration.cli.options import (
     EXPORTED,
+    ID,
     NO_PROXY,
-    Id,
     data_option,
     imgpipe,
     json_option,
@@ -83,22 +82,12 @@ def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
 
 
 def _announce(plan: Plan, seconds: float) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # For a file or a pipe rich takes a width of 80, which breaks the links.
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    announced = io.StringIO()
-    console = Console(file=announced, force_terminal=terminal, width=None if terminal else 120, markup=False)
-    table = Table(title="imgpipe", title_justify="left")
-    for heading in ("part", "where", "what"):
-        table.add_column(heading, overflow="fold")
-    for row in _parts(plan):
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"Ready after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {plan.data_dir}.")
-    console.print(f'Point other programs at it: eval "$({imgpipe("env", plan.data_dir)})"', soft_wrap=True)
-    _write(announced.getvalue().rstrip())
+    rows = list(_parts(plan))
+    names, places = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, where, what in rows:
+        _write(f"  {name:<{names}}  {where:<{places}}  {what}")
+    _write(f"Ready after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {plan.data_dir}.")
+    _write(f'Point other programs at it: eval "$({imgpipe("env", plan.data_dir)})"')
 
 
 def _parts(plan: Plan) -> Iterator[tuple[str, str, str]]:
@@ -173,7 +162,7 @@ def env(data_dir: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("user", type=Id())
+@click.argument("user", type=ID)
 @data_option
 def token(user: int, data_dir: Path) -> None:
     """Print a token of USER (a number) for `Authorization: Bearer`, good for twelve hours.

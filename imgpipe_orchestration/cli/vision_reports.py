@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
-from imgpipe_orchestration.errors import BadInput, SettingsError
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry import logs
@@ -85,7 +85,8 @@ def _values(flags: dict[str, str | None], file: Path | None, settings: Settings)
     """Each value from the first place that has it: flag, environment, file, the stack's settings.
 
     Raises:
-        SettingsError: one is missing or makes no sense.
+        SettingsError: one is missing.
+        BadInput: one is no address that can be used.
     """
     written = _read(file) if file else {}
     values: dict[str, str] = {}
@@ -96,10 +97,7 @@ def _values(flags: dict[str, str | None], file: Path | None, settings: Settings)
             raise SettingsError(f"{name} is missing: give {flag}, {variable} or a --config file", field=variable)
         values[name] = value.strip()
         if name.endswith("_url"):
-            try:
-                check_address(name, values[name], production=settings.production)
-            except BadInput as error:
-                raise SettingsError(error.public, field=name.upper()) from error
+            check_address(name, values[name], production=settings.production)
     return values
 
 

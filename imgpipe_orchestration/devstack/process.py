@@ -52,9 +52,9 @@ class Part(ABC):
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    @abstractmethod
     def url(self) -> str:
         """Where clients reach it."""
+        return f"{LOOPBACK}:{self.port}"
 
     @abstractmethod
     def command(self) -> list[str]:

@@ -44,10 +44,6 @@ class CodeServer(Part):
 
     name = "code-server"
 
-    @property
-    def url(self) -> str:
-        return f"{LOOPBACK}:{self.port}"
-
     def command(self) -> list[str]:
         module = ["-m", "imgpipe_orchestration.definitions", "--location-name", LOCATION]
         flags = ["-h", LOOPBACK, "-p", str(self.port), "--use-python-environment-entry-point", "--log-level", "warning"]

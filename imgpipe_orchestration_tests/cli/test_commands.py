@@ -118,6 +118,13 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_code_2(tmp_path: Path) ->
         assert "Traceback" not in result.stderr
 
 
+def test_a_name_that_nothing_has_is_one_line_and_code_2(tmp_path: Path) -> None:
+    environ = {**clean_environment(), "DATABASE_URL": "postgresql://127.0.0.1:9/imgpipe"}
+    result = imgpipe("requeue", "medai", "--data", str(tmp_path), environ=environ)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("imgpipe: There is no pipeline or queue 'medai'; there are auto_marker,")
+
+
 def test_a_stack_needs_nobody_who_reads_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(tmp_path, {})
     plan.ports.release()

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.auto_marker.store import QUEUE as QUEUE_OF_JOBS
 from imgpipe_orchestration.billing.ledger import Ledger
-from imgpipe_orchestration.errors import BackendUnavailable, BadImage, Permanent, RateLimited, SpendingPaused
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, NotFound, Permanent, RateLimited, SpendingPaused
 from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.listings.store import QUEUE, NewImage, add
 from imgpipe_orchestration.media.store import MEDIA
@@ -161,9 +161,7 @@ def test_requeue_asks_a_paused_provider_again(run: Run, claims: Claims) -> None:
 
 
 def test_requeue_of_an_unknown_pipeline_names_the_known_ones(run: Run, claims: Claims) -> None:
-    result = run("requeue", "medai")
-    assert result.exit_code == 2
-    assert (
-        "'medai'; there are auto_marker, avatar_data, avatar_images, avatars, cdn_purges, erasures, lifecycle,"
-        in result.stderr
-    )
+    refused = run("requeue", "medai").exception
+    assert isinstance(refused, NotFound)
+    known = "auto_marker, avatar_data, avatar_images, avatars, cdn_purges, erasures, lifecycle,"
+    assert f"'medai'; there are {known}" in refused.public
