@@ -106,7 +106,7 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
         if name == Step.AI_VISUAL_ANALYSIS:
             stage.figures.update(paid.figures())
         by_day = Counter(claim.partition or day for claim in stage.outcome.done)
-        made = bool(by_day.pop(day, 0) or (stage.again and stage.again.outcome.done))
+        made = bool(by_day.pop(day, 0))
         of_other_days = {"of_other_days": by_day.total()} if by_day else {}
         others = {other: {"images": images, "made by the run of": day} for other, images in by_day.items()}
         figures = _figures(backends, stage) | of_other_days or {"images": 0}
@@ -115,32 +115,19 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
 
 def _figures(backends: BackendsResource, stage: "Stage") -> dict[str, Any]:
     """A stage's totals, its failures by item, and a contact sheet of what it made, with links to the pages of the
-    images. Figures of what it made again begin with `again_`."""
-    outcome = stage.outcome
-    figures: dict[str, Any] = _rounded(stage)
-    if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
-        figures = {name: figure for name, figure in figures.items() if figure or name == "ordered_again"}
-    else:
-        figures = {**figures_of(outcome, done="images"), **figures}
-    sheet = list(stage.sheet)
-    if stage.again and not stage.again.outcome.empty:
-        sheet += stage.again.sheet
-        told = {**figures_of(stage.again.outcome), **_rounded(stage.again)}
-        figures |= {f"again_{figure}": value for figure, value in told.items()}
-    if outcome.done:
-        figures["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
-    if sheet:
+    images."""
+    figures: dict[str, Any] = {name: round(n, 6 if name.endswith("_usd") else 2) for name, n in stage.figures.items()}
+    if stage.outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
+        return {name: figure for name, figure in figures.items() if figure or name == "ordered_again"}
+    figures = {**figures_of(stage.outcome, done="images"), **figures}
+    if stage.sheet:
         from imgpipe_orchestration.imaging import contact_sheet
 
         pages = f"{backends.services.settings.public_base_url}/media"
-        links = ", ".join(f"[{media}]({pages}/{media})" for media, _ in sheet[:32])
-        pictures = contact_sheet.markdown([data for _, data in sheet], f"media {links}")
+        links = ", ".join(f"[{media}]({pages}/{media})" for media, _ in stage.sheet[:32])
+        pictures = contact_sheet.markdown([data for _, data in stage.sheet], f"media {links}")
         figures["contact_sheet"] = dg.MetadataValue.md(pictures)
     return figures
-
-
-def _rounded(stage: "Stage") -> dict[str, float]:
-    return {name: round(n, 6 if name.endswith("_usd") else 2) for name, n in stage.figures.items()}
 
 
 evaluation_set = dg.AssetSpec(

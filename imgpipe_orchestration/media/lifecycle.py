@@ -1,4 +1,5 @@
-"""What the media pipeline owns: images with their uploads, variants and analyses; and people's profiles."""
+"""What the media pipeline owns: images with their uploads, variants and analyses; and people's profiles. What is judged
+of it: uploaded images."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,12 +14,13 @@ from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
 from imgpipe_orchestration.media import intake, model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.steps.callback import COLUMNS
+from imgpipe_orchestration.media.steps.retrieve import original
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, promised_by
-from imgpipe_orchestration.storage.queues import WITHDRAWN
 from imgpipe_orchestration.storage.rows import transaction
 
 
@@ -136,25 +138,17 @@ def _forget_user(services: Services, connection: Connection, user_id: int) -> in
     return removed
 
 
-# Temp files are in use until their URLs are replaced or their upload has failed for good, staged files until their
-# upload is committed or expires, and originals and variants as long as their rows name them.
+# Temp files are in use until their URLs are replaced, and originals and variants as long as their rows name them. Files
+# under `staging/` are not: a day later no upload is still to be committed.
 def _named(services: Services, keys: Sequence[str]) -> set[str]:
-    temp = [key for key in keys if key.startswith("temp_images/")]
-    staged = [key for key in keys if key.startswith(uploads.STAGING)]
-    rows: dict[str, pending.PendingImage] = {}
-    failed: set[int] = set()
+    temp = [f"/{key}" for key in keys if key.startswith("temp_images/")]
+    named: set[str] = set()
     if temp:
         with transaction(services.pending_engine) as connection:
-            rows = pending.by_paths(connection, [f"/{key}" for key in temp])
-            failed = pending.failed(connection, [image.id for image in rows.values()])
+            rows = pending.by_paths(connection, temp)
+        named = {path[1:] for path, image in rows.items() if image.status is not model.PendingStatus.COMPLETE}
     others = [key for key in keys if not key.startswith(("temp_images/", uploads.STAGING))]
     with transaction(services.engine) as connection:
-        # The file of an upload that was cleaned up is still there where the object store was away at that moment.
-        values = {"queue": store.MEDIA.name, "ids": list(failed), "withdrawn": WITHDRAWN}
-        ended = failed - set(connection.scalars(_RETRIABLE, values))
-        ended |= {image.id for image in rows.values() if image.status is model.PendingStatus.COMPLETE}
-        named = {path[1:] for path, image in rows.items() if image.id not in ended}
-        named |= uploads.open_keys(connection, staged)
         return named | set(connection.scalars(_NAMED, {"keys": others}))
 
 
@@ -199,12 +193,6 @@ _NAMED = text(r"""
     or exists (select from media_files f where f.id = asked.id and f.bulk_path = asked.key)
 """)
 
-# Failed uploads that we would work on again: their items are not withdrawn.
-_RETRIABLE = text("""
-    select f.main_api_id from media_files f join work_items w on w.queue = :queue and w.item_id = f.id
-    where f.main_api_id = any(:ids) and w.error_code is distinct from :withdrawn
-""")
-
 # A page has whole images: all of an image's promises have the same `row`, so a page must not end between them.
 _PROMISED = text("""
     with page as (
@@ -231,8 +219,7 @@ MEDIA = Kind(
         "media_colours": "media_id",
         "media_callers": "media_id",
     },
-    queues=dict.fromkeys((store.MEDIA, store.HEALING, *store.AGAIN, store.CANARY), "id")
-    | dict.fromkeys((store.URLS, store.CLEANUPS), "upload"),
+    queues=dict.fromkeys((store.MEDIA, store.HEALING, *store.AGAIN, store.CANARY), "id") | {store.URLS: "upload"},
     judged={"media": ("id", 0)},
     erased=_erased,
     resumed=_resumed,
@@ -259,10 +246,49 @@ MEDIA = Kind(
     ),
     remake=store.REMAKE_VARIANTS,
     tidy=lambda services, days: {
-        "presigned_uploads": uploads.forget_presigned(services.engine),
+        # Kept for a day, so that a late commit is told so, and a repeated one gets the same answer.
+        "presigned_uploads": in_batches(services.engine, uploads.FORGET, days=1),
         # Of uploads that another worker processed.
         "upload_traces": in_batches(
             services.engine, old_rows("upload_traces", key="pending_id", ended="created_at"), days
         ),
     },
 )
+
+
+# --- what is judged ---------------------------------------------------------------------------------------------------
+
+
+def _picture(services: Services, media_id: int) -> bytes:
+    with transaction(services.engine) as connection:
+        media = store.media_file(connection, media_id)
+    return original(services, media)
+
+
+def _facts(connection: Connection, media_id: int) -> tuple[int | None, str]:
+    media = store.media_file(connection, media_id)
+    return media.user_id, media.sha256 or ""
+
+
+def _rejected(services: Services, connection: Connection, media_id: int) -> None:
+    """Show the image before a rejected profile image (header, logo) again, if the user has one."""
+    media = store.media_file(connection, media_id)
+    before = store.last_completed(connection, media.user_id, media.kind, but=media_id)
+    if media.kind not in store.ALONE or before is None:
+        return
+    field = next(field for field in model.FIELDS.values() if field.kind == media.kind)
+    base = services.settings.smart_media_base_url
+    ours = [model.smart_url(base, media_id), media.image_path]
+    if connection.scalar(_SHOWS_ONE, {"user": media.user_id, "urls": ours}):
+        uploads.point_to(connection, media.user_id, field, model.smart_url(base, before))
+        connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": before})
+
+
+_SHOWS_ONE = text("""
+    select exists (select from user_profiles where user_id = :user
+            and (profile_image_path = any(:urls) or header_image_path = any(:urls)))
+        or exists (select from artist_profiles where user_id = :user and logo_path = any(:urls))
+        or exists (select from promoter_profiles where user_id = :user and logo_path = any(:urls))
+""")
+
+UPLOADED = Subject("media", MEDIA, "media_files", _picture, _facts, rejected=_rejected)

@@ -6,28 +6,26 @@ from the stage before, so each can be run alone and a re-execution resumes: an i
 checklist says that the earlier steps are settled.
 """
 
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, TooLarge
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.media import intake, pending, remake, store
 from imgpipe_orchestration.media.describing import ask_others
+from imgpipe_orchestration.media.lifecycle import UPLOADED
 from imgpipe_orchestration.media.model import REPLACE_URLS, PendingStatus, Step, StepState
-from imgpipe_orchestration.media.moderation import UPLOADED
 from imgpipe_orchestration.media.stages import RUN_SECONDS, Figures, Stage, analyse_again, analyse_anyway, drain, spends
-from imgpipe_orchestration.media.steps.callback import callback, replace_urls, tell_of_failure
+from imgpipe_orchestration.media.steps.callback import callback, replace_urls
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Item, State
-from imgpipe_orchestration.storage.rows import time_of, transaction
+from imgpipe_orchestration.storage.claims import Claim, State
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, note_times, work_through, working_as
 from imgpipe_orchestration.telemetry import tracing
 
@@ -45,10 +43,6 @@ _LOOK = 1.0
 
 _SOON = 10.0
 """Seconds that a run of the sensor takes for what is ordered again, while new uploads may wait for the next run."""
-
-_JUST = timedelta(minutes=10)
-"""A run that gives an image up marks its upload at once; if it dies in between, a later one does. Not for longer: an
-operator may set the upload back to `pending`."""
 
 _DO: dict[Step, Callable[[Services, Claim], Figures]] = {
     Step.RETRIEVE_FILE: retrieve,
@@ -75,18 +69,16 @@ def take_through(
         what each chosen stage did, in order.
     """
     run = _Run(services, owner, day, chosen)
+    stages = run.stages
     with working_as(services.claims, owner):
         with run.judges:
             run.work()
-        stages = dict(run.stages)
         for step, make in _REMAKE.items():
             if step in stages:
                 if anew:
                     stages[step].figures["ordered_again"] = remake.order(services, day, step, urgent=urgent)
-                seconds = RUN_SECONDS if anew else _SOON
-                stages[step].again = make(services, owner, day, seconds=seconds)
-        if REPLACE_URLS in chosen:
-            stages[REPLACE_URLS] = run.urls()
+                stages[step].join(make(services, owner, day, seconds=RUN_SECONDS if anew else _SOON))
+        run.replace_urls()
         if Step.AI_VISUAL_ANALYSIS in stages:  # last, for nobody waits for it
             compared = drain(services, owner, store.CANARY, ask_others, seconds=_SOON).outcome.done
             if compared:
@@ -102,15 +94,12 @@ class _Run:
         self._owner = owner
         self._day = day
         self._steps = [step for step in Step if step in chosen]
-        self._replacing = REPLACE_URLS in chosen
         self.judges = Judges(services, owner, UPLOADED)
-        self.stages: dict[str, Stage] = {step.value: Stage() for step in self._steps}
-        self._urls = Stage()
+        self.stages: dict[str, Stage] = {name: Stage() for name in (*self._steps, REPLACE_URLS) if name in chosen}
         self._taken: list[Claim] = []
         self._at: dict[int, Step] = {}
         """The step that each image is at, or was at last."""
         self._looked = time.monotonic()
-        self._lock = threading.Lock()
         self._deadline = time.monotonic() + RUN_SECONDS
 
     def work(self) -> None:
@@ -123,7 +112,6 @@ class _Run:
         batch = claims.owned(store.MEDIA, self._owner)
         self._begin(batch)
         batch += self._take(self._day, _THREADS - len(batch))
-        _close(services)
         if batch:
             services.workshop.start()  # needed soon
         outcome = work_through(
@@ -174,8 +162,7 @@ class _Run:
     def _further(self, free: int, full: Collection[str]) -> list[Claim]:
         looking = time.monotonic() - self._looked >= _LOOK
         if looking:
-            if self._replacing:
-                self._replace_urls()
+            self.replace_urls()
             if Step.RETRIEVE_FILE in self._steps and intake.first_new(self._services):
                 self._take_in()
             self._looked = time.monotonic()
@@ -202,19 +189,16 @@ class _Run:
                 return
             self._at[claim.item_id] = step
             begun = time.monotonic()
-            with self._lock:
-                stage.began = stage.began or begun
+            stage.began = stage.began or begun
             try:
                 with tracing.span(step.value, item=claim.item_id, attempt=claim.attempt):
                     figures = _DO[step](self._services, claim)
             finally:
                 ended = time.monotonic()
-                with self._lock:
-                    stage.spent[claim.item_id] = ended - begun
-                    stage.outcome.seconds = ended - stage.began
-            with self._lock:
-                stage.made(claim.item_id, figures)
-                stage.outcome.done.append(claim)
+                stage.spent[claim.item_id] = ended - begun
+                stage.outcome.seconds = ended - stage.began
+            stage.made(claim.item_id, figures)
+            stage.outcome.done.append(claim)
             if step is Step.RETRIEVE_FILE:
                 self._judge(claim.item_id)
 
@@ -226,23 +210,11 @@ class _Run:
             self.judges.begin(media_id, user_id=media.user_id, sha256=media.sha256)
 
     def _note(self, connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
-        """Count the failed try of a step; with the last one the upload fails too."""
+        """Count the failed try of a step."""
         step = self._at.get(claim.item_id)
-        if step is None:  # its checklist could not be read
-            return
-        services, final = self._services, state is State.FAILED
-        ended = StepState.FAILED if final else StepState.PENDING
-        store.step_ended(connection, claim, step, ended, counts=spends(error))
-        if not final:
-            return
-        media = store.media_file(connection, claim.item_id)
-        with pending.joined(services, connection) as where:
-            unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
-            pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
-        # A clean-up deletes the upload, so only for a bad image.
-        if services.foreign_main_api and isinstance(error, BadImage | TooLarge):
-            item = Item(media.main_api_id, tenant=str(media.user_id))
-            services.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
+        if step is not None:  # else its checklist could not be read
+            ended = StepState.FAILED if state is State.FAILED else StepState.PENDING
+            store.step_ended(connection, claim, step, ended, counts=spends(error))
 
     def _account(self, outcome: Outcome) -> None:
         """Count what did not go well at the step where it happened, and what was not begun at the first one."""
@@ -267,36 +239,15 @@ class _Run:
         stage.add(healed.figures)
         stage.add({"healed": len(outcome.done), "still_to_heal": len(outcome.retried) + len(outcome.failed)})
 
-    def _replace_urls(self) -> None:
-        self._urls.join(drain(self._services, self._owner, store.URLS, replace_urls))
-
-    def urls(self) -> Stage:
-        """Replace the temp URLs of images that our workers or others reported, and report failures to a foreign main
-        API."""
-        self._replace_urls()
-        told = drain(self._services, self._owner, store.CLEANUPS, tell_of_failure)
-        self._urls.add({"failures_told": len(told.outcome.done)})
-        return self._urls
+    def replace_urls(self) -> None:
+        """Finish uploads whose images our workers or others reported, or ours gave up."""
+        if REPLACE_URLS in self.stages:
+            self.stages[REPLACE_URLS].join(drain(self._services, self._owner, store.URLS, replace_urls))
 
 
 def _settled(step: Step, state: StepState) -> bool:
     """Whether later steps may be done: a step is completed, or it is the analysis and failed."""
     return state is StepState.COMPLETED or (step is Step.AI_VISUAL_ANALYSIS and state is StepState.FAILED)
-
-
-def _close(services: Services) -> None:
-    """Mark uploads as failed whose images were just given up because their workers died, which could not do it."""
-    letters = [letter for letter in services.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
-    if not letters:
-        return
-    with transaction(services.engine) as connection:
-        since = time_of(connection) - _JUST
-        dead = [letter.item_id for letter in letters if letter.failed_at > since]
-        ids = store.pending_ids(connection, dead)
-    if ids:
-        others = [status for status in PendingStatus if status is not PendingStatus.PENDING]
-        with transaction(services.pending_engine) as connection:
-            pending.mark(connection, ids, PendingStatus.FAILED, unless=others)
 
 
 def _reopen(services: Services, batch: Sequence[Claim]) -> None:

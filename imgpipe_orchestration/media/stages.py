@@ -3,6 +3,7 @@ Dagster in here."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,19 +48,19 @@ class Stage:
     """Seconds by media id."""
     began: float = 0.0
     """When the first image began, by `time.monotonic()`."""
-    again: Stage | None = None
-    """What it made again."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
             self.figures[name] = self.figures.get(name, 0) + value
 
     def made(self, item: int, figures: Figures) -> None:
-        """Add what one image told."""
+        """Add what one image told; may be called in several threads."""
         told = dict(figures or {})
-        if thumbnail := told.pop("thumbnail", None):
-            self.sheet.append((item, thumbnail))
-        self.add(told)
+        with self._lock:
+            if thumbnail := told.pop("thumbnail", None):
+                self.sheet.append((item, thumbnail))
+            self.add(told)
 
     def join(self, other: Stage) -> None:
         """Add what another batch told."""
@@ -133,21 +134,18 @@ def drain(
         seconds: the time budget, after which no item is begun.
         most: only one batch, of so many items.
     """
-    told: list[tuple[int, Figures]] = []
-    outcome = work.drain(
+    stage = Stage()
+    stage.outcome = work.drain(
         services.claims,
         queue,
         owner,
-        lambda claim: told.append((claim.item_id, step(services, claim))),
+        lambda claim: stage.made(claim.item_id, step(services, claim)),
         threads=WAITING_THREADS,
         batch_size=most or BATCH,
         once=most is not None,
         partition=partition,
         seconds=seconds,
     )
-    stage = Stage(outcome)
-    for item, figures in told:
-        stage.made(item, figures)
     return stage
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, text
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.embedding import holds
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
-from imgpipe_orchestration.storage.claims import Claim, Queue, State
+from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
 
 
@@ -68,7 +68,9 @@ def _follow(connection: Connection, ids: Sequence[int], state: State, error: str
     if state is State.WAITING and error is None:  # requeued by a person: failed steps start again
         connection.execute(RESTART, {"ids": list(ids)})
     elif state is State.FAILED:
-        connection.execute(_GIVE_UP, {"ids": list(ids), "error": error})
+        given_up = connection.execute(_GIVE_UP, {"ids": list(ids), "error": error}).all()
+        items = [Item(row.main_api_id, str(row.user_id)) for row in given_up if row.main_api_id > 0]
+        Claims.enqueue(connection, URLS, items, again=True)
 
 
 RESTART = text("""
@@ -84,7 +86,9 @@ RESTART = text("""
     where id in (select media_id from failed)
 """)
 
-_GIVE_UP = text("update media_files set status = 'failed', error = :error where id = any(:ids)")
+_GIVE_UP = text("""
+    update media_files set status = 'failed', error = :error where id = any(:ids) returning main_api_id, user_id
+""")
 
 MEDIA = Queue("media", mirror=_follow)
 """Images in the steps; item ids are media ids. Each step is tried three times."""
@@ -100,14 +104,12 @@ UNHURRIED_ANALYSIS = Queue("media_unhurried_analysis", max_attempts=3)
 CANARY = Queue("media_canary", max_attempts=3)
 """New images about which other models are asked as well, to compare them; item ids are media ids."""
 
-CLEANUPS = Queue("media_cleanups", max_attempts=10)
-"""Failed uploads that are to be reported to a foreign main API; item ids are pending image ids."""
-
 URLS = Queue("media_urls", max_attempts=10)
-"""Processed images whose temp URLs are to be replaced; item ids are pending image ids."""
+"""Uploads whose images are processed, and whose temp URLs are to be replaced; or given up, and to be marked as failed.
+Item ids are pending image ids."""
 
 AGAIN = (REMAKE_VARIANTS, REMAKE_ANALYSIS, UNHURRIED_ANALYSIS)
-OF_NO_DAY = (URLS, HEALING, CLEANUPS, CANARY)
+OF_NO_DAY = (URLS, HEALING, CANARY)
 """Queues whose items belong to no day."""
 
 
@@ -130,10 +132,11 @@ def media_file(connection: Connection, media_id: int) -> MediaFile:
     return _file(found)
 
 
-def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | None:
-    """The media file of a pending image; None if it is not registered."""
-    query = text(f"select {_FILE_COLUMNS} from media_files f where main_api_id = :id")
-    row = connection.execute(query, {"id": pending_id}).one_or_none()
+def media_of_pending(connection: Connection, pending_id: int, *, lock: bool = False) -> MediaFile | None:
+    """The media file of a pending image; None if it is not registered. With `lock` it stays as it is until the
+    transaction ends."""
+    query = f"select {_FILE_COLUMNS} from media_files f where main_api_id = :id {'for share' if lock else ''}"
+    row = connection.execute(text(query), {"id": pending_id}).one_or_none()
     return None if row is None else _file(row)
 
 
@@ -196,38 +199,19 @@ def retrieved(connection: Connection, media_id: int, values: dict[str, Any]) -> 
     connection.execute(query, {**values, "id": media_id})
 
 
-_JSON_COLUMNS = {
-    "dominant_colors",
-    "detected_objects",
-    "mood_keywords",
-    "raw_google_response",
-    "raw_gpt4_response",
-    "labels",
-    "brand_colors",
-    "site_context",
-    "safe_search",
-    "measured",
-    "boxes",
-    "providers",
-    "answered_by",
-}
-
-
 def save_analysis(connection: Connection, media_id: int, values: dict[str, Any]) -> None:
     """Store the values of an analysis; columns that are not in `values` keep those of an earlier one. So does that of
     the embedding if it takes vectors of another model by now."""
-    row = {name: json.dumps(value) if name in _JSON_COLUMNS else value for name, value in values.items()}
-    if "embedding" in row and not holds(connection, values["answered_by"]["embed"], row["embedding"]):
+    row = dict(values)
+    if "embedding" in row and not holds(connection, row["answered_by"]["embed"], row["embedding"]):
         del row["embedding"]  # a rebuild has ended meanwhile, which embeds what lacks it
-    casts = dict.fromkeys(_JSON_COLUMNS, "jsonb") | {"embedding": "vector"}
-    columns = ", ".join(row)
-    slots = ", ".join(f"cast(:{n} as {casts[n]})" if n in casts else f":{n}" for n in row)
-    updates = ", ".join(f"{n} = excluded.{n}" for n in row)
+    columns, updates = ", ".join(row), ", ".join(f"{name} = excluded.{name}" for name in row)
     query = text(f"""
-        insert into media_ai_analysis (media_id, {columns}) values (:media_id, {slots})
+        insert into media_ai_analysis (media_id, {columns}) select :media_id, {columns}
+        from jsonb_populate_record(cast(null as media_ai_analysis), cast(:row as jsonb))
         on conflict (media_id) do update set {updates}
     """)
-    connection.execute(query, {**row, "media_id": media_id})
+    connection.execute(query, {"media_id": media_id, "row": json.dumps(row)})
 
 
 def deleted_uploads(connection: Connection, pending_ids: Sequence[int]) -> set[int]:

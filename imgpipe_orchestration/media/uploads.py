@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine, RowMapping, column, table, text
+from sqlalchemy import Connection, RowMapping, column, table, text
 from sqlalchemy.dialects.postgresql import insert
 
 from imgpipe_orchestration.errors import (
@@ -29,7 +29,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.media import model, pending
 from imgpipe_orchestration.media.model import FIELDS, DataType, Field
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.history import in_batches, old_rows
+from imgpipe_orchestration.storage.history import old_rows
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.names import size_text
@@ -276,12 +276,6 @@ def presign(
     return PresignedUploadAnswer(upload_id=upload_id, url=url, headers=headers, expires_at=expires_at)
 
 
-def forget_presigned(engine: Engine) -> int:
-    """Remove old presigned uploads; returns how many. They are kept for a day, so that a late commit is told so, and a
-    repeated one gets the same answer."""
-    return in_batches(engine, _FORGET, days=1)
-
-
 def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     """Accept a file that was sent; may be repeated.
 
@@ -337,11 +331,6 @@ def _arrived(services: Services, row: RowMapping) -> bytes:
         raise NotThere("The file has gone again; send it once more.") from error
 
 
-def open_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
-    """The keys of objects whose uploads can still be committed."""
-    return set(connection.scalars(_NAMED, {"keys": list(keys)}))
-
-
 def _row(services: Services, user_id: int, upload_id: str) -> RowMapping:
     with transaction(services.engine) as connection:
         row = connection.execute(_SELECT, {"id": upload_id, "user_id": user_id}).mappings().one_or_none()
@@ -367,7 +356,7 @@ _ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('uploads of
 _OPEN = text("""
     select count(*) from media_uploads where user_id = :user_id and pending_id is null and expires_at > now()
 """)
-_FORGET = old_rows(
+FORGET = old_rows(
     "media_uploads",
     ended="expires_at",
     # That of a private upload stays until an intake has read that it is private.
@@ -378,6 +367,3 @@ _SETTLE = text("""
     update media_uploads set pending_id = :pending_id, image_path = :path where id = :id and pending_id is null
 """)
 _NAME = text("update media_uploads set image_path = :path where id = :id and pending_id is null")
-_NAMED = text("""
-    select object_key from media_uploads where object_key = any(:keys) and pending_id is null and expires_at > now()
-""")

@@ -4,8 +4,7 @@ from imgpipe_orchestration.avatars.lifecycle import BRIEFS, PERSONAS, PORTRAITS,
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.listings.lifecycle import LISTINGS
 from imgpipe_orchestration.listings.moderation import LISTED
-from imgpipe_orchestration.media.lifecycle import MEDIA
-from imgpipe_orchestration.media.moderation import UPLOADED
+from imgpipe_orchestration.media.lifecycle import MEDIA, UPLOADED
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES, FINDINGS
 

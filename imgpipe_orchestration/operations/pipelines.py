@@ -7,7 +7,7 @@ from imgpipe_orchestration.avatars.store import DATA, IMAGES
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
 from imgpipe_orchestration.listings.store import QUEUE as LISTINGS
-from imgpipe_orchestration.media.store import AGAIN, CANARY, CLEANUPS, HEALING, MEDIA, URLS
+from imgpipe_orchestration.media.store import AGAIN, CANARY, HEALING, MEDIA, URLS
 from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.operations.erasure import ERASURES
 from imgpipe_orchestration.services import Services
@@ -17,7 +17,7 @@ from imgpipe_orchestration.vision_reports import analyses, batches, executions
 
 PIPELINES: dict[str, list[Queue]] = {
     "avatars": [IMAGES, DATA],
-    "media": [MEDIA, URLS, CLEANUPS, HEALING, *AGAIN, CANARY],
+    "media": [MEDIA, URLS, HEALING, *AGAIN, CANARY],
     "listings": [LISTINGS],
     "auto_marker": [MARKER],
     "vision_reports": [analyses.QUEUE, executions.QUEUE, batches.QUEUE],

@@ -13,19 +13,16 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import cli
 from imgpipe_orchestration.cli import imgpipe
-from imgpipe_orchestration.errors import BadImage, NotFound
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.store import QUEUE
-from imgpipe_orchestration.media.reports import clean_up
-from imgpipe_orchestration.media.store import MEDIA, REMAKE_VARIANTS
+from imgpipe_orchestration.media.store import REMAKE_VARIANTS
 from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import holdings
-from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.holdings import Collected, Holding, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.storage.claims.shorthand import fail
 
 VIEWED, REPORTED, UPLOADED = (f"0000000{n}-0000-4000-8000-000000000000" for n in (1, 2, 3))
 VARIANT = "library/user_7/product/img/{id}-detail-0123456789ab.avif"
@@ -74,7 +71,7 @@ def medium(services: Services) -> int:
                 """),
                 {"id": found, "size": size, "key": key},
             )
-        for path, status in (("kept", "pending"), ("done", "complete")):
+        for path, status in (("kept", "pending"), ("failed", "failed"), ("done", "complete")):
             connection.execute(
                 text("insert into pending_images (user_id, image_path, status) values (7, :path, :status)"),
                 {"path": f"/temp_images/products/{path}.jpg", "status": status},
@@ -88,6 +85,7 @@ def test_media_loses_what_no_row_names_and_has_what_is_missing_made_again(servic
         VARIANT.format(id=medium),
         f"bulk/2026-01-31/{medium}.jpg",
         "temp_images/products/kept.jpg",
+        "temp_images/products/failed.jpg",
         "library/not/ours",
         "elsewhere/thing",
     }
@@ -113,43 +111,6 @@ def test_media_loses_what_no_row_names_and_has_what_is_missing_made_again(servic
     assert (done.garbage, done.deleted, done.missing, done.lost, done.repaired) == (5, 5, 1, 0, 1)
     assert keys(bucket) == named
     assert services.claims.due_partitions(REMAKE_VARIANTS) == ["2026-01-31"]
-
-
-def test_the_file_of_a_failed_upload_stays_as_long_as_it_may_be_tried_again(services: Services) -> None:
-    """`DELETE /api/media/cleanup/{id}` removes it, unless the object store is away at that moment."""
-    path = "temp_images/products/{}.jpg"
-    with transaction(services.engine) as connection:
-        # As in the specification's table.
-        connection.execute(text("alter table pending_images alter column status drop not null"))
-        rows = connection.execute(
-            text("""
-                insert into pending_images (user_id, image_path, status)
-                values (7, '/temp_images/products/dead_letter.jpg', 'failed'),
-                    (7, '/temp_images/products/cleaned_up.jpg', 'pending'),
-                    (7, '/temp_images/products/cleaned_up_unseen.jpg', 'pending'),
-                    (7, '/temp_images/products/of_a_state_unknown.jpg', null)
-                returning id, image_path
-            """)
-        ).all()
-        ids = {image_path.rpartition("/")[2].removesuffix(".jpg"): row_id for row_id, image_path in rows}
-        for name in ("dead_letter", "cleaned_up"):
-            registered = connection.execute(
-                text("""
-                    insert into media_files (main_api_id, user_id, data_type, kind, image_path, status, upload_day)
-                    values (:id, 7, 'product', 'product', '/' || :path, 'downloading', '2026-01-31') returning id
-                """),
-                {"id": ids[name], "path": path.format(name)},
-            ).scalar_one()
-            services.claims.enqueue(connection, MEDIA, [Item(registered, tenant="7", partition="2026-01-31")])
-    (dead, _) = services.claims.claim(MEDIA, "run", 2, partition="2026-01-31")
-    fail(services.claims, dead, BadImage("No image."), MEDIA)
-    for name in ("cleaned_up", "cleaned_up_unseen"):
-        clean_up(services, ids[name])
-    put(services.media_bucket, *(path.format(name) for name in ids))
-
-    (done,) = collect_garbage(services, ["media"], act=True, grace_hours=0)
-    assert done.deleted == 2
-    assert keys(services.media_bucket) == {path.format("dead_letter"), path.format("of_a_state_unknown")}
 
 
 def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> None:

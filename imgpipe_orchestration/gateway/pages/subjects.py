@@ -63,12 +63,11 @@ def subjects(connection: Connection, items: Iterable[tuple[str, int]]) -> Subjec
 
 _IMAGE = "coalesce(nullif(original_name, ''), 'Image ' || id) as label, '/media/' || id as page from media_files"
 _IMAGES = f"select id, {_IMAGE} where id = any(:ids)"
-_UPLOADS = f"select main_api_id as id, {_IMAGE} where main_api_id = any(:ids)"
 _OF_JOB = "coalesce('/vision-reports/' || j.job_id, '') as page"
 _SUBJECTS = {
     **dict.fromkeys(("media", "media_healing", "media_remake_variants", "media_remake_analysis"), _IMAGES),
     **dict.fromkeys(("media_unhurried_analysis", "media_canary"), _IMAGES),
-    **dict.fromkeys(("media_urls", "media_cleanups"), _UPLOADS),
+    "media_urls": f"select main_api_id as id, {_IMAGE} where main_api_id = any(:ids)",
     # The page that begins with this image: `before` is exclusive.
     "listings": """
         select id, '/listings?before=' || (id + 1) as page,

@@ -1,16 +1,26 @@
 """update_callback: report to the main API that the image is done, with its analysis. And replace_urls, once it is known
-there: replace temp URLs in the profiles by smart URLs, complete the upload and delete its temp file."""
+there: replace temp URLs in the profiles by smart URLs, complete the upload and delete its temp file. Or, if the image
+was given up, mark the upload as failed."""
 
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, PartnerUnavailable, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    BadImage,
+    Conflict,
+    NotFound,
+    PartnerRefused,
+    PartnerUnavailable,
+    TooLarge,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import public_analysis
-from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
+from imgpipe_orchestration.media.model import MediaStatus, PendingStatus, Step, StepState
+from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.media.steps.retrieve import mendable
 from imgpipe_orchestration.media.store import MediaFile, manifest_of
 from imgpipe_orchestration.moderation import verdicts
@@ -121,28 +131,22 @@ _REPLACE = [
 
 
 def replace_urls(services: Services, claim: Claim) -> dict[str, float]:
-    """Finish one processed upload. May be repeated. Returns figures for the run's totals.
+    """Finish one upload, which is processed or failed. May be repeated. Returns figures for the run's totals.
 
     Raises:
         BackendUnavailable: a database or the object store is away.
-        PartnerUnavailable: the main API has not stored our report yet. From the second time on it is sent again.
+        PartnerUnavailable: the main API has not stored our report yet (from the second time on it is sent again), or
+            cannot be told of a failure.
         NotFound: it no longer knows the image.
         Conflict: the upload is marked as processed but has no media id; it stays as it is.
     """
     with transaction(services.pending_engine) as connection:
         image = pending.get(connection, claim.item_id)
-    if image.status is PendingStatus.PENDING:
-        if claim.failures:
-            # Once more, as a main API may lose what it acknowledged.
-            with transaction(services.engine) as connection:
-                media = store.media_of_pending(connection, image.id)
-            if media is not None:
-                report(services, media.id)
-        raise PartnerUnavailable(f"The main API acknowledged image {image.id} and has not stored it yet")
-    if image.status is PendingStatus.FAILED:  # cleaned up in the meantime
+    if image.status in {PendingStatus.PENDING, PendingStatus.FAILED}:
+        figures = _not_processed(services, claim, image)
         with services.claims.fenced(claim) as connection:
             services.claims.finish(connection, store.URLS, claim)
-        return {}
+        return figures
     if image.media_id is None:
         raise Conflict(f"Image {image.id} is {image.status} and its permanent_url names no media id.")
     url = model.smart_url(services.settings.smart_media_base_url, image.media_id)
@@ -158,20 +162,31 @@ def replace_urls(services: Services, claim: Claim) -> dict[str, float]:
     return {"places_changed": changed}
 
 
-def tell_of_failure(services: Services, claim: Claim) -> None:
-    """Report a failed upload to a foreign main API, as the specification asks, unless it was requeued meanwhile.
+def _not_processed(services: Services, claim: Claim, image: PendingImage) -> dict[str, float]:
+    """Mark the upload of an image that was given up as failed, and report that to a foreign main API, as the
+    specification asks. Nothing is done about an upload that was cleaned up, or whose image was requeued."""
+    with pending.both(services) as (connection, where):
+        media = store.media_of_pending(connection, image.id, lock=True)  # or it could be requeued in between
+        status = media.status if media else None
+        if status is MediaStatus.FAILED:
+            others = [other for other in PendingStatus if other is not PendingStatus.PENDING]
+            pending.mark(where, [image.id], PendingStatus.FAILED, unless=others)
+    if media is not None and status is MediaStatus.FAILED:
+        # A clean-up deletes the upload, so only for a bad image.
+        bad = services.claims.find(store.MEDIA, media.id).error_code in {BadImage.code, TooLarge.code}
+        return _told_of_failure(services, image.id) if bad and services.foreign_main_api else {}
+    if image.status is PendingStatus.FAILED:
+        return {}
+    if media is not None and status is MediaStatus.COMPLETED and claim.failures:
+        report(services, media.id)  # once more, as a main API may lose what it acknowledged
+    raise PartnerUnavailable(f"The main API acknowledged image {image.id} and has not stored it yet")
 
-    Raises:
-        PartnerUnavailable, RateLimited: worth another try.
-    """
-    with transaction(services.pending_engine) as connection:
-        failed = pending.get(connection, claim.item_id).status is PendingStatus.FAILED
+
+def _told_of_failure(services: Services, pending_id: int) -> dict[str, float]:
     try:
-        if failed:
-            services.main_api.cleanup(claim.item_id)
+        services.main_api.cleanup(pending_id)
     except PartnerRefused as refused:
         # It does not know the image, or has already settled it, so there is nothing to report.
         if refused.partner_status not in {404, 409, 410}:
             raise mendable(refused) from refused
-    with services.claims.fenced(claim) as connection:
-        services.claims.finish(connection, store.CLEANUPS, claim)
+    return {"failures_told": 1}
