@@ -1,8 +1,6 @@
 """The avatars' part of the Dagster definitions: assets, jobs and sensors."""
 
-import math
-import time
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -16,25 +14,27 @@ from imgpipe_orchestration.avatars.assets import (
     generation_results,
     generation_tasks,
 )
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.storage.claims import Queue
 
 
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:
     from imgpipe_orchestration.avatars.work import due
 
-    now = time.time()
-    try:  # when the last run was asked for; people can set it in the UI to what is no number
-        waited = now - float(context.cursor or "nan")
-    except ValueError:
-        waited = math.nan
-    # Less 2 s for jitter; below 0 the clock was set back.
-    if 0 <= waited < backends.services.settings.worker_interval - 2:
-        return dg.SensorResult(skip_reason="the last run was asked for less than WORKER_INTERVAL ago")
-    return run_if_due(context, backends, job, partial(due, queue=queue), days=DAYS, cursor=str(now))
+    def wanted(services: "Services") -> bool | str:
+        if not due(services, queue):
+            return False
+        since = datetime.now(UTC) - timedelta(seconds=services.settings.worker_interval - 2)  # less for jitter
+        ours = dg.RunsFilter(job_name=job, tags={DUE_ONLY: "true"}, created_after=since)
+        just_now = context.instance.get_run_records(ours, limit=1)
+        return "the last run was asked for less than WORKER_INTERVAL ago" if just_now else True
+
+    return run_if_due(context, backends, job, wanted, days=DAYS)
 
 
 @dg.sensor(

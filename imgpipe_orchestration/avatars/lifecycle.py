@@ -4,7 +4,7 @@ picture is paid for, and each of a person's five pictures before it is published
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.avatars import records, store
-from imgpipe_orchestration.avatars.drawing import bought
+from imgpipe_orchestration.avatars.drawing import bought, buyer_of
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
@@ -20,16 +20,8 @@ KEPT_DAYS = 7
 
 
 def name_of(connection: Connection, persona: int) -> str:
-    """The name of a person, as the ledger has it.
-
-    Raises:
-        NotFound: there is no such person.
-    """
-    query = text("select task_id from generation_results where id = :id")
-    task = connection.scalar(query, {"id": persona})
-    if task is None:
-        raise NotFound(f"There is no person {persona}.")
-    return f"task_{task}/persona_{persona}"
+    """The name of a person, as the ledger has it; raises as `records.persona`."""
+    return buyer_of(records.persona(connection, persona)).item
 
 
 def _stop_tasks(connection: Connection, rows: Rows) -> None:
@@ -133,16 +125,9 @@ PERSONAS = Kind(
 
 
 def brief_of(services: Services, task: int) -> str:
-    """What a task asked for.
-
-    Raises:
-        NotFound: there is no such task.
-    """
+    """What a task asked for; raises as `records.get`."""
     with transaction(services.engine) as connection:
-        found = connection.scalar(text("select brief from generation_tasks where id = :id"), {"id": task})
-    if found is None:
-        raise NotFound(f"There is no avatar task {task}.")
-    return str(found)
+        return records.get(connection, task).brief
 
 
 def picture_number(persona: Persona, cell: int | None = None) -> int:

@@ -1,10 +1,11 @@
 """Queries of tasks (`generation_tasks`), their people (`generation_results`), and the questions that produce these
-(`generation_batches`)."""
+(`generation_batches`); and what came of them by day."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -63,7 +64,7 @@ class PersonaFacts(BaseModel):
 
 
 class Persona(PersonaFacts):
-    """One row of `generation_results`, with its task's public id, style and state.
+    """One row of `generation_results`, with its task's public id, style, urgency and day (UTC, `YYYY-MM-DD`).
 
     `base_object` and `grid_object` are the keys of the bought pictures; `images` describes the public ones by name
     (`base`, `image_0` ...); `split` has the cells of the grid, in pixels.
@@ -74,6 +75,7 @@ class Persona(PersonaFacts):
     public_task_id: str
     style: str
     urgent: bool
+    day: str
     position: int
     base_object: str | None
     grid_object: str | None
@@ -101,11 +103,25 @@ class Question:
     asked: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day: people completed and failed, paid calls, US dollars (calls of unknown price count as 0)."""
+
+    day: date
+    completed: int
+    failed: int
+    calls: int
+    cost_usd: Decimal
+    standin: bool
+
+
 COLUMNS = ", ".join(Task.model_fields)
 ENDED_SQL = ", ".join(f"'{status}'" for status in ENDED)
-_OWN = ", ".join(f"r.{name}" for name in Persona.model_fields if name not in ("public_task_id", "style", "urgent"))
+_OF_TASK = ("public_task_id", "style", "urgent", "day")
+_OWN = ", ".join(f"r.{name}" for name in Persona.model_fields if name not in _OF_TASK)
 _PEOPLE = f"""
-    select {_OWN}, t.task_id as public_task_id, t.style, t.urgent
+    select {_OWN}, t.task_id as public_task_id, t.style, t.urgent,
+        to_char(t.created_at at time zone 'UTC', 'YYYY-MM-DD') as day
     from generation_results r join generation_tasks t on t.id = r.task_id
 """
 
@@ -119,18 +135,20 @@ def by_public_id(connection: Connection, task_id: str) -> Task:
     Raises:
         NotFound: there is no such task.
     """
-    row = connection.execute(text(f"select {COLUMNS} from generation_tasks where task_id = :id"), {"id": task_id})
-    found = row.one_or_none()
-    if found is None:
-        raise NotFound(f"There is no avatar task {task_id!r}.")
-    return task_of(found)
+    return _task(connection, "task_id", task_id)
 
 
 def get(connection: Connection, task: int) -> Task:
-    """The task of a row number that is known to exist."""
-    return task_of(
-        connection.execute(text(f"select {COLUMNS} from generation_tasks where id = :id"), {"id": task}).one()
-    )
+    """The task of a row number; raises as `by_public_id`."""
+    return _task(connection, "id", task)
+
+
+def _task(connection: Connection, column: str, value: str | int) -> Task:
+    query = text(f"select {COLUMNS} from generation_tasks where {column} = :value")
+    row = connection.execute(query, {"value": value}).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no avatar task {value!r}.")
+    return task_of(row)
 
 
 def page(connection: Connection, *, status: TaskStatus | None, before: int | None, limit: int) -> list[Task]:
@@ -155,6 +173,11 @@ def unwritten(connection: Connection, *, limit: int = 50) -> list[Task]:
     return [task_of(row) for row in connection.execute(_UNWRITTEN, {"limit": limit})]
 
 
+def daily(connection: Connection, days: int = 30) -> list[Day]:
+    """Those of the last `days` days, today included, on which something happened; the latest first."""
+    return [Day(*row) for row in connection.execute(_DAILY, {"days": days})]
+
+
 # --- people ----------------------------------------------------------------------------------------------------------
 
 
@@ -164,22 +187,9 @@ def persona(connection: Connection, number: int) -> Persona:
     Raises:
         NotFound: there is no such person.
     """
-    return _found(connection, "r.id = :id", id=number)
-
-
-def persona_of(connection: Connection, task: int, number: int) -> Persona:
-    """A person of a task.
-
-    Raises:
-        NotFound: the task has no such person.
-    """
-    return _found(connection, "r.id = :id and r.task_id = :task", id=number, task=task)
-
-
-def _found(connection: Connection, condition: str, **values: int) -> Persona:
-    row = connection.execute(text(f"{_PEOPLE} where {condition}"), values).one_or_none()
+    row = connection.execute(text(f"{_PEOPLE} where r.id = :id"), {"id": number}).one_or_none()
     if row is None:
-        raise NotFound(f"There is no person {values['id']}{' in this task' if 'task' in values else ''}.")
+        raise NotFound(f"There is no person {number}.")
     return Persona(**row._asdict())
 
 
@@ -310,6 +320,23 @@ _PROGRESS = text(f"""
 _UNWRITTEN = text(f"""
     select {COLUMNS} from generation_tasks where status = 'completed' and manifest_url is null
     order by finished_at limit :limit
+""")
+
+_DAILY = text("""
+    with since as (
+        select date_trunc('day', now(), 'UTC') - make_interval(hours => 24 * (:days - 1)) as first
+    ), people as (
+        select (finished_at at time zone 'UTC')::date as day, count(*) filter (where status = 'completed') as completed,
+            count(*) filter (where status = 'failed') as failed
+        from generation_results, since where finished_at >= first group by 1
+    ), spent as (
+        select day, cast(sum(bought) as bigint) as calls, sum(cost_usd) as cost, sum(standin) > 0 as standin
+        from spending_days, since
+        where pipeline = 'avatars' and bought > 0 and day >= (first at time zone 'UTC')::date group by 1
+    )
+    select coalesce(p.day, s.day), coalesce(p.completed, 0), coalesce(p.failed, 0), coalesce(s.calls, 0),
+        coalesce(s.cost, 0), coalesce(s.standin, false)
+    from people p full join spent s on s.day = p.day order by 1 desc
 """)
 
 _CODES = text("""

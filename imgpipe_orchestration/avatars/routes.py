@@ -10,11 +10,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row
 
-from imgpipe_orchestration.avatars import export, figures, lifecycle, records, store
-from imgpipe_orchestration.avatars.figures import Day
+from imgpipe_orchestration.avatars import export, lifecycle, records, store
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
-from imgpipe_orchestration.avatars.records import Persona, PersonaFacts, Task, TaskFacts
+from imgpipe_orchestration.avatars.records import Day, Persona, PersonaFacts, Task, TaskFacts
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
@@ -168,7 +167,7 @@ def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> 
 def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30) -> list[Day]:
     """People and costs by day."""
     with transaction(services.engine) as connection:
-        return figures.daily(connection, days)
+        return records.daily(connection, days)
 
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:

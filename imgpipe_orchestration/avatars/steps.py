@@ -34,6 +34,9 @@ class Rejected(Permanent):
     """A person rejected the brief, or a picture."""
 
 
+Made = set[tuple[Step, str, int]]
+"""The steps that people were taken through: which, the day on which their task was asked for, and who."""
+
 ALL_STEPS = frozenset(Step)
 CACHE_CONTROL = "public, max-age=31536000"
 """A year. The picture of a key changes only when a failed persona is made again."""
@@ -89,8 +92,8 @@ class _Again(Exception):
     """The picture cannot be used: go on with the step that buys another one."""
 
 
-def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection[Step] = ALL_STEPS) -> None:
-    """Take one persona through the steps that are still to be done, as far as `steps` allows.
+def picture(services: Services, claim: Claim, lanes: Lanes, steps: Collection[Step], made: Made) -> None:
+    """Take one persona through the steps that are still to be done, as far as `steps` allows; note each in `made`.
 
     Raises:
         PartnerRefused, BadImage: this persona cannot be pictured.
@@ -112,6 +115,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection
         log.info(f"[Task {task}] [{persona.name}] Step {step.value}/{len(Step)}: {step.words}")
         try:
             _DO[step](place, persona)
+            made.add((step, persona.day, persona.id))
         except _Again as reason:
             log.warning(f"[Task {task}] [{persona.name}] asking once more: {reason}")
         persona = _load(services, claim)

@@ -132,10 +132,8 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
     if missing:
         claims.enqueue(connection, DATA, [Item(task.id)], again=True)
     if people:
-        connection.execute(_RESTART_PERSONAS, {"ids": people})
+        _follow_images(connection, people, State.WAITING, None)
         claims.enqueue(connection, IMAGES, [Item(person, tenant=f"task_{task.id}") for person in people], again=True)
-        if not missing:
-            connection.execute(_REOPEN, {"ids": [task.id], "status": TaskStatus.DATA_GENERATED.value})
     return missing + len(people)
 
 

@@ -11,7 +11,7 @@ from imgpipe_orchestration.avatars.export import write_manifests
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.avatars.personas import invent
-from imgpipe_orchestration.avatars.steps import ALL_STEPS, picture
+from imgpipe_orchestration.avatars.steps import ALL_STEPS, Made, picture
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -67,8 +67,7 @@ def run_images(
     """
     claims = services.claims
     lanes = lanes or Lanes.of(services.settings)
-    began: dict[int, int] = {}
-    """The last step that each person had done before the run."""
+    taken_through: Made = set()
     manifests = 0
     room = MOST_PEOPLE
 
@@ -87,10 +86,8 @@ def run_images(
 
     def work(claim: Claim) -> None:
         with transaction(services.engine) as connection:
-            if row := connection.execute(_STEPS, {"ids": [claim.item_id]}).one_or_none():
-                began.setdefault(claim.item_id, row.step)
             store.begin(connection, store.IMAGES, claim.item_id)
-        picture(services, claim, lanes, steps=steps)
+        picture(services, claim, lanes, steps, taken_through)
 
     with working_as(claims, owner):
         outcome = drain(
@@ -105,10 +102,8 @@ def run_images(
             interrupted=lanes.interrupted,
         )
     made = defaultdict[int, Counter[str]](Counter)
-    with transaction(services.engine) as connection:
-        for row in connection.execute(_STEPS, {"ids": list(began)}):
-            for step in range(began[row.id] + 1, row.step + 1):
-                made[step][row.day] += 1
+    for step, day, _ in taken_through:
+        made[step][day] += 1
     return Report(outcome, made, manifests + write_manifests(services))
 
 
@@ -122,9 +117,6 @@ def due(services: Services, queue: Queue) -> bool:
         return bool(records.unwritten(connection, limit=1))
 
 
-_DAY = "to_char(t.created_at at time zone 'UTC', 'YYYY-MM-DD')"
-_DAYS_OF_TASKS = text(f"select {_DAY} from generation_tasks t where id = any(:ids)")
-_STEPS = text(f"""
-    select r.id, r.step, {_DAY} as day from generation_results r join generation_tasks t on t.id = r.task_id
-    where r.id = any(:ids)
+_DAYS_OF_TASKS = text("""
+    select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD') from generation_tasks where id = any(:ids)
 """)

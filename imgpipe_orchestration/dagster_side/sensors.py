@@ -91,7 +91,6 @@ def run_if_due(
     due: "Callable[[Services], Sequence[str] | str | bool]",
     *,
     days: dg.DailyPartitionsDefinition | None = None,
-    cursor: str | None = None,
     seconds: float = math.inf,
     at_work: bool = False,
 ) -> dg.SensorResult:
@@ -103,7 +102,6 @@ def run_if_due(
             wanted now.
         days: the days that there are, by this machine's clock, which may be behind the database's. The last one, which
             is today, stands in for one that is not among them, and for True.
-        cursor: the sensor's new cursor when it asks for a run.
         seconds: see `unfinished_run`.
         at_work: see `failed_just_now`.
     """
@@ -129,7 +127,7 @@ def run_if_due(
     if reason := failed_just_now(context.instance, job, at_work=at_work):
         return dg.SensorResult(skip_reason=reason)
     requests = [dg.RunRequest(partition_key=partition, tags=tags) for partition in partitions]
-    return dg.SensorResult(run_requests=requests, cursor=cursor)
+    return dg.SensorResult(run_requests=requests)
 
 
 def scheduled(job: Any, cron_schedule: str, description: str, **options: Any) -> dg.ScheduleDefinition:

@@ -99,9 +99,9 @@ def picture(
     """A picture, served by the gateway because the page's policy allows no other host; `small` for the thumbnail."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
-        person = records.persona_of(connection, found.id, person_id)
+        person = records.persona(connection, person_id)
     described = person.images.get(name)
-    if not described:
+    if not described or person.task_id != found.id:
         raise NotFound("There is no such picture.")
     key: str = ((described.get("thumbnails") or {}).get("webp") if small else None) or described["key"]
     data, head = services.avatars_bucket.get_with_head(key)
