@@ -7,7 +7,9 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from imgpipe_orchestration.avatars import records, store
+from sqlalchemy import text
+
+from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars.model import PersonaStatus, public_url, task_prefix
 from imgpipe_orchestration.avatars.records import Persona, Task
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -46,7 +48,10 @@ def _write(services: Services, task: Task) -> None:
     key = f"{task_prefix(task.id)}manifest.json"
     services.avatars_bucket.put(key, manifest(task, people), content_type="application/json", cache_control="no-cache")
     with transaction(services.engine) as connection:
-        store.manifest_written(connection, task.id, public_url(services.settings, key))
+        connection.execute(_WRITTEN, {"id": task.id, "url": public_url(services.settings, key)})
+
+
+_WRITTEN = text("update generation_tasks set manifest_url = :url where id = :id and status = 'completed'")
 
 
 def manifest(task: Task, people: list[Persona]) -> bytes:

@@ -150,17 +150,6 @@ def _put_back(connection: Connection, ids: Sequence[int], now: TaskStatus, back:
     connection.execute(_PUT_BACK, values)
 
 
-# --- finished tasks --------------------------------------------------------------------------------------------------
-
-
-def manifest_written(connection: Connection, task: int, url: str) -> None:
-    """Record where the manifest of a completed task is."""
-    values = {"id": task, "url": url}
-    connection.execute(
-        text("update generation_tasks set manifest_url = :url where id = :id and status = 'completed'"), values
-    )
-
-
 # --- the statements --------------------------------------------------------------------------------------------------
 
 _CREATE = text(f"""

@@ -133,7 +133,7 @@ def _register(services: Services, page: list[PendingImage]) -> int:
         traces = {row.pending_id: row.trace for row in taken}
         for image in new:
             trace = tracing.parse(traces.get(image.id)) or tracing.begin()
-            media_id = register(connection, image, trace, held=services.settings.moderation == "hold")
+            media_id = register(services, connection, image, trace)
             if media_id is not None:
                 items.append(Item(media_id, tenant=str(image.user_id), partition=image.day, trace=trace))
         move_intake_mark(connection, page[-1].id)
@@ -169,12 +169,8 @@ def registered(connection: Connection, images: Sequence[PendingImage]) -> set[in
     return paths.keys() - set(reused)
 
 
-def register(connection: Connection, image: PendingImage, trace: str, *, held: bool) -> int | None:
-    """Create the media file of a pending image and its checklist. Returns its id; None if it was already registered.
-
-    Args:
-        held: nobody is shown it until it has a verdict.
-    """
+def register(services: Services, connection: Connection, image: PendingImage, trace: str = "") -> int | None:
+    """Create the media file of a pending image and its checklist. Returns its id; None if it was already registered."""
     field = field_of(image.image_path)
     values = {
         "main_api_id": image.id,
@@ -187,7 +183,7 @@ def register(connection: Connection, image: PendingImage, trace: str, *, held: b
         "uploaded": image.created_at,
         "upload_day": image.day,
         "trace": trace,
-        "held": held,
+        "held": services.settings.moderation == "hold",  # nobody is shown it until it has a verdict
     }
     media_id: int | None = connection.scalar(_REGISTER, values)
     if media_id is not None:

@@ -13,7 +13,7 @@ from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
 from imgpipe_orchestration.media import intake, model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import public_analysis
-from imgpipe_orchestration.media.steps.callback import COLUMNS
+from imgpipe_orchestration.media.steps.callback import COLUMNS, put_in_place
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.services import Services
@@ -60,7 +60,7 @@ def _adopt(services: Services, user_id: int) -> None:
             for upload in uploads:
                 if upload.id not in known:
                     with suppress(BadInput):  # of no kind: no path serves it
-                        intake.register(connection, upload, "", held=services.settings.moderation == "hold")
+                        intake.register(services, connection, upload)
         if not uploads:
             return
         after = uploads[-1].id
@@ -125,7 +125,7 @@ def register_now(services: Services, pending_id: int, *, user: int | None) -> in
     if not found or user not in {None, found[0].user_id}:
         return None
     with transaction(services.engine) as connection:
-        intake.register(connection, found[0], "", held=services.settings.moderation == "hold")
+        intake.register(services, connection, found[0])
         media = store.media_of_pending(connection, pending_id)
     return None if media is None else media.id
 
@@ -276,19 +276,10 @@ def _rejected(services: Services, connection: Connection, media_id: int) -> None
     before = store.last_completed(connection, media.user_id, media.kind, but=media_id)
     if media.kind not in store.ALONE or before is None:
         return
-    field = next(field for field in model.FIELDS.values() if field.kind == media.kind)
     base = services.settings.smart_media_base_url
-    ours = [model.smart_url(base, media_id), media.image_path]
-    if connection.scalar(_SHOWS_ONE, {"user": media.user_id, "urls": ours}):
-        uploads.point_to(connection, media.user_id, field, model.smart_url(base, before))
+    ours = (model.smart_url(base, media_id), media.image_path)
+    if sum(put_in_place(connection, url, model.smart_url(base, before)) for url in ours):
         connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": before})
 
-
-_SHOWS_ONE = text("""
-    select exists (select from user_profiles where user_id = :user
-            and (profile_image_path = any(:urls) or header_image_path = any(:urls)))
-        or exists (select from artist_profiles where user_id = :user and logo_path = any(:urls))
-        or exists (select from promoter_profiles where user_id = :user and logo_path = any(:urls))
-""")
 
 UPLOADED = Subject("media", MEDIA, "media_files", _picture, _facts, rejected=_rejected)

@@ -158,5 +158,5 @@ def test_a_file_s_name_that_another_service_wrote_is_cleaned_too(gateway: Gatewa
             1, 7, "/temp_images/profiles/profile_7_1.jpg", "gpj.\u202ea\x1b[2J.jpg", "image/jpeg", None,
             PendingStatus.PENDING, datetime.now(UTC),
         )  # fmt: skip
-        register(connection, image, "", held=False)
+        register(services, connection, image)
     assert gateway.rows("select original_name from media_files") == [("gpj.a[2J.jpg",)]

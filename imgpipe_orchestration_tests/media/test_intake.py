@@ -150,7 +150,7 @@ def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(services: Serv
         _, second = pending.in_state(connection, PendingStatus.PENDING)
 
     with ThreadPoolExecutor(1) as pool, services.engine.connect() as other:
-        media_id = intake.register(other, second, "", held=False)
+        media_id = intake.register(services, other, second)
         assert media_id is not None
         taken = pool.submit(intake.take_in, services)
         wait_for(lambda: somebody_waits(services.engine) or taken.done(), "the intake to wait", 30, every=0.02)

@@ -130,6 +130,11 @@ _REPLACE = [
 ]
 
 
+def put_in_place(connection: Connection, old: str, new: str) -> int:
+    """Show one URL instead of another wherever that is shown; returns in how many places."""
+    return sum(connection.execute(statement, {"old": old, "new": new}).rowcount for statement in _REPLACE)
+
+
 def replace_urls(services: Services, claim: Claim) -> dict[str, float]:
     """Finish one upload, which is processed or failed. May be repeated. Returns figures for the run's totals.
 
@@ -151,8 +156,7 @@ def replace_urls(services: Services, claim: Claim) -> dict[str, float]:
         raise Conflict(f"Image {image.id} is {image.status} and its permanent_url names no media id.")
     url = model.smart_url(services.settings.smart_media_base_url, image.media_id)
     with services.claims.fenced(claim) as connection:
-        values = {"old": image.image_path, "new": url}
-        changed = sum(connection.execute(statement, values).rowcount for statement in _REPLACE)
+        changed = put_in_place(connection, image.image_path, url)
     # Mark the row before the file is deleted: a crash in between leaves an unneeded file, and never a URL without one.
     with transaction(services.pending_engine) as connection:
         pending.mark(connection, [image.id], PendingStatus.COMPLETE, unless=[PendingStatus.FAILED])
