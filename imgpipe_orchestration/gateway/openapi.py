@@ -47,7 +47,7 @@ ALSO: dict[str, tuple[int, ...]] = {
     "POST /api/upload/listing_image": (507,),
     "POST /batch-analysis/batches": (404,),
     "POST /batch-analysis/images": (507,),
-    "POST /debug/upload-test-image": (403, 404, 507),
+    "POST /debug/upload-test-image": (404, 507),
     "PUT /api/media/focus/{media_id}": (409,),
     "DELETE /api/budgets": (404, 409),
     "POST /api/keys": (409,),

@@ -1,5 +1,6 @@
 """Routes that show the queue and upload files from this machine; development only."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -8,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
-from imgpipe_orchestration.errors import BadInput, Forbidden, NotFound
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings import model, store, uploads
 from imgpipe_orchestration.listings.drain import make_now
 from imgpipe_orchestration.services import Services
@@ -48,7 +49,7 @@ def image_queue_status(services: ServicesDep) -> dict[str, Any]:
 @router.post("/upload-test-image")
 def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]:
     """Queue a file of this machine, and with `process_now` process it before answering."""
-    path = _allowed(services.settings.imgpipe_data_dir / FOLDER, body.image_path)
+    path = _found(services.settings.imgpipe_data_dir / FOLDER, body.image_path)
     size = path.stat().st_size
     data = path.read_bytes() if size <= services.settings.upload_max_bytes else b""
     answer = uploads.upload(services, body.listing_title, [uploads.Sent(path.name, lambda: data, size)])
@@ -60,34 +61,26 @@ def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]
 
 def _processed_now(services: Services, file_name: str) -> model.Status:
     """Process the image now; returns its status afterwards."""
-
-    def served() -> Row[Any]:
-        with transaction(services.engine) as connection:
-            image = store.served(connection, file_name)
-        if image is None:
-            raise NotFound(f"There is no listing image {file_name!r}.")
-        return image
-
-    make_now(services, f"debug-{uuid4()}", served().id)
-    return model.Status(served().status)
+    make_now(services, f"debug-{uuid4()}", _row(services, file_name).id)
+    return model.Status(_row(services, file_name).status)
 
 
-def _allowed(folder: Path, image_path: str) -> Path:
+def _row(services: Services, file_name: str) -> Row[Any]:
+    with transaction(services.engine) as connection:
+        if image := store.served(connection, file_name):
+            return image
+    raise NotFound(f"There is no listing image {file_name!r}.")
+
+
+def _found(folder: Path, image_path: str) -> Path:
     """The path of the file, with links and `..` resolved.
 
     Raises:
-        Forbidden: the file lies outside of the folder.
-        NotFound: there is no such file.
-        BadInput: the path cannot be used.
+        NotFound: there is no such file below the folder.
     """
     root = folder.resolve()
-    try:
+    with suppress(OSError, RuntimeError, ValueError):  # too long, a circle of links, a NUL
         path = (root / image_path).resolve()
-        there = path.is_file()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
-        raise BadInput(f"image_path cannot be used: {error}", field="image_path") from error
-    if not path.is_relative_to(root):
-        raise Forbidden(f"image_path must lie below IMGPIPE_DATA_DIR/{FOLDER}.")
-    if not there:
-        raise NotFound(f"There is no file {image_path!r}.")
-    return path
+        if path.is_relative_to(root) and path.is_file():
+            return path
+    raise NotFound(f"There is no file {image_path!r} below IMGPIPE_DATA_DIR/{FOLDER}.")

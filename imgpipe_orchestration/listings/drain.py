@@ -5,7 +5,6 @@ uploader's giant animations leave a process to the images of others.
 """
 
 import hashlib
-import itertools
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -133,7 +132,6 @@ def drain(
     services.claims.release(owner, died=True)
     with work.working_as(services.claims, owner), Judges(services, owner, LISTED) as judges:
         processor = Processor(services, total, judges)
-        turns = itertools.count()
 
         def take(free: int, full: Collection[str], *, joining: bool = False) -> list[Claim]:
             """The next claims, of none of the uploaders who have enough; empty when nothing more is to be begun."""
@@ -142,7 +140,7 @@ def drain(
                 return []
             size = min(free, int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE)))
             days = services.claims.due_partitions(store.QUEUE) if only_day is None else [only_day]
-            for day in in_turn(days, next(turns)):
+            for day in reversed(days):  # the latest one's uploaders are waiting
                 if batch := services.claims.claim(
                     store.QUEUE, owner, size, partition=day, suspects=not joining, but=full
                 ):
@@ -226,16 +224,3 @@ def _goes_on(processor: Processor, only_day: str | None, total: Drained) -> Row[
         total.ended = "the job was stopped"
         return None
     return job
-
-
-def in_turn(days: list[str], turn: int) -> list[str]:
-    """In which order to look for work. Every second turn is the latest day's, whose uploaders are waiting, however many
-    days a backfill or an outage left; the others are the days' by rotation.
-
-    Args:
-        days: those with something due, oldest first.
-    """
-    if turn % 2 == 0:
-        return days[::-1]
-    first = turn // 2 % len(days) if days else 0
-    return days[first:] + days[:first]

@@ -9,7 +9,7 @@ from PIL import Image
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import steps, store
-from imgpipe_orchestration.listings.drain import Drained, drain, in_turn, make_again, run
+from imgpipe_orchestration.listings.drain import Drained, drain, make_again, run
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
@@ -36,15 +36,6 @@ def test_one_run_drains_what_is_due_in_batches(client: Client, services: Service
         assert client.get(path_of(image)).headers["content-type"] == "image/webp"
     keys = sorted(found.key for found in services.listings_bucket.list())
     assert [key for key in keys if "/" not in key] == sorted(image["file_name"] for image in images)
-
-
-def test_every_second_turn_is_the_latest_days_and_no_day_is_left_out() -> None:
-    days = [f"2026-01-{day:02}" for day in range(1, 31)]
-    first = [in_turn(days, turn)[0] for turn in range(60)]
-    assert first[::2] == [days[-1]] * 30
-    assert first[1::2] == days
-    assert all(sorted(in_turn(days, turn)) == days for turn in range(60)), "where a day has nothing, the next is asked"
-    assert in_turn([], 0) == in_turn([], 1) == []
 
 
 def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(
