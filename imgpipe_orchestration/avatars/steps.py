@@ -78,7 +78,7 @@ class _Place:
             except NotWhole as torn:
                 if not last:
                     raise
-                _buy_again(self, persona, name, (torn.public,))
+                _buy_again(self, persona, name, torn.public)
         return self.bought[key]
 
     def commit(self, step: Step, **values: Any) -> None:
@@ -173,7 +173,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
     found = _judged(place, persona, finishing.selfie, "base_object")
     _admit(place, PORTRAITS, {picture_number(persona): place.data(persona, "base_object")})
     described = _publish(place.services, persona, "base", found.files[0])
-    place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
+    place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.measured})
 
 
 def _grid(place: _Place, persona: Persona) -> None:
@@ -192,7 +192,7 @@ def _split(place: _Place, persona: Persona) -> None:
     found = _judged(place, persona, finishing.four, "grid_object")
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
-    place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
+    place.commit(Step.SPLIT, split=cells, quality={"pictures": found.measured})
 
 
 def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str]) -> None:
@@ -210,12 +210,9 @@ def _judged(place: _Place, persona: Persona, look: Callable[[bytes, str], Portra
     """What is on a bought picture, if it is usable. One that cannot be decoded, or crashes a worker, is not."""
     data = place.data(persona, name)  # outside of `try`: a lost object is not an unusable picture
     try:
-        found = place.services.workshop.call(look, data, _label(persona))
+        return place.services.workshop.call(look, data, _label(persona))
     except (BadImage, TooLarge) as error:
-        _buy_again(place, persona, name, (error.public,))
-    if found.judgement.reasons:
-        _buy_again(place, persona, name, found.judgement.reasons)
-    return found
+        _buy_again(place, persona, name, error.public)
 
 
 def _label(persona: Persona) -> str:
@@ -233,7 +230,7 @@ def _upload(place: _Place, persona: Persona) -> None:
         try:
             place.cut = services.workshop.call(finishing.these, data, cells, _label(persona))
         except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
-            _buy_again(place, persona, "grid_object", (error.public,))
+            _buy_again(place, persona, "grid_object", error.public)
     _admit(place, PORTRAITS, {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)})
     described = {
         f"image_{number}": _publish(place.services, persona, f"image_{number}", files)
@@ -280,7 +277,7 @@ _DO: dict[Step, Callable[[_Place, Persona], None]] = {
 }
 
 
-def _buy_again(place: _Place, persona: Persona, name: str, reasons: tuple[str, ...]) -> NoReturn:
+def _buy_again(place: _Place, persona: Persona, name: str, reason: str) -> NoReturn:
     """Go back to the step that buys the picture (`base_object` or `grid_object`), or give the persona up.
 
     Raises:
@@ -288,7 +285,7 @@ def _buy_again(place: _Place, persona: Persona, name: str, reasons: tuple[str, .
         BadImage: `TRIES` pictures could not be used.
     """
     what, tries = ("selfie", "base_tries") if name == "base_object" else ("grid", "grid_tries")
-    made, reason = getattr(persona, tries), "; ".join(reasons)
+    made = getattr(persona, tries)
     if made >= TRIES:
         raise BadImage(f"No usable {what} in {made} tries: {reason}")
     place.commit(_BEFORE[name], **{name: None, tries: made + 1})

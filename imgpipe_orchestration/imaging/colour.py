@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from imgpipe_orchestration.imaging.libvips import into_libvips, out_of_libvips
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.limits import MAX_ICC_BYTES
 from imgpipe_orchestration.imaging.reading.metadata import DISPLAY_P3
 
 Floats = NDArray[np.float64]
@@ -64,7 +64,7 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
     profile = image.info.get("icc_profile")
     target = "RGBA" if image.mode in ("LA", "RGBA") else "RGB"
     note = None
-    if profile and len(profile) <= DEFAULT_LIMITS.max_icc_bytes:
+    if profile and len(profile) <= MAX_ICC_BYTES:
         try:
             return _bare(_transformed(image, profile, target)), None
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:

@@ -3,19 +3,21 @@ it for the models that analyse it."""
 
 import base64
 import io
+from collections import Counter
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageStat import Stat
 
-from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, flattened, srgb_light, to_eight_bits, to_srgb
+from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, flattened, to_eight_bits, to_srgb
 from imgpipe_orchestration.imaging.geometry import fit_within
-from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.opencv import cv2, lab_of
 from imgpipe_orchestration.imaging.reading.metadata import exif_block, ownership, upright
-from imgpipe_orchestration.imaging.reading.opening import decode, open_original, pixel_sha256
+from imgpipe_orchestration.imaging.reading.opening import decode, pixel_sha256
+from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.resize import shrink_within
 
 SEEN_AT = 768
@@ -29,17 +31,8 @@ _TILES = 8
 """Tiles in a row and in a column, by which sharpness is measured."""
 _PALETTE_SIDE = 96
 _COLOURS = 6
-_MERGE_BELOW = 0.06
-"""Oklab distance below which most people call two colours by the same name."""
-
-_LMS = np.array(
-    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
-     [0.0883024619, 0.2817188376, 0.6299787005]], dtype=np.float32,
-)  # fmt: skip
-_LAB = np.array(
-    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
-     [0.0259040371, 0.7827717662, -0.8086757660]], dtype=np.float32,
-)  # fmt: skip
+_MERGE_BELOW = 10.0
+"""Lab distance below which most people call two colours by the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +59,7 @@ def look(data: bytes, side: int = SEEN_AT) -> Look:
     Raises:
         BadImage, TooLarge: as `render.render`.
     """
-    original = open_original(data)
+    original = sniff(data)
     full = upright(to_eight_bits(decode(original)), original.orientation)
     size = fit_within(full.width, full.height, side, side)
     # `reducing_gap` lets Pillow average whole pixels first: a third of the time, and not visible at SEEN_AT.
@@ -75,7 +68,7 @@ def look(data: bytes, side: int = SEEN_AT) -> Look:
     small, note = to_srgb(small)
     small = drop_opaque_alpha(small)
     notes = [note] if note else []
-    if original.sniffed.animated:
+    if original.animated:
         notes.append("animated: the first frame was used")
     preview, out = flattened(small), io.BytesIO()
     preview.save(out, "JPEG", quality=_QUALITY, exif=exif_block(ownership(original.image)))
@@ -96,7 +89,7 @@ def look(data: bytes, side: int = SEEN_AT) -> Look:
         # Of all pixels, so that it is equal for identical pixels in different files.
         "pixel_sha256": pixel_sha256(drop_opaque_alpha(full)),
     }
-    return Look(out.getvalue(), preview.size, values, original.sniffed.format, notes)
+    return Look(out.getvalue(), preview.size, values, original.format, notes)
 
 
 def placeholder(image: Image.Image) -> str:
@@ -157,7 +150,7 @@ def exposure(image: Image.Image) -> dict[str, float]:
 
 def dominant_colours(image: Image.Image) -> list[dict[str, Any]]:
     """Up to six colours, each with its `hex` (`#rrggbb`, sRGB) and its `share` of the visible pixels, largest first.
-    Found by k-means in Oklab, where distances correspond to perceived ones.
+    Found by k-means in Lab, where distances correspond to perceived ones.
 
     Transparent pixels do not count. A few milliseconds; the same image always gives the same colours.
     """
@@ -165,45 +158,19 @@ def dominant_colours(image: Image.Image) -> list[dict[str, Any]]:
     small.thumbnail((_PALETTE_SIDE, _PALETTE_SIDE), Image.Resampling.BOX)
     rgba = np.asarray(small.convert("RGBA")).reshape(-1, 4)
     rgb = rgba[rgba[:, 3] >= 128, :3]
-    if not len(rgb):
-        return []
-    points = to_oklab(rgb)
     count = min(_COLOURS, len(np.unique(rgb, axis=0)))
-    if count == 1:  # OpenCV would take a single point of three channels for three points
-        return [{"hex": _hex(rgb, points, points[0]), "share": 1.0}]
-    cv2.setRNGSeed(1)
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-4)
-    start = np.zeros((len(points), 1), dtype=np.int32)
-    _, labels, centres = cv2.kmeans(points, count, start, criteria, 1, cv2.KMEANS_PP_CENTERS)
-    shares = np.bincount(labels.ravel(), minlength=count) / len(points)
+    labels = np.zeros(len(rgb), dtype=np.int32)
+    if count > 1:  # OpenCV would take a single point of three channels for three points
+        cv2.setRNGSeed(1)
+        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 0.01)
+        _, clusters, centres = cv2.kmeans(lab_of(rgb[None])[0], count, labels, criteria, 1, cv2.KMEANS_PP_CENTERS)
+        labels = np.asarray(clusters, dtype=np.int32).ravel()
+        by_size = np.argsort(-np.bincount(labels, minlength=count), kind="stable")
+        for larger, smaller in combinations(by_size, 2):
+            if np.linalg.norm(centres[larger] - centres[smaller]) < _MERGE_BELOW:
+                labels[labels == smaller] = larger
     found = []
-    for index, share, centre in _merged(shares, np.asarray(centres, dtype=np.float32)):
-        own = labels.ravel() == index
-        found.append({"hex": _hex(rgb[own], points[own], centre), "share": round(share, 4)})
+    for label, pixels in Counter(labels.tolist()).most_common():
+        middle = np.median(rgb[labels == label], axis=0).astype(np.uint8)
+        found.append({"hex": f"#{bytes(middle).hex()}", "share": round(pixels / len(rgb), 4)})
     return found
-
-
-def to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """sRGB pixels (n, 3) to Oklab (n, 3); Ottosson 2020, https://bottosson.github.io/posts/oklab."""
-    value = rgb.astype(np.float32) / 255
-    linear = srgb_light(value).astype(np.float32)
-    lab: NDArray[np.float32] = np.cbrt(linear @ _LMS.T) @ _LAB.T
-    return np.ascontiguousarray(lab, dtype=np.float32)
-
-
-def _merged(shares: NDArray[np.float64], centres: NDArray[np.float32]) -> list[tuple[int, float, NDArray[np.float32]]]:
-    """Index, share and centre of the clusters, largest first; one close to a larger one is merged into that."""
-    kept: list[tuple[int, float, NDArray[np.float32]]] = []
-    for index in np.argsort(-shares, kind="stable"):
-        near = next((i for i, k in enumerate(kept) if np.linalg.norm(k[2] - centres[index]) < _MERGE_BELOW), None)
-        if near is None:
-            kept.append((int(index), float(shares[index]), centres[index]))
-        else:
-            kept[near] = (kept[near][0], kept[near][1] + float(shares[index]), kept[near][2])
-    return sorted(kept, key=lambda k: -k[1])
-
-
-def _hex(rgb: NDArray[np.uint8], points: NDArray[np.float32], centre: NDArray[np.float32]) -> str:
-    """The colour of the pixel nearest to the centre, so that it occurs in the picture."""
-    nearest = rgb[int(np.argmin(((points - centre) ** 2).sum(axis=1)))]
-    return "#" + bytes(int(v) for v in nearest).hex()

@@ -16,10 +16,10 @@ from imgpipe_orchestration.imaging.colour import (
 from imgpipe_orchestration.imaging.encoding.encode_all import Background, Variant, encode_all
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.geometry import Box
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits
 from imgpipe_orchestration.imaging.plan import output_size, working_size
 from imgpipe_orchestration.imaging.reading import metadata
-from imgpipe_orchestration.imaging.reading.opening import decode, open_original
+from imgpipe_orchestration.imaging.reading.opening import decode
+from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import Recipe
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.subject.focus import FocalBox, FocusHints, find_focus
@@ -105,7 +105,7 @@ def render(data: bytes, recipe: Recipe, focus: FocusHints | None = None, is_logo
     return Rendition(tuple(variants), prepared.source, found, tuple(notes), recipe.version)
 
 
-def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Prepared:
+def prepare(data: bytes, recipe: Recipe) -> Prepared:
     """Decode and normalise, in the order that costs least:
 
     1. decode; a JPEG at 1/2, 1/4 or 1/8 where that is still as large as the largest size; a plain JPEG or PNG is
@@ -119,7 +119,7 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     Raises:
         BadImage, TooLarge: as `render`.
     """
-    original = open_original(data, limits)
+    original = sniff(data)
     owner = metadata.ownership(original.image)
     width, height = original.upright_size
     enough = working_size(width, height, recipe)
@@ -130,9 +130,9 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     image = metadata.upright(image, original.orientation)
     image = drop_opaque_alpha(image)
     notes = [note] if note else []
-    if original.sniffed.animated:
+    if original.animated:
         notes.append("animated: the first frame was used")
-    source = SourceFacts(original.sniffed.format, width, height, **owner)
+    source = SourceFacts(original.format, width, height, **owner)
     return Prepared(image, source, tuple(notes))
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.colour import to_eight_bits
 from imgpipe_orchestration.imaging.limits import check_pixels
-from imgpipe_orchestration.imaging.reading.opening import Original
+from imgpipe_orchestration.imaging.reading.sniff import Original
 
 METHOD = 4
 """libwebp's effort: 6 % fewer bytes than method 2, in twice the time."""
@@ -38,14 +38,14 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
         BadImage: a frame is broken.
         TooLarge: a frame is past the limits, or needs more memory than the worker may take.
     """
-    image, name = original.image, original.sniffed.format
+    image, name = original.image, original.format
     # An APNG may have a default image, which is not part of its animation.
     first = int(getattr(image, "default_image", False))
     canvas = image.size
     try:
         for number in range(first, min(int(getattr(image, "n_frames", 1)), first + most)):
             image.seek(number)
-            check_pixels(image.width, image.height, name, original.limits)
+            check_pixels(image.width, image.height, name)
             image.load()
             # A frame may lie partly outside of a GIF's canvas, which Pillow then enlarges; browsers do not.
             yield Frame(to_eight_bits(image.crop((0, 0, *canvas))), _milliseconds(image))
@@ -72,7 +72,7 @@ def plays(image: Image.Image) -> int:
 
 
 def encode(pictures: Sequence[Frame], *, quality: int, plays: int, exif: bytes) -> bytes:
-    """One animated WebP of frames of one size."""
+    """One WebP of frames of one size, animated if there are several."""
     alpha = any(frame.image.mode == "RGBA" for frame in pictures)
     # Copies: `Image.save` keeps its options on the image object.
     images = [frame.image.convert("RGBA") if alpha else frame.image.copy() for frame in pictures]

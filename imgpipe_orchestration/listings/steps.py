@@ -74,14 +74,14 @@ def decode(picture: Picture) -> Picture:
     from imgpipe_orchestration.imaging.colour import to_eight_bits
     from imgpipe_orchestration.imaging.reading import metadata
     from imgpipe_orchestration.imaging.reading.opening import decode as decoded
-    from imgpipe_orchestration.imaging.reading.opening import open_original
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
     from imgpipe_orchestration.listings import animation
 
-    original = open_original(picture.original)
+    original = sniff(picture.original)
     opened = replace(
         picture, orientation=original.orientation, exif=metadata.exif_block(metadata.ownership(original.image))
     )
-    if original.sniffed.animated:
+    if original.animated:
         return replace(opened, frames=animation.frames(original, MOST_FRAMES), plays=animation.plays(original.image))
     enough = _fitting(*original.upright_size)
     return replace(opened, frames=[animation.Frame(to_eight_bits(decoded(original, enough)))])
@@ -105,18 +105,11 @@ def resize(picture: Picture) -> Picture:
 def encode(picture: Picture) -> Picture:
     """WebP in sRGB, animated when the original is; of the metadata only `Picture.exif` is kept."""
     from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, to_srgb
-    from imgpipe_orchestration.imaging.encoding.encode import encode as encoded
-    from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.listings import animation
 
-    frames = list(picture.each(lambda image: to_srgb(image)[0]).frames)
-    first = frames[0].image
-    if len(frames) > 1:
-        data = animation.encode(frames, quality=WEBP_QUALITY, plays=picture.plays, exif=picture.exif)
-    else:
-        recipe = Recipe(sizes=(), webp_method=animation.METHOD, webp_method_large=animation.METHOD)
-        data = encoded(drop_opaque_alpha(first), "webp", WEBP_QUALITY, recipe, exif=picture.exif)
-    return replace(picture, frames=(), file=File(data, first.width, first.height, len(frames)))
+    frames = list(picture.each(lambda image: drop_opaque_alpha(to_srgb(image)[0])).frames)
+    data = animation.encode(frames, quality=WEBP_QUALITY, plays=picture.plays, exif=picture.exif)
+    return replace(picture, frames=(), file=File(data, *frames[0].image.size, len(frames)))
 
 
 STEPS: tuple[Callable[[Picture], Picture], ...] = (decode, orient, resize, encode)

@@ -10,8 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, Retryable, TooLarge
-from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading.opening import open_original
+from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.jsonb import storable_text
@@ -125,9 +124,8 @@ def _described(file: Sent, title: str, listing_id: UUID, user_id: int | None, ma
     """
     if file.size > max_bytes:
         raise TooLarge(f"the file has {file.size:,} bytes, the limit is {max_bytes:,}")
-    original = open_original(file.read(), Limits(max_bytes=max_bytes))
-    with original.image:
-        width, height = original.upright_size
+    original = sniff(file.read())
+    width, height = original.upright_size
     public_id = uuid4()
     return store.NewImage(
         public_id=public_id,
@@ -137,7 +135,7 @@ def _described(file: Sent, title: str, listing_id: UUID, user_id: int | None, ma
         file_name=model.file_name(title, public_id),
         original_name=storable_text(file.name),
         original_key=f"originals/{public_id}",  # the public files lie at the root
-        content_type=original.sniffed.mime,
+        content_type=original.mime,
         bytes=file.size,
         width=width,
         height=height,

@@ -49,10 +49,9 @@ def store(services: Services, name: str, data: bytes, organization_id: str) -> U
     Raises:
         BadImage, TooLarge: its content is no usable image; name and declared type do not matter.
     """
-    from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
-    found = sniff(data, Limits(max_bytes=IMAGE_BYTES))
+    found = sniff(data, max_bytes=IMAGE_BYTES)
     upload = UploadedImage(
         image_id=uuid4(),
         name=plain_text(name, 200) or f"image.{found.extension}",

@@ -360,10 +360,9 @@ def gather(
 
 
 def _picture(name: str, data: bytes) -> ImageFile:
-    from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
-    return ImageFile(name, data, sniff(data, Limits(max_bytes=IMAGE_BYTES)).mime)
+    return ImageFile(name, data, sniff(data, max_bytes=IMAGE_BYTES).mime)
 
 
 def _parse(data: bytes) -> dict[str, str]:

@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
-from imgpipe_orchestration.imaging.colour import WHITE, flattened
+from imgpipe_orchestration.imaging.colour import WHITE, flattened, to_eight_bits
 from imgpipe_orchestration.imaging.encoding.encode import avif_420
 from imgpipe_orchestration.imaging.geometry import PixelBox
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.opencv import cv2
-from imgpipe_orchestration.imaging.portraits.grid import Shape, find_layout
-from imgpipe_orchestration.imaging.portraits.judgement import Judgement, judge
-from imgpipe_orchestration.imaging.reading.sniff import open_checked
+from imgpipe_orchestration.imaging.portraits.grid import find_cells
+from imgpipe_orchestration.imaging.portraits.judgement import judge
+from imgpipe_orchestration.imaging.reading.opening import decode
+from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.resize import shrink_within
 
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -50,10 +50,10 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Portraits:
-    """The usable pictures of a file, or why there are none. `cells` are their boxes in a grid, pixels."""
+    """The pictures of a file, and what was measured of them. `cells` are their boxes in a grid, pixels."""
 
-    judgement: Judgement
-    files: tuple[Files, ...] = ()
+    measured: dict[str, list[float]]
+    files: tuple[Files, ...]
     cells: tuple[PixelBox, ...] = ()
 
 
@@ -64,37 +64,25 @@ def selfie(data: bytes, xmp: str) -> Portraits:
         xmp: the label to write into its thumbnails, see `statement`.
 
     Raises:
-        BadImage, TooLarge: as `decoded`.
+        BadImage, TooLarge: as `decoded`; or the picture is not usable.
     """
     image = decoded(data)
-    judgement = judge([image], least_side=LEAST_SIDE)
-    if judgement.reasons:
-        return Portraits(judgement)
-    return Portraits(judgement, (Files(data, thumbnails(image, xmp)),))
+    measured = judge([image], least_side=LEAST_SIDE)
+    return Portraits(measured, (Files(data, thumbnails(image, xmp)),))
 
 
 def four(data: bytes, xmp: str) -> Portraits:
     """Find the four pictures of a 2x2 grid, and judge them; raises as `selfie`."""
     grid = decoded(data)
-    layout = find_layout(grid)
-    if layout.shape is not Shape.GRID:
-        return unusable(f"it is not a 2x2 grid but {layout.shape.value}")
-    images = [grid.crop(cell) for cell in layout.cells]
-    judgement = judge(images, least_side=LEAST_SIDE)
-    if judgement.reasons:
-        return Portraits(judgement)
-    return Portraits(judgement, _encoded(images, xmp), layout.cells)
+    cells = find_cells(grid)
+    images = [grid.crop(cell) for cell in cells]
+    return Portraits(judge(images, least_side=LEAST_SIDE), _encoded(images, xmp), cells)
 
 
 def these(data: bytes, cells: Sequence[PixelBox], xmp: str) -> tuple[Files, ...]:
     """The pictures of a grid whose cells were found and judged before; raises as `selfie`."""
     grid = decoded(data)
     return _encoded([grid.crop(cell) for cell in cells], xmp)
-
-
-def unusable(reason: str) -> Portraits:
-    """Nothing can be published of this file."""
-    return Portraits(Judgement({}, (reason,)))
 
 
 def _encoded(images: Sequence[Image.Image], xmp: str) -> tuple[Files, ...]:
@@ -123,14 +111,7 @@ def decoded(data: bytes) -> Image.Image:
         BadImage: not an image, cut off or broken.
         TooLarge: past the limits.
     """
-    image, name = open_checked(data, DEFAULT_LIMITS)
-    try:
-        image.load()
-        if image.has_transparency_data:
-            return flattened(image.convert("RGBA"), WHITE)
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except Exception as error:
-        raise BadImage(f"the {name} is broken or cut off: {error}") from error
+    return flattened(to_eight_bits(decode(sniff(data))), WHITE).convert("RGB")
 
 
 def as_png(image: Image.Image, xmp: str) -> bytes:
@@ -159,7 +140,7 @@ def labelled(data: bytes, xmp: str) -> bytes:
     """
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return as_png(decoded(data), xmp)
-    open_checked(data, DEFAULT_LIMITS)
+    sniff(data)
     return _with_statement(data, xmp)
 
 

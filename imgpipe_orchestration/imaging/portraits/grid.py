@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.geometry import PixelBox
 
 Pixels = npt.NDArray[np.float32]
@@ -51,34 +51,18 @@ _OFF_CENTRE = 0.15
 """Farthest a seam lies from the middle. The seams of a 3x3 grid lie at 0.167: that is not a 2x2 grid."""
 
 
-class Shape(StrEnum):
-    """What a picture turned out to be."""
-
-    GRID = "grid"  # two rows of two
-    BLANK = "blank"  # nothing to see
-    SINGLE = "single picture"  # no seam in either direction
-    ONE_ROW = "one row of two"  # a seam in one direction only
-    ONE_COLUMN = "one column of two"
-    MANY = "more than four pictures"  # every cell holds two or more
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The shape, and for a grid its four cells, trimmed and square: top left, top right, bottom left, bottom right."""
-
-    shape: Shape
-    cells: tuple[PixelBox, ...] = ()
-
-
-def find_layout(image: Image.Image) -> Layout:
-    """Find the four cells of `image`, or say what it is instead.
+def find_cells(image: Image.Image) -> tuple[PixelBox, ...]:
+    """The four cells of a grid, trimmed and square: top left, top right, bottom left, bottom right.
 
     Args:
         image: RGB, at least 64 px on each side.
+
+    Raises:
+        BadImage: it is no 2x2 grid; the message says what it is instead.
     """
     columns, rows = strip_of(image, axis="x"), strip_of(image, axis="y")
     if max(float(strip.pixels.std(axis=(1, 2)).max()) for strip in (columns, rows)) < _LEAST_CONTRAST:
-        return Layout(Shape.BLANK)
+        raise BadImage("it is not a 2x2 grid but blank")
     bands = border(columns)[2] + border(rows)[2]
     left, right, _ = border(columns, bands)
     top, bottom, _ = border(rows, bands)
@@ -89,8 +73,8 @@ def find_layout(image: Image.Image) -> Layout:
     xs = _per_half(columns, y, (top, bottom)) if x is None and y is not None else (x, x)
     ys = _per_half(rows, x, (left, right)) if y is None and x is not None else (y, y)
     if not (xs[0] and xs[1] and ys[0] and ys[1]):
-        shapes = {(True, True): Shape.SINGLE, (True, False): Shape.ONE_COLUMN, (False, True): Shape.ONE_ROW}
-        return Layout(shapes[xs[0] is None, ys[0] is None])
+        seen = "one row of two" if xs[0] else "one column of two" if ys[0] else "a single picture"
+        raise BadImage(f"it is not a 2x2 grid but {seen}")
     boxes = (
         (left, top, xs[0].end, ys[0].end),
         (xs[0].begin, top, right, ys[1].end),
@@ -99,8 +83,8 @@ def find_layout(image: Image.Image) -> Layout:
     )
     cells = [_trimmed(columns, rows, box, bands) for box in boxes]
     if _all_divided(columns, rows, cells):
-        return Layout(Shape.MANY)
-    return Layout(Shape.GRID, tuple(_squared(cell) for cell in cells))
+        raise BadImage("it is not a 2x2 grid but more than four pictures")
+    return tuple(_squared(cell) for cell in cells)
 
 
 def _all_divided(columns: Strip, rows: Strip, cells: Sequence[PixelBox]) -> bool:

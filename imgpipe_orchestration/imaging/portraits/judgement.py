@@ -5,13 +5,13 @@ else among the four; it cannot tell apart people who look alike.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.measuring import sharpness
 from imgpipe_orchestration.imaging.opencv import cv2
 
@@ -36,20 +36,15 @@ _STRANGERS = 0.3
 """Share of common colours of the best pair below which the pictures show no common person at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What was measured, and the reasons against, in words for people; usable when there are none."""
-
-    measured: dict[str, list[float]]
-    reasons: tuple[str, ...]
-
-
-def judge(images: Sequence[Image.Image], *, least_side: int) -> Judgement:
-    """Judge pictures that should show one person.
+def judge(images: Sequence[Image.Image], *, least_side: int) -> dict[str, list[float]]:
+    """Judge pictures that should show one person; returns what was measured.
 
     Args:
         images: RGB; one, or several of the same person in the same framing.
         least_side: pixels, of the shorter side.
+
+    Raises:
+        BadImage: they are not usable; the message has all reasons.
     """
     small = [image.resize((_SMALL, _SMALL), Image.Resampling.BOX) for image in images]
     contrasts = [round(float(np.asarray(image.convert("L").reduce(4)).std()), 2) for image in small]
@@ -68,7 +63,9 @@ def judge(images: Sequence[Image.Image], *, least_side: int) -> Judgement:
         found, distances = _compare(small)
         measured |= distances
         reasons += found
-    return Judgement(measured, tuple(reasons))
+    if reasons:
+        raise BadImage("; ".join(reasons))
+    return measured
 
 
 def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[float]]]:

@@ -7,7 +7,7 @@ from html import unescape
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.reading.parts import content_of, entry_count, value_count
 
 _LONGEST = 256
@@ -42,10 +42,10 @@ DISPLAY_P3 = "display_p3"
 def exif_of(image: Image.Image) -> Image.Exif:
     """The picture's EXIF; empty where it is broken, or has more in it than any camera writes."""
     block = image.info.get("exif") or b""
-    read, most = block.removeprefix(b"Exif\0\0"), DEFAULT_LIMITS
+    read = block.removeprefix(b"Exif\0\0")
     # Each number becomes a Python object: 2.4 million fractions took 3.7 s.
-    is_costly = entry_count(read) > most.max_entries or value_count(read) > most.max_entries * 8
-    if is_costly or len(read) > most.max_exif_bytes:
+    is_costly = entry_count(read) > limits.MAX_ENTRIES or value_count(read) > limits.MAX_ENTRIES * 8
+    if is_costly or len(read) > limits.MAX_EXIF_BYTES:
         return Image.Exif()
     try:
         if image.format == "TIFF":

@@ -2,15 +2,13 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.libvips import libvips, out_of_libvips, resized
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import sniff
-from imgpipe_orchestration.imaging.reading.metadata import orientation_of
+from imgpipe_orchestration.imaging.limits import check_pixels
+from imgpipe_orchestration.imaging.reading.sniff import Original, sniff
 
 _END_OF_JPEG = b"\xff\xd9"
 _PIXELS = b"\x55" * 1024
@@ -19,37 +17,6 @@ _NO_MEMORY = "Memory allocation error"
 """The beginning of libheif's message for it."""
 _ROWS = 256
 """Rows that are hashed at a time: all at once would take the picture's memory again."""
-
-
-@dataclass(frozen=True)
-class Original:
-    """An opened original: its header is known and within the limits, its pixels are not decoded yet."""
-
-    data: bytes
-    image: Image.Image
-    sniffed: sniff.SniffedImage
-    orientation: int
-    """EXIF, 1 to 8."""
-    limits: Limits
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height as the image is meant to be seen."""
-        return self.stored((self.sniffed.width, self.sniffed.height))
-
-    def stored(self, size: tuple[int, int]) -> tuple[int, int]:
-        """An upright size as the pixels are stored, and vice versa."""
-        return (size[1], size[0]) if self.orientation >= 5 else size
-
-
-def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
-    """Read the header.
-
-    Raises:
-        BadImage, TooLarge: as `sniff.sniff`.
-    """
-    image, name = sniff.open_checked(data, limits)
-    return Original(data, image, sniff.describe(image, name), orientation_of(image), limits)
 
 
 def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.Image:
@@ -63,7 +30,7 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
         BadImage: broken or cut short.
         TooLarge: past a limit, or more memory than the worker may take.
     """
-    image, name = original.image, original.sniffed.format
+    image, name = original.image, original.format
     try:
         if enough and isinstance(image, JpegImagePlugin.JpegImageFile):
             image.draft(None, original.stored(enough))
@@ -78,7 +45,7 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
         if isinstance(error, MemoryError) or str(error).startswith(_NO_MEMORY):
             raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
         raise BadImage(f"the {name} data is damaged or cut short", detail=str(error)) from error
-    check_pixels(image.width, image.height, name, original.limits)
+    check_pixels(image.width, image.height, name)
     if name == "bmp" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")  # Windows leaves the fourth byte 0, and browsers show such a picture as opaque
     return image
@@ -91,9 +58,9 @@ def streamed(original: Original, enough: tuple[int, int] | None) -> Image.Image 
     None where the file is no plain JPEG or PNG, or broken: Pillow decodes whatever libvips so much as warns about, and
     shows it or says what is wrong.
     """
-    image, sniffed = original.image, original.sniffed
+    image = original.image
     loader = _loader(image)
-    if loader is None or sniffed.animated or image.size != (sniffed.width, sniffed.height):
+    if loader is None or original.animated or image.size != (original.width, original.height):
         return None  # a draft has made it smaller already
     try:
         picture = getattr(libvips().Image, loader)(original.data, access="sequential", fail_on="warning")
@@ -124,7 +91,7 @@ def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> I
     """
     seen = set()
     for filling in (_filling(original.data), b""):
-        image, _ = sniff.open_checked(original.data + filling + _END_OF_JPEG, original.limits)
+        image = sniff(original.data + filling + _END_OF_JPEG).image
         try:
             if enough:
                 image.draft(None, original.stored(enough))

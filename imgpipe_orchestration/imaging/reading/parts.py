@@ -11,29 +11,29 @@ from itertools import islice, takewhile
 from typing import Literal
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
-from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging import limits
 
 _BYTES_OF_A_GIF_BLOCK = 256
 _BYTES_OF_A_PART = 1024
-"""Those of other formats seldom have fewer than 4,096: what is smaller is counted among the `Limits.max_parts`."""
+"""Those of other formats seldom have fewer than 4,096: what is smaller is counted among the `limits.MAX_PARTS`."""
 
 
-def check_parts(data: bytes, name: str, limits: Limits) -> None:
+def check_parts(data: bytes, name: str) -> None:
     """Refuse a file with far more parts than a picture of its length needs. Counting stops at the limit.
 
     Raises:
         TooLarge: past the limit, which the message names.
     """
     walk = {"jpeg": _segments, "png": chunks, "gif": _gif_blocks, "webp": _webp_chunks}.get(name)
-    most = limits.max_parts + len(data) // (_BYTES_OF_A_GIF_BLOCK if name == "gif" else _BYTES_OF_A_PART)
+    most = limits.MAX_PARTS + len(data) // (_BYTES_OF_A_GIF_BLOCK if name == "gif" else _BYTES_OF_A_PART)
     if walk and next(islice(walk(data), most, None), None) is not None:
         raise TooLarge(f"the {name} is cut into more than {most:,} parts, which no picture of its length needs")
     if name == "jpeg":
-        _check_jpeg(data, most, limits)
-    if name == "tiff" and (entries := entry_count(data)) > limits.max_entries:
-        raise TooLarge(f"the tiff's directory has {entries:,} entries, the limit is {limits.max_entries:,}")
-    if name == "tiff" and (values := value_count(data)) > limits.max_values:
-        raise TooLarge(f"the tiff's directory has {values:,} values, the limit is {limits.max_values:,}")
+        _check_jpeg(data, most)
+    if name == "tiff" and (entries := entry_count(data)) > limits.MAX_ENTRIES:
+        raise TooLarge(f"the tiff's directory has {entries:,} entries, the limit is {limits.MAX_ENTRIES:,}")
+    if name == "tiff" and (values := value_count(data)) > limits.MAX_VALUES:
+        raise TooLarge(f"the tiff's directory has {values:,} values, the limit is {limits.MAX_VALUES:,}")
 
 
 def is_whole(image: bytes) -> bool:
@@ -55,35 +55,35 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
 """Markers that are not followed by a length."""
 
 
-def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
+def check_scans(data: bytes, pixels: int) -> None:
     """Refuse a JPEG whose scans would take too long: each is a pass over all pixels.
 
     Raises:
         TooLarge: past a limit, which the message names.
     """
     before_end = takewhile(lambda kind: kind != _END_OF_IMAGE, _markers(data))
-    found = list(islice(before_end, limits.max_parts + 1))
-    if len(found) > limits.max_parts:
-        raise TooLarge(f"the jpeg is cut into more than {limits.max_parts:,} parts, which no picture needs")
+    found = list(islice(before_end, limits.MAX_PARTS + 1))
+    if len(found) > limits.MAX_PARTS:
+        raise TooLarge(f"the jpeg is cut into more than {limits.MAX_PARTS:,} parts, which no picture needs")
     scans = found.count(_START_OF_SCAN)
-    if scans > limits.max_jpeg_scans or scans * pixels > limits.max_scan_pixels:
+    if scans > limits.MAX_JPEG_SCANS or scans * pixels > limits.MAX_SCAN_PIXELS:
         raise TooLarge(
-            f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.max_jpeg_scans} scans"
-            f" and {limits.max_scan_pixels / 1e6:,.0f} megapixels in all scans together"
+            f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.MAX_JPEG_SCANS} scans"
+            f" and {limits.MAX_SCAN_PIXELS / 1e6:,.0f} megapixels in all scans together"
         )
 
 
-def _check_jpeg(data: bytes, most: int, limits: Limits) -> None:
+def _check_jpeg(data: bytes, most: int) -> None:
     """Refuse much of what Pillow parses in Python, or copies whole with each piece added: 58 MB of EXIF take 13 s."""
     found = list(_segments(data))
     if sum(data.count(b"8BIM", at, end) for kind, at, end in found if kind == _APP13) > most:
         raise TooLarge(f"the jpeg has more than {most:,} blocks of Photoshop's, which no picture of its length needs")
     exif = sum(end - at for kind, at, end in found if kind == _APP1 and data[at : at + 6] == b"Exif\0\0")
-    if exif > limits.max_exif_bytes:
-        raise TooLarge(f"the jpeg has {exif:,} bytes of EXIF, the limit is {limits.max_exif_bytes:,}")
+    if exif > limits.MAX_EXIF_BYTES:
+        raise TooLarge(f"the jpeg has {exif:,} bytes of EXIF, the limit is {limits.MAX_EXIF_BYTES:,}")
     tables = sum(end - at for kind, at, end in found if kind == _QUANTIZATION)
-    if tables > limits.max_table_bytes:
-        raise TooLarge(f"the jpeg has {tables:,} bytes of quantization tables, the limit is {limits.max_table_bytes:,}")
+    if tables > limits.MAX_TABLE_BYTES:
+        raise TooLarge(f"the jpeg has {tables:,} bytes of quantization tables, the limit is {limits.MAX_TABLE_BYTES:,}")
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

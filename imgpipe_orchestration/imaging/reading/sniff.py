@@ -8,15 +8,15 @@ scans and a PNG's texts.
 import io
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.formats import READ_HERE, extension
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
+from imgpipe_orchestration.imaging.limits import check_pixels
 from imgpipe_orchestration.imaging.reading import parts, svg
-from imgpipe_orchestration.imaging.reading.metadata import note_colours
+from imgpipe_orchestration.imaging.reading.metadata import note_colours, orientation_of
 
 _SIGNATURES = {
     b"\xff\xd8\xff": "jpeg",
@@ -55,13 +55,18 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class SniffedImage:
-    """What the header says. Width and height are those of the stored pixels, before any EXIF orientation."""
+class Original:
+    """An opened original: its header is known and within the limits, its pixels are not decoded yet."""
 
+    data: bytes
+    image: Image.Image
     format: str
     width: int
     height: int
+    """Of the stored pixels, before any EXIF orientation."""
     animated: bool
+    orientation: int
+    """EXIF, 1 to 8."""
 
     @property
     def mime(self) -> str:
@@ -71,43 +76,45 @@ class SniffedImage:
     def extension(self) -> str:
         return extension(self.format)
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height as the image is meant to be seen."""
+        return self.stored((self.width, self.height))
 
-def sniff(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SniffedImage:
-    """Identify an image and check it against `limits`; costs about a millisecond.
+    def stored(self, size: tuple[int, int]) -> tuple[int, int]:
+        """An upright size as the pixels are stored, and vice versa."""
+        return (size[1], size[0]) if self.orientation >= 5 else size
+
+
+def sniff(data: bytes, *, max_bytes: int = limits.MAX_BYTES) -> Original:
+    """Identify an image and check it against the limits; costs about a millisecond.
 
     Raises:
         BadImage: not an image, an image of a kind that is not read (SVG among them), a broken header, or fewer bytes
             than its pixels need.
         TooLarge: more bytes, pixels, scans or texts than the limits allow; the message names figure and limit.
     """
-    image, name = open_checked(data, limits)
-    with image:
-        return describe(image, name)
-
-
-def describe(image: Image.Image, name: str) -> SniffedImage:
-    """What the header of an opened image says.
-
-    Raises:
-        BadImage: what stands before the second frame is broken.
-    """
+    if len(data) > max_bytes:
+        raise TooLarge(f"the file has {len(data):,} bytes, the limit is {max_bytes:,}")
+    name = _identified(data)
+    _check_cost(data, name)
+    image = _opened(data, name)
+    if not isinstance(image.info.get("icc_profile", b""), bytes):
+        del image.info["icc_profile"]  # a TIFF's tag may hold numbers
+    if name == "jpeg":
+        parts.check_scans(data, image.width * image.height)
+    elif name == "png":
+        _complete_png(image, data)
+    note_colours(image, data, name)
     try:
         animated = name in _MAY_MOVE and bool(getattr(image, "is_animated", False))
     except Exception as error:
         raise BadImage(f"a frame of the {name} is damaged or cut short", detail=str(error)) from error
-    return SniffedImage(name, image.width, image.height, animated)
+    return Original(data, image, name, *image.size, animated, orientation_of(image))
 
 
-def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
-    """A lazily opened image whose header is within the limits, and our name for its format.
-
-    Raises:
-        BadImage, TooLarge: as `sniff`.
-    """
-    if len(data) > limits.max_bytes:
-        raise TooLarge(f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}")
-    name = _identified(data)
-    _check_cost(data, name, limits)
+def _opened(data: bytes, name: str) -> Image.Image:
+    """The lazily opened image, whose pixels are within the limits."""
     if name == "heic":
         _enable_heic()
     try:
@@ -115,8 +122,8 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         image = Image.open(io.BytesIO(data), formats=["HEIF" if name == "heic" else name.upper()])
         if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_shown_wrong(image):
             raise UnidentifiedImageError
-        check_pixels(image.width, image.height, name, limits)
-        _check_length(image, name, data, limits)
+        check_pixels(image.width, image.height, name)
+        _check_length(image, name, data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(f"the {name} has far more pixels than the limit: save it smaller") from error
     except UnidentifiedImageError as error:
@@ -130,14 +137,7 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
             raise BadImage(f"the {name} is of a kind that is not read: send {READ_HERE}") from error
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
         raise BadImage(f"the {name} header is damaged or cut short", detail=str(error)) from error
-    if not isinstance(image.info.get("icc_profile", b""), bytes):
-        del image.info["icc_profile"]  # a TIFF's tag may hold numbers
-    if name == "jpeg":
-        parts.check_scans(data, image.width * image.height, limits)
-    elif name == "png":
-        _complete_png(image, data)
-    note_colours(image, data, name)
-    return image, name
+    return image
 
 
 def _identified(data: bytes) -> str:
@@ -179,12 +179,12 @@ def _guessed(data: bytes) -> str:
     return "of a kind that is read"
 
 
-def _check_cost(data: bytes, name: str, limits: Limits) -> None:
+def _check_cost(data: bytes, name: str) -> None:
     """Refuse what would cost much merely to open, and kinds that are not read of formats that are."""
     if name == "webp":
         kind = "animated webp" if parts.is_animated_webp(data) else name
-        check_pixels(*parts.webp_size(data), kind, limits)
-    parts.check_parts(data, name, limits)
+        check_pixels(*parts.webp_size(data), kind)
+    parts.check_parts(data, name)
     if name == "bmp" and data[30:34] in _RUNS:
         raise BadImage("a run-length encoded BMP is not read: save it as PNG or JPEG")
     if name == "tiff" and parts.is_raw(data):
@@ -193,8 +193,8 @@ def _check_cost(data: bytes, name: str, limits: Limits) -> None:
         if data[12:16] == b"CgBI":
             raise BadImage(f"a PNG in the form that Xcode gives it for iPhones (CgBI) is not read: {_FROM_XCODE}")
         texts = sum(kind in (b"zTXt", b"iTXt") for kind, *_ in parts.chunks(data))
-        if texts > limits.max_text_chunks:
-            raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
+        if texts > limits.MAX_TEXT_CHUNKS:
+            raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.MAX_TEXT_CHUNKS}")
 
 
 @lru_cache(maxsize=1)
@@ -248,51 +248,37 @@ def _is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
     )
 
 
-# --- the fewest bytes that so many pixels can take: a shorter file is incomplete, yet all its pixels would be allocated
-#
-# WebP and CCITT fax codes have no useful bound, because honest files get very small: libwebp writes 16.8 megapixels of
-# one colour in 38 bytes (lossless, method 0), and libtiff a blank page of 49 megapixels in 3,630. A bound would refuse
-# such pictures, and an attacker could just append bytes.
+# The fewest bytes that so many pixels can take. A shorter file costs all its pixels, because decoders make up what is
+# missing or allocate it first. WebP and CCITT fax codes have no useful bound, because honest files get very small:
+# libwebp writes 16.8 megapixels of one colour in 38 bytes (lossless, method 0).
 
+_PIXELS_A_BYTE = {"jpeg": 512, "gif": 2730, "avif": 40_000}
+"""JPEG: each block of 8x8 takes at least a bit. GIF: a code of 12 bits stands for a string of the table, and none is
+longer than its 4,094 entries. AVIF: honest files stay below; one may claim more than it codes, and is enlarged as it is
+decoded."""
 _DEFLATE = 1032
-"""Largest compression ratio: 258 bytes take at least two bits (https://zlib.net/zlib_tech.html)."""
-_JPEG = 512
-"""Pixels per byte: each block of 8x8 takes at least a bit. libjpeg silently fills missing pixels with grey."""
-_GIF = 2730
-"""Pixels per byte: a code of 12 bits stands for a string of the table, and none is longer than its 4,094 entries."""
-_AVIF = 40_000
-"""Pixels per byte that honest files stay below. One may claim more than it codes, and is enlarged as it is decoded."""
-_TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
-"""Compression ratios that are never exceeded, by the tag Compression: none; LZW, JPEG, deflate and PackBits; LZMA,
-where 273 bytes take 14 choices of 0.022 bits; Zstandard, where a block of 128 KB takes four bytes (RFC 8878,
-3.1.1.2)."""
+"""A PNG's largest compression ratio: 258 bytes take at least two bits (https://zlib.net/zlib_tech.html)."""
+_TIFF = {5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
+"""Compression ratios that are never exceeded, by the tag Compression: LZW, JPEG, deflate and PackBits; LZMA, where 273
+bytes take 14 choices of 0.022 bits; Zstandard, where a block of 128 KB takes four bytes (RFC 8878, 3.1.1.2)."""
 
 
-def _check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> None:
+def _check_length(image: Image.Image, name: str, data: bytes) -> None:
     """Refuse an image of fewer bytes than its pixels need. `image` is opened and not decoded."""
     pixels = image.width * image.height
-    most = _pixels_a_byte(image, name, data)
+    most: float = _PIXELS_A_BYTE.get(name, pixels)
+    if name == "png":
+        depth, kind = parts.content_of(data, b"IHDR")[8:10]
+        most = _DEFLATE * 8 / (depth * _CHANNELS[kind])
+    elif isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        luma_only = tags.get(_Tag.PhotometricInterpretation) == _YCBCR  # up to 16 pixels share their chroma
+        samples = 1 if luma_only else tags.get(_Tag.SamplesPerPixel, 1)
+        bits = max(tags.get(_Tag.BitsPerSample, (1,))) * samples
+        most = _TIFF.get(tags.get(_Tag.Compression, 1), pixels) * 8 / max(bits, 1)
     may_be_empty = name == "gif"  # its frame may cover little of its canvas, as small honest files do
-    if not most or pixels <= most * len(data) or (may_be_empty and pixels <= limits.empty_pixels):
+    if pixels <= most * len(data) or (may_be_empty and pixels <= limits.EMPTY_PIXELS):
         return
     reason, advice = ("almost empty", "save it in fewer pixels") if may_be_empty else ("cut short", "save it anew")
     size = f"{image.width}x{image.height} pixels"
     raise BadImage(f"the {name} is {reason}: {len(data):,} bytes cannot hold {size}; {advice}")
-
-
-def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
-    """The most pixels that a byte of the file can code; None where there is no bound."""
-    if fixed := {"jpeg": _JPEG, "gif": _GIF, "avif": _AVIF}.get(name):
-        return fixed
-    if isinstance(image, ImageFile.ImageFile) and name == "bmp":
-        rows: Any = image.tile[0]
-        return float(image.width / rows.args[1])  # bytes of a row
-    if name == "png":
-        depth, kind = parts.content_of(data, b"IHDR")[8:10]
-        return _DEFLATE * 8 / (depth * _CHANNELS[kind])
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and (most := _TIFF.get(image.tag_v2.get(_Tag.Compression, 1))):
-        bits, samples = image.tag_v2.get(_Tag.BitsPerSample, (1,)), image.tag_v2.get(_Tag.SamplesPerPixel, 1)
-        if image.tag_v2.get(_Tag.PhotometricInterpretation) == _YCBCR:
-            samples = 1  # luma; up to 16 pixels share their chroma
-        return most * 8 / float(max(max(bits) * samples, 1))
-    return None

@@ -26,7 +26,7 @@ def retrieve(services: Services, claim: Claim) -> dict[str, float]:
         BadImage, TooLarge: not an image we can use.
         Retryable: worth another try; also for a missing file, which a store that has just failed over may not know yet.
     """
-    from imgpipe_orchestration.imaging.reading.opening import open_original
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
@@ -41,9 +41,8 @@ def retrieve(services: Services, claim: Claim) -> dict[str, float]:
             services.claims.fenced(claim) as connection,
         ):
             store.retrieved(connection, media.id, {"bulk_path": key, "file_size": len(data)})
-    opened = open_original(data)
-    with opened.image:
-        found, (width, height) = opened.sniffed, opened.upright_size
+    found = sniff(data)
+    width, height = found.upright_size
     with services.claims.fenced(claim) as connection:
         facts = {
             "sha256": hashlib.sha256(data).hexdigest(),

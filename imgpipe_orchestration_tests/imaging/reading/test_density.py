@@ -9,7 +9,7 @@ import pyvips
 from PIL import Image
 
 from imgpipe_orchestration.errors import BadImage
-from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration_tests.imaging import hostile
 from imgpipe_orchestration_tests.imaging.corpus import encoded
@@ -56,11 +56,12 @@ def test_a_plain_picture_is_read_however_short_it_is(name: str) -> None:
     assert found.width * found.height >= 12_000_000
 
 
-def test_a_little_frame_on_a_canvas_that_costs_little_is_read() -> None:
+def test_a_little_frame_on_a_canvas_that_costs_little_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     small = hostile.BOMBS["gif of a pixel on 49 megapixels"]().replace(b"\x58\x1b\x58\x1b", b"\xd0\x07\xd0\x07")
     assert sniff(small).width == 2000
+    monkeypatch.setattr(limits, "EMPTY_PIXELS", 1_000_000)
     with pytest.raises(BadImage, match=r"almost empty: 35 bytes cannot hold 2000x2000 pixels; save it"):
-        sniff(small, Limits(empty_pixels=1_000_000))
+        sniff(small)
 
 
 @pytest.mark.parametrize("compression", [5, 7, 8, 32773, 34925])

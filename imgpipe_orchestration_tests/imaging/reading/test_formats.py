@@ -10,7 +10,6 @@ import pi_heif
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare, render
@@ -155,7 +154,7 @@ def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
         data = encoded(_picture(), kind, xmp=xmp, exif=exif.tobytes())
         assert prepare(data, MEDIA).source.copyright == "(c) 2026 Ada", kind
         for one in (data, encoded(_picture(), kind, xmp=xmp)):
-            assert open_original(one).orientation == 1, kind
+            assert sniff(one).orientation == 1, kind
 
 
 def test_grey_that_was_multiplied_by_its_alpha_is_divided_by_it() -> None:
@@ -175,7 +174,7 @@ def test_a_png_may_carry_its_exif_behind_its_pixels() -> None:
     chunk = len(block).to_bytes(4) + b"eXIf" + block + zlib.crc32(b"eXIf" + block).to_bytes(4)
     end = data.index(b"IEND") - 4
     data = data[:end] + chunk + data[end:]
-    assert (open_original(data).orientation, prepare(data, MEDIA).source.copyright) == (6, "(c) 2026 Ada")
+    assert (sniff(data).orientation, prepare(data, MEDIA).source.copyright) == (6, "(c) 2026 Ada")
 
 
 def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
@@ -184,7 +183,7 @@ def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
     data = encoded(_picture(), "JPEG", quality=95, exif=exif.tobytes())
     broken = data.replace(b"MM\0*", b"MM\xff\xff").replace(b"II*\0", b"II\xff\xff")
     for file in (data, broken):
-        assert open_original(file).orientation == 1
+        assert sniff(file).orientation == 1
 
 
 def test_an_animation_gives_its_first_frame_and_says_so() -> None:
@@ -267,8 +266,8 @@ def test_heic_is_read() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(_picture(), "HEIF", quality=95, exif=exif.tobytes())
-    original = open_original(data)
-    assert original.sniffed.format == "heic"
+    original = sniff(data)
+    assert original.format == "heic"
     assert original.upright_size == (HEIGHT, WIDTH)
     upright = np.asarray(_picture().transpose(Image.Transpose.ROTATE_270))
     assert difference(prepared_pixels(data), upright) < 6

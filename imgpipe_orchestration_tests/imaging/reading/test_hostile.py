@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.measuring import look
-from imgpipe_orchestration.imaging.reading.opening import decode, open_original
+from imgpipe_orchestration.imaging.reading.opening import decode
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import prepare, render
@@ -109,7 +109,7 @@ def test_a_gif_whose_second_frame_cannot_be_found_is_refused() -> None:
 
 def test_a_header_is_read_without_a_pixel() -> None:
     for name in ("jpeg", "png", "gif", "tiff", "bmp"):
-        assert open_original(KINDS[name](picture(96, 72))).image.tile, name
+        assert sniff(KINDS[name](picture(96, 72))).image.tile, name
 
 
 def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:
@@ -128,7 +128,7 @@ def test_a_jpeg_that_is_cut_between_two_restart_markers_is_refused(mode: str) ->
     assert len(cuts) > 60
     for cut in cuts:
         with pytest.raises(BadImage, match="cut short"):
-            decode(open_original(whole[:cut]))
+            decode(sniff(whole[:cut]))
 
 
 def test_the_film_that_a_phone_appends_to_a_jpeg_is_not_taken_for_its_scans() -> None:
@@ -262,14 +262,16 @@ def test_what_stands_behind_the_end_of_a_png_does_not_matter(behind: bytes) -> N
     assert (prepared_pixels(data + behind) == prepared_pixels(data)).all()
 
 
-def test_each_limit_names_its_figure() -> None:
+def test_each_limit_names_its_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(picture(100, 80), "PNG")
-    with pytest.raises(TooLarge, match=r"100x80 = 0.0 megapixels, the limit is 0.001"):
-        sniff(data, Limits(max_pixels=1000))
+    monkeypatch.setattr(limits, "MAX_SIDE", 90)
     with pytest.raises(TooLarge, match="longest side allowed is 90"):
-        sniff(data, Limits(max_side=90))
+        sniff(data)
+    monkeypatch.setitem(limits._allowed, "pixels", 1000)
+    with pytest.raises(TooLarge, match=r"100x80 = 0.0 megapixels, the limit is 0.001"):
+        sniff(data)
     with pytest.raises(TooLarge, match="bytes, the limit is 10"):
-        sniff(data, Limits(max_bytes=10))
+        sniff(data, max_bytes=10)
 
 
 def _flipped(data: bytes, dice: random.Random) -> bytes:

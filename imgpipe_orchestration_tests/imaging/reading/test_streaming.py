@@ -10,6 +10,7 @@ from PIL import Image
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.imaging.reading import opening
+from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration_tests.imaging import corpus, hostile
 
@@ -32,7 +33,7 @@ def _rows(mode: str, size: tuple[int, int]) -> bytes:
 
 def _decoded(data: bytes) -> np.ndarray | None:
     try:
-        return np.asarray(opening.decode(opening.open_original(data)))
+        return np.asarray(opening.decode(sniff(data)))
     except ImgpipeError:
         return None
 
@@ -103,6 +104,6 @@ def test_shrinking_on_the_way_gives_the_pixels_of_shrinking_afterwards(kind: str
     with Image.open(io.BytesIO(data)) as image:
         expected = shrink_to(image, 600, 467)
 
-    found = opening.decode(opening.open_original(data), (600, 467))
+    found = opening.decode(sniff(data), (600, 467))
 
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
