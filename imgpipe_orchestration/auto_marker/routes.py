@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, StrictBool
-from starlette.convertors import PathConvertor, register_url_convertor
 
 from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
@@ -12,14 +11,6 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.web.auth import Customer, CustomerIfAny, ServicesDep, allowed, text_of
 
-
-class _AnyText(PathConvertor):
-    """As Starlette's `path`, but also matches line breaks, which a customer's id may have."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("any_text", _AnyText())
 router = APIRouter(tags=["auto-marker"], dependencies=[Depends(allowed)])
 
 UserHeader = Annotated[str, Header(alias="X-User-ID", description="Who asks; recorded.")]
@@ -55,13 +46,13 @@ class Toggle(BaseModel):
     auto_mark_cleaned: StrictBool
 
 
-@router.get("/api/customers/{customer_id:any_text}/image-config")
+@router.get("/api/customers/{customer_id:path}/image-config")
 def read_toggle(services: ServicesDep, customer_id: str, asking: CustomerIfAny) -> dict[str, Any]:
     """Whether automatic marking is on. The audit says who switched it and when."""
     return toggle.read(services, _own(customer_id, asking))
 
 
-@router.put("/api/customers/{customer_id:any_text}/image-config")
+@router.put("/api/customers/{customer_id:path}/image-config")
 def write_toggle(
     services: ServicesDep, customer_id: str, change: Toggle, asking: CustomerIfAny, x_user_id: UserHeader = ""
 ) -> dict[str, Any]:

@@ -119,7 +119,7 @@ RULES: dict[Rule, str] = {
         GET /api/avatars/tasks/{task_id}
         GET /api/avatars/tasks/{task_id}/export
         GET /api/avatars/figures
-        GET /api/customers/{customer_id:any_text}/image-config
+        GET /api/customers/{customer_id:path}/image-config
         GET /api/budgets
         GET /api/spending
         GET /spending
@@ -203,7 +203,7 @@ RULES: dict[Rule, str] = {
         POST /spending/budgets/remove: delete budget
         GET /erasures
         POST /erasures: erase user
-        PUT /api/customers/{customer_id:any_text}/image-config: switch auto-marker
+        PUT /api/customers/{customer_id:path}/image-config: switch auto-marker
         POST /cron-jobs: create cron job
         PATCH /cron-jobs/{job_id}: change cron job
         DELETE /cron-jobs/{job_id}: delete cron job
