@@ -112,16 +112,12 @@ def over_tls(broker: str | None, backend: str | None = None) -> dict[str, Any]:
         backend: URL of the store of the workers' reports.
     """
     verified: dict[str, Any] = {}
-    match _scheme(broker):
+    match urlsplit(broker or "").scheme:
         case "rediss":
             verified["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
         case "amqps":
             host = urlsplit((broker or "").partition(";")[0]).hostname
             verified["broker_use_ssl"] = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": host}
-    if _scheme(backend) == "rediss":
+    if urlsplit(backend or "").scheme == "rediss":
         verified["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return verified
-
-
-def _scheme(url: str | None) -> str:
-    return (url or "").partition("://")[0].lower()

@@ -47,13 +47,10 @@ def tidy(services: Services) -> dict[str, int]:
         BackendUnavailable: the database went away; rows that were removed before stay removed.
     """
     engine, days = services.engine, services.settings.retention_days
-    work = history.purge_work(engine, days)
+    removed = history.purge(engine, days, ACCOUNTS_DAYS)
     of_features = [kind.tidy(services, days) for kind in KINDS]
     return {
-        **work,
-        "job_instances": history.purge_job_instances(engine, days),
-        "kept_answers": history.purge_kept_answers(engine),
-        "paid_call_uses": history.purge_paid_call_uses(engine, ACCOUNTS_DAYS),
+        **removed,
         "audit_months": audit.keep_months(engine, services.settings.audit_days),
         **{name: count for tidied in of_features for name, count in tidied.items()},
     }

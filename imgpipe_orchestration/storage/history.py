@@ -17,44 +17,31 @@ BATCH = 1000
 MOST = 1_000_000
 """Rows of one kind removed by one run."""
 KEPT_DAYS = 1
-"""How long answers are kept. Clients repeat a request within minutes; Stripe keeps answers for a day, too."""
+"""How long answers under Idempotency-Keys are kept. Clients repeat a request within minutes; Stripe keeps answers for
+a day, too."""
 
 
-def purge_work(engine: Engine, days: float) -> dict[str, int]:
-    """Remove items that are done or ignored for `days`, with their attempts, and other attempts of that age; returns
-    how many `items` and `attempts`.
+def purge(engine: Engine, days: float, account_days: float) -> dict[str, int]:
+    """Remove what is `days` old: items that are done or ignored, attempts, job instances; and uses of paid calls of
+    `account_days`. Returns how many rows of each kind.
 
-    Dead letters and their attempts stay until somebody requeues or ignores them.
+    Dead letters and their attempts stay until somebody requeues or ignores them. Paid answers stay, so that none is
+    bought again, except embeddings without a use: what somebody typed into the search has 33 kB, and costs a thousandth
+    of a cent.
     """
-    items = in_batches(engine, _ITEMS, days)
-    attempts = in_batches(engine, _ATTEMPTS, days)
+    removed = {
+        "items": in_batches(engine, _ITEMS, days),
+        "attempts": in_batches(engine, _ATTEMPTS, days),
+        "job_instances": in_batches(engine, _JOB_INSTANCES, days),
+        "kept_answers": in_batches(engine, _KEPT_ANSWERS, KEPT_DAYS),
+        "paid_call_uses": in_batches(engine, _PAID_CALL_USES, account_days),
+    }
+    in_batches(engine, _EMBEDDINGS, account_days)
     in_batches(engine, _TURNS, days)
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
         connection.execute(_SERVED)
-    return {"items": items, "attempts": attempts}
-
-
-def purge_job_instances(engine: Engine, days: float) -> int:
-    """Remove job instances that ended `days` ago; returns how many."""
-    return in_batches(engine, _JOB_INSTANCES, days)
-
-
-def purge_paid_call_uses(engine: Engine, days: float) -> int:
-    """Remove uses of paid calls that are `days` old; returns how many.
-
-    Answers stay, so that none is bought again, except embeddings without a use: what somebody typed into the search has
-    33 kB, and costs a thousandth of a cent.
-    """
-    removed = in_batches(engine, _PAID_CALL_USES, days)
-    in_batches(engine, _EMBEDDINGS, days)
     return removed
-
-
-def purge_kept_answers(engine: Engine) -> int:
-    """Remove answers under Idempotency-Keys that are older than KEPT_DAYS; returns how many. Their keys may be used
-    again."""
-    return in_batches(engine, _KEPT_ANSWERS, KEPT_DAYS)
 
 
 def in_batches(

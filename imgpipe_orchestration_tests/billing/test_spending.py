@@ -80,8 +80,8 @@ def test_old_uses_are_forgotten_but_their_answers_are_not(engine: Engine) -> Non
     buy(engine, "b")
     with engine.begin() as connection:
         connection.execute(text("update paid_call_uses set at = at - interval '90 days' where id = 1"))
-    assert history.purge_paid_call_uses(engine, 30) == 1
-    assert history.purge_paid_call_uses(engine, 30) == 0
+    assert history.purge(engine, 30, 30)["paid_call_uses"] == 1
+    assert history.purge(engine, 30, 30)["paid_call_uses"] == 0
     buy(engine, "a")
     with engine.connect() as connection:
         (total,) = of_today(connection, ["day"])

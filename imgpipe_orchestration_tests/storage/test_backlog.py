@@ -140,7 +140,7 @@ def test_retention_takes_finished_items_with_their_attempts_and_leaves_dead_lett
         old = "now() - interval '40 days'"
         connection.execute(text(f"update work_items set updated_at = {old} where item_id <> 1"))
         connection.execute(text(f"update work_attempts set ended_at = {old} where item_id <> 1"))
-    assert history.purge_work(claims.engine, 30)["items"] == 3
+    assert history.purge(claims.engine, 30, 400)["items"] == 3
     assert kept(claims) == counted(claims)
     assert kept(claims) == {("listings", "waiting"): 2, ("listings", "done"): 1, ("listings", "failed"): 2}
     assert claims.history(QUEUE, 1) != []

@@ -101,7 +101,7 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
                 connection.execute(claims_sql.HEARTBEAT, {"owner": "run-1", "lease": 0.5})
             claims.requeue(QUEUE)
             claims.release("run-2")
-            history.purge_work(engine, 1)
+            history.purge(engine, 1, 400)
             claims.counts()
             time.sleep(0.01)
 
