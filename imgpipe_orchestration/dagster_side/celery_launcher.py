@@ -6,8 +6,7 @@ forked from a warm process (docs/adr/0004-workers-on-many-machines.md).
 
 import ssl
 import time
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -39,10 +38,6 @@ class WorkersRunLauncher(CeleryRunLauncher):
         given = config.pop("config_source", None) or {}
         super().__init__(config_source={**over_tls(config.get("broker"), config.get("backend")), **given}, **config)
         self._heard: dict[str, tuple[object, float]] = {}
-
-    @classmethod
-    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
-        return cls(inst_data=inst_data, **config_value)
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Queue the run. An error of the broker is raised as it is; the run is then reported as failed to start."""

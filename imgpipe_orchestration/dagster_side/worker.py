@@ -10,6 +10,7 @@ import math
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -85,11 +86,12 @@ class RunWatcher:
                 beats, next_beat = beats + 1, now + BEAT_SECONDS
                 self._report(task, run_id, STARTED, {"host": socket.gethostname(), "pid": pid, "beats": beats})
             wanted_until = min(wanted_until, now + self._grace(run_id))
-            if interrupted is None and now >= wanted_until:
-                interrupted = now
-                _signal(process, signal.SIGINT)
-            elif interrupted is not None and now - interrupted > KILLED_AFTER_SECONDS:
-                _signal(process, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                if interrupted is None and now >= wanted_until:
+                    interrupted = now
+                    process.send_signal(signal.SIGINT)
+                elif interrupted is not None and now - interrupted > KILLED_AFTER_SECONDS:
+                    process.kill()
             try:
                 process.wait(LOOK_SECONDS)
                 return
@@ -118,21 +120,6 @@ class RunWatcher:
         return min(left, ENDED_SECONDS) if run.is_finished else left
 
 
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        log.debug("the process ended by itself", extra={"pid": process.pid})
-
-
-def _already_set_up(**_: object) -> None:
-    """Connected to a signal, this keeps Celery from configuring logging itself."""
-
-
-def _say_ready(**_: object) -> None:
-    log.info("worker ready: it takes runs")
-
-
 @click.command()
 @click.option("--queues", default=",".join(QUEUES), show_default=True, help="Which queues to take runs from.")
 @click.option(
@@ -159,9 +146,9 @@ def main(queues: str, concurrency: int) -> None:
         kept_by = type(instance.compute_log_manager).__name__
         log.info("worker starting", extra={"queues": queues, "prints_kept_by": kept_by})
         watcher = RunWatcher(instance, warm)
-        setup_logging.connect(_already_set_up)
+        setup_logging.connect(lambda **_: None, weak=False)  # which keeps Celery from configuring logging itself
         worker_shutting_down.connect(watcher.stop_soon)
-        worker_ready.connect(_say_ready)
+        worker_ready.connect(lambda **_: log.info("worker ready: it takes runs"), weak=False)
         app = launcher.celery
 
         def execute_job(task: Task, run_id: str) -> None:
