@@ -46,9 +46,9 @@ class Trigger(StrEnum):
 def shown(row: Row[Any]) -> dict[str, Any]:
     """An instance as the API's answer: the row, and the figures of `result` at the same level."""
     answer = {**row.result, "job_id": str(row.id)}
-    for name in row._mapping.keys() - {"id", "number", "result"}:
-        value = getattr(row, name)
-        answer[name] = value.isoformat() if isinstance(value, datetime) else value or None
+    for name, value in row._mapping.items():
+        if name not in ("id", "number", "result"):
+            answer[name] = value.isoformat() if isinstance(value, datetime) else value or None
     return answer
 
 
