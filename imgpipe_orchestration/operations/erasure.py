@@ -26,11 +26,17 @@ from imgpipe_orchestration.storage.work import Outcome, drain
 ERASURE = "erasure"
 """The reason of its deletions."""
 MOST = 1_000_000
-"""Things of a person, so many of which are counted and purged together."""
+"""Things of a person, at most so many of which are counted."""
 
 
 class NotErased(Retryable):
     """Something of the person is still there."""
+
+
+class BeingPurged(NotErased):
+    """A run of the purge is removing some of it."""
+
+    spends_attempt = False
 
 
 def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
@@ -129,19 +135,21 @@ def _purge_all(services: Services, owner: str, user: int) -> None:
 
     Raises:
         NotErased: some of it cannot be removed.
+        BeingPurged: another worker has the rest.
     """
-    with transaction(services.engine) as connection:
-        ids = deletions.of_user(connection, user, limit=MOST)
-        whats = connection.scalars(text("select what from deletions where id = any(:ids)"), {"ids": ids})
-        deletions.hasten(connection, services.claims, list(whats))
-    services.claims.requeue(PURGES, ids)  # those that were given up before
-    services.claims.hasten(PURGES, ids)
-    done = purge.run(services, owner)
-    with transaction(services.engine) as connection:
-        left = deletions.of_user(connection, user, limit=MOST)
-    if left:
-        why = next((done.retried[id_] for id_ in left if id_ in done.retried), "Another worker is removing the rest")
-        raise NotErased(why, retry_after=2)
+    while True:
+        with transaction(services.engine) as connection:
+            ids = deletions.of_user(connection, user, limit=purge.BATCH)
+            whats = connection.scalars(text("select what from deletions where id = any(:ids)"), {"ids": ids})
+            deletions.hasten(connection, services.claims, list(whats))
+        if not ids:
+            return
+        services.claims.requeue(PURGES, ids)  # those that were given up before
+        done = purge.purge_each(services, services.claims.claim_these(PURGES, owner, ids))
+        for reason in done.retried.values():
+            raise NotErased(reason, retry_after=2)
+        if not done.done:
+            raise BeingPurged("Another worker is removing the rest", retry_after=2)
 
 
 def _remove_strays(services: Services, user: int) -> None:

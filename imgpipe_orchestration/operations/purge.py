@@ -55,14 +55,14 @@ def run(services: Services, owner: str) -> Outcome:
     """Purge what is due. The caller keeps the leases: see `working_as`."""
     total, claims = Outcome(), services.claims
     while batch := claims.owned(PURGES, owner) + claims.claim(PURGES, owner, BATCH):
-        done = _purge_each(services, batch)
+        done = purge_each(services, batch)
         total.add(done)
         if not done.done:
             break
     return total
 
 
-def _purge_each(services: Services, batch: list[Claim]) -> Outcome:
+def purge_each(services: Services, batch: list[Claim]) -> Outcome:
     """Purge a batch. What cannot be purged is found by halving the batch, and fails alone; it is tried again."""
     try:
         _purge(services, batch)
@@ -71,8 +71,8 @@ def _purge_each(services: Services, batch: list[Claim]) -> Outcome:
     except ImgpipeError as error:
         if len(batch) > 1 and not isinstance(error, BackendUnavailable):
             half = len(batch) // 2
-            total = _purge_each(services, batch[:half])
-            total.add(_purge_each(services, batch[half:]))
+            total = purge_each(services, batch[:half])
+            total.add(purge_each(services, batch[half:]))
             return total
         log.warning("not purged yet", extra={"things": len(batch), "error": error.public})
         for claim in batch:
