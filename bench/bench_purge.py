@@ -41,12 +41,12 @@ def measure(services: Services, ids: list[int], bare: list[str]) -> None:
             trash.put(services, connection, MEDIA, ids[start : start + purge.BATCH], who="bench", why="bench", days=0)
     trashed = time.perf_counter()
     with working_as(services.claims, "bench"):
-        done = purge.run(services, "bench")
+        purged, _ = purge.run(services, "bench")
     seconds = time.perf_counter() - trashed
     began_bare = time.perf_counter()
     services.media_bucket.delete_all(bare)
     bare_seconds = time.perf_counter() - began_bare
-    assert len(done.done) == images, done
+    assert purged == images, purged
     print(f"into the trash: {images / (trashed - began):,.0f} images/s")
     print(f"purge: {images / seconds:,.0f} images/s, {len(bare) / seconds:,.0f} objects/s")
     print(f"bare batch deletes: {images / bare_seconds:,.0f} images/s; purge over bare: {bare_seconds / seconds:.2f}")

@@ -38,6 +38,9 @@ PAGE_BYTES = 8 * 2**20
 """A page ends early when its images reach so many bytes. Some images are data URLs: a thousand of a megabyte would fill
 a run's memory, and one answer with all of them would take longer than the client's timeout."""
 
+LOOKED_AT = 100
+"""Documents that a tick looks at, at most, to find one that can be marked."""
+
 
 @dataclass(frozen=True)
 class Index:
@@ -88,8 +91,12 @@ def missing_indexes(documents: Documents) -> list[Index]:
     for index in INDEXES:
         with reachable():
             known = documents.collection(index.collection).index_information().values()
-        same = [one for one in known if tuple(key for key, _ in one["key"]) == index.keys]
-        if not any(one.get("unique") or not index.unique for one in same):
+        keys = [(tuple(key for key, _ in one["key"]), bool(one.get("unique"))) for one in known]
+        if index.unique:
+            there = (index.keys, True) in keys
+        else:
+            there = any(theirs[: len(index.keys)] == index.keys for theirs, _ in keys)
+        if not there:
             missing.append(index)
     return missing
 
@@ -115,13 +122,26 @@ class News:
         self._news = documents.collection(NEWS)
 
     def any_to_mark(self, *, opted_out: Sequence[str]) -> bool:
-        """Whether there is a document for a run to mark, or to say why it cannot."""
-        with reachable():
-            for nothing in NOTHING:
-                query = self._news.find(markable({"$eq": nothing}, opted_out=opted_out), {"_id": 1}).limit(1)
-                if next(iter(query.max_time_ms(READING_SECONDS * 1000)), None) is not None:
-                    return True
-        return False
+        """Whether a run would find something to mark. Looks at LOOKED_AT documents at most, whatever the backlog; where
+        those do not tell, a run is to find out."""
+        return any(self._can_mark_one(markable({"$eq": nothing}, opted_out=opted_out)) for nothing in NOTHING)
+
+    def _can_mark_one(self, sought: Document) -> bool:
+        from bson.errors import InvalidBSON
+
+        # First one, which mostly suffices, because images may be data URLs of megabytes.
+        for most in (1, LOOKED_AT):
+            query = self._news.find(sought, {"customer_id": 1, "image": 1}).limit(most)
+            try:
+                with reachable():
+                    found = list(query.max_time_ms(READING_SECONDS * 1000))
+            except InvalidBSON:
+                return True  # a run reports whose document cannot be read, and marks the others
+            if any(has_partition(one["customer_id"]) and not unmarkable(one) for one in found):
+                return True
+            if len(found) < most:
+                return False
+        return True
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> Counter[str]:
         """How many documents are pending, by customer_id; under "" those whose customer_id can be no customer's."""

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from imgpipe_orchestration.auto_marker.model import switched_on
+from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.services import Services
@@ -36,7 +36,11 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
     """
     configs = ImageConfigs(services.documents)
     known = configs.of(customer_id)
-    before = known[0].get("auto_mark_cleaned") if known else None
+    before: Any = None
+    try:
+        before = switched_on(customer_id, known) if known else None
+    except UnusableToggle:
+        before = [document.get("auto_mark_cleaned") for document in known]
     after = {"auto_mark_cleaned": on, "by": by}
     audit.note(before={"auto_mark_cleaned": before}, after=after, subject=customer_id)
     audit.record_change_elsewhere()

@@ -299,7 +299,7 @@ class Ledger:
             call = PaidCall(row.provider, row.operation, row.model, row.input_hash, row.parameter_hash)
             buyer = Buyer(row.pipeline, row.bought_for or item, row.tenant)
             try:
-                result = results.get(row.key) or PartnerUnavailable("The batch has no answer to this question")
+                result = results.get(row.key, PartnerUnavailable("The batch has no answer to this question"))
                 if isinstance(result, ImgpipeError):
                     raise result
                 values = self._bought(call, read(result), buyer, 0.0, half=True)

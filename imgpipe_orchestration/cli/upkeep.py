@@ -89,7 +89,9 @@ def moderate(data_dir: Path, action: str | None, hide: bool, yes: bool) -> None:
 @json_option
 @click.option("--delete", "act", is_flag=True, help="Delete garbage and have what is missing made again.")
 @click.option("--even-most", is_flag=True, help="With --delete: also where most of a bucket is garbage.")
-@click.option("--grace-hours", type=click.IntRange(0, 24 * CENTURY_DAYS), help="Younger objects stay. Default: a day.")
+@click.option(
+    "--grace-hours", type=click.IntRange(0, 24 * CENTURY_DAYS), help="Younger objects stay. Whole hours; default: 24."
+)
 @click.pass_context
 def gc(
     ctx: click.Context,

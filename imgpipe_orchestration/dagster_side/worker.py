@@ -142,6 +142,8 @@ def main(queues: str, concurrency: int) -> None:
             raise SettingsError(
                 f"dagster.yaml in DAGSTER_HOME names {type(launcher).__name__} as run launcher: no queues"
             )
+        if "worker_disable_prefetch" not in (launcher.config_source or {}):
+            raise SettingsError("dagster.yaml in DAGSTER_HOME has no config_source: take it from deploy/dagster.yaml")
         # Create the log manager now: with missing settings the worker does not start, instead of failing every run.
         kept_by = type(instance.compute_log_manager).__name__
         log.info("worker starting", extra={"queues": queues, "prints_kept_by": kept_by})

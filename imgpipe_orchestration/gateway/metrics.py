@@ -53,12 +53,14 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     state = request.app.state
     # Scrapes share a reading that is under way. In a thread of its own, because those of the shared pool may all be
     # waiting for a database that is frozen.
-    if state.figures is None or state.figures.done():
-        state.figures = in_daemon_thread(partial(_of_database, services), "metrics")
-    await asyncio.wait([asyncio.wrap_future(state.figures)], timeout=ANSWER_SECONDS)
-    figures = state.figures.result() if state.figures.done() else [_up(0)]
+    asked = state.figures
+    if asked is None or asked.done():
+        asked = state.figures = in_daemon_thread(partial(_of_database, services), "metrics")
+    await asyncio.wait([asyncio.wrap_future(asked)], timeout=ANSWER_SECONDS)
+    figures = asked.result() if asked.done() else [_up(0)]
     read = _Read([*state.requests.collect(), *figures, *_of_cache(state.hot)])
-    return Response(generate_latest(read), headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
+    text = await asyncio.wrap_future(in_daemon_thread(partial(generate_latest, read), "metrics"))
+    return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
 
 
 class _Read(Collector):

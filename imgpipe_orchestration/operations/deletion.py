@@ -14,14 +14,14 @@ def run(services: Services, owner: str) -> dict[str, Any]:
     figures."""
     ordered = purge.order_due(services)
     with working_as(services.claims, owner):
-        done = purge.run(services, owner)
+        purged, not_purged = purge.run(services, owner)
         erased = erasure.run_due(services, owner)
         tags = cdn.send_due(services, owner)
         cancelled = services.half_price.cancel_abandoned()
     return {
         **{f"ordered_{name}": count for name, count in ordered.items()},
-        "purged": len(done.done),
-        "not_purged": len(done.retried),
+        "purged": purged,
+        "not_purged": not_purged,
         "people_erased": len(erased.done),
         "people_not_erased": len(erased.retried) + len(erased.failed),
         "cdn_tags": tags,

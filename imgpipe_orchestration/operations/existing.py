@@ -83,7 +83,7 @@ def judge(services: Services, *, hide: bool, most: int = MOST) -> int:
         if not subject.table:
             continue
         with transaction(services.engine) as connection:
-            items = connection.scalars(text(_unjudged(subject)), {"limit": MOST}).all()
+            items = connection.scalars(text(_unjudged(subject)), {"limit": most}).all()
         for item in items:
             if ordered == most:
                 return ordered

@@ -51,15 +51,18 @@ def order_due(services: Services) -> dict[str, int]:
             return found
 
 
-def run(services: Services, owner: str) -> Outcome:
-    """Purge what is due. The caller keeps the leases: see `working_as`."""
-    total, claims = Outcome(), services.claims
+def run(services: Services, owner: str) -> tuple[int, int]:
+    """Purge what is due; returns how many things were purged, and how many were not. The caller keeps the leases: see
+    `working_as`."""
+    purged = failed = 0
+    claims = services.claims
     while batch := claims.owned(PURGES, owner) + claims.claim(PURGES, owner, BATCH):
         done = purge_each(services, batch)
-        total.add(done)
+        purged += len(done.done)
+        failed += len(done.retried) + len(done.lost)
         if not done.done:
             break
-    return total
+    return purged, failed
 
 
 def purge_each(services: Services, batch: list[Claim]) -> Outcome:

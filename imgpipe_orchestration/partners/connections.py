@@ -63,11 +63,13 @@ class Connections:
         partner: str,
         limit: int = ANSWER_LIMIT,
         stall: float | None = None,
+        only_good: bool = False,
     ) -> Reply:
         """The whole answer, by `deadline`.
 
         Args:
             stall: longest silence of the server, seconds.
+            only_good: leave out the body of any status but 2xx.
 
         Raises:
             PartnerAway: no connection.
@@ -92,7 +94,8 @@ class Connections:
             ) as response:
                 begun = True
                 headers = httpx2.Headers(response.headers, encoding="latin-1")
-                return Reply(response.status, headers, _body(response, headers, limit, partner))
+                wanted = not only_good or 200 <= response.status < 300
+                return Reply(response.status, headers, _body(response, headers, limit, partner) if wanted else b"")
         except _NEVER_SENT as error:
             raise PartnerAway(f"{partner} could not be reached ({_why(error)})") from error
         except httpcore2.TimeoutException as error:

@@ -8,7 +8,7 @@ never get into errors or log lines.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class Fetcher:
             link, asked = without_secrets(here), httpx2.Request("GET", here)
             try:
                 reply = self._connections.ask(
-                    asked, deadline, partner=link, limit=limits.max_bytes, stall=_STALL_SECONDS
+                    asked, deadline, partner=link, limit=limits.max_bytes, stall=_STALL_SECONDS, only_good=True
                 )
             except AnswerTooLong as error:
                 raise TooLarge(error.public) from error
@@ -131,10 +131,10 @@ def check_url(url: str) -> None:
 
 
 def _refuse_bad_status(reply: Reply, url: str) -> None:
-    """Raise the error that the status means, without the body, in which some servers repeat the signature."""
+    """Raise the error that the status means."""
     link, status = without_secrets(url), reply.status
     try:
-        replace(reply, content=b"").refuse_bad_status(link)
+        reply.refuse_bad_status(link)
     except PartnerRefused:
         ends = expiry_of(url)
         if status in (400, 401, 403) and ends is not None and ends < datetime.now(UTC):

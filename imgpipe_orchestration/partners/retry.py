@@ -96,12 +96,20 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy, *, paid: bo
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from an answer's Retry-After, a number or an HTTP date (RFC 9110, 10.2.3); None for none or an
-    implausible one. Header names are in lower case, or the mapping is case-insensitive."""
+    implausible one. Header names are in lower case, or the mapping is case-insensitive.
+
+    A date counts from the answer's Date, because one of the two clocks may be wrong.
+    """
     value = headers.get("retry-after", "")
+    until, now = _moment(value), _moment(headers.get("date", ""))
+    return parse_seconds(value) if until is None else believable(until - (time.time() if now is None else now))
+
+
+def _moment(date: str) -> float | None:
     try:
-        return believable(parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):  # no date, or one with a year of twenty digits
-        return parse_seconds(value)
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):  # OverflowError: a year of twenty digits
+        return None
 
 
 def parse_seconds(text: str, unit: float = 1.0) -> float | None:

@@ -254,4 +254,6 @@ def _template() -> tuple[jinja2.Template, str]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # As it is: other letters than Latin ones would take up to three times the bytes.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return environment.get_template("report.html"), (_TEMPLATES / "report.css").read_text(encoding="utf-8")

@@ -142,7 +142,7 @@ def as_ours(error: BaseException | None) -> ImgpipeError | None:
 
 
 def _fault(error: dict[str, Any]) -> dict[str, str]:
-    """One of FastAPI's validation errors as the field and the message. Two are reworded: for a body that is no JSON
+    """One of FastAPI's validation errors as the field and the message. Three are reworded: for a body that is no JSON
     FastAPI gives the position as the field, and for one with another Content-Type it says that bytes are no object."""
     if error["type"] == "json_invalid":
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"}
@@ -150,4 +150,6 @@ def _fault(error: dict[str, Any]) -> dict[str, str]:
         return {"field": "body", "message": "send JSON, with the header `Content-Type: application/json`"}
     within = [str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"}]
     field = ".".join(within) or str(error["loc"][0])  # `payload.batch_size`
+    if error["type"] == "unexpected_keyword_argument":  # a dataclass's words for it
+        return {"field": field, "message": "Extra inputs are not permitted"}
     return {"field": field, "message": error["msg"].removeprefix("Value error, ")}

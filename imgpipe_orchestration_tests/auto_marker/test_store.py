@@ -132,12 +132,41 @@ def test_an_image_that_is_no_text_is_a_problem_of_its_own_document(documents: Do
     assert "clean_image" not in after
 
 
-@pytest.mark.parametrize("nothing", NOTHING)
-def test_only_what_can_be_marked_calls_for_a_run(documents: Documents, nothing: str | None) -> None:
+def test_only_what_can_be_marked_calls_for_a_run(documents: Documents) -> None:
     collection, news = documents.collection("news_document"), News(documents)
-    odd: list[dict[str, Any]] = [{"image": 5}, {"customer_id": 7}, {"customer_id": None}, {"customer_id": ""}]
-    collection.insert_many([{**PENDING, **one, "clean_image": nothing} for one in [*odd, {"customer_id": "off"}]])
+    collection.insert_many(
+        [
+            {**PENDING, "image": 5},
+            {**PENDING, "customer_id": 7},
+            {**PENDING, "customer_id": None},
+            {**PENDING, "customer_id": ""},
+            {**PENDING, "customer_id": "off"},
+        ]
+    )
     assert not news.any_to_mark(opted_out=["off"])
+    assert news.any_to_mark(opted_out=[])
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"image": {"href": "https://example.com/a.jpg"}},
+        {"image": ["https://example.com/a.jpg"]},
+        {"image": []},
+        {"image": datetime(2026, 1, 1, tzinfo=UTC)},
+        {"customer_id": ["c1"]},
+        {"customer_id": {"a": 1}},
+    ],
+    ids=str,
+)
+def test_what_a_server_takes_for_a_text_calls_for_no_run_and_hides_none(
+    documents: Documents, odd: dict[str, Any], nothing: str | None
+) -> None:
+    collection, news = documents.collection("news_document"), News(documents)
+    collection.insert_many([{**PENDING, **odd, "clean_image": nothing} for _ in range(3)])
+    assert not news.any_to_mark(opted_out=[])
+    collection.insert_one({**PENDING, "clean_image": nothing})
     assert news.any_to_mark(opted_out=[])
 
 

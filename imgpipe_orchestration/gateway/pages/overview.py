@@ -250,6 +250,7 @@ async def events(request: Request, _: Operator) -> AsyncIterator[ServerSentEvent
     watch: Watch = request.app.state.watch
     stopping = getattr(request.app.state, "stopping", lambda: False)
     told = None
+    yield ServerSentEvent(retry=2000)
     for _look in range(int(LONGEST / INTERVAL)):
         try:
             figures = (await run_in_threadpool(watch.shown))["figures"]
