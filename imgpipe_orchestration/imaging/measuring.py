@@ -167,7 +167,7 @@ def dominant_colours(image: Image.Image) -> list[dict[str, Any]]:
         labels = np.asarray(clusters, dtype=np.int32).ravel()
         by_size = np.argsort(-np.bincount(labels, minlength=count), kind="stable")
         for larger, smaller in combinations(by_size, 2):
-            if np.linalg.norm(centres[larger] - centres[smaller]) < _MERGE_BELOW:
+            if (labels == larger).any() and np.linalg.norm(centres[larger] - centres[smaller]) < _MERGE_BELOW:
                 labels[labels == smaller] = larger
     found = []
     for label, pixels in Counter(labels.tolist()).most_common():

@@ -5,6 +5,7 @@ uploader's giant animations leave a process to the images of others.
 """
 
 import hashlib
+import itertools
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -132,6 +133,7 @@ def drain(
     services.claims.release(owner, died=True)
     with work.working_as(services.claims, owner), Judges(services, owner, LISTED) as judges:
         processor = Processor(services, total, judges)
+        turns = itertools.count()
 
         def take(free: int, full: Collection[str], *, joining: bool = False) -> list[Claim]:
             """The next claims, of none of the uploaders who have enough; empty when nothing more is to be begun."""
@@ -140,7 +142,8 @@ def drain(
                 return []
             size = min(free, int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE)))
             days = services.claims.due_partitions(store.QUEUE) if only_day is None else [only_day]
-            for day in reversed(days):  # the latest one's uploaders are waiting
+            # The latest one's uploaders are waiting; every second turn is the oldest one's, or it could wait for ever.
+            for day in days if next(turns) % 2 else days[::-1]:
                 if batch := services.claims.claim(
                     store.QUEUE, owner, size, partition=day, suspects=not joining, but=full
                 ):

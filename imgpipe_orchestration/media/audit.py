@@ -93,7 +93,10 @@ def reopened(services: Services) -> int:
 
 _ENDED = text("""
     select id, user_id, upload_day from live_media
-    where main_api_id = any(:ids) and status in ('failed', 'completed') order by id
+    where main_api_id = any(:ids) and (status = 'completed' or status = 'failed' and not exists (
+        select from work_items w  -- which is about to mark the upload as failed
+        where w.queue = 'media_urls' and w.item_id = main_api_id and w.state in ('waiting', 'claimed')))
+    order by id
 """)
 _REPORT_AGAIN = text("update processing_checklist set update_callback = 'pending' where media_id = any(:ids)")
 

@@ -111,7 +111,8 @@ def decoded(data: bytes) -> Image.Image:
         BadImage: not an image, cut off or broken.
         TooLarge: past the limits.
     """
-    return flattened(to_eight_bits(decode(sniff(data))), WHITE).convert("RGB")
+    image = to_eight_bits(decode(sniff(data)))
+    return flattened(image.convert("RGBA") if image.mode == "LA" else image, WHITE).convert("RGB")
 
 
 def as_png(image: Image.Image, xmp: str) -> bytes:

@@ -258,9 +258,10 @@ longer than its 4,094 entries. AVIF: honest files stay below; one may claim more
 decoded."""
 _DEFLATE = 1032
 """A PNG's largest compression ratio: 258 bytes take at least two bits (https://zlib.net/zlib_tech.html)."""
-_TIFF = {5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
-"""Compression ratios that are never exceeded, by the tag Compression: LZW, JPEG, deflate and PackBits; LZMA, where 273
-bytes take 14 choices of 0.022 bits; Zstandard, where a block of 128 KB takes four bytes (RFC 8878, 3.1.1.2)."""
+_TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
+"""Compression ratios that are never exceeded, by the tag Compression: none, LZW, JPEG, deflate and PackBits; LZMA,
+where 273 bytes take 14 choices of 0.022 bits; Zstandard, where a block of 128 KB takes four bytes (RFC 8878,
+3.1.1.2)."""
 
 
 def _check_length(image: Image.Image, name: str, data: bytes) -> None:

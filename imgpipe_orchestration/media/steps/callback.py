@@ -145,13 +145,18 @@ def replace_urls(services: Services, claim: Claim) -> dict[str, float]:
         NotFound: it no longer knows the image.
         Conflict: the upload is marked as processed but has no media id; it stays as it is.
     """
-    with transaction(services.pending_engine) as connection:
-        image = pending.get(connection, claim.item_id)
-    if image.status in {PendingStatus.PENDING, PendingStatus.FAILED}:
-        figures = _not_processed(services, claim, image)
+    try:
+        with transaction(services.pending_engine) as connection:
+            image = pending.get(connection, claim.item_id)
+    except NotFound:
         with services.claims.fenced(claim) as connection:
-            services.claims.finish(connection, store.URLS, claim)
-        return figures
+            media = store.media_of_pending(connection, claim.item_id)
+            if media is None or media.status is not MediaStatus.FAILED:
+                raise
+            services.claims.finish(connection, store.URLS, claim)  # given up, and nobody is left to be told
+        return {}
+    if image.status in {PendingStatus.PENDING, PendingStatus.FAILED}:
+        return _not_processed(services, claim, image)
     if image.media_id is None:
         raise Conflict(f"Image {image.id} is {image.status} and its permanent_url names no media id.")
     url = model.smart_url(services.settings.smart_media_base_url, image.media_id)
@@ -175,15 +180,19 @@ def _not_processed(services: Services, claim: Claim, image: PendingImage) -> dic
         if status is MediaStatus.FAILED:
             others = [other for other in PendingStatus if other is not PendingStatus.PENDING]
             pending.mark(where, [image.id], PendingStatus.FAILED, unless=others)
-    if media is not None and status is MediaStatus.FAILED:
-        # A clean-up deletes the upload, so only for a bad image.
-        bad = services.claims.find(store.MEDIA, media.id).error_code in {BadImage.code, TooLarge.code}
-        return _told_of_failure(services, image.id) if bad and services.foreign_main_api else {}
-    if image.status is PendingStatus.FAILED:
-        return {}
-    if media is not None and status is MediaStatus.COMPLETED and claim.failures:
-        report(services, media.id)  # once more, as a main API may lose what it acknowledged
-    raise PartnerUnavailable(f"The main API acknowledged image {image.id} and has not stored it yet")
+        elif image.status is PendingStatus.FAILED or status not in {MediaStatus.COMPLETED, None}:
+            services.claims.finish(connection, store.URLS, claim)
+            return {}
+    if media is None or status is not MediaStatus.FAILED:
+        if media is not None and claim.failures:
+            report(services, media.id)  # once more, as a main API may lose what it acknowledged
+        raise PartnerUnavailable(f"The main API acknowledged image {image.id} and has not stored it yet")
+    # A clean-up deletes the upload, so only for a bad image.
+    bad = services.claims.find(store.MEDIA, media.id).error_code in {BadImage.code, TooLarge.code}
+    figures = _told_of_failure(services, image.id) if bad and services.foreign_main_api else {}
+    with services.claims.fenced(claim) as connection:
+        services.claims.finish(connection, store.URLS, claim)
+    return figures
 
 
 def _told_of_failure(services: Services, pending_id: int) -> dict[str, float]:
