@@ -155,8 +155,8 @@ def test_what_was_spent_by_day_is_the_sum_of_the_uses(empty: Engine) -> None:
 def test_reports_of_failed_uploads_wait_in_the_queue_that_settles_them(empty: Engine) -> None:
     upgrade(empty, "0048")
     with empty.begin() as connection:
-        known = "('media_cleanups', 1, 'failed'), ('media_cleanups', 2, 'failed'), ('media_urls', 2, 'done')"
-        connection.execute(text(f"insert into work_items (queue, item_id, state) values {known}"))
+        known = "('media_cleanups', 1, 'failed', 1), ('media_cleanups', 2, 'failed', 2), ('media_urls', 2, 'done', 1)"
+        connection.execute(text(f"insert into work_items (queue, item_id, state, turn) values {known}"))
     upgrade(empty)
     with empty.begin() as connection:
         assert connection.execute(text("select queue, item_id from work_items order by item_id")).all() == [
