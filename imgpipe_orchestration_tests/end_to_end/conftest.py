@@ -104,7 +104,7 @@ def started(**settings: str) -> Iterator[Stack]:
         yield Stack(running, running.environment)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # for a session it would take a tenth of the processor from all other tests
 def stack() -> Iterator[Stack]:
     # A new stack's days begin with today, and backfills need some before it.
     with started(SPENDING_PAUSE_SECONDS="20", MEDIA_FIRST_DAY="2025-01-01") as stack:
