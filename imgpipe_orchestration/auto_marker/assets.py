@@ -53,11 +53,11 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
             raise no_partition(context, "they appear after a customer's first auto-marker run or the nightly sync")
         steps.mark_all_of(services, customer_of(context.partition_key), owner, own.append)
     else:
-        customers, nobodys = list[str](), 0
+        customers, unusable = list[str](), 0
         if not is_the_sensors(context) or steps.is_time(services):
-            customers, nobodys = steps.begin_round(services)
-        if nobodys:
-            context.log.warning(f"{nobodys} pending documents have a customer_id that cannot be a customer's")
+            customers, unusable = steps.begin_round(services)
+        if unusable:
+            context.log.warning(f"{unusable} pending documents have a customer_id that cannot be a customer's")
         outcome = steps.mark_round(services, customers, owner, partial(_tell, context))
         for number, reason in (outcome.retried | outcome.failed).items():
             context.log.error(f"job {number}: {reason}")

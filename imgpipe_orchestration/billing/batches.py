@@ -241,10 +241,7 @@ class HalfPrice:
         log.info("batch sent", extra={"item": row.item, "batch": batch_id})
 
     def _end(
-        self,
-        row: Row[Any],
-        found: Mapping[str, dict[str, Any] | ImgpipeError] | None = None,
-        read: Read | None = None,
+        self, row: Row[Any], found: Mapping[str, dict[str, Any] | ImgpipeError] | None = None, read: Read | None = None
     ) -> None:
         """Store what was found of a batch, if its item still waits (`read`), else only what it cost."""
         with transaction(self._ledger.engine) as rows:

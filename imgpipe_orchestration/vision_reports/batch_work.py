@@ -50,7 +50,7 @@ REPORT_BYTES = 8_000_000
 THREADS, SHARE = 16, 4
 """Batches that a run works on at once, and how many of them are one organization's."""
 PARALLEL_CALLS = 8
-"""Calls of the vision model at once, in one run."""
+"""Calls of the vision model at once for one organization, in one run. Others have one more between them."""
 _PREPARED = 4
 """Images that are prepared while all calls are under way."""
 VIEW_SIDE = 1280
@@ -79,7 +79,7 @@ class BatchWorker:
         self._looks = ThreadPoolExecutor(PARALLEL_CALLS + _PREPARED, thread_name_prefix="vision-look")
         opened.callback(self._looks.shutdown, cancel_futures=True)
         self._turns = Shares(PARALLEL_CALLS + _PREPARED)
-        self._calls = threading.BoundedSemaphore(PARALLEL_CALLS)
+        self._calls = Shares(PARALLEL_CALLS + 1)
         self.interrupted = threading.Event()
         """The run is cancelled or its worker stops, or a thread ended with an error: nothing more is begun."""
 
@@ -153,7 +153,7 @@ class BatchWorker:
 
             return self._services.ledger.buy(self._call(look, choice), purchase, buyer=look.buyer)
 
-        with self._calls:
+        with self._calls.place(batch.organization_id):
             if self.interrupted.is_set():
                 raise BackendUnavailable("The run was stopped.")
             _, answer = first_answer(choices, ask, task="report")
