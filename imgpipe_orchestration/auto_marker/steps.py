@@ -20,8 +20,8 @@ from imgpipe_orchestration.auto_marker.model import (
     switched_on,
 )
 from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.job_instances import Trigger

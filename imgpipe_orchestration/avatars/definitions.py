@@ -20,7 +20,7 @@ from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.connections.services import Services
     from imgpipe_orchestration.storage.claims import Queue
 
 

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import LeaseLost
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.work import Shares

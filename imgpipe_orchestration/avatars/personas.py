@@ -19,6 +19,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import ENDED, PersonaData, name_key
 from imgpipe_orchestration.avatars.records import Question, Task
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerAway,
@@ -31,7 +32,6 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.prompts.library import Prompt
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import requests
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.operations.startup import check_settings, misspelled
 from imgpipe_orchestration.partners.models import Provider
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import connect, transaction

@@ -19,9 +19,9 @@ from rich.markup import escape
 from imgpipe_orchestration.cli import diagnosis
 from imgpipe_orchestration.cli.diagnosis import MIGRATE, Bad, Verdict
 from imgpipe_orchestration.cli.options import data_option, json_option, retyped, settings_in_force
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, OutOfSpace
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry.logs import one_line
 from imgpipe_orchestration.telemetry.redaction import redact

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry import logs
 from imgpipe_orchestration.vision_reports.command import run_now

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.gateway import health, metrics, openapi
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
@@ -23,7 +24,6 @@ from imgpipe_orchestration.media.serving import routes as serving
 from imgpipe_orchestration.media.serving.images import Images
 from imgpipe_orchestration.operations import person_routes as people
 from imgpipe_orchestration.operations import review_routes as moderation
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend

@@ -21,12 +21,12 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import UseOutcome
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.operations import review
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import backlog, heartbeats
 from imgpipe_orchestration.storage.backlog import QueueCounts

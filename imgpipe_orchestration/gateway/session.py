@@ -23,10 +23,10 @@ from jwt.types import Options
 from sqlalchemy import text
 from starlette.types import Scope
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Forbidden, Unauthenticated
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, RowMapping, TextClause, text
 
-from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import LeaseLost, NotFound
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Kind
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.objects import Bucket

@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.listings import model, steps, store
 from imgpipe_orchestration.listings.moderation import LISTED
 from imgpipe_orchestration.moderation.judging import Judges
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions, work
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import autocommit, transaction

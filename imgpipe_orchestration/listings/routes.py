@@ -11,13 +11,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.listings import lifecycle, serving, uploads
 from imgpipe_orchestration.listings.lifecycle import LISTINGS
 from imgpipe_orchestration.listings.model import MOST_TITLE
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction

@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Row
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
 from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import FILE_NAME, Status
 from imgpipe_orchestration.listings.steps import CACHE_SECONDS
 from imgpipe_orchestration.moderation.model import HELD, Held
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import autocommit

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.model import JOB_ID, Status
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State

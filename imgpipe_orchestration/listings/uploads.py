@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, Retryable, TooLarge
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.listings import model, store
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.moderation import verdicts
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction

@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.model import PendingStatus
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Permanent
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import BY_KIND, DataType
@@ -24,7 +25,6 @@ from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.prompts.library import Prompt
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.model import PendingStatus, field_of
 from imgpipe_orchestration.media.pending import TIME_IS_READABLE, PendingImage
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import cdn
@@ -16,7 +17,6 @@ from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.steps.callback import COLUMNS, put_in_place
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.moderation.model import Subject
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.history import in_batches, old_rows

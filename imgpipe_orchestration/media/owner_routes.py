@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller
@@ -20,7 +21,6 @@ from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.rows import transaction

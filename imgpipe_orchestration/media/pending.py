@@ -28,9 +28,9 @@ from sqlalchemy import (
     update,
 )
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import PendingStatus, media_id_in
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import first_day
 from imgpipe_orchestration.storage.rows import transaction, translated
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import versions
@@ -21,7 +22,6 @@ from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.stages import RUN_SECONDS, Stage, analyse_again, drain
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.partners.models import TaskName
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 

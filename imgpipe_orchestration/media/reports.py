@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import keep_reported
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
 

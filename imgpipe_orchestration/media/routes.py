@@ -6,6 +6,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge, Unauthenticated
 from imgpipe_orchestration.media import analyses, model, pending, search, store, uploads
 from imgpipe_orchestration.media.model import DataType, MediaStatus
@@ -15,7 +16,6 @@ from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving.signing import url_for_owner
 from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.partners.main_api import HEADER, verify
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import transaction

@@ -13,6 +13,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.media import intake, pending, remake, store
 from imgpipe_orchestration.media.describing import ask_others
@@ -23,7 +24,6 @@ from imgpipe_orchestration.media.steps.callback import callback, replace_urls
 from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.moderation.judging import Judges
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, note_times, work_through, working_as

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.embedding import space_of, vector_of
 from imgpipe_orchestration.media.model import DataType, MediaStatus
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
 ALIKE_BITS = 10

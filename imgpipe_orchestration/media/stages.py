@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Conflict, ImgpipeError, NotFound, Retryable
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import order_second_opinions
@@ -15,7 +16,6 @@ from imgpipe_orchestration.media.model import Step, StepState
 from imgpipe_orchestration.media.steps.analyse import analyse
 from imgpipe_orchestration.media.steps.callback import report
 from imgpipe_orchestration.media.steps.resize import hints
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import work
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, RowMapping, column, table, text
 from sqlalchemy.dialects.postgresql import insert
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,
@@ -28,7 +29,6 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.media import model, pending
 from imgpipe_orchestration.media.model import FIELDS, DataType, Field
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.history import old_rows
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Retryable, SettingsError, TooLarge
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import DELETED, Deleted, is_deleted
 from imgpipe_orchestration.storage.rows import transaction

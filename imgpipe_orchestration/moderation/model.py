@@ -8,9 +8,9 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Forbidden
 from imgpipe_orchestration.lifecycle.kind import Kind
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 
 

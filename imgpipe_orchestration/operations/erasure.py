@@ -12,11 +12,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound, Retryable
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.operations import purge, sweep
 from imgpipe_orchestration.operations.kinds import KINDS
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.deletions import PURGES

@@ -7,6 +7,7 @@ from functools import partial
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.prices import cost_of
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.moderation import judging, verdicts
 from imgpipe_orchestration.moderation.judging import SAFE_SEARCH
@@ -14,7 +15,6 @@ from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.operations.kinds import SUBJECTS, subject_of
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, drain, working_as
 from imgpipe_orchestration.telemetry.logs import logger

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.operations.kinds import KINDS, kind_of
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import PURGES, Deletion

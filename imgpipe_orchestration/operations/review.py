@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.model import State, Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import COLUMNS, Verdict, verdict
 from imgpipe_orchestration.operations.kinds import subject_of
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
 

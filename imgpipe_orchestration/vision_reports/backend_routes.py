@@ -14,9 +14,9 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict, Permanent
 from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batches
 from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web.auth import ServicesDep, allowed

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
 from imgpipe_orchestration.moderation.model import Subject
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Connection, Row
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.telemetry.redaction import redact
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger

@@ -12,9 +12,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.claims import Claim, Queue

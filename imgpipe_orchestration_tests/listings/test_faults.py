@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import uploads
 from imgpipe_orchestration.listings.drain import Drained, drain
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration_tests.client import Client
@@ -104,7 +104,7 @@ DIES_BEFORE_THE_ROW = """
 import os, signal
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.drain import run
-from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.settings import load
 
 if __name__ == "__main__":

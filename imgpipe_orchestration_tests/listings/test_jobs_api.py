@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.listings.debug_routes import FOLDER
 from imgpipe_orchestration.listings.drain import drain, run
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.rows import transaction

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.media import audit, intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction

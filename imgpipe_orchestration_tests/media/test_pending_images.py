@@ -11,10 +11,10 @@ import requests
 from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.media import intake, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.claims import State

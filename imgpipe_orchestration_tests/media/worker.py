@@ -6,10 +6,10 @@
 import sys
 from datetime import UTC, datetime
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.media.model import REPLACE_URLS, Step
 from imgpipe_orchestration.media.runs import take_through
 from imgpipe_orchestration.media.stages import Stage
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 
 STAGES = (*Step, REPLACE_URLS)

@@ -13,11 +13,11 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import cli
 from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.store import REMAKE_VARIANTS
 from imgpipe_orchestration.operations.tidying import collect_garbage
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import holdings
 from imgpipe_orchestration.storage.holdings import Collected, Holding, Promise, collect

@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.operations.jobs import (
@@ -23,7 +24,6 @@ from imgpipe_orchestration.operations.jobs import (
 )
 from imgpipe_orchestration.operations.tidying import tidy
 from imgpipe_orchestration.resources import build_backends
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction

@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction

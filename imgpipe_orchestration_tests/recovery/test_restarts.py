@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through

@@ -20,10 +20,10 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import batch_work, crew

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Forbidden, NotWhole, Permanent
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
@@ -24,7 +25,6 @@ from imgpipe_orchestration.partners.analysis_backend import (
     ImageOrder,
     Missing,
 )
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import backend_routes, batch_work, batches, lifecycle
 from imgpipe_orchestration.vision_reports.steps import backend_at

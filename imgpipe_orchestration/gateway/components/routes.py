@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.packaged import PackagedFiles
 from imgpipe_orchestration.media import store
@@ -15,7 +16,6 @@ from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
 from imgpipe_orchestration.media.store import manifest_of, version_of
 from imgpipe_orchestration.moderation.model import HELD, Held
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import tagged

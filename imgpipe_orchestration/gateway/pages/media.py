@@ -9,6 +9,7 @@ from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.billing import spending
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, NotFound, TooLarge
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import correcting, formats
@@ -27,7 +28,6 @@ from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.store import MediaFile, StoredVariant, manifest_of
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.partners.json_text import problem_in
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing

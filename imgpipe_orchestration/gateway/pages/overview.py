@@ -23,6 +23,7 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import budgets, spending
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.frame import Page, part
 from imgpipe_orchestration.gateway.pages.subjects import ABOUT, About, subjects
@@ -33,7 +34,6 @@ from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import existing, review
 from imgpipe_orchestration.operations.kinds import SUBJECTS, subject_of
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import RowId

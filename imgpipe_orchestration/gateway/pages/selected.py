@@ -14,6 +14,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.avatars.model import task_prefix
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to, sent_from
 from imgpipe_orchestration.gateway.pages.media import filters
@@ -26,7 +27,6 @@ from imgpipe_orchestration.media import owner_routes, search
 from imgpipe_orchestration.operations import erasure, purge
 from imgpipe_orchestration.operations.kinds import kind_of
 from imgpipe_orchestration.operations.pipelines import queues
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.deletions import Purged

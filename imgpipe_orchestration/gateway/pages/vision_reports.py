@@ -7,13 +7,13 @@ from fastapi import APIRouter, Form, Response
 from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages.formats import sentence
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.vision_analysis import Unfinished
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.redaction import MASK
 from imgpipe_orchestration.vision_reports import backend_routes, executions, routes

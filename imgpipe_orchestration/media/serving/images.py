@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, NotMigrated, NotWhole
 from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media import store
@@ -26,7 +27,6 @@ from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.moderation.model import HELD, Held
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web import problems

@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import jinja2
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import store
@@ -22,7 +23,6 @@ from imgpipe_orchestration.media.serving.hot import HotImages, follow_changes
 from imgpipe_orchestration.media.serving.images import ADDRESSES, asked_for, respond
 from imgpipe_orchestration.media.store import StoredVariant, manifest_of, version_of
 from imgpipe_orchestration.moderation.model import HELD, Held
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep

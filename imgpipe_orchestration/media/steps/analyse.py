@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import Description, descriptions, versions
@@ -19,7 +20,6 @@ from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.retrieve import mendable, needed
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import (
     BadImage,
     Conflict,
@@ -24,7 +25,6 @@ from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.media.steps.retrieve import mendable
 from imgpipe_orchestration.media.store import MediaFile, manifest_of
 from imgpipe_orchestration.moderation import verdicts
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item
 from imgpipe_orchestration.storage.queues import backoff
 from imgpipe_orchestration.storage.rows import transaction

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.imaging.recipe import MEDIA
@@ -18,7 +19,6 @@ from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step, StepState
 from imgpipe_orchestration.media.steps.retrieve import needed
 from imgpipe_orchestration.media.store import MediaFile, manifest_of
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 

@@ -2,13 +2,13 @@
 
 import hashlib
 
+from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import Step, StepState
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.uploads import SVG_TYPE, drawn
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.objects import fits_header
 from imgpipe_orchestration.storage.rows import transaction

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.billing.prices import PRICES, parse_prices
+from imgpipe_orchestration.connections.certificates import share_certificates
 from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.workshop import Workshop, prepared
 from imgpipe_orchestration.partners.cdn import Cdn
@@ -45,19 +46,6 @@ Client = TypeVar("Client")
 
 IMAGE_SECONDS = 180.0
 """Time limit for one drawn picture; a run that is stopped waits for it."""
-
-
-CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-"""Files of an authority of one's own: OpenSSL (pymongo, httpx) and obstore read the first, requests and boto3 the
-others. With only some of them set, one half of a program trusts a server, and the other does not."""
-
-
-def share_certificates(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Set those that are not set to the first one that is. Before the first connection: libraries read theirs once."""
-    named = next((environ[name] for name in CERTIFICATES if environ.get(name)), None)
-    if named is not None:
-        for name in CERTIFICATES:
-            environ[name] = environ.get(name) or named
 
 
 class Services:
