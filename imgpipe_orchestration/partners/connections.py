@@ -10,6 +10,7 @@ import socket
 import ssl
 import weakref
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import httpcore2
@@ -28,6 +29,12 @@ _NEVER_SENT = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.Proxy
 """Errors that mean that nothing was sent: no address or connection, a bad proxy or certificate."""
 
 
+@cache
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """The authorities that httpx takes from these variables. To read them takes 60 ms, so it is done once."""
+    return httpx2.create_ssl_context()
+
+
 class Connections:
     """Connections that are kept between requests; thread-safe. Redirects, cookies and .netrc are ignored."""
 
@@ -41,7 +48,7 @@ class Connections:
             SettingsError: the environment names a proxy of another kind than HTTP.
         """
         options: dict[str, Any] = {
-            "ssl_context": httpx2.create_ssl_context(),
+            "ssl_context": _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             "network_backend": _InTime(guard),
             "max_connections": None,
             "max_keepalive_connections": 32,

@@ -111,11 +111,11 @@ class ObjectStore:
 
     @made_once
     def client(self) -> S3Client:
-        """boto3's client, for rare operations. Creating a session is not thread-safe, and `made_once` has a lock."""
+        """boto3's client, for rare operations. Making one is not thread-safe, and `made_once` has a lock."""
         import boto3
         from botocore.config import Config
 
-        client = boto3.session.Session().client(
+        client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=self._access_key,

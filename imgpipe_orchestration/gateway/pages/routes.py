@@ -1,4 +1,4 @@
-"""Mounts all pages, and keeps what they share."""
+"""The routes of all pages, and what the pages share."""
 
 from fastapi import APIRouter, FastAPI
 
@@ -29,7 +29,6 @@ for _page in (*_PAGES, *_MORE):
 
 
 def install(app: FastAPI) -> None:
-    """Mount the pages; call it once the app has its services."""
+    """Give the app what the pages keep; call it once the app has its services."""
     app.state.watch = overview.Watch(app.state.services)
     app.state.login_rate = Rate(login.ATTEMPTS, login.WINDOW)
-    app.include_router(router)
