@@ -39,14 +39,17 @@ T = TypeVar("T")
 _PLUGINS = ("Avif", "Bmp", "Gif", "Mpo", "Png", "Ppm", "Tiff", "WebP")
 _PRELOADED = (
     "__main__",
+    "pebble",
+    "imgpipe_orchestration.telemetry.logs",
     "pyvips",
+    "numpy.ma",
     *(f"PIL.{name}ImagePlugin" for name in _PLUGINS),
     "imgpipe_orchestration.imaging.render",
     "imgpipe_orchestration.imaging.measuring",
 )
 """Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because otherwise
 every worker would run the caller's main module again (before Python 3.12.8 it does); the plugins because Pillow loads
-all forty that it has when it meets a format whose plugin is not loaded."""
+all forty that it has when it meets a format whose plugin is not loaded; numpy.ma because its first median loads it."""
 
 RUN, IMAGE_WORKER = 500, 1000
 """Added to the thousandths of memory in use by which Linux chooses what to end where memory runs out (proc(5),
