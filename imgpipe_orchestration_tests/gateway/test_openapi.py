@@ -159,4 +159,4 @@ def _asked(gateway: Gateway, cases: Any, checks: list[Callable[..., Any]], examp
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_many_questions_of_schemathesis_get_the_answers_that_are_described(furnished: Gateway) -> None:
-    ask(furnished, examples=20)
+    ask(furnished, examples=10)

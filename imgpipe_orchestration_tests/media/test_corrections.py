@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser
 
 from imgpipe_orchestration.media.evaluation import Picture
@@ -13,6 +14,8 @@ from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.gateway.browser import visitor
 from imgpipe_orchestration_tests.gateway.conftest import browser
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["browser", "run"]
 

@@ -12,6 +12,8 @@ from imgpipe_orchestration_tests.gateway.browser import chromium, visitor
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.test_report import batch, finding, image, written
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -13,6 +14,8 @@ from imgpipe_orchestration_tests.gateway.browser import npm
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+pytestmark = pytest.mark.slow
 
 # npm's React is CommonJS; this makes `import ... from "react"` of it, without a bundler.
 _LOADER = """

@@ -8,6 +8,8 @@ from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_frame_of_the_crops_is_drawn_on_the_picture_and_its_page_shows_what_became_of_it(
     gateway: Gateway, guest: Visitor

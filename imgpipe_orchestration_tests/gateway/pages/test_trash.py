@@ -2,6 +2,7 @@
 
 import zipfile
 
+import pytest
 import requests
 from playwright.sync_api import expect
 
@@ -10,6 +11,8 @@ from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_image_is_deleted_restored_and_removed_for_good(guest: Visitor, gateway: Gateway) -> None:
