@@ -17,9 +17,9 @@ from running import bar, interleaved, options, servers, services
 from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.model import unchanged
 from imgpipe_orchestration.auto_marker.store import NEWS, ImageConfigs, create_indexes
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.parts import running
 
 BATCH = 50

@@ -15,9 +15,9 @@ from running import bar, options, servers, services
 from imgpipe_orchestration.avatars import records, store, work
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Shares
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.standins.server import partners
 
 FLOWISE_SECONDS = 0.2

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 from running import bar, interleaved, options, servers, services
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.photos import jpeg
 from imgpipe_orchestration.listings import steps, store
 from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ import time
 from running import bar, options, servers, services
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.operations import purge
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import working_as
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.parts import stop
 
 VARIANTS = 9

@@ -21,11 +21,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import load
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.photos import large
 

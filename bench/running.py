@@ -17,13 +17,13 @@ from typing import Any
 
 import psycopg
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import graphql, wait_for, whole
 from imgpipe_orchestration_tests.parts import QuickPostgres, ensure_database, running
 from imgpipe_orchestration_tests.standins.server import partners

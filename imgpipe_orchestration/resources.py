@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
     from sqlalchemy import Engine
 
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
 
 class DatabaseResource(dg.ConfigurableResource[Any]):
@@ -124,8 +124,8 @@ _KEEPING = Lock()
 
 def _services_of(settings: Settings) -> "Services":
     """The kept `Services` of these settings. Usually a process has one set of settings, tests have many."""
-    from imgpipe_orchestration.connections.services import Services
     from imgpipe_orchestration.telemetry import tracing
+    from imgpipe_orchestration.wiring.services import Services
 
     with _KEEPING:
         found = _KEPT.get(settings)

@@ -20,7 +20,6 @@ from imgpipe_orchestration.auto_marker.model import (
     switched_on,
 )
 from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.claims import Claim
@@ -28,6 +27,7 @@ from imgpipe_orchestration.storage.job_instances import Trigger
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.storage.work import Outcome, drain, work_through
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

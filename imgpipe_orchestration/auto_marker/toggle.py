@@ -5,8 +5,8 @@ from typing import Any
 
 from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.wiring.services import Services
 
 
 def read(services: Services, customer_id: str) -> dict[str, Any]:

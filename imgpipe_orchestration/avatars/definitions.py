@@ -20,8 +20,8 @@ from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
     from imgpipe_orchestration.storage.claims import Queue
+    from imgpipe_orchestration.wiring.services import Services
 
 
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:

@@ -17,13 +17,13 @@ from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.avatars.store import IMAGES
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import data_url
 from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

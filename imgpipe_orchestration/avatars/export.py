@@ -12,12 +12,12 @@ from sqlalchemy import text
 from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars.model import PersonaStatus, public_url, task_prefix
 from imgpipe_orchestration.avatars.records import Persona, Task
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.imaging.portraits.finishing import TRAINED
 from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

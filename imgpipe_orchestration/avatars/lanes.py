@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.work import Shares
+from imgpipe_orchestration.wiring.services import Services
 
 PARALLEL_IMAGES = 5
 """Pictures that one run has drawn at once."""

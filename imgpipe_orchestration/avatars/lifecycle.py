@@ -6,12 +6,12 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of
 from imgpipe_orchestration.avatars.records import Persona
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 PARTS = 10
 """Bits by which the number of a person's picture is longer than the person's."""

@@ -19,7 +19,6 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import ENDED, PersonaData, name_key
 from imgpipe_orchestration.avatars.records import Question, Task
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerAway,
@@ -36,6 +35,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

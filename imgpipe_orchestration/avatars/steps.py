@@ -15,7 +15,6 @@ from imgpipe_orchestration.avatars.lifecycle import BRIEFS, PORTRAITS, brief_of,
 from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaStatus, Step, persona_prefix, public_url
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadImage, NotFound, NotWhole, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.moderation.model import Subject
@@ -23,6 +22,7 @@ from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.portraits.finishing import Files, Portraits

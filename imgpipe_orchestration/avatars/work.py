@@ -12,10 +12,10 @@ from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.avatars.personas import invent
 from imgpipe_orchestration.avatars.steps import ALL_STEPS, Made, picture
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, drain, working_as
+from imgpipe_orchestration.wiring.services import Services
 
 RUN_SECONDS = 1800.0
 """Time budget of one image run."""

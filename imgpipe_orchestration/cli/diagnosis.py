@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import requests
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.operations.startup import check_settings, misspelled
@@ -21,6 +20,7 @@ from imgpipe_orchestration.settings import DEVELOPMENT_SECRET
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration.web.auth import is_loopback
+from imgpipe_orchestration.wiring.services import Services
 
 MIGRATE = "Run `imgpipe migrate`."
 TIMEOUT_SECONDS = 9

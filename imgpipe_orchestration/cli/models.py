@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from imgpipe_orchestration.billing.prices import cost_of
 from imgpipe_orchestration.cli.diagnosis import TIMEOUT_SECONDS
 from imgpipe_orchestration.cli.options import data_option, json_option, services_of
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, RateLimited, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice, TaskName
 from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.wiring.services import Services
 
 YES, NO, UNTRIED = "yes", "no", "-"
 

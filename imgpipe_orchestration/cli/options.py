@@ -23,7 +23,7 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import Settings, load
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
 NOT_RUNNING = 3
 NO_PROXY = ("no_proxy", "NO_PROXY")
@@ -123,7 +123,7 @@ def settings_of(data_dir: Path) -> Settings:
 @contextmanager
 def services_of(data_dir: Path) -> Iterator[Services]:
     """The services with `settings_of`, for as long as the block lasts."""
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
     with closing(Services(settings_of(data_dir))) as services:
         yield services

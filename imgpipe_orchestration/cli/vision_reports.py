@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry import logs
 from imgpipe_orchestration.vision_reports.command import run_now
 from imgpipe_orchestration.vision_reports.cron_jobs import check_address
 from imgpipe_orchestration.vision_reports.model import ApiAccess
+from imgpipe_orchestration.wiring.services import Services
 
 log = logs.logger(__name__)
 

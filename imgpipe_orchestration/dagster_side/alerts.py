@@ -19,7 +19,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry.redaction import redact
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
 ALERTS_A_TICK = 5
 """A tick has a minute, and each alert may take TIMEOUT_SECONDS."""

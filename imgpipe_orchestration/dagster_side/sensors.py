@@ -13,7 +13,7 @@ from imgpipe_orchestration.dagster_side.run_tags import PIPELINE_TAG
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
 PRIORITY = {"dagster/priority": "1"}
 """Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.

@@ -8,7 +8,6 @@ from fastapi import APIRouter, FastAPI
 
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.gateway import health, metrics, openapi
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
@@ -30,6 +29,7 @@ from imgpipe_orchestration.vision_reports import backend_routes as vision_backen
 from imgpipe_orchestration.vision_reports import routes as vision_reports
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.request_counts import RequestCounts
+from imgpipe_orchestration.wiring.services import Services
 
 _FEATURES = [auto_marker, avatars, components, health, jobs, listings, media, metrics, moderation, people, owner_routes]
 

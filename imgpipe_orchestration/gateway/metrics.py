@@ -21,7 +21,6 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import UseOutcome
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.media.intake import with_unseen
@@ -34,6 +33,7 @@ from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["metrics"])
 

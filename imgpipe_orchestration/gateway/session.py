@@ -23,7 +23,6 @@ from jwt.types import Options
 from sqlalchemy import text
 from starlette.types import Scope
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Forbidden, Unauthenticated
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
@@ -32,6 +31,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.access import rule_of
 from imgpipe_orchestration.web.auth import ServicesDep, audited, check_role, is_local, is_of_another_site, same_key
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 CDN_PURGES = Queue("cdn_purges", max_attempts=12)
 """Tags to be purged; item ids are those of `cdn_purges`. Twelve tries take some hours."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, RowMapping, TextClause, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
@@ -15,6 +14,7 @@ from imgpipe_orchestration.storage.deletions import DELETED, Deletion, Thing
 from imgpipe_orchestration.storage.holdings import Holding, Promise
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 Rows = Sequence[Row[Any]]
 

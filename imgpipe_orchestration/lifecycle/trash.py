@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import LeaseLost, NotFound
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Kind
@@ -13,6 +12,7 @@ from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 REPLACED, RETENTION = "replaced", "retention"
 """Reasons that no person gave."""

@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings import model, store, uploads
 from imgpipe_orchestration.listings.drain import make_now
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.wiring.services import Services
 
 FOLDER = "debug-images"
 """The folder in IMGPIPE_DATA_DIR that test images are read from."""

@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.listings import model, steps, store
@@ -23,6 +22,7 @@ from imgpipe_orchestration.storage import job_definitions, work
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

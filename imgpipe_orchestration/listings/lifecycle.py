@@ -4,10 +4,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
+from imgpipe_orchestration.wiring.services import Services
 
 
 def what(number: int) -> str:

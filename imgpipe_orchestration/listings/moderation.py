@@ -2,11 +2,11 @@
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.lifecycle import LISTINGS
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 
 def _picture(services: Services, number: int) -> bytes:

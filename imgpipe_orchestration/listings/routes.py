@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import trash
@@ -25,6 +24,7 @@ from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, us
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
 from imgpipe_orchestration.web.problems import problem
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["listings"])
 

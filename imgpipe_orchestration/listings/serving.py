@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Row
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
 from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
@@ -20,6 +19,7 @@ from imgpipe_orchestration.storage.rows import autocommit
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import has_it, tagged
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 router = APIRouter(tags=["listings"])

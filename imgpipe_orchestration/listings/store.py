@@ -11,13 +11,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.model import JOB_ID, Status
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import time_of, transaction
+from imgpipe_orchestration.wiring.services import Services
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.listings.steps import File

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, Retryable, TooLarge
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.listings import model, store
@@ -17,6 +16,7 @@ from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.idempotency import AnsweredMeanwhile, KeyedRequest
+from imgpipe_orchestration.wiring.services import Services
 
 _PARALLEL_PUTS = 8
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.media import store
@@ -24,6 +23,7 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.values import NoNul
+from imgpipe_orchestration.wiring.services import Services
 
 _CALLS = {"google_vision": "annotate", "openai_vision": "vision", "openai_embedding": "embedding"}
 """The parts of an analysis: the operation of their calls in the ledger."""

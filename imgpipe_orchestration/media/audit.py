@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 AUDITED_DAYS = 7
 """How many days back the audits look; older images were checked then."""

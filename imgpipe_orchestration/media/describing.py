@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Permanent
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import BY_KIND, DataType
@@ -28,6 +27,7 @@ from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.storage.claims import Claim, Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict, ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import batched_embedding
@@ -25,6 +24,7 @@ from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.partners.usage import Priced, charged
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

@@ -21,12 +21,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipe_orchestration.billing.calls import Buyer
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.media.describing import Description, schema_of
 from imgpipe_orchestration.media.model import BY_KIND
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.prompts.library import Prompt
+from imgpipe_orchestration.wiring.services import Services
 
 OWN_SET = Path(__file__).parent / "evaluation_set"
 """Nine photographs that may be used for anything, and three logos drawn for this purpose."""

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.model import PendingStatus, field_of
@@ -23,6 +22,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web.names import clean_name
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

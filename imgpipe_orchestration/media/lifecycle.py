@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.identity.model import Caller
 from imgpipe_orchestration.lifecycle import cdn
@@ -22,6 +21,7 @@ from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, promised_by
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 
 def _resumed(connection: Connection, deletion: Deletion) -> None:

@@ -9,7 +9,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller
@@ -27,6 +26,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User, allowed
 from imgpipe_orchestration.web.names import clean_name
 from imgpipe_orchestration.web.values import RowId, Written
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(prefix="/api/media", tags=["media"])
 

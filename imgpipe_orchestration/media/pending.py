@@ -28,11 +28,11 @@ from sqlalchemy import (
     update,
 )
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import PendingStatus, media_id_in
 from imgpipe_orchestration.settings import first_day
 from imgpipe_orchestration.storage.rows import transaction, translated
+from imgpipe_orchestration.wiring.services import Services
 
 TIME_IS_READABLE = "created_at between '0001-01-02' and '9999-12-30'"
 """SQL that is false for times that another program may insert but Python cannot represent: 'infinity', years past 9999

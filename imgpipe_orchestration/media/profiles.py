@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.media import model, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.uploads import PROFILE_TEXTS
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 _ALONE = {"profile_image_path": "profile", "header_image_path": "header", "logo_path": "logo"}
 """Places for one image each, and what is shown there (`Field.kind`)."""

@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import versions
@@ -24,6 +23,7 @@ from imgpipe_orchestration.media.steps.resize import resize
 from imgpipe_orchestration.partners.models import TaskName
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 _QUEUES = {Step.RESIZE_OPTIMIZE: store.REMAKE_VARIANTS, Step.AI_VISUAL_ANALYSIS: store.REMAKE_ANALYSIS}
 

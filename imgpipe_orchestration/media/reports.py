@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import keep_reported
@@ -16,6 +15,7 @@ from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
+from imgpipe_orchestration.wiring.services import Services
 
 
 def complete(services: Services, image_id: int, body: dict[str, Any]) -> PendingImage:

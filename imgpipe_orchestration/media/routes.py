@@ -6,7 +6,6 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge, Unauthenticated
 from imgpipe_orchestration.media import analyses, model, pending, search, store, uploads
 from imgpipe_orchestration.media.model import DataType, MediaStatus
@@ -24,6 +23,7 @@ from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allow
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.names import size_text
 from imgpipe_orchestration.web.values import Colour, RowId
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["media"])
 

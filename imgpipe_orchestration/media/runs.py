@@ -13,7 +13,6 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.media import intake, pending, remake, store
 from imgpipe_orchestration.media.describing import ask_others
@@ -28,6 +27,7 @@ from imgpipe_orchestration.storage.claims import Claim, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, note_times, work_through, working_as
 from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.wiring.services import Services
 
 _THREADS = 40
 BATCH_SIZE = 200

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.embedding import space_of, vector_of
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 ALIKE_BITS = 10
 """Most bits of 64 in which the perceptual hashes of pictures that look alike differ (Zauner 2010)."""

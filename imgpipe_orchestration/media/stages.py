@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Conflict, ImgpipeError, NotFound, Retryable
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import order_second_opinions
@@ -21,6 +20,7 @@ from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

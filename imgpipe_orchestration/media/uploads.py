@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, RowMapping, column, table, text
 from sqlalchemy.dialects.postgresql import insert
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,
@@ -33,6 +32,7 @@ from imgpipe_orchestration.storage.history import old_rows
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.names import size_text
+from imgpipe_orchestration.wiring.services import Services
 
 PROFILE_TEXTS = ("display_name", "first_name", "last_name", "bio", "website", "phone", "location")
 """Text fields of `PATCH /users/me`; each is a column of `user_profiles`."""

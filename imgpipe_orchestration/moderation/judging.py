@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Retryable, SettingsError, TooLarge
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.model import Subject, digest_of
@@ -20,6 +19,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import DELETED, Deleted, is_deleted
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.wiring.services import Services
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,10 +8,10 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Forbidden
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 
 
 @dataclass(frozen=True)

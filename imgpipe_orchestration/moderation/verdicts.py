@@ -12,13 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.lifecycle import cdn, trash
 from imgpipe_orchestration.moderation import model
 from imgpipe_orchestration.moderation.model import State, Subject
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage import queues as types
 from imgpipe_orchestration.storage.claims import Item, Queue
+from imgpipe_orchestration.wiring.services import Services
 
 REPORTS = "reports"
 """Who decided that something is held that people reported."""

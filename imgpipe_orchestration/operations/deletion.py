@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.operations import erasure, purge
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.work import working_as
+from imgpipe_orchestration.wiring.services import Services
 
 
 def run(services: Services, owner: str) -> dict[str, Any]:

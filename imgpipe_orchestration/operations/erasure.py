@@ -12,7 +12,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound, Retryable
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.operations import purge, sweep
@@ -22,6 +21,7 @@ from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, drain
+from imgpipe_orchestration.wiring.services import Services
 
 ERASURE = "erasure"
 """The reason of its deletions."""

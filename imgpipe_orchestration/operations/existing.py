@@ -7,7 +7,6 @@ from functools import partial
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.prices import cost_of
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.moderation import judging, verdicts
 from imgpipe_orchestration.moderation.judging import SAFE_SEARCH
@@ -18,6 +17,7 @@ from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, drain, working_as
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

@@ -7,11 +7,11 @@ from itertools import chain
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.lifecycle.kind import Exported, Kind
 from imgpipe_orchestration.lifecycle.zips import Archive
 from imgpipe_orchestration.operations.kinds import KINDS
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 _PAGE = 200
 """Rows that are read at a time."""

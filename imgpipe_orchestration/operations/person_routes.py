@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.operations import erasure, export
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User, allowed
 from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["people"])
 

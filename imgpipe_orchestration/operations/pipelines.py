@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from imgpipe_orchestration.auto_marker.store import QUEUE as MARKER
 from imgpipe_orchestration.avatars.store import DATA, IMAGES
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
 from imgpipe_orchestration.listings.store import QUEUE as LISTINGS
@@ -14,6 +13,7 @@ from imgpipe_orchestration.operations.erasure import ERASURES
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.vision_reports import analyses, batches, executions
+from imgpipe_orchestration.wiring.services import Services
 
 PIPELINES: dict[str, list[Queue]] = {
     "avatars": [IMAGES, DATA],

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.kind import Kind
@@ -20,6 +19,7 @@ from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

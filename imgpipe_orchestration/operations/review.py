@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.moderation import verdicts
@@ -16,6 +15,7 @@ from imgpipe_orchestration.moderation.verdicts import COLUMNS, Verdict, verdict
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 CLAIM_SECONDS = 600
 """How long nobody else is shown what somebody is looking at."""

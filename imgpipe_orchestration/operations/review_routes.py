@@ -9,7 +9,6 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import review
@@ -17,6 +16,7 @@ from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed, user_id
 from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["moderation"])
 

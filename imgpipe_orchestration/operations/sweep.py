@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.operations.kinds import KINDS
 from imgpipe_orchestration.storage.deletions import digest
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 SHOWN = 20
 """Keys that a report names."""

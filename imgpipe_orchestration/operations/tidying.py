@@ -4,13 +4,13 @@
 from collections.abc import Collection
 from datetime import timedelta
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.operations.kinds import KINDS
 from imgpipe_orchestration.storage import history
 from imgpipe_orchestration.storage.holdings import Collected, collect
 from imgpipe_orchestration.storage.rows import time_of, transaction
+from imgpipe_orchestration.wiring.services import Services
 
 GRACE_HOURS = 24.0
 """Age at which an object without a row is garbage."""

@@ -14,7 +14,6 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict, Permanent
 from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState
 from imgpipe_orchestration.vision_reports import batches
@@ -22,6 +21,7 @@ from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["analysis backend"], dependencies=[Depends(allowed)])
 

@@ -40,8 +40,8 @@ from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.lifecycle import FINDINGS, finding_number, words_of
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
     from imgpipe_orchestration.imaging.measuring import Look
+    from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

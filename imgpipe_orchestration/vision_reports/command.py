@@ -14,7 +14,7 @@ from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionStatu
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
 UNTAKEN_SECONDS = 60.0
 """How long an execution waits for a run before the user is told that none has taken it up."""

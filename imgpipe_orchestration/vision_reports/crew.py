@@ -28,7 +28,7 @@ from imgpipe_orchestration.vision_reports.model import OutOfTime, StillWaiting
 from imgpipe_orchestration.vision_reports.steps import AnalysisWorker
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
 THREADS, SHARE = 64, 12
 """Analyses that a run works on at once, and how many of them are one organization's. Each may hold a picture of

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
 from imgpipe_orchestration.moderation.model import Subject
@@ -19,6 +18,7 @@ from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.batches import QUEUE
+from imgpipe_orchestration.wiring.services import Services
 
 PARTS = 21
 """Bits by which the number of a finding is longer than its batch's."""

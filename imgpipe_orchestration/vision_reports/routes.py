@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Connection, Row
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.telemetry.redaction import redact
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
@@ -17,6 +16,7 @@ from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Executio
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(allowed)])
 

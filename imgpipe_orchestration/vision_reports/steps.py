@@ -60,7 +60,7 @@ from imgpipe_orchestration.vision_reports.model import (
 from imgpipe_orchestration.web.names import plain_text
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.connections.services import Services
+    from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

@@ -14,12 +14,12 @@ from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from jwt.types import Options
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Forbidden, Unauthenticated
 from imgpipe_orchestration.identity import audit, keys
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.access import Rule, rule_of
+from imgpipe_orchestration.wiring.services import Services
 
 _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer <key or token>`")
 

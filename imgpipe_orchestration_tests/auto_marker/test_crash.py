@@ -9,17 +9,17 @@ from urllib.parse import urlsplit
 from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.model import JOB
 from imgpipe_orchestration.auto_marker.steps import due
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.cable import Cable
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 RUN = """
 from imgpipe_orchestration.auto_marker import steps
-from imgpipe_orchestration.connections.services import Services
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration.settings import load
 services = Services(load())
 steps.mark_round(services, steps.begin_round(services)[0], "killed-run", print)

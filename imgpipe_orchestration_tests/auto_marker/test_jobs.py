@@ -19,11 +19,11 @@ from imgpipe_orchestration.auto_marker.definitions import (
 from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.steps import due
 from imgpipe_orchestration.auto_marker.store import QUEUE
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
 KEY = dg.AssetKey("clean_images")

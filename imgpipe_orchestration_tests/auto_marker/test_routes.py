@@ -7,11 +7,11 @@ import pytest
 
 from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.client import Client
 

@@ -14,7 +14,6 @@ from imgpipe_orchestration.auto_marker import steps, toggle
 from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.steps import due
 from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News, Page
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -22,6 +21,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.parts import running

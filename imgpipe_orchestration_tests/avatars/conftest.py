@@ -16,15 +16,15 @@ from sqlalchemy import text
 from imgpipe_orchestration.avatars import records, store, work
 from imgpipe_orchestration.avatars.model import TaskRequest
 from imgpipe_orchestration.avatars.records import Persona, Task
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 
 
 @pytest.fixture
 def avatar_settings(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr("imgpipe_orchestration.connections.services.IMAGE_SECONDS", 10.0)
+    monkeypatch.setattr("imgpipe_orchestration.wiring.services.IMAGE_SECONDS", 10.0)
     monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.BASE_SIZE", "384x384")
     monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.GRID_SIZE", "768x768")
     return settings.model_copy(

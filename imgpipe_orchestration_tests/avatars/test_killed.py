@@ -17,7 +17,7 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 _WORKER = """
 import logging, sys
 from imgpipe_orchestration.avatars import work
-from imgpipe_orchestration.connections.services import Services
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration.settings import load
 logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
 work.run_images(Services(load()), sys.argv[1])

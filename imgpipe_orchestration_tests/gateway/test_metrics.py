@@ -12,7 +12,6 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
@@ -20,6 +19,7 @@ from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
 from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, Retryable, TooLarge
 from imgpipe_orchestration.imaging import limits, workshop
 from imgpipe_orchestration.imaging.encoding.picture import Picture
@@ -21,6 +20,7 @@ from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
 

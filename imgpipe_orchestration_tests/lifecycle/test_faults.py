@@ -12,9 +12,9 @@ from contextlib import closing
 import pytest
 import requests
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.operations import deletion, erasure, sweep
 from imgpipe_orchestration.storage.deletions import PURGES
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.partners.wire import reply, serving

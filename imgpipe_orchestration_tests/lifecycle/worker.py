@@ -11,10 +11,10 @@ import sys
 import obstore
 from sqlalchemy import event
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration.settings import load
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.media.worker import run, today
 
 

@@ -12,13 +12,13 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
 from imgpipe_orchestration_tests.parts import running

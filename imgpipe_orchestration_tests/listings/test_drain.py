@@ -6,12 +6,12 @@ import threading
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import steps, store
 from imgpipe_orchestration.listings.drain import Drained, drain, make_again, run
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import pixels

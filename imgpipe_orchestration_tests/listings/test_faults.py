@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
@@ -20,6 +19,7 @@ from imgpipe_orchestration.listings import uploads
 from imgpipe_orchestration.listings.drain import Drained, drain
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.listings.conftest import JOB, Form, database_away, path_of, photo, queued, rows
@@ -104,7 +104,7 @@ DIES_BEFORE_THE_ROW = """
 import os, signal
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.drain import run
-from imgpipe_orchestration.connections.services import Services
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration.settings import load
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.listings.debug_routes import FOLDER
@@ -14,6 +13,7 @@ from imgpipe_orchestration.listings.drain import drain, run
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import JOB, path_of, photo, queued
 

@@ -14,9 +14,9 @@ import requests
 from PIL import Image
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.media import stages
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.media.worker import run, today

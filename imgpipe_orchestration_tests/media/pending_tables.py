@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.media import pending
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.parts import running
 from imgpipe_orchestration_tests.servers import PENDING_IMAGES, MariaDB

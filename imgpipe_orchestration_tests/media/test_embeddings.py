@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict, Retryable
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.cli import imgpipe
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.media import audit, intake, pending, store
@@ -18,6 +17,7 @@ from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 from imgpipe_orchestration_tests.media.pending_tables import (

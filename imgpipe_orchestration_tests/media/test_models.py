@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli import imgpipe
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.media.describing import chosen
 from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order
 from imgpipe_orchestration.prompts import library
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today

@@ -11,7 +11,6 @@ import requests
 from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.media import intake, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
@@ -19,6 +18,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 from imgpipe_orchestration_tests.media.pending_tables import (

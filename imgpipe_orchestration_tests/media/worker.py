@@ -6,11 +6,11 @@
 import sys
 from datetime import UTC, datetime
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.media.model import REPLACE_URLS, Step
 from imgpipe_orchestration.media.runs import take_through
 from imgpipe_orchestration.media.stages import Stage
 from imgpipe_orchestration.settings import load
+from imgpipe_orchestration.wiring.services import Services
 
 STAGES = (*Step, REPLACE_URLS)
 

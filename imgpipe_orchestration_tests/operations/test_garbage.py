@@ -13,7 +13,6 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import cli
 from imgpipe_orchestration.cli import imgpipe
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.store import REMAKE_VARIANTS
@@ -23,6 +22,7 @@ from imgpipe_orchestration.storage import holdings
 from imgpipe_orchestration.storage.holdings import Collected, Holding, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 VIEWED, REPORTED, UPLOADED = (f"0000000{n}-0000-4000-8000-000000000000" for n in (1, 2, 3))
 VARIANT = "library/user_7/product/img/{id}-detail-0123456789ab.avif"

@@ -13,7 +13,6 @@ import pytest
 from psycopg import sql
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.operations.jobs import (
@@ -27,6 +26,7 @@ from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.dagster_side.jobs import broken, working
 from imgpipe_orchestration_tests.parts import ensure_database
 from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put

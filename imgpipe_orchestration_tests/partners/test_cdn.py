@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import PartnerRefused, SettingsError, UnreadableAnswer
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.partners.cdn import Cdn
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 

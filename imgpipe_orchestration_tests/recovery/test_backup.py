@@ -14,13 +14,13 @@ import dagster as dg
 import pytest
 import yaml
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.postgres import _binaries
 from imgpipe_orchestration.devstack.s3 import _rclone
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import drain
 from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.recovery.conftest import BUCKETS, Accepted, count, path_of, servers, upload

@@ -11,12 +11,12 @@ import requests
 
 from imgpipe_orchestration.cli.diagnosis import Verdict
 from imgpipe_orchestration.cli.doctor import diagnose
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import drain
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import up, wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.parts import stop
 from imgpipe_orchestration_tests.recovery.conftest import attempts_by_outcome, count, servers
 

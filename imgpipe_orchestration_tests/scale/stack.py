@@ -12,7 +12,6 @@ import pytest
 import requests
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.dagster_side.celery_launcher import WorkersRunLauncher
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.plan import make_plan
@@ -20,6 +19,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, prepare_dagster_home
 from imgpipe_orchestration.settings import load
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import clean_environment
 from imgpipe_orchestration_tests.parts import running, stop
 from imgpipe_orchestration_tests.servers import RedisServer, Worker

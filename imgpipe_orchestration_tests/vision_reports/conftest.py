@@ -20,7 +20,6 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway.app import create_app
@@ -28,6 +27,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import batch_work, crew
 from imgpipe_orchestration.vision_reports.definitions import definitions
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.live import live

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Forbidden, NotWhole, Permanent
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
@@ -28,6 +27,7 @@ from imgpipe_orchestration.partners.analysis_backend import (
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import backend_routes, batch_work, batches, lifecycle
 from imgpipe_orchestration.vision_reports.steps import backend_at
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live

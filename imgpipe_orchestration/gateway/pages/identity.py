@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
@@ -19,6 +18,7 @@ from imgpipe_orchestration.identity.keys import NamedKey
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
 from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.wiring.services import Services
 
 api = APIRouter(prefix="/api", tags=["identity"], dependencies=[Depends(allowed)])
 

@@ -8,7 +8,6 @@ import jwt
 from fastapi import APIRouter, Form, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Forbidden, NotFound, Unauthenticated
 from imgpipe_orchestration.gateway import session as sessions
 from imgpipe_orchestration.gateway.limits import Rate, TooManyRequests
@@ -17,6 +16,7 @@ from imgpipe_orchestration.gateway.session import Acting, current, safe_target
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.identity.oidc import CALLBACK, NoRole, Provider
 from imgpipe_orchestration.web.auth import ServicesDep, same_key
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(include_in_schema=False)
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.billing import spending
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, NotFound, TooLarge
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import correcting, formats
@@ -34,6 +33,7 @@ from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.forms import name_of
 from imgpipe_orchestration.web.values import Colour, RowId, Written
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(include_in_schema=False)
 

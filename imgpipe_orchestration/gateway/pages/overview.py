@@ -23,7 +23,6 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import budgets, spending
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.frame import Page, part
 from imgpipe_orchestration.gateway.pages.subjects import ABOUT, About, subjects
@@ -37,6 +36,7 @@ from imgpipe_orchestration.operations.pipelines import PIPELINES
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(include_in_schema=False)
 

@@ -9,13 +9,13 @@ from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableToggle, partition_key
 from imgpipe_orchestration.auto_marker.steps import NOBODY
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(include_in_schema=False)
 

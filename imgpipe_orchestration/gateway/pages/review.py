@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
@@ -16,6 +15,7 @@ from imgpipe_orchestration.operations.kinds import SUBJECTS, subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(include_in_schema=False)
 

@@ -14,7 +14,6 @@ from sqlalchemy import text
 from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.avatars.model import task_prefix
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to, sent_from
 from imgpipe_orchestration.gateway.pages.media import filters
@@ -33,6 +32,7 @@ from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(include_in_schema=False)
 

@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.values import Written
+from imgpipe_orchestration.wiring.services import Services
 
 By = Literal["day", "pipeline", "tenant", "model", "task"]
 

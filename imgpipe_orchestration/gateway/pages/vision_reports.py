@@ -7,7 +7,6 @@ from fastapi import APIRouter, Form, Response
 from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages.formats import sentence
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
@@ -21,6 +20,7 @@ from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import ApiAccess
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(prefix="/vision-reports", include_in_schema=False)
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, NotMigrated, NotWhole
 from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media import store
@@ -31,6 +30,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.headers import has_it, secured, tagged
+from imgpipe_orchestration.wiring.services import Services
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

@@ -11,7 +11,6 @@ from urllib.parse import urlencode, urlsplit
 import jinja2
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import store
@@ -28,6 +27,7 @@ from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import HEADERS, tagged
 from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["serving"])
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import Description, descriptions, versions
@@ -22,6 +21,7 @@ from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.measuring import Look

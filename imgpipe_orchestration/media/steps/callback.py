@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import (
     BadImage,
     Conflict,
@@ -28,6 +27,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.storage.claims import Claim, Item
 from imgpipe_orchestration.storage.queues import backoff
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 
 def callback(services: Services, claim: Claim) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.imaging.recipe import MEDIA
@@ -21,6 +20,7 @@ from imgpipe_orchestration.media.steps.retrieve import needed
 from imgpipe_orchestration.media.store import MediaFile, manifest_of
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.encoding.encode_all import Variant

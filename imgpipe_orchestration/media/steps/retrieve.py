@@ -2,7 +2,6 @@
 
 import hashlib
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.media import model, store
@@ -13,6 +12,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.objects import fits_header
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 

@@ -1,9 +1,9 @@
 """Rows as the pipelines leave them, for pages to show."""
 
-from imgpipe_orchestration.connections.services import Services
 from imgpipe_orchestration.errors import Permanent
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.storage.claims import Queue
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.storage.claims import shorthand
 
 

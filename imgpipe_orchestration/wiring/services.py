@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.billing.prices import PRICES, parse_prices
-from imgpipe_orchestration.connections.certificates import share_certificates
 from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.workshop import Workshop, prepared
 from imgpipe_orchestration.partners.cdn import Cdn
@@ -29,6 +28,7 @@ from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.storage.work import Shares
 from imgpipe_orchestration.telemetry.logs import configure
 from imgpipe_orchestration.telemetry.redaction import know
+from imgpipe_orchestration.wiring.certificates import share_certificates
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

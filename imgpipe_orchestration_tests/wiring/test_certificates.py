@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.connections.certificates import CERTIFICATES, share_certificates
 from imgpipe_orchestration.devstack.ports import free_port, listening
 from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.wiring.certificates import CERTIFICATES, share_certificates
 from imgpipe_orchestration_tests.parts import running
 
 _KEEP_AN_OBJECT = """
-from imgpipe_orchestration.connections.services import Services
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration.settings import load
 bucket = Services(load()).media_bucket
 bucket.ensure()
