@@ -18,4 +18,5 @@ def lab_of(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
 
 
-lab_of(np.zeros((1, 1, 3), np.uint8))  # makes OpenCV's tables, 0.1 s: in the fork server and not in each of its workers
+# The first conversion makes OpenCV's tables, which takes 0.1 s: here the fork server makes them for all its workers.
+lab_of(np.zeros((1, 1, 3), np.uint8))

@@ -20,7 +20,7 @@ import pickle
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -40,7 +40,6 @@ _PLUGINS = ("Avif", "Bmp", "Gif", "Mpo", "Png", "Ppm", "Tiff", "WebP")
 _PRELOADED = (
     "__main__",
     "pebble",
-    "imgpipe_orchestration.telemetry.logs",
     "pyvips",
     "numpy.ma",
     *(f"PIL.{name}ImagePlugin" for name in _PLUGINS),
@@ -77,6 +76,7 @@ class Workshop:
         wall_seconds: time one call may take; past it the worker is ended.
         max_tasks: calls after which a worker is replaced, so that nothing a codec leaks can add up.
         prepare: called once in each worker, e.g. to set up its log; picklable.
+        preload: modules that `prepare` needs; the fork server imports them once for all workers.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Workshop:
         wall_seconds: float = 120,
         max_tasks: int = 1000,
         prepare: Callable[[], object] | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.memory_bytes = memory_bytes
@@ -95,6 +96,7 @@ class Workshop:
         self.wall_seconds = wall_seconds
         self._max_tasks = max_tasks
         self._prepare = prepare
+        self._preload = preload
         self._pool: ProcessPool | None = None
         self._starting = Lock()
         self._begun: set[Future[object]] = set()
@@ -153,7 +155,7 @@ class Workshop:
         with self._starting:
             if self._pool is None or not self._pool.active:
                 context = multiprocessing.get_context("forkserver")
-                context.set_forkserver_preload(list(_PRELOADED))
+                context.set_forkserver_preload([*_PRELOADED, *self._preload])
                 self._pool = ProcessPool(
                     max_workers=self.workers,
                     max_tasks=self._max_tasks,

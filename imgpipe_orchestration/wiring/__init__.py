@@ -1,4 +1,4 @@
-"""What a process holds: connections and clients for all outside systems, made from the settings at their first use.
+"""What connects a process to the outside world.
 
-`services` makes them; the gateway has one `Services`, and so has a Dagster run, in its resources.
+`services` makes the connections and clients; `certificates` has every library trust the same authority.
 """

@@ -1,10 +1,10 @@
-"""One variable names the certificate authority of one's own for every library."""
+"""Has every library trust a private certificate authority, whichever variable names it."""
 
 import os
 from collections.abc import MutableMapping
 
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-"""Files of an authority of one's own: OpenSSL (pymongo, httpx) and obstore read the first, requests and boto3 the
+"""Files of a private authority: OpenSSL (pymongo, httpx) and obstore read the first, requests and boto3 the
 others. With only some of them set, one half of a program trusts a server, and the other does not."""
 
 

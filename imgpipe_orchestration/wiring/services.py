@@ -149,16 +149,19 @@ class Services:
     def workshop(self) -> Workshop:
         """Worker processes that decode untrusted images."""
         # One process more than cores, and not for one tenant: see `rendering`.
-        return Workshop((os.cpu_count() or 1) + 1, prepare=self._prepare_worker())
+        return Workshop((os.cpu_count() or 1) + 1, **self._worker())
 
     @made_once
     def logo_workshop(self) -> Workshop:
         """One worker process that draws SVG logos, with little time and memory: uploads wait for it."""
-        prepare = self._prepare_worker()
-        return Workshop(1, memory_bytes=512 * 1024**2, cpu_seconds=8, wall_seconds=15, prepare=prepare)
+        return Workshop(1, memory_bytes=512 * 1024**2, cpu_seconds=8, wall_seconds=15, **self._worker())
 
-    def _prepare_worker(self) -> Callable[[], object]:
-        return partial(prepared, partial(configure, **self.settings.logging()), self.settings.image_max_megapixels)
+    def _worker(self) -> dict[str, Any]:
+        log = partial(configure, **self.settings.logging())
+        return {
+            "prepare": partial(prepared, log, self.settings.image_max_megapixels),
+            "preload": [configure.__module__],
+        }
 
     @made_once
     def rendering(self) -> Shares:

@@ -156,7 +156,7 @@ def error_pages(stack: Stack) -> Iterator[tuple[str, str]]:
 
 
 def unfinished(url: str) -> int:
-    """How much was not tried once, without healing: a second try, of which failing partners make more and more."""
+    """How much has not been tried yet. Healing is a second try, and failing partners make more and more of it."""
     with psycopg.connect(url) as connection:
         row = connection.execute(
             "select (select count(*) from work_items where state in ('waiting', 'claimed') and attempt = 0"
@@ -207,10 +207,7 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
                 webhook = f"/services/{MARKS['WEBHOOK']}"
                 return [body.decode() for path, _, body in partners.requests if path == webhook]
 
-            wait_for(
-                lambda: any("*garbage_collection* failed" in message for message in told()),
-                "the webhook to be told of the run", 120,
-            )  # fmt: skip
+            wait_for(lambda: "*garbage_collection* failed" in "".join(told()), "the webhook to be told of the run", 120)
             messages = told()
             runs = [run for message in messages for run in re.findall(r"/runs/([0-9a-f-]{36})", message)]
             assert len(set(runs)) == len(messages), f"one message for each run: {messages}"
