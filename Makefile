@@ -50,7 +50,7 @@ up: $(RUN)  ## start everything and leave it running (Ctrl-C stops it)
 	@$(BIN)/imgpipe up $(ARGS)
 
 test: $(STAMP) $(if $(CI),test-tools)  ## the test suite (under ten minutes on two cores)
-	@$(BIN)/pytest $(PARALLEL) 4 $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) 5 $(ARGS)
 
 test-all: $(STAMP) $(if $(CI),test-tools)  ## the suite with the slow and heavy tests (`make test-servers` for those that need a server)
 	@$(BIN)/pytest $(PARALLEL) 3 -m "slow or not slow" $(ARGS)

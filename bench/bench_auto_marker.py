@@ -14,7 +14,7 @@ from typing import Any
 from pymongo import UpdateOne
 from running import bar, interleaved, options, servers, services
 
-from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker import runs
 from imgpipe_orchestration.auto_marker.model import unchanged
 from imgpipe_orchestration.auto_marker.store import NEWS, ImageConfigs, create_indexes
 from imgpipe_orchestration.devstack.mongo import Mongo
@@ -80,8 +80,8 @@ def bare(made: Services, documents: Documents) -> int:
 
 def step(made: Services, _: Documents) -> int:
     marked: list[int] = []
-    todo = steps.begin_round(made)[0]
-    steps.mark_round(made, todo, "bench", lambda figures: marked.append(figures.marked))
+    todo = runs.begin_round(made)[0]
+    runs.mark_round(made, todo, "bench", lambda figures: marked.append(figures.marked))
     return sum(marked)
 
 

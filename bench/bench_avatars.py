@@ -12,7 +12,7 @@ from dataclasses import replace
 import requests
 from running import bar, options, servers, services
 
-from imgpipe_orchestration.avatars import records, store, work
+from imgpipe_orchestration.avatars import records, runs, store
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.storage.rows import transaction
@@ -54,9 +54,9 @@ def seconds(made: Services, people: int) -> float:
     began = time.perf_counter()
     with transaction(made.engine) as connection:
         task = store.create(connection, made.claims, TaskRequest(count=people, seed=1))
-    work.run_data(made, f"data {task.id}")
+    runs.run_data(made, f"data {task.id}")
     lanes = replace(Lanes.of(made.settings), images=Shares(LIMIT + 1))
-    work.run_images(made, f"images {task.id}", lanes=lanes)
+    runs.run_images(made, f"images {task.id}", lanes=lanes)
     took = time.perf_counter() - began
     with transaction(made.engine) as connection:
         task = records.get(connection, task.id)

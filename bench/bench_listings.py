@@ -10,7 +10,7 @@ from running import bar, interleaved, options, servers, services
 
 from imgpipe_orchestration.devstack.photos import jpeg
 from imgpipe_orchestration.listings import steps, store
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 

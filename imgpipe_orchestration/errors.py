@@ -85,6 +85,8 @@ class Retryable(ImgpipeError):
     title = "Temporarily unavailable"
     spends_attempt: ClassVar[bool] = True
     """Whether a failure of this kind counts against the item's attempts."""
+    planned: ClassVar[bool] = False
+    """Nothing failed: the item waits, as it should, for an answer, a person, or the end of a pause."""
 
 
 class PartnerUnavailable(Retryable):
@@ -123,6 +125,7 @@ class HeldBack(RateLimited):
     item."""
 
     spends_attempt = False
+    planned = True
 
 
 class SpendingPaused(Retryable):
@@ -130,6 +133,7 @@ class SpendingPaused(Retryable):
     provider does not accept our credential."""
 
     spends_attempt = False
+    planned = True
 
 
 class NotWhole(Retryable):

@@ -50,9 +50,10 @@ class S3Resource(AwsS3Resource):
         filled = {
             "endpoint_url": self.endpoint_url or s.s3_endpoint or None,
             "region_name": self.region_name or s.s3_region,
-            "aws_access_key_id": self.aws_access_key_id or s.s3_access_key,
-            "aws_secret_access_key": self.aws_secret_access_key or s.s3_secret_key,
         }
+        if not self.profile_name:  # which has keys of its own
+            filled["aws_access_key_id"] = self.aws_access_key_id or s.s3_access_key or None
+            filled["aws_secret_access_key"] = self.aws_secret_access_key or s.s3_secret_key or None
         return AwsS3Resource(**{**self.model_dump(), **filled}).get_client()
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -30,20 +31,17 @@ _FURTHER_SECRETS = ("metrics_api_key", "backend_api_key")
 """Settings without which nothing starts in production, and secrets that may be empty."""
 
 _DERIVED = {
-    "pending_images_database_url": "database_url",
-    "s3_public_endpoint": "s3_endpoint",
-    "s3_upload_endpoint": "s3_endpoint",
-    "main_api_url": "gateway_url",
-    "public_base_url": "gateway_url",
-    "media_backend_url": "public_base_url",
-    "backend_api_url": "gateway_url",
+    "pending_images_database_url": ("database_url", ""),
+    "s3_public_endpoint": ("s3_endpoint", ""),
+    "s3_upload_endpoint": ("s3_endpoint", ""),
+    "main_api_url": ("gateway_url", ""),
+    "public_base_url": ("gateway_url", ""),
+    "media_backend_url": ("public_base_url", ""),
+    "backend_api_url": ("gateway_url", ""),
+    "smart_media_base_url": ("public_base_url", "/api/images"),
+    "listings_public_url": ("public_base_url", "/storage/v1/object/public/listing-images"),
 }
-"""Settings whose default is another setting."""
-_BELOW = {
-    "smart_media_base_url": "/api/images",
-    "listings_public_url": "/storage/v1/object/public/listing-images",
-}
-"""Settings whose default is a path below PUBLIC_BASE_URL."""
+"""Settings whose default is another setting, or a path below it. The other one comes first where it is derived too."""
 
 SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 
@@ -97,6 +95,7 @@ BaseUrl = Annotated[Url, AfterValidator(lambda url: url.rstrip("/"))]
 _Postgres = Annotated[str, _address("postgresql://user@host/name", "postgres")]
 _Database = Annotated[str, _address("postgresql://user@host/name")]
 _Mongo = Annotated[str, _address("mongodb://user@host:27017/name")]
+_Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(lambda day: str(date.fromisoformat(day)))]
 _Days = Annotated[float, Field(ge=0, le=CENTURY_DAYS)]
 _Roles = Annotated[str, _json(dict[str, Literal["viewer", "operator", "admin"]], "viewer, operator or admin")]
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -161,13 +160,13 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     cdn_purge_token: str = Field("", description="The CDN's API token.")
 
     # --- watching ----------------------------------------------------------------------------------------------
-    metrics_api_key: str = Field("", description="Key for GET /metrics in production. Empty: only ADMIN_API_KEY works.")
-    alert_webhook_url: Url = Field("", description="Webhook for failed runs, in Slack's format. Empty: none.")
+    metrics_api_key: str = Field("", description="Key for GET /metrics in production. Empty: keys with a role only.")
+    alert_webhook_url: Url = Field("", description="Webhook for alerts, in Slack's format. Empty: none.")
 
     # --- identity and secrets ----------------------------------------------------------------------------------
-    media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key for /api/media/*.")
+    media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key of media workers.")
     main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key for calls to the main API.")
-    admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Operators' key: pages, jobs, avatars, cron jobs.")
+    admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Admin key: pages, jobs, avatars, cron jobs.")
     user_jwt_secret: str = Field(DEVELOPMENT_SECRET, description="HS256 secret of users' tokens; `sub` is the user id.")
     user_jwt_needs_exp: bool = Field(True, description="Refuse users' tokens that never expire (without `exp`).")
     session_hours: float = Field(12, gt=0, le=720, description="Hours until a session of the pages ends.")
@@ -218,8 +217,9 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     )
     moderation_thresholds: _Thresholds = Field(
         "",
-        description="Doubtful from these scores on, by category: "
-        '`{"sexual": 0.3, "racy": null}`. Null: never. Others: 0.5, Google\'s 0.75.',
+        description="Doubtful from these scores, by category: "
+        '`{"sexual": 0.3, "racy": null}`. Null: never. '
+        "Unnamed: 0.75 for adult, racy, violence; 0.2 for sexual/minors; else 0.5.",
     )
     reports_to_hold: int = Field(3, ge=1, description="Reports after which an image is held back.")
     review_hours: float = Field(24, gt=0, le=1e6, description="Age in the review list that raises an alert.")
@@ -230,10 +230,9 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     smart_media_base_url: BaseUrl = Field("", description="Base of smart URLs. Empty: PUBLIC_BASE_URL/api/images.")
     upload_max_bytes: int = Field(5 * 2**20, ge=1, le=2**26, description="Largest upload; at most 64 MiB.")
     image_max_megapixels: float = Field(100, gt=0, le=1000, description="Most megapixels of one image.")
-    media_first_day: str = Field(
+    media_first_day: _Day = Field(
         "2020-01-01",
-        pattern=r"^\d{4}-\d{2}-\d{2}$",
-        description="First daily partition of media and listings. `imgpipe up` sets the day before the oldest upload.",
+        description="First partition of media, listings, avatars. `imgpipe up` sets the day before the oldest upload.",
     )
     signed_url_keys: str = Field(
         "", description="Keys for signed URLs, by commas; the first signs. Empty: made of SECRET_KEY."
@@ -292,10 +291,9 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """Fill the settings that follow from others."""
         values = dict(values)
         values["dagster_pg_url"] = _dagster_url(values.get("dagster_pg_url"), values.get("database_url"))
-        for name, source in _DERIVED.items():
-            values[name] = values.get(name) or values.get(source) or cls.model_fields[source].default
-        for name, path in _BELOW.items():
-            values[name] = values.get(name) or values["public_base_url"].rstrip("/") + path
+        for name, (source, path) in _DERIVED.items():
+            base = values.get(source) or cls.model_fields[source].default
+            values[name] = values.get(name) or (base.rstrip("/") + path if path else base)
         return values
 
     @property
@@ -316,6 +314,11 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """The keys of SIGNED_URL_KEYS; the first one signs."""
         return _listed(self.signed_url_keys)
 
+    @property
+    def digest_keys(self) -> list[str]:
+        """SECRET_KEY, which makes the digests, and the former ones: SIGNED_URL_KEYS keeps them."""
+        return [self.secret_key, *self.url_keys]
+
     def secrets(self) -> set[str]:
         """The keys and passwords in force, without the development key."""
         values = {name: str(value) for name, value in self.model_dump().items()}
@@ -334,8 +337,8 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
 
 
 def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None) -> Settings:
-    """Read the settings in force, without white space around them: a secret from a file often ends in a line break, of
-    which no header can be made.
+    """Read the settings in force, without white space around them: a secret from a file often ends in a line break,
+    which no header may contain.
 
     Args:
         environ: the environment (default: the process's own).
@@ -349,10 +352,6 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
     values: dict[str, Any] = _running_stack(folder)
     values |= {name: value for name in Settings.model_fields if (value := environ.get(name.upper(), "").strip())}
     values["imgpipe_data_dir"] = folder
-    return _made(values)
-
-
-def _made(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -394,5 +393,4 @@ def _running_stack(folder: Path) -> dict[str, Any]:
 
 def first_day() -> str:
     """MEDIA_FIRST_DAY, for definitions of partitions, which are made before there are settings."""
-    default: str = Settings.model_fields["media_first_day"].default
-    return os.environ.get("MEDIA_FIRST_DAY") or default
+    return os.environ.get("MEDIA_FIRST_DAY", "").strip() or str(Settings.model_fields["media_first_day"].default)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 import shutil
 import signal
 import tempfile
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from sqlalchemy import Engine
 
+from imgpipe_orchestration.devstack import ports
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
@@ -48,8 +50,10 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
-    """A background job of a script ignores Ctrl-C, which the tests of interrupted work send."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C, which some tests send
+    # Each worker has ports of its own: none takes one that another has found free, before its server listens.
+    first = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6 * 2_000
+    ports._NOT_OF_CONNECTIONS = range(first, first + 2_000)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -73,7 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _length(item: pytest.Item) -> float:
     """Seconds that it may take; those of `end_to_end` run one after the other, longer than any other."""
-    if item.get_closest_marker("xdist_group") == pytest.mark.xdist_group("stack").mark:
+    group = item.get_closest_marker("xdist_group")
+    if group and str(group.args[0]).startswith("stack"):
         return math.inf
     limit = item.get_closest_marker("timeout")
     return limit.args[0] if limit else 0.0

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,8 @@ PENDING_IMAGES = """
       thumbnail_url VARCHAR(500),
       status ENUM('pending','processed','complete','failed') DEFAULT 'pending',
       created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
-      updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP
+      updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+      INDEX (image_path), INDEX (status, id), INDEX (user_id)
     )
 """
 """The documents' own DDL, to the letter."""
@@ -169,12 +171,15 @@ class Worker(Part):
     def answers(self) -> bool:
         return self.exit_code() is None and "worker ready" in self.log_file.read_text()
 
+    def send(self, number: signal.Signals) -> None:
+        """To the worker and every process below it."""
+        assert self.pid is not None
+        for process in (psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
     def vanish(self) -> None:
         """As a machine does that loses its power: all of it at once."""
-        assert self.pid is not None
-        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
-        for process in family:
-            process.suspend()  # so that none has a last word
-        for process in family:
-            process.send_signal(signal.SIGKILL)
+        self.send(signal.SIGSTOP)  # so that none has a last word
+        self.send(signal.SIGKILL)
         self.kill()

@@ -54,8 +54,9 @@ def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited() -> 
     assert [job.name for job in jobs if not job.tags.get(PIPELINE_TAG)] == []
     assert len({job.tags[PIPELINE_TAG] for job in jobs}) == len(jobs)  # else a backfill keeps what is due waiting
     for file in (ROOT / "dagster.yaml", ROOT / "deploy" / "dagster.yaml"):
-        limits = yaml.safe_load(file.read_text())["concurrency"]["runs"]["tag_concurrency_limits"]
-        assert PIPELINE_TAG in {limit["key"] for limit in limits}
+        read = yaml.safe_load(file.read_text())["concurrency"]
+        limits = {limit["key"]: limit["limit"] for limit in read["runs"]["tag_concurrency_limits"]}
+        assert read["pools"]["default_limit"] >= limits[PIPELINE_TAG] + limits["dagster/backfill"]
 
 
 def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_of_sensors() -> None:

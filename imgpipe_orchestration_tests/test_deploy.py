@@ -1,5 +1,6 @@
 """The files in deploy/, as far as they can be checked without a container runtime and without a cluster."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from sqlalchemy import make_url, text
 
+from imgpipe_orchestration.avatars.model import PUBLIC_KEYS
 from imgpipe_orchestration.dagster_side.run_tags import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.dagster_side.worker import GRACE_SECONDS, KILLED_AFTER_SECONDS
 from imgpipe_orchestration.definitions import defs
@@ -121,15 +123,15 @@ def test_every_queue_of_a_job_has_workers() -> None:
     assert set(re.findall(r"imgpipe-worker@(\w+)\.service", wanted)) == set(QUEUES)
 
 
-def test_a_worker_is_left_the_time_that_it_leaves_its_runs() -> None:
-    unit = (DEPLOY / "systemd" / "imgpipe-worker@.service").read_text()
-    given = [re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)]
+def test_who_has_runs_is_left_the_time_that_they_need_to_end() -> None:
+    units = [(DEPLOY / "systemd" / f"imgpipe-{name}.service").read_text() for name in ("worker@", "daemon")]
+    given = [re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE) for unit in units]
     given += [
         [service["stop_grace_period"].removesuffix("s")]
         for service in loaded("compose.yaml")["services"].values()
         if "--queues" in service.get("command", [])
     ]
-    assert len(given) == 1 + len(QUEUES)
+    assert len(given) == len(units) + len(QUEUES)
     assert all(int(seconds) > GRACE_SECONDS + KILLED_AFTER_SECONDS for (seconds,) in given)
 
 
@@ -173,6 +175,7 @@ def test_every_store_of_compose_asks_for_a_password() -> None:
     services = loaded("compose.yaml")["services"]
     for name in ("postgres", "minio", "redis", "mongo"):
         assert any("PASSWORD:?}" in str(value) for value in services[name]["environment"].values()), name
+    assert not any("PASSWORD" in str(service.get("command")) for service in services.values()), "`ps` shows it"
     for name in ("DATABASE_URL", "MONGODB_URL", "S3_SECRET_KEY", "CELERY_BROKER_URL"):
         assert "PASSWORD:?}" in services["gateway"]["environment"][name]
 
@@ -198,10 +201,23 @@ def test_what_dagster_yaml_reads_is_in_the_example_or_named_beside_it() -> None:
     assert read - set(re.findall(r"\w+", told)) == set()
 
 
-def test_the_containers_make_every_bucket() -> None:
+def test_the_containers_make_every_bucket_and_the_readme_names_it() -> None:
     logs = loaded("dagster.yaml")["compute_logs"]["config"]["bucket"]
     (made,) = re.findall(r"mc mb --ignore-existing (.*) &&", (DEPLOY / "compose.yaml").read_text())
-    assert {f"store/{name}" for name in (*Settings().buckets, logs)} == set(made.split())
+    buckets = (*Settings().buckets, logs)
+    assert {f"store/{name}" for name in buckets} == set(made.split())
+    told = (DEPLOY / "README.md").read_text()
+    assert [name for name in buckets if f"`{name}`" not in told] == []
+
+
+def test_strangers_read_the_avatars_of_the_containers_and_list_nothing() -> None:
+    buckets, policy = loaded("compose.yaml")["services"]["buckets"], "avatars-policy.json"
+    assert f"./{policy}:/{policy}:ro" in buckets["volumes"]
+    given = re.findall(r"mc anonymous (.*)", buckets["command"][0])
+    assert given == [f"set-json /{policy} store/{Settings().s3_bucket_name}"]
+    (rule,) = json.loads((DEPLOY / policy).read_text())["Statement"]
+    finished = [f"arn:aws:s3:::{Settings().s3_bucket_name}/{key}" for key in PUBLIC_KEYS]
+    assert (rule["Action"], rule["Resource"]) == (["s3:GetObject"], finished)
 
 
 def test_kubernetes_manifests_fit_together() -> None:
@@ -211,8 +227,10 @@ def test_kubernetes_manifests_fit_together() -> None:
     assert kinds["Service"]["spec"]["selector"] == pods["metadata"]["labels"]
     assert kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == pods["metadata"]["labels"]
     # Kubernetes sets a variable for each Service in every pod of the namespace.
-    variable = kinds["Service"]["metadata"]["name"].replace("-", "_").upper() + "_PORT"
-    assert variable.lower() not in Settings.model_fields
+    values = loaded("helm", "values.yaml")
+    services = [kinds["Service"]["metadata"]["name"], "dagster-" + values["dagsterWebserver"]["nameOverride"]]
+    services += [one["name"] for one in values["dagster-user-deployments"]["deployments"]]
+    assert not {name.replace("-", "_") + "_port" for name in services} & set(Settings.model_fields)
     (container,) = pods["spec"]["containers"]
     for probe in ("readinessProbe", "livenessProbe"):  # MongoDB's absence must stop no pictures, and a hung one accepts
         assert container[probe]["httpGet"]["path"] == "/health/live"

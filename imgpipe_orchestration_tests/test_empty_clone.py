@@ -57,7 +57,7 @@ class Shell:
             yield
         finally:
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to everything in the foreground
-            process.wait(60)
+            process.wait(120)
 
     def output(self) -> str:
         """What the commands that were left running have printed."""
@@ -80,7 +80,7 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     assert " passed" in shell.type(test + ONE_TEST)
 
     with shell.leave_running(up):
-        wait_for(lambda: "Ready after" in shell.output(), "the stack")
+        wait_for(lambda: "Ready after" in shell.output(), "the stack", 300)
     assert "stopped" in shell.output()
 
     shell.type(keep + NOT_ALL)
@@ -97,10 +97,14 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     assert "no stack runs" in shell.type(status, code=3)
 
     with shell.leave_running(without_dagster):
-        wait_for(lambda: shell.output().count("Ready after") == 2, "the stack without Dagster")
+        wait_for(lambda: shell.output().count("Ready after") == 2, "the stack without Dagster", 300)
         with shell.leave_running(dagster_dev):
             port = shell.type(f"{env}; echo $DAGSTER_WEBSERVER_PORT").strip()
             wait_for(lambda: locations(port) == ["imgpipe"], "`dagster dev`", every=0.5)
+            said = shell.type(keep + NOT_ALL)
+            assert "using the stack that runs" in said
+            assert "everything arrived" in said
+    assert "launcher" not in (shell.folder / ".imgpipe" / "dagster" / "dagster.yaml").read_text(), "it has the old code"
 
 
 def locations(port: str) -> list[str]:
@@ -108,7 +112,7 @@ def locations(port: str) -> list[str]:
     query = "{workspaceOrError{... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename}}}}}"
     try:
         answer = requests.post(f"http://127.0.0.1:{port}/graphql", json={"query": query}, timeout=30)
-    except requests.ConnectionError:
+    except requests.RequestException:
         return []
     entries = answer.json()["data"]["workspaceOrError"]["locationEntries"]
     return [e["name"] for e in entries if e["locationOrLoadError"]["__typename"] == "RepositoryLocation"]

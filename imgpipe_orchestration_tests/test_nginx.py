@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,11 @@ import requests
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
 from imgpipe_orchestration.gateway.__main__ import KEEP_ALIVE_SECONDS
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.gateway.live import live
+from imgpipe_orchestration_tests.gateway.test_hostile_requests import head
+from imgpipe_orchestration_tests.gateway.test_limits import produced
 from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -102,6 +108,20 @@ def test_every_request_is_answered_while_gateways_are_started_anew_one_after_the
             assert uploads() == fine, "it is back, and the first is away"
             with serving(counting, port=one):
                 assert uploads() == fine
+
+
+def test_a_strangers_body_is_refused_by_a_gateway_before_it_is_sent(
+    settings: Settings, tmp_path: Path, certificate: Path
+) -> None:
+    with live(produced(settings)) as gateway:
+        addresses = dict.fromkeys(GATEWAYS, int(gateway.rpartition(":")[2]))
+        with proxy(tmp_path, certificate, addresses) as url:
+            for said in (f"Content-Length: {10 * 1024**3}", "Transfer-Encoding: chunked"):
+                client = ssl.create_default_context(cafile=certificate)
+                plain = socket.create_connection((LOOPBACK, int(url.rpartition(":")[2])), timeout=10)
+                with client.wrap_socket(plain, server_hostname="localhost") as connection:
+                    connection.sendall(head("POST", "/api/upload/listing_image", said))
+                    assert connection.recv(65536).startswith(b"HTTP/1.1 401 "), said
 
 
 def test_connections_that_rest_are_closed_by_the_proxy_first() -> None:

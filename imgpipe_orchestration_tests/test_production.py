@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -42,7 +43,7 @@ class Unit:
     """What systemd would start."""
 
     name: str
-    before: list[str]
+    before: list[list[str]]
     command: list[str]
     environment: dict[str, str]
 
@@ -63,7 +64,7 @@ class Site:
         file = DEPLOY / "systemd" / (f"{name}@.service" if instance else f"{name}.service")
         written = self.at_home(file.read_text().replace("%i", instance))
         given = dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^Environment=(.*)$", written, re.MULTILINE))))
-        before = re.findall(r"^ExecStartPre=(.*)$", written, re.MULTILINE)
+        before = [shlex.split(line.replace("$$", "$")) for line in re.findall(r"(?m)^ExecStartPre=(.*)$", written)]
         (command,) = re.findall(r"^ExecStart=(.*)$", written, re.MULTILINE)
         # As systemd does it, what EnvironmentFile holds wins over Environment.
         return Unit(instance or name, before, command.split(), {"PATH": "/usr/bin:/bin", **given, **self.keys})
@@ -79,7 +80,7 @@ class Site:
     @contextmanager
     def running(self, unit: Unit) -> Iterator[subprocess.Popen[bytes]]:
         for line in unit.before:
-            subprocess.run(line.split(), env=unit.environment, check=True)
+            subprocess.run(line, env=unit.environment, check=True)
         log = self.lib / f"{unit.name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -161,11 +162,23 @@ def site() -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def migrated(site: Site) -> Site:
     unit = site.unit("imgpipe-migrate")
-    for line in [*unit.before, " ".join(unit.command)]:
-        done = site.ended(unit, *line.split())
+    for line in [*unit.before, unit.command]:
+        done = site.ended(unit, *line)
         assert done.returncode == 0, done.stdout + done.stderr
     assert site.command("migrate", "--check").returncode == 0
     return site
+
+
+def test_a_database_that_is_late_at_boot_is_waited_for_and_a_wrong_setting_is_not(site: Site) -> None:
+    unit = site.unit("imgpipe-migrate")
+    unit.command, unit.before = unit.before[-1], []
+    unit.environment["DATABASE_URL"] = "postgresql://imgpipe@127.0.0.1:1/imgpipe"
+    with site.running(unit) as process:
+        log = site.lib / f"{unit.name}.log"
+        wait_for(lambda: log.read_text().count("cannot be reached") >= 2, "another try", 60)
+        process.kill()
+    unit.environment["DATABASE_URL"] = "nonsense"
+    assert site.ended(unit).returncode == 2
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 """The resources, as an asset of somebody who knows Dagster takes them."""
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import sqlalchemy as sa
 from dagster_aws.s3 import S3Resource
 
@@ -54,3 +56,11 @@ def test_an_asset_of_ones_own_gets_a_client_of_each_system(settings: Settings, s
     assert found["rows"] == 0
     assert "their-bucket" in found["buckets"]
     assert (found["documents"], found["embedding"]) == (1, 1536)
+
+
+def test_a_profile_of_aws_goes_before_the_settings_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("[theirs]\naws_access_key_id = AKIATHEIRS\naws_secret_access_key = secret\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    client = resources.S3Resource(profile_name="theirs").get_client()
+    assert "AKIATHEIRS" in client.generate_presigned_url("list_buckets")

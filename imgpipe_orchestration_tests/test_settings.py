@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.operations.startup import misspelled
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, first_day, load
 
 PRODUCTION = {
     "IMGPIPE_ENV": "production",
@@ -54,6 +54,7 @@ def test_an_empty_variable_and_what_another_release_wrote_are_passed_over(tmp_pa
         ("RETENTION_DAYS", "-1"),
         ("RETENTION_DAYS", "1e12"),
         ("LEASE_SECONDS", "inf"),
+        ("MEDIA_FIRST_DAY", "2026-02-30"),
         ("FRONTEND_ORIGINS", "*"),
         ("FRONTEND_ORIGINS", "https://shop.example/"),
     ],
@@ -67,7 +68,7 @@ def test_a_bad_value_names_its_variable_and_what_was_given(variable: str, value:
 
 def test_what_is_nearly_a_setting_is_told() -> None:
     said = misspelled({"GATWAY_PORT": "1", "HOME": "/root"})
-    assert said == ["GATWAY_PORT is no setting; GATEWAY_PORT is one"]
+    assert said == ["GATWAY_PORT is not a setting; did you mean GATEWAY_PORT?"]
 
 
 def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
@@ -182,4 +183,6 @@ def test_a_setting_is_described_and_loading_reads_the_processs_environment(
     for name in [name for name in os.environ if name.lower() in Settings.model_fields]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GATEWAY_PORT", "8300")
+    monkeypatch.setenv("MEDIA_FIRST_DAY", "2026-01-31\r")
     assert load(data_dir=tmp_path).gateway_port == 8300
+    assert load(data_dir=tmp_path).media_first_day == first_day() == "2026-01-31"

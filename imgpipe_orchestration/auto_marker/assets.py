@@ -40,7 +40,7 @@ news_document = dg.AssetSpec(
     ),
 )
 def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
-    from imgpipe_orchestration.auto_marker import steps
+    from imgpipe_orchestration.auto_marker import runs
     from imgpipe_orchestration.auto_marker.model import customer_of
     from imgpipe_orchestration.auto_marker.store import create_indexes
 
@@ -51,14 +51,14 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     if asked:
         if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), context.partition_key):
             raise no_partition(context, "they appear after a customer's first auto-marker run or the nightly sync")
-        steps.mark_all_of(services, customer_of(context.partition_key), owner, own.append)
+        runs.mark_all_of(services, customer_of(context.partition_key), owner, own.append)
     else:
         customers, unusable = list[str](), 0
-        if not is_the_sensors(context) or steps.is_time(services):
-            customers, unusable = steps.begin_round(services)
+        if not is_the_sensors(context) or runs.is_time(services):
+            customers, unusable = runs.begin_round(services)
         if unusable:
             context.log.warning(f"{unusable} pending documents have a customer_id that cannot be a customer's")
-        outcome = steps.mark_round(services, customers, owner, partial(_tell, context))
+        outcome = runs.mark_round(services, customers, owner, partial(_tell, context))
         for number, reason in (outcome.retried | outcome.failed).items():
             context.log.error(f"job {number}: {reason}")
     for figures in own:
@@ -70,11 +70,9 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
 
 def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
     """At once, and not at the run's end: whoever listens is not to wait for other customers."""
-    from imgpipe_orchestration.auto_marker.model import has_partition, partition_key
+    from imgpipe_orchestration.auto_marker.model import partition_key
 
     _log_trouble(context, figures)
-    if not has_partition(figures.customer_id):  # of an older release: it must not stop the round of all others
-        return
     key = partition_key(figures.customer_id)
     context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
     event = dg.AssetMaterialization if _may_have_marked(figures) else dg.AssetObservation
@@ -116,16 +114,16 @@ auto_marker_checks = dg.define_asset_job(
     "auto_marker_checks",
     selection=dg.AssetSelection.checks_for_assets(clean_images),
     tags=run_tags("auto_marker_checks", NETWORK, group="auto_marker"),
-    description="Checks that every marked document has what the voice generator needs.",
+    description="Checks that the documents marked last have what the voice generator needs.",
 )
 
 
 @dg.op(description="Adds customers who have an `image_config`, removes those who have neither that nor a document.")
 def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.auto_marker import steps
+    from imgpipe_orchestration.auto_marker import runs
 
     name = str(CUSTOMERS.name)
-    new, gone = steps.out_of_step(backends.services, context.instance.get_dynamic_partitions(name))
+    new, gone = runs.out_of_step(backends.services, context.instance.get_dynamic_partitions(name))
     if new:
         context.instance.add_dynamic_partitions(name, new)
     for key in gone:

@@ -11,31 +11,30 @@ from imgpipe_orchestration.auto_marker.assets import (
     clean_images,
     news_document,
 )
-from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled
+from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.resources import BackendsResource
 
 MOST_NAMED = 20
 """Documents that the check names."""
 
 
-@dg.sensor(
+@sensor(
     job=auto_marker,
     description=(
         "Every JOB_INTERVAL_MINUTES: is there a customer with pending images? And within seconds: has somebody asked? "
         "A sensor and not a schedule, for the interval is a setting and a cron line cannot say every seven minutes."
     ),
     minimum_interval_seconds=EVERY_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def auto_marker_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.auto_marker.steps import due
+    from imgpipe_orchestration.auto_marker.runs import due
 
     return run_if_due(context, sensor_backends, auto_marker.name, due, at_work=True)
 
 
 @dg.asset_check(
     asset=clean_images,
-    description="Every document the auto-marker marked has what the voice generator needs: a clean image, a summary.",
+    description="The documents marked last have what the voice generator needs: a clean image, a summary.",
 )
 def marked_images_are_usable(backends: BackendsResource) -> dg.AssetCheckResult:
     from imgpipe_orchestration.auto_marker.store import News
@@ -60,7 +59,7 @@ SCHEDULES = [
     scheduled(
         auto_marker_checks,
         "23 4 * * *",
-        "Looks at night whether every marked document still has what the voice generator needs.",
+        "Looks at night whether the documents marked last still have what the voice generator needs.",
         **_WITH_MONGODB,
     ),
     scheduled(

@@ -168,14 +168,14 @@ def partition_key(customer_id: str) -> str:
     key = "".join(c if c.isprintable() else _quoted(c) for c in escaped)
     if not 0 < len(key.encode()) <= LONGEST_KEY:
         raise BadInput(
-            f"A customer id has 1 to {LONGEST_KEY} bytes (more for control characters), this one {len(key.encode())}.",
+            f"A customer id has 1 to {LONGEST_KEY} bytes, escapes included; this one has {len(key.encode())}.",
             field="X-Customer-ID",
         )
     return key
 
 
 def has_partition(customer: object) -> bool:
-    """Whether somebody's `customer_id` can be a customer's: `partition_key` takes it."""
+    """Whether a `customer_id` from MongoDB can be a partition key."""
     if not isinstance(customer, str):
         return False
     try:

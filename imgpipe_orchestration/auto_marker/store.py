@@ -19,7 +19,7 @@ from imgpipe_orchestration.auto_marker.model import (
 )
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Queue
-from imgpipe_orchestration.storage.documents import Document, Documents, reachable
+from imgpipe_orchestration.storage.documents import Document, Documents, Refused, reachable
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ a run's memory, and one answer with all of them would take longer than the clien
 LOOKED_AT = 100
 """Documents that a tick looks at, at most, to find one that can be marked."""
 
+LOOKED_OVER = 20_000
+"""Documents that the asset check looks over, in READING_SECONDS."""
+
 
 @dataclass(frozen=True)
 class Index:
@@ -61,8 +64,8 @@ INDEXES = (
     # For whether a customer has documents. The embedded server also uses it for `$in` with null, for which it cannot
     # use the index above.
     Index(NEWS, ("customer_id",)),
-    # For the asset check: marked documents that lack something.
-    Index(NEWS, ("auto_marked_cleaned", "clean_image")),
+    # For the asset check: what was marked last.
+    Index(NEWS, ("auto_marked_cleaned", "clean_image_updated_at")),
     Index(CONFIG, ("customer_id",), unique=True),
     # For the customers who are switched off, read at every due tick.
     Index(CONFIG, ("auto_mark_cleaned", "customer_id")),
@@ -73,15 +76,20 @@ def create_indexes(documents: Documents) -> list[str]:
     """Create what is missing; returns what could not be created, in words. Safe to call from several processes."""
     from pymongo.errors import DuplicateKeyError, OperationFailure
 
+    documents.ping()  # what is refused from now on is no fault of the credentials
     refused: list[str] = []
-    for index in missing_indexes(documents):
-        try:
-            with reachable():
-                documents.collection(index.collection).create_index(list(index.keys), unique=index.unique)
-        except (DuplicateKeyError, OperationFailure) as error:
-            log.warning("index refused", extra={"collection": index.collection, "error": str(error)})
-            why = "two documents have the same values" if index.unique else "the server refuses it"
-            refused.append(f"{index}: {why}")
+    try:
+        for index in missing_indexes(documents):
+            try:
+                with reachable():
+                    documents.collection(index.collection).create_index(list(index.keys), unique=index.unique)
+            except (DuplicateKeyError, OperationFailure) as error:
+                log.warning("index refused", extra={"collection": index.collection, "error": str(error)})
+                why = "two documents have the same values" if index.unique else "the server refuses it"
+                refused.append(f"{index}: {why}")
+    except Refused as error:
+        log.warning("indexes refused", extra={"error": error.detail})
+        refused.append("which is unknown, for the user of MONGODB_URL may not list or create indexes")
     return refused
 
 
@@ -109,6 +117,8 @@ class Page:
     """Some pending documents of a customer, how many were marked, and why others were not."""
 
     documents: list[Document]
+    good: list[Document] = field(default_factory=list)
+    """Those that can be marked."""
     marked: int = 0
     problems: list[tuple[Any, str]] = field(default_factory=list)
     last: bool = True
@@ -161,17 +171,17 @@ class News:
             empty = self._news.find(pending(customer_id, {"$eq": ""}), {"_id": 1}).limit(1)
             return {"$eq": None} if next(iter(empty), None) is None else {"$in": NOTHING}
 
-    def mark_page(
-        self, customer_id: str, clean_image: Document, *, skip: int, limit: int, oldest_first: bool = True
-    ) -> Page:
-        """Mark up to `limit` of a customer's pending documents, or PAGE_BYTES of them, passing over the first `skip`.
+    def mark_page(self, customer_id: str, clean_image: Document, *, skip: int, limit: int, most: int | None) -> Page:
+        """Read up to `limit` of a customer's pending documents, or PAGE_BYTES of them, passing over the first `skip`,
+        and mark those that can be.
 
         Each write's filter is `unchanged`, so a document that somebody cleaned or gave another image meanwhile is left
         alone. `marked` counts the documents that were changed.
 
         Args:
             clean_image: see `how_images_lack`.
-            oldest_first: by _id. A backfill marks all documents anyway, and spares the server the sorting of each page.
+            most: marks so many at most, the oldest by _id. None, of a backfill: all, in any order, which spares the
+                server the sorting of each page.
 
         Raises:
             BackendUnavailable: MongoDB is away; what was acknowledged before is marked, the rest is pending still.
@@ -179,19 +189,13 @@ class News:
         """
         with reachable():
             found = self._news.find(pending(customer_id, clean_image), {"image": 1, "clean_image": 1})
-            page = _page((found.sort("_id", 1) if oldest_first else found).skip(skip).limit(limit), limit)
-        good: list[Document] = []
-        for document in page.documents:
-            reason = unmarkable(document)
-            if reason is None:
-                good.append(document)
-            else:
-                page.problems.append((document["_id"], reason))
-        if good:
-            self._mark(customer_id, good, page)
+            page = _page((found if most is None else found.sort("_id", 1)).skip(skip).limit(limit), limit, most)
+        log.info(f"Found {len(page.documents)} pending images for customer {customer_id}")
+        if page.good:
+            self._mark(customer_id, page)
         return page
 
-    def _mark(self, customer_id: str, good: Sequence[Document], page: Page) -> None:
+    def _mark(self, customer_id: str, page: Page) -> None:
         from pymongo import UpdateOne
         from pymongo.errors import BulkWriteError
 
@@ -204,7 +208,7 @@ class News:
                     "$currentDate": {"clean_image_updated_at": True},
                 },
             )
-            for document in good
+            for document in page.good
         ]
         try:
             with reachable():
@@ -213,9 +217,12 @@ class News:
             # Unordered: the other writes were made. A validator or the 16 MB limit may refuse single documents.
             page.marked += int(error.details.get("nModified", 0))
             for fault in error.details.get("writeErrors", []):
-                page.problems.append((good[fault["index"]]["_id"], str(fault.get("errmsg", "refused"))[:200]))
+                page.problems.append((page.good[fault["index"]]["_id"], str(fault.get("errmsg", "refused"))[:200]))
             if not page.problems:
                 raise
+        if page.marked == len(page.good):  # else nobody knows which
+            for document in page.good:
+                log.debug(f"Marked image {document['_id']} as cleaned (auto-mark)")
 
     def any_of(self, customer_id: str) -> bool:
         """Whether the customer has a document, of whatever kind."""
@@ -223,26 +230,33 @@ class News:
             return self._news.find_one({"customer_id": {"$eq": customer_id}}, {"_id": 1}) is not None
 
     def lacking(self, *, limit: int) -> list[Document]:
-        """Marked documents without what the voice generator needs: a clean image and a summary."""
+        """Of the documents marked last those without what the voice generator needs: a clean image and a summary."""
         marked: Document = {"auto_marked_cleaned": {"$in": [True, 1]}}
+        last: list[Document] = [{"$match": marked}, {"$sort": {"clean_image_updated_at": -1}}, {"$limit": LOOKED_OVER}]
         found: dict[str, Document] = {}
         with reachable():
             for name in ("clean_image", "short_summary"):
-                query = self._news.find({**marked, name: {"$in": NOTHING}}, {"customer_id": 1}).limit(limit)
-                found |= {str(d["_id"]): {**d, "lacks": name} for d in query.max_time_ms(READING_SECONDS * 1000)}
+                lack = {"$match": {name: {"$in": NOTHING}}}
+                stages = [*last, lack, {"$limit": limit}, {"$project": {"customer_id": 1}}]
+                rows = self._news.aggregate(stages, maxTimeMS=READING_SECONDS * 1000)
+                found |= {str(row["_id"]): {**row, "lacks": name} for row in rows}
         return list(found.values())[:limit]
 
 
-def _page(found: Cursor[Document], limit: int) -> Page:
-    documents: list[Document] = []
-    size = 0
+def _page(found: Cursor[Document], limit: int, most: int | None) -> Page:
+    page, size = Page([], last=False), 0
     with found:
         for document in found:
-            documents.append(document)
+            page.documents.append(document)
+            if reason := unmarkable(document):
+                page.problems.append((document["_id"], reason))
+            else:
+                page.good.append(document)
             size += len(document["image"]) if isinstance(document["image"], str | bytes) else 0
-            if size >= PAGE_BYTES:
-                return Page(documents, last=False)
-    return Page(documents, last=len(documents) < limit)
+            if size >= PAGE_BYTES or len(page.good) == most:
+                return page
+    page.last = len(page.documents) < limit
+    return page
 
 
 # --- the toggle -----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ PAID_BY = {Step.PROMPT: "prompt", Step.BASE: "images", Step.GRID: "edits"}
 def avatar_personas(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    from imgpipe_orchestration.avatars.work import run_data
+    from imgpipe_orchestration.avatars.runs import run_data
     from imgpipe_orchestration.billing.tally import tallied
 
     day = day_of(context, DAYS)
@@ -108,7 +108,7 @@ def _specs() -> list[dg.AssetSpec]:
 def avatar_pictures(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    from imgpipe_orchestration.avatars.work import run_images
+    from imgpipe_orchestration.avatars.runs import run_images
     from imgpipe_orchestration.billing.tally import tallied
 
     day = day_of(context, DAYS)

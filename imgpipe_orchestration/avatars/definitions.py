@@ -16,7 +16,7 @@ from imgpipe_orchestration.avatars.assets import (
     generation_tasks,
 )
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due
+from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, sensor
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:
-    from imgpipe_orchestration.avatars.work import due
+    from imgpipe_orchestration.avatars.runs import due
 
     def wanted(services: "Services") -> bool | str:
         if not due(services, queue):
@@ -41,10 +41,9 @@ def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: 
     return run_if_due(context, backends, job, wanted, days=DAYS)
 
 
-@dg.sensor(
+@sensor(
     job=avatar_data,
     minimum_interval_seconds=EVERY_SECOND_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when tasks wait for their people.",
 )
 def avatar_data_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
@@ -53,10 +52,9 @@ def avatar_data_sensor(context: dg.SensorEvaluationContext, sensor_backends: Bac
     return _look(context, sensor_backends, avatar_data.name, DATA)
 
 
-@dg.sensor(
+@sensor(
     job=avatar_images,
     minimum_interval_seconds=EVERY_SECOND_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when people wait for their pictures, or a completed task for its manifest.",
 )
 def avatar_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:

@@ -17,7 +17,7 @@ from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.avatars.store import IMAGES
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
+from imgpipe_orchestration.errors import LeaseLost, NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import data_url
@@ -88,7 +88,13 @@ def draw(
             return drawn
 
         wanted = call(choice)
-        answer = services.ledger.buy(wanted, lambda: _stored(services, persona, wanted, kind, hand, ask), buyer=buyer)
+        try:
+            answer = services.ledger.buy(
+                wanted, lambda: _stored(services, persona, wanted, kind, hand, ask), buyer=buyer
+            )
+        except LeaseLost:  # the person was deleted: nobody would remove the file any more
+            _forget(_safe(services, wanted))
+            raise
         # Only now: an object store that restarts may lose the usage in the object's metadata.
         _forget(_safe(services, wanted))
         return answer

@@ -1,8 +1,6 @@
-"""A completed task's manifest (people, files, models, prompts), which is stored beside its pictures; and its exports as
+"""A completed task's manifest (people, files, models), which is stored beside its pictures; and the task's exports as
 CSV, JSON Lines, or a ZIP that streams the pictures."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,6 +15,7 @@ from imgpipe_orchestration.imaging.portraits.finishing import TRAINED
 from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
+from imgpipe_orchestration.web.texts import csv_of
 from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
@@ -46,25 +45,39 @@ def _write(services: Services, task: Task) -> None:
     with transaction(services.engine) as connection:
         people = records.people_of(connection, task.id)
     key = f"{task_prefix(task.id)}manifest.json"
-    services.avatars_bucket.put(key, manifest(task, people), content_type="application/json", cache_control="no-cache")
+    told = manifest(task, people, public=True)
+    services.avatars_bucket.put(key, told, content_type="application/json", cache_control="no-cache")
     with transaction(services.engine) as connection:
-        connection.execute(_WRITTEN, {"id": task.id, "url": public_url(services.settings, key)})
+        values = {"id": task.id, "url": public_url(services.settings, key), "people": len(people)}
+        written = connection.scalar(_WRITTEN, values)
+    if not written:
+        services.avatars_bucket.discard([key])
 
 
-_WRITTEN = text("update generation_tasks set manifest_url = :url where id = :id and status = 'completed'")
+# Unless one of the people was purged meanwhile: then it is written again if anybody is left.
+_WRITTEN = text("""
+    update generation_tasks set manifest_url = case when status = 'completed'
+        and (select count(*) from generation_results where task_id = :id) = :people then :url end
+    where id = :id returning manifest_url
+""")
 
 
-def manifest(task: Task, people: list[Persona]) -> bytes:
-    """The manifest, JSON."""
+_NOT_PUBLIC = {"brief", "style", "seed", "image_prompt", "quality", "error"}
+"""What was asked for, and how it was judged, also by a person: not for strangers, who can read the stored manifest."""
+
+
+def manifest(task: Task, people: list[Persona], *, public: bool = False) -> bytes:
+    """The manifest, JSON; the public one is without _NOT_PUBLIC."""
+    hidden = _NOT_PUBLIC if public else None
     told = {
-        **task.model_dump(include={"task_id", "brief", "language", "style", "seed"}),
+        **task.model_dump(include={"task_id", "brief", "language", "style", "seed"}, exclude=hidden),
         "finished_at": task.finished_at.isoformat() if task.finished_at else None,
         "digital_source_type": TRAINED,
         "personas": [
             {
                 "result_id": person.id,
                 "name": person.name,
-                **person.model_dump(include={"error", "model", "standin", "image_prompt", "quality"}),
+                **person.model_dump(include={"error", "model", "standin", "image_prompt", "quality"}, exclude=hidden),
                 "status": person.status.value,
                 "images": person.images if person.status is PersonaStatus.COMPLETED else {},
             }
@@ -88,25 +101,9 @@ def as_jsonl(people: Iterable[Persona]) -> Iterator[bytes]:
 
 def as_csv(people: Iterable[Persona]) -> Iterator[bytes]:
     """The people of a task as CSV, a line at a time, the header first."""
-    line = io.StringIO()
-    writer = csv.writer(line)
-
-    def row(values: list[Any]) -> bytes:
-        writer.writerow([_harmless(value) for value in values])
-        data = line.getvalue().encode()
-        line.seek(0)
-        line.truncate()
-        return data
-
-    # With a byte order mark; without it Excel reads the file as Latin-1.
-    yield b"\xef\xbb\xbf" + row(list(COLUMNS))
-    for person in people:
-        yield row(list(record(person).values()))
-
-
-def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection)."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    yield b"\xef\xbb\xbf"  # a byte order mark, without which Excel reads the file as Latin-1
+    for line in csv_of(COLUMNS, (record(person).values() for person in people)):
+        yield line.encode()
 
 
 def as_zip(services: Services, task: Task, people: list[Persona]) -> Iterator[bytes]:

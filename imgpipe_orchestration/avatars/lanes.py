@@ -35,11 +35,7 @@ class Lanes:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         flowise, images, cores = settings.multithread_flowise, PARALLEL_IMAGES, os.cpu_count() or 1
-        return cls(
-            Shares(flowise),
-            Shares(images),
-            people=flowise + images + cores,
-        )
+        return cls(Shares(flowise), Shares(images), people=flowise + images + cores)
 
     @property
     def share(self) -> int:

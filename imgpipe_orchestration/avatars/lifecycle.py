@@ -28,6 +28,10 @@ def _stop_tasks(connection: Connection, rows: Rows) -> None:
     store.end_cancelled(connection, [row.id for row in rows])
 
 
+def _forget_answers(_: Services, connection: Connection, rows: Rows) -> None:
+    connection.execute(_FORGET_ANSWERS, {"ids": [row.id for row in rows]})
+
+
 def _drop_people(connection: Connection, rows: Rows) -> None:
     connection.execute(_DROP_PEOPLE, {"ids": [row.id for row in rows]})
     for task in sorted({row.task for row in rows}):
@@ -43,11 +47,13 @@ _TASKS = text("""
     where t.id = any(cast(:ids as bigint[])) order by t.id
 """)
 
-# The answer that invented a person is others' too, and stays until their task is deleted.
+# The manifest goes with each of its people, and is written anew for the others. The answer that invented a person is
+# others' too, and stays until their task is deleted.
 _PEOPLE = text("""
     select id, cast(null as bigint) as user_id, 'task_' || task_id || '/persona_' || id as what,
         cast('{}' as text[]) as addresses, cast('{}' as text[]) as keys,
-        array['avatars/task_' || task_id || '/persona_' || id || '/'] as prefixes,
+        array['avatars/task_' || task_id || '/persona_' || id || '/',
+            'avatars/task_' || task_id || '/manifest.json'] as prefixes,
         array['task_' || task_id || '/persona_' || id] as bought, '' as day, task_id as task
     from generation_results where id = any(cast(:ids as bigint[])) order by id
 """)
@@ -55,6 +61,12 @@ _PEOPLE = text("""
 _DROP_PEOPLE = text("""
     update generation_results set status = 'cancelled', finished_at = now()
     where id = any(:ids) and status = 'pending'
+""")
+
+# Answers are kept for a day, and say the brief.
+_FORGET_ANSWERS = text("""
+    delete from kept_answers a using generation_tasks t where t.id = any(:ids)
+    and a.route = 'avatars/tasks' and a.answer ->> 'task_id' = cast(t.task_id as text)
 """)
 
 # An object, also a bought picture, is named while its person exists (or its task, for a task's own objects).
@@ -90,6 +102,7 @@ TASKS = Kind(
     queues={store.DATA: "id", store.IMAGES: "people"},
     judged={"briefs": ("id", 0), "avatars": ("people", PARTS)},
     stopped=_stop_tasks,
+    erased=_forget_answers,
     item_of="^avatars/task_([0-9]{1,18})/",
     expired=Aging(
         lambda settings: settings.avatars_keep_days or None,
@@ -115,6 +128,7 @@ PERSONAS = Kind(
     queues={store.IMAGES: "id"},
     judged={"avatars": ("id", PARTS)},
     stopped=_drop_people,
+    erased=lambda _, connection, rows: store.forget(connection, sorted({row.task for row in rows})),
     item_of="^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/",
     # By the task's end: until then everybody in it can be tried again.
     expired=Aging(
@@ -152,5 +166,20 @@ def _picture(services: Services, number: int) -> bytes:
     return services.workshop.call(these, data, [(left, top, right, bottom)], "")[0].png
 
 
+def _published(connection: Connection, number: int) -> int | None:
+    """The person of a picture that is public; whichever try it was of, `_picture` shows the reviewer the last one."""
+    name = f"image_{number >> 8 & 3}" if number & 1 else "base"
+    query = text("select id from generation_results where id = :id and jsonb_exists(images, :name)")
+    found: int | None = connection.scalar(query, {"id": number >> PARTS, "name": name})
+    return found
+
+
 BRIEFS = Subject("briefs", TASKS, "", brief_of, named=lambda _, task: f"task_{task}")
-PORTRAITS = Subject("avatars", PERSONAS, "", _picture, named=lambda rows, number: name_of(rows, number >> PARTS))
+PORTRAITS = Subject(
+    "avatars",
+    PERSONAS,
+    "",
+    _picture,
+    named=lambda rows, number: name_of(rows, number >> PARTS),
+    published=_published,
+)

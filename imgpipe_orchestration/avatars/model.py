@@ -11,6 +11,8 @@ from imgpipe_orchestration.settings import Settings
 MOST_PERSONAS = 500
 PICTURES = 4
 """Pictures cut from a grid, beside the selfie."""
+PUBLIC_KEYS = ("avatars/*/manifest.json", "avatars/*/*/base.png", "avatars/*/*/image_?.png", "avatars/*/*/*_thumb.*")
+"""Patterns of the objects that strangers may read. A bought picture is none: it may be held for review, or rejected."""
 
 
 class TaskStatus(StrEnum):

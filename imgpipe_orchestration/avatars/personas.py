@@ -201,12 +201,15 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
     # With sorted keys: jsonb does not keep the order, and the text is part of the call's key in the ledger.
     asked = json.dumps(question.asked, ensure_ascii=False, sort_keys=True)
     buyer = Buyer("avatars", f"task_{task.id}", f"task_{task.id}")
-    parameters = {"task": task.id, "batch": question.number}
+    prompt = services.prompts["persona"]
 
     def ask(choice: Choice) -> Answer:
+        parameters: dict[str, Any] = {"task": task.id, "batch": question.number}
+        if speaks_openai := services.models.speaks_openai(choice.provider):
+            parameters["prompt"] = prompt.version(PersonaData, asked="")
+
         def purchase() -> Purchase:
-            if services.models.speaks_openai(choice.provider):
-                prompt = services.prompts["persona"]
+            if speaks_openai:
                 invented = services.openai(choice.provider).answer(
                     prompt.question(asked=asked),
                     _people(prompt),

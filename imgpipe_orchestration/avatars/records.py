@@ -319,6 +319,7 @@ _PROGRESS = text(f"""
 
 _UNWRITTEN = text(f"""
     select {COLUMNS} from generation_tasks where status = 'completed' and manifest_url is null
+    and exists (select from generation_results r where r.task_id = generation_tasks.id)  -- or all were deleted
     order by finished_at limit :limit
 """)
 

@@ -15,6 +15,7 @@ from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Day, Persona, PersonaFacts, Task, TaskFacts
 from imgpipe_orchestration.lifecycle import trash
+from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
@@ -90,7 +91,7 @@ def tasks(
 def task(task_id: str, services: ServicesDep) -> TaskDetail:
     """One task: progress, people with their URLs, errors and cost."""
     with transaction(services.engine) as connection:
-        found = records.by_public_id(connection, task_id)
+        found = _shown(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = records.people_of(connection, found.id)
     return TaskDetail(**answer_of(found, progress).model_dump(), personas=[_person(person) for person in people])
@@ -149,7 +150,7 @@ Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]
 def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> StreamingResponse:
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
     with transaction(services.engine) as connection:
-        found = records.by_public_id(connection, task_id)
+        found = _shown(connection, task_id)
         # All at once, before the answer begins: it could not be called off, and a slow client would hold a connection.
         people = records.people_of(connection, found.id)
     kinds: dict[str, tuple[str, Iterator[bytes]]] = {
@@ -168,6 +169,13 @@ def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30)
     """People and costs by day."""
     with transaction(services.engine) as connection:
         return records.daily(connection, days)
+
+
+def _shown(connection: Connection, task_id: str) -> Task:
+    found = records.by_public_id(connection, task_id)
+    if deletions.is_deleted(connection, f"task_{found.id}"):
+        raise deletions.Deleted(deletions.DELETED)
+    return found
 
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:

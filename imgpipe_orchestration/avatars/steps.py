@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +17,9 @@ from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaSt
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadImage, NotFound, NotWhole, Permanent, Retryable, TooLarge
-from imgpipe_orchestration.moderation.judging import admit
+from imgpipe_orchestration.lifecycle.trash import dropping
+from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.moderation.judging import AwaitsReview, admit
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.storage.claims import Claim
@@ -81,9 +84,20 @@ class _Place:
                 _buy_again(self, persona, name, torn.public)
         return self.bought[key]
 
-    def commit(self, step: Step, **values: Any) -> None:
-        """Keep what a step made, under the claim's fence; the next step has all attempts again."""
+    def commit(self, step: Step, judged: Collection[int] = (), /, **values: Any) -> None:
+        """Keep what a step made, under the claim's fence; the next step has all attempts again.
+
+        Args:
+            judged: the pictures that this publishes. A rejection after that deletes the person.
+
+        Raises:
+            AwaitsReview: one of them is held since it was judged, or was rejected; the next attempt says which.
+        """
         with self.services.claims.fenced(self.claim) as connection:
+            for number in judged:
+                found = verdicts.find(connection, PORTRAITS.name, number, lock=True)
+                if found is not None and found.holding and self.services.settings.moderation != "off":
+                    raise AwaitsReview(f"Held for review: {found.reason or 'not judged yet'}", retry_after=1)
             records.commit(connection, self.claim.item_id, step=int(step), **values)
             self.services.claims.progress(connection, self.claim)
 
@@ -114,12 +128,22 @@ def picture(services: Services, claim: Claim, lanes: Lanes, steps: Collection[St
             return
         log.info(f"[Task {task}] [{persona.name}] Step {step.value}/{len(Step)}: {step.words}")
         try:
-            _DO[step](place, persona)
+            with _dropping(services, persona):
+                _DO[step](place, persona)
             made.add((step, persona.day, persona.id))
         except _Again as reason:
             log.warning(f"[Task {task}] [{persona.name}] asking once more: {reason}")
         persona = _load(services, claim)
     log.info(f"[Task {task}] [{persona.name}] Image processing completed successfully!")
+
+
+@contextmanager
+def _dropping(services: Services, persona: Persona) -> Iterator[None]:
+    """Round a step, as `trash.dropping`: the person was purged, or with everybody of the task."""
+    bucket, buyer = services.avatars_bucket, buyer_of(persona)
+    keys = (key for page in bucket.key_pages(persona_prefix(persona.task_id, persona.id)) for key in page)
+    with dropping(services, buyer.tenant, bucket, keys), dropping(services, buyer.item, bucket, keys):
+        yield
 
 
 def _load(services: Services, claim: Claim) -> Persona:
@@ -131,11 +155,15 @@ def _prompt(place: _Place, persona: Persona) -> None:
     services = place.services
     names = ("firstname", "lastname", "gender", "age", "nationality", "occupation", "bio", "appearance", "style")
     asked = {name: getattr(persona, name) for name in names}
+    prompt = services.prompts["image_prompt"]
 
     def ask(choice: Choice) -> Answer:
+        parameters: dict[str, Any] = {"persona": persona.id}
+        if speaks_openai := services.models.speaks_openai(choice.provider):
+            parameters["prompt"] = prompt.version(ImagePrompt, asked="")
+
         def purchase() -> Purchase:
-            if services.models.speaks_openai(choice.provider):
-                prompt = services.prompts["image_prompt"]
+            if speaks_openai:
                 written = services.openai(choice.provider).answer(
                     prompt.question(asked=json.dumps(asked, ensure_ascii=False)),
                     prompt.shaped(ImagePrompt),
@@ -151,7 +179,7 @@ def _prompt(place: _Place, persona: Persona) -> None:
             "prompt",
             choice.model,
             inputs=[f"{name}: {value}" for name, value in asked.items()],
-            parameters={"persona": persona.id},
+            parameters=parameters,
         )
         return services.ledger.buy(call, purchase, buyer=buyer_of(persona))
 
@@ -171,9 +199,10 @@ def _base_upload(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging.portraits import finishing
 
     found = _judged(place, persona, finishing.selfie, "base_object")
-    _admit(place, PORTRAITS, {picture_number(persona): place.data(persona, "base_object")})
+    pictures = {picture_number(persona): place.data(persona, "base_object")}
+    _admit(place, PORTRAITS, pictures, "base_object")
     described = _publish(place.services, persona, "base", found.files[0])
-    place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.measured})
+    place.commit(Step.BASE_UPLOAD, pictures, images={"base": described}, quality={"base": found.measured})
 
 
 def _grid(place: _Place, persona: Persona) -> None:
@@ -195,14 +224,16 @@ def _split(place: _Place, persona: Persona) -> None:
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.measured})
 
 
-def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str]) -> None:
-    """Let a brief be used, or pictures be published, once they have been judged.
+def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str], name: str = "") -> None:
+    """Let a brief be used, or the pictures that a bought one (`name`) gives be published, once they have been judged.
 
     Raises:
         AwaitsReview: one of them is held.
-        Rejected: a person rejected one of them.
+        Rejected: a person rejected one of them. A retry of the persona buys another picture.
     """
     for reason in admit(place.services, place.claim.owner, subject, contents).values():
+        if name:
+            place.commit(_BEFORE[name], **{name: None})
         raise Rejected(f"Rejected in review: {reason}")
 
 
@@ -231,12 +262,13 @@ def _upload(place: _Place, persona: Persona) -> None:
             place.cut = services.workshop.call(finishing.these, data, cells, _label(persona))
         except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
             _buy_again(place, persona, "grid_object", error.public)
-    _admit(place, PORTRAITS, {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)})
+    pictures = {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)}
+    _admit(place, PORTRAITS, pictures, "grid_object")
     described = {
         f"image_{number}": _publish(place.services, persona, f"image_{number}", files)
         for number, files in enumerate(place.cut)
     }
-    place.commit(Step.UPLOAD, images=described)
+    place.commit(Step.UPLOAD, pictures, images=described)
 
 
 def _publish(services: Services, persona: Persona, name: str, files: Files) -> dict[str, Any]:

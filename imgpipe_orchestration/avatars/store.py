@@ -83,11 +83,16 @@ def settle(connection: Connection, task: int) -> None:
     """End the task if all its people have ended; its error log names those who failed."""
     connection.execute(_LOCK, {"id": task})
     left = connection.execute(_LEFT, {"id": task}).one()
-    if left.pending or left.present < left.wanted:
+    if left.pending or left.inventing:
         return
     # The documents' rule: partial success is completion with an error log.
     status = TaskStatus.FAILED if left.failed and not left.completed else TaskStatus.COMPLETED
     connection.execute(_END, {"id": task, "status": status.value})
+
+
+def forget(connection: Connection, tasks: Sequence[int]) -> None:
+    """Leave people who are being purged out of what completed tasks say: the error log and the manifest."""
+    connection.execute(_FORGET, {"ids": list(tasks)})
 
 
 def cancel(connection: Connection, claims: Claims, task: Task) -> None:
@@ -159,12 +164,12 @@ _CREATE = text(f"""
 
 _BEGIN_DATA = text("""
     update generation_tasks set status = 'generating-data', waiting_for = null,
-        started_at = coalesce(started_at, now()), updated_at = now()
+        started_at = coalesce(started_at, now())
     where id = :id and status in ('pending', 'generating-data')
 """)
 
 _BEGIN_IMAGES = text("""
-    update generation_tasks set status = 'generating-images', waiting_for = null, updated_at = now()
+    update generation_tasks set status = 'generating-images', waiting_for = null
     where id = (select task_id from generation_results where id = :id)
         and status in ('data-generated', 'generating-images')
 """)
@@ -194,21 +199,28 @@ _DATA_GENERATED = text("""
 """)
 
 _LEFT = text("""
-    select t.persona_count as wanted, count(r.id) as present, count(*) filter (where r.status = 'pending') as pending,
+    select t.status in ('pending', 'generating-data') as inventing,
+        count(*) filter (where r.status = 'pending') as pending,
         count(*) filter (where r.status = 'completed') as completed,
         count(*) filter (where r.status = 'failed') as failed
     from generation_tasks t left join generation_results r on r.task_id = t.id where t.id = :id group by t.id
 """)
 
+_TOLD = """manifest_url = null, error_log = (
+        select string_agg(format('%s (result_id=%s): %s',
+            coalesce(r.firstname || ' ' || r.lastname, 'persona ' || (r.position + 1)), r.id, r.error),
+            E'\\n' order by r.position)
+        from generation_results r where r.task_id = t.id and r.status = 'failed'
+        and not exists (select from deletions where kind = 'personas' and item = r.id))
+"""
+
 _END = text(f"""
-    update generation_tasks t set status = :status, finished_at = now(), waiting_for = null, manifest_url = null,
-        error_log = (
-            select string_agg(format('%s (result_id=%s): %s',
-                coalesce(r.firstname || ' ' || r.lastname, 'persona ' || (r.position + 1)), r.id, r.error),
-                E'\\n' order by r.position)
-            from generation_results r where r.task_id = t.id and r.status = 'failed')
+    update generation_tasks t set status = :status, finished_at = now(), waiting_for = null, {_TOLD}
     where t.id = :id and t.status not in ({ENDED_SQL})
 """)
+
+# A failed task keeps its errors, of which retention purges the people.
+_FORGET = text(f"update generation_tasks t set {_TOLD} where t.id = any(:ids) and t.status = 'completed'")
 
 _CANCEL = text(f"""
     update generation_tasks set status = 'cancelled', finished_at = now(), waiting_for = null

@@ -12,6 +12,7 @@ cannot be sent for hours. A batch whose item has left its queue, as what is dele
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -21,7 +22,14 @@ from sqlalchemy import Row, text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger, Read
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Retryable, SpendingPaused, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    ImgpipeError,
+    LeaseLost,
+    PartnerRefused,
+    Retryable,
+    SpendingPaused,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.openai_answers import usage_of
 from imgpipe_orchestration.partners.openai_batches import MOST_BYTES, MOST_SECONDS, OpenAIBatches, SentBatch
 from imgpipe_orchestration.partners.usage import charged
@@ -42,6 +50,7 @@ class InBatch(Retryable):
 
     title = "Waiting for a batch"
     spends_attempt = False
+    planned = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ class HalfPrice:
         for row in found:
             try:
                 self._cancel(row)
-            except (ImgpipeError, KeyError) as error:  # KeyError: MODELS_FILE does not name its provider any more
+            except ImgpipeError as error:
                 log.info("a batch is not cancelled yet", extra={"item": row.item, "error": str(error)})
         return len(found)
 
@@ -121,8 +130,8 @@ class HalfPrice:
                 self._end(row)
             return
         try:
-            self._batches(row.provider).cancel(row.batch_id)
-        except PartnerRefused as error:  # it has ended
+            self._at(row.provider).cancel(row.batch_id)
+        except PartnerRefused as error:  # it has ended, or nobody can be asked
             log.info("nothing to cancel", extra={"batch": row.batch_id, "error": error.public})
         self._settled(row, None)
 
@@ -134,7 +143,7 @@ class HalfPrice:
         """Take the calls that nobody has bought or is buying, as many as one file holds."""
         token, size = uuid4().hex, 0
         begun: list[Question] = []
-        held = False
+        held: ImgpipeError | None = None
         with transaction(self._ledger.engine) as rows:
             known = {
                 row.key: row.state
@@ -148,17 +157,16 @@ class HalfPrice:
                     break
                 taken = self._ledger.take(rows, question.call, token, question.buyer, batch_seconds=MOST_SECONDS)
                 if isinstance(taken, SpendingPaused):
-                    if not begun:
-                        raise taken
+                    held = taken  # raised when it is committed that the budget is used up
                     break
                 if taken:
                     begun.append(question)
                 else:
-                    held = True
+                    held = InBatch("Another item waits for the same answers", retry_after=60)
             if begun:
                 rows.execute(_BEGIN, {"item": item, "token": token, "provider": begun[0].call.provider})
         if held and not begun:
-            raise InBatch("Another item waits for the same answers", retry_after=60)
+            raise held
         return begun
 
     def _of(self, row: Row[Any], questions: Sequence[Question]) -> list[Question]:
@@ -195,12 +203,17 @@ class HalfPrice:
             log.warning("the provider does not know a batch of ours", extra={"batch": row.batch_id})
             self._end(row)
             return False
-        found = self._patiently(row, lambda b: b.results(batch))
+        try:
+            found = self._patiently(row, lambda b: b.results(batch))
+        except PartnerRefused as error:  # its answers are paid for
+            raise self._later(row, error.public) from error
+        with autocommit(self._ledger.engine) as rows:
+            first = bool(rows.scalar(_IS_FIRST, {"token": row.token}))
         self._end(row, found, read)
         told = {"item": row.item, "batch": row.batch_id, "status": batch.status, "lines": len(found)}
         log.info("batch ended", extra=told | ({"why": batch.why} if batch.why else {}))
-        # One that expired before anything was done is not worth another day.
-        return batch.status == "expired" and any(isinstance(result, dict) for result in found.values())
+        # A second one that expires before anything is done is not worth another day.
+        return batch.status == "expired" and (first or any(isinstance(result, dict) for result in found.values()))
 
     def _ended(self, row: Row[Any]) -> SentBatch | None:
         """A batch that has ended; None if the provider does not know it.
@@ -223,21 +236,40 @@ class HalfPrice:
 
         Raises:
             InBatch: it is away.
-            PartnerRefused: for so long that the batch is not sent any more; or as `OpenAIBatches`.
+            PartnerRefused: for so long that the batch is not sent any more; or as `_at` and `OpenAIBatches`.
         """
         try:
-            return ask(self._batches(row.provider))
+            return ask(self._at(row.provider))
         except Retryable as error:
             if row.batch_id is None and row.waited > _PATIENCE:
                 raise PartnerRefused(error.public) from error
             raise self._later(row, error.public) from error
 
+    def _at(self, provider: str) -> OpenAIBatches:
+        """
+        Raises:
+            PartnerRefused: MODELS_FILE does not name the provider any more, so its batches cannot be found.
+        """
+        try:
+            return self._batches(provider)
+        except KeyError as error:
+            raise PartnerRefused(f"MODELS_FILE does not name {provider} any more", partner_status=404) from error
+
     def _later(self, row: Row[Any], why: str) -> InBatch:
         return InBatch(f"{why}; it may take a day", retry_after=min(_LONGEST_POLL, max(_FIRST_POLL, row.waited / 10)))
 
     def _note(self, row: Row[Any], batch_id: str) -> None:
+        """Note the id of the batch that was sent.
+
+        Raises:
+            LeaseLost: this worker was stalled while it sent the batch, and another one has sent one meanwhile.
+        """
         with transaction(self._ledger.engine) as rows:
-            rows.execute(_NOTE, {"token": row.token, "batch": batch_id})
+            noted = rows.execute(_NOTE, {"token": row.token, "batch": batch_id}).rowcount
+        if not noted:
+            with suppress(ImgpipeError):  # then it is paid for in vain
+                self._at(row.provider).cancel(batch_id)
+            raise LeaseLost(f"Another worker has sent the batch of {row.item}")
         log.info("batch sent", extra={"item": row.item, "batch": batch_id})
 
     def _end(
@@ -263,8 +295,11 @@ _FIND = text("""
 """)
 _STATES = text("select key, state from paid_calls where key = any(:keys)")
 _MINE = text("select key from paid_calls where owner = :token and state = 'started'")
+_IS_FIRST = text("select max(attempts) = 1 from paid_calls where owner = :token and state = 'started'")
 _BEGIN = text("insert into ai_batches (item, token, provider) values (:item, :token, :provider)")
-_NOTE = text("update ai_batches set batch_id = :batch where token = :token")
+_NOTE = text("""
+    update ai_batches set batch_id = :batch where token = :token and coalesce(batch_id, :batch) = :batch
+""")
 _OPEN = """
     from work_items where queue = split_part({0}, '/', 1) and item_id = cast(split_part({0}, '/', 2) as bigint)
     and state in ('waiting', 'claimed')

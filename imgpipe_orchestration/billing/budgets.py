@@ -165,7 +165,8 @@ _STOP = text("""
     where (s.began, s.limit_usd) <> (excluded.began, excluded.limit_usd)
 """)
 
-# The first call of a kind has no estimate, so others wait for it (`scouts` counts pending ones).
+# The first call of a kind has no estimate, so others wait for it (`scouts` counts pending ones, but none in a batch, of
+# which nothing is heard for a day).
 _USUAL = text("""
     with kind as (
         select cost_usd * (1 + half_price::int) as cost_usd from paid_call_uses
@@ -176,6 +177,6 @@ _USUAL = text("""
         coalesce((select max(cost_usd) from kind), 0) as estimate,
         (select count(*) from kind) as known,
         (select count(*) from paid_calls
-         where state = 'started' and lease_until > clock_timestamp()
+         where state = 'started' and lease_until > clock_timestamp() and bought_for is null
            and provider = :provider and operation = :operation and model = :model) as scouts
 """)

@@ -70,8 +70,8 @@ class PaidCall:
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """For whom a call is made: `item` is named by its feature ("media/123"), `tenant` is who pays in the end, and one
-    that is `patient` uses an answer again and again while it waits for others in batches, but saves it once."""
+    """For whom a call is made: `item` is named by its feature ("media/123"), `tenant` is who pays in the end. One
+    that is `patient` reads its answers again at each look at a batch; what that saves is counted once."""
 
     pipeline: str
     item: str

@@ -178,7 +178,6 @@ class Ledger:
             return False
         if isinstance(reserved, SpendingPaused):
             return reserved
-        whose = {"item": buyer.item, "whole": buyer.item.rpartition("/")[0]}
         values = {
             **asdict(call),
             **asdict(buyer),
@@ -187,11 +186,10 @@ class Ledger:
             "lease": batch_seconds or self.lease,
             "reserved": reserved,
             "bought_for": buyer.item if batch_seconds else None,
-            **whose,
         }
         if connection.execute(sql.START, values).one_or_none() is not None:
             return True
-        if connection.scalar(sql.DELETED, whose) is not None:
+        if connection.scalar(sql.DELETED, {"item": buyer.item}) is not None:
             raise LeaseLost(f"{buyer.item} was deleted: nothing more is bought for it")
         paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
         if paused is not None:
@@ -222,11 +220,15 @@ class Ledger:
             stopped = SpendingPaused(f"{error.public}: what needs it waits until that is mended", detail=error.detail)
             self._reopen(call, token, buyer, stopped, seconds, error.partner_status in _OF_MODEL)
             raise stopped from error
-        return self._commit(call, bought, buyer, time.monotonic() - began)
+        return self._commit(call, token, bought, buyer, time.monotonic() - began)
 
-    def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
-        """Record the answer. It is paid for, so wait for a database that is away."""
-        values = self._bought(call, bought, buyer, seconds)
+    def _commit(self, call: PaidCall, token: str, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
+        """Record the answer. It is paid for, so wait for a database that is away.
+
+        Raises:
+            LeaseLost: the item was purged meanwhile; what the answer cost is recorded.
+        """
+        values = self._bought(call, token, bought, buyer, seconds)
         cost = values["cost"]
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
@@ -244,15 +246,19 @@ class Ledger:
         if cost is None and self.daily_budget_usd:
             log.warning("budgets do not see a call of unknown cost", extra={"model": values["answered_by"]})
         tally.note(call.operation, cost, bought=True)
-        return answer_of(patiently(write), bought=True)
+        row = patiently(write)
+        if row.state != "committed":
+            raise LeaseLost(f"{buyer.item} was deleted while {call.provider} was asked")
+        return answer_of(row, bought=True)
 
     def _bought(
-        self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float, *, half: bool = False
+        self, call: PaidCall, token: str, bought: Purchase, buyer: Buyer, seconds: float, *, half: bool = False
     ) -> dict[str, Any]:
         """The values of `ledger_sql.COMMIT`."""
         usage, cost = bought.usage, self._cost(call, bought.usage, half)
         return {
             **use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=cost, seconds=seconds, half=half),
+            "owner": token,
             "value": jsonb.dumps(bought.value),
             "object_key": bought.object_key,
             "answered_by": usage.model or call.model,
@@ -302,13 +308,14 @@ class Ledger:
                 result = results.get(row.key, PartnerUnavailable("The batch has no answer to this question"))
                 if isinstance(result, ImgpipeError):
                     raise result
-                values = self._bought(call, read(result), buyer, 0.0, half=True)
+                values = self._bought(call, token, read(result), buyer, 0.0, half=True)
             except BackendUnavailable:  # an object could not be stored: all is read again
                 raise
             except ImgpipeError as error:
-                given_up = sql.FORGET if forget else sql.REOPEN
-                connection.execute(given_up, {"key": call.key, "owner": token, "error": error.public})
-                connection.execute(sql.RECORD, self._failure(call, buyer, error, 0.0, half=True))
+                used = {**self._failure(call, buyer, error, 0.0, half=True), "owner": token}
+                if forget:
+                    connection.execute(sql.FORGET, used)
+                connection.execute(sql.RECORD if forget else sql.REOPEN, used)
             else:
                 # Who did not want to wait for the batch has bought it as well.
                 connection.execute(sql.COMMIT if row.ours else sql.RECORD, values)
@@ -326,8 +333,7 @@ class Ledger:
             tally.note(call.operation, used["cost"], bought=True)
         try:
             with transaction(self.engine) as connection:
-                connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": reason})
-                connection.execute(sql.RECORD, used)
+                connection.execute(sql.REOPEN, {**used, "owner": token})
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider

@@ -12,8 +12,13 @@ _IS_PAUSED = """
 """
 
 # Of a part of a thing, such as a person of a task, `item` begins with the thing's name.
-_IS_DELETED = "from deletions where what in (:item, :whole)"
+_IS_DELETED = "from deletions d where d.what in (:item, substring(cast(:item as text) from '^(.*)/[^/]*$'))"
 DELETED = text(f"select 1 {_IS_DELETED}")
+
+# What comes of a call after its item was purged leaves what it cost: nobody would remove the rest any more.
+_PURGED = f"exists (select {_IS_DELETED} and d.purging_at is not null)"
+_ERASED = f"""exists (select {_IS_DELETED} and d.purging_at is not null and cast(d.user_id as text) = :tenant
+        and exists (select from erasures e where e.user_id = d.user_id))"""
 
 PAUSED = text(f"""
     select reason, extract(epoch from until - clock_timestamp()) as seconds {_IS_PAUSED} order by until desc limit 1
@@ -44,31 +49,36 @@ RENEW = text("""
     where state = 'started' and owner = :owner
 """)
 
-_USE = """
+_USE = f"""
     insert into paid_call_uses
         (key, outcome, pipeline, item, tenant, provider, operation, model, standin, input_tokens, output_tokens,
          cost_usd, seconds, error, saved_usd, half_price)
     values
-        (:key, :outcome, :pipeline, :item, :tenant, :provider, :operation, :model, :standin, :input_tokens,
-         :output_tokens, :cost, :seconds, :error, :saved, :half_price)
+        (:key, :outcome, :pipeline, :item, case when {_ERASED} then '' else :tenant end, :provider, :operation, :model,
+         :standin, :input_tokens, :output_tokens, :cost, :seconds, case when not {_PURGED} then :error end, :saved,
+         :half_price)
 """
 RECORD = text(_USE)
 
+_RECORD_AND_FORGET = f"""
+    with used as ({_USE}),
+    forgotten as (delete from paid_calls where key = :key and owner = :owner and state = 'started' and {_PURGED})
+"""
+
 COMMIT = text(f"""
-    with used as ({_USE})
-    update paid_calls set
+    {_RECORD_AND_FORGET} update paid_calls set
         state = 'committed', value = cast(:value as jsonb), object_key = :object_key, answered_by = :answered_by,
         input_tokens = :input_tokens, output_tokens = :output_tokens, input_image_tokens = :input_image_tokens,
         cached_tokens = :cached_tokens, units = :units, cost_usd = :cost, seconds = :seconds,
         committed_at = clock_timestamp(), owner = null, lease_until = null, reserved_usd = 0, tenant = '', error = null
-    where key = :key and state <> 'committed'
+    where key = :key and state <> 'committed' and not {_PURGED}
     returning *
 """)
 
-REOPEN = text("""
-    update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0, tenant = '',
-        error = :error
-    where key = :key and owner = :owner and state = 'started'
+REOPEN = text(f"""
+    {_RECORD_AND_FORGET} update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0,
+        tenant = '', error = :error
+    where key = :key and owner = :owner and state = 'started' and not {_PURGED}
 """)
 
 FORGET = text("delete from paid_calls where key = :key and owner = :owner and state = 'started'")

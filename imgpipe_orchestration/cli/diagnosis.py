@@ -162,9 +162,13 @@ def mongo(services: Services) -> str:
     if not services.settings.mongodb_url:
         raise Note("not configured: the auto-marker has nothing to read")
     from imgpipe_orchestration.auto_marker.store import missing_indexes
+    from imgpipe_orchestration.storage.documents import Refused
 
     services.documents.ping()
-    missing = missing_indexes(services.documents)
+    try:
+        missing = missing_indexes(services.documents)
+    except Refused:
+        raise Note("answers; its user may not list indexes, so some may be missing") from None
     if missing:
         raise Note(
             f"answers, and lacks {'; '.join(map(str, missing))}",
@@ -183,6 +187,8 @@ def server(name: str, path: str, services: Services) -> str:
     answer = requests.get(url, timeout=TIMEOUT_SECONDS)
     if answer.status_code != 200:  # of the gateway's 503 the body says what is down
         raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}")
+    if urlsplit(answer.url).path != urlsplit(url).path:
+        raise Note(f"{url} leads to a sign-in at {answer.url}; what is behind it was not looked at")
     return f"{url} answers"
 
 

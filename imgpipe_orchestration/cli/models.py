@@ -14,7 +14,14 @@ from pydantic import BaseModel
 from imgpipe_orchestration.billing.prices import cost_of
 from imgpipe_orchestration.cli.diagnosis import TIMEOUT_SECONDS
 from imgpipe_orchestration.cli.options import data_option, json_option, services_of
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, RateLimited, SpendingPaused, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    BadInput,
+    ImgpipeError,
+    PartnerRefused,
+    RateLimited,
+    SpendingPaused,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.models import Choice, TaskName
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.wiring.services import Services
@@ -47,7 +54,7 @@ def ask_all(services: Services) -> list[Asked]:
     fraction of a cent. Pictures, which cost more, are not drawn: the list of models is asked for instead."""
     uses: dict[Choice, list[TaskName]] = {}
     for task in get_args(TaskName):
-        for choice in services.models.choices(task):
+        for choice in services.models.choices(task) + services.models.canaries(task):
             uses.setdefault(choice, []).append(task)
     return [_ask(services, choice, tasks) for choice, tasks in uses.items()]
 
@@ -97,9 +104,12 @@ def _question(services: Services, choice: Choice, tasks: list[TaskName], found: 
     if tasks == ["moderate"]:
         found.vision = found.schema = YES
         return model, services.moderator(choice.provider).judge(_red(), model=model).usage
-    answer = client.answer("Which colour is this picture?", Colour, model=model, image=_red())
-    found.schema, found.vision = YES, YES if answer.value.colour == "red" else NO
-    found.problem = "" if found.vision == YES else f"it takes a red picture for {answer.value.colour}"
+    shown = None if set(tasks) <= {"persona", "prompt"} else _red()  # these are asked in words only
+    answer = client.answer("Which colour is this picture?", Colour, model=model, image=shown)
+    found.schema = YES
+    if shown:
+        found.vision = YES if answer.value.colour == "red" else NO
+        found.problem = "" if found.vision == YES else f"it takes a red picture for {answer.value.colour}"
     return model, answer.usage
 
 
@@ -123,7 +133,7 @@ def models() -> None:
 def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     """Ask each model the smallest question. Costs a fraction of a cent.
 
-    Ends with code 1 when a model is not reached, not known, cannot see or does not keep to the schema.
+    Ends with code 1 when a model is not reached, not known, cannot see, breaks the schema or has another problem.
     """
 
     with services_of(data_dir) as services:
@@ -139,7 +149,7 @@ def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
         for one in found:
             table.add_row(*asdict(one).values())
         Console().print(table)
-    ctx.exit(1 if any(NO in (one.reached, one.known, one.vision, one.schema) for one in found) else 0)
+    ctx.exit(1 if any(one.problem or NO in (one.reached, one.known, one.vision, one.schema) for one in found) else 0)
 
 
 @click.group()
@@ -154,8 +164,7 @@ def evaluate() -> None:
 @click.option("--prompt", "file", type=click.Path(path_type=Path), help="In place of the prompt in force.")
 @click.option("--html", type=click.Path(path_type=Path), default="evaluation.html", show_default=True)
 def describe(data_dir: Path, folder: Path | None, models: str | None, file: Path | None, html: Path) -> None:
-    """Ask models to describe a set of pictures. An answer is paid for once a model and prompt."""
-    from imgpipe_orchestration.errors import BadInput
+    """Ask models to describe a set of pictures. Each is paid for once per model and prompt."""
     from imgpipe_orchestration.media import evaluation
 
     with services_of(data_dir) as services:

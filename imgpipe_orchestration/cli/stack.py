@@ -70,7 +70,8 @@ def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
             if not _DAGSTER_YAML.is_file():
                 raise SettingsError(f"{_DAGSTER_YAML} is missing: `imgpipe up` runs from a checkout of the project")
             plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
-            prepare_dagster_home(data_dir / "dagster", _DAGSTER_YAML, plan.ports.chosen["code-server"])
+            code_port = plan.ports.chosen["code-server"]
+            prepare_dagster_home(data_dir / "dagster", _DAGSTER_YAML, code_port, dev=no_dagster)
             _say(f"starting on {data_dir}")
             for note in (*misspelled(), *plan.ports.notes):
                 _say(note)

@@ -22,7 +22,7 @@ from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import one_line
-from imgpipe_orchestration.web.names import duration
+from imgpipe_orchestration.web.texts import duration
 
 
 @click.command()

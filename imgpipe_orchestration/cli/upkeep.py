@@ -36,7 +36,7 @@ def requeue(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
         chosen = list(ids) or None
         if chosen:
             wanted = wanted[:1]
-        with audit.by_command(services.engine, "requeue", " ".join([pipeline or "all", *map(str, ids)])):
+        with audit.by_command(services.engine, "requeue", " ".join([pipeline, *map(str, ids)])):
             hastened = end_pauses(services, wanted, chosen)  # before failed ones are requeued, which then wait, too
             requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}
     due, again = (sorted(one for found in each.values() for one in found) for each in (hastened, requeued))
@@ -58,26 +58,28 @@ def _said(ids: Sequence[int], one: str, many: str) -> str:
 
 @click.command()
 @data_option
-@click.option("--existing", "action", flag_value="judge", help="Judge what has no verdict; it stays shown meanwhile.")
+@click.option("--existing", "judge", is_flag=True, help="Judge what has no verdict; it stays shown meanwhile.")
 @click.option("--hide", is_flag=True, help="With --existing: hold each image back until its verdict.")
-@click.option("--release", "action", flag_value="release", help="Show what is held only because no verdict came.")
+@click.option("--release", is_flag=True, help="Show what is held only because no verdict came.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def moderate(data_dir: Path, action: str | None, hide: bool, yes: bool) -> None:
-    """Say how much has no verdict and what judging it costs; with --existing do it, with --release show it.
+def moderate(data_dir: Path, judge: bool, hide: bool, release: bool, yes: bool) -> None:
+    """Count what has no verdict, with its cost. --existing judges it, --release shows what waits for one.
 
     Runs of the job `moderation` then judge it, at the rate that the provider allows.
     """
     from imgpipe_orchestration.operations import existing
 
+    if (hide and not judge) or (judge and release):
+        raise click.UsageError("--hide goes with --existing, --release with neither")
     with services_of(data_dir) as services:
         found = existing.look(services)
         cost = "nobody judges here" if found.usd is None else f"{found.provider} costs at most {found.usd:.2f} USD"
         click.echo(f"{found.unjudged:,} without a verdict ({cost}); {found.unshown:,} held for want of one")
-        if action is None:
+        if not (judge or release):
             return
         if not yes:
-            click.confirm("Hide and judge them?" if hide else f"{action.capitalize()} them?", abort=True)
-        if action == "judge":
+            click.confirm(f"{'Hide and judge' if hide else 'Judge' if judge else 'Release'} them?", abort=True)
+        if judge:
             click.echo(f"{existing.judge(services, hide=hide):,} wait for their verdict")
         else:
             click.echo(f"{existing.release(services):,} shown again")
@@ -105,8 +107,8 @@ def gc(
     """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
 
     Ends with code 1 when rows name objects that are missing for good: originals, and what was made of a missing one.
-    Without --delete nothing is made again, and every missing object counts. Also where most of a bucket would be
-    deleted: that one is left as it is.
+    Without --delete nothing is made again, and every missing object counts. So does a bucket that
+    would lose most of its objects; it is left as it is.
     """
     from imgpipe_orchestration.operations.tidying import GRACE_HOURS, collect_garbage
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.run_tags import PARTITION
+from imgpipe_orchestration.dagster_side.sensors import sensor
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry.redaction import redact
@@ -29,8 +31,6 @@ TIMEOUT_SECONDS = 5.0
 """From the connection to the end of the answer."""
 LONGEST = 1500
 """Characters of a reason. Discord refuses messages of more than 2,000."""
-PARTITION = "dagster/partition"
-"""The tag under which Dagster notes a run's partition."""
 
 
 class Alert(NamedTuple):
@@ -41,27 +41,24 @@ class Alert(NamedTuple):
     cursor: str
 
 
-@dg.sensor(
+@sensor(
     description="Tells ALERT_WEBHOOK_URL of every failed run: job, reason, link. What it does not take is told later.",
-    default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
 )
 def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
     return _tell(context, sensor_backends, "failed runs", _failed_runs)
 
 
-@dg.sensor(
+@sensor(
     description="Tells ALERT_WEBHOOK_URL when an asset check begins to fail, once until it has passed again.",
-    default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=60,
 )
 def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
     return _tell(context, sensor_backends, "failed checks", _failed_checks)
 
 
-@dg.sensor(
+@sensor(
     description="Tells ALERT_WEBHOOK_URL when a budget reaches one of its `alert_at`, each once in a period.",
-    default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=60,
 )
 def alert_on_budgets(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:

@@ -1,6 +1,6 @@
 """What the assets of all pipelines share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -99,8 +99,17 @@ def figures_of(outcome: "Outcome", *, done: str = "done") -> dict[str, Any]:
     return figures
 
 
+def pictures(linked: Iterable[tuple[str, str]]) -> dg.MarkdownMetadataValue:
+    """Pictures in the Dagster UI, in their own size, each with a link to its page. Only their addresses are stored, so
+    that what is deleted, private or held back later is not shown there either.
+
+    Args:
+        linked: the addresses of each picture and of its page.
+    """
+    shown = (f"[![{page.rpartition('/')[2]}]({picture})]({page})" for picture, page in linked)
+    return dg.MetadataValue.md(" ".join(shown))
+
+
 def shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as people read it in Dagster's UI: pictures first, and names in words, but those of dollars."""
-    pictures = [name for name, value in metadata.items() if isinstance(value, dg.MarkdownMetadataValue)]
-    names = [*pictures, *(name for name in metadata if name not in pictures)]
-    return {name if name.endswith("_usd") else name.replace("_", " "): metadata[name] for name in names}
+    """Metadata as people read it in Dagster's UI: names in words, but those of dollars."""
+    return {name if name.endswith("_usd") else name.replace("_", " "): told for name, told in metadata.items()}

@@ -46,12 +46,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
         self._instance.report_engine_event(f"Waits for a worker of the queue {queue!r}.", run, cls=type(self))
         # Only the run's id: the worker reads from the database where the code is, so that write access to the broker is
         # not enough to run other code. The task has the same id, so that no tag is needed to find it again.
-        self.celery.send_task(
-            TASK_EXECUTE_JOB_NAME,
-            args=[run.run_id],
-            task_id=run.run_id,
-            queue=queue,
-        )
+        self.celery.send_task(TASK_EXECUTE_JOB_NAME, args=[run.run_id], task_id=run.run_id, queue=queue)
 
     def terminate(self, run_id: str) -> bool:
         """Mark the run as cancelled; its worker checks the state every second."""

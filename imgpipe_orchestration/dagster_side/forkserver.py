@@ -1,9 +1,9 @@
 """`python -m imgpipe_orchestration.dagster_side.forkserver FD [--ends-runs]`: forks a process for each requested run.
 
 It imports everything once, then reads lines of JSON from the socket FD: the arguments of a `dagster` command to run in
-a child. It answers with the child's pid, or with a negative errno. It must stay single-threaded and open no
-connections, because neither survives a fork. It ends when the other side of the socket closes; its children go on, or
-are interrupted with `--ends-runs` (on Linux).
+a child; for another interpreter, with its path and `-m dagster` in front. It answers with the child's pid, or with a
+negative errno. It must stay single-threaded and open no connections, because neither survives a fork. It ends when the
+other side of the socket closes; its children go on, or are interrupted with `--ends-runs` (on Linux).
 """
 
 import contextlib
@@ -33,16 +33,19 @@ PRELOAD = (
     "psycopg2",
     "obstore.store",
     "openai",
-    "openai.types.responses",
+    "openai.resources.embeddings",
+    "openai.resources.moderations",
+    "openai.resources.responses",
     "imgpipe_orchestration.partners.openai_sdk",
     "httpcore2",
     "pydantic",
     "requests",
     "PIL.Image",
     "pebble",
+    "imgpipe_orchestration.imaging.measuring",
     "imgpipe_orchestration.media.runs",
 )
-"""What nearly every run imports, except numpy and cv2, which start threads when they are imported."""
+"""What nearly every run imports."""
 
 
 def main(descriptor: int, *, ends_runs: bool = False) -> None:
@@ -85,6 +88,8 @@ def _run(words: list[str]) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         workshop.volunteer(workshop.RUN)
+        if words[0] != "api":
+            os.execv(words[0], words)  # noqa: S606  # what Dagster says of the code location
         # What the run leaves among the temporary files goes with it: Dagster leaves two folders for logs.
         tempfile.tempdir = multiprocessing.util.get_temp_dir()
         _dagster(words)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import dagster as dg
@@ -34,6 +35,10 @@ _TAGGING_SECONDS = 30.0
 
 ANSWER_SECONDS = 60.0
 """For how long a forkserver may be silent before it is replaced; it needs three seconds when it has just started."""
+
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
+"""Of the forkserver: its import of numpy starts no threads, and macOS does not end a forked process that uses its
+frameworks, as reading the system's proxy does."""
 
 
 class WarmProcess:
@@ -65,7 +70,8 @@ class WarmProcess:
             raise BackendUnavailable(f"run {run_id} does not say where its code is")
         words = ExecuteRunArgs(origin, run_id, instance.get_ref()).get_command_args()
         # The words before `api` only say how to call `dagster`.
-        line = json.dumps(list(words[words.index("api") :])).encode() + b"\n"
+        command = [*_other_python(origin.executable_path), *words[words.index("api") :]]
+        line = json.dumps(command).encode() + b"\n"
         with self._lock:
             for _ in range(2):  # replaces a forkserver that died since the last run, once
                 try:
@@ -94,8 +100,7 @@ class WarmProcess:
                 [sys.executable, *words],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                # Otherwise macOS ends a forked process that uses its frameworks, as reading the system's proxy does.
-                env={**os.environ, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+                env={**os.environ, **_ENVIRONMENT},
             )
 
     def _ask(self, line: bytes) -> int:
@@ -122,6 +127,13 @@ class WarmProcess:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+def _other_python(executable: str) -> list[str]:
+    """How to call `dagster` in another code location's interpreter. Empty for our own, and where this machine lacks
+    that interpreter: a worker may have the same code elsewhere."""
+    ours, theirs = [(path.parent.resolve(), path.resolve()) for path in (Path(sys.executable), Path(executable))]
+    return [executable, "-m", "dagster"] if theirs != ours and Path(executable).exists() else []
 
 
 _WARM = WarmProcess()
@@ -181,7 +193,7 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         """Run monitoring calls this for every started run; anything but RUNNING fails the run."""
         if (health := health_of_process(run)) is not None:
             return health
-        # The tag is written right after the fork, or the start of a command's run, unless the process died in between.
+        # The tag is written right after the fork, unless the process died in between.
         stats = self._instance.get_run_stats(run.run_id)
         if time.time() - (stats.launch_time or stats.start_time or 0.0) < _TAGGING_SECONDS:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "just begun")
@@ -192,8 +204,10 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
 
 
 def health_of_process(run: dg.DagsterRun) -> CheckRunHealthResult | None:
-    """Whether the run's process is alive; None where the run has no tag."""
+    """Whether the run's process is alive; None where a launcher's run has no tag."""
     described = run.tags.get(PROCESS_TAG)
+    if described is None and run.remote_job_origin is None:
+        return CheckRunHealthResult(WorkerStatus.RUNNING, "runs in the process of a command, which nobody watches")
     if described is None:
         return None
     if json.loads(described)["host"] != socket.gethostname():

@@ -1,4 +1,4 @@
-"""Which children Linux ends with their parent."""
+"""Has Linux signal a child when its parent ends."""
 
 import ctypes
 import signal

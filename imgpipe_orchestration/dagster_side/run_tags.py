@@ -1,7 +1,10 @@
 """The tags of a job's runs that imgpipe and Dagster's run queue read.
 
-They begin with `.dagster/`, so that the Dagster UI shows people none of them; filters find them all the same.
+Ours begin with `.dagster/`, so that the Dagster UI shows people none of them; filters find them all the same.
 """
+
+PARTITION = "dagster/partition"
+"""Dagster's tag of a run's partition."""
 
 PIPELINE_TAG = ".dagster/pipeline"
 """What the limits in dagster.yaml count runs by: each job has its own, else a backfill would keep due work waiting."""

@@ -4,12 +4,15 @@ ends badly."""
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import tenacity
 
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.dagster_side.run_tags import PIPELINE_TAG
+from imgpipe_orchestration.dagster_side.run_tags import PARTITION, PIPELINE_TAG
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.resources import BackendsResource
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ UNFINISHED = [
 ]
 """NOT_STARTED is not among them: a run has it for milliseconds, or for ever where its creator was killed before it
 queued the run."""
+
+sensor = partial(dg.sensor, default_status=dg.DefaultSensorStatus.RUNNING)
+"""A sensor that is switched on from the start."""
 
 
 def owner_of(services: "Services", run: dg.DagsterRun) -> str:
@@ -55,8 +61,8 @@ def unfinished_run(
     """The id of one of the unfinished runs of `job_name` when there are `at_most` of them or more, else None.
 
     Args:
-        seconds: the runs' time budget. A run that began earlier takes nothing on, and only waits for what is slow, so
-            it does not count.
+        seconds: the runs' time budget. A run that began earlier most likely only waits for what is slow, so it does
+            not count.
     """
     wanted = dg.RunsFilter(job_name=job_name, statuses=UNFINISHED, tags=tags or {})
     records = instance.get_run_records(filters=wanted, limit=at_most)
@@ -114,13 +120,13 @@ def run_if_due(
     if days is not None:
         today = days.get_last_partition_key()
         partitions = list(dict.fromkeys(day if day and days.has_partition_key(day) else today for day in partitions))
-    tags = PRIORITY
+    tags = PRIORITY | {DUE_ONLY: "true"}
     ours: dict[str, str] = {}
     if days is not None or at_work:
         # Counted apart, so that the runs of a backfill do not take the places of what is due. What has no partitions
         # has no backfills.
         ours = {DUE_ONLY: "true"}
-        tags = PRIORITY | ours | {PIPELINE_TAG: f"{job}_due"}
+        tags |= {PIPELINE_TAG: f"{job}_due"}
     most = backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, job, ours, at_most=most, seconds=seconds):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
@@ -143,7 +149,14 @@ def scheduled(job: Any, cron_schedule: str, description: str, **options: Any) ->
     )
 
 
-# The two sensors of run statuses return nothing: after a SkipReason Dagster leaves the next run to the next tick.
+# The two sensors of run statuses return nothing: after a SkipReason Dagster leaves the next run to the next tick. It
+# reports a run once, even if the sensor raises, and gives a tick 60 s.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(BackendUnavailable),
+    wait=tenacity.wait_fixed(1),
+    stop=tenacity.stop_after_delay(40),
+    reraise=True,
+)
 def _give_back(
     context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False, cancelled: bool = False
 ) -> None:
@@ -153,7 +166,8 @@ def _give_back(
     run, claims = context.dagster_run, backends.services.claims
     with transaction(claims.engine) as connection:
         job_definitions.stopped_unfinished(connection, run.run_id)
-    ended = job_instances.cancel(claims.engine, run.run_id) if cancelled else 0
+    # A run of a partition is of one customer, and no round.
+    ended = job_instances.cancel(claims.engine, run.run_id, a_round=PARTITION not in run.tags) if cancelled else 0
     count = claims.release(run.run_id, died=died)
     context.log.info(f"gave back {count} claims of run {run.run_id}; {ended} jobs ended with it")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgpipe_orchestration.avatars.model import PUBLIC_KEYS
 from imgpipe_orchestration.devstack import standins
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import LOOPBACK, TYPED, Ports
@@ -87,7 +88,7 @@ def make_plan(
     Raises:
         SettingsError: a variable that cannot be used.
     """
-    given = {name.upper(): environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
+    given = {name.upper(): value for name in Settings.model_fields if (value := environ.get(name.upper(), "").strip())}
     if gateway_port is not None:
         given["GATEWAY_PORT"] = str(gateway_port)
     # None in production: invented analyses must not be mixed with real ones.
@@ -150,11 +151,11 @@ def _backends(data_dir: Path, settings: Settings, ports: Mapping[str, int], shar
         parts.append(Postgres(data_dir / "postgres", port, environ=shared))
     if port := ports.get("s3"):
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
-        # Not the listings' bucket, which also has the originals: the gateway serves its public files.
-        public = (settings.s3_bucket_name,)
+        # Nothing of the listings' bucket, which also has the originals: the gateway serves its public files.
+        public = [f"{settings.s3_bucket_name}/{key}" for key in PUBLIC_KEYS]
         origin = next(iter(settings.origins), "")
         parts.append(S3(data_dir / "s3", port, **keys, origin=origin, environ=shared))
-        parts.append(PublicObjects(data_dir / "s3", ports["s3-public"], buckets=public, environ=shared))
+        parts.append(PublicObjects(data_dir / "s3", ports["s3-public"], public=public, environ=shared))
     if port := ports.get("mongo"):
         parts.append(Mongo(data_dir / "mongo", port, environ=shared))
     if port := ports.get("stand-ins"):

@@ -29,11 +29,17 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port`."""
+    """Whether a server could listen on `port`.
+
+    Raises:
+        SettingsError: not as this user.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
+        except PermissionError:
+            raise SettingsError(f"port {port} needs root; choose one from 1024 on") from None
         except OSError:
             return False
     return True
@@ -82,7 +88,7 @@ class Ports:
             asked: what the user set; 0 asks for any free port.
 
         Raises:
-            SettingsError: `asked` is not a port.
+            SettingsError: `asked` is not a port, or not for this user.
         """
         setting, preferred = TYPED.get(part, ("", 0))
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):

@@ -16,11 +16,10 @@ from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.storage import migrations
-from imgpipe_orchestration.storage.documents import Documents
-from imgpipe_orchestration.storage.objects import ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.telemetry.redaction import redact
+from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 
@@ -51,22 +50,14 @@ def provision(settings: Settings) -> str:
             from dagster_postgres import DagsterPostgresStorage  # takes a second
 
             DagsterPostgresStorage(settings.dagster_pg_url)
-    with _named("S3_ENDPOINT"):
-        store = ObjectStore(
-            endpoint=settings.s3_endpoint,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-            region=settings.s3_region,
-        )
-        for name in settings.buckets:
-            store.bucket(name).ensure()
-    if settings.mongodb_url:
-        with (
-            _named("MONGODB_URL"),
-            closing(Documents(settings.mongodb_url, database=settings.mongodb_database)) as documents,
-        ):
-            for problem in create_indexes(documents):
-                log.warning("index not created", extra={"index": problem})
+    with closing(Services(settings)) as services:
+        with _named("S3_ENDPOINT"):
+            for name in settings.buckets:
+                services.objects.bucket(name).ensure()
+        if settings.mongodb_url:
+            with _named("MONGODB_URL"):
+                for problem in create_indexes(services.documents):
+                    log.warning("index not created", extra={"index": problem})
     return day
 
 

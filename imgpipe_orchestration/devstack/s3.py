@@ -1,7 +1,7 @@
 """The embedded object store: `rclone serve s3` over a plain folder, one sub-folder a bucket.
 
 docs/dependencies.md lists its differences from AWS, on none of which anything relies. It has no anonymous reads, so
-`PublicObjects` serves the public buckets, read-only, over plain HTTP.
+`PublicObjects` serves the public objects, read-only, over plain HTTP.
 """
 
 import os
@@ -50,19 +50,19 @@ class S3(HttpPart):
 
 
 class PublicObjects(HttpPart):
-    """The public buckets of an `S3` folder over plain HTTP, read-only: `{url}/{bucket}/{key}`."""
+    """The objects of an `S3` folder that match a pattern of `{bucket}/{key}`, over plain HTTP, read-only."""
 
     name = "s3-public"
     health_path = "/"
 
     def __init__(
-        self, folder: Path, port: int, *, buckets: Iterable[str], environ: Mapping[str, str] | None = None
+        self, folder: Path, port: int, *, public: Iterable[str], environ: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(folder, port, environ=environ)
-        self._buckets = tuple(buckets)
+        self._public = tuple(public)
 
     def command(self) -> list[str]:
-        only = [word for bucket in self._buckets for word in ("--include", f"/{bucket}/**")]
+        only = [word for pattern in self._public for word in ("--include", f"/{pattern}")]
         address = f"{LOOPBACK}:{self.port}"
         # rclone's cache of listings hides new objects for five minutes by default.
         cache = ["--dir-cache-time", "1s", "--poll-interval", "0"]

@@ -84,13 +84,19 @@ def _log_format(environ: Mapping[str, str] | None) -> list[str]:
     return ["--log-format", "json"] if (environ or {}).get("LOG_FORMAT") == "json" else []
 
 
-def prepare_dagster_home(folder: Path, configuration: Path, code_port: int) -> None:
+def prepare_dagster_home(folder: Path, configuration: Path, code_port: int, *, dev: bool = False) -> None:
     """Put `configuration` (our dagster.yaml) into DAGSTER_HOME, and a workspace file that points at our code server.
 
     `provision` has made Dagster's tables. Else each tick of a sensor looks for them, and that takes half of the tick.
+
+    Args:
+        dev: for `dagster dev`, whose runs are to have the code as it was reloaded: ours are forked from what was
+            imported once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     values = yaml.safe_load(configuration.read_text())
+    if dev:
+        values.pop("run_launcher", None)
     values["storage"]["postgres"]["should_autocreate_tables"] = False
     (folder / "dagster.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     server = {"host": LOOPBACK, "port": code_port, "location_name": LOCATION}

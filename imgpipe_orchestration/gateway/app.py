@@ -1,5 +1,6 @@
 """The FastAPI app: its middleware, and the routes of all features."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -66,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # `Answers` and `metrics` do this here
     )
     app.state.services = Services(settings)
-    app.state.health = None
+    app.state.health, app.state.started = None, time.monotonic()
     app.state.report_rate = Rate(moderation.REPORTS_A_MINUTE)
     problems.install(app, page=frame.instead_of)
     # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.

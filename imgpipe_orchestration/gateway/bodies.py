@@ -13,7 +13,7 @@ from starlette.types import Message, Receive
 
 from imgpipe_orchestration.errors import BackendUnavailable, Permanent, TooLarge
 from imgpipe_orchestration.web.forms import IncompleteBody
-from imgpipe_orchestration.web.names import size_text
+from imgpipe_orchestration.web.texts import size_text
 
 BODY_SECONDS = 300.0
 """Time limit for a request body."""

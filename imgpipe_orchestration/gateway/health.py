@@ -48,7 +48,7 @@ async def health(request: Request, services: ServicesDep) -> JSONResponse:
     # Requests that come while one is being answered share its answer: this route needs no key and is the slowest.
     state = request.app.state
     if state.health is None or state.health.done():
-        state.health = asyncio.create_task(_looked(services))
+        state.health = asyncio.create_task(_looked(services, time.monotonic() - state.started))
     checks, late = await asyncio.shield(state.health)
     settings = services.settings
     # The port that the request arrived at. `request.url` has the one of Host, which a mapped port or a proxy changes.
@@ -66,8 +66,12 @@ async def live() -> dict[str, str]:
     return {"status": OK}
 
 
-async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
-    """What each backend says, and when Dagster last ticked; with the names of the ticks that are overdue."""
+async def _looked(services: Services, up: float) -> tuple[dict[str, str], set[str]]:
+    """What each backend says, and when Dagster last ticked; with the names of the ticks that are overdue.
+
+    Args:
+        up: how long this process runs, in seconds: so long there was no tick, if there never was one.
+    """
     checks, late = await _asked(services), set[str]()
     ticks: dict[str, tuple[str, Callable[[float], bool]]] = {
         "dagster_daemon": (heartbeats.DAEMON, heartbeats.DAEMON_SECONDS.__lt__)
@@ -75,13 +79,12 @@ async def _looked(services: Services) -> tuple[dict[str, str], set[str]]:
     if checks["mongodb"] != NOT_CONFIGURED:
         ticks["last_tick"] = (JOB, partial(tick_late, minutes=services.settings.job_interval_minutes))
     for name, (beat, is_late) in ticks.items():
-        last = None
-        if checks["database"] == OK:
-            last = await asyncio.to_thread(heartbeats.last, services.engine, beat)
-        checks[name] = (
-            last.at.isoformat(timespec="seconds") if last else "never" if checks["database"] == OK else "unknown"
-        )
-        if last and is_late(last.age):
+        if checks["database"] != OK:
+            checks[name] = "unknown"
+            continue
+        last = await asyncio.to_thread(heartbeats.last, services.engine, beat)
+        checks[name] = last.at.isoformat(timespec="seconds") if last else "never"
+        if is_late(last.age if last else up):
             late.add(name)
             checks[name] += ", overdue"
     return checks, late

@@ -94,7 +94,6 @@ def _success(data: dict[str, Any]) -> dict[str, Any]:
 def _described(connection: Connection, job: Row[Any]) -> dict[str, Any]:
     shown = {name: _moment(value) if isinstance(value, datetime) else value for name, value in job._asdict().items()}
     shown["last_run"], shown["last_run_finished"] = shown.pop("last_started_at"), shown.pop("last_finished_at")
-    del shown["last_checked_at"]  # written by earlier versions only
     startable = store.startable_at(job)
     return shown | {
         "state": job_definitions.state(job),

@@ -118,9 +118,8 @@ class LimitRequests:
         self.app = app
         self._settings = settings
         self._uploads: Mapping[tuple[str, str], int] = upload_limits(settings)
-        held = settings.production
-        self._wrong_keys = Rate(WRONG_KEYS_PER_MINUTE if held else 0)
-        self._upload_rate = Rate(UPLOADS_PER_MINUTE if held else 0)
+        self._wrong_keys = Rate(WRONG_KEYS_PER_MINUTE if settings.production else 0)
+        self._upload_rate = Rate(UPLOADS_PER_MINUTE if settings.production else 0)
         self._turns = asyncio.Semaphore(AT_ONCE)  # which lets in who came first
         self._told = Rate(1)  # one line a minute and address: a scan must not fill the log
         self._engine = engine

@@ -1,22 +1,20 @@
 """Middleware: the audit's entries, HEAD, CORS, and what every answer gets."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgpipe_orchestration.identity.audit import Entry, begun
 from imgpipe_orchestration.telemetry import tracing
+from imgpipe_orchestration.web.access import takes_token
 from imgpipe_orchestration.web.headers import secured
 from imgpipe_orchestration.web.request_counts import RequestCounts
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_USERS = re.compile(r"/users/me|/api/upload/listing_image|/api/media/(uploads(/.+)?|\d+/[a-z-]+)")
-"""Paths of the routes that take a user's token."""
 _PUBLIC = ("/serve/", "/picture/", "/api/images/", "/components/", "/storage/v1/object/public/")
 """Where the paths begin of what every site may show."""
 _TRACE = tracing.HEADER.encode()
@@ -79,7 +77,7 @@ class Cors:
         self._of_users = CORSMiddleware(
             app,
             allow_origins=origins,
-            allow_methods=["GET", "PATCH", "POST", "PUT"],
+            allow_methods=["DELETE", "GET", "PATCH", "POST", "PUT"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "traceparent"],
             expose_headers=["Retry-After", "traceparent"],
             max_age=86400,
@@ -94,7 +92,10 @@ class Cors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] == "http" else ""
-        if self._origins and _USERS.fullmatch(path):
+        method = scope.get("method", "")
+        if method == "OPTIONS":
+            method = Headers(scope=scope).get("Access-Control-Request-Method", "")
+        if self._origins and takes_token(method, path):
             await self._of_users(scope, receive, send)
         elif not path.startswith(_PUBLIC):
             await self._app(scope, receive, send)

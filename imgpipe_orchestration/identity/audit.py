@@ -148,8 +148,8 @@ def _of_this_request() -> Entry | None:
 def _insert(connection: Connection, entry: Entry, *, always: bool) -> None:
     """Write the row, unless the transaction has changed nothing and it is not `always` wanted.
 
-    Once a month and process this looks first whether the partitions of this month and the next are there, in a
-    transaction of its own: a new one waits for all that write.
+    Once a month and process this looks first whether the partitions of this month and the next are there. It makes
+    them in a transaction of its own: a new one waits for all that write.
     """
     caller = entry.caller
     assert caller is not None  # noqa: S101 - callers of this function look first
@@ -166,7 +166,7 @@ def _insert(connection: Connection, entry: Entry, *, always: bool) -> None:
     }
     month = (str(entry.engine.url), datetime.now(UTC).strftime("%Y-%m"))
     try:
-        if month not in _ready:
+        if month not in _ready and connection.scalar(_MONTH_LACKS):
             with entry.engine.begin() as other:
                 other.execute(_MONTHS)
         entry.written = connection.execute(_INSERT, values).rowcount > 0
@@ -177,7 +177,7 @@ def _insert(connection: Connection, entry: Entry, *, always: bool) -> None:
 
 
 _ready: set[tuple[str, str]] = set()
-"""Databases and months that this process has made the partitions of."""
+"""Databases and months whose partitions this process has seen."""
 
 
 def _short(value: Mapping[str, Any] | None) -> str | None:
@@ -188,6 +188,10 @@ def _short(value: Mapping[str, Any] | None) -> str | None:
 
 
 _MONTHS = text("select audit_month(now()), audit_month(now() + interval '1 month')")
+_MONTH_LACKS = text("""
+    select bool_or(to_regclass('audit_' || to_char(month, 'YYYY_MM')) is null)
+    from unnest(array[now(), now() + interval '1 month']) as month
+""")
 # A transaction has an id once it has written or locked something.
 _INSERT = text("""
     insert into audit (who, role, kind, address, action, subject, before, after)

@@ -6,10 +6,11 @@ what its failures are called.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import requests
 from authlib.common.errors import AuthlibBaseError
@@ -19,6 +20,7 @@ from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
+from pydantic import TypeAdapter
 
 from imgpipe_orchestration.errors import Forbidden, PartnerAway, Unauthenticated
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
@@ -79,14 +81,17 @@ class Provider:
                 code=answer.get("code", ""),
                 code_verifier=started["code_verifier"],
                 timeout=TIMEOUT,
+                **self._secret(metadata.get("token_endpoint_auth_methods_supported", ())),
             )
             claims = self._claims(token, started["nonce"])
-            if self._settings.oidc_groups_claim not in claims and "userinfo_endpoint" in metadata:
-                told = session.get(metadata["userinfo_endpoint"], timeout=TIMEOUT)
-                told.raise_for_status()
-                if told.json().get("sub") != claims["sub"]:
-                    raise Unauthenticated("The sign-in provider answered about somebody else. Begin again.")
-                claims |= told.json()
+            needed = {self._settings.oidc_groups_claim, "email"}
+            if not needed <= claims.keys() and "userinfo_endpoint" in metadata:
+                try:
+                    claims |= _further(session, metadata["userinfo_endpoint"], claims["sub"])
+                except PartnerAway:
+                    with suppress(NoRole):
+                        return self._person(claims)  # whose ID token says enough
+                    raise
         except requests.RequestException as error:
             raise _away(error) from error
         except (AuthlibBaseError, JoseError, ValueError) as error:
@@ -101,32 +106,42 @@ class Provider:
         except PartnerAway:
             return None
         query = urlencode({"client_id": self._settings.oidc_client_id, "post_logout_redirect_uri": back})
-        return f"{endpoint}?{query}" if endpoint else None
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}" if endpoint else None
 
     def _person(self, claims: Mapping[str, Any]) -> Caller:
         address = str(claims.get("email") or "")
-        name = address or str(claims.get("preferred_username") or claims["sub"])
+        # Who may write any address into their profile must not become whom it belongs to. Some say "true" for true.
+        proven = claims.get("email_verified", True) in (True, "true")
+        named = str(claims.get("preferred_username") or "")
+        name = (address if proven else "") or ("" if "@" in named else named) or str(claims["sub"])
         groups = claims.get(self._settings.oidc_groups_claim) or []
-        # Who may write any address into their profile must not become whom it belongs to.
-        proven = [address] if address and claims.get("email_verified", True) is True else []
         given: dict[str, str] = json.loads(self._settings.oidc_roles or "{}")
-        of = [groups] if isinstance(groups, str) else [str(group) for group in groups]
-        roles = [Role(given[one]) for one in [*of, *proven] if one in given]
+        of = {groups} if isinstance(groups, str) else {str(group) for group in groups}
+        # As bytes, because `str.lower` makes an ASCII letter of others too.
+        of |= {one for one in given if proven and one.encode().lower() == address.encode().lower()}
+        roles = [Role(given[one]) for one in of if one in given]
         if not roles:
             words = f"{name} is signed in at the provider, but has no role here. An admin gives one by OIDC_ROLES."
             raise NoRole(words, name)
         return Caller(name, Kind.PERSON, max(roles, key=list(Role).index))
 
     def _session(self, scope: str = "openid") -> OAuth2Session:
-        settings = self._settings
         return OAuth2Session(
-            settings.oidc_client_id,
-            settings.oidc_client_secret or None,
-            token_endpoint_auth_method=None if settings.oidc_client_secret else "none",
+            self._settings.oidc_client_id,
             scope=scope,
-            redirect_uri=settings.public_base_url + CALLBACK,
+            redirect_uri=self._settings.public_base_url + CALLBACK,
             code_challenge_method="S256",
         )
+
+    def _secret(self, methods: Collection[str]) -> dict[str, Any]:
+        """How our secret goes to the provider, if there is one: with our id in the header, form-encoded (RFC 6749,
+        section 2.3.1), which Authlib does not do; or in the body, to those who only take it there."""
+        given = self._settings.oidc_client_id, self._settings.oidc_client_secret
+        if not given[1]:
+            return {}
+        if "client_secret_post" in methods and "client_secret_basic" not in methods:
+            return {"client_secret": given[1]}
+        return {"auth": (quote(given[0], safe=""), quote(given[1], safe=""))}
 
     def _claims(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
         """The claims of the ID token, checked against the provider's keys. Unknown keys are fetched again."""
@@ -156,6 +171,19 @@ class Provider:
         if str(found.get("issuer", "")).rstrip("/") != self._settings.oidc_issuer:
             raise PartnerAway(f"The sign-in provider calls itself {found.get('issuer')!r}, which is not OIDC_ISSUER.")
         return found
+
+
+def _further(session: OAuth2Session, url: str, subject: str) -> dict[str, Any]:
+    """What the provider says of a person beside the ID token."""
+    try:
+        answer = session.get(url, timeout=TIMEOUT)
+        answer.raise_for_status()
+        told: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(answer.content)
+    except (requests.RequestException, ValueError) as error:
+        raise _away(error) from error
+    if told.get("sub") != subject:
+        raise Unauthenticated("The sign-in provider answered about somebody else. Begin again.")
+    return told
 
 
 def _known(url: str) -> Any:

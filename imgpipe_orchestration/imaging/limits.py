@@ -18,7 +18,7 @@ MAX_JPEG_SCANS = 100
 MAX_SCAN_PIXELS = 1_000_000_000
 """Scans times pixels: the CPU time of a progressive decode, whatever the file's length."""
 MAX_TEXT_CHUNKS = 16
-"""Compressed PNG texts, each of which may inflate to 1 MB."""
+"""Compressed PNG texts, each of which may inflate to MAX_ICC_BYTES."""
 MAX_PARTS = 5_000
 """Segments, chunks or blocks beyond those that a file of its length may need (see `reading.parts`)."""
 MAX_ENTRIES = 1_000

@@ -48,7 +48,6 @@ class Rendition:
     """All that was made of one original; it can be pickled."""
 
     variants: tuple[Variant, ...]
-    source: SourceFacts
     focus: FocalBox
     notes: tuple[str, ...]
     """Sentences for people: sizes smaller than asked, formats dropped, profiles ignored, and so on."""
@@ -65,7 +64,9 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def render(data: bytes, recipe: Recipe, focus: FocusHints | None = None, is_logo: bool = False) -> Rendition:
+def render(
+    data: bytes, recipe: Recipe, focus: FocusHints | None = None, is_logo: bool = False, *, threads: int = 1
+) -> Rendition:
     """Every size of the recipe in every format.
 
     Args:
@@ -73,6 +74,7 @@ def render(data: bytes, recipe: Recipe, focus: FocusHints | None = None, is_logo
         focus: what is known about the subject; without it faces and saliency are looked for.
         is_logo: crops that would cut the logo show all of it, on more of its ground where that is plain; and every size
             is also made with the background removed. Where either is not safe, it is not done and a note says why.
+        threads: as in `encode_all`.
 
     Raises:
         BadImage: not an image, broken, cut short.
@@ -95,14 +97,14 @@ def render(data: bytes, recipe: Recipe, focus: FocusHints | None = None, is_logo
     for background, picture, own in pictures:
         ground, box = (own.ground, own.box) if own else ((), None)
         focal = find_focus(prepared.image, focus, box)
-        made = encode_all(picture, focal, recipe, exif=exif, background=background, ground=ground)
+        made = encode_all(picture, focal, recipe, exif=exif, background=background, ground=ground, threads=threads)
         kept, dropped = _worth_keeping(made)
         notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
         variants += kept
         focal_boxes.append(focal)
     found = focal_boxes[0]
     notes += _shortfalls(recipe, prepared.source, found.core if mark else None)
-    return Rendition(tuple(variants), prepared.source, found, tuple(notes), recipe.version)
+    return Rendition(tuple(variants), found, tuple(notes), recipe.version)
 
 
 def prepare(data: bytes, recipe: Recipe) -> Prepared:

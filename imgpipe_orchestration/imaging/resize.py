@@ -1,4 +1,4 @@
-"""Smaller, never larger."""
+"""Shrinks images; never enlarges them."""
 
 from PIL import Image
 

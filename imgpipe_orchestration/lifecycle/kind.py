@@ -1,6 +1,6 @@
 """What a feature declares about the things it owns that can be deleted, and what is done with all kinds alike."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -62,6 +62,8 @@ class Kind:
     """What else happens when things are taken out of their queues."""
     erased: Callable[[Services, Connection, Rows], None] = lambda _, __, ___: None
     """Removes what else there is about things, before their rows go. Their objects are gone by then."""
+    undated: Collection[Queue] = ()
+    """Those of its queues whose items belong to no partition."""
     resumed: Callable[[Connection, Deletion], None] | None = None
     """What else happens to a restored thing; None where nothing of the kind is restored."""
     ready: str = ""
@@ -70,8 +72,8 @@ class Kind:
     """Regular expression (PostgreSQL's and Python's) of the id in an object's key, for the sweep."""
     live: str = ""
     """The view of things that are not in the trash, where they belong to users (`user_id`)."""
-    adopt: Callable[[Services, int], None] = lambda _, __: None
-    """Makes things of what a user has sent and no worker has looked at yet."""
+    adopt: Callable[[Services, int, bool], None] = lambda _, __, ___: None
+    """Makes things of what a user has sent and no worker has looked at yet; if asked to, only of what waits for one."""
     prefixes_of: Callable[[int], Sequence[str]] = lambda _: ()
     """Where all objects belong to one user."""
     exported: Callable[[Connection, RowMapping], Exported] | None = None
@@ -111,16 +113,17 @@ class Kind:
         return connection.execute(self.rows, {"ids": list(ids)}).all()
 
     def due(self, connection: Connection, aging: Aging, settings: Settings) -> list[int]:
-        """The first ids that are old enough."""
+        """The first ids that are old enough. What expires does so in the trash, too."""
         days = aging.days(settings)
         if days is None:
             return []
         query = text(f"""
             select id from {self.table} t where {aging.since} <= now() - make_interval(secs => :days * 86400)
             and {aging.condition}
-            and not exists (select from deletions d where d.kind = :kind and d.item = t.id) order by id limit 500
+            and not exists (select from deletions d where d.kind = :kind and d.item = t.id
+                and not (:expires and d.purge_after > now())) order by id limit 500
         """)
-        return list(connection.scalars(query, {"days": days, "kind": self.name}))
+        return list(connection.scalars(query, {"days": days, "kind": self.name, "expires": aging is self.expired}))
 
     def stop(self, connection: Connection, ids: Sequence[int]) -> list[Thing]:
         """Lock the rows of some ids and take them out of the queues; returns those that exist."""
@@ -145,7 +148,7 @@ class Kind:
         rows = self.find(connection, [deletion.item])
         for queue, column in self.queues.items():
             if queue.name in deletion.queues:
-                Claims.enqueue(connection, queue, _queued(rows, column), again=True)
+                Claims.enqueue(connection, queue, _queued(rows, column, dated=queue not in self.undated), again=True)
 
     def state(self, connection: Connection, id_: int) -> str:
         """What a restored thing is: `held`, `ready`, or the state of its row."""
@@ -193,9 +196,9 @@ def _items(rows: Rows, column: str) -> dict[int, int]:
     return found
 
 
-def _queued(rows: Rows, column: str) -> list[Item]:
-    """The items of some rows for a queue; those that are no ids of the kind belong to no partition."""
+def _queued(rows: Rows, column: str, *, dated: bool = True) -> list[Item]:
+    """The items of some rows for a queue."""
     return [
-        Item(getattr(row, column), "" if row.user_id is None else str(row.user_id), row.day if column == "id" else "")
+        Item(getattr(row, column), "" if row.user_id is None else str(row.user_id), row.day if dated else "")
         for row in rows
     ]

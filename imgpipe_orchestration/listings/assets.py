@@ -6,18 +6,15 @@ kept originals.
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, is_asked_for, reported
+from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, is_asked_for, pictures, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import first_day
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.listings.drain import Drained
 
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
@@ -43,19 +40,22 @@ image_queue = dg.AssetSpec(
 def listing_images(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    from imgpipe_orchestration.listings import drain
+    from imgpipe_orchestration.listings import runs
 
     services, day = backends.services, day_of(context, DAYS)
-    owner, done = owner_of(services, context.run), drain.Drained()
+    owner, done = owner_of(services, context.run), runs.Drained()
     told: dict[str, Any] = {}
     try:
         if is_asked_for(context):
-            told["made_again"] = drain.make_again(services, owner, day, done)
+            told["made_again"] = runs.make_again(services, owner, day, done)
         else:
-            drain.run(services, owner, done)
+            runs.run(services, owner, done)
     finally:  # what was done is reported also when the run ends with an error
         made = Counter(claim.partition for claim in done.made)
-        days = {name: {"processed": made[name], "examples": _examples(backends, done, name)} for name in made}
+        days: dict[str, dict[str, Any]] = {}
+        for name in made:
+            urls = [f"{services.settings.listings_public_url}/{file}" for of, file in done.examples if of == name]
+            days[name] = {"processed": made[name], "examples": pictures((url, url) for url in urls)}
         # Without `errors` where there are none, as other pipelines have it.
         told |= {name: value for name, value in done.as_json().items() if value != []}
         own = {**told, **days.pop(day, {})}
@@ -69,13 +69,3 @@ process_image_queue = dg.define_asset_job(
     description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out. A "
     "backfill makes the images of the chosen days again from the kept originals.",
 )
-
-
-def _examples(backends: BackendsResource, done: "Drained", day: str) -> dg.MarkdownMetadataValue:
-    """The first few images that a run made of a day, small, with links to them."""
-    from imgpipe_orchestration.imaging import contact_sheet
-
-    base = backends.services.settings.listings_public_url
-    examples = [(name, picture) for of, name, picture in done.examples if of == day]
-    links = ", ".join(f"[{name}]({base}/{name})" for name, _ in examples)
-    return dg.MetadataValue.md(contact_sheet.markdown([picture for _, picture in examples], links))

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings import model, store, uploads
-from imgpipe_orchestration.listings.drain import make_now
+from imgpipe_orchestration.listings.runs import make_now
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep

@@ -2,17 +2,16 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due
+from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, sensor
 from imgpipe_orchestration.listings.assets import DAYS, image_queue, listing_images, process_image_queue
 from imgpipe_orchestration.listings.store import due
 from imgpipe_orchestration.resources import BackendsResource
 
 
-@dg.sensor(
+@sensor(
     job=process_image_queue,
     description="process-image-queue: asks for one run when images are due and the job's interval has passed.",
     minimum_interval_seconds=EVERY_SECOND_LOOK,  # a job with a shorter interval runs at every tick
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def process_image_queue_sensor(
     context: dg.SensorEvaluationContext, sensor_backends: BackendsResource

@@ -1,12 +1,14 @@
-"""What the listings own: images with their originals and WebP."""
+"""What the listings own: images with their originals and WebP. The images are judged."""
 
 from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
 from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
-from imgpipe_orchestration.listings.store import QUEUE
+from imgpipe_orchestration.listings import store
+from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 
 
@@ -39,6 +41,17 @@ def _exported(_: Connection, row: RowMapping) -> Exported:
         "uploaded_at": row["created_at"],
     }
     return Exported(record, row["original_name"], row["original_key"])
+
+
+def _picture(services: Services, number: int) -> bytes:
+    with transaction(services.engine) as connection:
+        work = store.work(connection, number)
+    return services.listings_bucket.get(work.original_key, size=work.bytes)
+
+
+def _facts(connection: Connection, number: int) -> tuple[int | None, str]:
+    store.work(connection, number)
+    return connection.scalar(text("select user_id from image_queue where id = :id"), {"id": number}), ""
 
 
 _ROWS = text("""
@@ -85,7 +98,7 @@ LISTINGS = Kind(
     bucket=lambda services: services.listings_bucket,
     rows=_ROWS,
     tables={"image_queue": "id"},
-    queues={QUEUE: "id"},
+    queues={store.QUEUE: "id"},
     judged={"listings": ("id", 0)},
     erased=_erased,
     resumed=lambda _, __: None,
@@ -104,5 +117,7 @@ LISTINGS = Kind(
         sized=True,
         is_original=lambda promise: promise.key.startswith("originals/"),
     ),
-    remake=QUEUE,
+    remake=store.QUEUE,
 )
+
+LISTED = Subject("listings", LISTINGS, "image_queue", _picture, _facts)

@@ -54,8 +54,7 @@ def listing_image(request: Request, services: ServicesDep, file_name: str) -> Re
     try:
         with autocommit(services.engine) as connection:
             image = store.served(connection, file_name)
-            address = deletions.digest(services.settings.secret_key, file_name)
-            if image is None and deletions.was_at(connection, address):
+            if image is None and deletions.was_at(connection, services.settings.digest_keys, file_name):
                 raise Deleted("This image was deleted.")
     except BackendUnavailable as away:
         return _stand_in(file_name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)

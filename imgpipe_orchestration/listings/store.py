@@ -87,11 +87,11 @@ def work(connection: Connection, image_id: int) -> Row[Any]:
     return row
 
 
-def rendered(connection: Connection, image_id: int, file: File) -> None:
-    """The WebP is stored. Call it within the claim's fence."""
+def rendered(connection: Connection, image_id: int, file: File) -> bool:
+    """The WebP is stored; returns whether another one was served before. Call it within the claim's fence."""
     values = {"sha256": hashlib.sha256(file.data).hexdigest(), "size": len(file.data)}
     of_picture = {"width": file.width, "height": file.height, "frames": file.frames}
-    connection.execute(_RENDERED, {"id": image_id, **values, **of_picture})
+    return bool(connection.scalar(_RENDERED, {"id": image_id, **values, **of_picture}))
 
 
 def served(connection: Connection, name: str) -> Row[Any] | None:
@@ -117,7 +117,7 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def waiting(connection: Connection) -> int:
-    """How many images wait for their WebP, by the index of the open ones."""
+    """How many images wait for their WebP, by the index of the states."""
     return int(connection.scalar(_WAITING) or 0)
 
 
@@ -171,9 +171,9 @@ _ADD = text("""
 """)
 
 _RENDERED = text("""
-    update image_queue set status = 'processed', error = null, webp_sha256 = :sha256, webp_bytes = :size,
+    update image_queue i set status = 'processed', error = null, webp_sha256 = :sha256, webp_bytes = :size,
         webp_width = :width, webp_height = :height, webp_frames = :frames, processed_at = now(), updated_at = now()
-    where id = :id
+    from image_queue before where i.id = :id and before.id = i.id returning before.webp_sha256 <> :sha256
 """)
 
 _SERVED = text("""
@@ -184,11 +184,11 @@ _SERVED = text("""
 
 _COUNTS = text("select status, count(*) as n from live_image_queue group by status")
 
-_WAITING = text("select count(*) from live_image_queue where status <> 'processed' and status in ('pending', 'retry')")
+_WAITING = text("select count(*) from live_image_queue where status in ('pending', 'retry')")
 
 _HELD_UP = text("""
     select count(*) as n from (
-        select from live_image_queue where status <> 'processed' and status in ('pending', 'retry') limit :limit
+        select from live_image_queue where status in ('pending', 'retry') limit :limit
     ) open where exists (select from job_definitions where id = :job and not enabled) having count(*) > 0
 """)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.billing import spending
@@ -128,7 +128,7 @@ def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> di
 
 MEASURED = {"detected_text", "dominant_colors", "brand_colors", "detected_objects", "confidence_score", "site_context"}
 """Columns that no expectation of an evaluation is about."""
-Hex = Annotated[str, Field(pattern="^#[0-9a-f]{6}$", examples=["#1c2b3a"])]
+Hex = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$", examples=["#1c2b3a"]), AfterValidator(str.lower)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -141,12 +141,23 @@ class Colour(_Strict):
     share: Share
 
 
+def _ordered(box: list[float]) -> list[float]:
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError("box is left, top, right, bottom in shares of the image, with left < right and top < bottom")
+    return box
+
+
+Corners = Annotated[
+    list[Share], Field(min_length=4, max_length=4, examples=[[0.1, 0.2, 0.5, 0.8]]), AfterValidator(_ordered)
+]
+
+
 class DetectedObject(_Strict):
     """`box` is left, top, right, bottom in shares of the image."""
 
     name: Annotated[NoNul, Field(max_length=255)]
     score: Share = 1.0
-    box: list[Share] | None = Field(None, min_length=4, max_length=4, examples=[[0.1, 0.2, 0.5, 0.8]])
+    box: Corners | None = None
 
 
 class SiteContext(_Strict):

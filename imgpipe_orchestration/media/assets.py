@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, is_asked_for, reported
+from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, is_asked_for, pictures, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.media.model import Step
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 GROUP = "media"
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload, UTC, including today."""
+_SHEET = 32
+"""Most pictures of a contact sheet."""
 
 
 pending_images = dg.AssetSpec(
@@ -99,7 +101,10 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     services, day = backends.services, day_of(context, DAYS)
     chosen = [spec.key.path[-1] for spec in SPECS if spec.key in context.selected_asset_keys]
     asked = is_asked_for(context)  # the sensor's runs do not look for what is outdated: that reads the whole day
-    urgent = context.run.tags.get("urgent") != "false"
+    tag = context.run.tags.get("urgent", "true")
+    if tag not in {"true", "false"}:
+        raise dg.Failure(f"The run's tag urgent is {tag!r}. It can be true or false.", allow_retries=False)
+    urgent = tag == "true"
     with tallied() as paid:
         stages = take_through(services, owner_of(services, context.run), day, chosen, anew=asked, urgent=urgent)
     for name, stage in stages.items():
@@ -109,25 +114,20 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
         made = bool(by_day.pop(day, 0))
         of_other_days = {"of_other_days": by_day.total()} if by_day else {}
         others = {other: {"images": images, "made by the run of": day} for other, images in by_day.items()}
-        figures = _figures(backends, stage) | of_other_days or {"images": 0}
+        figures = _figures(stage) | of_other_days or {"images": 0}
+        if name == Step.RESIZE_OPTIMIZE and stage.outcome.done:
+            made_of = [claim.item_id for claim in stage.outcome.done[:_SHEET]]
+            smart, pages = services.settings.smart_media_base_url, f"{services.settings.public_base_url}/media"
+            figures["contact_sheet"] = pictures((f"{smart}/{i}?size=thumbnail", f"{pages}/{i}") for i in made_of)
         yield from reported(context, dg.AssetKey(str(name)), figures, own=day, made=made, others=others)
 
 
-def _figures(backends: BackendsResource, stage: "Stage") -> dict[str, Any]:
-    """A stage's totals, its failures by item, and a contact sheet of what it made, with links to the pages of the
-    images."""
+def _figures(stage: "Stage") -> dict[str, Any]:
+    """A stage's totals and its failures by item."""
     figures: dict[str, Any] = {name: round(n, 6 if name.endswith("_usd") else 2) for name, n in stage.figures.items()}
     if stage.outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
         return {name: figure for name, figure in figures.items() if figure or name == "ordered_again"}
-    figures = {**figures_of(stage.outcome, done="images"), **figures}
-    if stage.sheet:
-        from imgpipe_orchestration.imaging import contact_sheet
-
-        pages = f"{backends.services.settings.public_base_url}/media"
-        links = ", ".join(f"[{media}]({pages}/{media})" for media, _ in stage.sheet[:32])
-        pictures = contact_sheet.markdown([data for _, data in stage.sheet], f"media {links}")
-        figures["contact_sheet"] = dg.MetadataValue.md(pictures)
-    return figures
+    return {**figures_of(stage.outcome, done="images"), **figures}
 
 
 evaluation_set = dg.AssetSpec(
@@ -209,7 +209,7 @@ def _result(found: list[Any], **more: Any) -> dg.AssetCheckResult:
     description="Every finished image has every size, in a format that every browser shows (last seven days).",
 )
 def finished_images_have_every_size(backends: BackendsResource) -> dg.AssetCheckResult:
-    from imgpipe_orchestration.media.audit import incomplete
+    from imgpipe_orchestration.media.checks import incomplete
 
     return _result(incomplete(backends.services))
 
@@ -219,7 +219,7 @@ def finished_images_have_every_size(backends: BackendsResource) -> dg.AssetCheck
     description="Originals and variants of the last seven days are in the object store (a random 5,000 of them).",
 )
 def named_objects_are_stored(backends: BackendsResource) -> dg.AssetCheckResult:
-    from imgpipe_orchestration.media.audit import missing_objects
+    from imgpipe_orchestration.media.checks import missing_objects
 
     looked_at, missing = missing_objects(backends.services)
     return _result(missing, looked_at=looked_at)
@@ -230,7 +230,7 @@ def named_objects_are_stored(backends: BackendsResource) -> dg.AssetCheckResult:
     description="No image waits for more than an hour for the main API's acknowledgement, or was given up over it.",
 )
 def callbacks_are_acknowledged(backends: BackendsResource) -> dg.AssetCheckResult:
-    from imgpipe_orchestration.media.audit import unacknowledged
+    from imgpipe_orchestration.media.checks import unacknowledged
 
     return _result(unacknowledged(backends.services))
 
@@ -243,12 +243,12 @@ CHECKS = [finished_images_have_every_size, named_objects_are_stored, callbacks_a
     "takes up uploads that were set back to pending; gives analyses that never came another round."
 )
 def reconcile_uploads(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.media import audit, intake
+    from imgpipe_orchestration.media import checks, intake
 
     registered = intake.take_in(backends.services, everything=True)
-    reopened = audit.reopened(backends.services)
-    enqueued = audit.unreplaced(backends.services)
-    to_heal = audit.unhealed(backends.services)
+    reopened = checks.reopen(backends.services)
+    enqueued = checks.replace_again(backends.services)
+    to_heal = checks.heal_again(backends.services)
     metadata: dict[str, Any] = {"registered": registered, "reopened": reopened}
     context.add_output_metadata(metadata | {"urls_enqueued": enqueued, "to_heal": to_heal})
 

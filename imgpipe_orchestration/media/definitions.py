@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled
+from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.media.assets import (
     CHECKS,
     DAYS,
@@ -20,11 +20,10 @@ from imgpipe_orchestration.media.assets import (
 from imgpipe_orchestration.resources import BackendsResource
 
 
-@dg.sensor(
+@sensor(
     job=media_pipeline,
     minimum_interval_seconds=EVERY_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
+    description="Asks for runs of the latest and the oldest days of upload that have images due.",
 )
 def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.media.intake import due_days

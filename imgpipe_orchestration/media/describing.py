@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase
-from imgpipe_orchestration.errors import Permanent
+from imgpipe_orchestration.errors import Permanent, Retryable
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import BY_KIND, DataType
 from imgpipe_orchestration.media.steps.retrieve import needed
@@ -195,15 +195,23 @@ def ask_others(services: Services, claim: Claim) -> None:
 
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
-    wanted = services.models.task("describe").canary
-    choices = [Choice.of(one) for one in wanted.use] if wanted else []
     buyer = Buyer("media", f"media/{media.id}/canary", tenant=str(media.user_id))
+    asked: Sequence[Description] = []
+    waits: Retryable | None = None
     try:
         seen = services.workshop.call(look, needed(services, media))
-        for one in descriptions(services, media, seen.preview, buyer, choices):
+        asked = descriptions(services, media, seen.preview, buyer, services.models.canaries("describe"))
+    except Permanent as error:
+        log.info("no second opinions", extra={"media_id": media.id, "error": error.public})
+    for one in asked:
+        try:
             one.bought()
-    except Permanent as error:  # the ledger has the reason
-        log.info("no second opinion", extra={"media_id": media.id, "error": error.public})
+        except Permanent as error:  # the ledger has the reason
+            log.info("no second opinion", extra={"media_id": media.id, "error": error.public})
+        except Retryable as error:
+            waits = waits or error
+    if waits is not None:
+        raise waits
     with services.claims.fenced(claim) as connection:
         services.claims.finish(connection, store.CANARY, claim)
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import BadInput, Conflict, ImgpipeError, UnreadableAnswer
+from imgpipe_orchestration.errors import BadInput, Conflict, ImgpipeError, LeaseLost, UnreadableAnswer
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import batched_embedding
 from imgpipe_orchestration.partners.openai_answers import server_name
@@ -133,17 +133,15 @@ def vector_of(services: Services, question: str) -> tuple[list[float] | None, st
     choices, buyer = space.choices(services), Buyer("media", "search")
     if not choices:
         return None, "No model makes embeddings, so the search goes by words only."
-
-    def ask(choice: Choice) -> Answer:
-        return embed(services, choice, question, space.dimensions, buyer)
-
     try:
-        vector = first_answer(choices, ask, task="embed")[1].value
+        _, answer = first_answer(
+            choices, lambda one: embed(services, one, question, space.dimensions, buyer), task="embed"
+        )
     except ImgpipeError as error:
         # Searching by words is better than an error page.
         log.warning("search without meaning", extra={"error": error.public, "detail": error.detail})
         return None, f"The search went by words only: {error.public}"
-    return [float(number) for number in vector], ""
+    return [float(number) for number in answer.value], ""
 
 
 # --- making all of them anew -----------------------------------------------------------------------------------------
@@ -186,15 +184,23 @@ def _rebuild(services: Services, target: Space, told: Callable[[int, int], None]
     made = 0
     while True:
         made += _fill(services, target, told)
-        with autocommit(services.engine) as connection:
-            # One that was interrupted is there, but of no use.
-            connection.execute(text(f"drop index if exists {_INDEX}_next"))
+        _index(services)
+        if _switch(services, target):
+            return made
+
+
+def _index(services: Services) -> None:
+    with autocommit(services.engine) as connection:
+        # One that was interrupted is there, but of no use.
+        connection.execute(text(f"drop index if exists {_INDEX}_next"))
+        connection.execute(text("set statement_timeout = 0"))  # of many images it takes longer than a minute
+        try:
             connection.execute(
                 text(f"""create index concurrently {_INDEX}_next
                     on media_ai_analysis using hnsw (embedding_next vector_cosine_ops)""")
             )
-        if _switch(services, target):
-            return made
+        finally:
+            connection.execute(text("reset statement_timeout"))
 
 
 def _begin(services: Services, target: Space) -> bool:
@@ -226,12 +232,12 @@ def _forget_next(connection: Connection) -> None:
     connection.execute(text("update embedding_space set next_model = null, next_dimensions = null"))
 
 
-_COUNT = "select count(embedding_next), count(embedding) from media_ai_analysis"
+_ALIVE = "media_ai_analysis a join live_media f on f.id = a.media_id"  # for what is in the trash nothing is bought
+_COUNT = f"select count(embedding_next), count(embedding) from {_ALIVE}"
 _LACKING = f"""
     select a.media_id, f.user_id, a.embedding::text as before, a.alt_text, a.subject_matter, a.style_classification,
         a.medium_detected, a.mood_keywords, a.labels, a.detected_objects
-    from media_ai_analysis a join media_files f on f.id = a.media_id
-    where a.embedding is not null and a.embedding_next is null order by a.media_id limit {_BATCH}
+    from {_ALIVE} where a.embedding is not null and a.embedding_next is null order by a.media_id limit {_BATCH}
 """
 _STORE = """
     update media_ai_analysis set embedding_next = cast(:vector as vector)
@@ -251,26 +257,31 @@ def _fill(services: Services, target: Space, told: Callable[[int, int], None]) -
             if not rows:
                 return made
             for vector, row in zip(pool.map(lambda one: _vector(services, target, one), rows), rows, strict=True):
+                if vector is None:
+                    continue
                 with transaction(services.engine) as connection:
                     values = {"id": row.media_id, "before": row.before, "vector": vector}
                     made += connection.execute(text(_STORE), values).rowcount
 
 
-def _vector(services: Services, target: Space, row: Row[Any]) -> str:
+def _vector(services: Services, target: Space, row: Row[Any]) -> str | None:
+    """An image's vector; None if it was deleted meanwhile."""
     words, buyer = words_of(row._asdict()), Buyer("media", f"media/{row.media_id}", tenant=str(row.user_id))
-
-    def ask(choice: Choice) -> Answer:
-        return embed(services, choice, words, target.dimensions, buyer)
-
-    return str(first_answer(services.models.choices("embed"), ask, task="embed")[1].value)
+    choices = services.models.choices("embed")
+    try:
+        _, answer = first_answer(
+            choices, lambda one: embed(services, one, words, target.dimensions, buyer), task="embed"
+        )
+    except LeaseLost:
+        return None
+    return str(answer.value)
 
 
 def _switch(services: Services, target: Space) -> bool:
     """Put the second column in the place of the first, unless an image came meanwhile that lacks its vector."""
     with transaction(services.engine) as connection:
         connection.execute(text("lock table media_ai_analysis in access exclusive mode"))
-        lacking = "select exists (select from media_ai_analysis where embedding is not null and embedding_next is null)"
-        if connection.scalar(text(lacking)):
+        if connection.scalar(text(f"select exists ({_LACKING})")):
             return False
         connection.execute(text("drop trigger outdate_next_embedding on media_ai_analysis"))
         connection.execute(text("alter table media_ai_analysis drop column embedding"))

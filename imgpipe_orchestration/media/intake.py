@@ -21,7 +21,7 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.web.names import clean_name
+from imgpipe_orchestration.web.texts import clean_name
 from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)

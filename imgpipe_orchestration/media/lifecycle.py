@@ -16,7 +16,7 @@ from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.steps.callback import COLUMNS, put_in_place
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.moderation.model import Subject
-from imgpipe_orchestration.storage.claims import State
+from imgpipe_orchestration.storage.claims import Claims, Item, State
 from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, promised_by
@@ -30,6 +30,16 @@ def _resumed(connection: Connection, deletion: Deletion) -> None:
     if store.MEDIA.name in deletion.queues:
         query = text("select id from media_files where id = :id and status = 'failed'")
         store.MEDIA.mirror(connection, list(connection.scalars(query, {"id": deletion.item})), State.WAITING, None)
+    without = connection.execute(_VECTOR_LOST, {"id": deletion.item}).all()
+    items = [Item(row.id, str(row.user_id), row.upload_day.isoformat()) for row in without]
+    Claims.enqueue(connection, store.REMAKE_ANALYSIS, items, again=True)
+
+
+# A rebuild of the embeddings makes none of what is in the trash.
+_VECTOR_LOST = text("""
+    select f.id, f.user_id, f.upload_day from media_files f join media_ai_analysis a on a.media_id = f.id
+    where f.id = :id and f.status = 'completed' and a.embedding is null and a.providers ->> 'openai_embedding' = 'ok'
+""")
 
 
 def _erased(services: Services, connection: Connection, rows: Rows) -> None:
@@ -49,18 +59,20 @@ def _erased(services: Services, connection: Connection, rows: Rows) -> None:
         pending.remove(where, pending.t.c.id.in_(uploads))
 
 
-def _adopt(services: Services, user_id: int) -> None:
-    """Registers the uploads that no intake has seen. Deleted like all others, their temp paths answer 410."""
+def _adopt(services: Services, user_id: int, waiting: bool) -> None:
+    """Registers the uploads that no intake has seen, as far as they wait for one, or all. Deleted like others, their
+    temp paths answer 410."""
     after = 0
     while True:
         with pending.both(services) as (connection, where):
             rows = pending.t.c
-            uploads = pending.find(where, rows.user_id == user_id, rows.id > after, limit=pending.PAGE_SIZE)
+            which = [rows.user_id == user_id, *([rows.status == model.PendingStatus.PENDING.value] if waiting else [])]
+            uploads = pending.find(where, *which, rows.id > after, limit=pending.PAGE_SIZE)
             known = intake.registered(connection, uploads)
             for upload in uploads:
                 if upload.id not in known:
                     with suppress(BadInput):  # of no kind: no path serves it
-                        intake.register(services, connection, upload)
+                        _register(services, connection, upload)
         if not uploads:
             return
         after = uploads[-1].id
@@ -118,16 +130,24 @@ def set_private(services: Services, media_id: int, caller: Caller, *, private: b
 
 
 def register_now(services: Services, pending_id: int, *, user: int | None) -> int | None:
-    """The media id of an upload. An unregistered one is registered without being processed. None if there is no such
-    upload of the user (user None: of anybody)."""
+    """The media id of an upload, which is registered if no intake has seen it. None if there is no such upload of the
+    user (user None: of anybody)."""
     with transaction(services.pending_engine) as connection:
         found = pending.find(connection, pending.t.c.id == pending_id)
     if not found or user not in {None, found[0].user_id}:
         return None
     with transaction(services.engine) as connection:
-        intake.register(services, connection, found[0])
+        _register(services, connection, found[0])
         media = store.media_of_pending(connection, pending_id)
     return None if media is None else media.id
+
+
+def _register(services: Services, connection: Connection, upload: pending.PendingImage) -> None:
+    """Register an upload, and queue it if an intake would."""
+    new = intake.register(services, connection, upload)
+    if new is not None and upload.status is model.PendingStatus.PENDING:
+        item = Item(new, tenant=str(upload.user_id), partition=upload.day)
+        services.claims.enqueue(connection, store.MEDIA, [item])
 
 
 def _forget_user(services: Services, connection: Connection, user_id: int) -> int:
@@ -220,6 +240,7 @@ MEDIA = Kind(
         "media_callers": "media_id",
     },
     queues=dict.fromkeys((store.MEDIA, store.HEALING, *store.AGAIN, store.CANARY), "id") | {store.URLS: "upload"},
+    undated=store.OF_NO_DAY,
     judged={"media": ("id", 0)},
     erased=_erased,
     resumed=_resumed,
@@ -231,7 +252,10 @@ MEDIA = Kind(
     exported=_exported,
     folder="originals",
     superseded=Aging(
-        lambda settings: None if settings.replaced_days == "keep" else settings.replaced_days, "replaced_at"
+        lambda settings: None if settings.replaced_days == "keep" else settings.replaced_days,
+        "replaced_at",
+        """exists (select from live_media n where n.user_id = t.user_id and n.kind = t.kind and n.id > t.id
+            and n.status = 'completed' and not n.held)""",  # its successor may wait for a verdict, or be gone
     ),
     forget_user=_forget_user,
     tag="media-",

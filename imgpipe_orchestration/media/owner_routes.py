@@ -24,7 +24,7 @@ from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User, allowed
-from imgpipe_orchestration.web.names import clean_name
+from imgpipe_orchestration.web.texts import clean_name
 from imgpipe_orchestration.web.values import RowId, Written
 from imgpipe_orchestration.wiring.services import Services
 

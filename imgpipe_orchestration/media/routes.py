@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge, Unauthenticated
 from imgpipe_orchestration.media import analyses, model, pending, search, store, uploads
+from imgpipe_orchestration.media.analyses import Share
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
@@ -21,13 +22,11 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.access import MEDIA_READER
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
 from imgpipe_orchestration.web.forms import form_in, name_of
-from imgpipe_orchestration.web.names import size_text
+from imgpipe_orchestration.web.texts import size_text
 from imgpipe_orchestration.web.values import Colour, RowId
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["media"])
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 _FORM = {
     "type": "object",
@@ -119,7 +118,7 @@ def temp_image(request: Request, folder: str, name: str, services: ServicesDep, 
     except BadInput as error:
         raise NotFound("There is no such temp image.") from error
     with transaction(services.engine) as connection:
-        if deletions.was_at(connection, deletions.digest(services.settings.secret_key, path)):
+        if deletions.was_at(connection, services.settings.digest_keys, path):
             raise Deleted("This image was deleted.")
         access = connection.execute(store.PATH_ACCESS, {"path": path}).one()
     if access.held or (access.held is None and services.settings.moderation == "hold"):

@@ -6,6 +6,7 @@ from the stage before, so each can be run alone and a re-execution resumes: an i
 checklist says that the earlier steps are settled.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -68,6 +69,9 @@ def take_through(
     Returns:
         what each chosen stage did, in order.
     """
+    again = {first for queue in store.AGAIN for first in services.claims.due_partitions(queue, limit=1)}
+    # The sensor asks for today's run instead of one of a day that is no partition any more.
+    days = [day, *sorted(one for one in again if one < services.settings.media_first_day)]
     run = _Run(services, owner, day, chosen)
     stages = run.stages
     with working_as(services.claims, owner):
@@ -77,7 +81,9 @@ def take_through(
             if step in stages:
                 if anew:
                     stages[step].figures["ordered_again"] = remake.order(services, day, step, urgent=urgent)
-                stages[step].join(make(services, owner, day, seconds=RUN_SECONDS if anew else _SOON))
+                for one in days:
+                    seconds = RUN_SECONDS if anew and one == day else _SOON
+                    stages[step].join(make(services, owner, one, seconds=seconds))
         run.replace_urls()
         if Step.AI_VISUAL_ANALYSIS in stages:  # last, for nobody waits for it
             compared = drain(services, owner, store.CANARY, ask_others, seconds=_SOON).outcome.done
@@ -99,7 +105,7 @@ class _Run:
         self._taken: list[Claim] = []
         self._at: dict[int, Step] = {}
         """The step that each image is at, or was at last."""
-        self._looked = time.monotonic()
+        self._looked = -math.inf
         self._deadline = time.monotonic() + RUN_SECONDS
 
     def work(self) -> None:
@@ -188,6 +194,8 @@ class _Run:
                 stage.outcome.left.append(claim)
                 return
             self._at[claim.item_id] = step
+            if step is Step.UPDATE_CALLBACK:  # which has the verdict in it
+                self.judges.wait_for(claim.item_id)
             begun = time.monotonic()
             stage.began = stage.began or begun
             try:
@@ -197,7 +205,7 @@ class _Run:
                 ended = time.monotonic()
                 stage.spent[claim.item_id] = ended - begun
                 stage.outcome.seconds = ended - stage.began
-            stage.made(claim.item_id, figures)
+            stage.add(figures)
             stage.outcome.done.append(claim)
             if step is Step.RETRIEVE_FILE:
                 self._judge(claim.item_id)

@@ -34,6 +34,8 @@ COLOUR_FAR = 0.1
 """Distance in Oklab past which two colours count as different."""
 CANDIDATES = 400
 """Neighbours that an index examines, and images that it gives for a word of many names."""
+RANKED = 5_000
+"""Images that are ranked by words: nearly all have a common one."""
 _FUSION = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
 
@@ -72,6 +74,7 @@ class Filters:
     status: MediaStatus | None = None
     data_type: DataType | None = None
     user_id: int | None = None
+    held: bool | None = None
 
 
 _COLUMNS = """
@@ -231,10 +234,14 @@ def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> dic
 
 
 def _by_words(connection: Connection, words: str, filters: Filters, limit: int) -> list[Found]:
+    """The best of those with the words; of more than RANKED those that the index gives first."""
     where, values = _where(filters, "a.words @@ question")
     query = f"""
-        select {_COLUMNS} from {_TABLES}, websearch_to_tsquery('english', :words) as question
-        where {where} order by ts_rank_cd(a.words, question) desc, f.id desc limit :limit
+        with worded as materialized (
+            select f.id, a.words as said, question from {_TABLES}, websearch_to_tsquery('english', :words) as question
+            where {where} limit {RANKED}
+        ), best as (select id, ts_rank_cd(said, question) as rank from worded order by 2 desc, id desc limit :limit)
+        select {_COLUMNS} from best join {_TABLES} on f.id = best.id order by best.rank desc, f.id desc
     """
     found = _rows(connection, query, values | {"words": words, "limit": limit}, "words")
     number = words.strip().lstrip("#")

@@ -1,4 +1,4 @@
-"""What the stages of a run do with a queue and tell of it, and the analyses that a provider's failure does not stop. No
+"""What each stage of a run did, the loop that drains a stage's queue, and analyses that go on when a provider fails. No
 Dagster in here."""
 
 from __future__ import annotations
@@ -6,7 +6,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Conflict, ImgpipeError, NotFound, Retryable
 from imgpipe_orchestration.media import store
@@ -24,8 +25,8 @@ from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)
 
-Figures = Mapping[str, Any] | None
-"""What a step tells of one image: numbers to be added up, and `thumbnail`, an encoded picture for the contact sheet."""
+Figures = Mapping[str, float] | None
+"""What a step tells of one image: numbers to be added up."""
 
 RUN_SECONDS = 300.0
 """Time budget of a run, and of what it makes again."""
@@ -42,31 +43,22 @@ class Stage:
     outcome: Outcome = field(default_factory=Outcome)
     figures: dict[str, float] = field(default_factory=dict)
     """Those of single images, added up, and of the stage."""
-    sheet: list[tuple[int, bytes]] = field(default_factory=list)
-    """(media id, encoded thumbnail) of each image that was made."""
     spent: dict[int, float] = field(default_factory=dict)
     """Seconds by media id."""
     began: float = 0.0
     """When the first image began, by `time.monotonic()`."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, figures: Mapping[str, float]) -> None:
-        for name, value in figures.items():
-            self.figures[name] = self.figures.get(name, 0) + value
-
-    def made(self, item: int, figures: Figures) -> None:
-        """Add what one image told; may be called in several threads."""
-        told = dict(figures or {})
+    def add(self, figures: Figures) -> None:
+        """Add what one image or batch told. Thread-safe."""
         with self._lock:
-            if thumbnail := told.pop("thumbnail", None):
-                self.sheet.append((item, thumbnail))
-            self.add(told)
+            for name, value in (figures or {}).items():
+                self.figures[name] = self.figures.get(name, 0) + value
 
     def join(self, other: Stage) -> None:
         """Add what another batch told."""
         self.outcome.add(other.outcome)
         self.add(other.figures)
-        self.sheet += other.sheet
 
 
 def analyse_anyway(services: Services, claim: Claim) -> Figures:
@@ -98,6 +90,9 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Figures:
     found = analyse(services, media, urgent=queue is not store.UNHURRIED_ANALYSIS)
     with services.claims.fenced(claim) as connection:
         known = hints(media, store.analysis(connection, media.id))
+        # Where the description stays, so does its vector.
+        if "openai_vision" in found.errors and connection.scalar(_HAS_VECTOR, {"id": media.id}):
+            found.values.pop("embedding", None)
         store.save_analysis(connection, media.id, found.values)
         if known.manual is None and hints(media, store.analysis(connection, media.id)) != known:
             item = Item(media.id, str(media.user_id), media.upload_day.isoformat())
@@ -115,6 +110,9 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Figures:
             store.step_ended(connection, claim, Step.AI_VISUAL_ANALYSIS, StepState.COMPLETED)
         services.claims.finish(connection, queue, claim)
     return found.figures()
+
+
+_HAS_VECTOR = text("select embedding is not null from media_ai_analysis where media_id = :id")
 
 
 def drain(
@@ -139,7 +137,7 @@ def drain(
         services.claims,
         queue,
         owner,
-        lambda claim: stage.made(claim.item_id, step(services, claim)),
+        lambda claim: stage.add(step(services, claim)),
         threads=WAITING_THREADS,
         batch_size=most or BATCH,
         once=most is not None,

@@ -31,7 +31,7 @@ from imgpipe_orchestration.media.model import FIELDS, DataType, Field
 from imgpipe_orchestration.storage.history import old_rows
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
-from imgpipe_orchestration.web.names import size_text
+from imgpipe_orchestration.web.texts import size_text
 from imgpipe_orchestration.wiring.services import Services
 
 PROFILE_TEXTS = ("display_name", "first_name", "last_name", "bio", "website", "phone", "location")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -28,7 +29,7 @@ THREADS = 8
 """Things that one run asks about at once. The provider's own headers bound the rate."""
 SAFE_SEARCH = ("SAFE_SEARCH_DETECTION",)
 PATIENCE_SECONDS = 10.0
-"""How long a run waits at its end for verdicts that are still to come: a provider may hang."""
+"""How long a verdict is waited for, by who reports a thing and by the run at its end: a provider may hang."""
 
 
 class Judges:
@@ -42,14 +43,14 @@ class Judges:
         self._owner = owner
         self._subject = subject
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="judge")
-        self._begun: list[Future[None]] = []
+        self._begun: dict[int, tuple[Future[None], float]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is None:
-            wait(self._begun, timeout=PATIENCE_SECONDS)
+            wait([future for future, _ in self._begun.values()], timeout=PATIENCE_SECONDS)
         self._pool.shutdown(cancel_futures=True)
 
     def begin(self, item: int, *, user_id: int | None, sha256: str, content: bytes | str | None = None) -> None:
@@ -58,7 +59,14 @@ class Judges:
         with transaction(self._services.engine) as connection:
             number = verdicts.ask(self._services, connection, self._subject, item, user_id=user_id, sha256=sha256)
         if number is not None:
-            self._begun.append(self._pool.submit(self._judge, number, content))
+            judging = self._pool.submit(self._judge, number, content)
+            self._begun[item] = (judging, time.monotonic() + PATIENCE_SECONDS)
+
+    def wait_for(self, item: int) -> None:
+        """Wait for the verdict on a thing that is being judged, until PATIENCE_SECONDS after that was begun."""
+        if item in self._begun:
+            judging, until = self._begun[item]
+            wait([judging], timeout=max(0.0, until - time.monotonic()))
 
     def _judge(self, number: int, content: bytes | str | None) -> None:
         claims = self._services.claims
@@ -75,6 +83,7 @@ class AwaitsReview(Retryable):
     """It is held until a person has decided, or a provider that was away has."""
 
     spends_attempt = False
+    planned = True
 
 
 def admit(services: Services, owner: str, subject: Subject, contents: Mapping[int, bytes | str]) -> dict[int, str]:

@@ -20,7 +20,7 @@ class Subject:
 
     name: str
     kind: Kind
-    """Of what it is, or is a part of: rejected things that have a table go into its trash."""
+    """Of what it is, or is a part of, and where it goes when it is rejected."""
     table: str
     """The table that has `held`; empty for what a later step publishes, which asks `judging.admit` before."""
     content: Callable[[Services, int], bytes | str]
@@ -37,6 +37,8 @@ class Subject:
     """
     named: Callable[[Connection, int], str] | None = None
     """The name by which the ledger has it, where that is another than `what`."""
+    published: Callable[[Connection, int], int | None] = lambda _, __: None
+    """The thing of `kind` that has published a part, where it has no table."""
     rejected: Callable[[Services, Connection, int], None] = lambda _, __, ___: None
     """What else a rejection changes, in its transaction."""
 

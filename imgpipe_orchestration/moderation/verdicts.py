@@ -131,13 +131,11 @@ def ask(
         return None
     holding = mode == "hold" if holding is None else holding
     number = add(services, connection, subject, item, user_id=user_id, sha256=sha256, holding=holding)
+    if number is None:  # asked before, or only reported
+        number = connection.scalar(_STILL_WAITING, {"kind": subject.name, "item": item, "holding": holding})
     if number is None:
-        waiting: int | None = connection.scalar(_WAITING, {"kind": subject.name, "item": item})
-        return waiting
-    decided = connection.execute(_DECIDED, {"id": number}).one_or_none()
-    if decided is not None:
-        words = f"Its bytes are those of {decided.what}. {decided.reason}".strip()
-        decide(services, connection, subject, item, approved=decided.approved, who=decided.decided_by, why=words)
+        return None
+    if _taken_over(services, connection, subject, item, number):
         return None
     if holding:
         hold(services, connection, subject, item, held=True)
@@ -147,6 +145,16 @@ def ask(
         return None
     services.claims.enqueue(connection, JUDGE, [Item(number, "" if user_id is None else str(user_id))], delay=SOON)
     return number
+
+
+def _taken_over(services: Services, connection: Connection, subject: Subject, item: int, number: int) -> State | None:
+    """What a person decided of the same bytes, which holds for this thing as well from now on."""
+    found = connection.execute(_DECIDED, {"id": number}).one_or_none()
+    if found is None:
+        return None
+    words = f"Its bytes are those of {found.what}. {found.reason}".strip()
+    decide(services, connection, subject, item, approved=found.approved, who=found.decided_by, why=words)
+    return State.APPROVED if found.approved else State.REJECTED
 
 
 def add(
@@ -159,9 +167,10 @@ def add(
     sha256: str,
     holding: bool = False,
 ) -> int | None:
-    """The row of a thing that has none; returns its id, or None where it has one."""
-    digest = deletions.digest(services.settings.secret_key, f"bytes {sha256}")
-    values = {"kind": subject.name, "item": item, "user_id": user_id, "digest": digest, "holding": holding}
+    """The row of a thing that has none; returns its id, or None where it has one or the thing is purged."""
+    digests = [deletions.digest(secret, f"bytes {sha256}") for secret in services.settings.digest_keys]
+    values = {"kind": subject.name, "item": item, "user_id": user_id, "digests": digests, "holding": holding}
+    values["what"] = subject.what(item)
     number: int | None = connection.scalar(_ASK, values)
     return number
 
@@ -175,10 +184,12 @@ def decide(
     values = {"kind": subject.name, "item": item, "state": state.value, "who": who, "why": why or None}
     connection.execute(_DECIDE, values)
     hold(services, connection, subject, item, held=not approved)
-    if not approved and subject.table and not deletions.is_deleted(connection, subject.what(item)):
+    thing = item if subject.table else subject.published(connection, item)
+    if not approved and thing is not None and not deletions.is_deleted(connection, subject.what(item)):
         subject.rejected(services, connection, item)
-        days, words = services.settings.trash_days, f"{REJECTED}: {why}" if why else REJECTED
-        trash.put(services, connection, subject.kind, [item], who=who, why=words, days=days)
+        days = services.settings.trash_days if subject.kind.resumed else 0  # what cannot be restored goes at once
+        words = f"{REJECTED}: {why}" if why else REJECTED
+        trash.put(services, connection, subject.kind, [thing], who=who, why=words, days=days)
 
 
 def hold(services: Services, connection: Connection, subject: Subject, item: int, *, held: bool) -> None:
@@ -206,6 +217,9 @@ def judged(
     row = connection.execute(_SCORED, {**values, "categories": categories}).one_or_none()
     if row is None or row.by_person or row.decided_by == REPORTS:
         return found.state
+    # A decision that was not committed yet when this was asked for did not see it either.
+    if taken_over := _taken_over(services, connection, subject, found.item, found.id):
+        return taken_over
     holding = services.settings.moderation == "hold" and bool(categories)
     state = State.CLEAR if not categories else State.HELD if holding else State.FLAGGED
     why = ", ".join(f"{name} {scores[name]:.2f}" for name in categories) or None
@@ -215,11 +229,17 @@ def judged(
 
 
 _ASK = text("""
-    insert into verdicts (kind, item, user_id, digest, holding) values (:kind, :item, :user_id, :digest, :holding)
+    insert into verdicts (kind, item, user_id, digest, holding)
+    select :kind, :item, cast(:user_id as bigint), coalesce(
+        (select digest from decisions where digest = any(:digests) limit 1), (cast(:digests as uuid[]))[1]), :holding
+    where not exists (select from deletions where what = :what and purging_at is not null)
     on conflict (kind, item) do nothing returning id
 """)
 
-_WAITING = text("select id from verdicts where kind = :kind and item = :item and state = 'waiting'")
+_STILL_WAITING = text("""
+    update verdicts set holding = holding or :holding
+    where kind = :kind and item = :item and state = 'waiting' returning id
+""")
 
 _DECIDED = text("""
     select d.approved, d.what, d.reason, d.decided_by from decisions d join verdicts v using (digest) where v.id = :id

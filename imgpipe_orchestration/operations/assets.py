@@ -1,10 +1,11 @@
-"""What is done to the things of all features, as assets with their checks and jobs: purging, and judging."""
+"""Purging and judging, as assets with their checks and jobs."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, figures_of
+from imgpipe_orchestration.dagster_side.assets import OWNERS, figures_of, is_the_sensors
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -39,7 +40,8 @@ PURGE = dg.AssetKey("purge")
 def purge(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.operations import deletion
 
-    return dg.MaterializeResult(metadata=deletion.run(backends.services, owner_of(backends.services, context.run)))
+    owner = owner_of(backends.services, context.run)
+    return dg.MaterializeResult(metadata=deletion.run(backends.services, owner, due_only=is_the_sensors(context)))
 
 
 @dg.asset_check(asset=PURGE, description="Nothing is left of what was purged: no object, no row, no paid answer.")
@@ -76,16 +78,20 @@ submissions = dg.AssetSpec(
 
 @dg.asset(
     deps=[submissions],
+    output_required=False,
     group_name="moderation",
     owners=OWNERS,
     kinds={"openai", "googlecloud", "postgres"},
     description="Verdicts on what strangers sent: what a provider that was away, or a command, left to be judged.",
 )
-def verdicts(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+def verdicts(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.operations import existing
 
     done = existing.run(backends.services, owner_of(backends.services, context.run))
-    return dg.MaterializeResult(metadata=figures_of(done, done="judged"))
+    if done.done:
+        yield dg.MaterializeResult(metadata=figures_of(done, done="judged"))
+    else:  # the provider is still away
+        context.log_event(dg.AssetObservation(verdicts.key, metadata=figures_of(done, done="judged")))
 
 
 @dg.asset_check(

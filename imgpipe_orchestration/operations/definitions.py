@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, scheduled
+from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.operations.assets import (
     PURGE,
     deletions,
@@ -19,26 +19,24 @@ from imgpipe_orchestration.operations.jobs import garbage_collection, retention
 from imgpipe_orchestration.resources import BackendsResource
 
 
-@dg.sensor(
+@sensor(
     job=purge_job,
     minimum_interval_seconds=EVERY_SECOND_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when something is to be purged or somebody erased at once; without the nightly look.",
 )
 def purge_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.operations import deletion
 
-    found = run_if_due(context, sensor_backends, purge_job.name, deletion.due)
+    found = run_if_due(context, sensor_backends, purge_job.name, deletion.due, seconds=deletion.BUSY_SECONDS)
     requests = [
         dg.RunRequest(tags=one.tags, asset_selection=[PURGE], asset_check_keys=[]) for one in found.run_requests or []
     ]
     return dg.SensorResult(run_requests=requests) if requests else found
 
 
-@dg.sensor(
+@sensor(
     job=moderation_job,
     minimum_interval_seconds=EVERY_SECOND_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when something waits for a verdict that no run of its own pipeline is judging.",
 )
 def moderation_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:

@@ -8,15 +8,23 @@ from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.work import working_as
 from imgpipe_orchestration.wiring.services import Services
 
+BUSY_SECONDS = 60.0
+"""After so long a run is most likely sweeping for an erasure, which takes an hour where there are a million images. The
+next one begins beside it."""
 
-def run(services: Services, owner: str) -> dict[str, Any]:
-    """Purge what is due, erase who asked for it, tell the CDN, cancel batches that nobody waits for; returns the
-    figures."""
-    ordered = purge.order_due(services)
+
+def run(services: Services, owner: str, *, due_only: bool = False) -> dict[str, Any]:
+    """Tell the CDN, purge what is due, erase who asked for it, cancel batches that nobody waits for; returns the
+    figures.
+
+    Args:
+        due_only: without a look at what has aged, which reads whole tables.
+    """
+    ordered = {} if due_only else purge.order_due(services)
     with working_as(services.claims, owner):
+        tags = cdn.send_due(services, owner)  # before what may take long
         purged, not_purged = purge.run(services, owner)
         erased = erasure.run_due(services, owner)
-        tags = cdn.send_due(services, owner)
         cancelled = services.half_price.cancel_abandoned()
     return {
         **{f"ordered_{name}": count for name, count in ordered.items()},

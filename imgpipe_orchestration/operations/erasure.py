@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, text
 from imgpipe_orchestration.errors import NotFound, Retryable
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.operations import purge, sweep
-from imgpipe_orchestration.operations.kinds import KINDS
+from imgpipe_orchestration.operations.kinds import KINDS, USERS_QUEUES
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.deletions import PURGES
@@ -37,6 +37,7 @@ class BeingPurged(NotErased):
     """A run of the purge is removing some of it."""
 
     spends_attempt = False
+    planned = True
 
 
 def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
@@ -92,7 +93,7 @@ def run_due(services: Services, owner: str) -> Outcome:
 def _hide(services: Services, user_id: int, writing: Callable[[], AbstractContextManager[Connection]]) -> None:
     """The things of a user that are shown go into the purge, some in a transaction."""
     for kind in KINDS:
-        kind.adopt(services, user_id)
+        kind.adopt(services, user_id, False)
         hidden = True
         while hidden:
             with writing() as connection:
@@ -115,9 +116,9 @@ def _erase(services: Services, claim: Claim) -> None:
     _remove_strays(services, user)
     with services.claims.fenced(claim) as connection:
         rows = sum(kind.forget_user(services, connection, user) for kind in KINDS if kind.forget_user)
-        theirs = [kind for kind in KINDS if kind.live]
-        queues, pipelines = [queue.name for kind in theirs for queue in kind.queues], [kind.pipeline for kind in theirs]
-        rows += deletions.forget_person(connection, user, queues, pipelines)
+        pipelines = [kind.pipeline for kind in KINDS if kind.live]
+        secrets = services.settings.digest_keys
+        rows += deletions.forget_person(connection, user, USERS_QUEUES, pipelines, secrets=secrets)
     found = sweep.of_user(services, user)
     with services.claims.fenced(claim) as connection:
         values = {"id": claim.item_id, "verified": json.dumps({"objects": found.objects, "rows": found.rows})}

@@ -52,9 +52,10 @@ def due(services: Services) -> bool:
 def look(services: Services) -> Existing:
     """Count what has no verdict, and price it."""
     judge = next(iter(services.models.choices("moderate")), None)
+    values = {"limit": MOST, "judged": bool(judge)}
     with transaction(services.engine) as connection:
         unjudged = sum(
-            connection.scalar(text(f"select count(*) from ({_unjudged(one)}) t"), {"limit": MOST}) or 0
+            connection.scalar(text(f"select count(*) from ({_unjudged(one)}) t"), values) or 0
             for one in SUBJECTS
             if one.table
         )
@@ -78,12 +79,13 @@ def judge(services: Services, *, hide: bool, most: int = MOST) -> int:
     """
     if services.settings.moderation == "off":
         raise BadInput("MODERATION is off: nothing is judged. Set it to flag or hold first.")
+    values = {"limit": most, "judged": bool(services.models.choices("moderate"))}
     ordered = 0
     for subject in SUBJECTS:
         if not subject.table:
             continue
         with transaction(services.engine) as connection:
-            items = connection.scalars(text(_unjudged(subject)), {"limit": most}).all()
+            items = connection.scalars(text(_unjudged(subject)), values).all()
         for item in items:
             if ordered == most:
                 return ordered
@@ -129,10 +131,13 @@ def release(services: Services) -> int:
     return shown
 
 
+# Without a judge, what has a verdict that waits is not ordered again: nobody would give one.
 def _unjudged(subject: Subject) -> str:
     return f"""
         select t.id from live_{subject.table.removesuffix("_files")} t
-        where not exists (select from verdicts v where v.kind = '{subject.name}' and v.item = t.id)
+        where not exists (select from verdicts v where v.kind = '{subject.name}' and v.item = t.id and (
+            v.state <> 'waiting' or not :judged
+            or exists (select from work_items w where w.queue = '{JUDGE.name}' and w.item_id = v.id)))
         order by t.id limit :limit
     """
 

@@ -24,8 +24,10 @@ def of_user(services: Services, user_id: int) -> Iterator[bytes]:
     picture that cannot be read becomes a line in `missing.txt`, and does not break the download.
 
     Raises:
-        BackendUnavailable: the database is away. It is asked before the download begins.
+        BackendUnavailable: the database, or that of the uploads, is away. It is asked before the download begins.
     """
+    for kind in KINDS:
+        kind.adopt(services, user_id, True)
     records = _records(services, user_id)
     return _written(services, user_id, chain([next(records)], records))
 

@@ -18,9 +18,9 @@ COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing",
 
 
 def prune_runs(instance: dg.DagsterInstance, *, days: float) -> tuple[int, int]:
-    """Delete ended runs older than `days` with all their events and what they printed, the oldest first. Returns how
-    many were deleted, and how many were kept: those with the latest materialization of an asset or a partition, without
-    which the UI shows it as missing.
+    """Delete what ended runs older than `days` printed, and the runs with all their events, the oldest first. Returns
+    how many were deleted, and how many were kept: those with the latest materialization of an asset or a partition,
+    without which the UI shows it as missing.
 
     Dagster itself keeps runs for ever (its `retention` setting is for ticks only), and deleting a run leaves its files.
     """
@@ -30,12 +30,12 @@ def prune_runs(instance: dg.DagsterInstance, *, days: float) -> tuple[int, int]:
     while page := instance.get_run_records(filters=old, limit=PAGE_SIZE, ascending=True, cursor=after):
         for record in page:
             run = record.dagster_run
+            # Before the run, without which nobody would look for its files again after a crash.
+            instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             if _made_what_is_shown(instance, run.run_id):
                 kept += 1
                 after = run.run_id
             else:
-                # Before the run, without which nobody would look for its files again after a crash.
-                instance.compute_log_manager.delete_logs(prefix=[run.run_id])
                 instance.delete_run(run.run_id)
                 deleted += 1
     return deleted, kept
@@ -71,7 +71,7 @@ def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> Non
 
 @dg.job(
     tags=run_tags("retention", NETWORK) | NIGHTLY,
-    description="Removes history past its retention (RETENTION_* settings). What six hours leave goes the next night.",
+    description="Removes history older than RETENTION_DAYS. What six hours leave goes the next night.",
 )
 def retention() -> None:
     tidy_tables()

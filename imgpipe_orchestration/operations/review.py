@@ -3,6 +3,7 @@
 Reports are counted, and from REPORTS_TO_HOLD on the thing is held back until a person has looked.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -14,7 +15,8 @@ from imgpipe_orchestration.moderation.model import State, Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import COLUMNS, Verdict, verdict
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage import deletions
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.deletions import Purged
+from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.wiring.services import Services
 
 CLAIM_SECONDS = 600
@@ -77,15 +79,15 @@ def ensure(services: Services, subject: Subject, item: int) -> None:
             return
         user_id, sha256 = subject.facts(connection, item)
     sha256 = sha256 or digest_of(subject.content(services, item))
-    with transaction(services.engine) as connection:
+    with autocommit(services.engine) as connection:  # nothing of the request yet that the audit should have
         verdicts.add(services, connection, subject, item, user_id=user_id, sha256=sha256)
 
 
 def decide(
     services: Services, subject: Subject, item: int, *, approve: bool, why: str, who: str, first: bool = False
 ) -> Verdict:
-    """Approve or reject a thing, and with it all things of the same bytes that nobody decided on. The same decision
-    twice is one; another one later counts.
+    """Approve or reject a thing, and with it all things of the same bytes. The same decision twice is one; another one
+    later counts.
 
     Raises:
         Conflict: somebody decided otherwise, and this is to be the `first` decision.
@@ -93,21 +95,19 @@ def decide(
         Purged: it was rejected, and is gone for good.
     """
     ensure(services, subject, item)
+    wanted = State.APPROVED if approve else State.REJECTED
+    with autocommit(services.engine) as connection:
+        seen = verdicts.find(connection, subject.name, item)
+    if seen is not None and seen.by_person and seen.state is wanted:
+        return seen  # without the lock, which the audit would take for a change
     with transaction(services.engine) as connection:
         found = verdicts.find(connection, subject.name, item, lock=True)
         assert found is not None  # noqa: S101 - as ensured
-        wanted = State.APPROVED if approve else State.REJECTED
         if found.by_person and found.state is wanted:
             return found
         if first and found.by_person:
             raise Conflict(f"{found.decided_by} has decided: {found.state}.")
-        if approve and found.state is State.REJECTED:
-            deletion = deletions.find(connection, subject.what(item), lock=True)
-            # What its owner deleted as well stays deleted.
-            if deletion is not None and deletion.why.startswith(verdicts.REJECTED):
-                deletions.remove(connection, services.claims, subject.what(item))
-                subject.kind.resume(connection, deletion)
-        verdicts.decide(services, connection, subject, item, approved=approve, who=who, why=why)
+        _decide(services, connection, found, approve=approve, why=why, who=who)
         values = {"id": found.id, "approved": approve, "what": subject.what(item), "why": why, "who": who}
         connection.execute(_REMEMBER, values)
         audit.note(
@@ -115,13 +115,27 @@ def decide(
             after={"state": wanted.value, "reason": why},
             subject=subject.what(item),
         )
-        same = [verdict(row) for row in connection.execute(_SAME, {"id": found.id})]
-        for one in same:
-            other, words = subject_of(one.kind), f"Its bytes are those of {subject.what(item)}. {why}".strip()
-            verdicts.decide(services, connection, other, one.item, approved=approve, who=who, why=words)
+        words = f"Its bytes are those of {subject.what(item)}. {why}".strip()
+        for row in connection.execute(_SAME, {"id": found.id, "state": wanted.value}).all():
+            with suppress(Purged):
+                _decide(services, connection, verdict(row), approve=approve, why=words, who=who)
         decided = verdicts.find(connection, subject.name, item)
         assert decided is not None  # noqa: S101 - its row is locked
         return decided
+
+
+def _decide(services: Services, connection: Connection, found: Verdict, *, approve: bool, why: str, who: str) -> None:
+    subject = subject_of(found.kind)
+    if approve and found.state is State.REJECTED:
+        what = subject.what(found.item)
+        if subject.named is not None and subject.published(connection, found.item) is not None:
+            what = subject.named(connection, found.item)  # the whole of what it is a part of was deleted
+        deletion = deletions.find(connection, what, lock=True)
+        # What its owner deleted as well stays deleted.
+        if deletion is not None and deletion.why.startswith(verdicts.REJECTED):
+            deletions.remove(connection, services.claims, what)
+            subject.kind.resume(connection, deletion)
+    verdicts.decide(services, connection, subject, found.item, approved=approve, who=who, why=why)
 
 
 def report(services: Services, subject: Subject, item: int, *, reporter: str, why: str) -> tuple[bool, bool]:
@@ -140,15 +154,16 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
     with transaction(services.engine) as connection:
         found = verdicts.find(connection, subject.name, item, lock=True)
         assert found is not None  # noqa: S101 - as ensured
-        digest = deletions.digest(services.settings.secret_key, f"reporter {reporter}")
-        values = {"kind": subject.name, "item": item, "reporter": digest, "why": why}
+        digests = deletions.reporter_digests(services.settings.digest_keys, reporter)
+        values = {"kind": subject.name, "item": item, "reporters": digests, "reporter": digests[0], "why": why}
         counted = bool(connection.execute(_ADD, values).rowcount)
         reports = found.reports + counted
         connection.execute(
             text("update verdicts set reports = :reports where id = :id"), {"id": found.id, "reports": reports}
         )
         enough = services.settings.moderation != "off" and reports >= services.settings.reports_to_hold
-        if not (counted and enough) or found.by_person or found.holding:
+        decided = found.holding and found.decided_by is not None  # held, and not only until there is a verdict
+        if not (counted and enough) or found.by_person or decided:
             return counted, found.holding
         words = f"{reports} people reported it. The last one: {why}"
         connection.execute(_HOLD, {"id": found.id, "who": verdicts.REPORTS, "why": words})
@@ -156,9 +171,10 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
         return counted, True
 
 
+# `id + 0` keeps the planner from the primary key: it would walk past all that is decided to find the few that wait.
 _WAITING = text(f"""
     select {COLUMNS} from verdicts v where review_since is not null and id > :after
-    and (claimed_until is null or claimed_until < now()) order by id limit :limit
+    and (claimed_until is null or claimed_until < now()) order by id + 0 limit :limit
 """)
 
 _TAKE = text("""
@@ -202,11 +218,13 @@ _REMEMBER = text("""
 
 _SAME = text(f"""
     select {COLUMNS} from verdicts v where digest = (select digest from verdicts where id = :id) and id <> :id
-    and not by_person order by id for update
+    and not (by_person and state = :state) order by id for update
 """)
 
 _ADD = text("""
-    insert into reports (kind, item, reporter, reason) values (:kind, :item, :reporter, :why) on conflict do nothing
+    insert into reports (kind, item, reporter, reason) select :kind, :item, :reporter, :why
+    where not exists (select from reports where kind = :kind and item = :item and reporter = any(:reporters))
+    on conflict do nothing
 """)
 
 _HOLD = text("""

@@ -43,5 +43,5 @@ def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
     said = []
     for name in sorted({*(os.environ if environ is None else environ)} - known):
         if close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
-            said.append(f"{name} is no setting; {close[0]} is one")
+            said.append(f"{name} is not a setting; did you mean {close[0]}?")
     return said

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.lifecycle.kind import Kind
-from imgpipe_orchestration.operations.kinds import KINDS
-from imgpipe_orchestration.storage.deletions import digest
+from imgpipe_orchestration.operations.kinds import KINDS, USERS_QUEUES
+from imgpipe_orchestration.storage.deletions import digest, reporter_digests
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 
@@ -51,6 +51,7 @@ def of_everything(services: Services) -> Swept:
     """What is left of all that was ever purged."""
     swept = _of_buckets(services)
     with transaction(services.engine) as connection:
+        connection.execute(_NO_HURRY)
         for kind in KINDS:
             for table, column in kind.tables.items():
                 query = text(f"""
@@ -66,15 +67,18 @@ def of_user(services: Services, user_id: int) -> Swept:
     """What is left of a person who was erased: objects, rows of any table, documents, kept and paid answers."""
     swept = _of_buckets(services, user_id)
     with transaction(services.engine) as connection:
+        connection.execute(_NO_HURRY)
         # Every table that has a column for a person, also such as no feature told us of.
         for table, column in connection.execute(_CATALOGUE, {"columns": list(_OF_PEOPLE), "ours": list(_OUR_RECORDS)}):
             query = text(f'select count(*) from "{table}" where cast("{column}" as text) in (:user, :named)')
             names = {"user": str(user_id), "named": f"user_{user_id}"}
             swept.found(table, connection.scalar(query, names) or 0)
-        queues = [queue.name for kind in KINDS if kind.live for queue in kind.queues]
         for table in _TENANTS:
             query = text(f"select count(*) from {table} where tenant = :user and queue = any(:queues)")
-            swept.found(table, connection.scalar(query, {"user": str(user_id), "queues": queues}) or 0)
+            swept.found(table, connection.scalar(query, {"user": str(user_id), "queues": USERS_QUEUES}) or 0)
+        reporters = reporter_digests(services.settings.digest_keys, f"user {user_id}")
+        query = text("select count(*) from reports where reporter = any(:reporters)")
+        swept.found("reports", connection.scalar(query, {"reporters": reporters}) or 0)
         swept.found("paid_calls", connection.scalar(_ANSWERS, {"user": user_id}) or 0)
         pipelines = sorted({kind.pipeline for kind in KINDS if kind.live})
         uses = {"user": str(user_id), "pipelines": pipelines}
@@ -113,10 +117,15 @@ def _of_purged(
     for key in keys:
         match = re.search(kind.item_of, key) if kind.item_of else None
         ids.append(next((int(group) for group in match.groups() if group), None) if match else None)
-    digests = [digest(services.settings.secret_key, key) for key in keys]
-    values = {"keys": list(keys), "ids": ids, "digests": digests, "kind": kind.name, "user": user_id}
+    secrets = services.settings.digest_keys
+    digests = [digest(secret, key) for secret in secrets for key in keys]
+    asked = {"keys": [*keys] * len(secrets), "ids": ids * len(secrets), "digests": digests}
+    values = asked | {"kind": kind.name, "user": user_id}
     return set(connection.scalars(_PURGED_KEYS, values))
 
+
+# Whole tables are read, for as long as that takes.
+_NO_HURRY = text("set local statement_timeout = 0")
 
 # Callers of images are hosts and programs.
 _CATALOGUE = text("""
@@ -135,10 +144,10 @@ _PURGED_KEYS = text("""
         and d.purged_at is not null and (cast(:user as bigint) is null or d.user_id = :user))
 """)
 
-# Every use of which is of a purged thing. Of a part of a thing the item begins with the thing's name.
+# Every use of which is of a purged thing. The item of a part is the name of the thing and one more: `task_1/persona_2`.
 _ANSWERS = text("""
     select count(*) from paid_calls c where exists (
-        select from deletions d join paid_call_uses u on u.item = d.what or u.item like d.what || '/%'
+        select from paid_call_uses u join deletions d on d.what in (u.item, substring(u.item from '^(.*)/[^/]*$'))
         where u.key = c.key and d.purged_at is not null and (cast(:user as bigint) is null or d.user_id = :user))
     and not exists (select from paid_call_uses u where u.key = c.key and not exists (
         select from deletions d where d.purged_at is not null

@@ -40,7 +40,7 @@ def collect_garbage(
 
 def tidy(services: Services) -> dict[str, int]:
     """Remove history that is past its retention; returns the number of removed rows by kind (for vision reports:
-    executions, batches and uploads together). Dead letters, committed answers of paid calls and all that is unfinished
+    executions and uploads together). Dead letters, committed answers of paid calls and all that is unfinished
     are kept.
 
     Raises:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pydantic import ConfigDict, Field
 
-from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable, UnreadableAnswer
+from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.retry import parse_retry_after
 from imgpipe_orchestration.partners.ssrf import Guard
@@ -26,6 +26,9 @@ BATCHES = "/batch-analysis/batches"
 
 _OF_THE_IMAGE = frozenset({400, 413, 415, 422})
 """HTTP statuses that refuse one image. Others (a refused key, a wrong address) concern all, and fail the analysis."""
+
+_NO_SUCH_BATCH = frozenset({400, 404, 410, 422})
+"""HTTP statuses that refuse a batch's id. Others (a refused key, a redirect) say nothing about the batch."""
 
 
 class BatchState(StrEnum):
@@ -148,13 +151,15 @@ class AnalysisBackend(JsonApi):
         """How far the batch is.
 
         Raises:
-            NotFound: it knows no such batch.
+            NotFound: it knows no such batch, or takes no such id.
+            UnreadableAnswer: no state that we know.
         """
         try:
             reply = self.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}")
         except PartnerRefused as error:
-            if error.partner_status == 404:
-                raise NotFound(f"The analysis backend does not know batch {batch_id[:100]!r}") from error
+            if error.partner_status in _NO_SUCH_BATCH:
+                told = f"The analysis backend does not know batch {batch_id[:100]!r} (HTTP {error.partner_status})"
+                raise NotFound(told, detail=error.detail) from error
             raise
         answer = reply.json(self.partner)
         if not isinstance(answer, dict) or not isinstance(answer.get("status"), str):
@@ -164,7 +169,7 @@ class AnalysisBackend(JsonApi):
             state = BatchState(_OTHER_NAMES.get(word, word))
         except ValueError:
             unknown = f"The analysis backend says that the batch is {word[:40]!r}, which we do not know"
-            raise PartnerUnavailable(unknown) from None
+            raise UnreadableAnswer(unknown) from None
         reason = str(answer.get("error") or "")[:500]
         done, total = (
             count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else 0

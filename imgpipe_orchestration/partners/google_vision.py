@@ -104,8 +104,13 @@ class GoogleVision(JsonApi):
         try:
             answer = self.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
         except PartnerRefused as error:
-            if "BILLING_DISABLED" in (error.detail or ""):
-                raise SpendingPaused(f"{_NAME}: billing is off for this key's project", detail=error.detail) from error
+            told = error.detail or ""
+            if "BILLING_DISABLED" in told:
+                raise SpendingPaused(f"{_NAME}: billing is off for this key's project", detail=told) from error
+            if "API_KEY_INVALID" in told:  # answered with 400, as what is wrong with an image is
+                raise PartnerRefused(
+                    f"{_NAME} does not accept its key: give it a valid one", detail=told, partner_status=401
+                ) from error
             raise
         except UnreadableAnswer as error:
             error.usage = usage

@@ -88,7 +88,7 @@ class MainApi(JsonApi):
             raise TooLarge(f"The temp file is larger than the {limit:,} bytes allowed") from error
         # Servers also declare wrong types for files, so the content must be able to be text, too.
         kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        is_text = kind.startswith("text/") or kind.endswith(("json", "xml"))
+        is_text = kind.startswith("text/") or (kind.endswith(("json", "xml")) and not kind.startswith("image/"))
         if not reply.content or (is_text and b"\0" not in reply.content):
             detail = reply.content[:500].decode(errors="replace")
             raise UnreadableAnswer(f"{_NAME} sent text or nothing instead of the file {image_path}", detail=detail)

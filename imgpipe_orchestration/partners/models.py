@@ -121,6 +121,11 @@ class Models:
         """The models of a task in order of preference; none where it is turned off."""
         return [Choice.of(written) for written in self.task(name).use]
 
+    def canaries(self, name: TaskName) -> list[Choice]:
+        """The models that are asked as well, to compare them."""
+        canary = self.task(name).canary
+        return [Choice.of(written) for written in canary.use] if canary else []
+
     def key(self, provider: str) -> str:
         """The provider's key, empty if it needs none. A setting of ours is taken with its default."""
         name = self.providers[provider].api_key_env

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import math
+import re
 from array import array
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
+
+_OF_ONE_LENGTH = re.compile("not support[^.]{0,40}(matryoshka|dimensions)|dimensions[^.]{0,20}not support")
+"""How vLLM, LiteLLM and OpenAI say that a model's vectors have no other length than its own."""
 
 
 class OpenAIClient:
@@ -58,6 +62,7 @@ class OpenAIClient:
         self._base_url = base_url
         self._timeout = timeout
         self._policy = policy or RetryPolicy(budget=2 * timeout)
+        self._of_one_length: set[str] = set()
 
     def answer(
         self,
@@ -84,9 +89,15 @@ class OpenAIClient:
         return translating(lambda: _seen(response, schema, model, self.name), self.name)
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Priced[list[float]]:
-        """The embedding of one text, a unit vector."""
-        asked: dict[str, Any] = {"dimensions": dimensions} if dimensions else {}
-        response = self.call(model, lambda sdk: sdk.embeddings.create(model=model, input=text, **asked))
+        """The embedding of one text, a unit vector. Some models have it in another length than `dimensions`."""
+        asked: dict[str, Any] = {"dimensions": dimensions} if dimensions and model not in self._of_one_length else {}
+        try:
+            response = self.call(model, lambda sdk: sdk.embeddings.create(model=model, input=text, **asked))
+        except PartnerRefused as error:
+            if not asked or not _OF_ONE_LENGTH.search(error.detail or ""):
+                raise
+            self._of_one_length.add(model)
+            return self.embed(text, model=model)
         return _embedded(response, model, self.name)
 
     def generate_image(

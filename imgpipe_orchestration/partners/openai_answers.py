@@ -33,6 +33,10 @@ _LONGEST_NAME = 200
 # https://platform.openai.com/docs/guides/error-codes
 _OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _POLICY = {"content_policy_violation", "moderation_blocked", "content_filter", "invalid_prompt"}
+_FLAGGED = {"flagged_input", "reasons"}
+"""What OpenRouter's 403 carries when it is about the content: https://openrouter.ai/docs/errors"""
+_UNKNOWN_MODEL = re.compile("invalid model name passed|is not a valid model id\\b", re.IGNORECASE)
+"""How LiteLLM and OpenRouter say it, with a 400 and without a code."""
 _WORD = re.compile(r"[\w. -]{1,60}", re.ASCII)
 
 
@@ -86,16 +90,20 @@ def _from_status(error: openai.APIStatusError, name: str) -> ImgpipeError:
     if status in (408, 409):  # the SDK's own retries try 409 again as well
         told = f"{name} failed (HTTP {status})"
         return PartnerUnavailable(told, detail=detail, retry_after=wait, partner_status=status)
-    if code in _POLICY or kind == "image_generation_user_error":
+    metadata = error.body.get("metadata") if isinstance(error.body, dict) else None
+    flagged = isinstance(metadata, dict) and not _FLAGGED.isdisjoint(metadata)
+    if code in _POLICY or kind == "image_generation_user_error" or flagged:
         # Without the status, which would tell the ledger that all requests fail: this is about one request.
         return PartnerRefused(f"{name} refused for its content policy", detail=detail)
+    if status == 400 and (code == "model_not_found" or _UNKNOWN_MODEL.search(error.message)):
+        status = 404  # as most servers answer
     reason = {
         401: f"does not accept {'OPENAI_API_KEY' if name == OPENAI else 'its key'}",
         402: "wants to be paid first",
         403: "forbids this",
         404: "does not know the model or address",
     }.get(status, redirected(error.response.headers.get("location")) if status < 400 else "refused the request")
-    return PartnerRefused(f"{name} {reason} (HTTP {status})", detail=detail, partner_status=status)
+    return PartnerRefused(f"{name} {reason} (HTTP {error.status_code})", detail=detail, partner_status=status)
 
 
 def from_answer(error: Any, name: str = OPENAI) -> ImgpipeError:

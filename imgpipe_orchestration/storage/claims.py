@@ -111,11 +111,10 @@ class Claims(Backlog):
             "tenants": [item.tenant for item in items],
             "partitions": [item.partition for item in items],
             "traces": [item.trace or trace for item in items],
+            "delay": delay,
         }
-        restarted = connection.execute(sql.RESTART, {**values, "delay": delay}).rowcount if again else 0
-        if delay > 0:
-            return restarted + connection.execute(sql.ENQUEUE_LATER, {**values, "delay": delay}).rowcount
-        return restarted + connection.execute(sql.ENQUEUE, values).rowcount
+        restarted = connection.execute(sql.RESTART, values).rowcount if again else 0
+        return restarted + connection.execute(sql.ENQUEUE_LATER if delay > 0 else sql.ENQUEUE, values).rowcount
 
     # --- looking -------------------------------------------------------------------------------------------------
 
@@ -267,7 +266,8 @@ class Claims(Backlog):
             state, pause, spent = State.FAILED, 0.0, 1
         else:
             state, pause, spent = State.WAITING, max(backoff(failures), asked_for(error.retry_after)), 1
-        self._settle(connection, queue, claim, state, error.public, error.code, spent, pause)
+        again = "waits" if isinstance(error, Retryable) and error.planned else "retry"
+        self._settle(connection, queue, claim, state, error.public, error.code, spent, pause, again)
         return state
 
     def _settle(
@@ -280,12 +280,13 @@ class Claims(Backlog):
         code: str | None,
         spent: int,
         pause: float = 0.0,
+        again: str = "",
     ) -> None:
         error = None if error is None else storable_text(error)[:ERROR_LENGTH]
         values = {
             **_key(claim),
             "state": state.value,
-            "outcome": "retry" if state is State.WAITING else state.value,
+            "outcome": again if state is State.WAITING else state.value,
             "error": error,
             "code": code,
             "spent": spent,

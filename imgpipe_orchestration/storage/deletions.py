@@ -60,6 +60,11 @@ def digest(secret: str, address: str) -> UUID:
     return UUID(bytes=hmac.digest(secret.encode(), b"address " + address.encode(), hashlib.sha256)[:16])
 
 
+def reporter_digests(secrets: Sequence[str], reporter: str) -> list[UUID]:
+    """What `reports` keeps of who reported something, by each of these keys: `user 7` is a user."""
+    return [digest(secret, f"reporter {reporter}") for secret in secrets]
+
+
 def add(
     connection: Connection,
     claims: Claims,
@@ -111,10 +116,10 @@ def is_deleted(connection: Connection, what: str) -> bool:
     return connection.scalar(text("select 1 from deletions where what = :what"), {"what": what}) is not None
 
 
-def was_at(connection: Connection, address: UUID) -> bool:
-    """Whether something was deleted that had this address."""
-    query = text("select 1 from deletions where addresses @> array[cast(:address as uuid)] limit 1")
-    return connection.scalar(query, {"address": address}) is not None
+def was_at(connection: Connection, secrets: Sequence[str], address: str) -> bool:
+    """Whether something was deleted that had this address, of which a digest was kept by one of these keys."""
+    query = text("select 1 from deletions where addresses && cast(:digests as uuid[]) limit 1")
+    return connection.scalar(query, {"digests": [digest(secret, address) for secret in secrets]}) is not None
 
 
 def remove(connection: Connection, claims: Claims, what: str) -> Deletion | None:
@@ -140,8 +145,7 @@ def page(connection: Connection, kind: str, *, before: int | None = None, limit:
 
 def counts(connection: Connection) -> dict[str, int]:
     """How many things of each kind are in the trash."""
-    query = text("select kind, count(*) from deletions where purged_at is null group by kind order by kind")
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(text(f"select kind, count(*) {_IN_TRASH} group by kind"))}
 
 
 def begin(connection: Connection, ids: Sequence[int]) -> Sequence[Deletion]:
@@ -191,10 +195,13 @@ def forget_verdicts(connection: Connection, subject: str, ids: Sequence[int], *,
     connection.execute(text(f"delete from reports v {_OF_THINGS}"), values)
 
 
-def forget_person(connection: Connection, user_id: int, queues: Sequence[str], pipelines: Sequence[str]) -> int:
-    """Remove what shared tables know of a user: kept answers, jobs, the tenant's name in some queues and in the uses of
-    some pipelines' paid calls. Returns how many rows."""
-    values = {"user": str(user_id), "queues": list(queues), "pipelines": list(pipelines)}
+def forget_person(
+    connection: Connection, user_id: int, queues: Sequence[str], pipelines: Sequence[str], *, secrets: Sequence[str]
+) -> int:
+    """Remove what shared tables know of a user: kept answers, jobs, verdicts, what they reported (not that somebody
+    did), the tenant's name in some queues and in the uses of some pipelines' paid calls. Returns how many rows."""
+    reporters = reporter_digests(secrets, f"user {user_id}")
+    values = {"user": str(user_id), "queues": list(queues), "pipelines": list(pipelines), "reporters": reporters}
     return sum(connection.execute(statement, values).rowcount for statement in _FORGET_PERSON)
 
 
@@ -218,8 +225,10 @@ _DUE = text("""
     order by purge_after, id limit :limit
 """)
 
+_IN_TRASH = "from deletions d where purged_at is null and purge_after > now()"
+
 _PAGE = text(f"""
-    select {_COLUMNS} from deletions d where kind = :kind and purged_at is null and purge_after > now()
+    select {_COLUMNS} {_IN_TRASH} and kind = :kind
     and (cast(:before as bigint) is null or id < :before) order by id desc limit :limit
 """)
 
@@ -242,7 +251,8 @@ _FORGET_ANSWERS = text("""
         select distinct key from paid_call_uses where pipeline = :pipeline and item = any(:items)) as mine
     where c.key = mine.key and (c.state <> 'started' or c.bought_for is null) and not exists (
         select from paid_call_uses u where u.key = c.key and (u.pipeline <> :pipeline or u.item <> all(:items))
-        and not exists (select from deletions d where d.what = u.item and d.purged_at is not null))
+        and not exists (select from deletions d where d.purged_at is not null
+            and d.what in (u.item, substring(u.item from '^(.*)/[^/]*$'))))
 """)
 
 _OF_THINGS = """
@@ -258,6 +268,15 @@ _FORGET_ERRORS = text("""
 _FORGET_PERSON = (
     text("delete from kept_answers where caller = :user"),
     text("delete from job_instances where user_id in (:user, 'user_' || :user)"),
+    # Those that a worker asked for while the thing was purged.
+    text("delete from verdicts where user_id = cast(:user as bigint)"),
+    # What is held back by reports repeats the last one's words.
+    text("""
+        update verdicts v set reason = left(v.reason, -length(' The last one: ' || r.reason)) from reports r
+        where r.reporter = any(:reporters) and (r.kind, r.item) = (v.kind, v.item) and v.decided_by = 'reports'
+        and right(v.reason, length(r.reason) + 1) = ' ' || r.reason
+    """),
+    text("delete from reports where reporter = any(:reporters)"),
     text("""
         delete from work_attempts a using work_items w where w.queue = a.queue and w.item_id = a.item_id
         and w.tenant = :user and w.queue = any(:queues)

@@ -33,6 +33,14 @@ a lost connection unless it had already written and was waiting for the others."
 _WAITS = "What was accepted waits and goes on by itself."
 
 
+class Refused(BackendUnavailable):
+    """MongoDB answers and refuses: the credentials are wrong, or their user lacks a role."""
+
+
+class TookTooLong(BackendUnavailable):
+    """MongoDB gave up a query at its time limit."""
+
+
 class Documents:
     """One MongoDB database. The client is made on first use and its pool is shared by the process's threads."""
 
@@ -112,7 +120,7 @@ def reachable() -> Iterator[None]:
     """Turns the driver's errors into ours where MongoDB is away, hangs, cannot do it now or refuses our credentials.
 
     Raises:
-        BackendUnavailable: one of these. Other errors pass.
+        BackendUnavailable: one of these, with `TookTooLong` and `Refused`. Other errors pass.
     """
     from pymongo.errors import ConnectionFailure, ExecutionTimeout, OperationFailure
 
@@ -124,13 +132,13 @@ def reachable() -> Iterator[None]:
         raise BackendUnavailable(f"MongoDB cannot be reached. {_WAITS}", detail=detail) from error
     except ExecutionTimeout as error:
         hint = "If it stays so, `imgpipe doctor` names the indexes that are missing."
-        raise BackendUnavailable(f"MongoDB took too long over a query. {_WAITS} {hint}", detail=str(error)) from error
+        raise TookTooLong(f"MongoDB took too long over a query. {_WAITS} {hint}", detail=str(error)) from error
     except OperationFailure as error:
         details = error.details or {}
         parts = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]  # of a bulk write
         if any(code in _PASSING for code in (error.code, *(part.get("code") for part in parts))):
             raise BackendUnavailable(f"MongoDB cannot do it at this moment. {_WAITS}", detail=str(error)) from error
         if error.code in _REFUSED:
-            refusal = "MongoDB refuses our credentials; check MONGODB_URL."
-            raise BackendUnavailable(refusal, detail=str(error)) from error
+            refusal = "MongoDB refuses our credentials, or their user lacks a role; check MONGODB_URL."
+            raise Refused(refusal, detail=str(error)) from error
         raise

@@ -154,12 +154,12 @@ def follow(connection: Connection, numbers: Sequence[int], state: State, error: 
         connection.execute(_REQUEUE, {"numbers": list(numbers)})
 
 
-def cancel(engine: Engine, run_id: str) -> int:
-    """Somebody cancelled the run: what it still holds fails, instead of starting again, and the round that it was at
+def cancel(engine: Engine, run_id: str, *, a_round: bool = True) -> int:
+    """Somebody cancelled the run: what it still holds fails, instead of starting again, and if it was at a round, that
     ends. Returns how many failed."""
     with transaction(engine) as connection:
         held = connection.execute(_HELD, {"run": run_id}).all()
-        for job in {row.job for row in held}:
+        for job in {row.job for row in held if a_round}:
             dropped = connection.scalars(_DROP_ROUND, {"job": job}).all()
             Claims.withdraw(connection, Queue(job), dropped, "Its round was cancelled.")
         for row in held:

@@ -237,13 +237,14 @@ class Shares:
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, tenant: str) -> Iterator[None]:
-        """Wait for a place and hold it."""
+    def place(self, tenant: str) -> Iterator[int]:
+        """Wait for a place and hold it; gives how many places are held, this one included."""
         with self._changed:
             self._changed.wait_for(lambda: self._taken[tenant] < self._each and self._taken.total() < self._places)
             self._taken[tenant] += 1
+            held = self._taken.total()
         try:
-            yield
+            yield held
         finally:
             with self._changed:
                 self._taken[tenant] -= 1

@@ -17,13 +17,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from imgpipe_orchestration.errors import Gone
+from imgpipe_orchestration.errors import Gone, SettingsError
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import batches, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.model import Analysis, Document
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 
 _OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "running"}
 
@@ -106,11 +106,17 @@ def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
     """An analysis with the connection to its external API.
 
     Raises:
-        Gone: its cron job was deleted, or pointed elsewhere.
+        Gone: its cron job was deleted, or pointed elsewhere; or its documents cannot be read.
+        SettingsError: the connection's key cannot be decrypted.
     """
     values = rows.execute(_LOAD, {"id": analysis_id}).one()._asdict()
     connection = executions.connection_of(rows, values["execution_id"], vault)
-    listed = json.loads(vault.unlock(values.pop("documents")))
+    try:
+        listed = json.loads(vault.unlock(values.pop("documents")))
+    except SettingsError:  # for good: the connection can be read, so its key was stored again
+        if values["batch_id"] is None:
+            raise Gone("Stored under another SECRET_KEY. If it is listed again, it is stored anew.") from None
+        listed = []  # the backend has its images
     documents = tuple(Document(one["name"], one["url"], one["kind"]) for one in listed)
     moved = values.pop("source") != source_of(connection.get_url) and not values["redelivery"]
     if moved or values["organization_id"].casefold() != connection.organization_id.casefold():
@@ -188,7 +194,7 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
     """Start all analyses of a day from the beginning, as executions of a backfill; unfinished ones are left alone.
 
     Args:
-        reference: identifies the run, so that its re-execution does not start them once more.
+        reference: the id of the first run, so that its re-execution does not start them once more.
 
     Returns:
         their ids.

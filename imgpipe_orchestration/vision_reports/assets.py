@@ -39,7 +39,6 @@ analyses = dg.AssetSpec(
     deps=[ANALYSES],
     partitions_def=DAYS,
     output_required=False,
-    pool="vision_reports",
     group_name=GROUP,
     kinds={"openai", "html"},
     owners=OWNERS,
@@ -53,7 +52,7 @@ analyses = dg.AssetSpec(
 def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.vision_reports import analyses, executions
-    from imgpipe_orchestration.vision_reports.crew import Crew
+    from imgpipe_orchestration.vision_reports.runs import Crew
 
     services, day, asked = backends.services, day_of(context, DAYS), is_asked_for(context)
     owner = owner_of(services, context.run)
@@ -61,7 +60,8 @@ def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> It
         crew = Crew(services, owner, opened)
         held = services.claims.owned(analyses.QUEUE, owner)
         if asked:
-            again = analyses.reopen_day(services.engine, services.claims, date.fromisoformat(day), owner)
+            first = context.run.root_run_id or context.run.run_id
+            again = analyses.reopen_day(services.engine, services.claims, date.fromisoformat(day), first)
             held += services.claims.claim_these(analyses.QUEUE, owner, again)
             executions.note_run(services.engine, held)
         outcome, lists = crew.deliver(held, joining=not asked)

@@ -20,7 +20,7 @@ from imgpipe_orchestration.vision_reports import batches
 from imgpipe_orchestration.vision_reports.model import IMAGE_BYTES
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.forms import form_in, name_of
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["analysis backend"], dependencies=[Depends(allowed)])

@@ -132,9 +132,9 @@ class BatchWorker:
                 self._give_up(claim, batch, image, error.public)
         if not later:
             return
-        last = claim.failures + 1 >= batches.QUEUE.max_attempts
-        if not (last and all(error.spends_attempt for _, error in later)):
-            raise later[0][1]
+        held = next((error for _, error in later if not error.spends_attempt), None)
+        if held or claim.failures + 1 < batches.QUEUE.max_attempts:
+            raise held or later[0][1]  # while some images have to wait, the others' errors spend no attempt
         # At the last attempt the report is written about the others, and lists these as missing.
         for image, reason in later:
             self._give_up(claim, batch, image, reason.public)

@@ -12,7 +12,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.partners.analysis_backend import BatchOrder, BatchState
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 
 
 def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:

@@ -11,7 +11,7 @@ from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import executions
 from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionStatus, ExecutionTrigger
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.wiring.services import Services
@@ -30,20 +30,21 @@ def run_now(services: Services, connection: ApiAccess, say: Callable[[str], None
         say: is called with each line for the user.
     """
     say(f"{at_host('The Vision Analysis API', connection.get_url)}, organization {connection.organization_id}")
-    with transaction(services.engine) as rows:
-        started = executions.start(
-            rows,
-            services.claims,
-            ExecutionTrigger.COMMAND,
-            connection=executions.sealed(connection, services.vault),
-            tenant=connection.organization_id,
-        )
+    number = 0  # of none
     try:
-        return _ended(services, started.id, say)
+        with transaction(services.engine) as rows:
+            number = executions.start(
+                rows,
+                services.claims,
+                ExecutionTrigger.COMMAND,
+                connection=executions.sealed(connection, services.vault),
+                tenant=connection.organization_id,
+            ).id
+        return _ended(services, number, say)
     except KeyboardInterrupt:
-        (left,) = executions.recent(services.engine, started.id, by="id")
-        place = services.settings.dagster_url + (f"/runs/{left['run_id']}" if left["run_id"] else "")
-        say(f"Execution {started.id} goes on without this command. Look at it in Dagster: {place}")
+        for left in executions.recent(services.engine, number, by="id"):
+            place = services.settings.dagster_url + (f"/runs/{left['run_id']}" if left["run_id"] else "")
+            say(f"Execution {number} goes on without this command. Look at it in Dagster: {place}")
         raise
 
 

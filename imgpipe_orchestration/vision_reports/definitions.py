@@ -1,8 +1,8 @@
-"""The vision reports' part of the Dagster definitions. A tick makes index look-ups only, and calls no partner."""
+"""The vision reports' part of the Dagster definitions. A tick only looks for what is due, and calls no partner."""
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due
+from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, sensor
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.vision_reports.assets import (
     DAYS,
@@ -14,23 +14,21 @@ from imgpipe_orchestration.vision_reports.assets import (
 )
 
 
-@dg.sensor(
+@sensor(
     job=vision_reports,
     description="Asks for a run when a cron job's time has come, or an analysis is due for its next step.",
     minimum_interval_seconds=EVERY_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.vision_reports.crew import is_due
+    from imgpipe_orchestration.vision_reports.runs import RUN_SECONDS, is_due
 
-    return run_if_due(context, sensor_backends, vision_reports.name, is_due, days=DAYS)
+    return run_if_due(context, sensor_backends, vision_reports.name, is_due, days=DAYS, seconds=RUN_SECONDS)
 
 
-@dg.sensor(
+@sensor(
     job=vision_batches,
     description="Asks for a run when a batch waits at our own analysis backend.",
     minimum_interval_seconds=EVERY_LOOK,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports.batch_work import is_due

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from imgpipe_orchestration.prompts.library import Prompt
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 
 
 class Box(BaseModel):

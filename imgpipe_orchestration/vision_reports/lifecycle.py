@@ -5,8 +5,7 @@ Analyses are kept: their rows are small, and say what was delivered and must not
 execution of each analysis, whose connection a backfill needs.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -25,16 +24,9 @@ PARTS = 21
 
 
 def tidy(services: Services, days: float) -> int:
-    """Delete executions and batches that ended `days` ago, and uploads of that age that no batch has. Returns how many
-    rows."""
-    forget = partial(_discard, services)
+    """Delete executions that ended `days` ago, and uploads of that age that no batch has. Returns how many rows."""
     removed = in_batches(services.engine, _OLD_EXECUTIONS, days)
-    removed += in_batches(services.engine, _OLD_BATCHES, days, forget=forget)
-    return removed + in_batches(services.engine, _ORPHANS, days, forget=forget)
-
-
-def _discard(services: Services, keys: Sequence[str | None]) -> None:
-    services.vision_bucket.discard(key for key in keys if key)
+    return removed + in_batches(services.engine, _ORPHANS, days, forget=services.vision_bucket.discard)
 
 
 def _erased(_: Services, connection: Connection, rows: Rows) -> None:
@@ -48,13 +40,6 @@ _OLD_EXECUTIONS = old_rows(
     "vision_executions",
     ended="finished_at",
     condition="not exists (select from vision_analyses a where a.execution_id = t.id)",
-)
-_OLD_BATCHES = old_rows(
-    "vision_batches",
-    ended="finished_at",
-    condition="""not exists (select from work_items w where w.queue = 'vision_batches' and w.item_id = t.id
-        and w.state in ('waiting', 'claimed', 'failed'))""",
-    returning="report_key",
 )
 _ORPHANS = old_rows(
     "vision_uploads",

@@ -20,7 +20,7 @@ from imgpipe_orchestration.storage.work import Watch
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.wiring.services import Services
@@ -83,10 +83,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
         )
         executions.settle(rows, [claim.item_id])
         services.claims.finish(rows, executions.QUEUE, claim)
-    log.info(
-        "listed",
-        extra={"execution": claim.item_id, "unprocessed": len(listed), "new": new, "of_others": foreign},
-    )
+    log.info("listed", extra={"execution": claim.item_id, "unprocessed": len(listed), "new": new, "of_others": foreign})
 
 
 def api_of(services: Services, connection: ApiAccess, policy: RetryPolicy | None = None) -> VisionAnalysisApi:

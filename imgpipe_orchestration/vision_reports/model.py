@@ -44,17 +44,12 @@ class Severity(StrEnum):
     NONE = "none"  # an observation, nothing wrong
 
 
-class OutOfTime(Retryable):
-    """The run's time is over. No attempt is spent; a later run goes on."""
-
-    spends_attempt = False
-
-
 class StillWaiting(Retryable):
     """The backend has not finished. No attempt is spent; the analysis is polled again after `retry_after` seconds."""
 
     title = "Waiting for the backend"
     spends_attempt = False
+    planned = True
 
 
 class TimedOut(Permanent):

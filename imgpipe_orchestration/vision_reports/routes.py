@@ -15,7 +15,7 @@ from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(allowed)])

@@ -57,7 +57,7 @@ from imgpipe_orchestration.vision_reports.model import (
     StillWaiting,
     TimedOut,
 )
-from imgpipe_orchestration.web.names import plain_text
+from imgpipe_orchestration.web.texts import plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.wiring.services import Services
@@ -193,6 +193,9 @@ class AnalysisWorker:
         except NotFound:
             self._fenced(claim, analyses.forget_batch)
             raise
+        except UnreadableAnswer:
+            self._forget_at_last(claim)
+            raise
         if status.state is BatchState.COMPLETED:
             return
         reason = plain_text(status.error, 300)
@@ -233,8 +236,7 @@ class AnalysisWorker:
         log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": batch_id})
 
     def _report(self, claim: Claim, batch_id: str, backend: AnalysisBackend) -> bytes:
-        """The report of a completed batch. If there is none at the last try, a later execution orders a new batch, and
-        not the next try, because a backend without reports would be asked for batch after batch.
+        """The report of a completed batch.
 
         Raises:
             PartnerUnavailable: the backend does not have the report, or it is not HTML.
@@ -244,9 +246,14 @@ class AnalysisWorker:
         except (PartnerRefused, UnreadableAnswer) as error:
             if isinstance(error, PartnerRefused) and error.partner_status not in _WITHOUT_REPORT:
                 raise
-            if claim.failures + 1 >= analyses.QUEUE.max_attempts:
-                self._fenced(claim, analyses.forget_batch)
+            self._forget_at_last(claim)
             raise PartnerUnavailable(error.public) from error
+
+    def _forget_at_last(self, claim: Claim) -> None:
+        """At the last try forget a batch about which the backend says nothing usable, so that a later execution orders
+        a new one. An earlier try does not, or a backend without reports would be asked for batch after batch."""
+        if claim.failures + 1 >= analyses.QUEUE.max_attempts:
+            self._fenced(claim, analyses.forget_batch)
 
     def _upload(self, claim: Claim, analysis: Analysis, batch_id: str, api: VisionAnalysisApi, report: bytes) -> None:
         try:

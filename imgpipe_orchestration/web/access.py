@@ -37,8 +37,9 @@ class Rule:
 _MEDIA = ("media_api_key", "main_api_key")  # our workers send the second one with callbacks to ourselves
 
 ANYBODY = Rule("anybody", everybody=True)
+REPORTER = Rule("anybody", user=True, everybody=True)  # a user's token tells who it is
 USER = Rule("user", user=True)
-OWNER = Rule("owner", Role.OPERATOR, _MEDIA, user=True)
+OWNER = Rule("owner", Role.OPERATOR, ("media_api_key",), user=True)
 UPLOADER = Rule("uploader", Role.OPERATOR, user=True, local=True)
 PERSON = Rule("person", Role.ADMIN, user=True, local=True)
 MEDIA_READER = Rule("media reader", Role.VIEWER, _MEDIA)
@@ -62,7 +63,6 @@ RULES: dict[Rule, str] = {
         GET /components/{name}
         GET /storage/v1/object/public/listing-images/{file_name}
         GET /temp_images/{folder}/{name}
-        POST /api/media/{media_id}/report: report image
         GET /auth/sign-in
         GET /auth/callback
         GET /auth/verify
@@ -71,6 +71,7 @@ RULES: dict[Rule, str] = {
         GET /static/{name}
         GET /favicon.ico
     """,
+    REPORTER: "POST /api/media/{media_id}/report: report image",
     USER: """
         GET /users/me
         PATCH /users/me
@@ -193,11 +194,11 @@ RULES: dict[Rule, str] = {
         DELETE /api/budgets: delete budget
         GET /api/keys
         POST /api/keys: create key
-        DELETE /api/keys/{name}: revoke key
+        DELETE /api/keys/{name:path}: revoke key
         GET /api/audit
         GET /keys
         POST /keys: create key
-        POST /keys/{name}/revoke: revoke key
+        POST /keys/{name:path}/revoke: revoke key
         GET /audit
         POST /spending/budgets: change budget
         POST /spending/budgets/remove: delete budget
@@ -210,10 +211,10 @@ RULES: dict[Rule, str] = {
         POST /cron-jobs/{job_id}/activate: activate cron job
         POST /cron-jobs/{job_id}/deactivate: deactivate cron job
         POST /processing/toggle: switch auto-marker
-        POST /vision-reports: create cron job
         GET /vision-reports/new
+        POST /vision-reports/new: create cron job
         GET /vision-reports/{job_id}/edit
-        POST /vision-reports/{job_id}: change cron job
+        POST /vision-reports/{job_id}/edit: change cron job
         POST /vision-reports/{job_id}/switch: switch cron job
         POST /vision-reports/{job_id}/delete: delete cron job
     """,
@@ -239,19 +240,24 @@ ACCESS = _parsed()
 
 
 @cache
-def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    return [(method, compile_path(path)[0]) for method, path in ACCESS]
+def _patterns() -> list[tuple[str, re.Pattern[str], Rule]]:
+    return [(method, compile_path(path)[0], rule) for (method, path), (rule, _) in ACCESS.items()]
+
+
+def takes_token(method: str, path: str) -> bool:
+    """Whether a request may be made with a user's token."""
+    return any(rule.user and of == method and pattern.match(path) for of, pattern, rule in _patterns())
 
 
 def methods_at(path: str) -> str:
     """The methods that a path takes, of all its routes, as the header `Allow` names them."""
-    found = {method for method, pattern in _patterns() if pattern.match(path)}
+    found = {method for method, pattern, _ in _patterns() if pattern.match(path)}
     return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 def rule_of(request: Request) -> tuple[Rule, str]:
-    """The rule of a request's route, and the name of what it does in the audit. A route that the table forgot needs the
-    most."""
+    """The rule of a request's route, and the name of what it does in the audit. A route missing from the table needs an
+    admin."""
     path = getattr(request.scope.get("route"), "path", "")
     method = "GET" if request.method == "HEAD" else request.method
     if path.startswith(DEBUGGING):

@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.web.names import clean_name
+from imgpipe_orchestration.web.texts import clean_name
 
 
 class IncompleteBody(BadInput):

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from urllib.parse import urlsplit
 
-from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker import runs
 from imgpipe_orchestration.auto_marker.model import JOB
-from imgpipe_orchestration.auto_marker.steps import due
+from imgpipe_orchestration.auto_marker.runs import due
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus
@@ -18,11 +18,11 @@ from imgpipe_orchestration_tests.cable import Cable
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 RUN = """
-from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker import runs
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration.settings import load
 services = Services(load())
-steps.mark_round(services, steps.begin_round(services)[0], "killed-run", print)
+runs.mark_round(services, runs.begin_round(services)[0], "killed-run", print)
 """
 
 
@@ -45,8 +45,8 @@ def test_a_run_killed_between_find_and_write_marks_nothing_and_the_next_one_ever
         run.send_signal(signal.SIGKILL)
         run.wait()
     assert marked(services, "c1") == 0
-    wait_for(lambda: due(services) is True, "the job to be due once the lease ran out", 20)
-    steps.mark_round(services, steps.begin_round(services)[0], "next-run", lambda _: None)
+    wait_for(lambda: due(services) is True, "the job to be due once the lease ran out", 60)
+    runs.mark_round(services, runs.begin_round(services)[0], "next-run", lambda _: None)
     assert marked(services, "c1") == 5
     done = job_instances.get(services.engine, asked.id)
     assert (done.status, done.run_id, done.result["images_marked"]) == (JobStatus.COMPLETED, "next-run", 5)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker import runs
 from imgpipe_orchestration.auto_marker.definitions import (
     SCHEDULES,
     auto_marker_sensor,
@@ -17,7 +17,7 @@ from imgpipe_orchestration.auto_marker.definitions import (
     marked_images_are_usable,
 )
 from imgpipe_orchestration.auto_marker.model import JOB, Figures
-from imgpipe_orchestration.auto_marker.steps import due
+from imgpipe_orchestration.auto_marker.runs import due
 from imgpipe_orchestration.auto_marker.store import QUEUE
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
@@ -236,7 +236,7 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
         job_ids.append(figures.job_id)
         raise RuntimeError("killed")
 
-    steps.mark_round(services, steps.begin_round(services)[0], "killed", die)
+    runs.mark_round(services, runs.begin_round(services)[0], "killed", die)
     assert marked(services, "a") == 3
     if told:
         instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="a"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker import runs
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
@@ -24,7 +24,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 def work(services: Services) -> None:
     """What the run does that the sensor asks for."""
-    steps.mark_round(services, [], "run-1", lambda _: None)
+    runs.mark_round(services, [], "run-1", lambda _: None)
 
 
 def test_a_trigger_is_accepted_done_and_looked_up(client: Client, services: Services) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, Int64, ObjectId
+from pymongo.collection import Collection
+from pymongo.errors import OperationFailure
 
+from imgpipe_orchestration.auto_marker import store
 from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page, create_indexes, missing_indexes
 from imgpipe_orchestration.storage.documents import Documents
@@ -46,7 +49,7 @@ def counted(documents: Documents, *, opted_out: list[str]) -> dict[str, int]:
 
 def marked_of(documents: Documents, customer: str = "c1", *, skip: int = 0, limit: int = 50) -> Page:
     news = News(documents)
-    return news.mark_page(customer, news.how_images_lack(customer), skip=skip, limit=limit)
+    return news.mark_page(customer, news.how_images_lack(customer), skip=skip, limit=limit, most=limit)
 
 
 def test_pending_is_what_has_image_and_summary_and_no_clean_image(documents: Documents) -> None:
@@ -220,8 +223,8 @@ def test_a_document_changed_between_find_and_write_is_left_alone(
 
 
 def _write(documents: Documents, stale: list[dict[str, Any]]) -> Page:
-    page = Page(stale)
-    News(documents)._mark("c1", stale, page)
+    page = Page(stale, good=stale)
+    News(documents)._mark("c1", page)
     return page
 
 
@@ -300,6 +303,18 @@ def test_indexes_are_created_once_and_found_missing_before(documents: Documents)
     assert not ImageConfigs(documents).add_new("c1")
 
 
+@pytest.mark.parametrize("what", ["create_index", "index_information"])
+def test_a_user_who_may_not_list_or_create_indexes_is_told_so_once(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OperationFailure("not authorized on ichat", 13)
+
+    monkeypatch.setattr(Collection, what, refuse)
+    (told,) = create_indexes(documents)
+    assert "may not list or create indexes" in told
+
+
 @pytest.mark.parametrize("nothing", NOTHING)
 def test_what_a_tick_asks_is_found_by_index_whatever_else_there_is(documents: Documents, nothing: str | None) -> None:
     if ferretdb(documents):
@@ -315,15 +330,21 @@ def test_what_a_tick_asks_is_found_by_index_whatever_else_there_is(documents: Do
         assert "clean_image_1_customer_id_1" in plan or "idx_news_document_clean_image_customer_id" in plan, plan
 
 
-def test_a_marked_document_that_lost_something_is_found(documents: Documents) -> None:
+def test_a_document_marked_lately_that_lost_something_is_found(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collection, news = documents.collection("news_document"), News(documents)
     collection.insert_many([dict(PENDING) for _ in range(3)])
     marked_of(documents)
     assert news.lacking(limit=10) == []
-    first, second, _ = collection.find({})
+    first, second, old = collection.find({})
+    long_ago = {"clean_image_updated_at": datetime.now(UTC) - timedelta(days=8), "short_summary": ""}
+    collection.update_one({"_id": old["_id"]}, {"$set": long_ago})
+    assert len(news.lacking(limit=10)) == 1
+    monkeypatch.setattr(store, "LOOKED_OVER", 2)
     collection.update_one({"_id": first["_id"]}, {"$set": {"clean_image": ""}})
     collection.update_one({"_id": second["_id"]}, {"$unset": {"short_summary": 1}})
-    assert {(d["_id"], d["lacks"]) for d in news.lacking(limit=10)} == {
-        (first["_id"], "clean_image"),
-        (second["_id"], "short_summary"),
+    assert {(str(d["_id"]), d["lacks"]) for d in news.lacking(limit=10)} == {
+        (str(first["_id"]), "clean_image"),
+        (str(second["_id"]), "short_summary"),
     }

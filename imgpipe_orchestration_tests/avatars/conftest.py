@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import records, store, work
+from imgpipe_orchestration.avatars import records, runs, store
 from imgpipe_orchestration.avatars.model import TaskRequest
 from imgpipe_orchestration.avatars.records import Persona, Task
 from imgpipe_orchestration.settings import Settings
@@ -24,7 +24,7 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 
 @pytest.fixture
 def avatar_settings(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr("imgpipe_orchestration.wiring.services.IMAGE_SECONDS", 10.0)
+    monkeypatch.setattr("imgpipe_orchestration.wiring.services.IMAGE_SECONDS", 120.0)
     monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.BASE_SIZE", "384x384")
     monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.GRID_SIZE", "768x768")
     return settings.model_copy(
@@ -33,7 +33,7 @@ def avatar_settings(settings: Settings, standins: StandInAccess, monkeypatch: py
             "openai_api_key": f"test-key-{uuid4().hex}",
             "openai_base_url": standins.openai_url,
             "flowise_base_url": standins.flowise_url,
-            "partner_timeout_seconds": 10.0,
+            "partner_timeout_seconds": 30.0,
             "lease_seconds": 2.0,
             "moderation": "off",  # judging has tests of its own, and counts as calls to OpenAI
         }
@@ -55,19 +55,19 @@ class Desk:
 
     services: Services
     standins: StandInAccess
-    runs: int = 0
+    started: int = 0
 
     def ask(self, count: int = 1, **options: Any) -> Task:
         with transaction(self.services.engine) as connection:
             return store.create(connection, self.services.claims, TaskRequest(count=count, **options))
 
-    def data(self) -> work.Report:
-        self.runs += 1
-        return work.run_data(self.services, f"data-{self.runs}")
+    def data(self) -> runs.Report:
+        self.started += 1
+        return runs.run_data(self.services, f"data-{self.started}")
 
-    def images(self, **options: Any) -> work.Report:
-        self.runs += 1
-        return work.run_images(self.services, f"images-{self.runs}", **options)
+    def images(self, **options: Any) -> runs.Report:
+        self.started += 1
+        return runs.run_images(self.services, f"images-{self.started}", **options)
 
     def task(self, task: Task) -> Task:
         with transaction(self.services.engine) as connection:
@@ -119,15 +119,14 @@ class Desk:
 
     def use_flowise(self, url: str) -> None:
         """Ask another Flowise from now on."""
-        self.services.__dict__.pop("flowise", None)
         self.change(flowise_base_url=url, flowise_api_key="a-key", multithread_flowise=1)
 
-    def data_now(self) -> work.Report:
+    def data_now(self) -> runs.Report:
         """A run of data that waits for no pause."""
         self.now()
         return self.data()
 
-    def images_now(self) -> work.Report:
+    def images_now(self) -> runs.Report:
         """A run of images that waits for no pause."""
         self.now()
         return self.images()

@@ -13,7 +13,9 @@ from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 
-TODAY, YESTERDAY = ((datetime.now(UTC).date() - timedelta(days=ago)).isoformat() for ago in (0, 1))
+
+def day(ago: int = 0) -> str:
+    return (datetime.now(UTC).date() - timedelta(days=ago)).isoformat()
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def repository(environment: None) -> dg.Definitions:
 def run(repository: dg.Definitions, instance: dg.DagsterInstance, job: str) -> dg.ExecuteInProcessResult:
     """A run of the sensor."""
     tags = {DUE_ONLY: "true"}
-    return repository.resolve_job_def(job).execute_in_process(instance=instance, partition_key=TODAY, tags=tags)
+    return repository.resolve_job_def(job).execute_in_process(instance=instance, partition_key=day(), tags=tags)
 
 
 def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> dg.SensorResult:
@@ -75,7 +77,7 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
 ) -> None:
     task = desk.ask(2)
     (asked,) = look(avatar_data_sensor, instance).run_requests or []
-    assert asked.partition_key == TODAY
+    assert asked.partition_key == day()
     assert not look(avatar_images_sensor, instance).run_requests
     assert run(repository, instance, "avatar_data").success
     assert desk.task(task).status is TaskStatus.DATA_GENERATED
@@ -86,7 +88,7 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     for name, _, _ in STAGES.values():
         (record,) = instance.fetch_materializations(dg.AssetKey(name), limit=1).records
         assert record.asset_materialization is not None
-        assert record.partition_key == YESTERDAY, "the day the task was asked for"
+        assert record.partition_key == day(1), "the day the task was asked for"
         assert record.asset_materialization.metadata["people"].value == 2
     assert not look(avatar_images_sensor, instance).run_requests
 
@@ -96,5 +98,5 @@ def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions
     job = repository.resolve_job_def("avatar_images")
     for step in (Step.PROMPT, Step.BASE):
         key = dg.AssetKey(STAGES[step][0])
-        assert job.execute_in_process(instance=instance, asset_selection=[key], partition_key=TODAY).success
+        assert job.execute_in_process(instance=instance, asset_selection=[key], partition_key=day()).success
         assert desk.people(task)[0].step == step

@@ -9,28 +9,40 @@ import threading
 import pytest
 
 from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars.drawing import buyer_of
+from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.errors import Conflict
+from imgpipe_orchestration.lifecycle.kind import Kind
+from imgpipe_orchestration.lifecycle.trash import delete
+from imgpipe_orchestration.operations import deletion, sweep
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 _WORKER = """
-import logging, sys
-from imgpipe_orchestration.avatars import work
+import logging, os, signal, sys
+from imgpipe_orchestration.avatars import runs
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration.settings import load
-logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
-work.run_images(Services(load()), sys.argv[1])
+
+class Printed(logging.StreamHandler):
+    def emit(self, record):
+        super().emit(record)
+        if sys.argv[2] and sys.argv[2] in record.getMessage():
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+logging.basicConfig(level="INFO", handlers=[Printed(sys.stdout)], format="%(message)s")
+runs.run_images(Services(load()), sys.argv[1])
 """
 
 
 class Worker:
-    """An image run in a process of its own, whose log lines can be waited for."""
+    """An image run in a process of its own, whose log lines can be waited for. It stops itself at some words."""
 
-    def __init__(self, desk: Desk, owner: str) -> None:
+    def __init__(self, desk: Desk, owner: str, stops_at: str = "") -> None:
         environment = {**os.environ, **desk.services.settings.environment()}
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", _WORKER, owner],
+            [sys.executable, "-u", "-c", _WORKER, owner, stops_at],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -54,16 +66,19 @@ class Worker:
 
 def _bring_back(desk: Desk) -> None:
     """Wait until the killed worker's lease has run out."""
-    wait_for(lambda: desk.services.claims.due_partitions(store.IMAGES), "the lease of the killed worker to end", 10)
+    wait_for(lambda: desk.services.claims.due_partitions(store.IMAGES), "the lease of the killed worker to end", 60)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_at(desk: Desk) -> None:
-    desk.standins.admin("POST", "delays", {"openai": 0.3, "flowise": 0.3})
+    desk.standins.admin("POST", "delays", {"openai": 5, "flowise": 5})
     task = desk.with_people(1)
     for step in Step:
-        worker = Worker(desk, f"killed-{step.value}")
-        assert worker.until(f"Step {step.value}/7")
+        words = f"Step {step.value}/7"
+        calls = step in (Step.PROMPT, Step.BASE, Step.GRID)  # whose delay is long enough to be killed in the call
+        worker = Worker(desk, f"killed-{step.value}", "" if calls else words)
+        assert worker.until(words)
         worker.kill()
         begun = [line for line in worker.said if "Step " in line]
         first = begun[0].partition("Step ")[2][0]
@@ -81,14 +96,15 @@ def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_a
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(desk: Desk) -> None:
     task = desk.with_people(2)
-    desk.standins.admin("POST", "delays", {"openai": 1.5})
+    desk.standins.admin("POST", "delays", {"openai": 10})
     worker = Worker(desk, "stopped")
     assert worker.until("Step 2/7")
-    wait_for(lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 2, "both selfies", 30)
+    wait_for(lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 2, "both selfies", 60)
     worker.process.send_signal(signal.SIGINT)
-    worker.process.communicate(timeout=30)
+    worker.process.communicate(timeout=90)
     desk.standins.admin("POST", "delays", {"openai": 0})
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 0)
     assert {person.step for person in desk.people(task)} == {Step.BASE_UPLOAD}
@@ -97,24 +113,26 @@ def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(d
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 2)
 
 
+@pytest.mark.timeout(400)
 def test_a_picture_that_takes_long_keeps_no_other_task_waiting(desk: Desk) -> None:
-    desk.standins.fault("openai", "slow", operation="edits", seconds=60)
+    desk.standins.fault("openai", "slow", operation="edits", seconds=100)
     slow = desk.with_people(1)
     run = threading.Thread(target=desk.images)
     run.start()
-    wait_for(lambda: desk.people(slow)[0].step == Step.BASE_UPLOAD, "the slow picture", 30)
+    wait_for(lambda: desk.people(slow)[0].step == Step.BASE_UPLOAD, "the slow picture", 60)
     other = desk.with_people(1)
-    wait_for(lambda: desk.task(other).manifest_url is not None, "the other task and its manifest", 30)
+    wait_for(lambda: desk.task(other).manifest_url is not None, "the other task and its manifest", 60)
     assert (run.is_alive(), desk.task(slow).status) == (True, TaskStatus.GENERATING_IMAGES)
     desk.standins.admin("DELETE", "faults")
     run.join()
     assert desk.task(slow).status is TaskStatus.COMPLETED
 
 
+@pytest.mark.timeout(400)
 def test_a_task_whose_pictures_are_all_slow_leaves_a_place_to_a_task_that_comes_later(desk: Desk) -> None:
     slow = desk.with_people(8)
     for person in desk.people(slow):
-        desk.standins.fault("openai", "slow", operation="images", seconds=90, match=person.name, count=None)
+        desk.standins.fault("openai", "slow", operation="images", seconds=100, match=person.name, count=None)
     run = threading.Thread(target=desk.images)
     run.start()
     try:
@@ -130,16 +148,16 @@ def test_a_task_whose_pictures_are_all_slow_leaves_a_place_to_a_task_that_comes_
 
 
 def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(desk: Desk) -> None:
-    desk.standins.admin("POST", "delays", {"openai": 1})
+    desk.standins.fault("openai", "slow", operation="images", seconds=100, count=None)
     task = desk.with_people(8)
     run = threading.Thread(target=desk.images)
     run.start()
     wait_for(
-        lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 4, "its share of the lane", 30
+        lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 4, "its share of the lane", 60
     )
     desk.cancel(task)
+    desk.standins.admin("DELETE", "faults")
     run.join()
-    desk.standins.admin("POST", "delays", {"openai": 0})
     assert len(desk.standins.calls("openai")) == 4, "what was being drawn, and nobody who waited"
     assert desk.task(task).status is TaskStatus.CANCELLED
     assert {p.status for p in desk.people(task)} <= {PersonaStatus.CANCELLED, PersonaStatus.COMPLETED}
@@ -148,6 +166,24 @@ def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(de
     assert not desk.images_now().outcome.done
     with pytest.raises(Conflict):
         desk.cancel(desk.task(task))
+
+
+@pytest.mark.parametrize("kind", [TASKS, PERSONAS], ids=lambda kind: kind.name)
+def test_a_picture_that_is_drawn_when_its_person_is_purged_is_dropped(desk: Desk, kind: Kind) -> None:
+    desk.standins.admin("POST", "delays", {"openai": 3})
+    task = desk.with_people()
+    (person,) = desk.people(task)
+    run = threading.Thread(target=desk.images)
+    run.start()
+    wait_for(lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai"), "the picture's call", 30)
+    what, item = (f"task_{task.id}", task.id) if kind is TASKS else (buyer_of(person).item, person.id)
+    delete(desk.services, kind, what, [item], user=None, who="a test", purge=True)
+    assert deletion.run(desk.services, "purge-1")["purged"] == 1
+    run.join()
+    desk.standins.admin("POST", "delays", {"openai": 0})
+    assert desk.calls("openai", "images") == 1
+    assert not any((desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir())
+    assert sweep.of_everything(desk.services).clean
 
 
 def test_a_cancelled_task_that_an_operator_requeues_by_name_stays_cancelled(desk: Desk) -> None:

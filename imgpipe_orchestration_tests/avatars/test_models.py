@@ -4,7 +4,10 @@ import json
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from imgpipe_orchestration.avatars.model import TaskStatus
+from pydantic import BaseModel
+
+from imgpipe_orchestration.avatars.model import ImagePrompt, PersonaData, TaskStatus
+from imgpipe_orchestration.billing.calls import PaidCall
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.test_personas import person
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -39,3 +42,12 @@ use = ["local:words"]
     assert (made.name, made.image_prompt) == ("Ada Müller", "A portrait of Ada Müller, baker.")
     assert desk.standins.calls("flowise") == []
     assert [each["model"] for each in asked] == ["people", "words"]
+    known: dict[str, tuple[type[BaseModel], dict[str, object]]] = {
+        "persona": (PersonaData, {"task": task.id, "batch": 0}),
+        "image_prompt": (ImagePrompt, {"persona": made.id}),
+    }
+    for name, (shape, of) in known.items():
+        version = desk.services.prompts[name].version(shape, asked="")
+        call = PaidCall.of("", "", "", inputs=[], parameters={**of, "prompt": version})
+        query = "select 1 from paid_calls where parameter_hash = :hash"
+        assert desk.sql(query, hash=call.parameter_hash), "another prompt is another call"

@@ -1,5 +1,6 @@
-"""The seven steps when nothing goes wrong."""
+"""A person from their portrait to five pictures, at full and at half price, and within limits."""
 
+import fnmatch
 import json
 import logging
 from io import BytesIO
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
-from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus
+from imgpipe_orchestration.avatars.model import PUBLIC_KEYS, PersonaStatus, TaskStatus
 from imgpipe_orchestration.imaging.portraits.finishing import TRAINED
 from imgpipe_orchestration.lifecycle.trash import delete
 from imgpipe_orchestration.operations.deletion import due, run
@@ -55,6 +56,10 @@ def test_people_are_invented_and_pictured_with_the_documents_states_keys_and_url
     manifest = json.loads(desk.services.avatars_bucket.get(f"avatars/task_{task.id}/manifest.json"))
     assert [p["status"] for p in manifest["personas"]] == ["completed"] * 3
     assert task.manifest_url == f"{endpoint}/{bucket}/avatars/task_{task.id}/manifest.json"
+    kept = {stored.key for stored in desk.services.avatars_bucket.list()}
+    public = {key for pattern in PUBLIC_KEYS for key in fnmatch.filter(kept, pattern)}
+    assert {key.split("/")[3] for key in kept - public} == {"bought"}
+    assert (len(kept - public), len(public)) == (6, 3 * 5 * 3 + 1)
 
     said = {record.getMessage() for record in caplog.records}
     person = people[0]
@@ -107,7 +112,7 @@ def test_what_is_cancelled_or_deleted_has_its_batches_cancelled(desk: Desk, how:
 
 
 def test_people_on_their_way_keep_within_the_limits_of_each_provider(desk: Desk) -> None:
-    desk.standins.admin("POST", "delays", {"openai": 0.1, "flowise": 0.05})
+    desk.standins.admin("POST", "delays", {"openai": 2, "flowise": 0.5})
     try:
         desk.made(9)
         busiest = desk.standins.admin("GET", "calls")["most_in_flight"]

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from imgpipe_orchestration.avatars import export
+from imgpipe_orchestration.avatars.model import TaskStatus
+from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
 
@@ -118,6 +122,13 @@ def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: Client) -
         assert len([name for name in names if name.endswith(".png")]) == 10
         with Image.open(io.BytesIO(archive.read(f"persona_{lines[0]['result_id']}/image_2.png"))) as image:
             image.load()
+        told = json.loads(archive.read("manifest.json"))
+    (key,) = (one.key for one in desk.services.avatars_bucket.list() if one.key.endswith("/manifest.json"))
+    public = json.loads(desk.services.avatars_bucket.get(key))
+    assert told.keys() - public.keys() == {"brief", "style", "seed"}
+    hidden = told["personas"][0].keys() - public["personas"][0].keys()
+    assert hidden == {"error", "image_prompt", "quality"}
+    assert public["personas"][0]["images"] == told["personas"][0]["images"]
 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "zip"])
@@ -144,6 +155,54 @@ def test_cancelling_and_retrying_over_http(desk: Desk, client: Client) -> None:
     assert (answer["retried"], answer["task"]["status"]) == (1, "data-generated")
     desk.images()
     assert client.get(f"/api/avatars/tasks/{failed}").json()["status"] == "completed"
+
+
+def test_a_task_is_finished_and_told_of_without_those_who_are_deleted(desk: Desk, client: Client) -> None:
+    task = desk.with_people(4)
+    gone, refused, unlucky, lucky = desk.people(task)
+    key = f"avatars/task_{task.id}/manifest.json"
+
+    def delete(person: Persona) -> None:
+        assert client.delete(f"/api/avatars/personas/{person.id}").status_code == 202
+        assert deletion.run(desk.services, "purge-1")["purged"] == 1
+
+    delete(gone)
+    assert desk.sql("select objects from deletions") == [(0,)]
+    for one in (refused, unlucky):
+        desk.standins.fault("openai", "content_policy", operation="images", match=one.name)
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    delete(refused)
+    assert (desk.task(task).error_log or "").startswith(unlucky.name)
+    assert client.post(f"/api/avatars/tasks/{task.task_id}/retry-failed").json()["retried"] == 1
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert desk.task(task).manifest_url
+    delete(lucky)
+    desk.images()
+    told = json.loads(desk.services.avatars_bucket.get(key))
+    assert [one["name"] for one in told["personas"]] == [unlucky.name]
+    delete(unlucky)
+    desk.images()
+    assert desk.services.avatars_bucket.head(key) is None
+    assert desk.task(task).manifest_url is None
+
+
+def test_a_manifest_that_is_written_while_its_last_person_is_deleted_goes_too(
+    desk: Desk, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = desk.with_people()
+    (person,) = desk.people(task)
+    manifest = export.manifest
+
+    def purged_meanwhile(*args: Any, **options: Any) -> bytes:
+        assert client.delete(f"/api/avatars/personas/{person.id}").status_code == 202
+        assert deletion.run(desk.services, "purge-1")["purged"] == 1
+        return manifest(*args, **options)
+
+    monkeypatch.setattr(export, "manifest", purged_meanwhile)
+    desk.images()
+    assert list(desk.services.avatars_bucket.list()) == []
 
 
 def test_figures_count_people_and_costs_by_day(desk: Desk, client: Client) -> None:

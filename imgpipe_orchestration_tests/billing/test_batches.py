@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.errors import SpendingPaused
+from imgpipe_orchestration.errors import LeaseLost, SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
 from imgpipe_orchestration.partners.retry import RetryPolicy
@@ -129,7 +130,7 @@ def shop(engine: Engine, standins: StandInAccess, request: pytest.FixtureRequest
 
 def test_a_batch_buys_each_answer_once_at_half_the_price(shop: Shop) -> None:
     waits = shop.begin(0.5)
-    assert not waits.spends_attempt and waits.retry_after
+    assert waits.planned and not waits.spends_attempt and waits.retry_after
     shop.fetch()
     assert shop.bought_directly() == 0
     assert (len(shop.answered()), len(shop.standins.calls("openai", "batches")), shop.left()) == (COUNT, 1, 0)
@@ -156,6 +157,7 @@ def test_a_batch_buys_each_answer_once_at_half_the_price(shop: Shop) -> None:
         ("not_found", "files", 0, 4),
         ("server_error", "batch", 1, 0),
         ("unauthorized", "batch", 1, 0),
+        ("unauthorized", "file", 1, 0),
     ],
 )
 def test_what_a_batch_does_not_answer_is_bought_in_another_way(
@@ -168,6 +170,13 @@ def test_what_a_batch_does_not_answer_is_bought_in_another_way(
     assert len(shop.standins.calls("openai", "batches")) == batches
     if operation != "file":  # what is lost with the results was paid for
         assert len(set(shop.answered())) == len(shop.answered())
+
+
+def test_a_batch_that_expires_before_anything_is_done_is_sent_once_more(shop: Shop) -> None:
+    shop.standins.fault("openai", "expired", operation="batch", count=None)
+    shop.fetch(ask=lambda: questions(1))
+    assert (len(shop.standins.calls("openai", "batches")), shop.left()) == (2, 0)
+    assert shop.buy(questions()[0]), "at full price"
 
 
 Lines = list[dict[str, Any]]
@@ -251,6 +260,20 @@ def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_
     assert shop.bought_directly() == COUNT, "its answers are dropped"
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_batch_of_a_provider_that_models_file_names_no_more_is_given_up(shop: Shop, deleted: bool) -> None:
+    shop.begin(60)
+    nobody: dict[str, OpenAIBatches] = {}
+    batches = HalfPrice(shop.ledger, nobody.__getitem__)
+    if deleted:
+        shop.withdraw()
+        assert batches.cancel_abandoned() == 1
+    else:
+        batches.fetch(ITEM, "responses", questions, read)
+        assert shop.bought_directly() == COUNT
+    assert shop.left() == 0
+
+
 def test_a_worker_that_was_at_it_when_its_item_was_deleted_stores_no_answer(shop: Shop) -> None:
     shop.begin(0.3)
     shop.withdraw()
@@ -290,6 +313,22 @@ def test_a_provider_that_is_away_when_a_batch_is_sent_costs_no_attempt_and_nothi
     assert (shop.bought_directly(), shop.left(), len(shop.answered())) == (0, 0, COUNT)
 
 
+def test_a_worker_that_stalls_while_it_sends_a_batch_cancels_it_if_another_one_was_sent_meanwhile(shop: Shop) -> None:
+    def between(command: str, path: str, pass_on: Callable[[], None]) -> None:
+        if (command, path) == ("POST", "/batches"):
+            shop.begin(2)
+        pass_on()
+
+    with serving(_proxy(shop.standins.openai_url, between)) as proxy:
+        client = OpenAIClient("stalled", base_url=proxy.url, policy=RetryPolicy(attempts=1, budget=10))
+        with pytest.raises(LeaseLost):
+            Shop(shop.engine, shop.standins, client).batches.fetch(ITEM, "responses", questions, read)
+        client.close()
+    assert len(shop.standins.calls("openai", "batch_cancel")) == 1
+    shop.fetch()
+    assert (shop.bought_directly(), shop.left(), len(shop.answered())) == (0, 0, COUNT)
+
+
 def test_what_no_provider_takes_for_hours_is_bought_at_full_price(shop: Shop) -> None:
     client = OpenAIClient("nobody", base_url=f"http://127.0.0.1:{free_port()}", policy=RetryPolicy(attempts=1))
     mine = Shop(shop.engine, shop.standins, client)
@@ -306,6 +345,11 @@ def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Sho
     usual = [Question(one.call, one.body, one.buyer) for one in questions(9)][8]
     shop.buy(usual)  # 0.0006 USD
     with transaction(shop.engine) as rows:
+        budgets.put(rows, "pipeline:vision_reports", "day", Decimal("0.0007"), [1.0])
+    with pytest.raises(SpendingPaused):
+        shop.batches.fetch(ITEM, "responses", questions, read)
+    with transaction(shop.engine) as rows:
+        assert budgets.standings(rows, 0)[0].used_up, "as everybody can see"
         budgets.put(rows, "pipeline:vision_reports", "day", Decimal("0.0013"), [1.0])
     shop.begin(600)
     with transaction(shop.engine) as rows:
@@ -313,6 +357,14 @@ def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Sho
     assert budget.reserved_usd == Decimal("0.0006"), "two of four, at 0.0003 each"
     with pytest.raises(SpendingPaused):
         shop.buy(questions(6)[5])
+
+
+def test_where_a_budget_knows_no_price_yet_a_batch_holds_back_neither_its_own_calls_nor_others(shop: Shop) -> None:
+    with transaction(shop.engine) as rows:
+        budgets.put(rows, "pipeline:vision_reports", "day", Decimal(1), [1.0])
+    shop.begin(600)
+    assert shop.left() == COUNT + 1, "all are in it"
+    assert shop.buy(questions(6)[5])
 
 
 WORKER = """
@@ -338,6 +390,7 @@ def test_a_worker_killed_at_any_step_buys_each_answer_once_and_loses_none(
     shop: Shop, postgres_url: str, at: str, passed_on: bool
 ) -> None:
     worker: subprocess.Popen[bytes]
+    locked = threading.Event()
 
     def between(command: str, path: str, pass_on: Callable[[], None]) -> None:
         """Kills the worker when its request comes, or when that was answered and the answer is not yet back."""
@@ -346,6 +399,8 @@ def test_a_worker_killed_at_any_step_buys_each_answer_once_and_loses_none(
                 pass_on()
             worker.kill()
         else:
+            if at == "results" and path.startswith("/files/"):
+                locked.wait(50)
             pass_on()
 
     key = questions()[2].call.key
@@ -355,6 +410,7 @@ def test_a_worker_killed_at_any_step_buys_each_answer_once_and_loses_none(
         if at == "results":  # while they are stored: this one's row is locked
             wait_for(lambda: _under_way(shop), "the batch to be begun")
             rows.execute(text("select from paid_calls where key = :key for update"), {"key": key})
+            locked.set()
             if passed_on:
                 wait_for(lambda: any("/content" in path for path in proxy.paths), "the results to be read")
             worker.kill()

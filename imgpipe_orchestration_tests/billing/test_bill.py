@@ -47,6 +47,13 @@ def test_the_bill_adds_up_whichever_way_it_is_read(seeing_gateway: Gateway, brow
         written = list(csv.DictReader(gateway.get(f"/api/spending?by={by}&format=csv").text.splitlines()))
         assert [line[by] for line in written] == [line["name"] for line in bill["lines"]]
     assert gateway.get("/api/spending?by=colour").status_code == 422
+    gateway.rows("""
+        insert into spending_tenants (tenant, day, bought, reused, cost_usd, saved_usd)
+        select 'tenant ' || n, cast(now() at time zone 'utc' as date), 1, 0, n, 0 from generate_series(1, 300) n
+        returning 1
+    """)
+    shown = gateway.get("/spending?by=tenant").text
+    assert ">tenant 300<" in shown and ">tenant 1<" not in shown and " more; the CSV has all." in shown
     for name, width in {"wide": 1280, "narrow": 390}.items():
         with visitor(browser, gateway.url, viewport={"width": width, "height": 900}) as guest:
             guest.page.goto(f"{gateway.url}/spending")

@@ -104,7 +104,7 @@ def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_
     assert "daily budget of provider openai of 0 USD is used up" in providers["openai_vision"]
     told = run("status", DATABASE_URL=gateway.settings.database_url).stdout
     assert "used up the daily budget of provider openai: its paid work waits until" in told
-    wait_for(lambda: "The daily budget of provider openai" in gateway.get("/").text, "the overview to tell of it", 10)
+    wait_for(lambda: "The daily budget of provider openai" in gateway.get("/").text, "the overview to tell of it", 60)
     mine = {"scope": "provider:openai", "period": "day"}
     assert [gateway.session.delete(url, params=mine, timeout=30).status_code for _ in range(2)] == [204, 404]
     assert gateway.get("/api/budgets").json() == {"budgets": []}

@@ -53,13 +53,25 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert found["Dagster UI"]["verdict"] == "bad"
 
 
+def test_doctor_does_not_take_the_sign_in_before_dagsters_ui_for_dagsters_ui(run: Run) -> None:
+    def proxy(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.path == "/login":
+            reply(handler)
+        else:
+            reply(handler, status=302, Location="/login")
+
+    with serving(proxy) as server:
+        found = finding(run, "Dagster UI", DAGSTER_URL=f"{server.url}/dagster")
+    assert (found["verdict"], "a sign-in at" in found["seen"]) == ("note", True), found
+
+
 def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
     assert finding(run, "settings")["verdict"] == "ok"
     prices = finding(run, "settings", MODEL_PRICES="cheap")
     assert prices["verdict"] == "bad" and prices["seen"].startswith("MODEL_PRICES must look like")
     misspelt = finding(run, "settings", RETENTION_DYAS="1")
     assert misspelt["verdict"] == "note"
-    assert misspelt["seen"] == "RETENTION_DYAS is no setting; RETENTION_DAYS is one"
+    assert misspelt["seen"] == "RETENTION_DYAS is not a setting; did you mean RETENTION_DAYS?"
 
 
 def test_doctor_tells_by_the_last_tick_whether_the_daemon_works(run: Run, engine: Engine) -> None:

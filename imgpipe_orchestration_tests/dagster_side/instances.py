@@ -1,9 +1,11 @@
 """Dagster instances over PostgreSQL with a launcher of ours, and what the tests ask of the runs in them."""
 
+import sys
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from sqlalchemy import make_url
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -16,10 +18,15 @@ def configure(home: Path, url: str, *lines: str) -> None:
     (home / "dagster.yaml").write_text("\n".join([storage, "telemetry: {enabled: false}", *lines]))
 
 
-def launch(instance: dg.DagsterInstance, job: dg.JobDefinition, **tags: str) -> str:
-    """Hand a run to the launcher, as the daemon does when it takes one from its queue."""
+def launch(instance: dg.DagsterInstance, job: dg.JobDefinition, python: str = sys.executable, **tags: str) -> str:
+    """Hand a run to the launcher, as the daemon does when it takes one from its queue; its code belongs to `python`."""
     origin = dg.reconstructable(job).get_python_origin()
-    run = instance.create_run_for_job(job, job_code_origin=origin, tags=tags, status=dg.DagsterRunStatus.STARTING)
+    origin = origin._replace(repository_origin=origin.repository_origin._replace(executable_path=python))
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("a location"), "a repository")
+    asked = RemoteJobOrigin(repository, job.name)
+    run = instance.create_run_for_job(
+        job, remote_job_origin=asked, job_code_origin=origin, tags=tags, status=dg.DagsterRunStatus.STARTING
+    )
     instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
     return run.run_id
 

@@ -15,7 +15,8 @@ from imgpipe_orchestration_tests.dagster_side.instances import health
 
 @dg.op
 def say_pid(context: dg.OpExecutionContext) -> None:
-    context.add_output_metadata({"pid": os.getpid(), "parent": os.getppid()})
+    told = {"pid": os.getpid(), "parent": os.getppid(), "theirs": os.environ.get("THEIRS", "")}
+    context.add_output_metadata(told)
 
 
 @dg.job(executor_def=dg.in_process_executor)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +82,19 @@ def test_a_run_sends_its_spans_before_its_process_ends(instance: dg.DagsterInsta
     with serving(lambda handler, _: reply(handler, b"")) as collector:
         run_id = launch(instance, jobs.traced, **{jobs.COLLECTOR_TAG: collector.url})
         becomes(instance, run_id, SUCCESS)
-        wait_for(lambda: any(b"left by a run" in body for _, _, body in collector.requests), "the span", 30)
+        wait_for(lambda: any(b"left by a run" in body for _, _, body in collector.requests), "the span")
+
+
+def test_a_run_of_another_code_location_is_carried_out_by_that_ones_python(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nTHEIRS=yes exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    run_id = launch(instance, jobs.quick, python=str(python))
+    becomes(instance, run_id, SUCCESS)
+    pid = json.loads(run_of(instance, run_id).tags[PROCESS_TAG])["pid"]
+    assert told(instance, run_id, "theirs", "pid") == ["yes", str(pid)]
 
 
 def test_a_cancelled_run_ends_as_cancelled(instance: dg.DagsterInstance, launcher: ForkedRunLauncher) -> None:
@@ -96,7 +109,7 @@ def test_a_cancelled_run_ends_as_cancelled(instance: dg.DagsterInstance, launche
 def test_a_cancelled_run_that_does_not_end_is_killed(
     instance: dg.DagsterInstance, launcher: ForkedRunLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgpipe_orchestration.dagster_side.launcher.KILLED_AFTER_SECONDS", 3.0)
+    monkeypatch.setattr("imgpipe_orchestration.dagster_side.launcher.KILLED_AFTER_SECONDS", 10.0)
     process = started(instance, run_id := launch(instance, jobs.deaf, **{jobs.DEAF_TAG: str(tmp_path / "deaf")}))
     wait_for((tmp_path / "deaf").exists, "the run to be deaf to interrupts")
     assert launcher.terminate(run_id)
@@ -110,7 +123,7 @@ def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance) -> None:
     process = started(instance, run_id)
     assert health(instance, run_id) is WorkerStatus.RUNNING
     process.send_signal(signal.SIGKILL)
-    wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+    wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed")
 
 
 def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
@@ -173,3 +186,5 @@ def test_a_run_of_the_dagster_command_is_known_by_its_process_and_its_death_is_s
     later = json.loads(run_of(instance, done.run_id).tags[PROCESS_TAG]) | {"started": 0.0}
     instance.add_run_tags(done.run_id, {PROCESS_TAG: json.dumps(later)})
     assert health(instance, done.run_id) is WorkerStatus.FAILED
+    without_our_resource = instance.create_run_for_job(jobs.quick, status=STARTED)
+    assert health(instance, without_our_resource.run_id) is WorkerStatus.RUNNING

@@ -1,10 +1,13 @@
 """Claims come back when their run ends badly, and say whether the run died over them."""
 
+import threading
 from collections.abc import Iterator
 
 import dagster as dg
+import psycopg
 import pytest
 
+from imgpipe_orchestration.dagster_side.run_tags import PARTITION
 from imgpipe_orchestration.dagster_side.sensors import (
     claims_of_cancelled_runs,
     claims_of_failed_runs,
@@ -17,6 +20,8 @@ from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Queue
+from imgpipe_orchestration.storage.job_instances import Trigger
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.dagster_side.jobs import broken, working
 from imgpipe_orchestration_tests.storage.claims.shorthand import put
 
@@ -63,18 +68,38 @@ def test_a_run_that_ends_badly_gives_its_claims_back(backends: BackendsResource,
     assert (claim.failures, claim.losses) == (0, losses)
 
 
-@pytest.mark.parametrize("cancelled", [True, False])
-def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run(
-    backends: BackendsResource, cancelled: bool
+def test_claims_come_back_also_from_a_database_that_takes_no_writes_for_a_moment(backends: BackendsResource) -> None:
+    claims, engine = backends.services.claims, backends.services.engine
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    setting = f"alter database {engine.url.database} {{}} default_transaction_read_only"
+    with dg.DagsterInstance.ephemeral() as instance, psycopg.connect(url, autocommit=True) as other:
+        run = instance.create_run_for_job(working)
+        event = instance.report_run_failed(run, "it is gone")
+        _claimed(claims, run.run_id)
+        other.execute(setting.format("set") + " = on")
+        engine.dispose()
+        over = threading.Timer(1, other.execute, [setting.format("reset")])
+        over.start()
+        _tell(backends, instance, run, event)
+        over.join()
+    assert len(claims.claim(QUEUE, "next", 1)) == 1
+
+
+@pytest.mark.parametrize(("cancelled", "partition", "waiting"), [(1, {}, 0), (1, {PARTITION: "c1"}, 1), (0, {}, 1)])
+def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run_with_its_round(
+    backends: BackendsResource, cancelled: int, partition: dict[str, str], waiting: int
 ) -> None:
     engine = backends.services.engine
     with dg.DagsterInstance.ephemeral() as instance:
-        run = instance.create_run_for_job(working)
+        run = instance.create_run_for_job(working, tags=partition)
         begun, _ = job_instances.create_or_join(engine, "working", customer_id="c1")
         assert backends.services.claims.claim(Queue("working"), run.run_id, 1)
+        with transaction(engine) as connection:
+            job_instances.ensure(connection, "working", ["c2"], Trigger.SCHEDULED)
         event = instance.report_run_canceled(run) if cancelled else instance.report_run_failed(run)
         _tell(backends, instance, run, event)
     assert job_instances.get(engine, begun.id).status == ("failed" if cancelled else "queued")
+    assert len(job_instances.recent(engine, "working", customer_id="c2")) == waiting
 
 
 def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_refused(

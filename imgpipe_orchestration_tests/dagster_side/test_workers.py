@@ -137,7 +137,7 @@ def test_a_cancelled_run_ends_as_cancelled(
     run_id = under_way(instance)
     process = process_of(launcher, run_id)
     assert launcher.terminate(run_id)
-    becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
+    becomes(instance, run_id, dg.DagsterRunStatus.CANCELED)
     wait_for(lambda: not process.is_running(), "its process to end")
     assert not launcher.terminate(run_id)
 
@@ -150,7 +150,7 @@ def test_a_killed_run_is_seen_as_failed(
     process = process_of(launcher, run_id)
     assert health(instance, run_id) is WorkerStatus.RUNNING
     process.kill()
-    wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+    wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed")
 
 
 @over_redis
@@ -162,7 +162,7 @@ def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
         process = process_of(launcher, run_id)
         assert doomed.pid is not None
         os.kill(doomed.pid, signal.SIGKILL)
-        becomes(instance, run_id, dg.DagsterRunStatus.FAILURE, 20)
+        becomes(instance, run_id, dg.DagsterRunStatus.FAILURE)
         wait_for(lambda: not process.is_running(), "its process to end")
 
 
@@ -177,7 +177,7 @@ def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
         doomed.vanish()
     assert run_of(instance, run_id).status is dg.DagsterRunStatus.STARTED, "nobody was left to say so"
     failed = lambda: health(instance, run_id) is WorkerStatus.FAILED  # noqa: E731
-    wait_for(failed, "the silence to be noticed", SILENCE_SECONDS + 10)
+    wait_for(failed, "the silence to be noticed", SILENCE_SECONDS + 60)
 
 
 @over_redis
@@ -186,8 +186,8 @@ def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(home: Path, in
         run_id = under_way(instance, "network")
         assert leaving.pid is not None
         os.kill(leaving.pid, signal.SIGTERM)
-        becomes(instance, run_id, dg.DagsterRunStatus.FAILURE, 40)
-        wait_for(lambda: leaving.exit_code() is not None, "the worker to end", 30)
+        becomes(instance, run_id, dg.DagsterRunStatus.FAILURE)
+        wait_for(lambda: leaving.exit_code() is not None, "the worker to end")
         assert leaving.exit_code() == 0
 
 
@@ -212,10 +212,10 @@ def test_runs_go_on_while_the_broker_is_away(
     broker.kill()
     broker.start()
     broker.wait_until_ready()
-    wait_for(lambda: launcher.celery.backend.get_task_meta(run_id)["result"], "a sign of life after it", 30)
+    wait_for(lambda: launcher.celery.backend.get_task_meta(run_id)["result"], "a sign of life after it")
     assert process.is_running()
     launcher.terminate(run_id)
-    becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
+    becomes(instance, run_id, dg.DagsterRunStatus.CANCELED)
     again = queued(instance, jobs.quick)
     becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
 
@@ -231,7 +231,7 @@ def test_a_redis_that_hangs_keeps_nobody_waiting(
     try:
         time.sleep(BEAT_SECONDS)  # until the worker's next sign of life hangs
         launcher.terminate(run_id)
-        becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 30)
+        becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 60)
         with pytest.raises(RedisTimeout):
             health(instance, run_id)
         with pytest.raises((OperationalError, RedisTimeout, RuntimeError)):  # wherever in Celery it hangs

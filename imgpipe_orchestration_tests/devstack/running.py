@@ -93,7 +93,7 @@ class Up:
     def interrupt(self) -> int:
         """Ctrl-C; the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     def processes(self) -> list[psutil.Process]:
         """Everything that belongs to this stack but its supervisor."""

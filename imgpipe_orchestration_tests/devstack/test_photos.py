@@ -1,4 +1,4 @@
-"""The photographs: really there, licensed, and made larger without repeating themselves."""
+"""The photographs: really there, and licensed."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import STACK_FILE
 
 PRODUCTION = {
-    "IMGPIPE_ENV": "production",
+    "IMGPIPE_ENV": "production\r",  # of a file with the line ends of Windows
     "DATABASE_URL": "postgresql://imgpipe:word@db/imgpipe",
     "S3_ENDPOINT": "https://s3.example.com",
     "S3_ACCESS_KEY": "access",
@@ -135,6 +135,17 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
         assert other != asked
         assert again.notes == [f"port {asked} is taken; gateway uses {other}"]
         again.release()
+
+
+def test_a_port_that_only_root_may_take_is_not_said_to_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(SettingsError, match="port 80 needs root"):
+        make_plan(tmp_path, {"GATEWAY_PORT": "80"})
 
 
 def test_files_that_a_power_cut_left_empty_keep_no_stack_from_starting(tmp_path: Path) -> None:

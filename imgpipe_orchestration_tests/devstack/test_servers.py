@@ -3,8 +3,6 @@
 import os
 import signal
 import stat
-import urllib.error
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pymongo
 import pytest
 import requests
 
+from imgpipe_orchestration.avatars.model import PUBLIC_KEYS
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import free_port, is_free
@@ -104,16 +103,20 @@ def test_s3_secret_is_not_on_the_command_line(s3_server: S3) -> None:
     assert not any(s3_server.secret_key in word for word in psutil.Process(s3_server.pid).cmdline())
 
 
-def test_public_objects_shows_public_buckets_only(s3_server: S3, s3: S3Access) -> None:
+def test_public_objects_shows_finished_avatars_only(s3_server: S3, s3: S3Access) -> None:
     public, private = s3.bucket("public"), s3.bucket("private")
-    for bucket in (public, private):
-        s3.client().put_object(Bucket=bucket, Key="a/b.webp", Body=b"bytes")
-    with running(PublicObjects(s3_server.folder, free_port(), buckets=[public])) as server:
-        with urllib.request.urlopen(f"{server.url}/{public}/a/b.webp") as answer:
-            assert answer.read() == b"bytes"
-            assert answer.headers["Content-Type"] == "image/webp"
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"{server.url}/{private}/a/b.webp")
+    person = "avatars/task_1/persona_2"
+    names = ("base.png", "image_3.png", "base_thumb.webp", "image_0_thumb.avif")
+    finished = {f"{public}/avatars/task_1/manifest.json", *(f"{public}/{person}/{name}" for name in names)}
+    hidden = {f"{public}/{person}/bought/base-0123abcd.png", f"{public}/x.png", f"{private}/{person}/base.png"}
+    for bucket, _, key in (path.partition("/") for path in finished | hidden):
+        s3.client().put_object(Bucket=bucket, Key=key, Body=b"bytes")
+    patterns = [f"{public}/{key}" for key in PUBLIC_KEYS]
+    with running(PublicObjects(s3_server.folder, free_port(), public=patterns)) as server:
+        answers = {path: requests.get(f"{server.url}/{path}", timeout=10) for path in finished | hidden}
+    assert {path for path, answer in answers.items() if answer.content == b"bytes"} == finished
+    assert {answers[path].status_code for path in hidden} == {404}
+    assert answers[f"{public}/{person}/base_thumb.webp"].headers["Content-Type"] == "image/webp"
 
 
 def test_mongo_keeps_documents_through_kill_minus_9(tmp_path: Path) -> None:

@@ -79,12 +79,18 @@ def test_after_env_the_commands_are_found_and_what_was_found_before_stays(stack:
 def test_a_killed_gateway_is_started_again_and_it_says_so(stack: Up) -> None:
     killed = stack.part("gateway")["pid"]
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: stack.part("gateway")["restarts"] == 1, "the restarted gateway", 10)
+    wait_for(lambda: stack.part("gateway")["restarts"] == 1, "the restarted gateway")
     log = stack.data_dir / "logs" / "gateway.log"
     assert f"gateway ended (killed by SIGKILL); starting it again. Log: {log}" in stack.output
     assert stack.part("gateway")["pid"] != killed
-    wait_for(lambda: not is_free(int(stack.environment["GATEWAY_PORT"])), "its port")
-    assert requests.get(f"{stack.environment['GATEWAY_URL']}/health", timeout=10).ok
+    wait_for(lambda: healthy(stack.environment["GATEWAY_URL"]), "its answer")
+
+
+def healthy(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/health", timeout=10).ok
+    except requests.RequestException:
+        return False
 
 
 def test_a_killed_postgres_is_started_again_with_its_rows(stack: Up) -> None:
@@ -130,8 +136,7 @@ def test_logs_and_stack_json_are_not_for_others_to_read(stack: Up) -> None:
 def test_with_json_the_lines_of_dagster_s_processes_are_json_and_its_ticks_are_in_health(open_folder: Path) -> None:
     with up(open_folder / "data", "--port", "0", LOG_FORMAT="json", DAGSTER_WEBSERVER_PORT="0") as running:
         health = f"{running.environment['GATEWAY_URL']}/health"
-        ticked = wait_for(lambda: ticks(health), "the daemon's tick to show in /health")
-        assert ticked.startswith("20")
+        wait_for(lambda: ticks(health), "the daemon's tick to show in /health")
         for part in ("dagster-webserver", "dagster-daemon", "code-server"):
             lines = (open_folder / "data" / "logs" / f"{part}.log").read_text().splitlines()
             assert all(isinstance(json.loads(line), dict) for line in lines), lines
@@ -140,10 +145,10 @@ def test_with_json_the_lines_of_dagster_s_processes_are_json_and_its_ticks_are_i
 
 def ticks(health: str) -> str:
     said = str(requests.get(health, timeout=10).json()["checks"]["dagster_daemon"])
-    return "" if said in {"never", "unknown"} else said
+    return said if said.startswith("20") else ""
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_two_stacks_run_side_by_side_and_ctrl_c_leaves_nothing_of_the_one_it_hits(stack: Up, open_folder: Path) -> None:
     """Started with SIGINT ignored, as a non-interactive shell starts its background jobs."""
     taken = stack.environment["GATEWAY_PORT"]
@@ -218,7 +223,7 @@ def test_named_services_replace_the_embedded_ones(
             assert connection.execute("SELECT to_regnamespace('dagster')").fetchone() == ("dagster",)
         down = imgpipe("down", "--data", str(running.data_dir))
         assert down.returncode == 0, down.stderr
-        assert running.process.wait(5) == 0
+        assert running.process.wait(60) == 0
 
 
 def test_a_shell_with_the_settings_of_a_stack_starts_no_other(stack: Up, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One stack for the session, with Dagster and every stand-in; each test brings users and customers of its own."""
+"""Two stacks, each with Dagster and every stand-in; each test brings users and customers of its own."""
 
 import itertools
 import os
@@ -21,6 +21,8 @@ from imgpipe_orchestration_tests.standins.server import partners
 
 ROOT = Path(__file__).parents[2]
 _users = itertools.count(1000)
+_FIRST = {"test_media", "test_pages", "test_pictures"}
+"""Modules that share the first stack; the others share the second."""
 
 
 @dataclass
@@ -86,11 +88,12 @@ class Stack:
 
 @pytest.hookimpl(tryfirst=True)  # before the whole suite's, which leaves these alone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all of these: they share a stack, and a second one would only take its cores."""
+    """Two workers run these, each on a stack of its own: one alone would be busy long after all other tests."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("stack"))
+            item.add_marker(pytest.mark.xdist_group("stack_1" if item.path.stem in _FIRST else "stack_2"))
+            item.add_marker(pytest.mark.timeout(400))  # two stacks and other tests share the cores
 
 
 @contextmanager

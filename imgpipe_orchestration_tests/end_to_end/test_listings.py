@@ -39,14 +39,14 @@ def is_webp(stack: Stack, url: str) -> bool:
 def test_an_upload_becomes_webp_at_the_urls_of_its_answer(stack: Stack) -> None:
     images = upload(stack, photos.jpeg("coffee", width=1600), photos.jpeg("chelsea"))
     for image in images:
-        wait_for(lambda url=image["url"]: is_webp(stack, url), "the WebP", 90)
+        wait_for(lambda url=image["url"]: is_webp(stack, url), "the WebP")
     assert stack.runs("process_image_queue")
 
     def job() -> dict[str, Any]:
         data: dict[str, Any] = stack.session.get(stack.gateway + JOB, timeout=30).json()["data"]
         return data
 
-    wait_for(lambda: job()["last_result"], "the run that made them to end", 30)
+    wait_for(lambda: job()["last_result"], "the run that made them to end")
     assert job()["last_result"]["processed"] >= 1
     assert job()["last_run"]
     assert job()["next_run"]

@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,11 +26,11 @@ def finished(stack: Stack, user: int) -> bool:
 def test_an_upload_becomes_a_served_image_by_itself(stack: Stack) -> None:
     user = stack.new_user()
     stack.upload(user, profile_image=picture(1500, 1000, seed=user), logo_image=picture(400, 300, seed=user + 1))
-    wait_for(lambda: smart(stack, user) and finished(stack, user), "the images to be complete", 60)
+    wait_for(lambda: smart(stack, user) and finished(stack, user), "the images to be complete")
     answer = stack.session.get(stack.me(user)["profile_image_path"], headers={"Accept": "image/avif"}, timeout=30)
     assert Image.open(io.BytesIO(answer.content)).size == (1200, 800)
     runs = wait_for(
-        lambda: [run for run in stack.runs("media_pipeline") if run["status"] == "SUCCESS"], "a finished run", 30
+        lambda: [run for run in stack.runs("media_pipeline") if run["status"] == "SUCCESS"], "a finished run"
     )
     # Our own tags are for the machinery: Dagster shows people none of them, and our pages' links find runs by them.
     shown = {tag["key"] for tag in runs[0]["tags"]}
@@ -45,12 +44,12 @@ def test_an_upload_becomes_a_served_image_by_itself(stack: Stack) -> None:
 def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_left(stack: Stack) -> None:
     user = stack.new_user()
     stack.upload(user, product_image=picture(600, 400, seed=user))
-    wait_for(lambda: finished(stack, user), "the image to be complete", 60)
+    wait_for(lambda: finished(stack, user), "the image to be complete")
     ((media_id,),) = stack.rows("select id from media_files where user_id = %s", user)
     url = f"{stack.gateway}/api/media/{media_id}?purge=true"
     assert stack.session.delete(url, headers=stack.as_user(user), timeout=30).status_code == 202
     purged = "select 1 from deletions where kind = 'media' and item = %s and purged_at is not null"
-    wait_for(lambda: stack.rows(purged, media_id), "the purge", 90)
+    wait_for(lambda: stack.rows(purged, media_id), "the purge")
     launched = stack.dagster("job", "launch", "-w", "workspace.yaml", "-j", "purge")
     assert launched.returncode == 0, launched.stderr
     query = """{ assetNodes(assetKeys: [{path: ["purge"]}]) { assetChecksOrError { ... on AssetChecks {
@@ -64,7 +63,6 @@ def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_l
 
 
 _PAGE = (ROOT / "docs" / "media.md").read_text()
-_DATE = r"\d{4}-\d\d-\d\d"
 BACKFILLS = re.findall(r"^    dagster (.+)$", _PAGE, re.MULTILINE)
 """The page's commands for making images again."""
 
@@ -74,18 +72,13 @@ BACKFILLS = re.findall(r"^    dagster (.+)$", _PAGE, re.MULTILINE)
 def test_the_documents_commands_make_again_what_is_outdated(stack: Stack, command: str) -> None:
     user = stack.new_user()
     stack.upload(user, profile_image=picture(600, 400, seed=user))
-    wait_for(lambda: finished(stack, user), "the image to be complete", 60)
-    wait_for(
-        lambda: all(run["status"] in {"SUCCESS", "FAILURE"} for run in stack.runs("media_pipeline")), "idle runs", 60
-    )
+    wait_for(lambda: finished(stack, user), "the image to be complete")
+    wait_for(lambda: all(run["status"] in {"SUCCESS", "FAILURE"} for run in stack.runs("media_pipeline")), "idle runs")
     ((media_id, day),) = stack.rows(
         "update media_files set recipe = 'old' where user_id = %s returning id, upload_day", user
     )
     stack.rows("update media_ai_analysis set version = 'old' where media_id = %s returning 1", media_id)
-    days = iter((day - timedelta(days=1), day))
-    several = len(re.findall(_DATE, command)) == 2
-    typed = re.sub(_DATE, lambda _: str(next(days)) if several else str(day), command)
-    answer = stack.dagster(*typed.split())
+    answer = stack.dagster(*command.replace('"$today"', str(day)).split())
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
     selected = re.search(r"--select (\w+)", command)
@@ -96,7 +89,7 @@ def test_the_documents_commands_make_again_what_is_outdated(stack: Stack, comman
         recipe, version = stack.rows(query, media_id)[0]
         return {name for name, is_ in (("resize_optimize", recipe), ("ai_visual_analysis", version)) if is_ != "old"}
 
-    wait_for(lambda: made_again() >= wanted, "the backfill", 90)
+    wait_for(lambda: made_again() >= wanted, "the backfill")
     assert made_again() == wanted
     if "resize_optimize" in wanted:
         assert stack.rows("select 1 from media_variants where media_id = %s and recipe = 'old'", media_id) == []
@@ -125,7 +118,7 @@ def sensor_stopped(stack: Stack) -> Iterator[None]:
         ended = all(run["status"] in {"SUCCESS", "FAILURE", "CANCELED"} for run in stack.runs("media_pipeline"))
         return ended and time.monotonic() - stopped_since > 3
 
-    wait_for(idle, "the sensor to stop", 60)
+    wait_for(idle, "the sensor to stop")
     try:
         yield
     finally:
@@ -162,8 +155,6 @@ def backfilled(stack: Stack, asset: str, *days: str) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_a_backfill_of_one_stage_gives_back_what_it_took(stack: Stack) -> None:
     """Dagster starts its runs without step keys: the selection is what says which stages they have."""
-    today = datetime.now(UTC).date()
-    yesterday = today - timedelta(days=1)
     users = [stack.new_user() for _ in range(5)]
     items = """
         select w.state, count(*) from work_items w join media_files f on f.id = w.item_id
@@ -176,10 +167,11 @@ def test_a_backfill_of_one_stage_gives_back_what_it_took(stack: Stack) -> None:
     with sensor_stopped(stack):
         for user in users:
             stack.upload(user, profile_image=picture(600, 400, seed=user))
-        stack.rows(
-            "update pending_images set created_at = created_at - interval '1 day' where user_id = any(%s) returning 1",
-            users[:2],
-        )
+        spread = """
+            update pending_images set created_at = now() - interval '1 day' * (user_id = any(%s))::int
+            where user_id = any(%s) returning (created_at at time zone 'UTC')::date
+        """
+        yesterday, today = sorted({day for (day,) in stack.rows(spread, users[:2], users)})
         told = backfilled(stack, "retrieve_file", str(yesterday), str(today))
         assert sum(one["images"] for one in told) == 5
         assert stack.rows(items, users) == [("waiting", 5)]

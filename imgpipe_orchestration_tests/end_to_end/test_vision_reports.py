@@ -81,14 +81,14 @@ def test_an_analysis_is_reported_by_itself_and_again_by_a_backfill_of_its_day(st
         found = stack.graphql(steps, id=run_id)["runOrError"]["stepStats"]
         return [(s["stepKey"], s["status"]) for s in found] == [("vision_reports__reports", "SUCCESS")]
 
-    wait_for(reported, "the run's step to succeed", 30)
+    wait_for(reported, "the run's step to succeed")
 
     today = datetime.now(UTC).date()
     days = ("--from", str(today - timedelta(days=1)), "--to", str(today))
     words = ("-w", "workspace.yaml", "-j", "vision_reports", *days, "--noprompt")
     started = stack.dagster("job", "backfill", *words)
     assert started.returncode == 0, started.stderr
-    wait_for(lambda: client.execution()["trigger"] == "backfill", "the backfill", 60)
+    wait_for(lambda: client.execution()["trigger"] == "backfill", "the backfill")
     assert client.ended()["status"] == "success"
     assert len(client.reports()) == 2
 
@@ -102,7 +102,7 @@ def test_daemon_and_run_killed_between_submit_and_upload_cost_neither_a_second_b
         client = Client(stack, "e2e-killed", backend_api_url=backend.url)
         client.seed(images=2)
         client.ask()
-        wait_for(lambda: backend.asked("/batches/"), "the batch to be waited for", 60)
+        wait_for(lambda: backend.asked("/batches/"), "the batch to be waited for")
         (run,) = [r for r in stack.runs("vision_reports") if r["status"] == "STARTED"]
         process = next(json.loads(tag["value"]) for tag in run["tags"] if tag["key"] == "dagster/forked_process")
         os.kill(stack.up.part("dagster-daemon")["pid"], signal.SIGKILL)

@@ -42,8 +42,8 @@ def credentials(who: str) -> set[str]:
     """The credentials that open a route of this kind. The operators' key opens all that have a role."""
     media = {KEYS["media_api_key"], KEYS["main_api_key"], KEYS["admin_api_key"]}
     return {
-        "user": {token(), token(aud="authenticated"), token(sub=7)},
-        "owner": {token(), *media},
+        "user": {token(), token(aud="authenticated"), token(sub=7), token(iat=time.time() + 5)},
+        "owner": {token(), *media} - {KEYS["main_api_key"]},  # which any receiver of callbacks has
         "person": {token(), KEYS["admin_api_key"]},
         "uploader": {token(), KEYS["admin_api_key"]},
         "media reader": media,
@@ -272,7 +272,7 @@ def test_no_other_spelling_of_a_path_lets_a_viewer_in(settings: Settings, path: 
             {"X-Imgpipe-Role": "admin"},
         ):
             answer = client.request("GET", path, headers={"Authorization": f"Bearer {key}", **more})
-            assert answer.status_code in {307, 403, 404}, f"{path} {more}"
+            assert answer.status_code in {307, 403, 404, 405}, f"{path} {more}"
 
 
 def test_a_route_with_a_session_shows_nothing_without_one(client: Client) -> None:

@@ -98,6 +98,15 @@ def test_a_whole_form_is_taken_in_pieces_of_any_size(gateway: Gateway, route: Ro
     assert kept(gateway) != []
 
 
+def test_what_is_told_of_many_refused_files_fits_into_a_header(gateway: Gateway) -> None:
+    files = [("images", (f"{'写真' * 20}{n}.jpg", b"some text")) for n in range(36)] + [("images", ("a.jpg", PHOTO))]
+    token = {"X-Form-Token": credentials(gateway, ("POST", "/listings"))["X-Form-Token"]}
+    answer = requests.post(f"{gateway.url}/listings", files=files, headers=token, timeout=30, allow_redirects=False)
+    told = answer.headers["Location"]
+    assert "notice=1+image+queued" in told and "trouble=36+files+were+refused.+" in told
+    assert len(told) < 4000, "nginx answers 502 instead"
+
+
 NAMES = {
     "filename*=UTF-8''caf%C3%A9.jpg": "café.jpg",
     "filename*=utf-8''%E6%88%BF%E9%97%B4.jpg; filename=\"room.jpg\"": "房间.jpg",

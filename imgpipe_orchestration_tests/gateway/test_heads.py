@@ -22,11 +22,11 @@ def test_head_says_what_get_says(gateway: Gateway, path: str) -> None:
 
 def test_the_head_of_a_stream_without_end_is_answered_and_the_connection_goes_on(gateway: Gateway) -> None:
     for _ in range(2):
-        head = gateway.session.head(f"{gateway.url}/events", timeout=5)
+        head = gateway.session.head(f"{gateway.url}/events", timeout=30)
         assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     # Its answer is there before the stream behind it ends, and with that is counted.
     count = 'imgpipe_http_requests_total{method="HEAD",route="/events",status="200"} 2.0'
-    wait_for(lambda: count in gateway.get("/metrics").text, "both to be counted", 20)
+    wait_for(lambda: count in gateway.get("/metrics").text, "both to be counted")
 
 
 @pytest.mark.parametrize("path", ["/static/style.css", "/components/components.css", "/docs/swagger-ui.css"])

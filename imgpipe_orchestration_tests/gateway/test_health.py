@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
@@ -12,6 +13,12 @@ from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look at the servers may take long: it imports their clients."""
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 60)
 
 
 def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
@@ -45,6 +52,17 @@ def test_a_gateway_that_is_not_set_up_is_no_fault_of_its_callers(settings: Setti
         answer = client.post("/api/upload/listing_image", data={"listing_title": "t"}, files={"images": photo()})
     assert (answer.status_code, answer.json()["code"]) == (503, "settings-error")
     assert "S3_ENDPOINT" not in answer.text
+
+
+def test_a_sensor_that_never_ticked_is_overdue_once_the_gateway_is_up_for_so_long(settings: Settings) -> None:
+    app = create_app(settings)
+    with Client(app, base_url=f"http://localhost:{settings.flask_port}") as client:
+        fresh = client.get("/health")
+        app.state.started -= 17 * 60
+        late = client.get("/health")
+    assert (fresh.status_code, fresh.json()["checks"]["last_tick"]) == (200, "never")
+    assert (late.status_code, late.json()["status"]) == (503, "down")
+    assert [late.json()["checks"][name] for name in ("last_tick", "dagster_daemon")] == ["never, overdue"] * 2
 
 
 def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gateways(
@@ -102,10 +120,13 @@ def test_a_gateway_whose_object_store_takes_no_objects_is_down(settings: Setting
     assert "no room left" in answer.json()["checks"]["object_store"]
 
 
-def test_a_gateway_whose_database_is_frozen_says_so_while_it_is(settings: Settings) -> None:
+def test_a_gateway_whose_database_is_frozen_says_so_while_it_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Client(create_app(settings)) as client:
         assert client.get("/health").status_code == 200
-        with frozen_sessions(settings.database_url):
+        with frozen_sessions(settings.database_url), monkeypatch.context() as hasty:
+            hasty.setattr(health, "ANSWER_SECONDS", 6)
             answer = client.get("/health")
         again = client.get("/health")
     assert answer.status_code == 503

@@ -1,11 +1,12 @@
 """The audit: a row with each change, in its transaction; rows that nothing changes."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from imgpipe_orchestration.identity import audit, keys
@@ -56,16 +57,28 @@ def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gate
         sent = {"form_token": token, "action": "requeue", "what": "media/1"}
         browser.post(f"{production.url}/selected", data=sent, timeout=30)
         requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30)
+        key = {"form_token": token, "name": "ci/shop", "role": "viewer"}
+        browser.post(f"{production.url}/keys", data=key, timeout=30)
+        browser.post(f"{production.url}/keys/ci/shop/revoke", data=key, timeout=30)
         browser.post(f"{production.url}/logout", data={"form_token": token}, timeout=30)
     written = rows(production)
     assert [(row["action"], row["who"], row["kind"]) for row in written] == [
         ("sign out", "ADMIN_API_KEY", "person"),
+        ("revoke key", "ADMIN_API_KEY", "person"),
+        ("create key", "ADMIN_API_KEY", "person"),
         ("create cron job", "ADMIN_API_KEY", "environment"),
         ("requeue", "ADMIN_API_KEY", "person"),
         ("sign in", "ADMIN_API_KEY", "person"),
         ("sign in refused", "unknown", "person"),
     ]
     assert JOB["external_api_key"] not in json.dumps(written)
+
+
+def test_no_stranger_fills_it_with_refused_sign_ins(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(oidc_issuer="https://sign-in.example", oidc_client_id="imgpipe")
+    answers = [requests.get(f"{gateway.url}/auth/callback", timeout=30).status_code for _ in range(7)]
+    assert answers == [401] * 5 + [429] * 2
+    assert [row["action"] for row in rows(gateway)] == ["sign in refused"] * 5
 
 
 @pytest.mark.parametrize("attack", ["update audit set who = 'nobody'", "delete from audit", "truncate audit"])
@@ -92,6 +105,17 @@ def test_a_change_that_cannot_be_recorded_is_not_made(production: Gateway) -> No
     )
     assert entered.status_code == 503
     assert "imgpipe_session" not in entered.headers.get("Set-Cookie", "")
+
+
+def test_a_change_needs_one_connection_only(production: Gateway) -> None:
+    """Else as many changes at once as there are connections would wait for each other in a process that is new."""
+    engine = create_engine(production.services.engine.url, pool_size=1, max_overflow=0, pool_timeout=1)
+    audit._ready.clear()
+    entry = Entry(engine, Caller("eve", Kind.KEY, Role.ADMIN), action="create key")
+    with audit.begun(entry), transaction(engine) as connection:
+        connection.execute(text("insert into user_profiles (user_id) values (1)"))
+    engine.dispose()
+    assert [row["action"] for row in rows(production)] == ["create key"]
 
 
 def test_months_are_dropped_whole_when_they_are_old(production: Gateway) -> None:

@@ -35,15 +35,17 @@ def made(gateway: Gateway, role: Role, name: str = "", **more: float) -> str:
 
 
 def test_a_key_is_shown_once_and_stored_as_a_hash(production: Gateway) -> None:
-    body = {"name": "shop", "role": "operator", "expires_days": 90}
+    body = {"name": "ci/shop", "role": "operator", "expires_days": 90}
     answer = requests.post(f"{production.url}/api/keys", json=body, headers=bearer(KEYS["admin_api_key"]), timeout=30)
     assert answer.status_code == 201
     key = answer.json()["key"]
     assert re.fullmatch(r"imgp_[A-Za-z0-9]{32}", key)
     listed = requests.get(f"{production.url}/api/keys", headers=bearer(KEYS["admin_api_key"]), timeout=30)
     assert [(one["name"], one["role"], one["created_by"]) for one in listed.json()["keys"]] == [
-        ("shop", "operator", "ADMIN_API_KEY")
+        ("ci/shop", "operator", "ADMIN_API_KEY")
     ]
+    url = f"{production.url}/api/keys/ci/shop"
+    assert requests.delete(url, headers=bearer(KEYS["admin_api_key"]), timeout=30).status_code == 200
     with transaction(production.services.engine) as connection:
         everything = str(connection.execute(text("select * from api_keys")).all())
         everything += str(connection.execute(text("select * from audit")).all())
@@ -65,8 +67,10 @@ def test_a_name_is_free_again_once_its_key_has_ended(production: Gateway) -> Non
     keys.revoke(engine, "shop")
     with pytest.raises(NotFound):
         keys.revoke(engine, "shop")
-    ending = made(production, Role.VIEWER, "shop", days=1 / 86400)
+    ending = made(production, Role.VIEWER, "shop", days=1)
     assert keys.find(engine, ending) is not None
+    production.rows("update api_keys set expires_at = now() + interval '1 second' where name = 'shop'")
+    keys._known.clear()
     wait_for(lambda: keys.find(engine, ending) is None, "the key's end", 30)
     assert keys.find(engine, made(production, Role.ADMIN, "shop")) is not None
 
@@ -103,12 +107,13 @@ def test_a_revoked_key_stops_at_both_gateways_while_it_is_used(settings: Setting
         for url, answers in zip((production.url, other), seen.values(), strict=True):
             at_work.enter_context(fifty_at_work(url, key, answers))
         wait_for(lambda: all(len(of) > 50 for of in seen.values()), "fifty answers each", 60)
+        asked = time.monotonic()
         keys.revoke(production.services.engine, "viewer")
         revoked = time.monotonic()
-        wait_for(lambda: all(of[-1][2] == 401 for of in seen.values()), "a refusal at both", TOLD_WITHIN + 30)
+        wait_for(lambda: all(of[-1][2] in {401, 429} for of in seen.values()), "a refusal at both", TOLD_WITHIN + 30)
         time.sleep(0.5)  # further requests, none of which may be let in again
     for answers in seen.values():
-        assert {status for _, ended, status in answers if ended < revoked} == {200}
+        assert {status for _, ended, status in answers if ended < asked} == {200}
         assert {status for began, _, status in answers if began > revoked + TOLD_WITHIN} <= {401, 429}
         assert any(status == 401 for *_, status in answers)
 

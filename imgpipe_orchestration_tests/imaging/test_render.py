@@ -41,7 +41,7 @@ def test_nothing_is_enlarged_and_the_manifest_says_so() -> None:
 
 def test_the_same_input_and_recipe_give_the_same_bytes() -> None:
     data = encoded(picture(700, 500), "PNG")
-    assert render(data, MEDIA) == render(data, MEDIA)
+    assert render(data, MEDIA) == render(data, MEDIA) == render(data, MEDIA, threads=3)
 
 
 def test_transparency_makes_png_of_what_would_be_jpeg() -> None:

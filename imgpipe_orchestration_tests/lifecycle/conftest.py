@@ -1,5 +1,6 @@
 """Gateways with images that are finished, and what the tests say about deletion."""
 
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -36,6 +37,13 @@ def delete(gateway: Gateway, media_id: int, user: int | None = USER, **query: An
 def do(gateway: Gateway, statement: str) -> None:
     with transaction(gateway.services.engine) as connection:
         connection.exec_driver_sql(statement)
+
+
+def with_another_secret_key(make: Callable[..., Gateway], gateway: Gateway) -> Gateway:
+    """The same with another SECRET_KEY, changed as docs/operations.md says."""
+    former = gateway.settings.secret_key
+    changed = {"secret_key": "another key " * 4, "signed_url_keys": f"{'of urls ' * 5},{former}"}
+    return make(**gateway.settings.model_dump() | changed)
 
 
 def purge(gateway: Gateway, owner: str = "purge-1") -> dict[str, Any]:

@@ -21,6 +21,7 @@ def test_a_task_at_work_is_cancelled_and_all_of_it_is_removed(gateway: Gateway) 
     answer = call(gateway, "DELETE", path)
     assert (answer.status_code, answer.json()["id"]) == (202, row.task_id)
     assert call(gateway, "DELETE", path).json() == answer.json()
+    assert [call(gateway, "GET", at).status_code for at in (path, f"{path}/export")] == [410, 410]
     statuses = gateway.rows("select status from generation_tasks where id = :id", id=task)
     assert [one.status for one in statuses] == ["cancelled"]
     assert not gateway.services.claims.owned(store.IMAGES, claim.owner)
@@ -29,6 +30,20 @@ def test_a_task_at_work_is_cancelled_and_all_of_it_is_removed(gateway: Gateway) 
     assert {key.split("/")[1] for key in names(bucket)} == {f"task_{other}"}
     assert call(gateway, "GET", path).status_code == 404
     assert sweep.of_everything(gateway.services).clean
+
+
+def test_the_answer_kept_under_an_idempotency_key_goes_with_its_task(gateway: Gateway) -> None:
+    def ask() -> str:
+        headers = {"Idempotency-Key": "once", "Authorization": f"Bearer {gateway.settings.admin_api_key}"}
+        url, wanted = f"{gateway.url}/api/avatars/tasks", {"brief": "Bakers of Basel", "count": 1}
+        return str(gateway.session.post(url, json=wanted, headers=headers, timeout=30).json()["task_id"])
+
+    task = ask()
+    assert ask() == task
+    call(gateway, "DELETE", f"/api/avatars/tasks/{task}")
+    purge(gateway)
+    assert not gateway.rows("select from kept_answers")
+    assert ask() != task
 
 
 def test_a_person_goes_and_the_others_stay(gateway: Gateway) -> None:

@@ -1,9 +1,5 @@
 """Faults made for real: kill -9 between steps, a bucket that refuses deletes, restore against purge, many clients."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,23 +12,11 @@ from imgpipe_orchestration.operations import deletion, erasure, sweep
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
+from imgpipe_orchestration_tests.lifecycle.worker import killing_itself
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 MOST_STEPS = 60
-
-
-def killed(gateway: Gateway, step: int) -> bool:
-    """Run `purge` in a process that is killed before its n-th write; False where it came to its end."""
-    worker = "imgpipe_orchestration_tests.lifecycle.worker"
-    command = [sys.executable, "-m", worker, "purge", f"killed-{step}", str(step)]
-    environment = {**os.environ, **gateway.settings.environment()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode == -signal.SIGKILL:
-        gateway.services.claims.release(f"killed-{step}")  # as the sensor of failed runs does
-        return True
-    assert done.stdout.strip().endswith("done"), done.stderr[-2000:]
-    return False
 
 
 @pytest.mark.slow
@@ -49,13 +33,15 @@ def test_killed_between_any_two_steps_nothing_half_gone_is_shown_and_the_next_ru
     else:
         erasure_id = call(gateway, "DELETE", "/users/me", USER).json()["erasure_id"]
     step = 1
-    while killed(gateway, step):
-        assert gateway.get(f"/serve/{media_id}").status_code == 410
-        assert gateway.get(f"/serve/{other}").status_code == 200
-        gateway.services.claims.hasten(PURGES)
-        gateway.services.claims.hasten(erasure.ERASURES)
-        step += 1
-        assert step < MOST_STEPS
+    with killing_itself(gateway.settings) as killed:
+        while killed("purge", f"killed-{step}", step):
+            gateway.services.claims.release(f"killed-{step}")  # as the sensor of failed runs does
+            assert gateway.get(f"/serve/{media_id}").status_code == 410
+            assert gateway.get(f"/serve/{other}").status_code == 200
+            gateway.services.claims.hasten(PURGES)
+            gateway.services.claims.hasten(erasure.ERASURES)
+            step += 1
+            assert step < MOST_STEPS
     assert step > 3
     assert keys(gateway) == theirs
     assert sweep.of_everything(gateway.services).clean

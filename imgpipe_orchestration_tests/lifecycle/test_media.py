@@ -6,11 +6,13 @@ import pytest
 
 from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.identity import audit
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order
 from imgpipe_orchestration.operations import sweep
+from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.deletions import PURGES
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
@@ -110,6 +112,21 @@ def test_an_answer_that_another_image_shares_stays(seeing_gateway: Gateway) -> N
     assert gateway.rows("select count(*) from paid_calls")[0][0] == 0
 
 
+def test_a_restored_image_waits_again_where_it_waited(gateway: Gateway) -> None:
+    media_id, claims = finished(gateway), gateway.services.claims
+    waits = dict.fromkeys(store.AGAIN, today()) | {store.HEALING: "", store.CANARY: ""}
+    with transaction(gateway.services.engine) as connection:
+        for queue, day in waits.items():
+            claims.enqueue(connection, queue, [Item(media_id, str(USER), day)])
+    delete(gateway, media_id)
+    assert call(gateway, "POST", f"/api/media/{media_id}/restore").status_code == 200
+    found = {queue: row.partition for queue in waits for row in gateway.rows(WAITS, queue=queue.name)}
+    assert found == waits
+
+
+WAITS = "select partition from work_items where queue = :queue and state = 'waiting'"
+
+
 def test_only_the_owner_a_service_and_an_operator_may(gateway: Gateway) -> None:
     media_id = finished(gateway)
     stranger = delete(gateway, media_id, user=7)
@@ -141,6 +158,11 @@ def test_an_upload_that_nobody_has_looked_at_is_deleted_by_its_number(gateway: G
     assert gateway.get("/api/media/pending/all", **gateway.as_worker).json() == {"images": [], "total": 0}
     gateway.run_due()
     assert not gateway.rows("select from media_variants")
+    (media,) = gateway.rows("select id from media_files")
+    assert call(gateway, "POST", f"/api/media/{media.id}/restore", USER).status_code == 200
+    gateway.run_due("run-2")
+    assert gateway.get(f"/serve/{media.id}").headers["content-type"] != "image/svg+xml"
+    assert gateway.rows("select status from media_files") == [("completed",)]
 
 
 def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins: StandInAccess) -> None:
@@ -187,13 +209,24 @@ def test_every_gateway_answers_410_within_seconds_also_one_that_has_to_look_for_
     wait_for(lambda: gone(two, f"/serve/{media_id}"), "the other gateway's 410", 6 if told else 30, every=0.1)
 
 
-def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash(gateway: Gateway) -> None:
-    old = finished(gateway, field="profile_image", seed=1)
-    new = finished(gateway, field="profile_image", seed=2)
+def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash_also_if_it_was_finished_last(
+    gateway: Gateway,
+) -> None:
+    for seed in (1, 2):
+        gateway.upload(USER, profile_image=picture(seed=seed))
+    intake.take_in(gateway.services)
+    old, new = (row.id for row in gateway.rows("select id from media_files order by id"))
+    for due in ("now() + interval '1 hour'", "now()"):
+        do(gateway, f"update work_items set due_at = {due} where queue = 'media' and item_id = {old}")
+        gateway.run_due(f"run {due}")
     assert gateway.get(f"/serve/{old}").status_code == gateway.get(f"/serve/{new}").status_code == 200
     purge(gateway)
     assert gateway.get(f"/serve/{old}").status_code == 200
     do(gateway, "update media_files set replaced_at = now() - interval '31 days' where replaced_at is not null")
+    do(gateway, f"update media_files set held = true where id = {new}")
+    purge(gateway)
+    assert gateway.get(f"/serve/{old}").status_code == 200, "its successor is not ready"
+    do(gateway, "update media_files set held = false")
     purge(gateway)
     assert gone(gateway, f"/serve/{old}")
     (listed,) = call(gateway, "GET", "/api/media?state=trashed").json()["images"]

@@ -3,12 +3,28 @@
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
+from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.errors import LeaseLost, UnreadableAnswer
 from imgpipe_orchestration.operations import erasure, sweep
-from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
+from imgpipe_orchestration.partners.usage import Usage, charged
+from imgpipe_orchestration_tests.lifecycle.conftest import (
+    USER,
+    call,
+    delete,
+    do,
+    finished,
+    keys,
+    purge,
+    with_another_secret_key,
+)
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.plans import reading
 
 
 def listing(gateway: Gateway, user: int = USER, title: str = "Blue bowl") -> dict[str, Any]:
@@ -55,6 +71,7 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
     finished(gateway, seed=3, user=7)
     delete(gateway, trashed)
     listing(gateway)
+    gateway.upload(USER, product_image=picture(seed=4))  # no worker has looked at it
     body = {"decision": "reject", "reason": "Stolen"}
     call(gateway, "POST", f"/api/moderation/{trashed}", json=body)
     mine = call(gateway, "GET", "/users/me/export", USER)
@@ -65,6 +82,7 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
         "images.json",
         "listings/my bowl.jpg",
         "originals/my product_image (2).jpg",
+        "originals/my product_image (3).jpg",
         "originals/my product_image.jpg",
     ]
     assert archive.read("originals/my product_image.jpg") == picture(seed=1)
@@ -72,6 +90,7 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
     assert [(one["of"], one.get("media_id"), one["state"]) for one in records] == [
         ("media", str(media_id), "completed"),
         ("media", str(trashed), "trashed"),
+        ("media", records[2]["media_id"], "downloading"),
         ("listings", None, "pending"),
     ]
     assert records[1]["deleted"]["by"] == f"user {USER}"
@@ -79,6 +98,8 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
     assert (said["state"], said["by"], said["why"]) == ("rejected", "ADMIN_API_KEY", "Stolen")
     for_admin = call(gateway, "GET", f"/api/users/{USER}/export")
     assert zipfile.ZipFile(io.BytesIO(for_admin.content)).namelist() == archive.namelist()
+    gateway.run_due()
+    assert gateway.get(f"/serve/{records[2]['media_id']}").status_code == 200
 
 
 def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: Gateway) -> None:
@@ -87,6 +108,7 @@ def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: G
     unseen = gateway.upload(USER, texts={"bio": "I am here"}, product_image=picture(seed=4)).json()["images"][0]
     listing(gateway)
     gateway.services.media_bucket.put(f"staging/{USER}/broken-off", b"x", content_type="image/jpeg")
+    do(gateway, JUDGED_LATE)
     theirs = {key for key in keys(gateway) if f"/{other}-" in key or f"/{other}." in key}
 
     found = erased(gateway)
@@ -105,6 +127,44 @@ def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: G
     assert call(gateway, "GET", f"/api/erasures/{erasure_id}").json()["state"] == "done"
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_of_a_call_that_is_answered_after_the_person_was_erased_only_the_cost_stays(
+    gateway: Gateway, failed: bool
+) -> None:
+    services, buyer = gateway.services, Buyer("media", f"media/{finished(gateway)}", str(USER))
+
+    def purchase() -> Purchase:
+        assert erased(gateway)["state"] == "done"
+        usage = Usage("gpt-4o", input_tokens=1000)
+        with charged(usage):
+            if failed:
+                raise UnreadableAnswer("Somebody in a garden")
+        return Purchase(usage, {"text": "Somebody in a garden"})
+
+    with pytest.raises(UnreadableAnswer if failed else LeaseLost):
+        services.ledger.buy(PaidCall.of("openai", "late", "gpt-4o", inputs=["?"]), purchase, buyer=buyer)
+    (use,) = gateway.rows("select * from paid_call_uses where operation = 'late'")
+    assert (use.outcome, use.tenant, use.error, use.cost_usd > 0) == ("bought", "", None, True)
+    assert sweep.of_user(services, USER).clean
+    assert sweep.of_everything(services).clean
+
+
+def test_what_they_wrote_of_others_images_is_erased_and_still_counts(
+    gateway: Gateway, make_gateway: Callable[..., Gateway]
+) -> None:
+    other = finished(gateway, user=7)
+    for user in (8, 9, USER):
+        body = {"reason": f"I am {user}"}
+        assert call(gateway, "POST", f"/api/media/{other}/report", user, json=body).json()["counted"]
+    gateway = with_another_secret_key(make_gateway, gateway)
+    assert not call(gateway, "POST", f"/api/media/{other}/report", USER, json=body).json()["counted"]
+    assert sweep.of_user(gateway.services, USER).where == {"reports": 1}
+    assert erased(gateway)["state"] == "done"
+    assert [row.reason for row in gateway.rows("select * from reports order by reason")] == ["I am 8", "I am 9"]
+    (verdict,) = gateway.rows("select * from verdicts where item = :id", id=other)
+    assert (verdict.reports, verdict.holding, verdict.reason) == (3, True, "3 people reported it.")
+
+
 def test_two_at_once_are_one_erasure(gateway: Gateway) -> None:
     finished(gateway)
     with ThreadPoolExecutor(4) as pool:
@@ -114,6 +174,10 @@ def test_two_at_once_are_one_erasure(gateway: Gateway) -> None:
     assert erased(gateway)["erasure_id"] != str(asked[0])
 
 
+JUDGED_LATE = f"""
+    insert into verdicts (kind, item, user_id, digest, holding) values ('media', 999, {USER}, gen_random_uuid(), false);
+    insert into work_turns values ('moderation', '', '{USER}', 'new', 1, 1) on conflict do nothing
+"""
 TABLE_OF_TOMORROW = f"""
     create table moderation_notes (user_id bigint, note text);
     insert into moderation_notes values ({USER}, 'left')
@@ -158,6 +222,22 @@ def test_the_sweep_finds_whatever_is_left(gateway: Gateway) -> None:
     services.documents.collection("news_document").insert_one({"user_id": f"user_{USER}", "image": "x"})
     more("a document")
     assert not sweep.of_everything(gateway.services).clean
+
+
+def test_the_sweep_does_not_compare_every_answer_with_every_deletion(gateway: Gateway) -> None:
+    do(gateway, """
+        insert into deletions (what, kind, item, user_id, who, why, purge_after, purged_at)
+        select 'media/' || i, 'media', i, i & 1, '', '', now(), now() from generate_series(1, 2000) i;
+        insert into paid_calls (key, provider, operation, model, input_hash, parameter_hash, state)
+        select i, 'openai', 'vision', 'm', 'i', 'p', 'committed' from generate_series(1, 2000) i;
+        insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model)
+        select i, 'bought', 'media', 'media/' || i || '/part', 'openai', 'vision', 'm' from generate_series(1, 2000) i;
+        analyze deletions, paid_calls, paid_call_uses
+    """)  # fmt: skip
+    with reading(gateway.services.engine, "from paid_calls c") as read:
+        assert sweep.of_user(gateway.services, 1).where["paid_calls"] == 1000
+        assert sweep.of_everything(gateway.services).where["paid_calls"] == 2000
+    assert max(read) <= 4000
 
 
 def test_an_erasure_is_not_done_while_something_is_left(gateway: Gateway) -> None:

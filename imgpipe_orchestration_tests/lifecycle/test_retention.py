@@ -2,17 +2,25 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
+import dagster as dg
+import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.lifecycle import cdn
-from imgpipe_orchestration.operations import sweep
+from imgpipe_orchestration.listings.runs import Drained, drain, make_again
+from imgpipe_orchestration.operations import deletion, sweep
+from imgpipe_orchestration.operations.definitions import purge_sensor
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, purge
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.test_cdn import answering
 
 
@@ -27,11 +35,12 @@ def names(bucket: Bucket) -> set[str]:
 
 def test_listings_are_kept_for_so_many_days(make_gateway: Callable[..., Gateway]) -> None:
     gateway = make_gateway(listings_keep_days=30)
-    old, new = (listing(gateway, title=title)["images"][0] for title in ("Old bowl", "New bowl"))
-    gateway.rows(
-        "update image_queue set created_at = now() - interval '31 days' where public_id = :id returning 1", id=old["id"]
-    )
-    assert purge(gateway)["ordered_expired"] == 1
+    old, new, trashed = (listing(gateway, title=f"{title} bowl")["images"][0] for title in ("Old", "New", "Trashed"))
+    assert call(gateway, "DELETE", f"/api/listings/images/{trashed['id']}", USER).status_code == 202
+    for one in (old, trashed):
+        aged = "update image_queue set created_at = now() - interval '31 days' where public_id = :id returning 1"
+        gateway.rows(aged, id=one["id"])
+    assert purge(gateway)["ordered_expired"] == 2
     shown = {
         one["url"].rpartition("/")[2]: gateway.get("/" + one["url"].split("/", 3)[3]).status_code for one in (old, new)
     }
@@ -73,11 +82,24 @@ def test_reports_and_pictures_are_kept_for_so_many_days_and_until_they_are_deliv
     gateway = make_gateway(vision_keep_days=30)
     bucket = gateway.services.vision_bucket
     old, recent, undelivered = (_batch(gateway, days, waits) for days, waits in [(31, False), (29, False), (31, True)])
+    gateway.rows("""
+        with bought as (insert into paid_calls
+            (key, provider, operation, model, input_hash, parameter_hash, state, value, committed_at)
+            values ('k', 'openai', 'responses', 'm', 'i', 'p', 'committed', '1', now()))
+        insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model)
+        select 'k', 'reused', 'vision_reports', 'vision_batches/' || id || '/0', 'openai', 'responses', 'm'
+        from vision_batches where batch_id = any(cast(:shared as uuid[])) returning 1
+    """, shared=[old, recent])  # fmt: skip
     assert purge(gateway)["purged"] == 1
+    assert gateway.rows("select from paid_calls"), "another report has the same answer"
     kept = {str(row.batch_id) for row in gateway.rows("select batch_id from vision_batches")}
     assert kept == {recent, undelivered}
     assert not any(old in key for key in names(bucket))
     assert len(names(bucket)) == 6
+    assert sweep.of_everything(gateway.services).clean
+    gateway.rows("update vision_batches set finished_at = finished_at - interval '2 days' returning 1")
+    assert purge(gateway)["purged"] == 1
+    assert not gateway.rows("select from paid_calls")
     assert sweep.of_everything(gateway.services).clean
 
 
@@ -124,8 +146,47 @@ def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
         finished(gateway, field="profile_image", seed=3)
         assert f"media-{old}" in told()
         (image,) = listing(gateway)["images"]
+        drain(gateway.services, "run-1")
+        make_again(gateway.services, "run-2", today(), Drained())
+        assert told() == [], "the same file was made"
+        gateway.rows("update image_queue set webp_sha256 = 'of other steps' returning 1")
+        make_again(gateway.services, "run-3", today(), Drained())
+        assert [tag.partition("-")[0] for tag in told()] == ["listing"]
         call(gateway, "DELETE", f"/api/listings/images/{image['id']}", USER)
         assert [tag.partition("-")[0] for tag in told()] == ["listing"]
+
+
+def test_what_is_to_go_at_once_waits_for_no_sweep_and_its_run_does_not_look_at_what_has_aged(
+    gateway: Gateway, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in gateway.settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def ran(**asked_for: Any) -> tuple[dict[str, Any], int]:
+        around = {"backends": resources.build_backends(), "io_manager": dg.mem_io_manager}
+        job = defs.resolve_job_def("purge")
+        if asked_for:
+            selected = set(asked_for.pop("asset_selection"))
+            job = job.get_subset(asset_selection=selected, asset_check_selection=set())
+        done = job.execute_in_process(instance=instance, resources=around, **asked_for)
+        (made,) = done.get_asset_materialization_events()
+        return dict(made.step_materialization_data.materialization.metadata), len(done.get_asset_check_evaluations())
+
+    def asked() -> list[dg.RunRequest]:
+        with dg.build_sensor_context(instance, resources={"sensor_backends": resources.build_backends()}) as context:
+            return list(purge_sensor(context).run_requests or [])
+
+    delete(gateway, finished(gateway), purge="true")
+    earlier = instance.create_run_for_job(defs.resolve_job_def("purge"), status=dg.DagsterRunStatus.STARTING)
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", "purge"), earlier.run_id)
+    assert not asked()
+    monkeypatch.setattr(deletion, "BUSY_SECONDS", 0.0)
+    (request,) = asked()
+    assert request.asset_check_keys == []
+    figures, checks = ran(asset_selection=request.asset_selection, tags=request.tags)
+    assert (figures["purged"].value, "ordered_trash" in figures, checks) == (1, False, 0)
+    figures, checks = ran()
+    assert ("ordered_trash" in figures, checks) == (True, 1)
 
 
 def test_a_cdn_that_stays_away_is_among_the_failures(make_gateway: Callable[..., Gateway]) -> None:

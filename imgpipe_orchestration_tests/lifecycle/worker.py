@@ -1,19 +1,23 @@
-"""A run as a process of its own, which kills itself before its n-th write: `python -m ... purge|media OWNER N`.
+"""Runs as processes of their own, each of which kills itself before its n-th write.
 
-A write is a transaction that commits, or a request that deletes objects; settings come from the environment.
+A write is a transaction that commits, or a request that deletes objects. `python -m ...` reads lines `purge|media OWNER
+N`, with settings from the environment, and answers each with the exit code of a fork: all of them import only once.
 """
 
 import itertools
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import obstore
 from sqlalchemy import event
 
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.operations import deletion
-from imgpipe_orchestration.settings import load
+from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.media.worker import run, today
 
@@ -40,8 +44,34 @@ def main(what: str, owner: str, last: int) -> None:
         run(services, owner, today())
         drain(services, owner)
     services.close()
-    print("done")  # noqa: T201
+
+
+@contextmanager
+def killing_itself(settings: Settings) -> Iterator[Callable[[str, str, int], bool]]:
+    """Whether a run (`purge` or `media`, its owner, n) was killed; one that was not came to its end."""
+    command = [sys.executable, "-m", __name__]
+    environment = {**os.environ, **settings.environment()}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdin and process.stdout
+
+        def killed(what: str, owner: str, last: int) -> bool:
+            print(what, owner, last, file=process.stdin)
+            code = int(process.stdout.readline())
+            assert code in {0, -signal.SIGKILL}, code
+            return code != 0
+
+        try:
+            yield killed
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    for line in sys.stdin:
+        if (child := os.fork()) == 0:
+            what, owner, last = line.split()
+            main(what, owner, int(last))
+            break
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # noqa: T201

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.listings.debug_routes import FOLDER
-from imgpipe_orchestration.listings.drain import drain, run
+from imgpipe_orchestration.listings.runs import drain, run
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import JOB, path_of, photo, queued
@@ -58,6 +59,20 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
     assert (following - last).total_seconds() == pytest.approx(5400, abs=0.01)
     queued(client, photo())
     assert store.due(services) == "the last run began less than 1h30m ago"
+
+
+def test_all_images_are_counted_without_being_read(engine: Engine) -> None:
+    with autocommit(engine) as connection:
+        connection.execute(text("set synchronous_commit = on"))  # else no page is known to be visible to all yet
+        connection.execute(text("""
+            insert into image_queue (public_id, listing_title, file_name, status, max_retries, original_name,
+                original_key, content_type, bytes, width, height)
+            select gen_random_uuid(), repeat('a', 200), i || '.webp', 'processed', 3, 'a', i, 'image/jpeg', 1, 1, 1
+            from generate_series(1, 10000) i
+        """))  # fmt: skip
+        connection.execute(text("vacuum analyze image_queue, deletions"))
+        plan = "\n".join(connection.scalars(text(f"explain {store._COUNTS.text}")))
+    assert "Index Only Scan using image_queue_status" in plan
 
 
 def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import model
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services

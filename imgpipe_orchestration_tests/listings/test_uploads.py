@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from imgpipe_orchestration.listings import uploads
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.listings.conftest import photo, rows
 

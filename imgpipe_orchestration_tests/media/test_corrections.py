@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
+from imgpipe_orchestration.gateway.pages import correcting
 from imgpipe_orchestration.media.evaluation import Picture
 from imgpipe_orchestration.media.steps.callback import payload
 from imgpipe_orchestration.media.store import media_file, save_analysis
@@ -50,13 +51,17 @@ def test_a_correction_wins_over_the_model_until_it_is_given_back(
     assert patch(gateway, gateway.as_worker, mood_keywords=["airy"], style="baroque")[0] == 200
     for wrong in ([{"hex": "red", "share": 1.0}], [{"hex": "#ff0000"}], "red"):
         assert patch(gateway, gateway.as_worker, dominant_colors=wrong)[0] == 422
+    for box in ([0.5, 0.25, 0.5, 0.5], [0.0, 0.5, 1.0, 0.25]):
+        assert patch(gateway, gateway.as_worker, detected_objects=[{"name": "Sky", "box": box}])[0] == 422
     seen: dict[str, object] = {
         "dominant_colors": [{"hex": "#12ff00", "share": 0.75}],
         "brand_colors": ["#12ff00"],
         "detected_objects": [{"name": "Zeppelin", "score": 0.5, "box": [0.0, 0.25, 1.0, 0.5]}],
         "confidence_score": 0.5,
     }
-    assert patch(gateway, gateway.as_worker, **seen)[0] == 200
+    assert (
+        patch(gateway, gateway.as_worker, **{**seen, "brand_colors": ["#12FF00"]})[0] == 200
+    )  # as the document has it
 
     with transaction(gateway.services.engine) as connection:  # as a backfill does it
         save_analysis(connection, 1, {"alt_text": "what a newer model says", "version": "newer"})
@@ -113,6 +118,8 @@ def test_fields_of_every_kind_are_corrected_in_place_on_the_images_page(
         write("Fits its owner", "7")
         write("Colours", "red | 0.75", told="Nothing was changed: dominant_colors.0.hex")
         write("Objects", "Sky | much", told="Nothing was changed: detected_objects.0.score")
+        expect(guest.page.get_by_label("Objects", exact=True)).to_have_value("Sky | much")
+        expect(guest.page.get_by_label("Objects", exact=True)).to_be_visible()
         write("Alternative text", ALT)
         guest.page.wait_for_selector("text=corrected by this machine")
         assert gateway.rows("select alt_text from media_ai_analysis") == [(ALT,)]
@@ -131,3 +138,7 @@ def test_fields_of_every_kind_are_corrected_in_place_on_the_images_page(
     assert now["dominant_colors"] == [{"hex": "#12ff00", "share": 0.75}]
     assert (now["site_context"]["content_kind"], now["site_context"]["owner_fit"]) == ("ui_element", 7)
     assert now["site_context"]["owner_fit_reason"], "what was not written stays"
+    for field in correcting.fields_of(now):
+        if field.value is not None:
+            sent_back = correcting.corrected(field.name, field.text, now)
+            assert sent_back == {name: now[name] for name in sent_back}

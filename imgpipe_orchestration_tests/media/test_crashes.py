@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration.media import intake, store
-from imgpipe_orchestration.media.audit import reopened
+from imgpipe_orchestration.media.checks import reopen
 from imgpipe_orchestration.moderation.verdicts import JUDGE
 from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration.storage.claims import MAX_LOSSES
@@ -30,7 +30,15 @@ MOMENTS = {
 }
 """For each stage what can be counted while it is under way; the worker is killed when the first one is there."""
 
+HELD = """
+    create function held() returns trigger language plpgsql as $$ begin perform pg_sleep(10); return new; end $$;
+    create trigger held before update on pending_images for each row
+        when (new.id > 1 and new.status = '{status}') execute function held()
+"""
+"""Holds the end of a worker for ten seconds: it must not be over before it is killed."""
 
+
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "stage", [pytest.param(stage, marks=[] if stage == "resize_optimize" else pytest.mark.slow) for stage in MOMENTS]
 )
@@ -40,6 +48,9 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
     gateway = make_gateway(**standins.seeing, lease_seconds=1.5)
     for user in range(1, IMAGES + 1):
         gateway.upload(user, profile_image=picture(1600, 1200, seed=user))
+    status = "complete" if stage == "replace_urls" else "processed"
+    for statement in HELD.format(status=status).split(";\n"):
+        gateway.rows(statement)
     environ = {**os.environ, **gateway.settings.environment(), "IMGPIPE_DATA_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "imgpipe_orchestration_tests.media.worker", "doomed"]
     worker = subprocess.Popen(command, env=environ, start_new_session=True)
@@ -50,6 +61,10 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
     finally:
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
+        # PostgreSQL does not notice the dead client while it sleeps.
+        sleeping = "from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+        gateway.rows(f"select pg_terminate_backend(pid) {sleeping}")
+        gateway.rows("drop trigger held on pending_images")
     if stage in ("retrieve_file", "ai_visual_analysis", "resize_optimize"):
         assert gateway.rows("select count(*) from work_items where state = 'claimed'")[0][0] > 0
     settled = "select count(*) from pending_images where status <> 'complete'"
@@ -63,7 +78,7 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
             existing.run(gateway.services, "heir")
         return False
 
-    wait_for(all_done, "the heir to finish", 60)
+    wait_for(all_done, "the heir to finish", 120)
     for user in range(1, IMAGES + 1):
         url = gateway.me(user)["profile_image_path"]
         assert gateway.session.get(url, timeout=30).status_code == 200
@@ -104,6 +119,6 @@ def test_an_upload_that_was_given_up_and_is_set_back_later_stays_so_until_it_is_
     given_up.rows("update pending_images set status = 'pending' returning 1")
     given_up.run_due("run-2")
     assert given_up.rows("select status from pending_images") == [("pending",)]
-    assert reopened(given_up.services) == 1
+    assert reopen(given_up.services) == 1
     given_up.run_due("run-3")
     assert given_up.rows("select status from pending_images") == [("complete",)]

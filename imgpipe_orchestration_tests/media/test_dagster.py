@@ -8,9 +8,11 @@ import pytest
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.media.definitions import definitions
 from imgpipe_orchestration.media.model import temp_key
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import STAGES, today
 
@@ -56,6 +58,11 @@ def test_a_day_that_there_is_not_is_told_as_such(run: Run, partition: str) -> No
         run(partition_key=None, tags={"dagster/partition": partition})
 
 
+def test_a_value_that_the_tag_for_half_the_price_does_not_have_is_refused(run: Run) -> None:
+    with pytest.raises(dg.Failure, match="tag urgent is 'False'"):
+        run(tags={"urgent": "False"})
+
+
 def test_steps_that_are_run_one_by_one_take_an_image_all_the_way(gateway: Gateway, run: Run) -> None:
     gateway.upload(456, profile_image=picture())
     for name in STAGES:
@@ -68,8 +75,9 @@ def test_a_run_of_a_finished_day_tells_what_it_ordered_and_no_zeros(gateway: Gat
     gateway.upload(456, profile_image=picture(300, 200, seed=1), header_image=picture(300, 200, seed=2))
     first = run()["resize_optimize"]
     assert first["images"] == 2
-    for image in (1, 2):
-        assert f"[{image}]({gateway.settings.public_base_url}/media/{image})" in str(first["contact sheet"])
+    smart, page = gateway.settings.smart_media_base_url, f"{gateway.settings.public_base_url}/media"
+    sheet = [f"[![{image}]({smart}/{image}?size=thumbnail)]({page}/{image})" for image in (1, 2)]
+    assert sorted(str(first["contact sheet"]).split()) == sheet, "no picture itself: it may be deleted"
     assert run() == {
         "retrieve_file": {"images": 0},
         "ai_visual_analysis": {"ordered again": 0},
@@ -82,6 +90,18 @@ def test_a_run_of_a_finished_day_tells_what_it_ordered_and_no_zeros(gateway: Gat
     again = run()["resize_optimize"]
     assert again.items() >= {"ordered again": 1, "images": 1}.items()
     assert "contact sheet" in again
+
+
+def test_what_is_due_of_a_day_before_the_first_is_done_by_todays_run(gateway: Gateway, run: Run) -> None:
+    """MEDIA_FIRST_DAY was raised, and the sensor asks for today in that day's place."""
+    gateway.upload(456, profile_image=picture())
+    assert intake.take_in(gateway.services) == 1
+    gateway.rows("update work_items set partition = '2019-12-31' where queue = 'media'")
+    assert run(tags={DUE_ONLY: "true"})["resize_optimize"]["images"] == 1
+    with transaction(gateway.services.engine) as connection:
+        again = [Item(1, "456", "2019-12-31")]
+        gateway.services.claims.enqueue(connection, store.REMAKE_VARIANTS, again)
+    assert run(tags={DUE_ONLY: "true"})["resize_optimize"]["images"] == 1
 
 
 def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(gateway: Gateway, run: Run) -> None:

@@ -2,17 +2,21 @@
 
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from imgpipe_orchestration.errors import BadInput, Conflict, Retryable
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
+from imgpipe_orchestration.media.remake import make_analyses
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 
 
@@ -95,6 +99,32 @@ def test_an_analysis_that_ends_after_the_rebuild_keeps_the_new_vector(
     with services.engine.begin() as connection:
         store.save_analysis(connection, 1, {"embedding": old.vector, "answered_by": old.answered_by})
     assert gateway.rows("select embedding::text from media_ai_analysis") == [(new.vector,)]
+    services.close()
+
+
+def test_nothing_is_bought_for_the_trash_a_restored_image_gets_its_vector_then_and_the_index_has_all_the_time_it_needs(
+    seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess
+) -> None:
+    gateway, limits = seeing_gateway, []
+    for seed in (96, 97):
+        gateway.finish(seed, profile_image=picture(seed=seed))
+    path = f"{gateway.url}/api/media/1"
+    assert gateway.session.delete(path, headers=gateway.as_user(96), timeout=60).status_code == 202
+    use = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
+    services = with_models(gateway, tmp_path, use, standins.openai_url)
+
+    def look(_: Any, cursor: Any, statement: str, *__: Any) -> None:
+        if statement.startswith("create index"):
+            limits.append(cursor.execute("show statement_timeout").fetchone()[0])
+
+    event.listen(services.engine, "before_cursor_execute", look)
+    assert rebuild(services) == 1
+    assert limits == ["0"]
+    with transaction(services.engine) as connection:
+        assert connection.scalar(text("show statement_timeout")) == "1min"
+    assert gateway.session.post(f"{path}/restore", headers=gateway.as_user(96), timeout=60).status_code == 200
+    make_analyses(services, "run-2", today())
+    assert gateway.rows("select vector_dims(embedding) from media_ai_analysis") == [(512,), (512,)]
     services.close()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.media import audit, intake, pending, store
+from imgpipe_orchestration.media import checks, intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item
@@ -93,7 +93,7 @@ def test_an_upload_never_shows_the_image_that_had_its_id_before(gateway: Gateway
     gateway.upload(2, profile_image=picture(seed=2))
     assert gateway.rows("select id from pending_images") == [(1,)]
     intake.take_in(gateway.services, everything=True)
-    audit.reopened(gateway.services)
+    checks.reopen(gateway.services)
     gateway.run_due()
     assert gateway.rows("select status, permanent_url from pending_images") == [("complete", "2")]
     assert gateway.rows("select id, user_id, main_api_id from media_files order by id") == [(1, 1, -1), (2, 2, 1)]

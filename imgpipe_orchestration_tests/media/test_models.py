@@ -9,12 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import chosen
 from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order
 from imgpipe_orchestration.prompts import library
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -104,7 +107,7 @@ def test_a_canary_is_asked_as_well_about_its_share_of_new_images_and_changes_not
     status, body = REFUSALS["the content"]
     with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
         path = models_file(tmp_path, standins, server.url, describe='["second:llava"]')
-        canary = '[tasks.describe.canary]\nuse = ["second:bakllava", "first:gpt-6-luna"]\nshare = 1.0\n'
+        canary = '[tasks.describe.canary]\nuse = ["first:gpt-6-luna", "second:bakllava"]\nshare = 1.0\n'
         Path(path).write_text(Path(path).read_text() + canary)
         gateway = make_gateway(models_file=path)
         providers, answered = row_of(gateway)
@@ -114,6 +117,24 @@ def test_a_canary_is_asked_as_well_about_its_share_of_new_images_and_changes_not
         page = gateway.get("/media/1").text
         assert "second:bakllava" in page and "refused for its content policy" in page
     assert [chosen(start + "0" * 56, 0.5) for start in ("7fffffff", "80000000")] == [True, False]
+
+
+def test_where_another_description_fails_the_vector_of_the_first_one_stays(
+    seeing_gateway: Gateway, standins: StandInAccess, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    gateway.finish(1, product_image=picture(seed=83))
+    ((before,),) = gateway.rows("select embedding::text from media_ai_analysis")
+    status, body = REFUSALS["the content"]
+    with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
+        path = models_file(tmp_path, standins, server.url, describe='["first:another"]')
+        services = Services(Settings(**{**gateway.settings.model_dump(), "models_file": path}))
+        with transaction(services.engine) as connection:
+            services.claims.enqueue(connection, store.REMAKE_ANALYSIS, [Item(1, "1", today())])
+        make_analyses(services, "run-2", today())
+        services.close()
+    query = "select providers ->> 'openai_vision' like 'failed%', embedding::text from media_ai_analysis"
+    assert gateway.rows(query) == [(True, before)]
 
 
 def test_a_task_that_is_off_is_not_asked(
@@ -129,15 +150,33 @@ def test_the_check_says_what_each_model_can_do(
     settings: Settings, standins: StandInAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    monkeypatch.setenv("MODELS_FILE", models_file(tmp_path, standins, "http://127.0.0.1:9/v1"))
+    path = models_file(tmp_path, standins, "http://127.0.0.1:9/v1")
+    Path(path).write_text(Path(path).read_text() + '[tasks.describe.canary]\nuse = ["second:bakllava"]\nshare = 1.0\n')
+    monkeypatch.setenv("MODELS_FILE", path)
     outcome = CliRunner().invoke(imgpipe, ["models", "check", "--json", "--data", str(tmp_path)])
     assert outcome.exit_code == 1, outcome.output
     found = {one["model"]: one for one in json.loads(outcome.output)}
     assert found["first:gpt-6-luna"]["reached"] == "no" and "reached" in found["first:gpt-6-luna"]["problem"]
     embedding = found["second:text-embedding-3-small"]
     assert [embedding[name] for name in ("reached", "known", "schema", "price")] == ["yes"] * 4
-    seen = found["second:llava"]
-    assert (seen["tasks"], seen["reached"], seen["schema"], seen["price"]) == ("describe", "yes", "yes", "no")
+    for model in ("second:llava", "second:bakllava"):
+        seen = found[model]
+        assert (seen["tasks"], seen["reached"], seen["schema"], seen["price"]) == ("describe", "yes", "yes", "no")
+
+
+def test_the_check_fails_where_a_picture_is_refused_and_shows_none_to_a_model_that_only_writes(
+    settings: Settings, standins: StandInAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    with serving(lambda h, _: reply(h, error(400, "image_unsupported")[1], 400)) as server:
+        path = models_file(tmp_path, standins, server.url, describe='["first:words"]')
+        Path(path).write_text(Path(path).read_text() + '[tasks.persona]\nuse = ["second:writer"]\n')
+        monkeypatch.setenv("MODELS_FILE", path)
+        outcome = CliRunner().invoke(imgpipe, ["models", "check", "--json", "--data", str(tmp_path)])
+    found = {one["model"]: one for one in json.loads(outcome.output)}
+    assert found["first:words"]["problem"] and "no" not in found["first:words"].values()
+    assert (found["second:writer"]["vision"], found["second:writer"]["schema"]) == ("-", "yes")
+    assert outcome.exit_code == 1
 
 
 def test_a_backfill_after_a_change_of_the_prompt_asks_again_only_about_what_it_concerns(

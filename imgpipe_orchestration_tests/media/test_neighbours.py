@@ -59,7 +59,7 @@ def test_a_user_whose_files_or_reports_are_slow_does_not_hold_up_another(
         try:
             wait_for(lambda: len(server.requests) >= SHARE, "the slow answers to be waited for", 60)
             gateway.upload(GOOD, profile_image=picture(seed=99))
-            wait_for(lambda: gateway.rows(reported, user=GOOD) == [("completed",)], "the good one's report", 30)
+            wait_for(lambda: gateway.rows(reported, user=GOOD) == [("completed",)], "the good one's report", 60)
             assert run.is_alive()
             states = gateway.rows("select distinct state from work_items where queue = 'media' and tenant = '1'")
             assert ("done",) not in states

@@ -65,11 +65,11 @@ def test_nothing_of_a_private_image_is_shown_without_a_signature(hidden: Gateway
 
 def test_a_private_image_without_variants_is_closed_too(hidden: Gateway) -> None:
     hidden.rows("delete from media_variants where media_id = 2 returning 1")
-    wait_for(lambda: refused(hidden, "/serve/2") == "private-image", "the refusal", 5)
+    wait_for(lambda: refused(hidden, "/serve/2") == "private-image", "the refusal", 30)
     original = lambda: hidden.get(signed(hidden)).headers["cache-control"] == "no-store"  # noqa: E731
-    wait_for(original, "the original, as long as nothing else is there", 5)
+    wait_for(original, "the original, as long as nothing else is there", 30)
     hidden.rows("update media_files set status = 'failed', error = 'no picture' where id = 2 returning 1")
-    wait_for(lambda: hidden.get(signed(hidden)).status_code == 404, "why there is none", 5)
+    wait_for(lambda: hidden.get(signed(hidden)).status_code == 404, "why there is none", 30)
     assert "no picture" in hidden.get(signed(hidden)).json()["detail"]
 
 

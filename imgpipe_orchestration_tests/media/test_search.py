@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.media import intake
+from imgpipe_orchestration.media import intake, search
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.search import CANDIDATES, Filters, by_text, latest
 from imgpipe_orchestration.storage.rows import transaction
@@ -130,6 +130,25 @@ def test_a_name_is_found_without_reading_every_image_even_without_statistics(eng
         with reading(engine, "words_of_name") as read:
             assert len(by_text(connection, "jpg", None, Filters(), limit=60)) == 60
         assert sorted(read)[-2:] == [CANDIDATES, 4000], "the bitmap of the index has them all, and no other step"
+
+
+def test_of_a_word_that_all_images_have_only_so_many_are_ranked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "RANKED", 100)
+    insert = """
+        with files as (
+            insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)
+            select i, 7, 'product', 'product', '/a/' || i, current_date from generate_series(1, 4000) i returning id
+        )
+        insert into media_ai_analysis (media_id, alt_text) select id, 'A bowl' from files
+    """
+    with transaction(engine) as connection:
+        connection.execute(text(insert))
+        connection.execute(text("analyze media_files, media_ai_analysis"))
+        with reading(engine, "a.words @@") as read:
+            assert len(by_text(connection, "bowls", None, Filters(), limit=60)) == 60
+    assert sorted(read)[-2] <= 100, "the bitmap of the index may have them all, and no other step"
 
 
 def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> None:

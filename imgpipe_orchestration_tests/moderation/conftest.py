@@ -9,7 +9,7 @@ import pytest
 import requests
 from PIL import ExifTags, Image
 
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.lifecycle.conftest import call

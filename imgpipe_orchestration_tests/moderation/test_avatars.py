@@ -1,9 +1,19 @@
 """Briefs and pictures of avatars: nothing is paid for or published of what is held."""
 
-from imgpipe_orchestration.operations import review
+from typing import Any
+
+import pytest
+
+from imgpipe_orchestration.avatars import steps
+from imgpipe_orchestration.avatars.lifecycle import picture_number
+from imgpipe_orchestration.avatars.records import Persona
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.operations import deletion, review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.avatars.conftest import Desk, avatar_settings, desk
+from imgpipe_orchestration_tests.client import Client
 
 __all__ = ["avatar_settings", "desk"]
 
@@ -30,3 +40,57 @@ def test_a_rejected_brief_fails_with_the_reason(desk: Desk) -> None:
     desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "failed")
     assert "No weapons" in (desk.people(task)[0].error or "")
     assert desk.calls("openai", "images") == 0
+
+
+def test_who_is_on_a_published_picture_that_is_rejected_is_deleted(desk: Desk) -> None:
+    desk.change(moderation="flag")
+    rejected, other = desk.people(desk.made(2))
+    with Client(create_app(desk.services.settings)) as client:
+        path = f"/api/moderation/avatars/{picture_number(rejected, 2)}"
+        answer = client.post(path, json={"decision": "reject", "reason": "No hats"})
+        assert answer.json()["verdict"]["state"] == "rejected"
+        assert client.post(path, json={"decision": "approve"}).status_code == 410
+    deletion.run(desk.services, "purge-1")
+    left = {stored.key.split("/")[2] for stored in desk.services.avatars_bucket.list()}
+    assert left == {f"persona_{other.id}"}
+    assert [row.why for row in desk.sql("select why from deletions")] == ["rejected: No hats"]
+
+
+def test_a_picture_that_is_rejected_while_it_is_uploaded_is_not_published(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.change(moderation="flag")
+    publish = steps._publish
+
+    def rejected_meanwhile(services: Services, persona: Persona, *args: Any) -> dict[str, Any]:
+        subject, number = subject_of("avatars"), picture_number(persona)
+        review.decide(services, subject, number, approve=False, why="No hats", who="eve")
+        return publish(services, persona, *args)
+
+    monkeypatch.setattr(steps, "_publish", rejected_meanwhile)
+    task = desk.made()
+    desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "failed")
+    (person,) = desk.people(task)
+    assert ("No hats" in (person.error or ""), person.images) == (True, {})
+
+
+def test_another_picture_is_bought_for_who_is_tried_again_after_a_rejection(desk: Desk) -> None:
+    desk.change(moderation="hold", moderation_provider="none")
+    task = desk.made()
+
+    def decide(kind: str, *, approve: bool) -> None:
+        with transaction(desk.services.engine) as connection:
+            waiting = review.waiting(connection, limit=10)
+        assert {one.kind for one in waiting} == {kind}
+        for one in waiting:
+            review.decide(desk.services, subject_of(kind), one.item, approve=approve, why="No hats", who="eve")
+        desk.images_now()
+
+    decide("briefs", approve=True)
+    decide("avatars", approve=False)
+    assert "No hats" in (desk.task(task).error_log or "")
+    desk.sql("update generation_results set image_prompt = image_prompt || ' smiling'")  # the stand-in repeats itself
+    desk.retry_failed(desk.task(task))
+    desk.images_now()
+    decide("avatars", approve=True)
+    assert desk.calls("openai", "images") == 2

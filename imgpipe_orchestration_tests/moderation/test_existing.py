@@ -2,24 +2,28 @@
 
 from collections.abc import Callable
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli.upkeep import moderate
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.operations import existing
+from imgpipe_orchestration.operations.assets import verdicts
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.lifecycle.conftest import finished
+from imgpipe_orchestration_tests.lifecycle.conftest import call, finished
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.moderation.conftest import process, saying, send
+from imgpipe_orchestration_tests.moderation.conftest import OTHER, process, saying, send, verdict
 
-LIBRARY = 1000
+LIBRARY = 210
+"""More than two batches of `existing.run`."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_library_of_a_thousand_stays_shown_until_it_is_judged_and_comes_back(
+def test_a_library_of_several_batches_stays_shown_until_it_is_judged_and_comes_back(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     off = make_gateway(**standins.seeing, moderation="off")
@@ -46,7 +50,7 @@ def test_a_library_of_a_thousand_stays_shown_until_it_is_judged_and_comes_back(
         monkeypatch.setenv(name, value)
     said = CliRunner().invoke(moderate, ["--existing", "--yes"])
     assert said.exit_code == 0, said.output
-    assert "1,002 without a verdict (openai costs at most 0.00 USD)" in said.output
+    assert f"{LIBRARY + 2} without a verdict (openai costs at most 0.00 USD)" in said.output
     assert hold.get(f"/serve/{doubtful.media_id}").status_code == 200
     for turn in range(20):
         process(hold, f"run-{turn}")
@@ -57,6 +61,29 @@ def test_a_library_of_a_thousand_stays_shown_until_it_is_judged_and_comes_back(
     assert hold.get(f"/serve/{doubtful.media_id}").status_code == 403
     assert hold.get(f"/serve/{clear.media_id}").status_code == 200
     assert len(standins.calls("openai", "moderations")) <= 3, "the same bytes are asked about once"
+
+
+@pytest.mark.parametrize("options", [["--hide"], ["--release", "--hide"], ["--existing", "--release"]], ids=" ".join)
+def test_options_that_contradict_each_other_do_nothing(options: list[str]) -> None:
+    said = CliRunner().invoke(moderate, [*options, "--yes"])
+    assert (said.exit_code, "--hide goes with --existing, --release with neither" in said.output) == (2, True)
+
+
+def test_what_was_only_reported_is_judged_like_the_rest(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    off, hold = (make_gateway(**standins.seeing, moderation=mode) for mode in ("off", "hold"))
+    sent = send(off, saying("sexual=0.9", seed=4))
+    process(off)
+    answer = call(off, "POST", f"/api/media/{sent.media_id}/report", OTHER, json={"reason": "Mine"})
+    assert answer.status_code == 202, answer.text
+    alone = make_gateway(moderation="flag", moderation_provider="none").services
+    assert [existing.judge(alone, hide=False) for _ in range(2)] == [1, 0]
+    assert existing.look(hold.services).unjudged == 2
+    assert existing.judge(hold.services, hide=True) == 2
+    assert sent.shown() == {}
+    process(hold)
+    assert verdict(hold, sent.media_id)["state"] == "held"
 
 
 def test_what_waits_when_the_mode_is_changed_stays_held_until_somebody_shows_it(
@@ -70,4 +97,22 @@ def test_what_waits_when_the_mode_is_changed_stays_held_until_somebody_shows_it(
     assert off.get(f"/serve/{media_id}").status_code == 403
     assert existing.look(off.services).unshown == 1
     assert existing.release(off.services) == 1
-    wait_for(lambda: off.get(f"/serve/{media_id}").status_code == 200, "the gateway to hear of it", 10)
+    wait_for(lambda: off.get(f"/serve/{media_id}").status_code == 200, "the gateway to hear of it", 60)
+
+
+def test_a_run_in_which_nothing_could_be_judged_materializes_no_verdicts(
+    holding: Gateway, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    finished(holding, seed=4)
+    for name, value in holding.settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def materialized() -> int:
+        holding.services.claims.hasten(existing.JUDGE)
+        run = dg.materialize([verdicts], resources={"backends": build_backends()})
+        return len(run.asset_materializations_for_node("verdicts"))
+
+    assert materialized() == 0
+    standins.admin("DELETE", "faults")
+    assert materialized() == 1

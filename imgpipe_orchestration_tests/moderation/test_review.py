@@ -1,16 +1,23 @@
 """What people decide of doubtful images, and what the public reports."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 import pytest
 import requests
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.operations import review
-from imgpipe_orchestration_tests.lifecycle.conftest import call, finished
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.lifecycle.conftest import call, finished, with_another_secret_key
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.test_pipeline import make_due
 from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict
+from imgpipe_orchestration_tests.plans import reading
 
 
 def decide(gateway: Gateway, path: str, decision: str, reason: str = "") -> requests.Response:
@@ -44,26 +51,44 @@ def test_approved_it_is_shown_and_rejected_it_is_in_the_trash_and_stays_held_whe
     assert (rejected["state"], rejected["reason"]) == ("rejected", "Not a statue")
     path = f"/serve/{sent.media_id}"
     assert holding.get(path).status_code == 410
+    assert holding.get(sent.listing).status_code == 410, "what took the first decision over takes this one over"
     restored = call(holding, "POST", f"/api/media/{sent.media_id}/restore", USER)
     assert (restored.status_code, restored.json()["state"]) == (200, "held")
     many = call(holding, "POST", "/api/media/bulk", USER, json={"ids": [sent.media_id], "action": "restore"})
     assert many.json()["results"][0]["state"] == "held"
     assert holding.get(path).status_code == 403
     assert decide(holding, str(sent.media_id), "approve").json()["verdict"]["state"] == "approved"
-    assert holding.get(path).status_code == 200
+    assert (holding.get(path).status_code, holding.get(sent.listing).status_code) == (200, 200)
     decide(holding, f"listings/{listing}", "reject")
+    wait_for(lambda: holding.get(path).status_code == 410, "the news of it at the gateway", 30)
     restored = call(holding, "POST", f"/api/listings/images/{listing}/restore", USER)
     assert (restored.json()["state"], holding.get(sent.listing).status_code) == ("held", 403)
     rows = holding.rows("select subject, after ->> 'state' as state from audit where action = 'moderate' order by id")
-    done = [(row.subject.partition("/")[0], row.state) for row in rows if row.state]
+    done = [(row.subject.partition("/")[0], row.state) for row in rows]
     assert done == [("listings", "approved"), ("media", "rejected"), ("media", "approved"), ("listings", "rejected")]
 
 
-def test_identical_bytes_take_a_decision_over_also_from_an_image_that_is_purged(holding: Gateway) -> None:
+def test_a_decision_on_what_nobody_judged_is_in_the_audit_once_with_what_was_before(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    off = make_gateway(moderation="off")
+    media_id = finished(off)
+    for _ in range(2):
+        assert decide(off, str(media_id), "reject", "Stolen").status_code == 200
+    (row,) = off.rows("select subject, before, after from audit where action = 'moderate'")
+    after = {"state": "rejected", "reason": "Stolen"}
+    assert tuple(row) == (f"media/{media_id}", {"state": "waiting"}, after)
+
+
+def test_identical_bytes_take_a_decision_over_also_from_an_image_that_is_purged(
+    holding: Gateway, make_gateway: Callable[..., Gateway]
+) -> None:
     sent = send(holding, saying("violence=0.9", seed=2))
     process(holding)
     decide(holding, str(sent.media_id), "reject", "Blood")
     call(holding, "DELETE", f"/api/media/{sent.media_id}", params={"purge": "true"})
+    holding = with_another_secret_key(make_gateway, holding)
+    assert holding.get(sent.temp).status_code == 410
     again = send(holding, saying("violence=0.9", seed=2), user=OTHER)
     process(holding, "run-2")
     assert holding.get(f"/serve/{again.media_id}").status_code == 410
@@ -72,6 +97,41 @@ def test_identical_bytes_take_a_decision_over_also_from_an_image_that_is_purged(
         one for one in call(holding, "GET", "/api/media").json()["images"] if one["media_id"] == str(again.media_id)
     ]
     assert trashed["why"] == f"rejected: Its bytes are those of media/{sent.media_id}. Blood"
+
+
+def test_what_was_asked_about_while_somebody_decided_on_the_same_bytes_takes_that_over(
+    flagging: Gateway, standins: StandInAccess
+) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    sent = send(flagging, saying("sexual=0.1", seed=7))
+    process(flagging)
+    assert (verdict(flagging, sent.media_id) or {}).get("state") is None
+    flagging.rows("""
+        insert into decisions (digest, approved, what, reason, decided_by)
+        select distinct digest, false, 'media/1', 'Stolen', 'Ada' from verdicts returning 1
+    """)
+    standins.admin("DELETE", "faults")
+    make_due(flagging, "moderation")
+    process(flagging, "run-2")
+    assert flagging.rows("select distinct state, decided_by, reason from verdicts") == [
+        ("rejected", "Ada", "Its bytes are those of media/1. Stolen")
+    ]
+    assert flagging.get(f"/serve/{sent.media_id}").status_code == 410
+
+
+def test_reports_also_hold_what_is_only_held_until_its_verdict(holding: Gateway, standins: StandInAccess) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    sent = send(holding, picture(seed=8))
+    process(holding)
+    for user in (1, 2, 3):
+        answer = call(holding, "POST", f"/api/media/{sent.media_id}/report", user, json={"reason": "Mine"})
+        assert answer.json()["counted"]
+    standins.admin("DELETE", "faults")
+    make_due(holding, "moderation")
+    process(holding, "run-2")
+    found = verdict(holding, sent.media_id)
+    assert (found["state"], found["decided_by"]) == ("held", "reports")
+    assert ("media", str(sent.media_id)) in listed(holding)
 
 
 def test_when_a_profile_image_is_rejected_the_one_before_is_shown_again(flagging: Gateway) -> None:
@@ -111,7 +171,7 @@ def test_three_reports_hold_an_image_once_from_each_user_and_none_after_a_person
     decide(flagging, str(media_id), "approve")
     assert reports(3).json()["counted"]
     assert flagging.get(f"/serve/{media_id}").status_code == 200
-    codes = {reports(None).status_code for _ in range(30)}
+    codes = {reports(None).status_code for _ in range(200)}
     assert codes == {202, 429}
     unknown = flagging.session.post(
         f"{flagging.url}/api/media/999/report", json={"reason": "x"}, headers=flagging.as_user(9), timeout=30
@@ -135,3 +195,25 @@ def test_two_reviewers_never_get_the_same_image(flagging: Gateway) -> None:
     assert len(items) == len(set(items)) == 6
     assert review.take(flagging.services, "reviewer-0", limit=2) == taken[0], "a page loaded again is the same"
     assert listed(flagging) == {}
+
+
+def test_a_few_that_wait_are_listed_without_reading_all_that_is_decided(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("""
+            insert into verdicts (kind, item, digest, holding, state, review_since)
+            select 'media', i, gen_random_uuid(), false, 'clear', case when i > 9500 then now() end
+            from generate_series(1, 10000) i
+        """))  # fmt: skip
+        connection.execute(text("analyze verdicts"))
+        with reading(engine, "order by id") as read:
+            assert [one.item for one in review.waiting(connection, limit=3)] == [9501, 9502, 9503]
+    assert max(read) <= 500
+
+
+def test_what_went_while_it_waited_does_not_hold_the_rest_up(flagging: Gateway) -> None:
+    flagging.rows("""
+        insert into verdicts (kind, item, digest, holding, state, review_since)
+        values ('findings', 1, gen_random_uuid(), false, 'flagged', now()) returning 1
+    """)
+    page = call(flagging, "GET", "/review")
+    assert (page.status_code, "It is not there any more." in page.text) == (200, True)

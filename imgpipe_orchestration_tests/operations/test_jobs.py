@@ -133,14 +133,14 @@ def test_the_event_log_shrinks_and_newer_runs_stay(instance: dg.DagsterInstance,
     assert 0 < events(dagster_url) < full / 2
 
 
-def test_a_run_takes_the_files_of_what_it_printed_with_it(instance: dg.DagsterInstance) -> None:
+def test_what_old_runs_printed_is_deleted_also_of_those_that_stay(instance: dg.DagsterInstance) -> None:
     printed = Path(instance.storage_directory())
     old = run(instance)
     assert list((printed / old).rglob("*.out"))
     made_last = make(instance, "making_figures")
-    assert prune_runs(instance, days=0)[0] == 1
-    assert not (printed / old).exists()
     assert list((printed / made_last).rglob("*.out"))
+    assert prune_runs(instance, days=0) == (1, 1)
+    assert not (printed / old).exists() and not (printed / made_last).exists()
 
 
 def test_what_made_a_partition_last_stays(instance: dg.DagsterInstance) -> None:

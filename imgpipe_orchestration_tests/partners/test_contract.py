@@ -164,13 +164,14 @@ def test_a_server_error_is_repeated_and_then_passed_on(
 def test_a_slow_answer_is_given_up_in_time(
     kind: str, call: Call, use: Callable[..., Any], standins: StandInAccess
 ) -> None:
-    standins.fault(call.provider, kind, count=None, seconds=8)
+    standins.fault(call.provider, kind, count=None, seconds=40)
     began = time.monotonic()
-    error = use(timeout=0.3, policy=RetryPolicy(attempts=2, first_wait=0.01, budget=1))
-    assert time.monotonic() - began < 7
+    error = use(timeout=1, policy=RetryPolicy(attempts=2, first_wait=0.01, budget=20))
+    assert time.monotonic() - began < 30
     assert isinstance(error, PartnerUnavailable)
-    wait_for(lambda: standins.calls(call.provider), "the call to be noted, which may be after it is given up")
-    assert len(standins.calls(call.provider)) == (1 if call.paid else 2), "what may be charged is not asked for again"
+    wanted = 1 if call.paid else 2  # what may be charged is not asked for again
+    wait_for(lambda: len(standins.calls(call.provider)) >= wanted, "calls to be noted, maybe after they are given up")
+    assert len(standins.calls(call.provider)) == wanted
 
 
 @pytest.mark.parametrize("kind", ["truncated_json", "not_json", "wrong_shape"])

@@ -7,6 +7,7 @@ import pytest
 
 from imgpipe_orchestration.errors import (
     BadImage,
+    ImgpipeError,
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
@@ -140,8 +141,18 @@ def test_only_what_google_can_read_is_sent(google: GoogleVision, standins: Stand
     assert standins.calls("google") == []
 
 
-def test_billing_that_is_off_pauses_spending() -> None:
-    reason = {"reason": "BILLING_DISABLED", "domain": "googleapis.com"}
-    body = json.dumps({"error": {"code": 403, "status": "PERMISSION_DENIED", "details": [reason]}}).encode()
-    with serving(lambda h, _: reply(h, body, 403)) as server, pytest.raises(SpendingPaused):
+@pytest.mark.parametrize(
+    ("status", "reason", "error", "kept"),
+    [
+        (403, "BILLING_DISABLED", SpendingPaused, None),
+        (400, "API_KEY_INVALID", PartnerRefused, 401),
+        (400, "", PartnerRefused, 400),
+    ],
+)
+def test_what_is_wrong_with_the_account_is_not_taken_for_the_images_fault(
+    status: int, reason: str, error: type[ImgpipeError], kept: int | None
+) -> None:
+    body = json.dumps({"error": {"code": status, "details": [{"reason": reason}]}}).encode()
+    with serving(lambda h, _: reply(h, body, status)) as server, pytest.raises(error) as caught:
         GoogleVision(server.url, "k").annotate(JPEG, size=(1, 1))
+    assert caught.value.partner_status == kept

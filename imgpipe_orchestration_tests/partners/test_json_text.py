@@ -46,10 +46,10 @@ def test_deeper_is_refused_before_it_is_read(text: str) -> None:
 
 
 def test_a_fence_with_nothing_but_lines_takes_no_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ValueError, match="no JSON"):
         fitting(values_in("```json" + "\n" * 60_000), list)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert next(values_in("Here:\n```json  \n\n\n[1]\n```")) == [1]
 
 

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any, Literal
 
 import pytest
@@ -152,6 +152,30 @@ def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int,
     assert caught.value.partner_status == status
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "kept"),
+    [
+        (403, {"code": 403, "message": "flagged", "metadata": {"reasons": ["sexual"], "flagged_input": "a"}}, None),
+        (403, {"code": 403, "message": "Key limit exceeded", "metadata": {"provider_name": "OpenAI"}}, 403),
+        (400, {"code": "model_not_found", "message": "The requested model 'm' does not exist."}, 404),
+        (400, {"code": 400, "message": "some/model is not a valid model ID"}, 404),
+        (400, {"code": "400", "message": "{'error': '/responses: Invalid model name passed in model=m.'}"}, 404),
+        (400, {"code": "invalid_value", "message": "The image is not a valid image."}, 400),
+    ],
+)
+def test_the_status_of_a_refusal_is_what_it_is_about_and_none_for_its_content(
+    status: int, error: dict[str, Any], kept: int | None
+) -> None:
+    body = json.dumps({"error": error}).encode()
+    with (
+        serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server,
+        closing(OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))) as client,
+        pytest.raises(PartnerRefused) as caught,
+    ):
+        client.answer("?", Look, model="m")
+    assert caught.value.partner_status == kept
+
+
 def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> None:
     def embed(text: str) -> list[float]:
         return openai.embed(text, model="text-embedding-3-small").value
@@ -164,6 +188,31 @@ def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> Non
         return sum(x * y for x, y in zip(a, b, strict=True))
 
     assert near(boat, ship) > near(boat, soup) + 0.2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "asked"),
+    [
+        ('Model "e5" does not support matryoshka representation, changing output dimensions will lead to', [8, 0, 0]),
+        ("Invalid value for 'dimensions' = 8. Must be less than or equal to 4.", [8, 8]),
+    ],
+)
+def test_a_model_whose_vectors_have_one_length_is_asked_for_no_other_again(refusal: str, asked: list[int]) -> None:
+    answer = {"object": "list", "model": "e5", "data": [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]}
+
+    def behave(handler: Any, _: int) -> None:
+        refused = "dimensions" in json.loads(handler.sent)
+        body = {"error": {"message": refusal, "code": 400}} if refused else answer
+        reply(handler, json.dumps(body).encode(), 400 if refused else 200, Content_Type="application/json")
+
+    with (
+        serving(behave) as server,
+        closing(OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))) as client,
+    ):
+        for _ in range(2):
+            with nullcontext() if 0 in asked else pytest.raises(PartnerRefused):
+                assert client.embed("red", model="e5", dimensions=8).value == [0.6, 0.8]
+    assert [json.loads(body).get("dimensions", 0) for _, _, body in server.requests] == asked
 
 
 def test_an_image_is_drawn_in_the_size_asked_for(openai: OpenAIClient) -> None:

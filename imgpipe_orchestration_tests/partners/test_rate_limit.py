@@ -53,8 +53,8 @@ def test_a_retry_after_that_nobody_means_is_ignored(text: str) -> None:
 
 def test_no_tokens_left_closes_the_gate_too() -> None:
     busy = RateGate()
-    busy.learn(200, {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "200ms"})
     began = time.monotonic()
+    busy.learn(200, {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "200ms"})
     busy.enter(Deadline(5), partner="X")
     assert time.monotonic() - began >= 0.15
 

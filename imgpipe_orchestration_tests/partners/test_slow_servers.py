@@ -16,6 +16,7 @@ from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import tls_server
 
 ONCE = RetryPolicy(attempts=1, budget=5)
@@ -143,6 +144,7 @@ def hanging_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_resolver_that_hangs_holds_nobody(client: str, hanging_resolver: list[str]) -> None:
     with given_up_in_time():
         CLIENTS[client]("http://localhost:9")
+    wait_for(lambda: hanging_resolver, "the question")
     assert hanging_resolver == ["localhost"]
 
 
@@ -154,4 +156,5 @@ def test_a_resolver_that_hangs_for_the_proxys_name_holds_nobody(
         monkeypatch.setenv(name, "http://proxy.test:3128")
     with given_up_in_time():
         CLIENTS[client]("http://partner.test")
+    wait_for(lambda: hanging_resolver, "the question")
     assert hanging_resolver == ["proxy.test"]

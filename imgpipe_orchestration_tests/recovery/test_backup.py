@@ -13,11 +13,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict
 
 from imgpipe_orchestration.devstack.postgres import _binaries
 from imgpipe_orchestration.devstack.s3 import _rclone
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import drain
+from imgpipe_orchestration.listings import runs
 from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
@@ -39,13 +40,17 @@ def commands(title: str) -> list[str]:
 
 def run(title: str, settings: Settings, folder: Path) -> None:
     """The page's commands, with its buckets being ours."""
+    databases = folder / "pg_service.conf"
+    urls = {"imgpipe": settings.database_url, "dagster": settings.dagster_pg_url.replace("+psycopg2", "")}
+    parts = {
+        name: "".join(f"{key}={value}\n" for key, value in conninfo_to_dict(url).items()) for name, url in urls.items()
+    }
+    databases.write_text("".join(f"[{name}]\n{part}" for name, part in parts.items()))
     environ = {
         **os.environ,
         "PATH": f"{_binaries()}:{Path(_rclone()[0]).parent}:{os.environ['PATH']}",
         "BACKUP": str(folder),
-        "DATABASE_URL": settings.database_url,
-        "DAGSTER_PG_URL": settings.dagster_pg_url,
-        "MONGODB_URL": settings.mongodb_url,
+        "PGSERVICEFILE": str(databases),
         "RCLONE_CONFIG": "",
         "RCLONE_CONFIG_STORE_TYPE": "s3",
         "RCLONE_CONFIG_STORE_PROVIDER": "Other",
@@ -99,7 +104,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
             _, one = upload(client, photo(seed=seed))
             assert one is not None
             accepted.append(one)
-        assert drain.run(services, "run").processed == 5
+        assert runs.run(services, "run").processed == 5
         services.close()
         thread = threading.Thread(target=uploads)
         thread.start()
@@ -120,7 +125,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
         assert [found.missing for found in everywhere] == [0] * len(BUCKETS), "also in the buckets that were empty"
         found = next(found for found in everywhere if found.name == "listings")
         assert found.garbage <= 2 * (len(accepted) - held)
-        drain.run(services, "run")
+        runs.run(services, "run")
         assert count(services, "select count(*) from image_queue where status = 'processed'") == held
         with Client(create_app(settings)) as client:
             served = [client.get(path_of(one)) for one in accepted]

@@ -31,7 +31,7 @@ from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.work import work_through
 
 url, owner = sys.argv[1:]
-queue, claims = Queue("drill", max_attempts=2), Claims(connect(url), lease_seconds=2.0)
+queue, claims = Queue("drill", max_attempts=2), Claims(connect(url), lease_seconds=10.0)
 
 def step(claim):
     select.select([], [], [], 0.1)  # libfaketime breaks time.sleep, not the product
@@ -41,6 +41,8 @@ def step(claim):
         claims.finish(connection, queue, claim)
 
 with claims.hold(owner):
+    print("ready", flush=True)
+    sys.stdin.readline()
     while batch := claims.claim(queue, owner, 20):
         work_through(claims, queue, batch, step, threads=2)
 """
@@ -63,11 +65,21 @@ def test_a_workers_clock_that_jumps_costs_nothing(settings: Settings, tmp_path: 
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # no clock that is set moves this one
     }
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, settings.database_url, owner], env=environ)
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, settings.database_url, owner],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for owner, environ in (("jumping", jumping), ("steady", dict(os.environ)))
     ]
     jumps = 0
     try:
+        for worker in workers:
+            assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+        for worker in workers:
+            print(file=worker.stdin, flush=True)
         while any(worker.poll() is None for worker in workers):
             time.sleep(0.5)
             jumps += 1
@@ -76,7 +88,7 @@ def test_a_workers_clock_that_jumps_costs_nothing(settings: Settings, tmp_path: 
     finally:
         for worker in workers:
             worker.kill()
-            worker.wait()
+            worker.communicate()
     assert count(services, "select count(*) from made") == ITEMS
     assert count(services, "select count(distinct item) from made") == ITEMS
     assert attempts_by_outcome(services) == {"done": ITEMS}

@@ -6,15 +6,15 @@ import tempfile
 from pathlib import Path
 
 import jwt
+import psutil
 import pytest
 import requests
 
 from imgpipe_orchestration.cli.diagnosis import Verdict
 from imgpipe_orchestration.cli.doctor import diagnose
-from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.listings import drain
+from imgpipe_orchestration.listings import runs
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
@@ -41,7 +41,7 @@ def assert_all_is_finished(client: Client, settings: Settings, kept: list[Accept
     kept = [*kept, *late]
     services = Services(settings)
     assert count(services, "select count(*) from image_queue") == len(kept)
-    assert drain.run(services, "run").processed == len(kept)
+    assert runs.run(services, "run").processed == len(kept)
     services.close()
     for one in kept:
         answer = client.get(path_of(one))
@@ -102,7 +102,7 @@ def test_a_stack_on_a_full_disk_lives_on(open_folder: Path) -> None:
         health = f"{running.environment['GATEWAY_URL']}/health/live"
         killed = running.part("gateway")["pid"]
         os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: is_free(int(running.environment["GATEWAY_PORT"])), "the end of the gateway")
+        wait_for(lambda: not psutil.pid_exists(killed), "the end of the gateway")
         wait_for(lambda: answers(health), "the gateway on the full disk")
         assert running.part("gateway")["pid"] == killed  # as it was last written
         filler.unlink()

@@ -1,6 +1,7 @@
 """Two gateways and two workers, each a process: what is accepted anywhere is done once, whoever is killed."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -75,10 +76,18 @@ def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(
             if done < 5 or not number(stack, "select count(*) from paid_calls where state = 'started'"):
                 return None
             for worker in stack.workers:
-                runs = stack.runs_on(worker)
-                if number(stack, f"{HELD} and queue in ('media', 'vision_batches', 'avatar_images')", runs=runs):
-                    return worker, runs
+                if holding(worker):
+                    worker.send(signal.SIGSTOP)
+                    if runs := holding(worker):  # still, and to the end
+                        return worker, runs
+                    worker.send(signal.SIGCONT)
             return None
+
+        def holding(worker: Worker) -> list[str]:
+            """The worker's runs, if any has taken paid work."""
+            runs = stack.runs_on(worker)
+            paid = f"{HELD} and queue in ('media', 'vision_batches', 'avatar_images')"
+            return runs if number(stack, paid, runs=runs) else []
 
         worker, doomed = wait_for(in_the_middle, "a worker at paid work", 120)
         worker.vanish()
@@ -101,7 +110,9 @@ def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(
 
         twice = rows(
             stack,
-            "select queue, item_id from work_attempts where outcome = 'done' group by 1, 2 having count(*) > 1",
+            # URLs are replaced anew where a report's sender commits only after they were, or dies and another sends it.
+            "select queue, item_id from work_attempts where outcome = 'done' and queue <> 'media_urls' "
+            "group by 1, 2 having count(*) > 1",
         )
         assert twice == []
         for index, url in enumerate(urls):
@@ -131,7 +142,7 @@ def bought_once(stack: Machines, killed: float) -> None:
     again = [key for key, times in seen.items() if times > 1]
     for provider, operation, hashed in again:
         first = min(call["at"] for call in answered if call["input_hash"] == hashed)
-        assert killed - 10 < first <= killed, f"{provider} {operation} was bought twice without a reason"
+        assert killed - 60 < first <= killed, f"{provider} {operation} was bought twice without a reason"
     assert len(again) <= lost
     tell(f"{bought} paid answers, {lost} of them under way when their buyer was killed, {len(again)} bought again")
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.errors import BadImage, PartnerUnavailable
+from imgpipe_orchestration.errors import BadImage, HeldBack, PartnerUnavailable
 from imgpipe_orchestration.storage import history
 from imgpipe_orchestration.storage.claims import Claims, Queue, State
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, put, time_passes
@@ -115,14 +115,19 @@ def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page
 
 def test_a_history_tells_how_each_attempt_ended(claims: Claims) -> None:
     put(claims, 1)
-    for owner, error in (("first", PartnerUnavailable("away")), ("second", BadImage("no image"))):
+    for owner, error in (
+        ("first", PartnerUnavailable("away")),
+        ("second", HeldBack("not asked")),
+        ("third", BadImage("no image")),
+    ):
         (claim,) = claims.claim(QUEUE, owner, 1)
         fail(claims, claim, error)
         time_passes(claims)
     attempts = claims.history(QUEUE, 1)
     assert [(a.attempt, a.owner, a.outcome, a.error) for a in attempts] == [
         (1, "first", "retry", "away"),
-        (2, "second", "failed", "no image"),
+        (2, "second", "waits", "not asked"),
+        (3, "third", "failed", "no image"),
     ]
     assert all(a.started_at is not None and a.started_at <= a.ended_at for a in attempts)
 

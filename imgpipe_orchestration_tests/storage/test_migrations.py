@@ -112,7 +112,7 @@ def test_a_database_of_an_earlier_commit_is_refused_in_words_and_left_alone(empt
         connection.execute(text("create table alembic_version (version_num text)"))
         connection.execute(text("insert into alembic_version values ('0033')"))
     for migrate in (upgrade, pending):
-        with pytest.raises(BackendUnavailable, match="revision 0033, which is too old for this version"):
+        with pytest.raises(BackendUnavailable, match=r"revision 0033, which is too old .* with --data"):
             migrate(empty)
     with empty.begin() as connection:
         assert connection.scalar(text("select to_regclass('work_items')")) is None

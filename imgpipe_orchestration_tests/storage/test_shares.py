@@ -8,10 +8,11 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 def test_one_tenant_leaves_a_place_to_others_and_has_it_back_later() -> None:
-    places, over, working = Shares(3), Event(), list[str]()
+    places, over, working, counts = Shares(3), Event(), list[str](), list[int]()
 
     def work(tenant: str) -> None:
-        with places.place(tenant):
+        with places.place(tenant) as held:
+            counts.append(held)
             working.append(tenant)
             over.wait(10)
 
@@ -25,3 +26,4 @@ def test_one_tenant_leaves_a_place_to_others_and_has_it_back_later() -> None:
         for one in (*slow, good):
             one.result(10)
     assert working.count("slow") == 3
+    assert sorted(counts[:3]) == [1, 2, 3], "each is told how many places are held"

@@ -15,6 +15,7 @@ class Backend:
     def __init__(self) -> None:
         self.server: Server
         self.status: dict[str, Any] = {"status": "completed", "done": 1, "total": 1}
+        self.status_status = 200
         self.report = b"<!doctype html><title>report</title>"
         self.report_status = 200
         self.orders: dict[str, dict[str, Any]] = {}
@@ -49,12 +50,12 @@ class Backend:
         if path.endswith("/report"):
             return reply(handler, self.report, self.report_status, Content_Type="text/html")
         if path.startswith("/batch-analysis/batches/"):
-            return _json(handler, self.status)
+            return _json(handler, self.status, self.status_status)
         return reply(handler, b"{}", 404)
 
 
-def _json(handler: BaseHTTPRequestHandler, value: Any) -> None:
-    reply(handler, json.dumps(value).encode(), Content_Type="application/json")
+def _json(handler: BaseHTTPRequestHandler, value: Any, status: int = 200) -> None:
+    reply(handler, json.dumps(value).encode(), status, Content_Type="application/json")
 
 
 @contextmanager

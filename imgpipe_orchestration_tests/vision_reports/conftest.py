@@ -25,7 +25,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import batch_work, crew
+from imgpipe_orchestration.vision_reports import batch_work, runs
 from imgpipe_orchestration.vision_reports.definitions import definitions
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
@@ -160,7 +160,7 @@ class Desk:
 
         def work() -> None:
             while not over.wait(0.2):
-                if crew.is_due(self.services):
+                if runs.is_due(self.services):
                     self.run(raise_on_error=False)
 
         worker = threading.Thread(target=work)
@@ -184,7 +184,7 @@ class Desk:
         port = urlsplit(self.settings.gateway_url).port or 0
         worker = threading.Thread(target=work)
         with (
-            patch.object(crew, "PATIENCE_SECONDS", patience),
+            patch.object(runs, "PATIENCE_SECONDS", patience),
             live(self.settings, socket.create_server(("127.0.0.1", port))) as url,
         ):
             worker.start()
@@ -225,12 +225,12 @@ def desk(settings: Settings, standins: StandInAccess, monkeypatch: pytest.Monkey
             "openai_api_key": f"key-{uuid.uuid4()}",
             "openai_base_url": standins.openai_url,
             "allowed_private_hosts": standins.url.removeprefix("http://"),
-            "partner_timeout_seconds": 5.0,
+            "partner_timeout_seconds": 30.0,
         }
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 2.0)
     with dg.DagsterInstance.ephemeral() as instance, backend_serving() as backend:
         desk = Desk(settings, standins, instance, backend)
         with desk.api:

@@ -221,19 +221,43 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
     assert len(desk.standins.calls("openai", "responses")) == 1
 
 
+def test_a_batch_whose_images_wait_for_quota_does_not_fail_over_one_that_is_lost(desk: Desk) -> None:
+    own = Own(desk.services)
+    lost, good = (own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal"))
+    batch = own.start(order(lost, good))
+    desk.services.vision_bucket.discard([o.key for o in desk.services.vision_bucket.list() if lost in o.key])
+    desk.standins.fault("openai", "insufficient_quota", count=None)
+
+    def run() -> BatchState:
+        desk.hurry()
+        batch_work.work_on_all(desk.services, "a run")
+        return own.status(batch).state
+
+    tries = batches.QUEUE.max_attempts
+    assert {run() for _ in range(tries)} == {BatchState.QUEUED}
+    desk.standins.admin("DELETE", "faults")
+    desk.sql("delete from spending_pauses")
+    assert [run() for _ in range(tries)] == [BatchState.QUEUED] * (tries - 1) + [BatchState.COMPLETED]
+    assert len(data_of(own.report(batch).decode())["missing"]) == 2
+
+
 def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
     own = Own(desk.services)
     images = [own.upload(picture(colour=f"#{6 * n:02x}{250 - 6 * n:02x}00"), ORGANIZATION) for n in range(40)]
     batches_ordered = [own.start(order(*images[n : n + 10]), f"order-{n}") for n in range(0, 40, 10)]
-    desk.standins.admin("POST", "delays", {"openai": 0.3})
+    desk.standins.admin("POST", "delays", {"openai": 3})
 
     def interrupt() -> None:
         wait_for(lambda: desk.standins.calls("openai"), "the first image")
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    threading.Thread(target=interrupt).start()
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     with pytest.raises(KeyboardInterrupt):
-        batch_work.work_on_all(desk.services, "a run")
+        try:
+            batch_work.work_on_all(desk.services, "a run")
+        finally:
+            interrupting.join()  # a signal that came later would end pytest
     assert len(desk.standins.calls("openai", "responses")) < 30
     desk.standins.admin("POST", "delays", {"openai": 0})
     desk.hurry()

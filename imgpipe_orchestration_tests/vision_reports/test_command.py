@@ -124,7 +124,7 @@ def test_what_it_began_goes_on_without_it(desk: Desk, config: Path, how: signal.
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         wait_for(lambda: desk.sql("select 1 from vision_executions"), "the execution", 60)
         process.send_signal(how)
-        said = process.communicate(timeout=20)[0]
+        said = process.communicate(timeout=60)[0]
     assert process.returncode != 0
     told = re.search(r"Execution \d+ goes on without this command\. Look at it in Dagster: http", said)
     assert bool(told) == (how is signal.SIGINT)

@@ -7,7 +7,7 @@ import pytest
 
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.operations import deletion
-from imgpipe_orchestration.vision_reports import crew
+from imgpipe_orchestration.vision_reports import runs
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import serving
@@ -17,7 +17,7 @@ from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 def test_what_a_deleted_job_had_in_flight_is_left_to_another_job_and_is_nobodys_failure(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.asked()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration.vision_reports.crew import SHARE
+from imgpipe_orchestration.vision_reports.runs import SHARE
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import Server, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
@@ -45,6 +45,7 @@ def entry(number: int, url: str) -> dict[str, Any]:
     return {"vision_analysis_id": f"S{number}", "organization_id": SLOW, "documents": [document]}
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("slow_part", ["documents", "list"])
 def test_what_is_slow_of_one_does_not_hold_up_the_good_one_of_another_that_comes_later(
     desk: Desk, dripping: Dripping, monkeypatch: pytest.MonkeyPatch, slow_part: str
@@ -62,6 +63,6 @@ def test_what_is_slow_of_one_does_not_hold_up_the_good_one_of_another_that_comes
         wait_for(lambda: desk.executions(good)[0]["status"] == "success", "the good one", 60)
         assert desk.executions(slow)[0]["status"] == "running" and run.is_alive()
         assert desk.api.delete(f"/cron-jobs/{slow}").status_code == 200
-        run.join(60)
+        run.join(90)
         assert not run.is_alive() and not dripping.over.is_set()
     assert len(dripping.server.requests) <= SHARE, "withdrawn work was not begun"

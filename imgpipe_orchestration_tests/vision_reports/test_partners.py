@@ -9,7 +9,7 @@ import pytest
 
 from imgpipe_orchestration.partners.fetch import Fetcher
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.vision_reports import crew, listing, model, steps
+from imgpipe_orchestration.vision_reports import listing, model, runs, steps
 from imgpipe_orchestration.vision_reports.assets import DAYS
 from imgpipe_orchestration.vision_reports.model import Document
 from imgpipe_orchestration.vision_reports.steps import gather
@@ -194,7 +194,7 @@ def test_a_batch_that_takes_too_long_is_ordered_anew_by_the_next_execution(
 def test_a_batch_whose_analysis_failed_meanwhile_has_its_time_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.5)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.asked()
@@ -210,7 +210,7 @@ def test_a_batch_whose_analysis_failed_meanwhile_has_its_time_again(
 def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.5)
     desk.seed(images=1)
     backend = desk.backend
     backend.status = {"status": "running"}
@@ -230,6 +230,9 @@ def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     ("change", "told"),
     [
         ({"status": {"status": "failed", "error": "out of paper"}}, "out of paper"),
+        ({"status": {"status": "lost"}}, "the batch is 'lost', which we do not know"),
+        ({"status_status": 404}, "does not know batch 'batch/0' (HTTP 404)"),
+        ({"status_status": 422}, "does not know batch 'batch/0' (HTTP 422)"),
         ({"report": b"{}", "report_status": 404}, ""),
         ({"report": b"{}", "report_status": 200}, ""),
     ],

@@ -173,6 +173,18 @@ def test_a_job_that_cannot_be_planned_keeps_no_other_from_its_tick(desk: Desk, c
     assert executions.start_due(desk.services.engine, desk.services.claims) == 0
 
 
+def test_a_job_that_was_planned_while_the_clock_was_ahead_is_planned_anew(desk: Desk) -> None:
+    desk.job(schedule="* * * * *")
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("set local session_replication_role = replica"))  # or `updated_at` would be set
+        rows.execute(text("update cron_jobs set (next_run_at, updated_at) = (now() + '9 days', now() + '8 days')"))
+        assert cron_jobs.any_due(rows)
+    assert executions.start_due(desk.services.engine, desk.services.claims) == 0
+    with transaction(desk.services.engine) as rows:
+        assert rows.scalar(text("select next_run_at <= now() + interval '1 minute' from cron_jobs"))
+        assert not cron_jobs.any_due(rows)
+
+
 def test_a_tick_is_the_databases_and_not_that_of_a_machine_whose_clock_is_late(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

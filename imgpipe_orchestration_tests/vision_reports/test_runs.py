@@ -1,4 +1,4 @@
-"""Sensors, waiting, being killed, backfills and single steps."""
+"""Sensors, waiting, being killed, and backfills."""
 
 import os
 import re
@@ -15,18 +15,20 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
+from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, batches, crew, executions, lifecycle
+from imgpipe_orchestration.vision_reports import analyses, batches, executions, lifecycle, runs
 from imgpipe_orchestration.vision_reports.definitions import vision_reports_sensor
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.locks import waiters
-from imgpipe_orchestration_tests.vision_reports.conftest import Desk
+from imgpipe_orchestration_tests.vision_reports.conftest import KEY, Desk, job_of
 
 RUN = """
 import dagster as dg
-from imgpipe_orchestration_tests.vision_reports.conftest import runnable
-from imgpipe_orchestration_tests.vision_reports.conftest import DUE_ONLY, today
+from imgpipe_orchestration_tests.vision_reports.conftest import DUE_ONLY, runnable, today
 tags = {"dagster/partition": today(), DUE_ONLY: "true"}
 dg.execute_job(runnable("vision_reports"), instance=dg.DagsterInstance.ephemeral(), tags=tags)
 """
@@ -58,21 +60,32 @@ def test_a_tick_asks_for_a_run_when_a_jobs_time_has_come_or_somebody_asked(desk:
     assert desk.standins.calls("vision_analysis", "upload") == []
 
 
+def test_a_tick_asks_for_a_run_beside_one_that_takes_nothing_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.asked()
+    job, tags = job_of("vision_reports"), {DUE_ONLY: "true"}
+    run = desk.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTING)
+    desk.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", job.name), run.run_id)
+    assert not tick(desk).run_requests
+    monkeypatch.setattr(runs, "RUN_SECONDS", 0.0)
+    assert tick(desk).run_requests
+
+
 def test_a_run_that_waits_for_a_backend_holds_no_cpu(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 60.0)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     desk.asked()
     run = threading.Thread(target=desk.run)
     run.start()
-    wait_for(lambda: desk.backend.orders, "the order", 20)
+    submitted = "select 1 from vision_analyses where status = 'submitted'"
+    wait_for(lambda: desk.sql(submitted), "the batch to be submitted", 60)
     before = time.process_time()
     time.sleep(2)  # the time over which it is measured
     used = time.process_time() - before
     desk.backend.status = {"status": "completed"}
-    run.join(timeout=40)
+    run.join(timeout=60)
     assert not run.is_alive()
-    assert used < 0.3
+    assert used < 0.6
     assert len(desk.reports) == 1
 
 
@@ -109,12 +122,14 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
     assert desk.execute(job)["successful"] == 2
     today = datetime.now(UTC).date().isoformat()
 
-    assert desk.backfill(today).success
+    first = desk.backfill(today)
+    assert first.success
     newest = desk.executions(job)[0]
     assert (newest["trigger"], newest["status"], newest["successful"]) == ("backfill", "success", 2)
     assert len(desk.reports) == 4
     assert len(desk.backend.orders) == 4
 
+    assert desk.backfill(today, reexecution_options=dg.ReexecutionOptions(first.run_id)).success
     assert desk.backfill("2025-06-01").success
     assert len(desk.reports) == 4
 
@@ -204,43 +219,72 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
     assert len(desk.reports) == 1
 
 
+@pytest.mark.parametrize("submitted", [True, False])
+def test_under_a_new_secret_key_a_submitted_analysis_goes_on_and_another_is_stored_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, submitted: bool
+) -> None:
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.2)
+    desk.seed(images=1, descriptions=False)
+    desk.backend.status = {"status": "running"}
+    if not submitted:
+        desk.standins.fault("files", "rate_limit", retry_after=600, count=1)
+    job = desk.asked()
+    assert desk.run().success
+    monkeypatch.setenv("SECRET_KEY", "another")
+    with Client(create_app(desk.settings.model_copy(update={"secret_key": "another"}))) as gateway:
+        assert gateway.patch(f"/cron-jobs/{job}", json={"external_api_key": KEY}).status_code == 200
+    desk.backend.status = {"status": "completed"}
+    desk.run(raise_on_error=False)
+    assert desk.executions(job)[0]["status"] == ("success" if submitted else "failed")
+    assert submitted or desk.execute(job)["status"] == "success"
+    assert (len(desk.backend.orders), len(desk.reports)) == (1, 1)
+
+
 def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk) -> None:
-    for _ in range(crew.SHARE + 4):
+    for _ in range(runs.SHARE + 4):
         desk.seed(images=1, descriptions=False)
-    desk.standins.admin("POST", "delays", {"files": 1})
+    desk.standins.admin("POST", "delays", {"files": 6})
     desk.asked()
     try:
         run = desk.run()
     finally:
         desk.standins.admin("POST", "delays", {"files": 0})
-    assert desk.standins.admin("GET", "calls")["most_in_flight"]["files"] == crew.SHARE
+    assert desk.standins.admin("GET", "calls")["most_in_flight"]["files"] == runs.SHARE
     summaries = [e for e in run.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
     assert len(summaries) == 1
     totals = summaries[0].step_materialization_data.materialization.metadata
     assert (totals["reports"].value, totals["delivered"].value, totals["failed"].value) == (
-        crew.SHARE + 4,
-        crew.SHARE + 4,
+        runs.SHARE + 4,
+        runs.SHARE + 4,
         0,
     )
     assert totals["page"].value == f"{desk.settings.public_base_url}/vision-reports"
 
 
-def test_what_the_run_has_no_time_for_is_given_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "RUN_SECONDS", 2.0)
-    desk.standins.admin("POST", "delays", {"files": 3})
-    for _ in range(crew.SHARE + 4):
+def test_what_the_run_has_no_time_for_is_given_back_and_slow_downloads_cost_a_try(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "RUN_SECONDS", 10.0)
+    desk.standins.admin("POST", "delays", {"files": 12})
+    for _ in range(runs.SHARE + 4):
         desk.seed(images=1, descriptions=False)
     desk.asked()
     try:
         assert desk.run().success
+        assert len(desk.reports) == runs.SHARE, "what was begun was not given up"
+        states = (
+            "select distinct state, failures > 0 from work_items where queue = 'vision_analyses' and state <> 'done'"
+        )
+        assert desk.sql(states) == [("waiting", False)]
+        monkeypatch.setattr(runs, "DOWNLOAD_SECONDS", 1.0)
+        assert desk.run().success
+        assert desk.sql(states) == [("waiting", True)]
     finally:
         desk.standins.admin("POST", "delays", {"files": 0})
-    assert desk.sql("select distinct state, failures from work_items where queue = 'vision_analyses'") == [
-        ("waiting", 0)
-    ]
-    monkeypatch.setattr(crew, "RUN_SECONDS", 600.0)
+    monkeypatch.setattr(runs, "RUN_SECONDS", 600.0)
+    monkeypatch.setattr(runs, "DOWNLOAD_SECONDS", 600.0)
     assert desk.run().success
-    assert len(desk.reports) == crew.SHARE + 4
+    assert len(desk.reports) == runs.SHARE + 4
 
 
 def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> None:
@@ -252,8 +296,9 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
     desk.sql("update vision_executions set finished_at = now() - interval '40 days'")
     desk.sql("update vision_batches set finished_at = now() - interval '40 days'")
     desk.sql("update vision_uploads set created_at = now() - interval '40 days'")
-    assert lifecycle.tidy(desk.services, 30) == 3  # an execution, a batch, an upload
-    assert list(desk.services.vision_bucket.list()) == []
+    assert lifecycle.tidy(desk.services, 30) == 1  # the execution that delivered nothing
+    kept = {stored.key.partition("/")[0] for stored in desk.services.vision_bucket.list()}
+    assert kept == {"images", "reports"}, "these go by VISION_KEEP_DAYS"
     assert [execution["total"] for execution in desk.executions(job)] == [1]
 
 

@@ -38,7 +38,7 @@ def test_neither_a_token_nor_a_signature_reaches_a_log_an_event_an_answer_or_the
         form = {"name": "x", "schedule": "no", "external_api_key": KEY}
         token = re.search(r'name="form_token" value="([^"]+)"', answers[1].text)
         assert token is not None
-        answers += [operator.post("/vision-reports", data={**form, "form_token": token[1]})]
+        answers += [operator.post("/vision-reports/new", data={**form, "form_token": token[1]})]
     assert [answer.status_code for answer in answers] == [200] * 6 + [422]
     assert "HTTP 403" in answers[0].text
     # The form that could not be saved keeps what was typed, for who typed it.

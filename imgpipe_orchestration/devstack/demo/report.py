@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from imgpipe_orchestration.devstack.demo.scenario import Result
-from imgpipe_orchestration.web.names import size_text
+from imgpipe_orchestration.web.texts import size_text
 
 _WIDEST = 640
 """Pixels of a picture on the page. Larger ones are made smaller for it, and what is said of them is the file's."""
@@ -20,7 +20,7 @@ _TITLES = {
     "listings": ("Listings", "Photographs of a listing: a WebP at the address that was handed out at once."),
     "vision_reports": ("Vision reports", "Analyses of an external API: each with its report, uploaded back."),
     "avatars": ("Avatars", "People who do not exist, each with a biography and five pictures."),
-    "auto_marker": ("Auto-marker", "News documents in MongoDB: their clean image set, and marked as automatic."),
+    "auto_marker": ("Auto-marker", "News images approved for publication, flagged as done automatically."),
 }
 """In the order in which they are worth a look."""
 

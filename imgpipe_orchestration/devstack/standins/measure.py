@@ -44,11 +44,7 @@ def measure(image: bytes) -> Measured | None:
     brightness = np.asarray(small).mean()
     tone = "A bright" if brightness > 140 else "A dark" if brightness < 77 else "An evenly lit"
     shape = "landscape" if ratio > 1.1 else "portrait" if ratio < 0.9 else "square"
-    return Measured(
-        words=f"{tone} {shape}",
-        colours=_colours(small),
-        digest=hashlib.sha256(image).digest(),
-    )
+    return Measured(words=f"{tone} {shape}", colours=_colours(small), digest=hashlib.sha256(image).digest())
 
 
 def _colours(small: Image.Image) -> tuple[tuple[tuple[int, int, int], float], ...]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.packaged import PackagedFiles
+from imgpipe_orchestration.gateway.static_files import PackagedFiles
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis, standins_of
 from imgpipe_orchestration.media.model import MediaStatus

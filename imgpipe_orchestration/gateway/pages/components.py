@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.components.routes import PUBLIC_FIELDS, info_of
-from imgpipe_orchestration.gateway.packaged import PackagedFiles
 from imgpipe_orchestration.gateway.pages.frame import POLICY, Number, Page
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
+from imgpipe_orchestration.gateway.static_files import PackagedFiles
 from imgpipe_orchestration.media import search, store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters
@@ -32,7 +32,7 @@ def components(page: Page, services: ServicesDep, media: Number = "") -> Respons
             shown: int | None = asked.id
             signed = signature(services, asked.id, private=asked.private)
         else:
-            newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=1)
+            newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED, held=False), limit=1)
             shown = newest[0].id if newest else None
         analysis = store.analysis(connection, shown) if shown else None
     return page(

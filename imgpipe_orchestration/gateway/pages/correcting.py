@@ -50,7 +50,8 @@ def fields_of(analysis: Mapping[str, Any]) -> list[Field]:
         if not part or value is not None:
             value = value[part] if part else value
             by = analysis.get("corrected", {}).get(whole, {}).get("by")
-            found.append(Field(name, label, value, _text(value), _schema(name), by))
+            schema = _schema(name)
+            found.append(Field(name, label, value, _text(value, _parts(schema)), schema, by))
     return found
 
 
@@ -86,11 +87,16 @@ def _resolved(schema: Any, types: Mapping[str, Any]) -> Any:
     return schema | ({"items": _resolved(schema["items"], types)} if "items" in schema else {})
 
 
-def _text(value: Any, between: str = "\n") -> str:
+def _parts(schema: Mapping[str, Any]) -> list[str]:
+    """The parts of a list's entry in the order in which they are written: the database has another one."""
+    return list(schema.get("items", {}).get("properties", ()))
+
+
+def _text(value: Any, parts: list[str], between: str = "\n") -> str:
     if isinstance(value, list):
-        return between.join(_text(one, " ") for one in value)
+        return between.join(_text(one, parts, " ") for one in value)
     if isinstance(value, dict):
-        return " | ".join(_text(one, " ") for one in value.values() if one is not None)
+        return " | ".join(_text(value[part], [], " ") for part in parts if value.get(part) is not None)
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
@@ -98,7 +104,7 @@ def _value(schema: Mapping[str, Any], text: str) -> Any:
     if schema["type"] != "array":
         return text
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    parts = schema["items"].get("properties")
+    parts = _parts(schema)
     if not parts:
         return lines
     entries = [zip(parts, (part.strip() for part in line.split("|")), strict=False) for line in lines]

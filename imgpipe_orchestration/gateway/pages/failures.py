@@ -86,7 +86,7 @@ def requeue(services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = ""
     done = sum(len(services.claims.requeue(one)) for one in wanted)
     back = f"/failures?{urlencode({'queue': queue})}" if queue else "/failures"
     if not done:
-        return back_to(back, trouble="Nothing was changed: none of them is among the failed any more.")
+        return back_to(back, trouble="Nothing changed: none of them is failed any more.")
     said = "1 item waits" if done == 1 else f"{done} items wait"
     return back_to(back, notice=f"{said} again, with fresh attempts.")
 
@@ -96,7 +96,7 @@ def end_pauses(request: Request, services: ServicesDep, _: Acting, queue: Annota
     """Try again what waits in a queue or in all of them, now, and ask paused providers again."""
     wanted = [_queue(queue)] if queue else every_queue()
     due = sum(len(ids) for ids in pipelines.end_pauses(services, wanted).values())
-    what = {0: "No item waited for it", 1: "1 item is tried again"}.get(due, f"{due} items are tried again")
+    what = {0: "No item was waiting", 1: "1 item is tried again"}.get(due, f"{due} items are tried again")
     return back_to(sent_from(request) or "/failures", notice=f"The pauses are over. {what}.")
 
 

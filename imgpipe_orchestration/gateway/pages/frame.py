@@ -14,7 +14,7 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
-from imgpipe_orchestration.gateway.pages import formats
+from imgpipe_orchestration.gateway.pages import filters
 from imgpipe_orchestration.gateway.pages.subjects import ABOUT, advice
 from imgpipe_orchestration.gateway.session import (
     NOT_DONE,
@@ -25,6 +25,7 @@ from imgpipe_orchestration.gateway.session import (
     current,
     safe_target,
 )
+from imgpipe_orchestration.web.access import methods_at
 from imgpipe_orchestration.web.auth import is_led_here_by_us
 from imgpipe_orchestration.web.values import Written
 
@@ -82,7 +83,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(formats.FILTERS, advice=advice)
+    environment.filters.update(filters.FILTERS, advice=advice)
     environment.globals.update(navigation=NAVIGATION)
     return environment
 
@@ -121,20 +122,25 @@ def part(template: str, **values: Any) -> Markup:
     return Markup(_templates().get_template(template).render(values).strip())  # noqa: S704 - escaped by the template
 
 
+_MOST_SAID = 300
+"""Characters of what is told in a redirect: proxies take headers of a few KiB, and one of these may be twelve bytes."""
+
+
 def back_to(path: str, *, notice: str = "", trouble: str = "", at: str = "", **query: str) -> RedirectResponse:
     """After a form: a redirect to the next page, so that reloading does not send the form again. `at` is the id of the
     part of the page to scroll to."""
-    where = _saying(path, notice=notice, trouble=trouble, **query)
+    where = _saying(path, notice=filters.short(notice, _MOST_SAID), trouble=filters.short(trouble, _MOST_SAID), **query)
     return RedirectResponse(f"{where}#{at}" if at else where, 303)
 
 
 def sent_from(request: Request) -> str:
-    """The path and query of our page that a form was sent from, without messages; empty when Referer does not say."""
+    """The path and query of our page that a form was sent from, without messages; empty when Referer does not say, or
+    when that page was the answer to a form and has no address."""
     try:
         parts = urlsplit(request.headers.get("referer", ""))
     except ValueError:  # no URL
         return ""
-    if parts.netloc != request.url.netloc:
+    if parts.netloc != request.url.netloc or "GET" not in methods_at(parts.path):
         return ""
     return safe_target(_saying(parts.path, **dict(parse_qsl(parts.query)) | {"notice": "", "trouble": "", "undo": ""}))
 

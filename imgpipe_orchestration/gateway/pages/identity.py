@@ -58,7 +58,7 @@ def create_key(services: ServicesDep, caller: Allowed, body: NewKey) -> CreatedK
     return CreatedKey(**asdict(made), key=key)
 
 
-@api.delete("/keys/{name}")
+@api.delete("/keys/{name:path}")
 def revoke_key(services: ServicesDep, name: str) -> NamedKey:
     """End a key. Every gateway refuses it within 6 s."""
     return keys.revoke(services.engine, name)
@@ -122,7 +122,7 @@ def key_made(
     return _keys(page, services, status=201, made=made)
 
 
-@router.post("/keys/{name}/revoke", response_class=Response)
+@router.post("/keys/{name:path}/revoke", response_class=Response)
 def key_revoked(services: ServicesDep, _: Acting, name: str) -> Response:
     revoke_key(services, name)
     return back_to("/keys", notice=f"The key {name} is revoked. Every gateway refuses it within 6 seconds.")

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.gateway.pages import formats
+from imgpipe_orchestration.gateway.pages import filters
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.identity import audit
@@ -55,9 +55,10 @@ def upload(
     try:
         data = uploads.upload(services, listing_title, files)["data"]
     except ImgpipeError as error:
-        return back_to("/listings", trouble=formats.sentence(error.public))
-    refused = "; ".join(f"{one['file_name']}: {one['error']}" for one in data.get("rejected", []))
-    return back_to("/listings", notice=data["message"], trouble=formats.sentence(refused))
+        return back_to("/listings", trouble=filters.sentence(error.public))
+    refused = [f"{one['file_name']}: {one['error']}" for one in data.get("rejected", [])]
+    count = f"{len(refused)} files were refused. " if len(refused) > 1 else ""
+    return back_to("/listings", notice=data["message"], trouble=count + filters.sentence("; ".join(refused)))
 
 
 @router.post("/listings/job", response_class=Response)

@@ -21,7 +21,7 @@ from imgpipe_orchestration.wiring.services import Services
 router = APIRouter(include_in_schema=False)
 
 ATTEMPTS = 5
-"""Wrong keys taken from one address within WINDOW seconds."""
+"""Refused sign-ins of one address within WINDOW seconds."""
 WINDOW = 300.0
 STARTED_SECONDS = 600
 """Seconds that somebody may take at the provider."""
@@ -70,13 +70,11 @@ def enter(
         sessions.begin(services, answer, request, Caller("ADMIN_API_KEY", Kind.PERSON, Role.ADMIN))
         return answer
     try:
-        rate: Rate = request.app.state.login_rate
-        rate.take(sessions.address_of(request), "Too many wrong keys came from your address; wait a minute.")
+        _refused(services, request, "unknown", "wrong ADMIN_API_KEY")
     except TooManyRequests as error:
         answer = _form(request, services, target, status=error.status, wrong=error.public)
         answer.headers["Retry-After"] = str(round(error.retry_after or 60))
         return answer
-    sessions.refused(services, request, "unknown", "wrong ADMIN_API_KEY")
     return _form(request, services, target, status=401, wrong="That is not the ADMIN_API_KEY.")
 
 
@@ -90,6 +88,17 @@ def leave(request: Request, services: ServicesDep, session: Acting) -> Response:
             answer = render(request, None, "signed_out.html", provider=elsewhere)
     sessions.log_out(services, answer, session)
     return answer
+
+
+def _refused(services: Services, request: Request, name: str, reason: str) -> None:
+    """Write a refused sign-in into the audit, which keeps its rows: no stranger may fill it.
+
+    Raises:
+        TooManyRequests: ATTEMPTS from this address were refused within WINDOW.
+    """
+    rate: Rate = request.app.state.login_rate
+    rate.take(sessions.address_of(request), "Too many sign-ins from your address were refused; wait a minute.")
+    sessions.refused(services, request, name, reason)
 
 
 def _form(request: Request, services: Services, target: str, *, status: int = 200, wrong: str = "") -> Response:
@@ -128,11 +137,11 @@ def callback(request: Request, services: ServicesDep) -> Response:
         )
         caller = found.finish(started, request.query_params)
     except (jwt.PyJWTError, KeyError) as error:
-        sessions.refused(services, request, "unknown", "not begun in this browser")
+        _refused(services, request, "unknown", "not begun in this browser")
         raise Unauthenticated("This sign-in was not begun in this browser, or took too long. Begin again.") from error
     except (Unauthenticated, Forbidden) as error:
         name = error.name if isinstance(error, NoRole) else "unknown"
-        sessions.refused(services, request, name, error.public)
+        _refused(services, request, name, error.public)
         raise
     answer = RedirectResponse(started["target"], 303, {"Cache-Control": "no-store"})
     answer.delete_cookie(sessions.STARTED_COOKIE, path=CALLBACK)

@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, NotFound, TooLarge
 from imgpipe_orchestration.gateway.components.routes import info_of
-from imgpipe_orchestration.gateway.pages import correcting, formats
+from imgpipe_orchestration.gateway.pages import correcting
+from imgpipe_orchestration.gateway.pages.filters import sentence
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice_after
 from imgpipe_orchestration.gateway.session import Acting, Operator
@@ -271,7 +272,7 @@ def take(
         (accepted,) = uploads.accept(services, user, [one], {})
     except (BadImage, TooLarge) as error:
         # The API's messages begin with the field; the page shows the message beside the file's name.
-        raise type(error)(formats.sentence(error.public.removeprefix(f"{field}: "))) from error
+        raise type(error)(sentence(error.public.removeprefix(f"{field}: "))) from error
     return JSONResponse({"id": accepted.pending_id, "image_path": accepted.image_path}, 202, NO_STORE)
 
 
@@ -289,6 +290,6 @@ def states(services: ServicesDep, _: Operator, ids: Numbers) -> Response:
             error = None
             if media.status is MediaStatus.FAILED and media.error:
                 what_to_do = advice_after(services.claims.history(store.MEDIA, media.id))
-                error = f"{formats.sentence(media.error)} {what_to_do.words}"
+                error = f"{sentence(media.error)} {what_to_do.words}"
             found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
     return JSONResponse(found, headers=NO_STORE)

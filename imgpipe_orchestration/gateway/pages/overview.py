@@ -91,7 +91,7 @@ class Pipeline:
             return round(max(LEAST, count * scale), 2) if count else 0.0
 
         return [
-            (height(done), height(failed), f"{hour:%H:00}: {done} done" + (f", {failed} failed" if failed else ""))
+            (height(done), height(failed), f"{hour:%H:00} UTC: {done} done" + (f", {failed} failed" if failed else ""))
             for hour, done, failed in self.hours
         ]
 
@@ -116,7 +116,7 @@ def look(services: Services) -> dict[str, Any]:
         spent = spending.between(connection, today, today, ["provider"])
         month = spending.between(connection, today.replace(day=1), today, ["day"])
         held = [*listings.held_up(connection), *waiting]
-        newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=PICTURES)
+        newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED, held=False), limit=PICTURES)
         standings = budgets.standings(connection, services.settings.daily_budget_usd)
         # By customer. Their items are done, because the next round does what is left.
         failed = {MARKER: len(job_instances.failures(connection, MARKER, limit=1000))}
@@ -133,7 +133,7 @@ def look(services: Services) -> dict[str, Any]:
             "pauses": spending.pauses(connection),
             "latest": latest,
             "subjects": subjects(connection, [(letter.queue, letter.item_id) for letter in latest]),
-            "pictures": [image for image in newest if not (image.private or image.held)],
+            "pictures": newest,
         }
 
 

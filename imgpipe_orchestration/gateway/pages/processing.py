@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableToggle, partition_key
-from imgpipe_orchestration.auto_marker.steps import NOBODY
+from imgpipe_orchestration.auto_marker.runs import NOBODY
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
@@ -63,17 +63,18 @@ def processing(
 
 
 @router.post("/processing/toggle", response_class=Response)
-def switch(services: ServicesDep, _: Acting, customer: Id, on: Annotated[bool, Form()]) -> Response:
+def switch(services: ServicesDep, session: Acting, customer: Id, on: Annotated[bool, Form()]) -> Response:
     partition_key(customer)
-    toggle.write(services, customer, on, by="operator")
+    toggle.write(services, customer, on, by=session.caller.name)
     said = "Automatic marking is on." if on else "Automatic marking is off: pending images wait for a person."
     return back_to("/processing", customer=customer, notice=said)
 
 
 @router.post("/processing/run", response_class=Response)
-def run_now(services: ServicesDep, _: Acting, customer: Id) -> Response:
+def run_now(services: ServicesDep, session: Acting, customer: Id) -> Response:
     partition_key(customer)
-    _job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id="operator")
+    who = session.caller.name
+    _job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id=who)
     said = "A run for this customer is under way already." if joined else "Asked for; it starts within seconds."
     return back_to("/processing", customer=customer, notice=said)
 

@@ -1,5 +1,6 @@
 """The review list, worked by keyboard: pictures that wait for a person, blurred, a few at a time."""
 
+import hashlib
 import secrets
 from typing import Annotated, Any, Literal
 
@@ -7,11 +8,12 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.pages.frame import Page, back_to
+from imgpipe_orchestration.gateway.pages.frame import Page, back_to, sent_from
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import existing, review
-from imgpipe_orchestration.operations.kinds import SUBJECTS, subject_of
+from imgpipe_orchestration.operations.kinds import subject_of
+from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import RowId
@@ -27,19 +29,19 @@ OTHERS = 6
 """Further things of the same user that are shown beside."""
 
 Desk = Annotated[str, Query(pattern=r"^[0-9a-f]{8}$")]
-"""Tells apart the tabs of one person, and people who share a key: each has things of its own to look at."""
+"""Tells reviewers apart: each has things of its own to look at, and a person has the same ones at each visit."""
 
 
 @router.get("/review", response_class=Response)
 def show(page: Page, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
     if desk is None:
-        return back_to("/review", desk=secrets.token_hex(4))
+        own = hashlib.sha256(session.id.encode()).hexdigest()[:8]  # without a sign-in, all have one id
+        return back_to("/review", desk=own if session.login else secrets.token_hex(4))
     found = review.take(services, f"{session.id} {desk}", limit=AT_ONCE)
     with transaction(services.engine) as connection:
         entries: list[dict[str, Any]] = [
             {
                 "one": one,
-                "what": subject_of(one.kind).what(one.item),
                 "said": one.shown() or {},
                 "scores": sorted(one.scores.items(), key=lambda pair: -pair[1])[:4],
                 "text": _text_of(services, one),
@@ -54,19 +56,28 @@ def show(page: Page, services: ServicesDep, session: Operator, desk: Desk | None
 
 
 @router.post("/review/existing", response_class=Response)
-def order(services: ServicesDep, _: Acting, action: Annotated[Literal["judge", "hide", "release"], Form()]) -> Response:
+def order(
+    request: Request,
+    services: ServicesDep,
+    _: Acting,
+    action: Annotated[Literal["judge", "hide", "release"], Form()],
+) -> Response:
     """What is to become of things that were there before anybody judged."""
+    back = sent_from(request) or "/review"  # with its desk
     if action == "release":
-        return back_to("/review", notice=f"{existing.release(services):,} are shown again.")
+        return back_to(back, notice=f"{existing.release(services):,} are shown again.")
     done = existing.judge(services, hide=action == "hide", most=ORDERED)
-    return back_to("/review", notice=f"{done:,} wait for their verdict.")
+    return back_to(back, notice=f"{done:,} wait for their verdict.")
 
 
 def _text_of(services: Services, one: Verdict) -> str:
     """The text to review; empty for a picture."""
     if subject_of(one.kind).table or one.kind == "avatars":
         return ""
-    content = subject_of(one.kind).content(services, one.item)
+    try:
+        content = subject_of(one.kind).content(services, one.item)
+    except (NotFound, Deleted):
+        return "It is not there any more."
     return content if isinstance(content, str) else ""
 
 
@@ -75,8 +86,6 @@ def picture(services: ServicesDep, _: Operator, kind: str, item: RowId) -> Respo
     """A small picture of a thing, also of one that is held back."""
     from imgpipe_orchestration.imaging.measuring import look
 
-    if kind not in {subject.name for subject in SUBJECTS}:
-        raise NotFound(f"Nothing of {kind!r:.40} is reviewed.")
     content = subject_of(kind).content(services, item)
     if isinstance(content, str):
         raise NotFound("It is a text.")
@@ -96,8 +105,6 @@ def decide(
     reason: Annotated[str, Form(max_length=500)] = "",
 ) -> Response:
     """Approve or reject one thing that nobody has decided on, should it have been given to somebody else by now."""
-    if kind not in {subject.name for subject in SUBJECTS}:
-        raise NotFound(f"Nothing of {kind!r:.40} is reviewed.")
     subject, approve, who = subject_of(kind), decision == "approve", session.caller.name
     found = review.decide(services, subject, item, approve=approve, why=reason, who=who, first=True)
     if kind == "media":

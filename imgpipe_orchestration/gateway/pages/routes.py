@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, FastAPI
 
-from imgpipe_orchestration.gateway import packaged
+from imgpipe_orchestration.gateway import static_files
 from imgpipe_orchestration.gateway.limits import Rate
 from imgpipe_orchestration.gateway.pages import (
     avatars,
@@ -21,10 +21,9 @@ from imgpipe_orchestration.gateway.pages import (
 )
 
 _PAGES = (overview, media, listings, processing, vision_reports, avatars, failures, components)
-_MORE = (identity, spending, review, selected, login, packaged)
 
 router = APIRouter()
-for _page in (*_PAGES, *_MORE):
+for _page in (*_PAGES, identity, spending, review, selected, login, static_files):
     router.include_router(_page.router)
 
 

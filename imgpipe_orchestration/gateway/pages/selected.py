@@ -56,7 +56,7 @@ SAID = {
 }
 LOSES = {
     "delete": "Nobody is shown what is deleted. It can be restored from the trash for {days:g} days.",
-    "purge": "All files of it are removed for good. Nobody can undo this.",
+    "purge": "All its files are removed for good. This cannot be undone.",
 }
 _VERBS = {"purge": "Remove {} for good", "private": "Make {} private", "public": "Make {} public"}
 _NOUNS = {
@@ -283,7 +283,7 @@ def erase(
         with transaction(services.engine) as connection:
             counts = erasure.counted(connection, user)
         has = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "nothing that is shown"
-        words = f"In every pipeline, for good. There is of this user: {has}. Nobody can undo this."
+        words = f"In every pipeline, for good. There is of this user: {has}. This cannot be undone."
         shown: dict[str, Any] = {"to": "/erasures", "fields": [("user", user)], "words": words, "back": "/erasures"}
         return page("confirm.html", verb=f"Erase everything of user {user}", **shown)
     erasure.ask(services, user, who=session.caller.name)

@@ -1,7 +1,5 @@
 """Budgets, and what was spent: routes and the page."""
 
-import csv
-import io
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -17,6 +15,7 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
+from imgpipe_orchestration.web.texts import csv_of
 from imgpipe_orchestration.web.values import Written
 from imgpipe_orchestration.wiring.services import Services
 
@@ -108,13 +107,6 @@ class Spending(BaseModel):
     lines: list[SpendingLine]
 
 
-def _cell(value: object) -> object:
-    """Not a formula, which spreadsheets would run: a tenant's name may come from outside. And no `4e-08`."""
-    if isinstance(value, float):
-        return f"{value:.8f}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
-
-
 _Day = Annotated[date | None, BeforeValidator(lambda given: given or None)]
 """Forms send empty fields as well."""
 First = Annotated[_Day, Query(alias="from", description="by default the first of the month")]
@@ -148,13 +140,11 @@ def _span(first: date | None, to: date | None) -> tuple[date, date]:
 
 
 def _as_csv(found: Spending) -> Response:
-    written = io.StringIO()
-    table = csv.writer(written)
-    table.writerow([found.by, *list(SpendingLine.model_fields)[1:]])
-    table.writerows([_cell(value) for value in line.model_dump().values()] for line in found.lines)
+    header = [found.by, *list(SpendingLine.model_fields)[1:]]
+    content = "".join(csv_of(header, (line.model_dump().values() for line in found.lines)))
     name = f"spending-{found.first}-{found.to}-{found.by}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(written.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _lines(connection: Connection, first: date, last: date, by: By) -> list[SpendingLine]:
@@ -171,6 +161,8 @@ HEIGHT = 120.0
 """Height of the dearest day's bar, SVG units."""
 MOST = 366
 """Days that the plot shows at most: the last ones."""
+LINES = 200
+"""Lines that the table has at most: the most expensive ones. By day it has all."""
 
 
 @router.get("/spending", response_class=Response)
@@ -198,7 +190,8 @@ def look(page: Page, services: ServicesDep, first: First = None, to: Last = None
         today=by_day.get(today, Decimal(0)),
         month=sum((usd for day, usd in by_day.items() if day.month == today.month), Decimal(0)),
         forecast=spending.forecast(by_day, today),
-        lines=lines,
+        lines=lines if by == "day" else lines[:LINES],
+        more=0 if by == "day" else max(0, len(lines) - LINES),
         budgets=limits,
         chosen={"from": begin, "to": last, "by": by},
         groups=("task", "pipeline", "model", "tenant", "day"),

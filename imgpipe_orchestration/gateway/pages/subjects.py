@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
-from imgpipe_orchestration.gateway.pages import formats
+from imgpipe_orchestration.gateway.pages import filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
 
 
@@ -54,7 +54,7 @@ def subjects(connection: Connection, items: Iterable[tuple[str, int]]) -> Subjec
     for queue, item_id in items:
         ids.setdefault(queue, []).append(item_id)
     return {
-        (queue, row.id): Subject(formats.short(row.label), row.page)
+        (queue, row.id): Subject(filters.short(row.label), row.page)
         for queue, wanted in ids.items()
         if queue in _SUBJECTS
         for row in connection.execute(text(_SUBJECTS[queue]), {"ids": wanted})
@@ -65,8 +65,8 @@ _IMAGE = "coalesce(nullif(original_name, ''), 'Image ' || id) as label, '/media/
 _IMAGES = f"select id, {_IMAGE} where id = any(:ids)"
 _OF_JOB = "coalesce('/vision-reports/' || j.job_id, '') as page"
 _SUBJECTS = {
-    **dict.fromkeys(("media", "media_healing", "media_remake_variants", "media_remake_analysis"), _IMAGES),
-    **dict.fromkeys(("media_unhurried_analysis", "media_canary"), _IMAGES),
+    **dict.fromkeys(("media", "media_healing", "media_canary", "media_unhurried_analysis"), _IMAGES),
+    **dict.fromkeys(("media_remake_variants", "media_remake_analysis"), _IMAGES),
     "media_urls": f"select main_api_id as id, {_IMAGE} where main_api_id = any(:ids)",
     # The page that begins with this image: `before` is exclusive.
     "listings": """

@@ -1,21 +1,22 @@
 """The vision reports' pages: cron jobs to create, edit, switch and run; their executions; the reports."""
 
+import re
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Response
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, Json, SecretStr, ValidationError
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError
-from imgpipe_orchestration.gateway.pages.formats import sentence
+from imgpipe_orchestration.gateway.pages.filters import sentence
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.vision_analysis import Unfinished
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.redaction import MASK
-from imgpipe_orchestration.vision_reports import backend_routes, executions, routes
+from imgpipe_orchestration.vision_reports import backend_routes, cron_jobs, executions, routes
 from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import ApiAccess
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
@@ -26,7 +27,10 @@ router = APIRouter(prefix="/vision-reports", include_in_schema=False)
 
 SHOWN = 20
 _TEST_SECONDS = 10.0
-_CONNECTION = text("select external_api_get_url, external_api_key from cron_jobs where job_id = :job")
+_REPORTS = text(
+    "select batch_id from vision_batches where batch_id = any(cast(:ids as uuid[])) and status = 'completed'"
+)
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LABELS = {
     "name": "Name",
     "organization_id": "Organization",
@@ -40,7 +44,9 @@ _LABELS = {
 
 
 class Typed(BaseModel):
-    """What the form has. Its checkbox says that a report is not urgent."""
+    """What the form has. Its checkbox says that a report is not urgent; `shown` is what it came with. Only what differs
+    from that is written. So another person's change meanwhile stays, and so do the secrets of addresses, which are
+    not shown."""
 
     name: str = ""
     organization_id: str = ""
@@ -52,6 +58,7 @@ class Typed(BaseModel):
     backend_api_url: str = ""
     urgent: bool = True
     action: str = ""
+    shown: Json[dict[str, Any]] = {}
 
 
 @router.get("", response_class=Response)
@@ -70,12 +77,17 @@ def job(page: Page, services: ServicesDep, job_id: UUID) -> Response:
     found = routes.get_cron_job(job_id, services)
     shown = routes.list_executions(job_id, services, limit=SHOWN).executions
     working = any(one.finished_at is None for one in shown)
-    return page("executions.html", job=found, executions=shown, working=working)
+    ids = [one.batch_id for execution in shown for one in execution.analyses]  # another backend has ids of any form
+    with transaction(services.engine) as connection:
+        ours = connection.scalars(_REPORTS, {"ids": [one for one in ids if one and _UUID.fullmatch(one)]})
+        reports = {str(one) for one in ours}
+    return page("executions.html", job=found, executions=shown, working=working, reports=reports)
 
 
 @router.get("/{job_id}/edit", response_class=Response)
 def edit(page: Page, services: ServicesDep, job_id: UUID) -> Response:
-    return _form(page, routes.get_cron_job(job_id, services).model_dump(), job_id)
+    job = routes.get_cron_job(job_id, services).model_dump(include=set(Typed.model_fields))
+    return _form(page, job | {"shown": job}, job_id)
 
 
 def _form(page: Page, job: dict[str, Any], job_id: UUID | None, **more: Any) -> Response:
@@ -83,23 +95,21 @@ def _form(page: Page, job: dict[str, Any], job_id: UUID | None, **more: Any) -> 
     return page("cron_job.html", **shown)
 
 
-@router.post("", response_class=Response)
-@router.post("/{job_id}", response_class=Response)
+@router.post("/new", response_class=Response)
+@router.post("/{job_id}/edit", response_class=Response)
 def save(
     page: Page, services: ServicesDep, _: Acting, typed: Annotated[Typed, Form()], job_id: UUID | None = None
 ) -> Response:
     """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
     at its field, which keeps what was typed."""
-    given: dict[str, Any] = typed.model_dump(exclude={"action"})
+    given: dict[str, Any] = typed.model_dump(exclude={"action", "shown"})
     for optional in ("backend_api_url", "external_api_key"):
         if not given[optional]:
             del given[optional]
     if typed.external_api_key:
         given["external_api_key"] = SecretStr(typed.external_api_key)
     shown = typed.model_dump()
-    # What the form shows of the job is not written: addresses are shown without their secrets.
-    now = routes.get_cron_job(job_id, services).model_dump() if job_id else {}
-    sent = {field: value for field, value in given.items() if now.get(field) != value}
+    sent = {field: value for field, value in given.items() if typed.shown.get(field) != value}
     if typed.action == "test":
         works, said = _tried(services, sent, job_id)
         return _form(page, shown, job_id, **{"notice" if works else "trouble": said})
@@ -122,8 +132,7 @@ def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tup
     changed in the form of a job is what the job has."""
     url, key = sent.get("external_api_get_url", ""), sent.get("external_api_key", SecretStr("")).get_secret_value()
     if job_id is not None:
-        with transaction(services.engine) as connection:
-            job = connection.execute(_CONNECTION, {"job": job_id}).one()
+        job = cron_jobs.found(services.engine, job_id)
         url, key = url or job.external_api_get_url, key or services.vault.unlock(job.external_api_key)
     try:
         routes.check_field("external_api_get_url", url, services)

@@ -1,6 +1,7 @@
 """One picture to every size in every format."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,7 @@ def encode_all(
     exif: bytes,
     background: Background,
     ground: tuple[int, ...] = (),
+    threads: int = 1,
 ) -> list[Variant]:
     """Cut every size from the picture and encode it in every format.
 
@@ -59,6 +61,7 @@ def encode_all(
         focal: where the subject is.
         ground: colour that crops show beyond the picture rather than cut the subject's core; empty where they stay
             inside.
+        threads: formats encoded at once. On two cores two thirds of the time, for a twentieth more CPU time.
 
     Returns:
         the files in the order of the recipe.
@@ -77,7 +80,10 @@ def encode_all(
             image = shrink_onto(picture, width, height, box, ground)
             distinct[key] = Picture(image, size.target, whole=size.fit == "within")
         made.append((size, distinct[key]))
-    files = {kind: _files(kind, list(distinct.values()), recipe, exif) for kind in formats}
+    pictures = list(distinct.values())
+    with ThreadPoolExecutor(threads) as pool:
+        each = pool.map(lambda kind: _files(kind, pictures, recipe, exif), formats)
+        files = dict(zip(formats, each, strict=True))
     result = []
     for size, one in made:
         for kind in formats:

@@ -264,7 +264,7 @@ _ANIMATION = 0x02
 
 def is_animated_webp(data: bytes) -> bool:
     """Whether the header says so."""
-    return data[12:16] == b"VP8X" and bool(data[20] & _ANIMATION)
+    return data[12:16] == b"VP8X" and any(flags & _ANIMATION for flags in data[20:21])
 
 
 def webp_size(data: bytes) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 
-from PIL import AvifImagePlugin, ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import limits
@@ -50,6 +50,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By the colour type in a PNG's IHDR."""
 _INDEXED = 3
 """The colour type of a PNG with a palette."""
+PngImagePlugin.MAX_TEXT_CHUNK = limits.MAX_ICC_BYTES  # Pillow's limit for a PNG's profile, too
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """Threads that decode one AVIF. Pillow's default is one for each core, but the other cores have images of their own."""
 

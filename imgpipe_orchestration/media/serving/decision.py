@@ -28,6 +28,8 @@ FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
 """The size that replaces one that does not exist, by the specification."""
 DEFAULT_SIZE = "detail"
 BACKGROUNDS = ("original", "removed")
+SAME_SHAPE = 0.1
+"""By how much width : height may differ, of pictures that are a few pixels high."""
 
 SUBSTITUTES = {
     "avif": ("avif", "webp", "jpeg", "png"),
@@ -142,13 +144,16 @@ def shelved(variants: Iterable[StoredVariant]) -> Shelves:
     return shelves
 
 
-def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
+def decide(manifest: Shelves, wish: Wish, accept: str | None, further: Sequence[str] = ()) -> Decision:
     """The variant for a wish.
+
+    Args:
+        further: sizes that stand in after those of the specification.
 
     Raises:
         NotFound: neither the size nor a fallback exists, or there is no version without background.
     """
-    shelf, size_reason = _of_size(manifest, wish)
+    shelf, size_reason = _of_size(manifest, wish, further)
     if wish.format is None:
         choice = choose(accept, tuple(shelf))
     else:
@@ -159,14 +164,20 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
 
 
 def decide_without(lost: Collection[StoredVariant], manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
-    """The variant for a wish when some are lost: one in a format that who can show those can show as well.
+    """The variant for a wish when some are lost, the one that was decided on first: one in a format that who can show
+    those can show as well, and where no size stands in, of the nearest width, before all of the same shape.
 
     Raises:
         NotFound: as `decide`, of what is left.
     """
-    formats = SUBSTITUTES[next(iter(lost)).format]
-    left = (v for shelf in manifest.values() for v in shelf.values() if v.format in formats and v not in lost)
-    return decide(shelved(left), wish, accept)
+    first = next(iter(lost))
+    formats = SUBSTITUTES[first.format]
+    left = [v for shelf in manifest.values() for v in shelf.values() if v.format in formats and v not in lost]
+
+    def distance(one: StoredVariant) -> tuple[bool, int]:
+        return abs(one.width / one.height - first.width / first.height) > SAME_SHAPE, abs(one.width - first.width)
+
+    return decide(shelved(left), wish, accept, [one.size for one in sorted(left, key=distance)])
 
 
 def stand_ins(size: str) -> tuple[str, ...]:
@@ -174,8 +185,8 @@ def stand_ins(size: str) -> tuple[str, ...]:
     return (size, *stand_ins(FALLBACK[size])) if size in FALLBACK else (size,)
 
 
-def _of_size(manifest: Shelves, wish: Wish) -> tuple[Mapping[str, StoredVariant], str]:
-    for size in stand_ins(wish.size):
+def _of_size(manifest: Shelves, wish: Wish, further: Sequence[str]) -> tuple[Mapping[str, StoredVariant], str]:
+    for size in (*stand_ins(wish.size), *further):
         found = manifest.get((size, wish.background))
         if found:
             return found, "as asked" if size == wish.size else f"there is no {wish.size}; {size} stands in"

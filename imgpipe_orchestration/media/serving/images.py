@@ -223,7 +223,9 @@ async def _stood_in(
         try:
             decided = decision.decide_without(gone, variants, wish, accept)
         except NotFound:
-            raise fault from None
+            if isinstance(fault, NotWhole):
+                raise fault from None
+            raise NotFound("The files of this image are lost.", detail=fault.public) from None
         try:
             data = await hot.content(decided.variant)
         except (NotFound, NotWhole):
@@ -236,19 +238,26 @@ async def _stood_in(
 
 
 def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None) -> Response:
-    """The answer before the variants exist: the original, or a placeholder if browsers cannot show it; uncached."""
+    """The answer before the variants exist: the original, or a placeholder if browsers cannot show it or we do not have
+    it yet; uncached."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     if media.held:  # since its manifest was read
         raise Held(HELD)
+    if media.private:
+        signing.check(services.settings, media_id, wish.signature, wish.parameters)
     if media.status is MediaStatus.FAILED:
         raise NotFound(f"Media {media_id} could not be processed: {media.error}")
     showable = media.mime_type in SHOWN_BY_BROWSERS
     if wish.explain:
         return JSONResponse(decision.explained_meanwhile(wish, accept, original=showable), headers=UNCACHED)
-    if not showable:
-        return Response(_PLACEHOLDER, media_type="image/svg+xml", headers=UNCACHED)
-    return Response(original(services, media), media_type=media.mime_type, headers=UNCACHED)
+    if showable:
+        try:  # no visitor waits for another main API, which may take minutes to answer
+            return Response(original(services, media, ask=False), media_type=media.mime_type, headers=UNCACHED)
+        except NotFound:
+            if not services.foreign_main_api:
+                raise
+    return Response(_PLACEHOLDER, media_type="image/svg+xml", headers=UNCACHED)
 
 
 # --- the byte range in a Range header (RFC 9110, section 14) ---------------------------------------------------------

@@ -42,8 +42,7 @@ def callback(services: Services, claim: Claim) -> None:
         media = store.media_file(connection, claim.item_id)
         connection.execute(_COMPLETED, {"id": media.id})
         if media.kind in store.ALONE:
-            values = {"id": media.id, "user_id": media.user_id, "kind": media.kind}
-            replaced = connection.scalars(_REPLACE_OLDER, values)
+            replaced = connection.scalars(_REPLACE_OLDER, {"user_id": media.user_id, "kind": media.kind})
             cdn.order(services, connection, [f"media-{old}" for old in replaced])
         analysed = store.checklist(connection, media.id)[Step.AI_VISUAL_ANALYSIS]
         store.step_ended(connection, claim, Step.UPDATE_CALLBACK, StepState.COMPLETED)
@@ -59,9 +58,12 @@ def callback(services: Services, claim: Claim) -> None:
 _COMPLETED = text("""
     update media_files set status = 'completed', error = null, callback_acknowledged_at = now() where id = :id
 """)
+# Also this image itself, where a later one was ready first.
 _REPLACE_OLDER = text("""
-    update media_files set replaced_at = now() where user_id = :user_id and kind = :kind and id < :id
-    and status = 'completed' and replaced_at is null returning id
+    update media_files set replaced_at = now() where user_id = :user_id and kind = :kind
+    and status = 'completed' and replaced_at is null and id < (select max(n.id) from live_media n
+        where n.user_id = :user_id and n.kind = :kind and n.status = 'completed')
+    returning id
 """)
 
 

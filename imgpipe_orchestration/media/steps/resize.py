@@ -38,9 +38,9 @@ class FocusMoved(Retryable):
     spends_attempt = False
 
 
-def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str, Any]:
+def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str, float]:
     """Render an image, store its variants, then switch the manifest in one transaction. Of a finished image, which is
-    made `again`, the old variants are served until then. Returns figures for the run's totals, and a `thumbnail`.
+    made `again`, the old variants are served until then. Returns figures for the run's totals.
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded within the limits.
@@ -53,9 +53,10 @@ def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str
         media = store.media_file(connection, claim.item_id)
         analysis = store.analysis(connection, claim.item_id)
     data = needed(services, media)
-    with services.rendering.place(str(media.user_id)):  # logos also with the background removed
-        known, is_logo = hints(media, analysis), media.data_type is DataType.LOGO
-        rendition = services.workshop.call(render, data, MEDIA, known, is_logo)
+    shop, known = services.workshop, hints(media, analysis)
+    is_logo = media.data_type is DataType.LOGO  # also with the background removed
+    with services.rendering.place(str(media.user_id)) as held:
+        rendition = shop.call(render, data, MEDIA, known, is_logo, threads=max(1, shop.workers // held))
     made = _put(services, media, rendition)
     keys = [key for _, key in made]
     with (
@@ -73,12 +74,11 @@ def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str
             store.step_ended(connection, claim, Step.RESIZE_OPTIMIZE, StepState.COMPLETED)
             services.claims.progress(connection, claim)
     services.media_bucket.discard(orphans)
-    figures: dict[str, Any] = {"variants": len(made), "megabytes_originals": len(data) / 1e6}
+    figures: dict[str, float] = {"variants": len(made), "megabytes_originals": len(data) / 1e6}
     for variant, _ in sorted(made, key=lambda pair: pair[0].format):
         name = f"megabytes_{variant.format}"
         figures[name] = figures.get(name, 0) + len(variant.data) / 1e6
-    thumbnail = next(v.data for v, _ in made if v.size == "thumbnail" and v.format in {"webp", "jpeg", "png"})
-    return figures | {"thumbnail": thumbnail}
+    return figures
 
 
 def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
@@ -90,7 +90,8 @@ def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
     seen = (analysis or {}).get("boxes") or {}
     boxes = {name: tuple(Box(*box) for box in seen.get(name, ())) for name in ("faces", "crop_hints", "text", "logos")}
     objects = (one["box"] for one in (analysis or {}).get("detected_objects") or () if one["score"] >= _SURE)
-    things = tuple(Box(*box) for box in objects if box)
+    # Corrections were once stored with their corners in any order.
+    things = tuple(Box(*box) for box in objects if box and box[0] < box[2] and box[1] < box[3])
     return FocusHints(manual=Box(*manual["box"]) if manual else None, objects=things, **boxes)
 
 

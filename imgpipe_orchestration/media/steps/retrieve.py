@@ -1,6 +1,7 @@
 """retrieve_file: the upload's bytes are stored unchanged under `bulk/`, and checked to be an image."""
 
 import hashlib
+from pathlib import PurePosixPath
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, PartnerRefused, PartnerUnavailable, Retryable
 from imgpipe_orchestration.lifecycle.trash import dropping
@@ -31,7 +32,7 @@ def retrieve(services: Services, claim: Claim) -> dict[str, float]:
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
     data = needed(services, media)
-    extension = media.image_path.rpartition(".")[2].lower() or "bin"
+    extension = PurePosixPath(media.image_path).suffix[1:].lower() or "bin"
     drawn_as = {"svg": "png"}.get(extension, extension)
     key = media.bulk_path or f"bulk/{media.upload_day.isoformat()}/{media.id}.{drawn_as}"
     if media.bulk_path is None:
@@ -70,9 +71,12 @@ def needed(services: Services, media: MediaFile) -> bytes:
         raise Retryable(gone.public, detail=gone.detail) from gone
 
 
-def original(services: Services, media: MediaFile) -> bytes:
+def original(services: Services, media: MediaFile, *, ask: bool = True) -> bytes:
     """The bytes of the upload: the stored original, else the temp file from our object store or the main API. An
     original that is missing is put back from the temp file.
+
+    Args:
+        ask: false: another system's main API is not asked.
 
     Raises:
         NotFound: none of them has it.
@@ -81,12 +85,12 @@ def original(services: Services, media: MediaFile) -> bytes:
         BackendUnavailable: the object store is away.
     """
     if media.bulk_path is None:
-        return _upload(services, media)
+        return _upload(services, media, ask=ask)
     try:
         return services.media_bucket.get(media.bulk_path, size=media.file_size)
     except NotFound as lost:
         try:
-            data = _upload(services, media)
+            data = _upload(services, media, ask=ask)
         except NotFound as gone:  # as is usual for a finished image, of which the original is what must be told
             raise NotFound(f"The stored original is gone. {gone.public}", detail=lost.public) from gone
     _keep(services, media, media.bulk_path, data)
@@ -102,11 +106,11 @@ def _keep(services: Services, media: MediaFile, key: str, data: bytes) -> None:
     services.media_bucket.put(key, data, content_type=mime, cache_control="private")
 
 
-def _upload(services: Services, media: MediaFile) -> bytes:
+def _upload(services: Services, media: MediaFile, *, ask: bool) -> bytes:
     try:
         data = services.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
     except NotFound:
-        if not services.foreign_main_api:
+        if not (ask and services.foreign_main_api):
             raise NotFound(f"The temp file {media.image_path} is gone; ask for the upload again.") from None
         try:
             data = services.main_api.fetch_temp(media.image_path, limit=services.settings.upload_max_bytes)

@@ -85,8 +85,9 @@ def _refuse_older(connection: Connection) -> None:
     version = _version(connection)
     if version is not None and version < _revisions()[0]:
         raise BackendUnavailable(
-            f"The database has revision {version}, which is too old for this version. Use an empty database, or"
-            f" bring it to {_revisions()[0]} with an earlier version first."
+            f"The database has revision {version}, which is too old for this version. Use an empty database (that of"
+            " `imgpipe up` is in its data folder: delete that, or use another with --data), or bring it to"
+            f" {_revisions()[0]} with an earlier version first."
         )
 
 

@@ -54,17 +54,17 @@ def under_way(ledger: Ledger, call: PaidCall, buyer: Buyer = ANNA) -> Iterator[S
 
     def purchase() -> Purchase:
         asked.set()
-        answer.wait(30)
+        answer.wait(90)
         return shop()
 
     with ThreadPoolExecutor(1) as pool:
         buying = pool.submit(ledger.buy, call, purchase, buyer=buyer)
         try:
-            assert asked.wait(10)
+            assert asked.wait(60)
             yield shop
         finally:
             answer.set()
-        buying.result(10)
+        buying.result(60)
 
 
 def uses(engine: Engine) -> list[Any]:

@@ -4,9 +4,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing.calls import PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
@@ -23,6 +24,7 @@ from imgpipe_orchestration_tests.billing.ledger.shop import (
     under_way,
     uses,
 )
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 def test_a_committed_answer_is_reused_and_costs_nothing_more(engine: Engine) -> None:
@@ -103,7 +105,7 @@ def test_many_threads_that_want_one_answer_buy_it_once(engine: Engine) -> None:
         return shop()
 
     def want(_: int) -> bool:
-        together.wait(10)
+        together.wait(60)
         return ledger.buy(a_call(), slow_shop, buyer=ANNA).bought
 
     with ThreadPoolExecutor(8) as pool:
@@ -118,16 +120,15 @@ def test_waiting_for_another_buyer_ends_with_a_retryable_error(engine: Engine) -
 
 
 def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) -> None:
-    started = threading.Event()
-    slow, other = Shop(), Shop()
+    def until() -> Any:
+        with engine.connect() as connection:
+            return connection.scalar(text("select lease_until from paid_calls"))
 
-    def slowly() -> Purchase:
-        started.set()
-        time.sleep(2)
-        return slow()
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(Ledger(engine, lease=0.6).buy, a_call(), slowly, buyer=ANNA)
-        assert started.wait(10)
-        answer = Ledger(engine, lease=0.6).buy(a_call(), other, buyer=BERT)
-    assert (slow.sold, other.sold, answer.bought) == (1, 0, False)
+    other = Shop()
+    with under_way(Ledger(engine, lease=9), a_call()) as slow:
+        first = until()
+        wait_for(lambda: until() > first, "the lease to be renewed", 30)
+        with pytest.raises(Retryable, match="Another worker"):
+            Ledger(engine, patience=0).buy(a_call(), other, buyer=BERT)
+    assert not Ledger(engine).buy(a_call(), other, buyer=BERT).bought
+    assert (slow.sold, other.sold) == (1, 0)

@@ -201,19 +201,19 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
 
         def purchase() -> Purchase:
             asked.set()
-            assert away.wait(10)
+            assert away.wait(60)
             return Purchase(VISION, value="paid for")
 
         buyer = threading.Thread(target=lambda: answers.append(Ledger(engine).buy(a_call(), purchase, buyer=ANNA)))
         buyer.start()
-        assert asked.wait(10)
+        assert asked.wait(60)
         server.kill()
         away.set()
         for later in (0.0, 1800.0):
             passed, tried = later, looks + 2
             wait_for(lambda: looks > tried or not buyer.is_alive(), "tries in vain", 20)  # noqa: B023
         server.start()  # from the main thread, with which it would end otherwise
-        buyer.join(30)
+        buyer.join(90)
         assert [answer.value for answer in answers] == ["paid for"]
         assert [use.outcome for use in uses(engine)] == ["bought"]
         found = Ledger(engine).buy(a_call(), Shop(), buyer=BERT)

@@ -20,7 +20,7 @@ from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.storage.rows import connect
 
-url, log, seconds = sys.argv[1:]
+url, log, seconds, lease = sys.argv[1:]
 
 def purchase():
     with open(log, "a") as file:
@@ -29,14 +29,14 @@ def purchase():
     return Purchase(Usage("gpt-6-luna", 1000, 500), value="the answer")
 
 call = PaidCall.of("openai", "vision", "gpt-6-luna", inputs=[b"image", "what is it?"])
-Ledger(connect(url), lease=1).buy(call, purchase, buyer=Buyer("media", "media/1"))
+Ledger(connect(url), lease=float(lease)).buy(call, purchase, buyer=Buyer("media", "media/1"))
 """
 """Another process that wants the answer to `a_call()`."""
 
 
 @contextmanager
-def buyer_process(url: str, log: Path, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", BUYER, url, str(log), str(seconds)])
+def buyer_process(url: str, log: Path, seconds: float, lease: float = 30.0) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", BUYER, url, str(log), str(seconds), str(lease)])
     try:
         yield process
     finally:
@@ -53,7 +53,7 @@ def test_two_processes_that_want_one_answer_buy_it_once(engine: Engine, postgres
 
 
 def _killed_while_it_asks(url: str, log: Path) -> None:
-    with buyer_process(url, log, 600) as process:
+    with buyer_process(url, log, 600, lease=1) as process:
         wait_for(log.exists, "the call to be under way")
         process.kill()
         process.wait(10)
@@ -66,5 +66,5 @@ def test_a_buyer_killed_between_start_and_commit_costs_one_lease_and_shows_as_lo
     began = time.monotonic()
     answer = Ledger(engine, lease=1).buy(a_call(), Shop(), buyer=BERT)
     assert answer.bought
-    assert time.monotonic() - began < 20, "one lease, not the patience of another buyer"
+    assert time.monotonic() - began < 60, "one lease, not the patience of another buyer"
     assert [use.outcome for use in uses(engine)] == ["lost", "bought"]

@@ -1,11 +1,17 @@
 """The auto-marker's page: customers, their toggles and their last rounds."""
 
+from collections.abc import Callable
+
+import requests
 from playwright.sync_api import expect
 
-from imgpipe_orchestration.auto_marker.steps import begin_round, mark_round
+from imgpipe_orchestration.auto_marker.runs import begin_round, mark_round
+from imgpipe_orchestration.gateway import session
+from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration_tests.auto_marker.conftest import seed
 from imgpipe_orchestration_tests.gateway.browser import Visitor
-from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
 def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: Gateway) -> None:
@@ -36,6 +42,20 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     row = page.get_by_role("row").filter(has_text="acme & söhne/7")
     expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
     expect(page.get_by_text("completed").first).to_be_visible()
+
+
+def test_viewers_are_shown_states_whose_buttons_they_lack(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(imgpipe_env="production", **KEYS)
+    seed(gateway.services, "acme", 2)
+    gateway.finish(7, profile_image=picture())
+    viewer = {session.COOKIE: session.cookie_of(gateway.settings, "vera", Role.VIEWER)}
+    listings, markers, image = (
+        requests.get(gateway.url + path, cookies=viewer, timeout=30).text
+        for path in ("/listings", "/processing", "/media/1")
+    )
+    assert '<span class="tag good">runs every 10 s</span>' in listings
+    assert '<span class="tag good">on</span>' in markers
+    assert "The thumbnail crop" in image and "focus.js" not in image, "it would look for the form"
 
 
 def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from imgpipe_orchestration.avatars import work
+from imgpipe_orchestration.avatars import runs
 from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
@@ -38,8 +38,8 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(guest: Visitor, g
     page.get_by_role("button", name="Request", exact=True).click()
     expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
     expect(page.locator("progress")).to_be_visible()
-    work.run_data(gateway.services, "run-1")
-    work.run_images(gateway.services, "run-2")
+    runs.run_data(gateway.services, "run-1")
+    runs.run_images(gateway.services, "run-2")
     expect(page.locator(".faces img")).to_have_count(10)
     expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 256)
     expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 256)
@@ -57,9 +57,9 @@ def test_somebody_whose_picture_was_refused_shows_why_and_what_may_help(
     page.get_by_label("How many").fill("2")
     page.get_by_role("button", name="Request", exact=True).click()
     expect(page.get_by_text("0 of 2 people")).to_be_visible()
-    work.run_data(gateway.services, "run-1")
+    runs.run_data(gateway.services, "run-1")
     standins.fault("openai", "content_policy", operation="images", count=1)
-    work.run_images(gateway.services, "run-2")
+    runs.run_images(gateway.services, "run-2")
     expect(page.locator(".person .bad.notice")).to_have_text(
         "OpenAI refused for its content policy. The provider rejected the request."
         " Retrying won't help until you change what it rejected."
@@ -70,7 +70,7 @@ def test_of_a_stopped_request_the_page_says_until_when_its_people_are_kept(guest
     page = guest.go("/avatars")
     page.get_by_role("button", name="Request", exact=True).click()
     expect(page.get_by_text("0 of 3 people")).to_be_visible()
-    work.run_data(gateway.services, "run-1")
+    runs.run_data(gateway.services, "run-1")
     gateway.rows("update generation_tasks set status = 'cancelled', finished_at = '2026-11-20 09:41:07+0' returning 1")
     page.reload()
     expect(page.get_by_text("People and pictures are kept until 27 Nov 2026, 09:41:07 UTC.")).to_be_visible()

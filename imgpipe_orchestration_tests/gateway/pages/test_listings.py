@@ -5,7 +5,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway

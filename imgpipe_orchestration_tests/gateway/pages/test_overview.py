@@ -1,6 +1,5 @@
 """The overview: five pipelines, figures that follow, links to Dagster."""
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from imgpipe_orchestration.errors import SpendingPaused
@@ -38,7 +37,6 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     assert link.startswith(gateway.settings.dagster_url)
 
 
-@pytest.mark.slow
 def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Visitor, gateway: Gateway) -> None:
     """A browser has six connections to a host."""
     tabs = [guest.page.context.new_page() for _ in range(7)]

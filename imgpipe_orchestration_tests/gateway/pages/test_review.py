@@ -1,14 +1,20 @@
 """The review list, by keyboard alone."""
 
+import re
 import time
 from collections.abc import Callable
 
 import pytest
+import requests
 from playwright.sync_api import Browser, expect
 
+from imgpipe_orchestration.gateway import session
+from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.browser import Visitor, visitor
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import run, today
 
@@ -64,6 +70,22 @@ def test_what_another_one_decided_meanwhile_is_not_decided_again(guest: Visitor,
     assert [row.state for row in gateway.rows("select state from verdicts")] == ["rejected"]
 
 
+def test_who_comes_back_has_the_same_pictures_and_who_signs_in_as_well_has_others(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    gateway = make_gateway(imgpipe_env="production", **KEYS)
+    doubtful(gateway, 1)
+
+    def given(who: requests.Session) -> list[str]:
+        return re.findall('data-item="([0-9]+)"', who.get(f"{gateway.url}/review", timeout=30).text)
+
+    one, other = requests.Session(), requests.Session()
+    for somebody in (one, other):
+        somebody.cookies[session.COOKIE] = session.cookie_of(gateway.settings, "ada", Role.OPERATOR)
+    assert given(one) == given(one) != []
+    assert given(other) == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_people_decide_on_sixty_by_keys_and_none_is_decided_twice(
@@ -82,6 +104,8 @@ def test_two_people_decide_on_sixty_by_keys_and_none_is_decided_twice(
             seen.add(item)
             page.keyboard.press("s", delay=150)
             page.keyboard.press("r" if number % 4 < 2 else "a", delay=80)
+        undecided = "select 1 from verdicts where not by_person"
+        wait_for(lambda: not gateway.rows(undecided), "the last decisions to be written", 30)
         for page in pages:
             page.reload()  # which says that somebody else is looking at the rest, for the one that was ready first
             expect(page.locator(".review > li")).to_contain_text("Nothing to review")

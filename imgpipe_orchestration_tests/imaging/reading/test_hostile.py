@@ -220,6 +220,7 @@ RAW = "a camera's raw file is not read: develop it and send JPEG"
     (b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 ", "^JPEG 2000 is not read: send JPEG, PNG"),
     (b"8BPS\0\1", "^a Photoshop document is not read: send JPEG, PNG"),
     (b"RIFF\x10\0\0\0WEBPVP8 ", "cut short"),
+    (b"RIFF\x10\0\0\0WEBPVP8X", "cut short"),
     (b"Hello", "send JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF or BMP$"),
     (b"\xff\x0a\xcb\x06" + bytes(60), RARE),  # JPEG XL
     (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), RARE),

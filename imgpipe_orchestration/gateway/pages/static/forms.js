@@ -1,11 +1,17 @@
 // What somebody typed into a form is in it again on the page that says that nothing was done: the session had ended, the
 // page was out of date, a store was away, or something was wrong. Until then it is kept in this tab; no secret is, and
-// no file.
+// no file. On the answer to a form (data-typed) what was typed is what the fields came with.
 const TYPED = "textarea, input:not([type=hidden], [type=password], [type=file])";
 
 function typed(form) {
-  const fields = [...form.elements].filter((one) => one.matches(TYPED) && one.value !== one.defaultValue);
+  const all = [...form.elements].filter((one) => one.matches(TYPED));
+  const fields = "typed" in form.dataset ? all : all.filter((one) => one.value !== one.defaultValue);
   return fields.map(({ name, value }) => [name, value]);
+}
+
+// An image's page has a form for each field, all of one action.
+function named(form) {
+  return `${form.getAttribute("action")} ${form.elements.field?.value}`;
 }
 
 function give() {
@@ -13,7 +19,8 @@ function give() {
   const kept = JSON.parse(sessionStorage.getItem("typed"));
   sessionStorage.removeItem("typed");
   if (kept?.page !== location.pathname || !new URLSearchParams(location.search).has("trouble")) return;
-  const form = [...document.forms].find((one) => one.getAttribute("action") === kept.action);
+  const form = [...document.forms].find((one) => named(one) === kept.form);
+  form?.closest("details")?.setAttribute("open", "");
   for (const [name, value] of form ? kept.values : []) form.elements[name].value = value;
 }
 
@@ -28,7 +35,7 @@ document.addEventListener("submit", (event) => {
     if (form.dataset.sent) event.preventDefault();
     if (event.submitter?.value !== "download") form.dataset.sent = "yes"; // after one the page stays
     const values = typed(form);
-    const kept = { page: location.pathname, action: form.getAttribute("action"), values };
+    const kept = { page: location.pathname, form: named(form), values };
     if (values.length) sessionStorage.setItem("typed", JSON.stringify(kept));
   }
 });

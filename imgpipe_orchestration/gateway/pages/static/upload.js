@@ -130,7 +130,7 @@ async function send(file, item, query) {
       say(item, "Accepted; waits to be processed");
       followed.set(String(response.id), item);
       follow();
-    } else if (!status) say(item, "The connection broke before an answer came. Look among the media whether it arrived; if not, choose it again.", "bad");
+    } else if (!status) say(item, "The connection broke before an answer came. Look under Media; if it is not there, choose it again.", "bad");
     else if (outdated) say(item, "Waits to be sent");
     else if (delayed) say(item, `Not taken yet; it is sent again. ${response?.detail ?? ""}`);
     else say(item, response?.detail ?? "It was not taken.", "bad");

@@ -1,6 +1,10 @@
-"""Short texts: names and the like from outside, made fit to be shown and stored; sizes and times in words."""
+"""Short texts: names and the like from outside, made fit to be shown and stored; sizes and times in words; tables."""
 
+import csv
+import io
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
@@ -40,3 +44,19 @@ def duration(seconds: float | None) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"
+
+
+def csv_of(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
+    """A table as CSV, a line at a time."""
+    for row in chain([header], rows):
+        line = io.StringIO()
+        csv.writer(line).writerow(_cell(value) for value in row)
+        yield line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A text from outside that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection). And
+    no number is written as `4e-08`."""
+    if isinstance(value, float):
+        return f"{value:.8f}"
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value

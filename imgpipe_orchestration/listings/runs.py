@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, Retryable
+from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.listings import model, steps, store
-from imgpipe_orchestration.listings.moderation import LISTED
+from imgpipe_orchestration.listings.lifecycle import LISTED
 from imgpipe_orchestration.moderation.judging import Judges
 from imgpipe_orchestration.storage import job_definitions, work
 from imgpipe_orchestration.storage.claims import Claim
@@ -28,7 +29,9 @@ log = logger(__name__)
 
 RUN_SECONDS = 300.0
 """Time budget of one run over the queue."""
-_EXAMPLES, _ERRORS = 6, 5
+_ERRORS = 5
+_EXAMPLES = 3
+"""Of each day. The Dagster UI shows them as large as they are."""
 
 
 @dataclass
@@ -37,8 +40,8 @@ class Drained:
 
     made: list[Claim] = field(default_factory=list)
     """Each is added as soon as it is done, so that it is known also after an error."""
-    examples: list[tuple[str, str, bytes]] = field(default_factory=list)
-    """Of the first few of each day of upload: the day, the file name and a small picture."""
+    examples: list[tuple[str, str]] = field(default_factory=list)
+    """Of the first few of each day of upload: the day and the file name."""
     outcome: work.Outcome = field(default_factory=work.Outcome)
     """Empty after an error."""
     ended: str = "nothing more is due"
@@ -81,8 +84,6 @@ class Processor:
             Retryable: a retry may help.
             LeaseLost: another run has taken the image over.
         """
-        from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
-
         bucket, claims = self.services.listings_bucket, self.services.claims
         try:
             with autocommit(self.services.engine) as connection:
@@ -104,11 +105,11 @@ class Processor:
             transaction(self.services.engine) as connection,
         ):
             claims.finish(connection, store.QUEUE, claim)
-            store.rendered(connection, claim.item_id, file)
+            if store.rendered(connection, claim.item_id, file):
+                cdn.order(self.services, connection, [f"{LISTED.kind.tag}{claim.item_id}"])
         self._total.made.append(claim)
-        if sum(day == claim.partition for day, _, _ in self._total.examples) < _EXAMPLES:
-            # As a thumbnail: the animations of many days are gigabytes.
-            self._total.examples.append((claim.partition, image.file_name, contact_sheet([file.data])))
+        if sum(day == claim.partition for day, _ in self._total.examples) < _EXAMPLES:
+            self._total.examples.append((claim.partition, image.file_name))
 
 
 def drain(

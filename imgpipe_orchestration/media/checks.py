@@ -65,7 +65,7 @@ def unacknowledged(services: Services) -> list[int]:
         return list(connection.scalars(UNACKNOWLEDGED, {"minutes": LATE_MINUTES}))
 
 
-def unhealed(services: Services) -> int:
+def heal_again(services: Services) -> int:
     """Enqueue finished images whose analysis failed for another round of tries; returns how many."""
     query = text("""
         select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
@@ -76,7 +76,7 @@ def unhealed(services: Services) -> int:
         return services.claims.enqueue(connection, store.HEALING, items, again=True)
 
 
-def reopened(services: Services) -> int:
+def reopen(services: Services) -> int:
     """Enqueue pending uploads whose images are finished or failed: somebody set them back to `pending`, or the main API
     lost what it acknowledged. Returns how many."""
     added = 0
@@ -101,7 +101,7 @@ _ENDED = text("""
 _REPORT_AGAIN = text("update processing_checklist set update_callback = 'pending' where media_id = any(:ids)")
 
 
-def unreplaced(services: Services) -> int:
+def replace_again(services: Services) -> int:
     """Enqueue processed uploads whose temp URLs are not about to be replaced; returns how many."""
     added = 0
     for page in pending.pages(services, PendingStatus.PROCESSED):

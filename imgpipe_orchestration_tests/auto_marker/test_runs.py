@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import ExecutionTimeout
 from sqlalchemy import text
 
-from imgpipe_orchestration.auto_marker import steps, toggle
+from imgpipe_orchestration.auto_marker import runs, toggle
 from imgpipe_orchestration.auto_marker.model import JOB, Figures
-from imgpipe_orchestration.auto_marker.steps import due
+from imgpipe_orchestration.auto_marker.runs import due
 from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News, Page
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
@@ -28,15 +30,15 @@ from imgpipe_orchestration_tests.parts import running
 
 
 def round_of(services: Services, run_id: str = "run-1", *, scheduled: bool = True) -> dict[str, Figures]:
-    todo = steps.begin_round(services)[0] if scheduled else []
+    todo = runs.begin_round(services)[0] if scheduled else []
     told: list[Figures] = []
-    steps.mark_round(services, todo, run_id, told.append)
+    runs.mark_round(services, todo, run_id, told.append)
     return {figures.customer_id: figures for figures in told}
 
 
 def all_of(services: Services, customer: str, run_id: str = "run-1") -> Figures:
     told: list[Figures] = []
-    steps.mark_all_of(services, customer, run_id, told.append)
+    runs.mark_all_of(services, customer, run_id, told.append)
     (figures,) = told
     return figures
 
@@ -83,8 +85,8 @@ def test_a_customer_who_is_off_and_asks_is_told_why_nothing_happened(services: S
 def test_the_log_has_the_documents_words_and_an_error_for_each_customer_with_one(
     services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
-    seed(services, "customer_123", 25)
+    caplog.set_level(logging.DEBUG, "imgpipe_orchestration")
+    image, *_ = seed(services, "customer_123", 25)
     seed(services, "broken", 2, image={"url": "x"})
     seed(services, "mixed", 1, image=5)
     seed(services, "mixed", 3)
@@ -92,6 +94,8 @@ def test_the_log_has_the_documents_words_and_an_error_for_each_customer_with_one
     said = {(record.levelname, record.getMessage()) for record in caplog.records}
     assert said >= {
         ("INFO", "Starting image auto-marker job for customer: customer_123"),
+        ("INFO", "Found 25 pending images for customer customer_123"),
+        ("DEBUG", f"Marked image {image} as cleaned (auto-mark)"),
         ("INFO", "Auto-mark completed for customer customer_123: 25/25 images marked"),
         ("ERROR", "Auto-mark failed for customer broken: 0/2 images marked"),
         ("ERROR", "Auto-mark completed for customer mixed: 3/4 images marked"),
@@ -123,16 +127,33 @@ def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) 
     assert (jobs["mixed"].result["images_found"], jobs["mixed"].result["images_failed"]) == (4, 1)
 
 
-def test_documents_that_cannot_be_marked_do_not_block_those_behind_them(services: Services) -> None:
-    seed(services, "c1", 60, image=5)
-    seed(services, "c1", 10)
-    assert round_of(services)["c1"].marked == 10
+def test_documents_that_cannot_be_marked_do_not_block_those_behind_them_nor_a_round(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for customer, bad in (("c1", 60), ("c2", 1600)):
+        seed(services, customer, bad, image=5)
+        seed(services, customer, 70)
+    monkeypatch.setattr(runs, "MOST_UNMARKABLE", 700)
+    pages, plain = [], News.mark_page
+
+    def mark_page(self: News, *arguments: Any, **more: Any) -> Page:
+        pages.append(arguments[0])
+        return plain(self, *arguments, **more)
+
+    monkeypatch.setattr(News, "mark_page", mark_page)
+    figures = round_of(services)
+    assert [(figures[c].found, figures[c].marked) for c in ("c1", "c2")] == [(110, 50), (800, 0)]
+    assert (figures["c1"].broken, figures["c2"].broken) == (False, True)
+    assert "800 cannot be marked" in str(figures["c2"].error)
+    assert "waits until they are corrected" in str(figures["c2"].error)
+    assert pages.count("c2") == 5, "each page sorts all that is pending"
+    assert all_of(services, "c2").marked == 70
 
 
 def test_a_backfill_stops_when_its_customer_is_switched_off(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seed(services, "a", steps.PAGE_SIZE + 5)
+    seed(services, "a", runs.PAGE_SIZE + 5)
     plain = News.mark_page
 
     def mark_page(self: News, *arguments: Any, **more: Any) -> Page:
@@ -142,8 +163,23 @@ def test_a_backfill_stops_when_its_customer_is_switched_off(
 
     monkeypatch.setattr(News, "mark_page", mark_page)
     figures = all_of(services, "a")
-    assert (figures.marked, figures.trouble) == (steps.PAGE_SIZE, None)
+    assert (figures.marked, figures.trouble) == (runs.PAGE_SIZE, None)
     assert "switched off" in str(figures.note)
+
+
+def test_a_backfill_waits_for_a_round_at_work_for_its_customer_and_fails_if_that_takes_too_long(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(services, "a", 3)
+    job_instances.create_or_join(services.engine, JOB, customer_id="a")
+    assert services.claims.claim(QUEUE, "round", 1)
+    with monkeypatch.context() as hasty:
+        hasty.setattr(runs, "PATIENCE_SECONDS", 0)
+        late = all_of(services, "a")
+    assert (late.broken, marked(services, "a")) == (True, 0)
+    assert "another run is still at work" in str(late.error)
+    threading.Timer(0.5, services.claims.release, ["round"]).start()
+    assert all_of(services, "a").marked == 3
 
 
 def test_who_asks_while_a_run_is_at_work_on_a_slow_customer_does_not_wait_for_it(
@@ -166,13 +202,13 @@ def test_who_asks_while_a_run_is_at_work_on_a_slow_customer_does_not_wait_for_it
         seen.append((figures.customer_id, figures.marked))
         good_done.set()
 
-    steps.mark_round(services, ["slow"], "run-1", tell)
+    runs.mark_round(services, ["slow"], "run-1", tell)
     assert seen == [("good", 3), ("slow", 3)]
 
 
 def test_who_asked_goes_first_in_a_round(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "CUSTOMERS_AT_ONCE", 1)
-    monkeypatch.setattr(steps, "GROUP", 2)
+    monkeypatch.setattr(runs, "CUSTOMERS_AT_ONCE", 1)
+    monkeypatch.setattr(runs, "GROUP", 2)
     customers = [f"c{number}" for number in range(5)]
     for customer in (*customers, "asks"):
         seed(services, customer, 1)
@@ -184,7 +220,7 @@ def test_who_asked_goes_first_in_a_round(services: Services, monkeypatch: pytest
             job_instances.create_or_join(services.engine, JOB, customer_id="asks")
             job_instances.create_or_join(services.engine, JOB, customer_id="c4", user_id="7")
 
-    steps.mark_round(services, customers, "run-1", tell)
+    runs.mark_round(services, customers, "run-1", tell)
     assert told[2:4] == ["c4", "asks"]
     assert sorted(told) == [*sorted((*customers, "asks"))]
 
@@ -212,8 +248,8 @@ def test_what_an_interrupted_run_holds_is_left_to_whoever_knows_why(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(steps, "drain", interrupted)
-        steps.mark_round(services, ["a"], "run-1", lambda _: None)
+        patched.setattr(runs, "drain", interrupted)
+        runs.mark_round(services, ["a"], "run-1", lambda _: None)
     assert job_instances.cancel(services.engine, "run-1") == 1
     assert [row.status for row in job_instances.recent(services.engine, JOB)] == ["failed"]
 
@@ -233,6 +269,19 @@ def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Setti
     assert {job.status for job in job_instances.recent(services.engine, JOB, limit=100)} == {JobStatus.COMPLETED}
 
 
+def test_a_tick_that_takes_too_long_to_see_leaves_it_to_a_run_once_an_interval(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: Any, **__: Any) -> None:
+        raise ExecutionTimeout("operation exceeded time limit", 50)
+
+    monkeypatch.setattr(Collection, "find", slow)
+    assert due(services) is True
+    with pytest.raises(BackendUnavailable, match="took too long"):
+        runs.begin_round(services)
+    assert due(services) == "nothing was asked for and the next round is not due"
+
+
 @pytest.fixture
 def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
     """A MongoDB that the test may stop."""
@@ -241,13 +290,13 @@ def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
 
 
 def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settings: Settings, own_mongo: Mongo) -> None:
-    url = f"{own_mongo.url}/ichat?serverSelectionTimeoutMS=300"
+    url = f"{own_mongo.url}/ichat?serverSelectionTimeoutMS=5000"
     services = Services(settings.model_copy(update={"mongodb_url": url}))
-    customers = [f"c{n}" for n in range(2 * steps.GROUP)]
+    customers = [f"c{n}" for n in range(2 * runs.GROUP)]
     for customer in customers:
         seed(services, customer, 30)
     asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="c0")
-    todo = steps.begin_round(services)[0]
+    todo = runs.begin_round(services)[0]
     seen: list[Figures] = []
 
     def tell(figures: Figures) -> None:
@@ -255,7 +304,7 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
         own_mongo.kill()
 
     with pytest.raises(BackendUnavailable):
-        steps.mark_round(services, todo, "run-1", tell)
+        runs.mark_round(services, todo, "run-1", tell)
     jobs = job_instances.recent(services.engine, JOB, limit=100)
     assert {JobStatus.QUEUED} <= {job.status for job in jobs} <= {JobStatus.QUEUED, JobStatus.COMPLETED}
     lost = "select count(*) from work_items where losses > 0"
@@ -270,7 +319,7 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
         services.claims.hasten(QUEUE)
         return due(services) is True
 
-    wait_for(goes_on, "MongoDB's client to find it again", 20)
+    wait_for(goes_on, "MongoDB's client to find it again", 60)
     figures_again = round_of(services, "run-2")
     assert all(marked(services, customer) == 30 for customer in customers)
     assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)

@@ -9,7 +9,7 @@ from PIL import Image
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import steps, store
-from imgpipe_orchestration.listings.drain import Drained, drain, make_again, run
+from imgpipe_orchestration.listings.runs import Drained, drain, make_again, run
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
@@ -43,7 +43,7 @@ def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(
 ) -> None:
     queued(client, *(photo(),) * 12)
     with monkeypatch.context() as budget:
-        budget.setattr("imgpipe_orchestration.listings.drain.RUN_SECONDS", 0.001)
+        budget.setattr("imgpipe_orchestration.listings.runs.RUN_SECONDS", 0.001)
         done = drain(services, "run-1")
     assert done.processed < 12
     assert done.ended == "the time budget is used up"

@@ -5,7 +5,7 @@ the queue with the time of its next poll, so that its thread is free for another
 
 What becomes due meanwhile joins, and one organization has only SHARE of the threads, so that nobody waits for the slow
 documents of another. The lists of due executions have threads and a share of their own. Downloads end when their
-analysis is withdrawn, when the run is stopped or when its time is over.
+analysis is withdrawn, when the run is stopped or after DOWNLOAD_SECONDS.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, Watch, work_through, working_as
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import OutOfTime, StillWaiting
+from imgpipe_orchestration.vision_reports.model import StillWaiting
 from imgpipe_orchestration.vision_reports.steps import AnalysisWorker
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ PATIENCE_SECONDS = 60.0
 LISTS, LISTS_SHARE = 16, 4
 """Lists that are read at once, and how many of them are one organization's."""
 RUN_SECONDS = 600.0
-"""Time budget of a run; after it nothing is begun, and slow downloads are put off."""
+"""Time budget of a run. After it nothing is begun, and another run may be beside it."""
+DOWNLOAD_SECONDS = 2700.0
+"""How long an analysis's downloads may take in all. With RUN_SECONDS less than Dagster's `max_runtime_seconds`."""
 _LEAST_PAUSE = 5.0
 """Seconds until an analysis that left its thread is due again, at least."""
 _LOOK = 1.0
@@ -46,7 +48,7 @@ _LOOK = 1.0
 
 
 def is_due(services: Services) -> bool:
-    """Whether a cron job, the listing of an execution or an analysis is due; three index look-ups."""
+    """Whether a cron job, the listing of an execution or an analysis is due."""
     with transaction(services.engine) as rows:
         if cron_jobs.any_due(rows):
             return True
@@ -152,13 +154,13 @@ class Crew:
 
     def _stopped(self, claim: Claim) -> Callable[[], ImgpipeError | None]:
         """Why the downloads of an analysis are to end, or None."""
-        lost = Watch(self._claims, claim)
+        lost, deadline = Watch(self._claims, claim), time.monotonic() + DOWNLOAD_SECONDS
 
         def why() -> ImgpipeError | None:
             if self._stop.is_set():
                 return LeaseLost("The run has ended.")
-            if time.monotonic() >= self._deadline:
-                return OutOfTime("Its documents come slowly, and the run's time is over", retry_after=_LEAST_PAUSE)
+            if time.monotonic() >= deadline:
+                return Retryable(f"Its documents took longer than {DOWNLOAD_SECONDS:,.0f} s")
             return lost()
 
         return why

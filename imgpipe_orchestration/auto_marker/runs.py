@@ -23,6 +23,7 @@ from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.documents import TookTooLong
 from imgpipe_orchestration.storage.job_instances import Trigger
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.storage.work import Outcome, drain, work_through
@@ -39,6 +40,15 @@ PAGE_SIZE = 1000
 """Most documents read and written at a time. Bounds the memory of a backfill, and how many documents a crash leaves
 marked but not counted."""
 
+MOST_UNMARKABLE = 5 * PAGE_SIZE
+"""Documents that a round passes over for one customer before it leaves them: for every page the server sorts all that
+is pending of the customer, and other customers wait meanwhile."""
+
+_BEGUN = "auto-marker-round"
+"""The heartbeat of the last round that began, even if it failed. JOB's is that of the last one that read MongoDB."""
+
+PATIENCE_SECONDS = 60
+"""How long a backfill waits for a round that is at work for its customer."""
 
 OFF = (
     "automatic marking is off for this customer; it is switched on under Auto-marker, or by PUT "
@@ -49,9 +59,9 @@ NOBODY = "there is no document of this customer"
 
 
 def due(services: Services) -> bool | str:
-    """True if somebody asked, or the next round is due and somebody has pending images; else why no run is wanted. Of a
-    round with nothing to do the heartbeat is written here, of others by their run: what a preview of the sensor in
-    Dagster's UI asks for is never run.
+    """True if somebody asked, or the next round is due and somebody has pending images, or it takes too long to see: a
+    run creates the indexes that are missing. Else why no run is wanted. Of a round with nothing to do the heartbeat is
+    written here, of others by their run: what a preview of the sensor in Dagster's UI asks for is never run.
 
     Jobs that cannot start because MongoDB is away pause, with that as the reason.
 
@@ -70,17 +80,20 @@ def due(services: Services) -> bool | str:
         opted_out = ImageConfigs(services.documents).opted_out()
         if News(services.documents).any_to_mark(opted_out=opted_out):
             return True
+    except TookTooLong:
+        return True
     except BackendUnavailable as away:
         if asked:
             job_instances.keep_waiting(services.engine, JOB, away)
         return away.public
-    heartbeats.beat(services.engine, JOB)
+    for name in (_BEGUN, JOB):
+        heartbeats.beat(services.engine, name)
     return "no customer has pending images"
 
 
 def is_time(services: Services) -> bool:
     """Whether the next round over every customer with pending images is due."""
-    last = heartbeats.last(services.engine, JOB)
+    last = heartbeats.last(services.engine, _BEGUN)
     # Below 0 the clock was set back since.
     return last is None or not 0 <= last.age < services.settings.job_interval_minutes * 60
 
@@ -88,6 +101,7 @@ def is_time(services: Services) -> bool:
 def begin_round(services: Services) -> tuple[list[str], int]:
     """The customers with pending documents, and the number of documents whose customer_id can be no customer's. This
     is the round that was due."""
+    heartbeats.beat(services.engine, _BEGUN)  # first: one that fails for a slow MongoDB must not be repeated at once
     opted_out = ImageConfigs(services.documents).opted_out()
     pending = News(services.documents).pending_by_customer(opted_out=opted_out)
     heartbeats.beat(services.engine, JOB)
@@ -138,22 +152,28 @@ def mark_round(services: Services, customers: Sequence[str], run_id: str, tell: 
 
 
 def mark_all_of(services: Services, customer: str, run_id: str, tell: Tell) -> None:
-    """Mark all documents of one customer, unless another run is at work for them.
+    """Mark all documents of one customer, once no other run is at work for them; waiting too long for it is an error.
 
     Raises:
         BackendUnavailable: as `mark_round`.
     """
     claims, marker = services.claims, _Marker(services, run_id, tell, None)
-    with _holding(services, run_id):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def claimed() -> list[Claim]:
         with transaction(services.engine) as connection:
             numbers = job_instances.ensure(connection, JOB, [customer], Trigger.ON_DEMAND)
         claims.make_ready(QUEUE)  # the run that holds it may be dead
-        batch = marker.begun(claims.claim_these(QUEUE, run_id, numbers))
+        return marker.begun(claims.claim_these(QUEUE, run_id, numbers))
+
+    with _holding(services, run_id):
+        while not (batch := claimed()) and time.monotonic() < deadline:
+            time.sleep(1)
         work_through(claims, QUEUE, batch, marker.mark, threads=1)
     if marker.away:
         raise BackendUnavailable(marker.away)
     if not batch:
-        tell(Figures(customer, note="another run is at work for this customer"))
+        tell(Figures(customer, error="another run is still at work for this customer; materialize the partition later"))
 
 
 @contextmanager
@@ -199,8 +219,7 @@ class _Marker:
     def mark(self, claim: Claim) -> None:
         """Mark what is pending for a customer and tell of it, then settle job and item in one transaction.
 
-        If the run dies in between, the next one tells of the customer once more, under the same job: at least once,
-        never not at all.
+        If the run dies in between, the next one tells of the customer once more, under the same job: at least once.
 
         Raises:
             BackendUnavailable: a database is away.
@@ -271,8 +290,9 @@ def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
     clean_image = news.how_images_lack(customer)
     left, passed_over = batch_size, 0
     while left is None or left > 0:
-        size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-        page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)
+        # As large as all that was passed over, so that few pages pass over many.
+        size = PAGE_SIZE if left is None else min(PAGE_SIZE, max(left, passed_over))
+        page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, most=left)
         figures.found += len(page.documents)
         figures.marked += page.marked
         for document_id, reason in page.problems:
@@ -282,6 +302,9 @@ def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
         if left is not None:
             left -= len(page.documents) - len(page.problems)
         if page.last:
+            return
+        if left and figures.failed >= MOST_UNMARKABLE:
+            figures.error = f"{figures.trouble}; what is behind them waits until they are corrected"
             return
         # A backfill takes minutes, in which the customer may be switched off.
         if left is None and not switched_on(customer, configs.of(customer)):

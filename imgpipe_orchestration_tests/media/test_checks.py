@@ -6,7 +6,7 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from imgpipe_orchestration.media import assets, audit, store
+from imgpipe_orchestration.media import assets, checks, store
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -19,13 +19,13 @@ def finished(gateway: Gateway) -> Gateway:
 
 
 def test_variants_and_originals_that_are_gone_are_found(finished: Gateway) -> None:
-    assert audit.unacknowledged(finished.services) == []
-    assert audit.missing_objects(finished.services)[1] == []
+    assert checks.unacknowledged(finished.services) == []
+    assert checks.missing_objects(finished.services)[1] == []
     variant = finished.rows("select object_key from media_variants order by object_key limit 1")[0][0]
     original = finished.rows("select bulk_path from media_files where id = 1")[0][0]
     for key in (variant, original):
         finished.services.media_bucket.delete(key)
-    assert set(audit.missing_objects(finished.services)[1]) == {variant, original}
+    assert set(checks.missing_objects(finished.services)[1]) == {variant, original}
 
 
 @pytest.mark.parametrize("state", ["pending", "failed"])
@@ -33,7 +33,7 @@ def test_a_finished_image_that_was_never_acknowledged_is_found_at_once(finished:
     with finished.services.engine.begin() as connection:
         query = "update processing_checklist set update_callback = %(state)s where media_id = 1"
         connection.exec_driver_sql(query, {"state": state})
-    assert audit.unacknowledged(finished.services) == [1]
+    assert checks.unacknowledged(finished.services) == [1]
 
 
 def test_a_callback_that_nobody_acknowledged_for_an_hour_is_found(finished: Gateway) -> None:
@@ -44,7 +44,7 @@ def test_a_callback_that_nobody_acknowledged_for_an_hour_is_found(finished: Gate
             where media_id = 1
         """)
         connection.exec_driver_sql("update media_files set status = 'processing' where id = 1")
-    assert audit.unacknowledged(finished.services) == [1]
+    assert checks.unacknowledged(finished.services) == [1]
 
 
 def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(
@@ -57,11 +57,11 @@ def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(
     bucket.delete(path.lstrip("/"))
     gateway.run_due()
     assert gateway.rows("select status from pending_images") == [("failed",)]
-    assert audit.reopened(gateway.services) == 0
+    assert checks.reopen(gateway.services) == 0
     bucket.put(path.lstrip("/"), picture(), content_type="image/jpeg", cache_control="no-store")
     gateway.rows("update pending_images set status = 'pending'")
-    assert audit.reopened(gateway.services) == 1
-    assert audit.reopened(gateway.services) == 0
+    assert checks.reopen(gateway.services) == 1
+    assert checks.reopen(gateway.services) == 0
     gateway.run_due("run-2")
     assert gateway.rows("select status from pending_images") == [("complete",)]
 
@@ -70,7 +70,7 @@ def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(gatewa
     gateway.finish(1, profile_image=picture())
     made = gateway.rows("select object_key from media_variants order by 1")
     gateway.rows("update pending_images set status = 'pending', permanent_url = null")
-    assert audit.reopened(gateway.services) == 1
+    assert checks.reopen(gateway.services) == 1
     assert gateway.get("/serve/1").status_code == 200
     gateway.run_due("run-2")
     assert gateway.rows("select status, permanent_url from pending_images") == [("complete", "1")]
@@ -81,7 +81,7 @@ def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(gatewa
 def test_a_finished_image_without_a_size_makes_the_check_red_which_names_it(
     finished: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert audit.incomplete(finished.services) == []
+    assert checks.incomplete(finished.services) == []
     finished.rows("delete from media_variants where media_id = 2 and size = 'header'")
     for name, value in finished.settings.environment().items():
         monkeypatch.setenv(name, value)
