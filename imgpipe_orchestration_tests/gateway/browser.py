@@ -24,8 +24,9 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 TALLEST = 1500
 """Pixels of a picture of a page."""
-PATIENCE = 15_000
-"""Milliseconds for what a page does by itself: the machine may be busy with other tests."""
+PATIENCE = 60_000
+"""Milliseconds for what a page does by itself: opening an operation of /docs takes seconds on an idle machine, and this
+one may be busy with other tests."""
 
 _ARGUMENTS = [
     "--no-sandbox",
