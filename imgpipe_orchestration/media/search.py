@@ -36,6 +36,8 @@ CANDIDATES = 400
 """Neighbours that an index examines, and images that it gives for a word of many names."""
 RANKED = 5_000
 """Images that are ranked by words: nearly all have a common one."""
+_EXCLUDED = re.compile(r"""(?<!\S)-("[^"]*"|\S+)""")
+"""A word or a phrase with a hyphen before it."""
 _FUSION = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
 
@@ -100,7 +102,8 @@ def find(
     Raises:
         NotFound: as `like`.
     """
-    vector, note = vector_of(services, words) if words else (None, "")
+    meant = _EXCLUDED.sub(" ", words).strip()
+    vector, note = vector_of(services, meant) if meant else (None, "")
     with transaction(services.engine) as connection:
         if words:
             return by_text(connection, words, vector, filters, limit=limit), note
@@ -136,9 +139,10 @@ def by_text(
     """
     words = re.sub(r"(?<!\S)-+(?!\S)", " ", words)
     rankings = [_by_words(connection, words, filters, limit)]
+    without = " ".join(one.group() for one in _EXCLUDED.finditer(words))
     # The words' query holds the table until the end: no rebuild of the embeddings can end in between.
     if vector is not None and space_of(connection).dimensions == len(vector):
-        rankings.append(_by_meaning(connection, vector, filters, limit))
+        rankings.append(_by_meaning(connection, vector, filters, limit, without))
     rankings.insert(1, _by_name(connection, words, filters, limit))  # last, for it limits the planner
     scores: dict[int, float] = {}
     found: dict[int, Found] = {}
@@ -270,9 +274,12 @@ def _by_name(connection: Connection, words: str, filters: Filters, limit: int) -
     return _rows(connection, query, values | {"words": words, "limit": limit}, "file name")
 
 
-def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filters, limit: int) -> list[Found]:
-    where, values = _where(filters, "m.embedding is not null")
-    values |= {"vector": str(list(vector)), "limit": limit}
+def _by_meaning(
+    connection: Connection, vector: Sequence[float], filters: Filters, limit: int, without: str = ""
+) -> list[Found]:
+    excluded = ["m.words @@ websearch_to_tsquery('english', :without)"] if without else []
+    where, values = _where(filters, "m.embedding is not null", *excluded)
+    values |= {"vector": str(list(vector)), "limit": limit, "without": without}
     distance = "m.embedding <=> cast(:vector as vector)"
     return _nearest(connection, distance, MEANING_FAR, where, values, "meaning")
 

@@ -46,7 +46,9 @@ def test_words_meaning_colour_and_looks_each_find_what_they_should(seeing_gatewa
     assert found(gateway, text='"pier 7"')[0]["media_id"] == "3"
     assert found(gateway, text="lighthouses")[0]["why"].startswith("words")
     own = gateway.rows("select alt_text from media_ai_analysis where media_id = 2")[0][0]
-    assert "meaning" in {one["media_id"]: one["why"] for one in found(gateway, text=own)}["2"]
+    for asked in (own, f'{own} -zebra -"striped horse"'):
+        assert "meaning" in {one["media_id"]: one["why"] for one in found(gateway, text=asked)}["2"]
+    assert "2" not in {one["media_id"] for one in found(gateway, text=f"{own} -{own.split()[-1].strip('.')}")}
 
     by_red = found(gateway, color="c82424")
     assert {one["media_id"] for one in by_red[:2]} == {"1", "4"}
