@@ -9,6 +9,7 @@ backfill asks for it (and not the sensor), it also makes again what an older rec
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -30,61 +31,48 @@ _SHEET = 32
 """Most pictures of a contact sheet."""
 
 
-pending_images = dg.AssetSpec(
+_spec = partial(dg.AssetSpec, group_name=GROUP, owners=OWNERS)
+_stage = partial(_spec, partitions_def=DAYS, skippable=True)
+
+pending_images = _spec(
     "pending_images",
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"postgres"},
     description="Uploads as the gateway takes them in: a row for each file, in PostgreSQL or the main API's MySQL.",
 )
 
-
-_STAGES: list[tuple[str, list[str], set[str], str]] = [
-    (
-        "retrieve_file",
-        ["pending_images"],
-        {"s3", "postgres"},
-        "The originals of a day's uploads: fetched, kept under bulk/, checked to be images.",
-    ),
-    (
-        "ai_visual_analysis",
-        ["retrieve_file"],
-        {"openai", "googlecloud", "postgres"},
-        "What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search. A run of any "
-        "partition also completes analyses of other days that lack a provider's part (`healed`).",
-    ),
-    (
-        "resize_optimize",
-        ["retrieve_file", "ai_visual_analysis"],
-        {"python", "s3"},
-        "Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
-    ),
-    (
-        "update_callback",
-        ["resize_optimize"],
-        {"python"},
-        "The main API's acknowledgement of each processed image.",
-    ),
-    (
-        "replace_urls",
-        ["update_callback"],
-        {"postgres"},
-        "Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone. Its queues belong to "
-        "no day: a run of any partition does what is due of all days, and its figures count that.",
-    ),
-]
 SPECS = [
-    dg.AssetSpec(
-        name,
-        deps=deps,
-        group_name=GROUP,
-        owners=OWNERS,
-        kinds=kinds,
-        partitions_def=DAYS,
-        skippable=True,
-        description=description,
-    )
-    for name, deps, kinds, description in _STAGES
+    _stage(
+        "retrieve_file",
+        deps=["pending_images"],
+        kinds={"s3", "postgres"},
+        description="The originals of a day's uploads: fetched, kept under bulk/, checked to be images.",
+    ),
+    _stage(
+        "ai_visual_analysis",
+        deps=["retrieve_file"],
+        kinds={"openai", "googlecloud", "postgres"},
+        description="What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search. A "
+        "run of any partition also completes analyses of other days that lack a provider's part (`healed`).",
+    ),
+    _stage(
+        "resize_optimize",
+        deps=["retrieve_file", "ai_visual_analysis"],
+        kinds={"python", "s3"},
+        description="Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
+    ),
+    _stage(
+        "update_callback",
+        deps=["resize_optimize"],
+        kinds={"python"},
+        description="The main API's acknowledgement of each processed image.",
+    ),
+    _stage(
+        "replace_urls",
+        deps=["update_callback"],
+        kinds={"postgres"},
+        description="Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone. Its queues "
+        "belong to no day: a run of any partition does what is due of all days, and its figures count that.",
+    ),
 ]
 
 
@@ -130,10 +118,8 @@ def _figures(stage: "Stage") -> dict[str, Any]:
     return {**figures_of(stage.outcome, done="images"), **figures}
 
 
-evaluation_set = dg.AssetSpec(
+evaluation_set = _spec(
     "evaluation_set",
-    group_name=GROUP,
-    owners=OWNERS,
     description="Nine photographs and three logos of which is known what a description must say.",
 )
 
