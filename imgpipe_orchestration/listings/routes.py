@@ -20,7 +20,7 @@ from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, user_id
+from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed
 from imgpipe_orchestration.web.forms import form_in, name_of
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
 from imgpipe_orchestration.web.problems import problem
@@ -61,7 +61,7 @@ async def uploader(request: Request, credentials: Credentials, services: Service
     """The user of the token; None without a token, which only development accepts. A wrong token is always refused."""
     if credentials is None and not services.settings.production:
         return None
-    return user_id(request, credentials, services)
+    return allowed(request, credentials, services).user
 
 
 @router.post(

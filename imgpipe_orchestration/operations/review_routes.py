@@ -14,7 +14,7 @@ from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed, user_id
+from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed
 from imgpipe_orchestration.web.values import RowId
 from imgpipe_orchestration.wiring.services import Services
 
@@ -137,7 +137,7 @@ async def report(
 ) -> ReportAnswer:
     """Report an image: with a user's token once, without one at the rate of an address, which many people may share.
     After REPORTS_TO_HOLD the image is held back."""
-    user = user_id(request, credentials, services) if credentials else None
+    user = allowed(request, credentials, services).user if credentials else None
     address = request.client.host if request.client else ""
     request.app.state.report_rate.take(address, "Your address reports too many images; wait.")
     reporter = f"nobody {uuid4()}" if user is None else f"user {user}"
