@@ -83,18 +83,8 @@ class PendingImage:
         return min(max(self.created_at.date().isoformat(), first_day()), today)
 
 
-_COLUMNS = (
-    t.c.id,
-    t.c.user_id,
-    t.c.image_path,
-    t.c.original_name,
-    t.c.mime_type,
-    t.c.permanent_url,
-    t.c.status,
-    case((literal_column(TIME_IS_READABLE), t.c.created_at)),
-)
-
-
+_READABLE = case((literal_column(TIME_IS_READABLE), t.c.created_at))
+_COLUMNS = [_READABLE if name == "created_at" else t.c[name] for name in PendingImage.__slots__]
 _STATES = frozenset(PendingStatus)
 
 
