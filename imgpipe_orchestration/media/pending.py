@@ -185,12 +185,10 @@ def mark_processed(connection: Connection, image_id: int, media_id: str) -> None
     connection.execute(update(t).where(t.c.id == image_id).values(**values, updated_at=func.now()))
 
 
-def mark(
-    connection: Connection, ids: Sequence[int], status: PendingStatus, *, unless: Sequence[PendingStatus] = ()
-) -> None:
-    """Set the state of some rows, unless they are in one of the states `unless`."""
-    query = update(t).where(t.c.id.in_(ids)).values(status=status.value, updated_at=func.now())
-    connection.execute(query.where(t.c.status.not_in([s.value for s in unless])) if unless else query)
+def mark(connection: Connection, ids: Sequence[int], status: PendingStatus, *which: ColumnElement[bool]) -> None:
+    """Set the state of some rows, of those for which the conditions hold."""
+    query = update(t).where(t.c.id.in_(ids), *which)
+    connection.execute(query.values(status=status.value, updated_at=func.now()))
 
 
 @contextmanager

@@ -265,11 +265,11 @@ def _reopen(services: Services, batch: Sequence[Claim]) -> None:
     with transaction(services.pending_engine) as connection:
         if not pending.failed(connection, ids):
             return
-    others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
+    is_failed = pending.t.c.status == PendingStatus.FAILED.value
     for claim in batch:
         with (
             suppress(LeaseLost),
             services.claims.fenced(claim) as connection,
             pending.joined(services, connection) as where,
         ):
-            pending.mark(where, store.pending_ids(connection, [claim.item_id]), PendingStatus.PENDING, unless=others)
+            pending.mark(where, store.pending_ids(connection, [claim.item_id]), PendingStatus.PENDING, is_failed)

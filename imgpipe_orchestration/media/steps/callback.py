@@ -166,7 +166,7 @@ def replace_urls(services: Services, claim: Claim) -> dict[str, float]:
         changed = put_in_place(connection, image.image_path, url)
     # Mark the row before the file is deleted: a crash in between leaves an unneeded file, and never a URL without one.
     with transaction(services.pending_engine) as connection:
-        pending.mark(connection, [image.id], PendingStatus.COMPLETE, unless=[PendingStatus.FAILED])
+        pending.mark(connection, [image.id], PendingStatus.COMPLETE, pending.t.c.status != PendingStatus.FAILED.value)
     uploads.remove_temp(services, image.image_path)
     with services.claims.fenced(claim) as connection:
         services.claims.finish(connection, store.URLS, claim)
@@ -180,8 +180,7 @@ def _not_processed(services: Services, claim: Claim, image: PendingImage) -> dic
         media = store.media_of_pending(connection, image.id, lock=True)  # or it could be requeued in between
         status = media.status if media else None
         if status is MediaStatus.FAILED:
-            others = [other for other in PendingStatus if other is not PendingStatus.PENDING]
-            pending.mark(where, [image.id], PendingStatus.FAILED, unless=others)
+            pending.mark(where, [image.id], PendingStatus.FAILED, pending.t.c.status == PendingStatus.PENDING.value)
         elif image.status is PendingStatus.FAILED or status not in {MediaStatus.COMPLETED, None}:
             services.claims.finish(connection, store.URLS, claim)
             return {}
