@@ -97,6 +97,7 @@ def info_of(services: Services, media_id: int, *, signed: Mapping[str, str] = si
 
 
 Signature = Annotated[str | None, Query(description="Opens a private image: as in its signed URL.")]
+_CLOSED: dict[int | str, dict[str, Any]] = {403: {"description": "Private and not signed for, or held back (`held`)"}}
 
 
 def _is_private(services: Services, media_id: int) -> bool:
@@ -113,13 +114,7 @@ def _is_private(services: Services, media_id: int) -> bool:
     return media.private
 
 
-@router.get(
-    "/api/images/{media_id}/info",
-    responses={
-        403: {"description": "Private and not signed for, or held back (`held`)"},
-        404: {"description": "There is no such image"},
-    },
-)
+@router.get("/api/images/{media_id}/info", responses=_CLOSED)
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are. For a signature that covers one size,
     format or background, the answer names only that."""
@@ -131,13 +126,7 @@ def image_info(media_id: RowId, services: ServicesDep, response: Response, signa
     return found
 
 
-@router.get(
-    "/api/images/{media_id}/analysis",
-    responses={
-        403: {"description": "Private and not signed for, or held back (`held`)"},
-        404: {"description": "Not there"},
-    },
-)
+@router.get("/api/images/{media_id}/analysis", responses=_CLOSED)
 def image_analysis(
     media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None
 ) -> AnalysisAnswer:
@@ -167,7 +156,6 @@ def image_analysis(
     responses={
         200: {"content": {"text/javascript": {}, "text/css": {}}},
         304: {"description": "The browser has it"},
-        404: {"description": "No such file"},
     },
 )
 async def component(name: str, request: Request) -> Response:

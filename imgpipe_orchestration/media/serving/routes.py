@@ -88,9 +88,7 @@ async def serving(app: FastAPI, services: Services) -> AsyncIterator[None]:
     response_class=Response,
     responses={
         200: {"description": "The element", "content": {"text/html": {}}},
-        400: {"description": "No such size or background", "content": {problems.MEDIA_TYPE: {}}},
-        403: {"description": "Private and not signed for, or held back (`held`)", "content": {problems.MEDIA_TYPE: {}}},
-        404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
+        **{status: _IMAGES[status] for status in (400, 403, 404)},
     },
     openapi_extra={"parameters": [*_PARAMETERS[:1], _PARAMETERS[2], _SIGNATURE]},
 )
