@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
-from imgpipe_orchestration.gateway.pages import filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
 
 
@@ -37,24 +36,14 @@ def about_queue(queue: str) -> About | None:
     return next((one for one, queues in of_each if queue in [each.name for each in queues]), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """`page` is empty where there is none."""
-
-    label: str
-    page: str
-
-
-Subjects = dict[tuple[str, int], Subject]
-
-
-def subjects(connection: Connection, items: Iterable[tuple[str, int]]) -> Subjects:
-    """The subjects of (queue, item id) pairs; one query a queue. Items whose rows are gone are left out."""
+def subjects(connection: Connection, items: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Row[Any]]:
+    """The subjects of (queue, item id) pairs, by `label` and `page`, which is empty where there is none; one query a
+    queue. Items whose rows are gone are left out."""
     ids: dict[str, list[int]] = {}
     for queue, item_id in items:
         ids.setdefault(queue, []).append(item_id)
     return {
-        (queue, row.id): Subject(filters.short(row.label), row.page)
+        (queue, row.id): row
         for queue, wanted in ids.items()
         if queue in _SUBJECTS
         for row in connection.execute(text(_SUBJECTS[queue]), {"ids": wanted})
