@@ -18,7 +18,6 @@ from imgpipe_orchestration.operations import pipelines
 from imgpipe_orchestration.operations.pipelines import every_queue, queues
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, Place
-from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -31,7 +30,7 @@ PER_PAGE = 50
 @router.get("/failures", response_class=Response)
 def failures(page: Page, services: ServicesDep, queue: str = "", ignored: bool = False, after: str = "") -> Response:
     """Failed or ignored items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
-    one = _queue(queue) if queue else None
+    one = queues(queue)[0] if queue else None  # of a pipeline's name, the queue with its items
     found = services.claims.failures(one, limit=PER_PAGE + 1, before=_cursor(after), ignored=ignored)
     counts = {name: c.failed for name, c in services.claims.counts().items() if c.failed}
     more = _written(found[PER_PAGE - 1]) if len(found) > PER_PAGE else ""
@@ -59,7 +58,7 @@ def failures(page: Page, services: ServicesDep, queue: str = "", ignored: bool =
 
 @router.get("/failures/{queue}/{item_id}", response_class=Response)
 def failure(page: Page, services: ServicesDep, queue: str, item_id: int) -> Response:
-    known = _queue(queue)
+    known = queues(queue)[0]
     attempts = services.claims.history(known, item_id)
     item = services.claims.find(known, item_id)
     trace = tracing.id_of(item.trace)
@@ -82,7 +81,7 @@ def failure(page: Page, services: ServicesDep, queue: str, item_id: int) -> Resp
 
 @router.post("/failures/requeue", response_class=Response)
 def requeue(services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = "") -> Response:
-    wanted = [_queue(queue)] if queue else every_queue()
+    wanted = queues(queue)[:1] if queue else every_queue()
     done = sum(len(services.claims.requeue(one)) for one in wanted)
     back = f"/failures?{urlencode({'queue': queue})}" if queue else "/failures"
     if not done:
@@ -94,16 +93,10 @@ def requeue(services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = ""
 @router.post("/failures/end_pauses", response_class=Response)
 def end_pauses(request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = "") -> Response:
     """Try again what waits in a queue or in all of them, now, and ask paused providers again."""
-    wanted = [_queue(queue)] if queue else every_queue()
+    wanted = queues(queue)[:1] if queue else every_queue()
     due = sum(len(ids) for ids in pipelines.end_pauses(services, wanted).values())
     what = {0: "No item was waiting", 1: "1 item is tried again"}.get(due, f"{due} items are tried again")
     return back_to(sent_from(request) or "/failures", notice=f"The pauses are over. {what}.")
-
-
-def _queue(name: str) -> Queue:
-    """The queue of this name; of a pipeline's name, the pipeline's main queue, which is its first."""
-    found = queues(name)
-    return next((queue for queue in found if queue.name == name), found[0])
 
 
 def _written(letter: Row[Any]) -> str:
