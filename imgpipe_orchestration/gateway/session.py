@@ -159,8 +159,14 @@ def cookie_of(settings: Settings, name: str, role: Role) -> str:
 
 
 def refused(services: Services, request: Request, name: str, reason: str) -> None:
-    """Write a refused sign-in into the audit and the log."""
+    """Write a refused sign-in into the log, and into the audit, which keeps its rows: no stranger may fill it.
+
+    Raises:
+        TooManyRequests: too many from this address were refused lately.
+    """
     caller, address = Caller(name, Kind.PERSON), address_of(request)
+    rate = request.app.state.login_rate
+    rate.take(address, "Too many sign-ins from your address were refused; wait a minute.")
     audit.record(audit.Entry(services.engine, caller, address, "sign in refused", after={"reason": reason}))
     log.warning("sign-in refused", extra={"address": address, "who": name, "reason": reason})
 

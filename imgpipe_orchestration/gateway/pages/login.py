@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from imgpipe_orchestration.errors import Forbidden, NotFound, Unauthenticated
 from imgpipe_orchestration.gateway import session as sessions
-from imgpipe_orchestration.gateway.limits import Rate, TooManyRequests
+from imgpipe_orchestration.gateway.limits import TooManyRequests
 from imgpipe_orchestration.gateway.pages.frame import back_to, render
 from imgpipe_orchestration.gateway.session import Acting, current, safe_target
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
@@ -70,7 +70,7 @@ def enter(
         sessions.begin(services, answer, request, Caller("ADMIN_API_KEY", Kind.PERSON, Role.ADMIN))
         return answer
     try:
-        _refused(services, request, "unknown", "wrong ADMIN_API_KEY")
+        sessions.refused(services, request, "unknown", "wrong ADMIN_API_KEY")
     except TooManyRequests as error:
         answer = _form(request, services, target, status=error.status, wrong=error.public)
         answer.headers["Retry-After"] = str(round(error.retry_after or 60))
@@ -88,17 +88,6 @@ def leave(request: Request, services: ServicesDep, session: Acting) -> Response:
             answer = render(request, None, "signed_out.html", provider=elsewhere)
     sessions.log_out(services, answer, session)
     return answer
-
-
-def _refused(services: Services, request: Request, name: str, reason: str) -> None:
-    """Write a refused sign-in into the audit, which keeps its rows: no stranger may fill it.
-
-    Raises:
-        TooManyRequests: ATTEMPTS from this address were refused within WINDOW.
-    """
-    rate: Rate = request.app.state.login_rate
-    rate.take(sessions.address_of(request), "Too many sign-ins from your address were refused; wait a minute.")
-    sessions.refused(services, request, name, reason)
 
 
 def _form(request: Request, services: Services, target: str, *, status: int = 200, wrong: str = "") -> Response:
@@ -137,11 +126,11 @@ def callback(request: Request, services: ServicesDep) -> Response:
         )
         caller = found.finish(started, request.query_params)
     except (jwt.PyJWTError, KeyError) as error:
-        _refused(services, request, "unknown", "not begun in this browser")
+        sessions.refused(services, request, "unknown", "not begun in this browser")
         raise Unauthenticated("This sign-in was not begun in this browser, or took too long. Begin again.") from error
     except (Unauthenticated, Forbidden) as error:
         name = error.name if isinstance(error, NoRole) else "unknown"
-        _refused(services, request, name, error.public)
+        sessions.refused(services, request, name, error.public)
         raise
     answer = RedirectResponse(started["target"], 303, {"Cache-Control": "no-store"})
     answer.delete_cookie(sessions.STARTED_COOKIE, path=CALLBACK)
