@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Depends, Request, Response
@@ -38,6 +37,8 @@ log = logger(__name__)
 COOKIE = "imgpipe_session"
 STARTED_COOKIE = "imgpipe_sign_in"
 """What a browser has to bring back from the sign-in provider."""
+_OURS = re.compile(r"/(?![/\\])[^\x00-\x1f]*")
+"""A path of ours. Browsers drop tabs and line breaks, so that `/`, a tab and `/x` would be another site's address."""
 _OUR_COOKIE = re.compile(rf"(?<![^; ])(?:{COOKIE}|{STARTED_COOKIE})=[\w.-]+".encode())
 
 NOT_DONE = "Your session had ended, so nothing was done. Do it again."
@@ -204,13 +205,7 @@ _END = text("""
 
 def safe_target(target: str) -> str:
     """Where to go after the login: a path of ours, never another site's address."""
-    try:
-        parts = urlsplit(target)
-    except ValueError:  # no URL
-        return "/"
-    if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
-        return "/"
-    return target
+    return target if _OURS.fullmatch(target) else "/"
 
 
 def leave_our_cookie(scope: Scope) -> None:
