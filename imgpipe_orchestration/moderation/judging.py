@@ -1,12 +1,11 @@
 """Asking a provider about things, also beside the work of the run that took a thing in."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from types import TracebackType
 
 from sqlalchemy import text
 
@@ -22,9 +21,6 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.wiring.services import Services
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 THREADS = 8
 """Things that one run asks about at once. The provider's own headers bound the rate."""
 SAFE_SEARCH = ("SAFE_SEARCH_DETECTION",)
@@ -32,7 +28,7 @@ PATIENCE_SECONDS = 10.0
 """How long a verdict is waited for, by who reports a thing and by the run at its end: a provider may hang."""
 
 
-class Judges:
+class Judges(AbstractContextManager["Judges", None]):
     """Judges beside a run's other work, so that neither waits for the other. What it cannot judge is left to the queue.
 
     To be used within the run's `Claims.hold`.
@@ -44,9 +40,6 @@ class Judges:
         self._subject = subject
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="judge")
         self._begun: dict[int, tuple[Future[None], float]] = {}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is None:
