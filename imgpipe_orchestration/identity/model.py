@@ -1,7 +1,5 @@
 """Roles, and the person or key behind a request."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,7 +11,7 @@ class Role(StrEnum):
     OPERATOR = "operator"  # requeues, uploads, deletes, decides
     ADMIN = "admin"  # keys, budgets, erasures, settings of customers
 
-    def covers(self, needed: Role) -> bool:
+    def covers(self, needed: "Role") -> bool:
         """Whether somebody with this role may do what `needed` may."""
         order = list(Role)
         return order.index(self) >= order.index(needed)

@@ -1,8 +1,6 @@
 """What each stage of a run did, the loop that drains a stage's queue, and analyses that go on when a provider fails. No
 Dagster in here."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,7 +53,7 @@ class Stage:
             for name, value in (figures or {}).items():
                 self.figures[name] = self.figures.get(name, 0) + value
 
-    def join(self, other: Stage) -> None:
+    def join(self, other: "Stage") -> None:
         """Add what another batch told."""
         self.outcome.add(other.outcome)
         self.add(other.figures)

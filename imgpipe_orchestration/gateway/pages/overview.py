@@ -4,8 +4,6 @@ Counts of past bins never change, so they are kept in `work_bins`. Only younger 
 takes as long after a million items as after ten.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time
@@ -54,6 +52,10 @@ INTERVAL = 1.5
 """Seconds between two events."""
 LONGEST = 600.0
 """Seconds after which a stream ends. The browser then opens another one, for which the session is checked again."""
+
+Counts = Counter[tuple[str, str]]
+"""Items by (queue, outcome). For the auto-marker, under its job's name: marked images as done, and failed jobs of
+customers as failed, as on the failures page; an image that cannot be marked would count in every round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +180,6 @@ _COUNT = text("""
     ) as kind (outcome, n)
     where finished_at >= :since and status in ('completed', 'failed') and job = 'auto_marker' group by 1, 2, 3
 """)
-
-
-Counts = Counter[tuple[str, str]]
-"""Items by (queue, outcome). For the auto-marker, under its job's name: marked images as done, and failed jobs of
-customers as failed, as on the failures page; an image that cannot be marked would count in every round."""
 
 
 _KEPT = text("""

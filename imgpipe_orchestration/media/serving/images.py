@@ -5,16 +5,14 @@ image, and the middleware as long again. Requests that need the middleware (with
 trace) go through it to the router, which also calls `respond`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, NotMigrated, NotWhole
 from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
@@ -29,14 +27,9 @@ from imgpipe_orchestration.moderation.model import HELD, Held
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.web import problems
-from imgpipe_orchestration.web.headers import has_it, secured, tagged
+from imgpipe_orchestration.web.headers import Head, has_it, secured, tagged
+from imgpipe_orchestration.web.request_counts import RequestCounts
 from imgpipe_orchestration.wiring.services import Services
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from imgpipe_orchestration.web.headers import Head
-    from imgpipe_orchestration.web.request_counts import RequestCounts
 
 log = logger(__name__)
 
