@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge, Unauthenticated
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, Unauthenticated
 from imgpipe_orchestration.media import analyses, model, pending, search, store, uploads
 from imgpipe_orchestration.media.analyses import Share
 from imgpipe_orchestration.media.model import DataType, MediaStatus
@@ -22,7 +22,6 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.access import MEDIA_READER
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
 from imgpipe_orchestration.web.forms import form_in, name_of
-from imgpipe_orchestration.web.texts import size_text
 from imgpipe_orchestration.web.values import Colour, RowId
 from imgpipe_orchestration.wiring.services import Services
 
@@ -54,13 +53,9 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
     """The files and texts of a multipart request.
 
     Raises:
-        TooLarge: a file past the limit, or a body past the limit of all files together.
         BadInput: not a form, or unknown fields.
     """
     limit = services.settings.upload_max_bytes
-    most = len(model.FIELDS) * limit + 1024 * 1024
-    if int(request.headers.get("content-length") or 0) > most:
-        raise TooLarge(f"The request is larger than {size_text(most)}; each file may have {size_text(limit)}.")
     files: list[uploads.Upload] = []
     texts: dict[str, str] = {}
     async with form_in(request, files=len(model.FIELDS), fields=50) as form:
