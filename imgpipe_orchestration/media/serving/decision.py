@@ -20,6 +20,7 @@ ORDER = tuple(MIME_OF)
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"?')
 """A quoted parameter, whose commas and semicolons are no separators. The closing quote is optional, or a header full of
 quotes would be searched again from each of them."""
+_WEIGHT = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
 LONGEST_KEPT = 512
 """Longest header whose parsed form is cached, so that strangers cannot fill the memory."""
 
@@ -155,12 +156,12 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None, further: Sequence[
     """
     shelf, size_reason = _of_size(manifest, wish, further)
     if wish.format is None:
-        choice = choose(accept, tuple(shelf))
+        found, reason = choose(accept, tuple(shelf))
     else:
         found = next((name for name in SUBSTITUTES[wish.format] if name in shelf), next(iter(shelf)))
         same = found == wish.format
-        choice = Choice(found, "the URL asks for it" if same else f"there is no {wish.format}; this is the next best")
-    return Decision(shelf[choice.format], size_reason, choice.reason)
+        reason = "the URL asks for it" if same else f"there is no {wish.format}; this is the next best"
+    return Decision(shelf[found], size_reason, reason)
 
 
 def decide_without(lost: Collection[StoredVariant], manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
@@ -198,32 +199,24 @@ def _of_size(manifest: Shelves, wish: Wish, further: Sequence[str]) -> tuple[Map
 # --- which of the available formats suits an `Accept` header best (RFC 9110, section 12.5.1) -------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The format a client gets, and why."""
-
-    format: str
-    reason: str
-
-
-def choose(accept: str | None, available: tuple[str, ...]) -> Choice:
-    """The best of `available` for this client; JPEG or PNG, and not a 406, for one that accepts none of them."""
+def choose(accept: str | None, available: tuple[str, ...]) -> tuple[str, str]:
+    """The best of `available` for this client, and why; JPEG or PNG, not a 406, for one that accepts none of them."""
     return (_remembered if len(accept or "") <= LONGEST_KEPT else _choose)(accept or "", available)
 
 
-def _choose(accept: str, available: tuple[str, ...]) -> Choice:
+def _choose(accept: str, available: tuple[str, ...]) -> tuple[str, str]:
     ranges = parse(accept)
     ranked = [name for name in ORDER if name in available]
     best = max(ranked, key=lambda name: (quality(name, ranges), -ranked.index(name)))
     liked = quality(best, ranges)
     if liked > 0:
-        return Choice(best, f"the client accepts {MIME_OF[best]} with q={liked:g}; among equals AVIF, WebP, JPEG, PNG")
+        return best, f"the client accepts {MIME_OF[best]} with q={liked:g}; among equals AVIF, WebP, JPEG, PNG"
     # WebP before AVIF, as more programs show it.
     other = next((name for name in reversed(ranked) if _by_wildcard(name, ranges) > 0), None)
     if other is not None:
-        return Choice(other, f"the client refuses what every browser shows and accepts {MIME_OF[other]} as any other")
+        return other, f"the client refuses what every browser shows and accepts {MIME_OF[other]} as any other"
     plain = next((name for name in ranked if name not in MODERN), ranked[0])
-    return Choice(plain, "the client names no format that there is; every browser shows this one")
+    return plain, "the client names no format that there is; every browser shows this one"
 
 
 # There are only a few different headers of browsers, and a few sets of formats.
@@ -250,14 +243,9 @@ def parse(accept: str) -> dict[str, float]:
 
 def _weight(parameters: Sequence[str]) -> float | None:
     """The q of a range; 1 where there is none, None where it cannot be parsed."""
-    for parameter in parameters:
-        name, equals, value = (piece.strip() for piece in parameter.partition("="))
-        if name == "q":
-            plain = value.replace(".", "", 1)
-            if not equals or not plain.isdecimal() or not plain.isascii() or not 0.0 <= float(value) <= 1.0:
-                return None
-            return float(value)
-    return 1.0
+    pairs = (parameter.partition("=") for parameter in parameters)
+    value = next((value.strip() for name, _, value in pairs if name.strip() == "q"), "1")
+    return float(value) if _WEIGHT.fullmatch(value) and float(value) <= 1.0 else None
 
 
 def quality(name: str, ranges: dict[str, float]) -> float:
