@@ -113,12 +113,13 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> dict[str, Any]:
     """The analysis in the form of the specification, without unknown fields."""
+    corrected = (analysis.get("corrected") or {}).items()
     fields = {name: analysis.get(column) for column, name in _FIELDS.items()} | {
         "detected_text": analysis.get("detected_text") or None,
         "background_removed": background_removed or None,
         "providers": analysis.get("providers"),
         "answered_by": analysis.get("answered_by") or None,
-        "corrected": _shown(analysis.get("corrected") or {}) or None,
+        "corrected": {_FIELDS[column]: {"by": one["by"], "at": one["at"]} for column, one in corrected} or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -209,10 +210,6 @@ def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, 
         values = {"id": media.id, "back": back, "given": json.dumps(given)}
         if not connection.execute(query, values).rowcount:
             raise NotFound(f"Media {media.id} has not been analysed yet; it is {media.status}.")
-
-
-def _shown(corrected: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    return {_FIELDS[column]: {"by": one["by"], "at": one["at"]} for column, one in corrected.items()}
 
 
 def export(services: Services, folder: Path) -> int:

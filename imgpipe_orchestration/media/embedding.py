@@ -173,20 +173,16 @@ def rebuild(services: Services, *, told: Callable[[int, int], None] = lambda don
         if not held.scalar(text("select pg_try_advisory_lock(:key)"), {"key": _LOCK}):
             raise Conflict("Another rebuild of the embeddings is at work.")
         try:
-            return _rebuild(services, target, told)
+            if not _begin(services, target):
+                return 0
+            made = 0
+            while True:
+                made += _fill(services, target, told)
+                _index(services)
+                if _switch(services, target):
+                    return made
         finally:
             held.execute(text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
-
-
-def _rebuild(services: Services, target: Space, told: Callable[[int, int], None]) -> int:
-    if not _begin(services, target):
-        return 0
-    made = 0
-    while True:
-        made += _fill(services, target, told)
-        _index(services)
-        if _switch(services, target):
-            return made
 
 
 def _index(services: Services) -> None:

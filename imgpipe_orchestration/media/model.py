@@ -131,13 +131,6 @@ def library_prefix(user_id: int, data_type: DataType) -> str:
     return f"library/user_{user_id}/{data_type}/img"
 
 
-def variant_key(prefix: str, media_id: int, size: str, background: str, sha256: str, extension: str) -> str:
-    """Where a variant is kept. With the hash in it a key always means the same bytes, so a new manifest can be
-    committed while the old one is still being served."""
-    cut_out = "-removed" if background == "removed" else ""
-    return f"{prefix}/{media_id}-{size}{cut_out}-{sha256[:12]}.{extension}"
-
-
 OUR_MEDIA_ID = "[1-9][0-9]{0,17}"
 """Pattern of our own images' ids; another worker's may be any that `is_media_id` accepts."""
 _MEDIA_ID = re.compile(r"(?=[A-Za-z_-]*[0-9])[0-9A-Za-z][0-9A-Za-z_-]{0,63}")

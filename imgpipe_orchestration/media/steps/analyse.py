@@ -59,8 +59,7 @@ class Analysis:
 
     def error(self) -> ImgpipeError | None:
         """The error that says whether another try could help: a Retryable one, if there is any."""
-        errors = sorted(self.errors.values(), key=lambda error: isinstance(error, Permanent))
-        return errors[0] if errors else None
+        return min(self.errors.values(), key=lambda error: isinstance(error, Permanent), default=None)
 
 
 def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Analysis:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, column, insert, table, text
 
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
@@ -99,8 +99,11 @@ def _put(services: Services, media: MediaFile, rendition: Rendition) -> list[tup
     prefix = model.library_prefix(media.user_id, media.data_type)
 
     def put(variant: Variant) -> tuple[Variant, str]:
-        named = (variant.size, variant.background, variant.sha256, extension(variant.format))
-        key = model.variant_key(prefix, media.id, *named)
+        cut_out = "-removed" if variant.background == "removed" else ""
+        # With the hash in it a key always means the same bytes, so a new manifest can be committed while the old one is
+        # still being served.
+        name = f"{media.id}-{variant.size}{cut_out}-{variant.sha256[:12]}.{extension(variant.format)}"
+        key = f"{prefix}/{name}"
         services.media_bucket.put(key, variant.data, content_type=variant.mime, cache_control=IMMUTABLE)
         return variant, key
 
@@ -124,9 +127,7 @@ def _save_manifest(
         }
         for variant, key in made
     ]
-    names = ", ".join(rows[0])
-    slots = ", ".join(f":{name}" for name in rows[0])
-    connection.execute(text(f"insert into media_variants ({names}) values ({slots})"), rows)
+    connection.execute(insert(table("media_variants", *map(column, rows[0]))), rows)
     focus = {"box": list(asdict(rendition.focus.box).values()), "reason": rendition.focus.reason}
     facts = {
         "id": media.id,
