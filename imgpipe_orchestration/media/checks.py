@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import text
 
+from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.storage.claims import Item
@@ -19,8 +20,6 @@ LATE_MINUTES = 60
 
 def incomplete(services: Services) -> list[int]:
     """Finished media that lack a size, or a format that every browser shows."""
-    from imgpipe_orchestration.imaging.recipe import MEDIA
-
     query = text("""
         select f.id from live_media f
         where f.status = 'completed' and f.upload_day >= current_date - :days and (

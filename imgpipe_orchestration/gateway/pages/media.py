@@ -227,9 +227,7 @@ def _distance(found: Found) -> str:
         return "looks the same" if found.distance == 0 else f"looks {1 - found.distance / 64:.0%} alike"
     if found.why == "meaning":
         return f"{max(0.0, 1 - found.distance):.0%} alike in meaning"
-    if found.why == "colour":
-        return "this very colour" if found.distance < 0.02 else f"colour {1 - found.distance:.0%} alike"
-    return found.why
+    return "this very colour" if found.distance < 0.02 else f"colour {1 - found.distance:.0%} alike"
 
 
 def signature(services: Services, media_id: int, *, private: bool) -> str:

@@ -84,11 +84,7 @@ def _customers(services: Services) -> list[dict[str, Any]]:
     off = set(ImageConfigs(services.documents).opted_out())
     pending = News(services.documents).pending_by_customer(opted_out=())
     with transaction(services.engine) as connection:
-        marked = {
-            row.customer_id: row
-            for row in connection.execute(_MARKED, {"job": JOB, "nobody": NOBODY})
-            if row.customer_id
-        }
+        marked = {row.customer_id: row for row in connection.execute(_MARKED, {"job": JOB, "nobody": NOBODY})}
     names = {name for name in (*pending, *off, *marked) if name}
     rows = [
         {
@@ -111,6 +107,6 @@ _MARKED = text("""
         (array_agg(cast(coalesce(result ->> 'images_failed', '0') as bigint) order by finished_at desc))[1] as failed
     from job_instances
     where job = :job and status in ('completed', 'failed') and finished_at >= now() - interval '7 days'
-        and result ->> 'note' is distinct from :nobody
+        and result ->> 'note' is distinct from :nobody and customer_id <> ''
     group by customer_id
 """)

@@ -185,16 +185,13 @@ def _delete(services: Services, caller: Caller, picked: Picked, *, days: float) 
 
 def _do(services: Services, caller: Caller, action: str, name: str, ids: list[str]) -> int:
     """With how many of some things it was done."""
-    done = 0
-    if name == "avatars" and action == "requeue":
-        done = sum(avatars.retry_failed(item, services).retried > 0 for item in ids)
-    elif action in {"private", "public"}:
+    if name == "avatars":
+        return sum(avatars.retry_failed(item, services).retried > 0 for item in ids) if action == "requeue" else 0
+    if action in {"private", "public"}:
         results = owner_routes.act_on_all(services, [int(item) for item in ids if name == "media"], action, caller)
-        done = sum(one.success for one in results)
-    elif name != "avatars":
-        change: Callable[[Queue, list[int]], list[int]] = getattr(services.claims, action)
-        done = len(change(queues(name)[0], [int(item) for item in ids]))
-    return done
+        return sum(one.success for one in results)
+    change: Callable[[Queue, list[int]], list[int]] = getattr(services.claims, action)
+    return len(change(queues(name)[0], [int(item) for item in ids]))
 
 
 def _restore(services: Services, name: str, ids: list[str]) -> list[str]:
