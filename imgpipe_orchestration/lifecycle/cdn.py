@@ -38,9 +38,10 @@ def send_due(services: Services, owner: str) -> int:
 
 
 def _send(services: Services, batch: list[Claim]) -> int:
-    query = text("select tag from cdn_purges where id = any(:ids)")
+    ids = {"ids": [claim.item_id for claim in batch]}
+    query = text("select distinct tag from cdn_purges where id = any(:ids) order by tag")
     with transaction(services.engine) as connection:
-        tags = sorted(set(connection.scalars(query, {"ids": [claim.item_id for claim in batch]})))
+        tags = list(connection.scalars(query, ids))
     try:
         services.cdn.purge(tags)
     except ImgpipeError as error:
@@ -51,7 +52,5 @@ def _send(services: Services, batch: list[Claim]) -> int:
     with transaction(services.engine) as connection:
         for claim in batch:
             services.claims.finish(connection, CDN_PURGES, claim)
-        connection.execute(
-            text("delete from cdn_purges where id = any(:ids)"), {"ids": [claim.item_id for claim in batch]}
-        )
+        connection.execute(text("delete from cdn_purges where id = any(:ids)"), ids)
     return len(batch)

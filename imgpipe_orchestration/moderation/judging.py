@@ -140,7 +140,11 @@ def _asked(
     """The provider and the model that answered, and the scores."""
     from imgpipe_orchestration.imaging.measuring import look
 
-    buyer = _buyer(services, subject, found)
+    name = subject.what(found.item)
+    if subject.named is not None:
+        with transaction(services.engine) as connection:
+            name = subject.named(connection, found.item)
+    buyer = Buyer(subject.kind.pipeline, name, "" if found.user_id is None else str(found.user_id))
     try:
         data = subject.content(services, found.item) if content is None else content
     except (Deleted, NotFound) as gone:
@@ -166,14 +170,6 @@ def _asked(
 
     by, (answered_by, scores) = first_answer(choices, ask, task="moderate")
     return by.provider, answered_by, scores
-
-
-def _buyer(services: Services, subject: Subject, found: Verdict) -> Buyer:
-    name = subject.what(found.item)
-    if subject.named is not None:
-        with transaction(services.engine) as connection:
-            name = subject.named(connection, found.item)
-    return Buyer(subject.kind.pipeline, name, "" if found.user_id is None else str(found.user_id))
 
 
 def _openai(services: Services, by: Choice, what: bytes | str, buyer: Buyer) -> tuple[str, dict[str, float]]:

@@ -81,9 +81,6 @@ def over(settings: Settings, scores: Mapping[str, float]) -> list[str]:
     """The categories whose score reaches the threshold, the highest first."""
     own: dict[str, float | None] = json.loads(settings.moderation_thresholds or "{}")
     limits = {**_THRESHOLDS, **dict.fromkeys(_IGNORED), **own}
-    found = {}
-    for name, score in scores.items():
-        limit = limits.get(name, OTHERWISE)
-        if limit is not None and score >= limit:
-            found[name] = score
-    return sorted(found, key=lambda name: -found[name])
+    reached = ((name, limits.get(name, OTHERWISE)) for name in scores)
+    found = [name for name, limit in reached if limit is not None and scores[name] >= limit]
+    return sorted(found, key=lambda name: -scores[name])

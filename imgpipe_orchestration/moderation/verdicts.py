@@ -147,14 +147,14 @@ def ask(
     return number
 
 
-def _taken_over(services: Services, connection: Connection, subject: Subject, item: int, number: int) -> State | None:
-    """What a person decided of the same bytes, which holds for this thing as well from now on."""
+def _taken_over(services: Services, connection: Connection, subject: Subject, item: int, number: int) -> bool:
+    """Whether a person has decided on the same bytes, which holds for this thing as well from now on."""
     found = connection.execute(_DECIDED, {"id": number}).one_or_none()
     if found is None:
-        return None
+        return False
     words = f"Its bytes are those of {found.what}. {found.reason}".strip()
     decide(services, connection, subject, item, approved=found.approved, who=found.decided_by, why=words)
-    return State.APPROVED if found.approved else State.REJECTED
+    return True
 
 
 def add(
@@ -210,22 +210,21 @@ def judged(
     provider: str,
     answered_by: str,
     scores: Mapping[str, float],
-) -> State:
+) -> None:
     """Write down what a model found. What a person decided, or reports hold, it only adds its scores to."""
     categories = model.over(services.settings, scores)
     values = {"id": found.id, "provider": provider, "model": answered_by, "scores": json.dumps(dict(scores))}
     row = connection.execute(_SCORED, {**values, "categories": categories}).one_or_none()
     if row is None or row.by_person or row.decided_by == REPORTS:
-        return found.state
+        return
     # A decision that was not committed yet when this was asked for did not see it either.
-    if taken_over := _taken_over(services, connection, subject, found.item, found.id):
-        return taken_over
+    if _taken_over(services, connection, subject, found.item, found.id):
+        return
     holding = services.settings.moderation == "hold" and bool(categories)
     state = State.CLEAR if not categories else State.HELD if holding else State.FLAGGED
     why = ", ".join(f"{name} {scores[name]:.2f}" for name in categories) or None
     connection.execute(_JUDGED, {"id": found.id, "state": state.value, "holding": holding, "who": provider, "why": why})
     hold(services, connection, subject, found.item, held=holding)
-    return state
 
 
 _ASK = text("""
