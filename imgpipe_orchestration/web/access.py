@@ -23,7 +23,6 @@ class Rule:
         keys: settings whose keys open it too. ADMIN_API_KEY has the role admin and opens every route that has a role.
         user: a user's token opens it.
         local: in development, programs and pages of this machine need no key. One that they send must open the route.
-        everybody: it is open.
     """
 
     who: str
@@ -31,13 +30,12 @@ class Rule:
     keys: tuple[str, ...] = ()
     user: bool = False
     local: bool = False
-    everybody: bool = False
 
 
 _MEDIA = ("media_api_key", "main_api_key")  # our workers send the second one with callbacks to ourselves
 
-ANYBODY = Rule("anybody", everybody=True)
-REPORTER = Rule("anybody", user=True, everybody=True)  # a user's token tells who it is
+ANYBODY = Rule("anybody")
+REPORTER = Rule("anybody", user=True)  # a user's token tells who it is
 USER = Rule("user", user=True)
 OWNER = Rule("owner", Role.OPERATOR, ("media_api_key",), user=True)
 UPLOADER = Rule("uploader", Role.OPERATOR, user=True, local=True)
