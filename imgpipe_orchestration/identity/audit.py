@@ -7,6 +7,7 @@ change. A request that changes nothing, such as a delete that is sent twice, lea
 The table is partitioned by month. A trigger refuses UPDATE, DELETE and TRUNCATE; old months are dropped whole.
 """
 
+import getpass
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,8 +63,6 @@ def begun(entry: Entry) -> Iterator[Entry]:
 @contextmanager
 def by_command(engine: Engine, action: str, subject: str = "") -> Iterator[Entry]:
     """The changes made within the block are those of a command that somebody on this machine types."""
-    import getpass
-
     try:
         who = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user without a name

@@ -150,20 +150,17 @@ def _read(folder: Path) -> list[Picture]:
 def _ask(services: Services, folder: Path, choice: Choice, prompt: Prompt, picture: Picture) -> Answered:
     from imgpipe_orchestration.imaging.measuring import look
 
-    found = Answered(picture)
     try:
         seen = services.workshop.call(look, (folder / picture.image).read_bytes())
         began = time.monotonic()
         buyer = Buyer("evaluation", f"evaluation/{Path(picture.image).name}")
         bought = Description(services, choice, prompt, seen.preview, picture.kind, {}, buyer).bought()
     except ImgpipeError as error:
-        found.error, found.wrong = error.public, list(picture.expect)
-        return found
-    found.answer = bought.value["answer"]
-    found.seconds = time.monotonic() - began if bought.bought else None
-    found.cost, found.standin = bought.cost_usd, bought.usage.standin
-    found.wrong = [name for name, wanted in picture.expect.items() if not wanted.holds(found.answer.get(name))]
-    return found
+        return Answered(picture, wrong=list(picture.expect), error=error.public)
+    answer = bought.value["answer"]
+    wrong = [name for name, wanted in picture.expect.items() if not wanted.holds(answer.get(name))]
+    seconds = time.monotonic() - began if bought.bought else None
+    return Answered(picture, answer, wrong, "", seconds, bought.cost_usd, bought.usage.standin)
 
 
 def page(results: Sequence[Evaluated]) -> str:

@@ -100,8 +100,8 @@ Signature = Annotated[str | None, Query(description="Opens a private image: as i
 _CLOSED: dict[int | str, dict[str, Any]] = {403: {"description": "Private and not signed for, or held back (`held`)"}}
 
 
-def _is_private(services: Services, media_id: int) -> bool:
-    """Whether an image is shown to whoever has a signature only.
+def _shown(services: Services, media_id: int) -> store.MediaFile:
+    """An image; if it is private, it is for whoever has a signature only.
 
     Raises:
         NotFound: there is no such image.
@@ -111,14 +111,14 @@ def _is_private(services: Services, media_id: int) -> bool:
         media = store.media_file(connection, media_id)
     if media.held:
         raise Held(HELD)
-    return media.private
+    return media
 
 
 @router.get("/api/images/{media_id}/info", responses=_CLOSED)
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are. For a signature that covers one size,
     format or background, the answer names only that."""
-    signed = signing.claims_of(services.settings, media_id, signature) if _is_private(services, media_id) else None
+    signed = signing.claims_of(services.settings, media_id, signature) if _shown(services, media_id).private else None
     found = info_of(services, media_id, signed=signed or signing.NOTHING)
     kept = found.status is MediaStatus.COMPLETED and signed is None
     response.headers.update(tagged(f"media-{media_id}"))
@@ -132,10 +132,10 @@ def image_analysis(
 ) -> AnalysisAnswer:
     """What `<ai-analysis-display>` asks for: the public fields. A server with MEDIA_API_KEY reads all of them at
     `/api/media/analysis/{media_id}`."""
-    if _is_private(services, media_id):
+    media = _shown(services, media_id)
+    if media.private:
         signing.check(services.settings, media_id, signature, signing.WHOLE)
     with transaction(services.engine) as connection:
-        media = store.media_file(connection, media_id)
         found = store.analysis(connection, media_id)
         standins = standins_of(connection, media_id)
     if found is None:

@@ -38,11 +38,10 @@ def moment(at: datetime | str | None, zone: str = "UTC") -> str:
     return at.astimezone(ZoneInfo(zone)).strftime("%d %b %Y, %H:%M:%S %Z")
 
 
-def ago(at: datetime | str | None) -> str:
+def ago(at: datetime | None) -> str:
     """`just now`, `7 minutes ago`, `1 day ago`; `in 3 hours` for what is to come; a dash for None."""
     if at is None:
         return "–"
-    at = datetime.fromisoformat(at) if isinstance(at, str) else at
     seconds = (datetime.now(UTC) - at).total_seconds()
     if abs(seconds) < 45:
         return "just now" if seconds > 0 else "in a moment"
