@@ -50,21 +50,6 @@ class Step(IntEnum):
     UPLOAD = 6
     URLS = 7
 
-    @property
-    def words(self) -> str:
-        """The log message at the step's beginning."""
-        return _WORDS[self]
-
-
-_WORDS = {
-    Step.PROMPT: "Generating image prompt via Flowise...",
-    Step.BASE: "Generating base selfie image...",
-    Step.BASE_UPLOAD: "Uploading base image to S3...",
-    Step.GRID: "Generating 4-image grid...",
-    Step.SPLIT: "Splitting and trimming grid image...",
-    Step.UPLOAD: "Uploading 4 split images to S3...",
-    Step.URLS: "Updating database with image URLs...",
-}
 
 _Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]

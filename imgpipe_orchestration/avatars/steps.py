@@ -126,10 +126,11 @@ def picture(services: Services, claim: Claim, lanes: Lanes, steps: Collection[St
         step = Step(persona.step + 1)
         if step not in steps:
             return
-        log.info(f"[Task {task}] [{persona.name}] Step {step.value}/{len(Step)}: {step.words}")
+        do, words = _DO[step]
+        log.info(f"[Task {task}] [{persona.name}] Step {step.value}/{len(Step)}: {words}")
         try:
             with _dropping(services, persona):
-                _DO[step](place, persona)
+                do(place, persona)
             made.add((step, persona.day, persona.id))
         except _Again as reason:
             log.warning(f"[Task {task}] [{persona.name}] asking once more: {reason}")
@@ -298,15 +299,16 @@ def _urls(place: _Place, persona: Persona) -> None:
         store.settle(connection, persona.task_id)
 
 
-_DO: dict[Step, Callable[[_Place, Persona], None]] = {
-    Step.PROMPT: _prompt,
-    Step.BASE: _base,
-    Step.BASE_UPLOAD: _base_upload,
-    Step.GRID: _grid,
-    Step.SPLIT: _split,
-    Step.UPLOAD: _upload,
-    Step.URLS: _urls,
+_DO: dict[Step, tuple[Callable[[_Place, Persona], None], str]] = {
+    Step.PROMPT: (_prompt, "Generating image prompt via Flowise..."),
+    Step.BASE: (_base, "Generating base selfie image..."),
+    Step.BASE_UPLOAD: (_base_upload, "Uploading base image to S3..."),
+    Step.GRID: (_grid, "Generating 4-image grid..."),
+    Step.SPLIT: (_split, "Splitting and trimming grid image..."),
+    Step.UPLOAD: (_upload, "Uploading 4 split images to S3..."),
+    Step.URLS: (_urls, "Updating database with image URLs..."),
 }
+"""What each step does, and what the log says at its beginning."""
 
 
 def _buy_again(place: _Place, persona: Persona, name: str, reason: str) -> NoReturn:
