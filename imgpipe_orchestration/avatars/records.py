@@ -130,24 +130,17 @@ def task_of(row: Row[Any]) -> Task:
     return Task(**row._asdict())
 
 
-def by_public_id(connection: Connection, task_id: str) -> Task:
-    """
+def get(connection: Connection, task: int | str) -> Task:
+    """The task of a row number, or of a public id.
+
     Raises:
         NotFound: there is no such task.
     """
-    return _task(connection, "task_id", task_id)
-
-
-def get(connection: Connection, task: int) -> Task:
-    """The task of a row number; raises as `by_public_id`."""
-    return _task(connection, "id", task)
-
-
-def _task(connection: Connection, column: str, value: str | int) -> Task:
+    column = "id" if isinstance(task, int) else "task_id"
     query = text(f"select {COLUMNS} from generation_tasks where {column} = :value")
-    row = connection.execute(query, {"value": value}).one_or_none()
+    row = connection.execute(query, {"value": task}).one_or_none()
     if row is None:
-        raise NotFound(f"There is no avatar task {value!r}.")
+        raise NotFound(f"There is no avatar task {task!r}.")
     return task_of(row)
 
 

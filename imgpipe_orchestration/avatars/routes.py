@@ -101,7 +101,7 @@ def task(task_id: str, services: ServicesDep) -> TaskDetail:
 def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
     """Stop a task. Its people and their pictures are deleted after a week."""
     with transaction(services.engine) as connection:
-        found = records.by_public_id(connection, task_id)
+        found = records.get(connection, task_id)
         store.cancel(connection, services.claims, found)
         return _current(connection, task_id)
 
@@ -110,7 +110,7 @@ def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
 def retry_failed(task_id: str, services: ServicesDep) -> Retried:
     """Try everybody again who failed; those who succeeded stay as they are."""
     with transaction(services.engine) as connection:
-        found = records.by_public_id(connection, task_id)
+        found = records.get(connection, task_id)
         count = store.retry_failed(connection, services.claims, found)
         return Retried(retried=count, task=_current(connection, task_id))
 
@@ -125,7 +125,7 @@ class DeletedAvatars(BaseModel):
 def delete_task(task_id: str, services: ServicesDep, caller: Allowed) -> DeletedAvatars:
     """Delete a task with its people and pictures, for good. One that is at work is cancelled first."""
     with transaction(services.engine) as connection:
-        found = records.by_public_id(connection, task_id)
+        found = records.get(connection, task_id)
     gone = trash.delete(services, TASKS, f"task_{found.id}", [found.id], user=None, who=caller.name, purge=True)
     return DeletedAvatars(id=task_id, state=gone.state, deleted_at=gone.trashed_at)
 
@@ -172,7 +172,7 @@ def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30)
 
 
 def _shown(connection: Connection, task_id: str) -> Task:
-    found = records.by_public_id(connection, task_id)
+    found = records.get(connection, task_id)
     if deletions.is_deleted(connection, f"task_{found.id}"):
         raise deletions.Deleted(deletions.DELETED)
     return found
@@ -180,7 +180,7 @@ def _shown(connection: Connection, task_id: str) -> Task:
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:
     """A task after a change, read in the change's own transaction, so that after a 503 nothing is changed."""
-    found = records.by_public_id(connection, task_id)
+    found = records.get(connection, task_id)
     return answer_of(found, records.progress(connection, [found.id])[found.id])
 
 

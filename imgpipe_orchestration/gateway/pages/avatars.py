@@ -56,7 +56,7 @@ def ask(services: ServicesDep, _: Acting, wanted: Annotated[AskedFor, Form()]) -
 @router.get("/{task_id}", response_class=Response)
 def task(page: Page, services: ServicesDep, task_id: str) -> Response:
     with transaction(services.engine) as connection:
-        found = records.by_public_id(connection, task_id)
+        found = records.get(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = records.people_of(connection, found.id)
         codes = records.failure_codes(connection, found.id)
@@ -98,7 +98,7 @@ def picture(
 ) -> Response:
     """A picture, served by the gateway because the page's policy allows no other host; `small` for the thumbnail."""
     with transaction(services.engine) as connection:
-        found = records.by_public_id(connection, task_id)
+        found = records.get(connection, task_id)
         person = records.persona(connection, person_id)
     described = person.images.get(name)
     if not described or person.task_id != found.id:
