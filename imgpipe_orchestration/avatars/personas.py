@@ -8,7 +8,6 @@ worker that takes over asks the same ones, whose answers the ledger may have.
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import pydantic
@@ -78,14 +77,6 @@ _Entries = Annotated[list[Any], pydantic.BeforeValidator(_listed)]
 """The entries of a flow's answer, validated one by one later, so that an invalid one does not spoil the others."""
 _People = Annotated[list[Any], pydantic.BeforeValidator(_list_in), pydantic.AfterValidator(_of_people)]
 """A list of people. It is taken rather than an example, such as a single person, that stands before it."""
-
-
-@dataclass
-class Sorted:
-    """The usable people of an answer, by position, and what was wrong with the others."""
-
-    people: dict[int, PersonaData] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
 
 
 def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
@@ -236,19 +227,23 @@ def _people(prompt: Prompt) -> type[BaseModel]:
 def _keep(services: Services, claim: Claim, task: Task, question: Question, answer: Answer) -> int:
     with services.claims.fenced(claim) as connection:
         known = records.known_people(connection, task.id)
-        usable = sort_out(answer.value, question.positions, known)
-        new = records.answered(connection, task.id, question, usable.people, "; ".join(usable.problems)[:1000])
+        people, problems = sort_out(answer.value, question.positions, known)
+        new = records.answered(connection, task.id, question, people, "; ".join(problems)[:1000])
         services.claims.progress(connection, claim)
-    if usable.problems:
-        log.warning(f"[Task {task.task_id}] some personas are asked for again", extra={"problems": usable.problems[:5]})
+    if problems:
+        log.warning(f"[Task {task.task_id}] some personas are asked for again", extra={"problems": problems[:5]})
     return new
 
 
-def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, str]]) -> Sorted:
-    """The usable people of an answer: valid, and with another name and another story than those who are known."""
+def sort_out(
+    answer: Any, positions: Sequence[int], known: Sequence[tuple[str, str]]
+) -> tuple[dict[int, PersonaData], list[str]]:
+    """The usable people of an answer, by position: valid, and with another name and another story than those who are
+    known; and what was wrong with the others."""
     names = {name_key(name, "") for name, _ in known}
     stories = {_story(bio) for _, bio in known}
-    sorted_ = Sorted()
+    people: dict[int, PersonaData] = {}
+    problems: list[str] = []
     free = list(positions)
     for entry in answer[:MOST_LISTED] if isinstance(answer, list) else []:
         if not free:
@@ -257,18 +252,18 @@ def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, s
             person = PersonaData.model_validate(entry)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            sorted_.problems.append(f"{'.'.join(map(str, first['loc'])) or 'persona'}: {first['msg']}")
+            problems.append(f"{'.'.join(map(str, first['loc'])) or 'persona'}: {first['msg']}")
             continue
         name, story = name_key(person.firstname, person.lastname), _story(person.bio)
         if name in names or (len(story) >= STORY and story in stories):
-            sorted_.problems.append(f"{person.full_name} is a duplicate")
+            problems.append(f"{person.full_name} is a duplicate")
             continue
         names.add(name)
         stories.add(story)
-        sorted_.people[free.pop(0)] = person
-    if free and not sorted_.problems:
-        sorted_.problems.append(f"personas asked for: {len(positions)}, received: {len(sorted_.people)}")
-    return sorted_
+        people[free.pop(0)] = person
+    if free and not problems:
+        problems.append(f"personas asked for: {len(positions)}, received: {len(people)}")
+    return people, problems
 
 
 def _story(bio: str) -> str:
