@@ -21,7 +21,9 @@ from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.judging import AwaitsReview, admit
 from imgpipe_orchestration.moderation.model import Subject
+from imgpipe_orchestration.partners.flowise import PROSE
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
@@ -172,7 +174,7 @@ def _prompt(place: _Place, persona: Persona) -> None:
                     instructions=prompt.instructions(),
                 )
                 return Purchase(written.usage, value=written.value.prompt)
-            prediction = services.flowise(choice.provider).predict_text(choice.model, asked)
+            prediction: Priced[str] = services.flowise(choice.provider).predict(choice.model, asked, PROSE)
             return Purchase(prediction.usage, value=prediction.value)
 
         call = PaidCall.of(

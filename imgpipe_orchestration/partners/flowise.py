@@ -21,7 +21,8 @@ from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 
 Schema = TypeVar("Schema")
 
-_Prose = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
+PROSE = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
+"""What a flow is asked for that writes prose, such as an image prompt, as plain text or as JSON with one string."""
 
 _NAME = "Flowise"
 _LONGEST = 2 * 1024 * 1024
@@ -45,7 +46,7 @@ class Flowise(JsonApi):
 
         Args:
             question: text, or a JSON-serialisable value, which is sent as JSON text.
-            schema: whatever `pydantic.TypeAdapter` takes: a model, `list[Model]`, ...
+            schema: whatever `pydantic.TypeAdapter` takes: a model, `list[Model]`, ... or PROSE.
             rather: a narrower one; a value that follows it is taken, even if an earlier one follows `schema`.
 
         Raises:
@@ -60,7 +61,7 @@ class Flowise(JsonApi):
             with charged(Usage(model=flow_id, units=calls - 1)) if calls > 1 else nullcontext():
                 answer = self.request_json("POST", path, json_body={"question": text}, limit=_LONGEST)
             try:
-                values = [_prose(answer)] if schema is _Prose else _payloads(answer)
+                values = [_prose(answer)] if schema is PROSE else _payloads(answer)
                 parsed = fitting(values, *(adapter.validate_python for adapter in adapters))
             except ValueError as error:
                 problem = problem_in(error)
@@ -70,14 +71,6 @@ class Flowise(JsonApi):
             return Priced(parsed, Usage(model=flow_id + standin, units=calls))
         with charged(Usage(model=flow_id, units=2)):
             raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
-
-    def predict_text(self, flow_id: str, question: Any) -> Priced[str]:
-        """Ask a flow that writes prose, such as an image prompt, as plain text or as JSON with one string.
-
-        Raises:
-            UnreadableAnswer: two answers in a row had no text; else as `predict`.
-        """
-        return self.predict(flow_id, question, _Prose)
 
 
 def _payloads(answer: Any) -> Iterable[Any]:

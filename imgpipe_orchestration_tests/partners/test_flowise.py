@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.flowise import Flowise
+from imgpipe_orchestration.partners.flowise import PROSE, Flowise
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Priced, Usage
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -27,8 +27,7 @@ def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Priced[Any], l
     bodies = [json.dumps(answer).encode() for answer in answers]
     with serving(lambda h, number: reply(h, bodies[min(number, len(bodies) - 1)])) as server:
         client = Flowise(server.url, policy=RetryPolicy(attempts=1))
-        predict = client.predict_text if schema is str else client.predict
-        prediction = predict("flow", {"count": 1}) if schema is str else client.predict("flow", {"count": 1}, schema)
+        prediction = client.predict("flow", {"count": 1}, PROSE if schema is str else schema)
         return prediction, [json.loads(body)["question"] for _, _, body in server.requests]
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
-from imgpipe_orchestration.partners.flowise import Flowise
+from imgpipe_orchestration.partners.flowise import PROSE, Flowise
 from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
     ),
     "flowise text": (
         {"text": '```json\n{"prompt": "x"}\n```'},
-        lambda at: lambda: Flowise(at.url, policy=ONCE).predict_text("f", "?"),
+        lambda at: lambda: Flowise(at.url, policy=ONCE).predict("f", "?", PROSE),
     ),
     "vision analysis": (
         {"code": 200, "status": "success", "data": {"page": 1, "total": 1, "vision_analysis": [ANALYSIS]}},
