@@ -24,14 +24,6 @@ def name_of(connection: Connection, persona: int) -> str:
     return buyer_of(records.persona(connection, persona)).item
 
 
-def _stop_tasks(connection: Connection, rows: Rows) -> None:
-    store.end_cancelled(connection, [row.id for row in rows])
-
-
-def _forget_answers(_: Services, connection: Connection, rows: Rows) -> None:
-    connection.execute(_FORGET_ANSWERS, {"ids": [row.id for row in rows]})
-
-
 def _drop_people(connection: Connection, rows: Rows) -> None:
     connection.execute(_DROP_PEOPLE, {"ids": [row.id for row in rows]})
     for task in sorted({row.task for row in rows}):
@@ -101,8 +93,8 @@ TASKS = Kind(
     tables={"generation_tasks": "id", "generation_batches": "task_id", "generation_results": "task_id"},
     queues={store.DATA: "id", store.IMAGES: "people"},
     judged={"briefs": ("id", 0), "avatars": ("people", PARTS)},
-    stopped=_stop_tasks,
-    erased=_forget_answers,
+    stopped=lambda connection, rows: store.end_cancelled(connection, [row.id for row in rows]),
+    erased=lambda _, connection, rows: connection.execute(_FORGET_ANSWERS, {"ids": [row.id for row in rows]}),
     item_of="^avatars/task_([0-9]{1,18})/",
     expired=Aging(
         lambda settings: settings.avatars_keep_days or None,

@@ -58,9 +58,9 @@ class Kind:
     judged: Mapping[str, tuple[str, int]]
     """The subjects of moderation that it is: the column of `rows` with their ids, and the bits by which the number of a
     part is longer."""
-    stopped: Callable[[Connection, Rows], None] = lambda _, __: None
+    stopped: Callable[[Connection, Rows], object] = lambda _, __: None
     """What else happens when things are taken out of their queues."""
-    erased: Callable[[Services, Connection, Rows], None] = lambda _, __, ___: None
+    erased: Callable[[Services, Connection, Rows], object] = lambda _, __, ___: None
     """Removes what else there is about things, before their rows go. Their objects are gone by then."""
     undated: Collection[Queue] = ()
     """Those of its queues whose items belong to no partition."""

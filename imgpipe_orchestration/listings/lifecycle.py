@@ -4,17 +4,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind, Rows
+from imgpipe_orchestration.lifecycle.kind import Aging, Exported, Kind
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.storage.holdings import Holding, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
-
-
-def what(number: int) -> str:
-    """The name of an image among the deletions."""
-    return f"listings/{number}"
 
 
 def find(
@@ -24,10 +19,6 @@ def find(
     ids."""
     values = {"user": user, "image": image, "listing": listing}
     return {row.id: str(row.public_id) for row in connection.execute(_FIND, values)}
-
-
-def _erased(_: Services, connection: Connection, rows: Rows) -> None:
-    connection.execute(_FORGET_ANSWERS, {"ids": [row.id for row in rows]})
 
 
 def _exported(_: Connection, row: RowMapping) -> Exported:
@@ -100,7 +91,7 @@ LISTINGS = Kind(
     tables={"image_queue": "id"},
     queues={store.QUEUE: "id"},
     judged={"listings": ("id", 0)},
-    erased=_erased,
+    erased=lambda _, connection, rows: connection.execute(_FORGET_ANSWERS, {"ids": [row.id for row in rows]}),
     resumed=lambda _, __: None,
     ready="status <> 'failed'",
     live="live_image_queue",

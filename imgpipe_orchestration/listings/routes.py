@@ -163,7 +163,7 @@ def restore_image(image_id: UUID, services: ServicesDep, who: Allowed) -> Restor
     if not ids:
         raise NotFound(f"There is no listing image {image_id}.")
     (number,) = ids
-    trash.restore(services, LISTINGS, lifecycle.what(number), user=who.user)
+    trash.restore(services, LISTINGS, f"listings/{number}", user=who.user)
     with transaction(services.engine) as connection:
         return RestoredImage.model_validate({"id": str(image_id), "state": LISTINGS.state(connection, number)})
 
@@ -176,7 +176,7 @@ def _delete(services: Services, who: Caller, *, purge: bool, **wanted: UUID) -> 
     images = []
     for number, name in names.items():
         gone = trash.delete(
-            services, LISTINGS, lifecycle.what(number), [number], user=who.user, who=who.name, purge=purge
+            services, LISTINGS, f"listings/{number}", [number], user=who.user, who=who.name, purge=purge
         )
         images.append(DeletedImage(id=name, state=gone.state, deleted_at=gone.trashed_at, purge_after=gone.purge_after))
     return DeletedImages(images=images)
