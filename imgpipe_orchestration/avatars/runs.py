@@ -4,8 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.export import write_manifests
 from imgpipe_orchestration.avatars.lanes import Lanes
@@ -14,7 +12,7 @@ from imgpipe_orchestration.avatars.personas import invent
 from imgpipe_orchestration.avatars.steps import ALL_STEPS, Made, picture
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, drain, working_as
+from imgpipe_orchestration.storage.work import Outcome, days_of, drain, working_as
 from imgpipe_orchestration.wiring.services import Services
 
 RUN_SECONDS = 1800.0
@@ -51,9 +49,7 @@ def run_data(services: Services, owner: str) -> Report:
             seconds=RUN_SECONDS,
             interrupted=lanes.interrupted,
         )
-    with transaction(services.engine) as connection:
-        done = connection.scalars(_DAYS_OF_TASKS, {"ids": [claim.item_id for claim in outcome.done]}).all()
-    return Report(outcome, {0: Counter(done)})
+    return Report(outcome, {0: days_of(services.engine, outcome.done, "generation_tasks")})
 
 
 def run_images(
@@ -115,8 +111,3 @@ def due(services: Services, queue: Queue) -> bool:
         return False
     with transaction(services.engine) as connection:
         return bool(records.unwritten(connection, limit=1))
-
-
-_DAYS_OF_TASKS = text("""
-    select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD') from generation_tasks where id = any(:ids)
-""")

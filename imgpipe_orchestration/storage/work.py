@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
@@ -61,6 +61,13 @@ class Outcome:
         self.lost += other.lost
         self.left += other.left
         self.seconds += other.seconds
+
+
+def days_of(engine: Engine, done: Sequence[Claim], table: str, day: str = "created_at") -> Counter[str]:
+    """How many of these items have rows of which day (UTC): by a column of their table, a date or a time."""
+    query = text(f"select to_char({day}, 'YYYY-MM-DD') from {table} where id = any(:ids)")
+    with transaction(engine) as connection:
+        return Counter(connection.scalars(query, {"ids": [claim.item_id for claim in done]}))
 
 
 class UnexpectedError(Retryable):

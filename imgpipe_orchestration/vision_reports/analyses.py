@@ -8,7 +8,6 @@ Its `status` is waiting (nothing submitted), submitted (`batch_id` is the backen
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -131,13 +130,6 @@ def names(engine: Engine, ids: Collection[int]) -> dict[int, str]:
     with transaction(engine) as rows:
         found = rows.execute(query, {"ids": list(ids)}).all()
     return {row.id: row.run_code or plain_text(row.vision_analysis_id, 200) for row in found}
-
-
-def days_of(engine: Engine, ids: Collection[int]) -> dict[str, int]:
-    """How many of these analyses were created on which day."""
-    query = text("select cast(created_day as text) from vision_analyses where id = any(:ids)")
-    with transaction(engine) as rows:
-        return dict(Counter(rows.scalars(query, {"ids": list(ids)})))
 
 
 def note_images(rows: Connection, analysis_id: int, *, total: int, usable: int) -> None:

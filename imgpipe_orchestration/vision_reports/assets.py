@@ -51,6 +51,7 @@ analyses = dg.AssetSpec(
 )
 def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.billing.tally import tallied
+    from imgpipe_orchestration.storage.work import days_of
     from imgpipe_orchestration.vision_reports import analyses, executions
     from imgpipe_orchestration.vision_reports.runs import Crew
 
@@ -68,7 +69,7 @@ def reports(context: dg.AssetExecutionContext, backends: BackendsResource) -> It
     for number, reason in lists.retried.items():
         context.log.warning(f"Execution {number} waits for its list. {reason}. {CHECK}")
     page = dg.MetadataValue.url(f"{services.settings.public_base_url}/vision-reports")
-    made = analyses.days_of(services.engine, [claim.item_id for claim in outcome.done])
+    made = days_of(services.engine, outcome.done, "vision_analyses", "created_day")
     own = {"reports": made.pop(day, 0), **figures_of(outcome, done="delivered"), **paid.figures(), "page": page}
     others = {other: {"reports": count, "made by the run of": day} for other, count in made.items()}
     yield from reported(context, REPORTS, own, own=day, made=bool(own["reports"]), others=others)
@@ -100,12 +101,13 @@ vision_reports = dg.define_asset_job(
 )
 def batches(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.billing.tally import tallied
-    from imgpipe_orchestration.vision_reports.batch_work import days_of, work_on_all
+    from imgpipe_orchestration.storage.work import days_of
+    from imgpipe_orchestration.vision_reports.batch_work import work_on_all
 
     services, day = backends.services, day_of(context, DAYS)
     with tallied() as paid:
         outcome = work_on_all(services, owner_of(services, context.run))
-    made = days_of(services, outcome)
+    made = days_of(services.engine, outcome.done, "vision_batches")
     own = {"batches": made.pop(day, 0), **figures_of(outcome), **paid.figures()}
     others = {other: {"batches": count, "made by the run of": day} for other, count in made.items()}
     yield from reported(context, BATCHES, own, own=day, made=bool(own["batches"]), others=others)

@@ -7,13 +7,10 @@ answers from being bought twice.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer, nobody
@@ -31,7 +28,6 @@ from imgpipe_orchestration.partners.openai import batched_answer, batched_questi
 from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, Shares, drain, working_as
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.telemetry.logs import logger
@@ -295,13 +291,6 @@ def work_on_all(services: Services, owner: str) -> Outcome:
         worker = BatchWorker(services, opened)
         stop = worker.interrupted
         return drain(claims, batches.QUEUE, owner, worker.work, threads=THREADS, share=SHARE, interrupted=stop)
-
-
-def days_of(services: Services, outcome: Outcome) -> dict[str, int]:
-    """How many batches were finished, by the day (UTC) they came in."""
-    query = text("select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD') from vision_batches where id = any(:ids)")
-    with transaction(services.engine) as rows:
-        return dict(Counter(rows.scalars(query, {"ids": [claim.item_id for claim in outcome.done]})))
 
 
 def _view_key(batch: Batch, image: BatchImage) -> str:
