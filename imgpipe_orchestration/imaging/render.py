@@ -32,18 +32,6 @@ _FAR_WORSE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """What the original was."""
-
-    format: str
-    width: int
-    height: int
-    """Of the upright image."""
-    copyright: str
-    credit: str
-
-
-@dataclass(frozen=True, slots=True)
 class Rendition:
     """All that was made of one original; it can be pickled."""
 
@@ -60,7 +48,11 @@ class Prepared:
     """An upright sRGB picture of 8 bits, no larger than the largest size, and what is known about its original."""
 
     image: Image.Image
-    source: SourceFacts
+    format: str
+    size: tuple[int, int]
+    """Width and height of the upright original."""
+    owner: dict[str, str]
+    """Its `copyright` and `credit`."""
     notes: tuple[str, ...]
 
 
@@ -81,7 +73,7 @@ def render(
         TooLarge: past a limit.
     """
     prepared = prepare(data, recipe)
-    exif = metadata.exif_block({"copyright": prepared.source.copyright, "credit": prepared.source.credit})
+    exif = metadata.exif_block(prepared.owner)
     notes = list(prepared.notes)
     mark = find_mark(prepared.image) if is_logo else None
     pictures: list[tuple[Background, Image.Image, Mark | None]] = [("original", prepared.image, mark)]
@@ -103,7 +95,7 @@ def render(
         variants += kept
         focal_boxes.append(focal)
     found = focal_boxes[0]
-    notes += _shortfalls(recipe, prepared.source, found.core if mark else None)
+    notes += _shortfalls(recipe, prepared.size, found.core if mark else None)
     return Rendition(tuple(variants), found, tuple(notes), recipe.version)
 
 
@@ -123,8 +115,7 @@ def prepare(data: bytes, recipe: Recipe) -> Prepared:
     """
     original = sniff(data)
     owner = metadata.ownership(original.image)
-    width, height = original.upright_size
-    enough = working_size(width, height, recipe)
+    enough = working_size(*original.upright_size, recipe)
     image = decode(original, enough)
     image = to_eight_bits(image)
     image = shrink_to(image, *original.stored(enough))
@@ -134,8 +125,7 @@ def prepare(data: bytes, recipe: Recipe) -> Prepared:
     notes = [note] if note else []
     if original.animated:
         notes.append("animated: the first frame was used")
-    source = SourceFacts(original.format, width, height, **owner)
-    return Prepared(image, source, tuple(notes))
+    return Prepared(image, original.format, original.upright_size, owner, tuple(notes))
 
 
 def _without_background(prepared: Prepared) -> tuple[Image.Image | None, str]:
@@ -144,7 +134,7 @@ def _without_background(prepared: Prepared) -> tuple[Image.Image | None, str]:
     if image.mode == "RGBA" and has_open_edges(image):
         return image, "background removed: the original has none"
     try:
-        cut = remove_background(flattened(image, WHITE), is_jpeg=prepared.source.format == "jpeg")
+        cut = remove_background(flattened(image, WHITE), is_jpeg=prepared.format == "jpeg")
     except NotUniform as error:
         return None, f"background not removed: {error.public}"
     except MemoryError:
@@ -192,11 +182,11 @@ def _lag(file: Variant, made: list[Variant]) -> float:
     return 0.0 if file.score is None or not _rivals(file, made) else max(scores) - file.score
 
 
-def _shortfalls(recipe: Recipe, source: SourceFacts, whole: Box | None) -> list[str]:
+def _shortfalls(recipe: Recipe, original: tuple[int, int], whole: Box | None) -> list[str]:
     """A note for each size that is smaller than asked, because nothing is enlarged."""
     notes = []
     for size in recipe.sizes:
-        width, height = output_size(source.width, source.height, size, whole)
+        width, height = output_size(*original, size, whole)
         # One that fits within the size reaches at least one of its sides, unless the original is smaller than both.
         reaches = (width == size.width, height == size.height)
         if not (all(reaches) if size.fit == "crop" else any(reaches)):

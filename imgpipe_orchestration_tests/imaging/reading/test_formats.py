@@ -132,7 +132,7 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
     exif = Image.Exif()
     exif[0x0112] = orientation
     prepared = prepare(encoded(stored, kind, exif=exif.tobytes()), MEDIA)
-    assert (prepared.source.width, prepared.source.height) == (WIDTH, HEIGHT)
+    assert prepared.size == (WIDTH, HEIGHT)
     assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
 
 
@@ -153,7 +153,7 @@ def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
     exif[0x8298] = "(c) 2026 Ada"
     for kind in ("JPEG", "WEBP", "AVIF"):
         data = encoded(_picture(), kind, xmp=xmp, exif=exif.tobytes())
-        assert prepare(data, MEDIA).source.copyright == "(c) 2026 Ada", kind
+        assert prepare(data, MEDIA).owner["copyright"] == "(c) 2026 Ada", kind
         for one in (data, encoded(_picture(), kind, xmp=xmp)):
             assert sniff(one).orientation == 1, kind
 
@@ -175,7 +175,7 @@ def test_a_png_may_carry_its_exif_behind_its_pixels() -> None:
     chunk = len(block).to_bytes(4) + b"eXIf" + block + zlib.crc32(b"eXIf" + block).to_bytes(4)
     end = data.index(b"IEND") - 4
     data = data[:end] + chunk + data[end:]
-    assert (sniff(data).orientation, prepare(data, MEDIA).source.copyright) == (6, "(c) 2026 Ada")
+    assert (sniff(data).orientation, prepare(data, MEDIA).owner["copyright"]) == (6, "(c) 2026 Ada")
 
 
 def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
@@ -227,8 +227,8 @@ _XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.
 
 
 def _owner(data: bytes) -> tuple[str, str]:
-    source = prepare(data, MEDIA).source
-    return source.copyright, source.credit
+    owner = prepare(data, MEDIA).owner
+    return owner["copyright"], owner["credit"]
 
 
 def test_an_owner_named_by_xmp_alone_is_kept() -> None:
@@ -256,8 +256,7 @@ def test_names_keep_their_letters(charset: str) -> None:
     small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
     rendition = render(encoded(_picture(), "JPEG", exif=exif.tobytes()), small)
     for variant in rendition.variants:
-        again = prepare(variant.data, MEDIA).source
-        assert (again.copyright, again.credit) == ("© 2026 Zoë", "Müller"), variant.format
+        assert _owner(variant.data) == ("© 2026 Zoë", "Müller"), variant.format
         assert "© 2026 Zoë".encode() in variant.data
 
 
