@@ -79,11 +79,7 @@ def draw(
 
     def buy(choice: Choice) -> Answer:
         def ask() -> Priced[bytes]:
-            artist = services.openai_images(choice.provider)
-            if base is None:
-                drawn = artist.generate_image(prompt, model=choice.model, **options)
-            else:
-                drawn = artist.edit_image(base, prompt, model=choice.model, **options)
+            drawn = services.openai_images(choice.provider).draw(prompt, base, model=choice.model, **options)
             answered()
             return drawn
 

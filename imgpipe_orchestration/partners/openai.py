@@ -100,10 +100,10 @@ class OpenAIClient:
             return self.embed(text, model=model)
         return _embedded(response, model, self.name)
 
-    def generate_image(
-        self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto"
+    def draw(
+        self, prompt: str, image: bytes | None = None, *, model: str, size: str = "1024x1024", quality: str = "auto"
     ) -> Priced[bytes]:
-        """Draw an image from text; it is encoded, mostly as PNG.
+        """Draw an image from text, and from a reference image (PNG) if one is given; it is encoded, mostly as PNG.
 
         Args:
             size: "WxH" or "auto"; which sizes there are depends on the model.
@@ -113,13 +113,8 @@ class OpenAIClient:
             UnreadableAnswer: the image data is truncated.
         """
         asked: dict[str, Any] = {"model": model, "prompt": prompt, "n": 1, "size": size, "quality": quality}
-        return self._drawn(self.call(model, lambda sdk: sdk.images.generate(**asked)), model)
-
-    def edit_image(
-        self, image: bytes, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto"
-    ) -> Priced[bytes]:
-        """Draw an image from text and a reference image, a PNG; raises as `generate_image`."""
-        asked: dict[str, Any] = {"model": model, "prompt": prompt, "n": 1, "size": size, "quality": quality}
+        if image is None:
+            return self._drawn(self.call(model, lambda sdk: sdk.images.generate(**asked)), model)
         file = ("image.png", image, "image/png")
         return self._drawn(self.call(model, lambda sdk: sdk.images.edit(image=file, **asked)), model)
 
@@ -158,7 +153,7 @@ class OpenAIClient:
             sdk.close()
 
     def batched_drawing(self, body: dict[str, Any], model: str) -> Priced[bytes]:
-        """What `generate_image` or `edit_image` would return for this body of an answer; raises the same over it."""
+        """What `draw` would return for this body of an answer; raises the same over it."""
         from openai.types import ImagesResponse
 
         return translating(lambda: self._drawn(ImagesResponse.construct(**body), model), self.name)

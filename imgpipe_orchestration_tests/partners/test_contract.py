@@ -54,10 +54,8 @@ def _openai(use: Callable[[OpenAIClient, bytes], Any]) -> Callable[..., Callable
 CALLS = {
     "openai vision": Call("openai", _openai(lambda c, photo: c.answer("?", Look, image=photo, model="gpt-6-luna"))),
     "openai embedding": Call("openai", _openai(lambda c, _: c.embed("red", model="text-embedding-3-small"))),
-    "openai image": Call("openai", _openai(lambda c, _: c.generate_image("a face", model="gpt-image-2", size="64x64"))),
-    "openai edit": Call(
-        "openai", _openai(lambda c, photo: c.edit_image(photo, "again", model="gpt-image-2", size="64x64"))
-    ),
+    "openai image": Call("openai", _openai(lambda c, _: c.draw("a face", model="gpt-image-2", size="64x64"))),
+    "openai edit": Call("openai", _openai(lambda c, photo: c.draw("again", photo, model="gpt-image-2", size="64x64"))),
     "openai models": Call("openai", _openai(lambda c, _: c.models())),
     "google vision": Call(
         "google",

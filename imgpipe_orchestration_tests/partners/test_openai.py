@@ -147,7 +147,7 @@ def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int,
     with serving(lambda h, _: reply(h, b"", status=status, Location="/sign-in?for=you")) as server:
         client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
         with pytest.raises(PartnerRefused, match=f"{told} .HTTP {status}.") as caught:
-            client.generate_image("a portrait", model="m")
+            client.draw("a portrait", model="m")
         client.close()
     assert caught.value.partner_status == status
 
@@ -216,7 +216,7 @@ def test_a_model_whose_vectors_have_one_length_is_asked_for_no_other_again(refus
 
 
 def test_an_image_is_drawn_in_the_size_asked_for(openai: OpenAIClient) -> None:
-    drawn = openai.generate_image("a man with grey hair", model="gpt-image-2.5-flare", size="256x384", quality="low")
+    drawn = openai.draw("a man with grey hair", model="gpt-image-2.5-flare", size="256x384", quality="low")
     with Image.open(io.BytesIO(drawn.value)) as image:
         assert (image.size, image.format) == ((256, 384), "PNG")
     assert drawn.usage.output_tokens > 0
@@ -224,7 +224,7 @@ def test_an_image_is_drawn_in_the_size_asked_for(openai: OpenAIClient) -> None:
 
 
 def test_an_image_is_drawn_anew_from_another(openai: OpenAIClient, photo: bytes) -> None:
-    drawn = openai.edit_image(photo, "again", model="gpt-image-2.5-flare", size="64x64")
+    drawn = openai.draw("again", photo, model="gpt-image-2.5-flare", size="64x64")
     assert drawn.value.startswith(b"\x89PNG")
     assert drawn.usage.input_image_tokens == 388
 
@@ -232,7 +232,7 @@ def test_an_image_is_drawn_anew_from_another(openai: OpenAIClient, photo: bytes)
 def test_image_data_that_is_cut_off_is_noticed(openai: OpenAIClient, standins: StandInAccess) -> None:
     standins.fault("openai", "truncated_base64")
     with pytest.raises(UnreadableAnswer, match="cut off") as raised:
-        openai.generate_image("a face", model="gpt-image-2.5-flare", size="64x64")
+        openai.draw("a face", model="gpt-image-2.5-flare", size="64x64")
     assert raised.value.usage is not None
     assert raised.value.usage.output_tokens > 0, "it was paid for"
 

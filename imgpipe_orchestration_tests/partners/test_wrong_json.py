@@ -69,7 +69,7 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
     ),
     "openai image": (
         {"created": 1, "data": [{"b64_json": png()}], "usage": USAGE},
-        lambda at: lambda: _openai(at).generate_image("x", model="m"),
+        lambda at: lambda: _openai(at).draw("x", model="m"),
     ),
     "openai models": (
         {"object": "list", "data": [{"id": "m"}]},
