@@ -12,13 +12,8 @@ from imgpipe_orchestration.vision_reports.lifecycle import BATCHES, FINDINGS
 KINDS: tuple[Kind, ...] = (MEDIA, LISTINGS, TASKS, PERSONAS, BATCHES)
 USERS_QUEUES = [*(queue.name for kind in KINDS if kind.live for queue in kind.queues), JUDGE.name]
 """Queues whose tenants are users."""
-_BY_NAME = {kind.name: kind for kind in KINDS}
-
-
-def kind_of(name: str) -> Kind:
-    """The kind of this name, which a row of `deletions` has."""
-    return _BY_NAME[name]
-
+KIND = {kind.name: kind for kind in KINDS}
+"""By its name, which a row of `deletions` has."""
 
 SUBJECTS: tuple[Subject, ...] = (UPLOADED, LISTED, BRIEFS, PORTRAITS, FINDINGS)
 _SUBJECT = {subject.name: subject for subject in SUBJECTS}

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.kind import Kind
-from imgpipe_orchestration.operations.kinds import KINDS, kind_of
+from imgpipe_orchestration.operations.kinds import KIND, KINDS
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import PURGES, Deletion
@@ -93,12 +93,12 @@ def _purge(services: Services, batch: Sequence[Claim]) -> None:
         by_kind[deletion.kind].append(deletion)
     removed: dict[int, int] = {}
     for name, theirs in by_kind.items():
-        removed |= _remove_objects(services, kind_of(name), theirs)
+        removed |= _remove_objects(services, KIND[name], theirs)
     with transaction(services.engine) as connection:
         for claim in batch:  # also of those that were restored, or purged before: nothing is left to do
             services.claims.finish(connection, PURGES, claim)
         for name, theirs in by_kind.items():
-            kind_of(name).erase(services, connection, [deletion.item for deletion in theirs])
+            KIND[name].erase(services, connection, [deletion.item for deletion in theirs])
         deletions.end(connection, removed)
 
 

@@ -24,7 +24,7 @@ from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.lifecycle.zips import pictures
 from imgpipe_orchestration.media import owner_routes, search
 from imgpipe_orchestration.operations import erasure, purge
-from imgpipe_orchestration.operations.kinds import kind_of
+from imgpipe_orchestration.operations.kinds import KIND
 from imgpipe_orchestration.operations.pipelines import queues
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Queue
@@ -178,7 +178,7 @@ def _delete(services: Services, caller: Caller, picked: Picked, *, days: float) 
             numbers = records.numbers(connection, ids) if name == "avatars" else [int(one) for one in ids]
             for start in range(0, len(numbers), purge.BATCH):
                 some, who = numbers[start : start + purge.BATCH], caller.name
-                done += len(trash.put(services, connection, kind_of(name), some, who=who, why="asked for", days=days))
+                done += len(trash.put(services, connection, KIND[name], some, who=who, why="asked for", days=days))
         moment = connection.scalar(text("select now()"))
     return done, moment.isoformat() if moment and days and done else ""
 
@@ -199,7 +199,7 @@ def _restore(services: Services, name: str, ids: list[str]) -> list[str]:
     states: list[str] = []
     for item in ids if name in _NOUNS else []:
         with suppress(Purged):  # its purge began in the meantime
-            state = trash.restore(services, kind_of(name), f"{name}/{item}", user=None)
+            state = trash.restore(services, KIND[name], f"{name}/{item}", user=None)
             states += [] if state is None else [state]
     return states
 
@@ -212,7 +212,7 @@ def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Respo
     """
     if name not in _NOUNS:
         raise NotFound("These have no pictures.")
-    bucket = kind_of(name).bucket(services)
+    bucket = KIND[name].bucket(services)
     named: Iterator[tuple[str, str, int | None]]
     if name == "media":
         named = owner_routes.originals(services, [int(one) for one in ids], caller)
