@@ -7,6 +7,7 @@ slow as real ones.
 
 import os
 import time
+from contextlib import closing
 
 from running import bar, options, render_by_the_stack, stack_with_partners, standins
 
@@ -37,7 +38,7 @@ def main() -> None:
 
 def bare(originals: list[bytes]) -> float:
     """Seconds the engine alone takes."""
-    with Workshop() as shop:
+    with closing(Workshop()) as shop:
         shop.call(render, originals[0], MEDIA)  # the workers are up
         began = time.monotonic()
         for future in [shop.submit(render, data, MEDIA) for data in originals]:

@@ -4,7 +4,7 @@ Decoders are large C libraries that read what strangers send. A crash, a failed 
 them takes down its process. Here that process is a worker, and its image becomes a `BadImage`; the batch and the
 process that runs it go on. Memory is limited for each worker, and CPU and wall time for each call.
 
-    with Workshop(workers=2) as shop:
+    with closing(Workshop(workers=2)) as shop:
         futures = [shop.submit(render, data, MEDIA) for data in originals]
 
 Any picklable function works.
@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, Retryable, TooLarge
 from imgpipe_orchestration.imaging import limits
@@ -74,7 +74,6 @@ class Workshop:
         memory_bytes: what one worker may allocate beyond its start (Linux; macOS has no such limit).
         cpu_seconds: CPU time one call may take.
         wall_seconds: time one call may take; past it the worker is ended.
-        max_tasks: calls after which a worker is replaced, so that nothing a codec leaks can add up.
         prepare: called once in each worker, e.g. to set up its log; picklable.
         preload: modules that `prepare` needs; the fork server imports them once for all workers.
     """
@@ -86,7 +85,6 @@ class Workshop:
         memory_bytes: int = 3 * 1024**3 // 2,
         cpu_seconds: float = 120,
         wall_seconds: float = 120,
-        max_tasks: int = 1000,
         prepare: Callable[[], object] | None = None,
         preload: Sequence[str] = (),
     ) -> None:
@@ -94,7 +92,6 @@ class Workshop:
         self.memory_bytes = memory_bytes
         self.cpu_seconds = cpu_seconds
         self.wall_seconds = wall_seconds
-        self._max_tasks = max_tasks
         self._prepare = prepare
         self._preload = preload
         self._pool: ProcessPool | None = None
@@ -142,12 +139,6 @@ class Workshop:
             pool.join()
             _end(self._begun)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _started(self) -> tuple[ProcessPool, set[Future[object]]]:
         """A pool that works, and what it has not ended yet."""
         from pebble import ProcessPool
@@ -158,7 +149,7 @@ class Workshop:
                 context.set_forkserver_preload([*_PRELOADED, *self._preload])
                 self._pool = ProcessPool(
                     max_workers=self.workers,
-                    max_tasks=self._max_tasks,
+                    max_tasks=1000,  # then a worker is replaced, so that nothing a codec leaks can add up
                     initializer=_begin,
                     initargs=(self.memory_bytes, self._prepare),
                     context=context,

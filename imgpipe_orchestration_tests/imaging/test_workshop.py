@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Workshop]:
-    with Workshop(2, memory_bytes=600_000_000, cpu_seconds=3, wall_seconds=60) as opened:
+    with closing(Workshop(2, memory_bytes=600_000_000, cpu_seconds=3, wall_seconds=60)) as opened:
         yield opened
 
 
@@ -86,7 +87,7 @@ def test_a_loop_without_end_is_ended_by_its_cpu_time(shop: Workshop) -> None:
 
 
 def test_a_wait_without_end_is_ended_by_the_clock() -> None:
-    with Workshop(1, wall_seconds=0.5) as shop, pytest.raises(BadImage, match=r"longer than 0\.5 s"):
+    with closing(Workshop(1, wall_seconds=0.5)) as shop, pytest.raises(BadImage, match=r"longer than 0\.5 s"):
         shop.call(time.sleep, 60)
 
 
@@ -102,14 +103,14 @@ def test_where_memory_runs_out_the_kernel_ends_the_worker_before_its_run(shop: W
 
 
 def test_a_future_that_is_cancelled_ends_its_work() -> None:
-    with Workshop(1) as shop:
+    with closing(Workshop(1)) as shop:
         future = shop.submit(time.sleep, 60)
         assert future.cancel()
         assert shop.submit(sniff, encoded(picture(64, 64), "PNG")).result(timeout=30).width == 64
 
 
 def test_work_of_a_pool_that_broke_is_done_in_a_new_one() -> None:
-    with Workshop(1) as shop:
+    with closing(Workshop(1)) as shop:
         futures = [shop.submit(time.sleep, 0.5) for _ in range(6)]  # more than a pool takes at once
         broken = shop._pool
         assert broken is not None
@@ -121,7 +122,7 @@ def test_work_of_a_pool_that_broke_is_done_in_a_new_one() -> None:
 
 
 def test_work_of_a_closed_workshop_says_that_it_was_stopped() -> None:
-    with Workshop(1) as shop:
+    with closing(Workshop(1)) as shop:
         assert shop.call(len, b"abc") == 3
         future = shop.submit(time.sleep, 60)
     with pytest.raises(BackendUnavailable, match="the image workers were stopped"):
@@ -164,6 +165,6 @@ def test_a_photo_of_100_megapixels_is_decoded_and_rendered_within_a_workers_limi
     quickly = {"speed": 10} if format == "AVIF" else {}
     data = encoded(picture(60, 40).resize((11_547, 8_660)), format, quality=60, **quickly)
     assert sniff(data).width == 11_547
-    with Workshop(1, prepare=partial(limits.allow, megapixels=100)) as shop:
+    with closing(Workshop(1, prepare=partial(limits.allow, megapixels=100))) as shop:
         made = shop.call(render, data, Recipe(sizes=MEDIA.sizes[:1]))
     assert made.variants

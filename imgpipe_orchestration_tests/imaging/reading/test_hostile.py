@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_flipped_bits_give_a_picture_or_a_plain_error(name: str) -> None:
 def test_thousands_of_flipped_bits_cost_no_worker_more_than_itself(name: str) -> None:
     whole = KINDS[name](picture(48, 36))
     dice = random.Random(11)
-    with Workshop(1, wall_seconds=20) as shop:
+    with closing(Workshop(1, wall_seconds=20)) as shop:
         for _ in range(4):
             files = [_flipped(whole, dice) for _ in range(500)]
             for future in [shop.submit(look, file) for file in files]:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 
 import numpy as np
@@ -112,7 +113,7 @@ BLURS = '<feGaussianBlur stdDeviation="1000"/>' * 50
 
 @pytest.fixture
 def shop() -> Iterator[Workshop]:
-    with Workshop(1, memory_bytes=512 * 1024**2, cpu_seconds=3, wall_seconds=30) as opened:
+    with closing(Workshop(1, memory_bytes=512 * 1024**2, cpu_seconds=3, wall_seconds=30)) as opened:
         yield opened
 
 
