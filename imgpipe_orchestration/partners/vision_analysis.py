@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -266,12 +266,6 @@ class VisionAnalysisApi:
                 _refuse_error(self._upload.partner, self._upload.request("POST", "", body=body, headers=headers))
             except PartnerUnavailable as error:
                 raise UncertainUpload(error.public, detail=error.detail, retry_after=error.retry_after) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections."""

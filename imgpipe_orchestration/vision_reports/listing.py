@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -50,7 +51,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
     notes: list[str] = []
     foreign = 0
     policy = RetryPolicy(budget=PAGE_SECONDS, stopped=Watch(services.claims, claim))
-    with api_of(services, connection, policy) as api:
+    with closing(api_of(services, connection, policy)) as api:
         try:
             for found in api.unprocessed(page_size=settings.vision_page_size, seconds=LIST_SECONDS):
                 if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:

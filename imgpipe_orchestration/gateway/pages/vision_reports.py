@@ -1,6 +1,7 @@
 """The vision reports' pages: cron jobs to create, edit, switch and run; their executions; the reports."""
 
 import re
+from contextlib import closing
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -138,7 +139,7 @@ def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tup
         routes.check_field("external_api_get_url", url, services)
         routes.check_field("external_api_key", SecretStr(key), services)
         policy = RetryPolicy(attempts=1, budget=_TEST_SECONDS)
-        with api_of(services, ApiAccess(url, url, key, "", ""), policy) as api:
+        with closing(api_of(services, ApiAccess(url, url, key, "", ""), policy)) as api:
             found = next(iter(api.unprocessed(page_size=1, most_pages=1, seconds=_TEST_SECONDS)), None)
     except Unfinished:
         found = None
