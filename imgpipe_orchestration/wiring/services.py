@@ -256,21 +256,17 @@ class Services:
 
     def close_workers(self) -> None:
         """End the worker processes, if any were started."""
-        for name in ("workshop", "logo_workshop"):
-            workshop = self.__dict__.pop(name, None)
-            if workshop is not None:
-                workshop.close()
+        self._end("workshop", "logo_workshop")
 
     def close(self) -> None:
         """End the connections and processes that were opened."""
         self.close_workers()
         while self._partners:
             self._partners.popitem()[1].close()
-        for name in ("main_api", "fetcher", "cdn", "documents"):
-            client = self.__dict__.pop(name, None)
-            if client is not None:
-                client.close()
-        for name in ("engine", "pending_engine"):
-            engine = self.__dict__.pop(name, None)
-            if engine is not None:
-                engine.dispose()
+        self._end("main_api", "fetcher", "cdn", "documents")
+        self._end("engine", "pending_engine", how="dispose")
+
+    def _end(self, *names: str, how: str = "close") -> None:
+        for name in names:
+            if (made := self.__dict__.pop(name, None)) is not None:
+                getattr(made, how)()
