@@ -55,8 +55,6 @@ def check_schedule(expression: str) -> str:
         BadInput: not five fields, a value out of range, a step that is larger than its field, or a day that never
             comes (30 February).
     """
-    from croniter import CroniterBadCronError, croniter
-
     fields = expression.split()
     if len(fields) != 5:
         raise BadInput(
@@ -66,15 +64,11 @@ def check_schedule(expression: str) -> str:
     tidy = " ".join(fields)
     if _RANDOM.search(tidy):
         raise BadInput(f"schedule {tidy!r}: H and R (hashed and random times) are not supported", field="schedule")
-    try:
-        croniter(tidy)
-    except (CroniterBadCronError, ValueError, KeyError) as error:
-        raise BadInput(f"schedule {tidy!r} is not a cron expression: {error}", field="schedule") from error
+    next_tick(tidy, "UTC", datetime.now(UTC))
     for (name, size), field in zip(_FIELDS.items(), fields, strict=True):
         if any(int(step) > size for step in re.findall(r"/([0-9]+)", field)):
             told = f"schedule {tidy!r}: the step in {field!r} is larger than the field: {name} has {size} values"
             raise BadInput(told, field="schedule")
-    next_tick(tidy, "UTC", datetime.now(UTC))
     return tidy
 
 
@@ -101,7 +95,7 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
     Raises:
         BadInput: the schedule has no tick within the next years, or the schedule or the time zone is invalid.
     """
-    from croniter import CroniterBadCronError, CroniterBadDateError, croniter
+    from croniter import CroniterBadDateError, croniter
 
     zone = ZoneInfo(check_timezone(timezone))
     try:
@@ -112,7 +106,7 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
             tick = ticks.get_next(datetime)
     except CroniterBadDateError as error:
         raise BadInput(f"schedule {schedule!r} names a moment that never comes", field="schedule") from error
-    except CroniterBadCronError as error:
+    except (ValueError, KeyError) as error:
         raise BadInput(f"schedule {schedule!r} is not a cron expression: {error}", field="schedule") from error
     return tick.astimezone(UTC)
 
