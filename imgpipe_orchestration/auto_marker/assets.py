@@ -75,19 +75,14 @@ def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
     _log_trouble(context, figures)
     key = partition_key(figures.customer_id)
     context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
-    event = dg.AssetMaterialization if _may_have_marked(figures) else dg.AssetObservation
+    # A materialization starts downstream work. A dead run that had begun the job may have marked images.
+    event = dg.AssetMaterialization if figures.marked or figures.again else dg.AssetObservation
     context.log_event(event(asset_key=clean_images.key, partition=key, metadata=shown(_shown(figures))))
 
 
 def _log_trouble(context: dg.AssetExecutionContext, figures: "Figures") -> None:
     if figures.trouble:
         context.log.error(f"{figures.customer_id:.80}: {figures.trouble}")
-
-
-def _may_have_marked(figures: "Figures") -> bool:
-    """A materialization starts downstream work. A job that a dead run had begun always is one: that run may have marked
-    images."""
-    return figures.marked > 0 or figures.again
 
 
 def _shown(figures: "Figures") -> dict[str, Any]:

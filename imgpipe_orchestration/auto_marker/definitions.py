@@ -48,12 +48,11 @@ def marked_images_are_usable(backends: BackendsResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=not lacking, metadata=metadata)
 
 
-def _has_mongodb(context: dg.ScheduleEvaluationContext) -> bool:
-    return bool(context.resources.sensor_backends.services.settings.mongodb_url)
-
-
 # A deployment without news documents has no MongoDB, and its nights are not to be full of failed runs.
-_WITH_MONGODB: dict[str, Any] = {"should_execute": _has_mongodb, "required_resource_keys": {"sensor_backends"}}
+_WITH_MONGODB: dict[str, Any] = {
+    "should_execute": lambda context: bool(context.resources.sensor_backends.services.settings.mongodb_url),
+    "required_resource_keys": {"sensor_backends"},
+}
 
 SCHEDULES = [
     scheduled(
