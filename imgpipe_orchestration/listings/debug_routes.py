@@ -55,14 +55,9 @@ def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]
     answer = uploads.upload(services, body.listing_title, [uploads.Sent(path.name, lambda: data, size)])
     if body.process_now:
         image = answer["data"]["images"][0]
-        image["status"] = answer["data"]["status"] = _processed_now(services, image["file_name"]).value
+        make_now(services, f"debug-{uuid4()}", _row(services, image["file_name"]).id)
+        image["status"] = answer["data"]["status"] = _row(services, image["file_name"]).status
     return answer
-
-
-def _processed_now(services: Services, file_name: str) -> model.Status:
-    """Process the image now; returns its status afterwards."""
-    make_now(services, f"debug-{uuid4()}", _row(services, file_name).id)
-    return model.Status(_row(services, file_name).status)
 
 
 def _row(services: Services, file_name: str) -> Row[Any]:
