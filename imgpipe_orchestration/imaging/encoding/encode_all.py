@@ -8,7 +8,7 @@ from typing import Literal
 from PIL import Image
 
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_lossless
-from imgpipe_orchestration.imaging.encoding.picture import Picture, may_gain
+from imgpipe_orchestration.imaging.encoding.picture import Picture, has_few_colours, may_gain
 from imgpipe_orchestration.imaging.encoding.search import Encoded, search
 from imgpipe_orchestration.imaging.formats import MIME_OF, Format
 from imgpipe_orchestration.imaging.geometry import PixelBox
@@ -107,7 +107,7 @@ def _without_loss(one: Picture, lossy: Encoded, exif: bytes) -> Encoded:
     """The lossless WebP file if it is smaller. It is tried where that is likely, and where the lossy one misses its
     target, because lossy WebP has no 4:4:4 for small details in strong colours."""
     is_missed = lossy.miss(one.target) < -_MISSED
-    if not one.has_few_colours or not (is_missed or may_gain(one.image, len(lossy.data))):
+    if not has_few_colours(one.image) or not (is_missed or may_gain(one.image, len(lossy.data))):
         return lossy
     data = encode_lossless(one.image, exif)
     return Encoded(data, 0, None) if len(data) < len(lossy.data) else lossy

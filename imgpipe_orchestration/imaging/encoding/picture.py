@@ -72,10 +72,6 @@ class Picture:
         return self.image.width * self.image.height
 
     @cached_property
-    def has_few_colours(self) -> bool:
-        return has_few_colours(self.image)
-
-    @cached_property
     def excerpt(self) -> Picture | None:
         """What the tries of a large photograph are made of, as hard to encode: tiles spread evenly over it. None for
         others; excerpts of text and drawings say less."""

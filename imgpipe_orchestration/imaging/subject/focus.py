@@ -147,13 +147,9 @@ def _box_on_plain_background(image: Image.Image) -> Box | None:
 
 def _around_patches(differs: NDArray[np.bool_]) -> Box | None:
     """The box around all connected patches but specks of dust; None where there are none."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8), connectivity=8)
-    kept = [stats[i] for i in range(1, count) if stats[i][cv2.CC_STAT_AREA] >= _SPECK * _SIDE**2]
-    if not kept:
-        return None
-    left, top = min(int(s[0]) for s in kept), min(int(s[1]) for s in kept)
-    right, bottom = max(int(s[0] + s[2]) for s in kept), max(int(s[1] + s[3]) for s in kept)
-    return Box(left / _SIDE, top / _SIDE, right / _SIDE, bottom / _SIDE)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8), connectivity=8)
+    patches = [(x, y, x + w, y + h) for x, y, w, h, area in stats[1:].tolist() if area >= _SPECK * _SIDE**2]
+    return union(Box.of_pixels(patch, _SIDE, _SIDE) for patch in patches) if patches else None
 
 
 _SEEN_AT = 64
