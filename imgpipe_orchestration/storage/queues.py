@@ -72,17 +72,14 @@ It is called at finish, failure and requeue. It is not called when an item is cl
 dies could not undo that; nor for ignore, where the feature's row stays failed."""
 
 
-def _no_mirror(_: Connection, __: Sequence[int], ___: State, ____: str | None) -> None:
-    """For queues whose items have no rows elsewhere."""
-
-
 @dataclass(frozen=True)
 class Queue:
     """A queue: its name, how often an item is tried, and how the feature's rows follow."""
 
     name: str
     max_attempts: int = 3
-    mirror: Mirror = _no_mirror
+    mirror: Mirror = lambda *_: None
+    """Does nothing for queues whose items have no rows elsewhere."""
     away_attempts: int = 0
     """How often an item is tried while a partner is away or asks to slow down, for which nobody charges, where that is
     oftener. Failures of all kinds are counted together."""
