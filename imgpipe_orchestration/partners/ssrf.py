@@ -96,10 +96,11 @@ class Guard:
             hosts.add((host, int(port) if port else None))
         return cls(frozenset(hosts), tuple(networks))
 
-    def permits(self, host: str, port: int, address: Address) -> bool:
-        """Whether this private address may be reached under this name and port."""
+    def permits(self, host: str, port: int, text: str) -> bool:
+        """Whether this address may be reached under this name and port: a public one, or one that is allowed."""
+        address = ipaddress.ip_address(text.partition("%")[0])
         names = {host.lower().strip("[]"), str(address)}
-        if any((name, only) in self.hosts for name in names for only in (port, None)):
+        if is_public(address) or any((name, only) in self.hosts for name in names for only in (port, None)):
             return True
         plain = _embedded(address) or address
         return any(plain in network for network in self.networks if network.version == plain.version)
@@ -120,7 +121,7 @@ class Guard:
             found = addresses_of(host, port, seconds)
         except OSError as error:
             raise PartnerUnavailable(f"The host {host} cannot be resolved") from error
-        permitted = [address for address in found if self._permits(host, port, address)]
+        permitted = [address for address in found if self.permits(host, port, address)]
         if not permitted:
             raise Forbidden(f"{host} is a private or reserved address, {_HOW_TO_ALLOW}")
         return permitted
@@ -131,13 +132,9 @@ class Guard:
         Raises:
             Forbidden: an address that is not permitted; the socket is closed.
         """
-        if not self._permits(host, port, str(sock.getpeername()[0])):
+        if not self.permits(host, port, str(sock.getpeername()[0])):
             sock.close()
             raise Forbidden(f"{host} led to a private or reserved address, {_HOW_TO_ALLOW}")
-
-    def _permits(self, host: str, port: int, text: str) -> bool:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        return is_public(address) or self.permits(host, port, address)
 
 
 def addresses_of(host: str, port: int, seconds: float | None = None) -> list[str]:

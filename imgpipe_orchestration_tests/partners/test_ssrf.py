@@ -53,7 +53,7 @@ def test_public_and_not(address: str, public: bool) -> None:
 
 
 def permits(text: str, host: str, port: int, address: str) -> bool:
-    return Guard.parse(text).permits(host, port, ipaddress.ip_address(address))
+    return Guard.parse(text).permits(host, port, address)
 
 
 def test_a_host_is_allowed_on_every_port_or_on_one() -> None:
