@@ -113,10 +113,10 @@ def current_id() -> str:
     return f"{found.trace_id:032x}" if found.is_valid else ""
 
 
-def headers() -> dict[str, str]:
-    """The trace's headers for a call to a partner."""
+def headers(of: context.Context | None = None) -> dict[str, str]:
+    """The trace's headers for a call to a partner; by default the current trace's."""
     carrier: dict[str, str] = {}
-    _W3C.inject(carrier)
+    _W3C.inject(carrier, of)
     return carrier
 
 
@@ -184,6 +184,4 @@ def _context(traceparent: str) -> context.Context:
 
 
 def _written(of: context.Context) -> str:
-    carrier: dict[str, str] = {}
-    _W3C.inject(carrier, of)
-    return carrier.get(HEADER, "")
+    return headers(of).get(HEADER, "")
