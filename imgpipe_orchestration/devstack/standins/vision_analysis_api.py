@@ -106,19 +106,8 @@ class Desk:
         self.analyses.append(analysis)
         return analysis
 
-    def listing(
-        self,
-        page: int = 1,
-        page_size: int = 10,
-        is_processed: bool | None = None,
-        organization_id: str | None = None,
-    ) -> dict[str, Any]:
-        found = [
-            analysis
-            for analysis in self.analyses
-            if is_processed in (None, analysis["is_processed"])
-            and organization_id in (None, analysis["organization_id"])
-        ]
+    def listing(self, page: int = 1, page_size: int = 10, is_processed: bool | None = None) -> dict[str, Any]:
+        found = [one for one in self.analyses if is_processed in (None, one["is_processed"])]
         shown = found[max(0, page - 1) * page_size :][:page_size]
         data = {"page": page, "page_size": page_size, "total": len(found), "vision_analysis": shown}
         return {"code": 200, "status": "success", "data": data, "standin": True}
