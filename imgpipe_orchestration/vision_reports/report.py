@@ -16,7 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.model import Severity
 
@@ -43,7 +42,7 @@ def write(batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int) -
     """The report, UTF-8, no longer than `limit` bytes.
 
     Args:
-        picture: returns the JPEG that the model saw of an image; may raise NotFound.
+        picture: returns the JPEG that the model saw of an image.
         limit: pictures that do not fit are left out, those of the least serious images first. If the texts alone are
             too long, texts and lists are halved until they fit; whole images are left out last.
     """
@@ -156,11 +155,7 @@ def _illustrate(
 
     if left < 20_000:
         return None
-    try:
-        jpeg = picture(image)
-    except NotFound:
-        return 0
-    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as full:
+    with Image.open(BytesIO(picture(image)), formats=["JPEG"]) as full:
         full.load()
         main = _shown(full, side)
         if len(main["uri"]) > left / 2:
