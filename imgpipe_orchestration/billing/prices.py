@@ -7,7 +7,6 @@ of November 2026. Google Vision: per unit, past the free thousand, up to five mi
 guess would falsify budget and figures. MODEL_PRICES corrects or adds entries without a release.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -68,7 +67,7 @@ def parse_prices(text: str) -> dict[str, Price]:
     if not text.strip():
         return {}
     try:
-        return TypeAdapter(dict[str, Price]).validate_python(json.loads(text))
+        return TypeAdapter(dict[str, Price]).validate_json(text)
     except ValueError as error:
         raise SettingsError(
             'MODEL_PRICES must look like {"gpt-6-luna": {"input": 0.1, "output": 0.5}}',

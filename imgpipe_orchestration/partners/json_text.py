@@ -74,11 +74,11 @@ def fitting(values: Iterable[Any], *fits: Callable[[Any], Fitted]) -> Fitted:
     raise first or ValueError("the text holds no JSON")
 
 
-def problem_in(error: ValueError) -> str:
+def problem_in(error: ValueError, most: int = 5) -> str:
     """What did not fit, each field named: the first few, short enough for a prompt and a log line."""
     if not isinstance(error, ValidationError):
         return str(error)
-    faults = error.errors(include_url=False, include_input=False, include_context=False)[:5]
+    faults = error.errors(include_url=False, include_input=False, include_context=False)[:most]
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'answer'}: {fault['msg']}" for fault in faults)
 
 

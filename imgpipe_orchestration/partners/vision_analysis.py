@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, at_host
-from imgpipe_orchestration.partners.json_text import decoded
+from imgpipe_orchestration.partners.json_text import decoded, problem_in
 from imgpipe_orchestration.partners.reply import Reply
 from imgpipe_orchestration.partners.retry import RetryPolicy, whole
 from imgpipe_orchestration.partners.ssrf import Guard
@@ -123,11 +123,9 @@ def _analysis_of(entry: dict[str, Any]) -> VisionAnalysis | Malformed:
     try:
         return VisionAnalysis.model_validate(entry)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, fault["loc"]))
         ids = (entry.get("vision_analysis_id"), entry.get("organization_id"))
         analysis, organization = (str(one) if isinstance(one, str | int) else "" for one in ids)
-        return Malformed(analysis, f"{where}: {fault['msg']}", organization)
+        return Malformed(analysis, problem_in(error, 1), organization)
 
 
 def _document(entry: Any) -> Document:
