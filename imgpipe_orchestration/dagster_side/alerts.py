@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -33,12 +33,8 @@ LONGEST = 1500
 """Characters of a reason. Discord refuses messages of more than 2,000."""
 
 
-class Alert(NamedTuple):
-    """One thing to tell: the message (None for one that is not told), its Idempotency-Key, the cursor after it."""
-
-    message: dict[str, str] | None
-    key: str
-    cursor: str
+Alert = tuple[dict[str, str] | None, str, str]
+"""One thing to tell: the message (None for one that is not told), its Idempotency-Key, the cursor after it."""
 
 
 @sensor(
@@ -109,7 +105,7 @@ def _reached(context: dg.SensorEvaluationContext, services: "Services") -> Itera
             waits = "; paid work waits" if one.used_up else ""
             of = f"{share:.0%} of the *{_plain(one.title)}* is spent: {one.spent_usd:.2f} of {one.limit_usd:.2f} USD"
             message = {"text": f":moneybag: {of}{waits}\n<{link}|spending>"}
-            yield Alert(message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told)))
+            yield message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told))
 
 
 def _failed_runs(context: dg.SensorEvaluationContext, services: "Services") -> Iterator[Alert]:
@@ -118,13 +114,13 @@ def _failed_runs(context: dg.SensorEvaluationContext, services: "Services") -> I
     last = newest[0].storage_id if newest else 0
     if not cursor.isdecimal() or int(cursor) > last:  # the first tick, or somebody set it, or the newest was deleted
         cursor = str(last)
-        yield Alert(None, "", cursor)
+        yield None, "", cursor
     failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=int(cursor))
     for record in instance.fetch_run_status_changes(failed, limit=ALERTS_A_TICK, ascending=True).records:
         entry = record.event_log_entry
         is_recent = record.timestamp > time.time() - ALERT_SECONDS
         message = _of_run(instance, entry, services.settings.dagster_url) if is_recent else None
-        yield Alert(message, f"run-failed-{entry.run_id}", str(record.storage_id))
+        yield message, f"run-failed-{entry.run_id}", str(record.storage_id)
 
 
 def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url: str) -> dict[str, str] | None:
@@ -167,7 +163,7 @@ def _failed_checks(context: dg.SensorEvaluationContext, services: "Services") ->
             details = ", ".join(f"{label}: {_said(value)}" for label, value in found.metadata.items())
             head = f":warning: The check *{_plain(check)}* of {_plain(asset)} fails"
             message = {"text": f"{head}\n>{_plain(redact(details))[:LONGEST]}\n<{link}|its evaluations>"}
-        yield Alert(message, f"check-failed-{record.run_id}-{name}", json.dumps(sorted(told)))
+        yield message, f"check-failed-{record.run_id}-{name}", json.dumps(sorted(told))
 
 
 def _said(value: dg.MetadataValue[Any]) -> object:
