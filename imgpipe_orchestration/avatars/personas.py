@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import BaseModel, create_model
+from pydantic import create_model
 
 from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
@@ -29,7 +29,6 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.usage import Priced
-from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
@@ -201,9 +200,10 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
 
         def purchase() -> Purchase:
             if speaks_openai:
+                person: Any = prompt.shaped(PersonaData)
                 invented = services.openai(choice.provider).answer(
                     prompt.question(asked=asked),
-                    _people(prompt),
+                    create_model("People", people=(list[person], ...)),
                     model=choice.model,
                     instructions=prompt.instructions(),
                 )
@@ -216,12 +216,6 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
         return services.ledger.buy(call, purchase, buyer=buyer)
 
     return first_answer(services.models.choices("persona"), ask, task="persona")[1]
-
-
-def _people(prompt: Prompt) -> type[BaseModel]:
-    """The form of an answer by a model that is no flow."""
-    person: Any = prompt.shaped(PersonaData)
-    return create_model("People", people=(list[person], ...))
 
 
 def _keep(services: Services, claim: Claim, task: Task, question: Question, answer: Answer) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 from imgpipe_orchestration.avatars import export, lifecycle, records, store
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
-from imgpipe_orchestration.avatars.records import Day, Persona, PersonaFacts, Task, TaskFacts
+from imgpipe_orchestration.avatars.records import Day, PersonaFacts, Task, TaskFacts
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
@@ -94,7 +94,8 @@ def task(task_id: str, services: ServicesDep) -> TaskDetail:
         found = _shown(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = records.people_of(connection, found.id)
-    return TaskDetail(**answer_of(found, progress).model_dump(), personas=[_person(person) for person in people])
+    shown = [PersonaAnswer(**person.model_dump(), result_id=person.id) for person in people]
+    return TaskDetail(**answer_of(found, progress).model_dump(), personas=shown)
 
 
 @router.post("/tasks/{task_id}/cancel")
@@ -188,7 +189,3 @@ def answer_of(task: Task, progress: Row[Any]) -> TaskAnswer:
     """The public facts of a task, without its people."""
     shown = ProgressAnswer(**progress._asdict())
     return TaskAnswer(**task.model_dump(), count=task.persona_count, progress=shown, cost_usd=progress.cost_usd)
-
-
-def _person(person: Persona) -> PersonaAnswer:
-    return PersonaAnswer(**person.model_dump(), result_id=person.id)

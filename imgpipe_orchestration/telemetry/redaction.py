@@ -70,6 +70,7 @@ def know(secrets: Iterable[str]) -> None:
 
 
 _SECRET_NAME = re.compile(rf"(?i).*(?:{_NAMES}|{_HEADERS})")
+"""Of a field that holds a secret: `openai_api_key`, `Authorization`, `user_jwt_secret`."""
 
 
 def redact(text: str) -> str:
@@ -84,14 +85,9 @@ def redact(text: str) -> str:
     return text
 
 
-def is_secret(name: str) -> bool:
-    """Whether a field of this name holds a secret: `openai_api_key`, `Authorization`, `user_jwt_secret`."""
-    return _SECRET_NAME.fullmatch(name) is not None
-
-
 def cleaned(value: object, name: str = "") -> object:
     """A value for a log line, redacted recursively; masked as a whole when `name` is that of a secret."""
-    if name and value and not isinstance(value, bool) and is_secret(name):
+    if name and value and not isinstance(value, bool) and _SECRET_NAME.fullmatch(name):
         return MASK
     if isinstance(value, str):
         return redact(value)

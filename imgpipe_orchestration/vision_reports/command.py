@@ -62,7 +62,9 @@ def _ended(services: Services, number: int, say: Callable[[str], None]) -> Mappi
         for outcome in execution["analyses"]:
             if outcome["finished_at"] and outcome["analysis_id"] not in said:
                 said.add(outcome["analysis_id"])
-                say(_line(outcome))
+                name = outcome["run_code"] or plain_text(outcome["vision_analysis_id"], 200)
+                end = "delivered" if outcome["status"] == "success" else f"failed: {outcome['error']}"
+                say(f"{name}: {end}")
         if execution["status"] != ExecutionStatus.RUNNING:
             return execution
         waited = 0.0 if execution["run_id"] else time.monotonic() - began
@@ -72,10 +74,3 @@ def _ended(services: Services, number: int, say: Callable[[str], None]) -> Mappi
         if waited > GIVEN_UP_SECONDS:
             with transaction(services.engine) as rows:
                 executions.withdraw(rows, services.claims, number, "No run of Dagster took it up within an hour")
-
-
-def _line(outcome: Mapping[str, Any]) -> str:
-    """What the user is told of an analysis that has ended."""
-    name = outcome["run_code"] or plain_text(outcome["vision_analysis_id"], 200)
-    end = "delivered" if outcome["status"] == "success" else f"failed: {outcome['error']}"
-    return f"{name}: {end}"
