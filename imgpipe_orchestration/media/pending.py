@@ -175,7 +175,9 @@ def figures(connection: Connection) -> dict[str, Any]:
     """
     rows = connection.execute(text("select status, count(*) from pending_images group by status")).all()
     counted: dict[str, Any] = {status.value: 0 for status in PendingStatus}
-    counted |= {row[0] or "unknown": row[1] for row in rows}  # NULL, or MySQL's '' for an unknown value
+    for status, count in rows:
+        name = status or "unknown"  # NULL, or MySQL's '' for an unknown value
+        counted[name] = counted.get(name, 0) + count
     return {**counted, "oldest_pending": connection.scalar(_OLDEST), "stuck": connection.scalar(_STUCK)}
 
 

@@ -64,12 +64,13 @@ class AsyncLruCache(Generic[Key, Value]):
             if self._loading.get(key) is task:
                 del self._loading[key]
 
-    def forget(self, key: Key) -> None:
-        """Drop a value. A load in progress still returns to its callers, but is not cached."""
+    def forget(self, key: Key) -> Value | None:
+        """Drop a value, and return it. A load in progress still returns to its callers, but is not cached."""
         self._loading.pop(key, None)
         old = self._kept.pop(key, None)
         if old is not None:
             self.size -= self._size_of(old)
+        return old
 
     def clear(self) -> None:
         """Drop everything."""

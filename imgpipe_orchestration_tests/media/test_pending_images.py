@@ -55,6 +55,19 @@ def test_a_row_of_the_main_apis_own_sql_is_read_with_its_day_in_utc(engine: Engi
     assert (image.original_name, image.mime_type) == (None, None)
 
 
+def test_rows_of_no_state_that_is_known_are_counted_together(engine: Engine) -> None:
+    insert = "insert ignore"  # MySQL then writes an empty status for a wrong one
+    with transaction(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            insert = "insert"
+            loosen = "alter status drop not null, drop constraint pending_images_status_check"
+            connection.execute(text(f"alter table pending_images {loosen}"))
+        values = "(7, '/a', null), (7, '/b', ''), (7, '/c', 'failed')"
+        connection.execute(text(f"{insert} into pending_images (user_id, image_path, status) values {values}"))
+        counted = pending.figures(connection)
+    assert (counted["unknown"], counted["failed"], counted["pending"]) == (2, 1, 0)
+
+
 def test_waiting_gives_pages_of_what_is_pending_by_id(engine: Engine) -> None:
     rows = [add(engine, n) for n in range(5)]
     with transaction(engine) as connection:

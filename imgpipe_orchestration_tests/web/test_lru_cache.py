@@ -21,5 +21,7 @@ def test_what_changes_while_it_is_loaded_is_given_to_who_waits_and_not_kept() ->
         answered.set()
         assert await waiting == "before the change"
         assert cache.peek(1) is None
+        assert await cache.get(1, load) == cache.forget(1) == "before the change"
+        assert (cache.hits, cache.forget(1)) == (0, None)
 
     asyncio.run(changed())

@@ -130,8 +130,7 @@ class HotImages:
     def forget(self, media_id: int) -> None:
         """Invalidate an image that changed, in this process or another; its bytes too, which a deleted one must not
         leave in memory."""
-        known = self.manifests.peek(media_id)
-        self.manifests.forget(media_id)
+        known = self.manifests.forget(media_id)
         for shelf in known.variants.values() if known else ():
             for variant in shelf.values():
                 self.bytes.forget(variant.object_key)
