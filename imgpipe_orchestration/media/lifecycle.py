@@ -226,6 +226,14 @@ _PROMISED = text("""
     order by 1
 """)
 
+# A profile may show an image that has a successor: one that was rejected and came back.
+_SHOWN = "(" + " or ".join(
+    f"exists (select from {table} p where p.user_id = t.user_id"
+    f" and (p.{column} = t.image_path or p.{column} like '%/' || t.id || '?size=%'))"
+    for table, column in COLUMNS
+    if not table.endswith("_media")
+) + ")"  # fmt: skip
+
 MEDIA = Kind(
     name="media",
     pipeline="media",
@@ -255,7 +263,8 @@ MEDIA = Kind(
         lambda settings: None if settings.replaced_days == "keep" else settings.replaced_days,
         "replaced_at",
         """exists (select from live_media n where n.user_id = t.user_id and n.kind = t.kind and n.id > t.id
-            and n.status = 'completed' and not n.held)""",  # its successor may wait for a verdict, or be gone
+            and n.status = 'completed' and not n.held) and not """  # its successor may wait for a verdict, or be gone
+        + _SHOWN,
     ),
     forget_user=_forget_user,
     tag="media-",
@@ -306,4 +315,16 @@ def _rejected(services: Services, connection: Connection, media_id: int) -> None
         connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": before})
 
 
-UPLOADED = Subject("media", MEDIA, "media_files", _picture, _facts, rejected=_rejected)
+def _approved(services: Services, connection: Connection, media_id: int) -> None:
+    """Show the image again in the place of the one before it. One that is not finished stands there as a new upload."""
+    media = store.media_file(connection, media_id)
+    before = store.last_completed(connection, media.user_id, media.kind, but=media_id)
+    if media.kind not in store.ALONE or before is None or before > media_id:
+        return
+    base, finished = services.settings.smart_media_base_url, media.status is model.MediaStatus.COMPLETED
+    own = model.smart_url(base, media_id) if finished else media.image_path
+    if put_in_place(connection, model.smart_url(base, before), own) and finished:
+        connection.execute(text("update media_files set replaced_at = now() where id = :id"), {"id": before})
+
+
+UPLOADED = Subject("media", MEDIA, "media_files", _picture, _facts, rejected=_rejected, approved=_approved)

@@ -41,6 +41,8 @@ class Subject:
     """The thing of `kind` that has published a part, where it has no table."""
     rejected: Callable[[Services, Connection, int], None] = lambda _, __, ___: None
     """What else a rejection changes, in its transaction."""
+    approved: Callable[[Services, Connection, int], None] = lambda _, __, ___: None
+    """Takes that back, when what was rejected is approved after all."""
 
     def what(self, item: int) -> str:
         """The name of a thing, as the ledger and the deletions have it."""

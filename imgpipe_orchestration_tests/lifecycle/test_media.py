@@ -234,6 +234,10 @@ def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash_also_i
     assert call(gateway, "POST", f"/api/media/{old}/restore").status_code == 200
     purge(gateway)
     assert gateway.get(f"/serve/{old}").status_code == gateway.get(f"/serve/{new}").status_code == 200
+    do(gateway, f"update user_profiles set profile_image_path = replace(profile_image_path, '/{new}?', '/{old}?')")
+    do(gateway, f"update media_files set replaced_at = now() - interval '31 days' where id = {old}")
+    purge(gateway)
+    assert gateway.get(f"/serve/{old}").status_code == 200, "the profile shows it"
 
 
 def test_keep_keeps_replaced_images_and_no_days_in_the_trash_purge_at_once(

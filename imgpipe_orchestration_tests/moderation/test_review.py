@@ -140,6 +140,22 @@ def test_when_a_profile_image_is_rejected_the_one_before_is_shown_again(flagging
     assert f"/{after}?" in flagging.me()["profile_image_path"]
     assert decide(flagging, str(after), "reject").status_code == 200
     assert f"/{before}?" in flagging.me()["profile_image_path"]
+    assert decide(flagging, str(after), "approve").status_code == 200
+    assert f"/{after}?" in flagging.me()["profile_image_path"]
+    replaced = flagging.rows("select id from media_files where replaced_at is not null")
+    assert [row.id for row in replaced] == [before]
+
+
+def test_a_profile_image_that_was_rejected_before_it_was_made_takes_its_place_once_it_is_approved(
+    flagging: Gateway,
+) -> None:
+    decide(flagging, str(finished(flagging, seed=4)), "reject")
+    before = finished(flagging, field="profile_image", seed=3)
+    after = finished(flagging, field="profile_image", seed=4)
+    assert f"/{before}?" in flagging.me()["profile_image_path"]
+    assert decide(flagging, str(after), "approve").status_code == 200
+    flagging.run_due("run of the approved")
+    assert f"/{after}?" in flagging.me()["profile_image_path"]
 
 
 def test_a_model_never_undoes_what_a_person_decided(flagging: Gateway) -> None:
