@@ -455,6 +455,6 @@ def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
         assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 0
         make_due(gateway, "media_healing")
         gateway.run_due("run-3")
-    first, healed = (json.loads(body)["ai_analysis"]["providers"] for _, _, body in main_api.requests)
+    first, *_, healed = (json.loads(body)["ai_analysis"]["providers"] for _, _, body in main_api.requests)
     assert first["openai_embedding"] != "ok"
     assert healed == {"google_vision": "absent", "openai_vision": "ok", "openai_embedding": "ok"}
