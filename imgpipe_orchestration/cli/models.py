@@ -12,7 +12,7 @@ import requests
 from pydantic import BaseModel
 
 from imgpipe_orchestration.billing.prices import cost_of
-from imgpipe_orchestration.cli.diagnosis import TIMEOUT_SECONDS
+from imgpipe_orchestration.cli.diagnosis import Bad, reach_flowise
 from imgpipe_orchestration.cli.options import data_option, json_option, services_of
 from imgpipe_orchestration.errors import (
     BadInput,
@@ -75,9 +75,11 @@ def _ask(services: Services, choice: Choice, tasks: list[TaskName]) -> Asked:
         found.known = NO if error.partner_status in {403, 404} else UNTRIED
     except (SpendingPaused, RateLimited) as error:
         found.reached, found.problem = YES, error.public
-    except (ImgpipeError, requests.RequestException) as error:
+    except ImgpipeError as error:
+        found.reached, found.problem = NO, error.public
+    except (Bad, requests.RequestException):
         found.reached = NO
-        found.problem = error.public if isinstance(error, ImgpipeError) else type(error).__name__
+        found.problem = f"{choice.provider} cannot be reached or is down: `imgpipe doctor` says why"
     return found
 
 
@@ -85,7 +87,7 @@ def _question(services: Services, choice: Choice, tasks: list[TaskName], found: 
     """Ask, and note what the answer says; returns the model that answered and what it used."""
     model, provider = choice.model, services.models.providers[choice.provider]
     if provider.dialect == "flowise":
-        requests.get(provider.base_url, timeout=TIMEOUT_SECONDS).raise_for_status()
+        reach_flowise(provider)
         return model, None
     if provider.dialect == "google-vision":
         seen = services.google_vision(choice.provider).annotate(_red(), size=(64, 64), features=["TEXT_DETECTION"])
@@ -144,8 +146,8 @@ def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
         from rich.console import Console
         from rich.table import Column, Table
 
-        whole = (Column(name, overflow="fold") for name in ("model", "tasks"))
-        table = Table(*whole, "reached", "known", "vision", "schema", "price", "problem")
+        names = ("model", "tasks", "reached", "known", "vision", "schema", "price", "problem")
+        table = Table(*(Column(name, overflow="fold") for name in names))
         for one in found:
             table.add_row(*asdict(one).values())
         Console().print(table)

@@ -179,6 +179,20 @@ def test_the_check_fails_where_a_picture_is_refused_and_shows_none_to_a_model_th
     assert outcome.exit_code == 1
 
 
+def test_the_check_takes_any_answer_of_flowise_but_a_5xx_and_shows_the_whole_problem(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    for status, code in ((404, 0), (503, 1)):
+        with serving(lambda h, _, status=status: reply(h, status=status)) as server:
+            monkeypatch.setenv("FLOWISE_BASE_URL", server.url)
+            outcome = CliRunner().invoke(imgpipe, ["models", "check", "--data", str(tmp_path)])
+        assert outcome.exit_code == code, outcome.output
+    cells = [line.split("│")[-2] for line in outcome.output.splitlines() if line.startswith("│")]
+    problem = "flowise cannot be reached or is down: `imgpipe doctor` says why"
+    assert " ".join(" ".join(cells).split()) == f"{problem} {problem}"  # of both flows
+
+
 def test_a_backfill_after_a_change_of_the_prompt_asks_again_only_about_what_it_concerns(
     seeing_gateway: Gateway, standins: StandInAccess, tmp_path: Path
 ) -> None:
