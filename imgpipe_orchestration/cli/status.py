@@ -74,7 +74,7 @@ def _written(value: object) -> str:
 def _show(report: dict[str, Any], data_dir: Path) -> None:
     console = Console()
     title = "queues (stuck: over an hour)"
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=0)  # a long name fits in 80 columns
     table.add_column("queue", no_wrap=True)
     for heading in ("waiting", "in progress", "done", "failed", "oldest", "stuck", "average"):
         table.add_column(heading, justify="right", no_wrap=True)

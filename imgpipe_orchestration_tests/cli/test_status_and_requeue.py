@@ -13,7 +13,7 @@ from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, NotFound, Permanent, RateLimited, SpendingPaused
 from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.listings.store import QUEUE, NewImage, add
-from imgpipe_orchestration.media.store import MEDIA
+from imgpipe_orchestration.media.store import MEDIA, REMAKE_VARIANTS
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.job_instances import Trigger
@@ -51,6 +51,13 @@ def test_status_counts_and_names_what_failed(run: Run, claims: Claims) -> None:
     assert "imgpipe requeue" in shown.stdout
     run("requeue", "media")
     assert run("status", "--check").exit_code == 0
+
+
+def test_status_shows_its_headings_and_figures_in_80_columns_beside_the_longest_name(run: Run, claims: Claims) -> None:
+    put(claims, 5, queue=REMAKE_VARIANTS)
+    shown = run("status").stdout
+    assert re.search(r"^ *queue +waiting +in progress +done +failed +oldest +stuck +average *$", shown, re.MULTILINE)
+    assert re.search(r"^ *media_remake_variants +1 +0 +0 +0 +\S+ s +0 +- *$", shown, re.MULTILINE)
 
 
 def test_status_sees_uploads_that_no_worker_has_taken_up(run: Run, claims: Claims) -> None:
