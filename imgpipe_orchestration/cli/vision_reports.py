@@ -67,7 +67,7 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
 
     with closing(Services(settings)) as services:
         execution = run_now(services, connection, say)
-    reason = f": {execution['error']}" if execution["error"] else ""
+    reason = f": {execution['error'].removesuffix('.')}" if execution["error"] else ""
     summary = (
         f"{execution['status']}{reason}. "
         f"Total {execution['total']}, successful {execution['successful']}, failed {execution['failed']}."

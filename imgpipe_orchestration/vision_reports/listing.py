@@ -73,6 +73,8 @@ def fetch_list(services: Services, claim: Claim) -> None:
         for entries, fault in ((unusable, "cannot be used"), (nobodys, "name no organization"))
         if entries
     ]
+    if foreign and not listed:  # else each report of an API that several organizations share would have this note
+        notes.append(f"Unprocessed analyses of other organizations: {foreign}.")
     source = analyses.source_of(connection.get_url)
     with services.claims.fenced(claim) as rows:
         # Two jobs that list the same API at once would otherwise deadlock on each other's rows.

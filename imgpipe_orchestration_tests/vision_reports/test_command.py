@@ -48,6 +48,13 @@ def test_a_config_file_is_all_it_needs(desk: Desk, config: Path) -> None:
     assert len(desk.reports) == 1
 
 
+def test_it_says_that_only_other_organizations_have_analyses(desk: Desk, config: Path) -> None:
+    desk.seed(images=0, organization_id="somebody-else")
+    with desk.dagster():
+        ran = invoke(config)
+    assert "success: Unprocessed analyses of other organizations: 1. Total 0, successful 0, failed 0." in ran.output
+
+
 def test_the_log_file_has_each_analysis_and_the_summary(desk: Desk, config: Path, tmp_path: Path) -> None:
     desk.seed(images=1)
     desk.seed(images=0, descriptions=False, run_code="EMPTY")
