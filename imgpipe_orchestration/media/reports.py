@@ -32,7 +32,9 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
         named = model.media_id_in(body["permanent_url"])
     media_id = str(named) if isinstance(named, str | int) and not isinstance(named, bool) else ""
     if not model.is_media_id(media_id):
-        raise BadInput("Send the media id as `media_id`, or a `permanent_url` that ends in it.", field="media_id")
+        rule = "It has 1 to 64 letters, digits, - and _, at least one digit, and begins with a letter or digit."
+        told = f"Send the media id as `media_id`, or a `permanent_url` that ends in it. {rule}"
+        raise BadInput(told, field="media_id")
     with pending.both(services) as (connection, where):
         ours = store.media_of_pending(connection, image_id)
         if ours is not None and is_deleted(connection, f"media/{ours.id}"):

@@ -112,6 +112,8 @@ _NO_IDS: list[dict[str, Any]] = [
     {"media_id": True},
     {"media_id": -3},
     {"media_id": "../x"},
+    {"media_id": "abc"},
+    {"media_id": "12 3"},
     {"permanent_url": "https://x/"},
     {"permanent_url": "https://x/serve/"},
     {"permanent_url": "https://x/serve/undefined"},
@@ -126,6 +128,7 @@ def test_a_report_without_a_media_id_says_what_to_send(gateway: Gateway, body: d
     answer = post(gateway, 1, body)
     assert answer.status_code == 422
     assert answer.json()["field"] == "media_id"
+    assert "letters, digits, - and _, at least one digit, and begins with" in answer.json()["detail"]
 
 
 def test_cleaning_up_marks_failed_removes_the_file_and_closes_the_way(gateway: Gateway) -> None:
