@@ -39,7 +39,7 @@ def test_work_in_a_worker_gives_what_it_gives_here(shop: Workshop) -> None:
 
 
 def test_an_error_arrives_as_it_was_raised(shop: Workshop) -> None:
-    with pytest.raises(BadImage, match="SVG is only accepted as a logo"):
+    with pytest.raises(BadImage, match="SVG is not accepted here"):
         shop.call(sniff, b"<svg/>")
 
 

@@ -65,6 +65,7 @@ def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: Cli
     assert answer.status_code == 415
     assert answer.headers["content-type"] == "application/problem+json"
     assert [one["file_name"] for one in answer.json()["rejected"]] == ["a.svg", "b.jpg"]
+    assert "SVG is not accepted here, only as a user's logo" in answer.json()["rejected"][0]["error"]
     assert rows(services, "select count(*) from image_queue")[0][0] == 0
 
 

@@ -162,7 +162,7 @@ def _identified(data: bytes) -> str:
         if data.startswith(signature):
             raise BadImage(f"{title} is not read: send {READ_HERE}")
     if svg.is_svg(data):
-        raise BadImage(f"SVG is only accepted as a logo (field logo_image): send {READ_HERE}")
+        raise BadImage(f"SVG is not accepted here, only as a user's logo (logo_image): send {READ_HERE}")
     raise BadImage(f"not an image {_guessed(data)}: send {READ_HERE}")
 
 

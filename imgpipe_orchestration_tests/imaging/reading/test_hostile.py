@@ -209,8 +209,8 @@ RAW = "a camera's raw file is not read: develop it and send JPEG"
 
 @pytest.mark.parametrize(("data", "reason"), [
     (b"", "empty: it has 0 bytes"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is only accepted as a logo"),
-    (b"\xef\xbb\xbf<?xml version='1.0'?><!-- a --><svg/>", "SVG is only accepted as a logo"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not accepted here"),
+    (b"\xef\xbb\xbf<?xml version='1.0'?><!-- a --><svg/>", "SVG is not accepted here"),
     (b"<html><body>", "not an image but a web page"),
     (b"%PDF-1.7", "not an image but a PDF"),
     (b"PK\x03\x04", "not an image but a ZIP"),
