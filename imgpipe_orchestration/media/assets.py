@@ -120,7 +120,7 @@ def _figures(stage: "Stage") -> dict[str, Any]:
 
 evaluation_set = _spec(
     "evaluation_set",
-    description="Nine photographs and three logos of which is known what a description must say.",
+    description="Nine photographs and three logos of which we know what a description must say.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Asks models about a set of pictures of which is known what must hold, and counts what they got right.
+"""Asks models about a set of pictures of which we know what must hold, and counts what they got right.
 
 A set is a folder with pictures and `expected.jsonl`, one line a picture:
 

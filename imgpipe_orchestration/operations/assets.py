@@ -72,7 +72,7 @@ submissions = dg.AssetSpec(
     group_name="moderation",
     owners=OWNERS,
     kinds={"postgres"},
-    description="What strangers sent and has to be judged: a row for each image.",
+    description="What strangers sent, which has to be judged: a row for each image.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Four invented people; the first is camera-shy, whom the stand-in draws not, so that a failure can be seen."""
+"""Four invented people; the first is camera-shy, whom the stand-in does not draw, so that a failure can be seen."""
 
 from collections.abc import Iterator
 from typing import Any
