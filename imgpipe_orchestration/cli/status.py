@@ -17,7 +17,7 @@ from imgpipe_orchestration.billing import budgets
 from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, services_of
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.listings import store as listings
-from imgpipe_orchestration.media import pending
+from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.rows import transaction
@@ -37,12 +37,13 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
         with transaction(services.engine) as connection:
             stopped = listings.held_up(connection)
             limits = budgets.standings(connection, services.settings.daily_budget_usd)
+            deleted = store.deleted_uploads(connection)
             jobs_failed = job_instances.failures(connection, JOB, limit=max(shown, 1))
         dead = services.claims.failures(limit=shown) if shown else []
         held_up = [*stopped, *services.claims.held_up(limit=shown)] if shown else []
         try:
             with transaction(services.pending_engine) as connection:
-                images = pending.figures(connection)
+                images = pending.figures(connection, list(deleted))
         except BackendUnavailable as away:
             if services.pending_engine is services.engine:
                 raise

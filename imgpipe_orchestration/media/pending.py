@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     case,
     delete,
     func,
@@ -169,16 +170,17 @@ def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Itera
         after = page[-1].id
 
 
-def figures(connection: Connection) -> dict[str, Any]:
+def figures(connection: Connection, deleted: Sequence[int]) -> dict[str, Any]:
     """The specification's monitoring figures, by its own queries: rows by state, since when the oldest waits
-    (`oldest_pending`), and how many have waited for over an hour (`stuck`).
+    (`oldest_pending`), and how many have waited for over an hour (`stuck`). Those that were `deleted` wait no more.
     """
     rows = connection.execute(text("select status, count(*) from pending_images group by status")).all()
     counted: dict[str, Any] = {status.value: 0 for status in PendingStatus}
     for status, count in rows:
         name = status or "unknown"  # NULL, or MySQL's '' for an unknown value
         counted[name] = counted.get(name, 0) + count
-    return {**counted, "oldest_pending": connection.scalar(_OLDEST), "stuck": connection.scalar(_STUCK)}
+    waiting = {"oldest_pending": _OLDEST, "stuck": _STUCK}
+    return counted | {name: connection.scalar(query, {"deleted": deleted}) for name, query in waiting.items()}
 
 
 def mark_processed(connection: Connection, image_id: int, media_id: str) -> None:
@@ -227,8 +229,12 @@ def joined(services: Services, connection: Connection) -> Iterator[Connection]:
             yield other
 
 
-_OLDEST = text(f"select min(created_at) from pending_images where status = 'pending' and {TIME_IS_READABLE}")
+# Written into the statement: PostgreSQL takes only 65,535 parameters.
+_DELETED = bindparam("deleted", type_=BigInteger, expanding=True, literal_execute=True)
+_OLDEST = text(f"""
+    select min(created_at) from pending_images where status = 'pending' and {TIME_IS_READABLE} and id not in :deleted
+""").bindparams(_DELETED)
 _STUCK = text("""
     select count(*) from pending_images
-    where status = 'pending' and created_at < current_timestamp - interval '1' hour
-""")
+    where status = 'pending' and created_at < current_timestamp - interval '1' hour and id not in :deleted
+""").bindparams(_DELETED)

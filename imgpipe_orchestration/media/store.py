@@ -214,13 +214,13 @@ def save_analysis(connection: Connection, media_id: int, values: dict[str, Any])
     connection.execute(query, {"media_id": media_id, "row": json.dumps(row)})
 
 
-def deleted_uploads(connection: Connection, pending_ids: Sequence[int]) -> set[int]:
-    """Those of some pending images whose media were deleted."""
-    query = text("""
-        select f.main_api_id from media_files f join deletions d on d.kind = 'media' and d.item = f.id
-        where f.main_api_id = any(:ids)
+def deleted_uploads(connection: Connection, pending_ids: Sequence[int] | None = None) -> set[int]:
+    """Those of some pending images whose media were deleted; by default, all that were before they were processed."""
+    which = "f.status <> 'completed'" if pending_ids is None else "f.main_api_id = any(:ids)"
+    query = text(f"""
+        select f.main_api_id from media_files f join deletions d on d.kind = 'media' and d.item = f.id where {which}
     """)
-    return set(connection.scalars(query, {"ids": list(pending_ids)}))
+    return set(connection.scalars(query, {"ids": list(pending_ids or ())}))
 
 
 # --- the manifest of an image: the rows of its variants --------------------------------------------------------------

@@ -11,7 +11,8 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.media import intake, pending, store, uploads
+from imgpipe_orchestration.lifecycle import trash
+from imgpipe_orchestration.media import intake, lifecycle, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import rows
@@ -64,8 +65,25 @@ def test_rows_of_no_state_that_is_known_are_counted_together(engine: Engine) -> 
             connection.execute(text(f"alter table pending_images {loosen}"))
         values = "(7, '/a', null), (7, '/b', ''), (7, '/c', 'failed')"
         connection.execute(text(f"{insert} into pending_images (user_id, image_path, status) values {values}"))
-        counted = pending.figures(connection)
+        counted = pending.figures(connection, [])
     assert (counted["unknown"], counted["failed"], counted["pending"]) == (2, 1, 0)
+
+
+def test_what_was_deleted_before_it_was_processed_does_not_count_as_stuck(services: Services, engine: Engine) -> None:
+    gone, left = add(engine, 1), add(engine, 2)
+    media_id = lifecycle.register_now(services, gone, user=456)
+    assert media_id is not None
+    with transaction(engine) as connection:
+        connection.execute(text("update pending_images set created_at = '2026-01-20 12:00:00'"))
+        later = text("update pending_images set created_at = '2026-01-21 12:00:00' where id = :id")
+        connection.execute(later, {"id": left})
+    with transaction(services.engine) as connection:
+        trash.put(services, connection, lifecycle.MEDIA, [media_id], who="user 456", why="", days=30)
+        deleted = store.deleted_uploads(connection)
+    assert deleted == {gone}
+    with transaction(engine) as connection:
+        counted = pending.figures(connection, list(deleted))
+    assert (counted["pending"], counted["stuck"], counted["oldest_pending"].day) == (2, 1, 21)
 
 
 def test_waiting_gives_pages_of_what_is_pending_by_id(engine: Engine) -> None:
