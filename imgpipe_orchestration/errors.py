@@ -59,7 +59,8 @@ class ImgpipeError(Exception):
 
     def __init_subclass__(cls) -> None:
         words = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__.lstrip("_"))
-        cls.code = words.lower().replace(" ", "-")
+        if "code" not in cls.__dict__:
+            cls.code = words.lower().replace(" ", "-")
         if "title" not in cls.__dict__:
             cls.title = words.capitalize()
 
