@@ -185,8 +185,10 @@ def server(name: str, path: str, services: Services) -> str:
         raise Bad(f"not checked: no stack runs on this folder, and {name.upper()} is not set")
     url = getattr(settings, name) + path
     answer = requests.get(url, timeout=TIMEOUT_SECONDS)
-    if answer.status_code != 200:  # of the gateway's 503 the body says what is down
-        raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}")
+    if answer.status_code != 200:
+        of_backends = name == "gateway_url" and answer.status_code == 503
+        do = "The gateway itself is well: look at what it names." if of_backends else ""
+        raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}", do)
     if urlsplit(answer.url).path != urlsplit(url).path:
         raise Note(f"{url} leads to a sign-in at {answer.url}; what is behind it was not looked at")
     return f"{url} answers"

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import requests
@@ -110,7 +111,19 @@ def _checks(settings: Settings) -> list[Check]:
             return "Start its service; if it runs, read its log."
         return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder, and kill {part} if it hangs."
 
-    s3 = f"Check S3_ENDPOINT and its keys{ours}"
+    stack = stackfile.read(settings.imgpipe_data_dir)
+    where = {one["name"]: urlsplit(one["url"]).netloc.rpartition("@")[2] for one in stack.parts} if stack else {}
+
+    def advice(part: str, url: str, otherwise: str) -> str:
+        return start(part) if part in where and where[part] in url else otherwise
+
+    s3 = advice("s3", settings.s3_endpoint, f"Check S3_ENDPOINT and its keys{ours}")
+    database = advice("postgres", settings.database_url, f"Check DATABASE_URL{ours}")
+    mongo = advice("mongo", settings.mongodb_url, f"Check MONGODB_URL{ours}")
+    openai = advice("stand-ins", settings.openai_base_url, "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.")
+    google = "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT."
+    google = advice("stand-ins", settings.google_vision_endpoint, google)
+    flowise = advice("stand-ins", settings.flowise_base_url, "Check FLOWISE_BASE_URL.")
     daemon = (
         "Look at Deployment > Daemons and Automation in the Dagster UI: the daemon does not run, pending_images_sensor "
         "is switched off, or the code does not load. Without ticks no run starts."
@@ -122,16 +135,16 @@ def _checks(settings: Settings) -> list[Check]:
         ("sign-in", "Check OIDC_ISSUER, and that this machine reaches it.", diagnosis.sign_in),
         ("public addresses", "Set them to what clients reach from outside.", diagnosis.addresses),
         ("disk", "Free some space: PostgreSQL refuses writes on a full disk.", diagnosis.disk),
-        ("database", f"Check DATABASE_URL{ours}", diagnosis.database),
+        ("database", database, diagnosis.database),
         ("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", diagnosis.pending_images),
         ("Dagster's database", "Check DAGSTER_PG_URL.", diagnosis.dagster_database),
         *((f"bucket {name}", s3, partial(diagnosis.bucket, name)) for name in settings.buckets),
-        ("MongoDB", f"Check MONGODB_URL{ours}", diagnosis.mongo),
+        ("MongoDB", mongo, diagnosis.mongo),
         ("gateway", start("gateway"), partial(diagnosis.server, "gateway_url", "/health")),
         ("Dagster UI", start("dagster-webserver"), partial(diagnosis.server, "dagster_url", "/server_info")),
         ("Dagster daemon", daemon, diagnosis.daemon),
         ("workers", workers, diagnosis.workers),
-        ("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.", diagnosis.openai),
-        ("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", diagnosis.google_vision),
-        ("Flowise", "Check FLOWISE_BASE_URL.", diagnosis.flowise),
+        ("OpenAI", openai, diagnosis.openai),
+        ("Google Vision", google, diagnosis.google_vision),
+        ("Flowise", flowise, diagnosis.flowise),
     ]

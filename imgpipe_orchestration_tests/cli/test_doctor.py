@@ -4,12 +4,14 @@ import json
 import socket
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 from sqlalchemy import Engine
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.cli.diagnosis import Verdict
 from imgpipe_orchestration.cli.doctor import diagnose
+from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
@@ -98,6 +100,24 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
     bucket = found[f"bucket {settings.media_bucket_name}"]
     assert (bucket.verdict, bucket.seen) == (Verdict.BAD, "has not answered for 10 seconds")
     assert "S3_ENDPOINT" in bucket.do
+
+
+def test_doctor_names_the_part_of_the_stack_that_hangs_and_not_the_gateway_that_says_so(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def down(handler: BaseHTTPRequestHandler, _: int) -> None:
+        reply(handler, b'{"checks": {"mongodb": "has not answered for 6 seconds"}}', 503)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, serving(down) as gateway, stackfile.locked(tmp_path):
+        url = f"mongodb://127.0.0.1:{silent.getsockname()[1]}"
+        about = {"pid": 1, "started_at": "2026-11-30T10:00:00+00:00", "environment": {}}
+        stackfile.write(tmp_path, {**about, "parts": [{"name": "mongo", "url": url}]})
+        changed = {"imgpipe_data_dir": tmp_path, "mongodb_url": f"{url}/ichat", "gateway_url": gateway.url}
+        findings = diagnose(Settings(**{**settings.model_dump(), **changed}), patience=10)
+    found = {one.what: one for one in findings}
+    assert found["MongoDB"].verdict is found["gateway"].verdict is Verdict.BAD
+    assert "logs/mongo.log" in found["MongoDB"].do and "kill mongo" in found["MongoDB"].do
+    assert "mongodb" in found["gateway"].seen and "kill" not in found["gateway"].do
 
 
 def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
