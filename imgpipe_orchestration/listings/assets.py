@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, is_asked_for, pictures, reported
+from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -52,10 +52,8 @@ def listing_images(
             runs.run(services, owner, done)
     finally:  # what was done is reported also when the run ends with an error
         made = Counter(claim.partition for claim in done.made)
-        days: dict[str, dict[str, Any]] = {}
-        for name in made:
-            urls = [f"{services.settings.listings_public_url}/{file}" for of, file in done.examples if of == name]
-            days[name] = {"processed": made[name], "examples": pictures((url, url) for url in urls)}
+        # No addresses: a listing's title is in them, and Dagster keeps what is told here when its person is erased.
+        days: dict[str, dict[str, Any]] = {name: {"processed": count} for name, count in made.items()}
         # Without `errors` where there are none, as other pipelines have it.
         told |= {name: value for name, value in done.as_json().items() if value != []}
         own = {**told, **days.pop(day, {})}

@@ -30,8 +30,6 @@ log = logger(__name__)
 RUN_SECONDS = 300.0
 """Time budget of one run over the queue."""
 _ERRORS = 5
-_EXAMPLES = 3
-"""Of each day. The Dagster UI shows them as large as they are."""
 
 
 @dataclass
@@ -40,8 +38,6 @@ class Drained:
 
     made: list[Claim] = field(default_factory=list)
     """Each is added as soon as it is done, so that it is known also after an error."""
-    examples: list[tuple[str, str]] = field(default_factory=list)
-    """Of the first few of each day of upload: the day and the file name."""
     outcome: work.Outcome = field(default_factory=work.Outcome)
     """Empty after an error."""
     ended: str = "nothing more is due"
@@ -108,8 +104,6 @@ class Processor:
             if store.rendered(connection, claim.item_id, file):
                 cdn.order(self.services, connection, [f"{LISTED.kind.tag}{claim.item_id}"])
         self._total.made.append(claim)
-        if sum(day == claim.partition for day, _ in self._total.examples) < _EXAMPLES:
-            self._total.examples.append((claim.partition, image.file_name))
 
 
 def drain(

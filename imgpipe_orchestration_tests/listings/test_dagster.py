@@ -1,6 +1,5 @@
 """The queue in Dagster: the sensor's decision, the job's run, the asset of a day."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -93,9 +92,7 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     assert made[0].asset_materialization is not None
     metadata = made[0].asset_materialization.metadata
     assert (metadata["processed"].value, metadata["failed"].value) == (2, 1)
-    linked = re.findall(r"\[!\[[^]]+\]\((\S+)\)\]\((\S+)\)", str(metadata["examples"].value))
-    base = resource.services.settings.listings_public_url
-    assert [url == page and url.startswith(f"{base}/") for url, page in linked] == [True, True]
+    assert ".webp" not in str(metadata), "titles are in the files' names, and an erasure does not reach them here"
     shown = client.get(JOB).json()["data"]
     assert (shown["last_run_id"], shown["last_result"]["processed"]) == (first.run_id, 2)
 
@@ -103,7 +100,6 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     metadata = dict(again.asset_materializations_for_node("listing_images")[0].metadata)
     assert (metadata["made again"].value, metadata["processed"].value) == (2, 2)
     assert "errors" not in metadata
-    assert "examples" in metadata
     with pytest.raises(dg.Failure, match="no partition '2019-12-31'; there is one for each day from 2020-01-01"):
         run(instance, tags={"dagster/partition": "2019-12-31"})
 
