@@ -118,7 +118,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, steps: Collection[St
     """
     persona = _load(services, claim)
     if persona.status is not PersonaStatus.PENDING:
-        # For example, somebody requeued a cancelled persona's item: there is nothing to do.
+        # For example, somebody requeued a failed persona of a cancelled task: there is nothing to do.
         with services.claims.fenced(claim) as connection:
             services.claims.finish(connection, store.IMAGES, claim)
         return

@@ -44,8 +44,7 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
             _drop(services, connection, ours.id, f"Processed by another worker as media {media_id}.")
         image = pending.get(where, image_id, lock=True)
         if image.status is PendingStatus.FAILED:
-            or_so = f", or requeue media {ours.id}" if ours is not None else ""
-            raise Conflict(f"Image {image_id} was marked as failed; upload it again{or_so}.")
+            raise Conflict(f"Image {image_id} was marked as failed; upload it again.")
         if image.status is PendingStatus.PENDING or image.media_id is None:
             pending.mark_processed(where, image_id, media_id)
         elif image.media_id != media_id:

@@ -271,7 +271,7 @@ def _change(states: str, changes: str) -> TextClause:
 
 # Due now instead of ready, so that many requeued items get their turns like others.
 REQUEUE = _change(
-    "= any(cast(:states as text[]))",
+    f"= any(cast(:states as text[])) and error_code is distinct from '{WITHDRAWN}'",
     "state = 'waiting', failures = 0, losses = 0, error = null, error_code = null, due_at = now(), created_at = now()",
 )
 

@@ -12,7 +12,7 @@ from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to, sent_from
-from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice_after, subjects
+from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice, subjects
 from imgpipe_orchestration.gateway.session import Acting
 from imgpipe_orchestration.operations import pipelines
 from imgpipe_orchestration.operations.pipelines import every_queue, queues
@@ -73,7 +73,7 @@ def failure(page: Page, services: ServicesDep, queue: str, item_id: int) -> Resp
         item_id=item_id,
         attempts=attempts,
         item=item,
-        advice=advice_after(attempts),
+        advice=advice(item.error_code),
         subject=subject,
         trace=trace,
     )

@@ -14,7 +14,7 @@ from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import correcting
 from imgpipe_orchestration.gateway.pages.filters import sentence
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
-from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice_after
+from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import MIME_OF, READ_HERE
@@ -29,6 +29,7 @@ from imgpipe_orchestration.media.store import MediaFile, StoredVariant, manifest
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.partners.json_text import problem_in
 from imgpipe_orchestration.storage.claims import State
+from imgpipe_orchestration.storage.queues import WITHDRAWN
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -102,7 +103,7 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
         opinions = describing.second_opinions(connection, media_id)
         verdict = verdicts.shown(connection, "media", media_id)
     shown = public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None
-    history = services.claims.history(store.MEDIA, media_id)
+    history, item = services.claims.history(store.MEDIA, media_id), services.claims.find(store.MEDIA, media_id)
     steps, info = _steps(services, media), info_of(services, media_id)
     failed = media.status is MediaStatus.FAILED
     ended = failed or (media.status is MediaStatus.COMPLETED and StepState.PENDING not in steps.values())
@@ -123,7 +124,7 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
         copies=copies,
         callers=asking_for,
         history=history,
-        advice=advice_after(history),
+        advice=advice(item.error_code),
         standins=standins,
         opinions=opinions,
         verdict=verdict,
@@ -132,6 +133,7 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
         info=info,
         smart=f"{services.settings.smart_media_base_url}/{media_id}",
         failed=failed,
+        dropped=item.error_code == WITHDRAWN,
         signature=signature(services, media_id, private=media.private),
     )
 
@@ -287,7 +289,7 @@ def states(services: ServicesDep, _: Operator, ids: Numbers) -> Response:
                 continue
             error = None
             if media.status is MediaStatus.FAILED and media.error:
-                what_to_do = advice_after(services.claims.history(store.MEDIA, media.id))
+                what_to_do = advice(services.claims.find(store.MEDIA, media.id).error_code)
                 error = f"{sentence(media.error)} {what_to_do.words}"
             found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
     return JSONResponse(found, headers=NO_STORE)

@@ -1,7 +1,7 @@
 """What the pages say of the pipelines (title, page, unit), of what a failed item is about (a label, and the page that
 shows it), and of what to do about its error."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.operations.pipelines import PIPELINES
+from imgpipe_orchestration.storage.queues import WITHDRAWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ _ADVICE = {
     "partner-refused": Advice(
         "The provider rejected the request. Retrying won't help until you change what it rejected.", may_help=False
     ),
+    "conflict": Advice("Another worker has settled this upload, so usually there is nothing to do.", may_help=False),
+    WITHDRAWN: Advice("There is nothing to do.", may_help=False),
     "worker-died": Advice("The worker died on every attempt. Read the last run's log before you requeue it."),
 }
 _ANY = Advice("Retry once the cause is fixed.")
@@ -115,8 +118,3 @@ _ANY = Advice("Retry once the cause is fixed.")
 def advice(code: str | None) -> Advice:
     """For an error code, which may be unknown or None."""
     return _ADVICE.get(code or "", _ANY)
-
-
-def advice_after(attempts: Sequence[Row[Any]]) -> Advice:
-    """For an item that failed at the last of its attempts, which retention may have removed."""
-    return advice(attempts[-1].error_code if attempts else None)

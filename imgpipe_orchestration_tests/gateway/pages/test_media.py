@@ -4,11 +4,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import requests
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.errors import Conflict
+from imgpipe_orchestration.media import intake
+from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.pages.rows import fail
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -113,6 +118,23 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(page.get_by_role("button", name="Requeue")).to_be_visible()
     guest.allowed = ["404"]
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
+
+
+def test_what_another_worker_has_is_no_failure_to_requeue(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    intake.take_in(gateway.services)
+    url = f"{gateway.url}/api/media/complete/1"
+    answer = requests.post(url, json={"media_id": "ext-900"}, headers=gateway.as_worker, timeout=30)
+    assert answer.status_code == 200
+    page = guest.go("/media/1")
+    said = page.get_by_text("Processed by another worker as media ext-900. There is nothing to do.")
+    expect(said).to_have_class("notice")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("dropped")
+    expect(page.get_by_role("button", name="Delete")).to_be_visible()
+    expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
+    assert "Retry" not in requests.get(f"{gateway.url}/upload/state?ids=1", timeout=30).json()["1"]["error"]
+    fail(gateway.services, MEDIA, [2], Conflict("The main API no longer wants image 2"))  # as one elsewhere answers
+    expect(guest.go("/failures").locator(".letter")).to_contain_text("usually there is nothing to do")
 
 
 def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it_is_signed(

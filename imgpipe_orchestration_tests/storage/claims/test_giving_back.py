@@ -76,6 +76,7 @@ def test_what_was_ignored_is_listed_and_taken_back_but_not_what_was_withdrawn(cl
         assert [letter.item_id for letter in claims.failures(queue)] == [3]
     assert [claims.find(QUEUE, item).dismissed for item in (1, 2, 3)] == [True, False, False]
     assert claims.unignore(QUEUE, [1, 2, 3]) == [1]
+    assert claims.requeue(QUEUE, [2]) == []
     assert [letter.item_id for letter in claims.failures(QUEUE)] == [1, 3]
     assert claims.failures(ignored=True) == []
 
