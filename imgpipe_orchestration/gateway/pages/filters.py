@@ -71,6 +71,7 @@ def short(words: str, most: int = SHORT) -> str:
 
 _SPELLED = {
     "ai": "AI",
+    "cdn": "CDN",
     "openai": "OpenAI",
     "google vision": "Google Vision",
     "flowise": "Flowise",

@@ -23,7 +23,7 @@ from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.frame import Page, part
-from imgpipe_orchestration.gateway.pages.subjects import ABOUT, About, subjects
+from imgpipe_orchestration.gateway.pages.subjects import ABOUT, About, about_queue, subjects
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media import search
@@ -133,6 +133,8 @@ def look(services: Services) -> dict[str, Any]:
             "month": sum((line.cost_usd for line in month), Decimal(0)),
             "budgets": [one for one in standings if one.used_up],
             "pauses": spending.pauses(connection),
+            # The main reason of each queue that has no card.
+            "held": {one.queue: one for one in reversed(waiting) if about_queue(one.queue) is None}.values(),
             "latest": latest,
             "subjects": subjects(connection, [(letter.queue, letter.item_id) for letter in latest]),
             "pictures": newest,

@@ -2,7 +2,8 @@
 
 from playwright.sync_api import Locator, Page, expect
 
-from imgpipe_orchestration.errors import SpendingPaused
+from imgpipe_orchestration.errors import PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.lifecycle.cdn import CDN_PURGES
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
@@ -58,6 +59,10 @@ def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gat
     for claim in claims.claim(queue, "run", 2):
         shorthand.fail(claims, claim, SpendingPaused("the daily budget of 5 USD is used up"), queue)
     expect(shown.get_by_text("2 waiting: The daily budget of 5 USD is used up.")).to_be_visible()
+    put(claims, 1, queue=CDN_PURGES)
+    for claim in claims.claim(CDN_PURGES, "run", 1):
+        shorthand.fail(claims, claim, PartnerUnavailable("the CDN is away"), CDN_PURGES)
+    expect(guest.page.get_by_text("CDN purges: 1 waiting: The CDN is away.")).to_be_visible()
 
 
 def test_the_api_is_documented_without_another_host(guest: Visitor) -> None:
