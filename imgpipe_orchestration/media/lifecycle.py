@@ -92,7 +92,7 @@ def _exported(connection: Connection, row: RowMapping) -> Exported:
     removed = bool(row["background_removed"])
     record: dict[str, Any] = {
         "media_id": str(row["id"]),
-        "kind": row["data_type"],
+        "kind": row["kind"],
         "original_name": row["original_name"],
         "state": "replaced" if row["replaced_at"] else row["status"],
         "private": row["private"],

@@ -71,7 +71,7 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
     finished(gateway, seed=3, user=7)
     delete(gateway, trashed)
     listing(gateway)
-    gateway.upload(USER, product_image=picture(seed=4))  # no worker has looked at it
+    gateway.upload(USER, header_image=picture(seed=4))  # no worker has looked at it
     body = {"decision": "reject", "reason": "Stolen"}
     call(gateway, "POST", f"/api/moderation/{trashed}", json=body)
     mine = call(gateway, "GET", "/users/me/export", USER)
@@ -81,8 +81,8 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
     assert sorted(archive.namelist()) == [
         "images.json",
         "listings/my bowl.jpg",
+        "originals/my header_image.jpg",
         "originals/my product_image (2).jpg",
-        "originals/my product_image (3).jpg",
         "originals/my product_image.jpg",
     ]
     assert archive.read("originals/my product_image.jpg") == picture(seed=1)
@@ -93,6 +93,7 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
         ("media", records[2]["media_id"], "downloading"),
         ("listings", None, "pending"),
     ]
+    assert [one["kind"] for one in records[:3]] == ["product", "product", "header"]
     assert records[1]["deleted"]["by"] == f"user {USER}"
     said = records[1]["moderation"]
     assert (said["state"], said["by"], said["why"]) == ("rejected", "ADMIN_API_KEY", "Stolen")
