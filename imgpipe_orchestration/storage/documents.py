@@ -30,7 +30,7 @@ _PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 26
 """Codes of a replica set that cannot do it now: unreachable members, timeouts between members or for a lock, failed
 write concerns, lost cursors or plans, a full disk; and of a server that steps or shuts down, for which pymongo reports
 a lost connection unless it had already written and was waiting for the others."""
-_WAITS = "What was accepted waits and goes on by itself."
+_WAITS = "What was accepted waits and goes on by itself; send anything else again."
 
 
 class Refused(BackendUnavailable):

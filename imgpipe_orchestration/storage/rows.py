@@ -242,7 +242,7 @@ def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     """The database's absence as our error; the driver's message is only in `detail`, for the log."""
     cause = getattr(error, "orig", None) or error  # without the links that SQLAlchemy adds
     if _is(_DISK_FULL, cause):
-        said = "The database's disk is full. What was accepted waits until there is room."
+        said = "The database's disk is full. What was accepted waits until there is room; then send the rest again."
         return OutOfSpace(said, detail=str(cause))
     if _is(_NOT_AS_AGREED, cause):
         told = f"The database lacks a table or a column: {cause.args[1]}."
@@ -253,7 +253,7 @@ def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     return BackendUnavailable(told, detail=str(cause))
 
 
-_WAITS = "What was accepted waits and goes on by itself."
+_WAITS = "What was accepted waits and goes on by itself; send anything else again."
 _AWAY: tuple[tuple[Sequence[str | int], str], ...] = (
     (_CONFLICTS, "Two changes met in the database; try again."),
     (_READ_ONLY, f"The database takes no writes: it is read-only, as after a failover. {_WAITS}"),

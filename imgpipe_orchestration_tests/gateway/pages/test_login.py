@@ -183,6 +183,8 @@ def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
     assert answer.headers["Content-Type"].startswith("text/html")
     assert "database cannot be reached" in answer.text
     assert "Sign out" not in answer.text
+    deleting = requests.delete(f"{cut_off.url}/api/media/5", headers=gateway.as_worker, timeout=10)
+    assert (deleting.status_code, "; send anything else again." in deleting.text) == (503, True)
     signing_in = requests.post(f"{cut_off.url}/login", data={"key": ADMIN}, timeout=10)
     assert signing_in.status_code == 503
     assert "cookie" not in signing_in.text, "the browser is not to blame"
