@@ -59,8 +59,7 @@ class ImgpipeError(Exception):
 
     def __init_subclass__(cls) -> None:
         words = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__.lstrip("_"))
-        if "code" not in cls.__dict__:
-            cls.code = words.lower().replace(" ", "-")
+        cls.code = words.lower().replace(" ", "-")
         if "title" not in cls.__dict__:
             cls.title = words.capitalize()
 

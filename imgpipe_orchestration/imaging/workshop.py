@@ -66,12 +66,6 @@ _GRACE = 5.0
 """Seconds past the wall time after which a worker ends itself, in case its pool is gone and cannot."""
 
 
-class GivenUp(BadImage):
-    """Its worker crashed or took too long, which need not be the image's fault: to callers a `BadImage`."""
-
-    code, title = BadImage.code, BadImage.title
-
-
 class Workshop:
     """A pool of worker processes for image work. Thread-safe; starts its workers at the first `submit`.
 
@@ -189,7 +183,7 @@ class Workshop:
             case ImgpipeError():
                 return error
             case TimeoutError():
-                return GivenUp(f"the image took longer than {self.wall_seconds:g} s and was given up")
+                return BadImage(f"the image took longer than {self.wall_seconds:g} s and was given up")
             case MemoryError():
                 return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
             case BrokenProcessPool() if self._pool is None:
@@ -202,11 +196,11 @@ class Workshop:
     def _of_death(self, code: int, detail: str) -> BadImage | Retryable:
         """What a worker's exit code (a signal's number, negated) says about its image."""
         if code == -signal.SIGPROF:
-            return GivenUp(f"the image took more than {self.cpu_seconds:g} s of CPU time and was given up")
+            return BadImage(f"the image took more than {self.cpu_seconds:g} s of CPU time and was given up")
         if code in _FROM_OUTSIDE:
             return Retryable(f"the image's worker was ended from outside, twice ({_FROM_OUTSIDE[code]})", detail=detail)
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return GivenUp(f"the image crashed its decoder or encoder ({name})", detail=detail)
+        return BadImage(f"the image crashed its decoder or encoder ({name})", detail=detail)
 
 
 def _end(begun: set[Future[object]]) -> None:

@@ -11,7 +11,6 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Retryable, SettingsError, TooLarge
-from imgpipe_orchestration.imaging.workshop import GivenUp
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
@@ -125,12 +124,9 @@ def judge(
     subject = subject_of(found.kind)
     try:
         provider, answered_by, scores = _asked(services, subject, found, content)
-    except (BadImage, TooLarge) as error:
-        # A file that nobody can read shows a reviewer nothing: it stays held, and its own pipeline has it among the
-        # failures. What has no pipeline of its own waits for the decision.
-        readable = not isinstance(error, BadImage) or isinstance(error, GivenUp) or not subject.table
+    except (BadImage, TooLarge) as error:  # its own pipeline has it among the failures
         with services.claims.fenced(claim) as connection:
-            verdicts.not_judged(connection, [found.id], error.public, review=readable)
+            verdicts.not_judged(connection, [found.id], error.public)
             services.claims.finish(connection, JUDGE, claim)
         return
     with services.claims.fenced(claim) as connection:

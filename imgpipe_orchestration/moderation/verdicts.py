@@ -80,9 +80,9 @@ def _follow(connection: Connection, ids: Sequence[int], state: types.State, erro
         not_judged(connection, ids, error)
 
 
-def not_judged(connection: Connection, ids: Sequence[int], why: str, *, review: bool = True) -> None:
-    """Note why there is no verdict yet. What is held comes to the review list, unless a `review` is no use."""
-    connection.execute(_NOT_JUDGED, {"ids": list(ids), "error": why, "review": review})
+def not_judged(connection: Connection, ids: Sequence[int], why: str) -> None:
+    """Note why there is no verdict yet."""
+    connection.execute(_NOT_JUDGED, {"ids": list(ids), "error": why})
 
 
 JUDGE = Queue("moderation", max_attempts=1000, mirror=_follow)
@@ -246,7 +246,7 @@ _DECIDED = text("""
 
 _NOT_JUDGED = text("""
     update verdicts set reason = :error, state = case when holding then 'held' else state end,
-        review_since = case when holding and :review then coalesce(review_since, now()) end, moved_at = now()
+        review_since = case when holding then coalesce(review_since, now()) end, moved_at = now()
     where id = any(:ids) and not by_person and decided_by is null
 """)
 

@@ -226,21 +226,6 @@ def test_a_few_that_wait_are_listed_without_reading_all_that_is_decided(engine: 
     assert max(read) <= 500
 
 
-def test_what_nobody_can_read_is_held_and_not_in_the_review_list(holding: Gateway, standins: StandInAccess) -> None:
-    whole = picture(seed=30)
-    sent = send(holding, whole[: len(whole) // 2])
-    process(holding)
-    (verdict_,) = holding.rows("select state, reason, review_since from verdicts where kind = 'media'")
-    assert (verdict_.state, verdict_.review_since) == ("held", None)
-    assert "cut short" in verdict_.reason
-    assert sent.shown() == {}
-    assert listed(holding) == {}
-    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
-    sent = send(holding, whole)
-    process(holding, "run-2")
-    assert ("media", str(sent.media_id)) in listed(holding), "what a provider does not judge waits for a person"
-
-
 def test_what_went_while_it_waited_does_not_hold_the_rest_up(flagging: Gateway) -> None:
     flagging.rows("""
         insert into verdicts (kind, item, digest, holding, state, review_since)
