@@ -186,7 +186,7 @@ def server(name: str, path: str, services: Services) -> str:
     url = getattr(settings, name) + path
     answer = requests.get(url, timeout=TIMEOUT_SECONDS)
     if answer.status_code != 200:
-        of_backends = name == "gateway_url" and answer.status_code == 503
+        of_backends = name == "gateway_url" and answer.status_code == 503 and '"checks"' in answer.text
         do = "The gateway itself is well: look at what it names." if of_backends else ""
         raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}", do)
     if urlsplit(answer.url).path != urlsplit(url).path:

@@ -319,12 +319,14 @@ def _approved(services: Services, connection: Connection, media_id: int) -> None
     """Show the image again in the place of the one before it. One that is not finished stands there as a new upload."""
     media = store.media_file(connection, media_id)
     before = store.last_completed(connection, media.user_id, media.kind, but=media_id)
-    if media.kind not in store.ALONE or before is None or before > media_id:
+    failed = media.status is model.MediaStatus.FAILED
+    if media.kind not in store.ALONE or failed or before is None or before > media_id:
         return
     base, finished = services.settings.smart_media_base_url, media.status is model.MediaStatus.COMPLETED
     own = model.smart_url(base, media_id) if finished else media.image_path
     if put_in_place(connection, model.smart_url(base, before), own) and finished:
-        connection.execute(text("update media_files set replaced_at = now() where id = :id"), {"id": before})
+        query = "update media_files set replaced_at = case when id = :before then now() end where id in (:before, :id)"
+        connection.execute(text(query), {"before": before, "id": media_id})
 
 
 UPLOADED = Subject("media", MEDIA, "media_files", _picture, _facts, rejected=_rejected, approved=_approved)

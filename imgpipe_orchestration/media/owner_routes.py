@@ -295,7 +295,7 @@ def _requeue(services: Services, media_id: int, caller: Caller) -> str:
     if caller.user is not None:
         raise Forbidden("This needs the role operator.")
     if not services.claims.requeue(store.MEDIA, [media_id]):
-        raise BadInput(f"Media {media_id} has not failed; there is nothing to requeue.")
+        raise BadInput(f"Media {media_id} has not failed, or another worker has it; there is nothing to requeue.")
     return "waiting"
 
 

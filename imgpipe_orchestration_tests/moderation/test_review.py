@@ -144,6 +144,10 @@ def test_when_a_profile_image_is_rejected_the_one_before_is_shown_again(flagging
     assert f"/{after}?" in flagging.me()["profile_image_path"]
     replaced = flagging.rows("select id from media_files where replaced_at is not null")
     assert [row.id for row in replaced] == [before]
+    flagging.rows(f"update media_files set replaced_at = now() where id = {after} returning 1")
+    for decision in ("reject", "approve"):
+        decide(flagging, str(after), decision)
+    assert flagging.rows("select id from media_files where replaced_at is not null") == replaced
 
 
 def test_a_profile_image_that_was_rejected_before_it_was_made_takes_its_place_once_it_is_approved(

@@ -133,7 +133,7 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
         info=info,
         smart=f"{services.settings.smart_media_base_url}/{media_id}",
         failed=failed,
-        dropped=item.error_code == WITHDRAWN,
+        dropped=failed and item.error_code == WITHDRAWN,
         signature=signature(services, media_id, private=media.private),
     )
 
@@ -229,7 +229,9 @@ def _distance(found: Found) -> str:
         return "looks the same" if found.distance == 0 else f"looks {1 - found.distance / 64:.0%} alike"
     if found.why == "meaning":
         return f"{max(0.0, 1 - found.distance):.0%} alike in meaning"
-    return "this very colour" if found.distance < 0.02 else f"colour {1 - found.distance:.0%} alike"
+    if found.why == "colour":
+        return "this very colour" if found.distance < 0.02 else f"colour {1 - found.distance:.0%} alike"
+    return found.why  # several, of which one has a distance
 
 
 def signature(services: Services, media_id: int, *, private: bool) -> str:

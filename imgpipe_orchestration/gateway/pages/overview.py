@@ -31,7 +31,7 @@ from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
-from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage import deletions, job_instances
 from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.wiring.services import Services
@@ -133,8 +133,12 @@ def look(services: Services) -> dict[str, Any]:
             "month": sum((line.cost_usd for line in month), Decimal(0)),
             "budgets": [one for one in standings if one.used_up],
             "pauses": spending.pauses(connection),
-            # The main reason of each queue that has no card.
-            "held": {one.queue: one for one in reversed(waiting) if about_queue(one.queue) is None}.values(),
+            # The main reason of each queue that has no card. What is in the trash waits for its judge on purpose.
+            "held": {
+                one.queue: one
+                for one in reversed(waiting)
+                if about_queue(one.queue) is None and one.error != deletions.DELETED
+            }.values(),
             "latest": latest,
             "subjects": subjects(connection, [(letter.queue, letter.item_id) for letter in latest]),
             "pictures": newest,

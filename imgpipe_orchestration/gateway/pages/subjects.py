@@ -108,7 +108,7 @@ _ADVICE = {
     "partner-refused": Advice(
         "The provider rejected the request. Retrying won't help until you change what it rejected.", may_help=False
     ),
-    "conflict": Advice("Another worker has settled this upload, so usually there is nothing to do.", may_help=False),
+    "conflict": Advice("Look at the upload in the main API: retrying does not change it.", may_help=False),
     WITHDRAWN: Advice("There is nothing to do.", may_help=False),
     "worker-died": Advice("The worker died on every attempt. Read the last run's log before you requeue it."),
 }

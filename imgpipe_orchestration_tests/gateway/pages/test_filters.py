@@ -2,7 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from imgpipe_orchestration.gateway.pages import filters
+from imgpipe_orchestration.gateway.pages.media import _distance
+from imgpipe_orchestration.media.search import Found
 
 
 def test_ages_are_said_as_people_say_them() -> None:
@@ -12,3 +16,17 @@ def test_ages_are_said_as_people_say_them() -> None:
     assert filters.ago(None) == "–"
     winter = datetime(2026, 1, 5, 5, 0, tzinfo=UTC)
     assert filters.moment(winter, "Europe/Berlin") == "05 Jan 2026, 06:00:00 CET"
+
+
+@pytest.mark.parametrize(
+    "why, distance, said",
+    [
+        ("words", None, "words"),
+        ("meaning", 0.42, "58% alike in meaning"),
+        ("words, meaning", 0.42, "words, meaning"),
+        ("looks", 0.0, "looks the same"),
+        ("colour", 0.05, "colour 95% alike"),
+    ],
+)
+def test_a_search_result_says_how_near_it_is_by_what(why: str, distance: float | None, said: str) -> None:
+    assert _distance(Found.model_construct(why=why, distance=distance)) == said
