@@ -213,6 +213,7 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
             passed, tried = later, looks + 2
             wait_for(lambda: looks > tried or not buyer.is_alive(), "tries in vain", 20)  # noqa: B023
         server.start()  # from the main thread, with which it would end otherwise
+        server.wait_until_ready()  # beside a session of the killed one it does not start at once
         buyer.join(90)
         assert [answer.value for answer in answers] == ["paid for"]
         assert [use.outcome for use in uses(engine)] == ["bought"]
