@@ -307,8 +307,7 @@ class Claims(Backlog):
             return connection.scalar(sql.RELEASE, {"owner": owner, "lost": died, **LOST}) or 0
 
     def requeue(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
-        """Let failed or ignored items wait again with fresh attempts; None for every failed one. What was withdrawn
-        stays so. Returns their ids."""
+        """Let failed or ignored items wait again, but not withdrawn ones; None for every failed one. Returns ids."""
         if ids is not None:
             return self._requeue(queue, ids, (State.FAILED, State.IGNORED))
         requeued: list[int] = []

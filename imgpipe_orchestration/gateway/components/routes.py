@@ -101,7 +101,7 @@ _CLOSED: dict[int | str, dict[str, Any]] = {403: {"description": "Private and no
 
 
 def _shown(services: Services, media_id: int) -> store.MediaFile:
-    """An image; if it is private, it is for whoever has a signature only.
+    """An image that is not held back. A private one is only for whoever has a signature.
 
     Raises:
         NotFound: there is no such image.
