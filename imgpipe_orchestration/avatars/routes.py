@@ -14,6 +14,7 @@ from imgpipe_orchestration.avatars import export, lifecycle, records, store
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Day, PersonaFacts, Task, TaskFacts
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
@@ -67,6 +68,7 @@ def create(wanted: TaskRequest, services: ServicesDep, idempotency_key: Idempote
 
     def ask(connection: Connection) -> TaskAnswer:
         created = store.create(connection, services.claims, wanted)
+        audit.note(subject=created.task_id)
         return _current(connection, created.task_id)
 
     return once(services.engine, "avatars/tasks", idempotency_key, wanted.model_dump_json(), TaskAnswer, ask)

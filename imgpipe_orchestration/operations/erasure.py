@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import NotFound, Retryable
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.operations import purge, sweep
 from imgpipe_orchestration.operations.kinds import KINDS, USERS_QUEUES
@@ -51,6 +52,7 @@ ERASURES = Queue("erasures", max_attempts=8, mirror=_follow)
 
 def ask(services: Services, user_id: int, *, who: str) -> UUID:
     """Begin the erasure of a person, or find the one that has begun. From the answer on nothing of theirs is shown."""
+    audit.note(subject=str(user_id))
     with transaction(services.engine) as connection:
         connection.execute(
             text("select pg_advisory_xact_lock(hashtextextended('erasure ' || :user, 0))"), {"user": user_id}

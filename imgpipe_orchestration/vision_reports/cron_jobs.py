@@ -132,10 +132,9 @@ def create(engine: Engine, values: Mapping[str, Any]) -> Row[Any]:
     places = ", ".join(f":{name}" for name in names)
     with transaction(engine) as rows:
         row = {**values, "next_run_at": _planned(rows, values)}
-        audit.note(after=_told(values))
-        return rows.execute(
-            text(f"insert into cron_jobs ({', '.join(names)}) values ({places}) returning *"), row
-        ).one()
+        job = rows.execute(text(f"insert into cron_jobs ({', '.join(names)}) values ({places}) returning *"), row).one()
+        audit.note(after=_told(values), subject=str(job.job_id))
+        return job
 
 
 def listed(engine: Engine, *, enabled_only: bool = False) -> list[Row[Any]]:

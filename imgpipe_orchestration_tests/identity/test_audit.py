@@ -39,8 +39,8 @@ def test_each_change_by_a_key_is_one_row(production: Gateway) -> None:
     requests.post(f"{production.url}/api/avatars/tasks/99/cancel", headers=headers, timeout=30)
     written = rows(production)
     assert [(row["action"], row["subject"]) for row in written] == [
-        ("cancel avatars", str(task["task_id"])),
-        ("ask for avatars", ""),
+        ("cancel avatars", task["task_id"]),
+        ("ask for avatars", task["task_id"]),
     ]
     assert {(row["who"], row["role"], row["kind"], row["address"]) for row in written} == {
         ("night shift", "operator", "key", "127.0.0.1")
@@ -56,20 +56,22 @@ def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gate
         token = page.partition('name="form_token" value="')[2].partition('"')[0]
         sent = {"form_token": token, "action": "requeue", "what": "media/1"}
         browser.post(f"{production.url}/selected", data=sent, timeout=30)
-        requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30)
+        job = requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30).json()
         key = {"form_token": token, "name": "ci/shop", "role": "viewer"}
         browser.post(f"{production.url}/keys", data=key, timeout=30)
         browser.post(f"{production.url}/keys/ci/shop/revoke", data=key, timeout=30)
+        browser.post(f"{production.url}/erasures", data={"form_token": token, "user": 7, "confirmed": 1}, timeout=30)
         browser.post(f"{production.url}/logout", data={"form_token": token}, timeout=30)
     written = rows(production)
-    assert [(row["action"], row["who"], row["kind"]) for row in written] == [
-        ("sign out", "ADMIN_API_KEY", "person"),
-        ("revoke key", "ADMIN_API_KEY", "person"),
-        ("create key", "ADMIN_API_KEY", "person"),
-        ("create cron job", "ADMIN_API_KEY", "environment"),
-        ("requeue", "ADMIN_API_KEY", "person"),
-        ("sign in", "ADMIN_API_KEY", "person"),
-        ("sign in refused", "unknown", "person"),
+    assert [(row["action"], row["subject"], row["who"], row["kind"]) for row in written] == [
+        ("sign out", "", "ADMIN_API_KEY", "person"),
+        ("erase user", "7", "ADMIN_API_KEY", "person"),
+        ("revoke key", "ci/shop", "ADMIN_API_KEY", "person"),
+        ("create key", "ci/shop", "ADMIN_API_KEY", "person"),
+        ("create cron job", job["job_id"], "ADMIN_API_KEY", "environment"),
+        ("requeue", "media/1", "ADMIN_API_KEY", "person"),
+        ("sign in", "", "ADMIN_API_KEY", "person"),
+        ("sign in refused", "", "unknown", "person"),
     ]
     assert JOB["external_api_key"] not in json.dumps(written)
 
