@@ -33,8 +33,11 @@ KILLED_AFTER_SECONDS = 200.0
 answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
 _TAGGING_SECONDS = 30.0
 
+START_SECONDS = 240.0
+"""Within which a new forkserver must answer. Its imports take three seconds, but minutes on an overloaded machine, and
+a replacement would begin them again."""
 ANSWER_SECONDS = 60.0
-"""For how long a forkserver may be silent before it is replaced; it needs three seconds when it has just started."""
+"""Within which it must answer from then on, or it is replaced."""
 
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
 """Of the forkserver: its import of numpy starts no threads, and macOS does not end a forked process that uses its
@@ -76,13 +79,15 @@ class WarmProcess:
             for _ in range(2):  # replaces a forkserver that died since the last run, once
                 try:
                     pid = self._ask(line)
-                except OSError:
+                except OSError as error:
                     self._close()
+                    slow = isinstance(error, TimeoutError)
                     continue
                 if pid < 0:
                     raise BackendUnavailable(f"No process can be started for the run: {os.strerror(-pid)}.")
                 return pid
-        raise BackendUnavailable("The process that forks the runs ends as soon as it starts; see its log.")
+        why = "does not answer: the machine is overloaded" if slow else "ends as soon as it starts; see the log above"
+        raise BackendUnavailable(f"The process that forks the runs {why}.")
 
     def close(self) -> None:
         with self._lock:
@@ -92,7 +97,7 @@ class WarmProcess:
         if self._process is not None:
             return
         self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(ANSWER_SECONDS)
+        self._socket.settimeout(START_SECONDS)
         self._answers = self._socket.makefile("rb")
         with theirs:
             words = ["-m", "imgpipe_orchestration.dagster_side.forkserver", str(theirs.fileno()), *self._options]
@@ -114,6 +119,7 @@ class WarmProcess:
         answer = self._answers.readline()
         if not answer:
             raise ConnectionResetError("the forkserver ended")
+        self._socket.settimeout(ANSWER_SECONDS)
         return int(answer)
 
     def _close(self) -> None:

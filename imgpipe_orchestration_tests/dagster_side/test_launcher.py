@@ -3,16 +3,18 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import dagster as dg
 import psutil
 import pytest
 from dagster._core.launcher import WorkerStatus
 
-from imgpipe_orchestration.dagster_side.launcher import _WARM, ForkedRunLauncher
+from imgpipe_orchestration.dagster_side.launcher import _WARM, ForkedRunLauncher, WarmProcess
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.telemetry.processes import PROCESS_TAG
@@ -152,6 +154,19 @@ def test_two_launchers_of_a_process_fork_from_one(
     for run in runs:
         launcher.terminate(run)
         becomes(instance, run, CANCELED)
+
+
+def test_a_forkserver_may_take_long_to_start(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an overloaded machine; a warm one that is silent as long would be replaced."""
+    module = "imgpipe_orchestration.dagster_side.launcher"
+    warm = WarmProcess()
+    monkeypatch.setattr(f"{module}._WARM", warm)
+    monkeypatch.setattr(f"{module}.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(subprocess, "Popen", slowly := Mock(side_effect=subprocess.Popen))
+    run_id = launch(instance, jobs.quick)
+    becomes(instance, run_id, SUCCESS)
+    assert slowly.call_count == 1
+    warm.close()
 
 
 @pytest.mark.slow

@@ -119,6 +119,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
         with history(settings) as instance:
             assert [run.job_name for run in instance.get_runs()] == ["nothing"]
         services = Services(settings)
+        assert count(services, "select nextval('media_files_id_seq')") > 1_000_000, "no id is given out twice"
         held = count(services, "select count(*) from image_queue")
         assert 5 <= held <= len(accepted)
         everywhere = collect_garbage(services, act=False, grace_hours=0)
