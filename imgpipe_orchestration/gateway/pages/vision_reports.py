@@ -103,10 +103,8 @@ def save(
 ) -> Response:
     """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
     at its field, which keeps what was typed."""
-    given: dict[str, Any] = typed.model_dump(exclude={"action", "shown"})
-    for optional in ("backend_api_url", "external_api_key"):
-        if not given[optional]:
-            del given[optional]
+    given: dict[str, Any] = typed.model_dump(exclude={"action", "shown", "external_api_key"})
+    given["backend_api_url"] = typed.backend_api_url or services.settings.backend_api_url
     if typed.external_api_key:
         given["external_api_key"] = SecretStr(typed.external_api_key)
     shown = typed.model_dump()

@@ -130,16 +130,19 @@ def test_a_connection_is_tried_before_it_is_saved(
 
 def test_what_another_person_changed_while_a_form_was_open_stays(guest: Visitor, gateway: Gateway) -> None:
     job = f"/cron-jobs/{gateway.session.post(f'{gateway.url}/cron-jobs', json=CRON_JOB, timeout=30).json()['job_id']}"
+    gateway.session.patch(gateway.url + job, json={"backend_api_url": "https://off.example"}, timeout=30)
     guest.allowed = ["422"]
     page = guest.go(job.replace("cron-jobs", "vision-reports") + "/edit")
     gateway.session.patch(gateway.url + job, json={"schedule": "0 7 * * *"}, timeout=30).raise_for_status()
     page.get_by_label("Name").fill("x" * 500)
     page.get_by_role("button", name="Save").click()
     page.get_by_label("Name").fill("Evening 'reports'")
+    page.get_by_label("Analysis backend").fill("")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved.")
     now = gateway.get(job).json()
     assert (now["name"], now["schedule"]) == ("Evening 'reports'", "0 7 * * *")
+    assert now["backend_api_url"] == gateway.settings.backend_api_url
 
 
 def test_all_that_is_wrong_with_a_cron_job_is_said_at_its_fields(guest: Visitor) -> None:
