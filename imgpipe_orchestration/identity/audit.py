@@ -20,6 +20,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
+from imgpipe_orchestration.storage.jsonb import storable
 from imgpipe_orchestration.storage.rows import before_commit, transaction
 
 MOST_LETTERS = 2_000
@@ -182,7 +183,7 @@ _ready: set[tuple[str, str]] = set()
 def _short(value: Mapping[str, Any] | None) -> str | None:
     if value is None:
         return None
-    written = json.dumps(value, default=str).replace("\\u0000", "")
+    written = json.dumps(storable(value), default=str)
     return written if len(written) <= MOST_LETTERS else json.dumps({"cut": written[:MOST_LETTERS]})
 
 

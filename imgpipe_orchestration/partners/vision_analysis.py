@@ -30,10 +30,11 @@ _ASKED = ("is_processed", "page", "page_size")
 _FAILED = frozenset({"error", "fail", "failed", "failure"})
 _LOOKS = 6
 """How often a listing that keeps changing is read."""
+_MOST_PAGES = 1_000
 _MOST_ENTRIES = 200_000
 _MOST_DOCUMENTS = 20_000
-"""Entries of a listing, and files of one of them, at most. An answer within its limit of bytes, which may come packed
-to a thousandth, has room for ten million of either: gigabytes once each is an object."""
+"""Pages and entries of a listing, and files of an entry, at most. An answer within its limit of bytes has room for ten
+million of the latter two: gigabytes once each is an object."""
 
 log = logger(__name__)
 
@@ -180,12 +181,10 @@ class VisionAnalysisApi:
             at_host(_NAME, post_url), post_url, headers=headers, timeout=timeout, policy=once, guard=guard
         )
 
-    def unprocessed(
-        self, *, page_size: int = 50, most_pages: int = 1000, seconds: float = math.inf
-    ) -> Iterator[VisionAnalysis | Malformed]:
+    def unprocessed(self, *, page_size: int = 50, seconds: float = math.inf) -> Iterator[VisionAnalysis | Malformed]:
         """All unprocessed analyses, each once; pages are read as they are needed.
 
-        Ends at a page with nothing new; the API's totals are not relied on. A listing of more than `most_pages` is
+        Ends at a page with nothing new; the API's totals are not relied on. A listing of more than `_MOST_PAGES` is
         considered endless, as is one of more than `_MOST_ENTRIES`.
 
         Args:
@@ -200,7 +199,7 @@ class VisionAnalysisApi:
         seen: set[bytes] = set()
         listed = 0
         until = time.monotonic() + seconds
-        for number in range(1, most_pages + 1):
+        for number in range(1, _MOST_PAGES + 1):
             known = len(seen)
             page = self._page(number, page_size)
             listed += len(page)
@@ -219,7 +218,7 @@ class VisionAnalysisApi:
                 return
             if time.monotonic() > until:
                 raise Unfinished(f"{self._name} needs more than {seconds:g} s to list what is unprocessed")
-        raise PartnerUnavailable(f"{self._name} lists more than {most_pages} pages: its listing seems never to end")
+        raise PartnerUnavailable(f"{self._name} lists more than {_MOST_PAGES:,} pages: its listing seems never to end")
 
     def is_unprocessed(self, vision_analysis_id: str, *, page_size: int = 50) -> bool:
         """Whether the API still waits for the report of this analysis; raises as `unprocessed`.

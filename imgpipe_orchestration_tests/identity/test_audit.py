@@ -109,6 +109,13 @@ def test_a_change_that_cannot_be_recorded_is_not_made(production: Gateway) -> No
     assert "imgpipe_session" not in entered.headers.get("Set-Cookie", "")
 
 
+def test_any_text_can_be_recorded(production: Gateway) -> None:
+    engine = production.services.engine
+    values = {"path": r"C:\u0000\x", "text": "a\0b\ud800", "number": float("nan")}
+    audit.record(Entry(engine, Caller("eve", Kind.KEY, Role.ADMIN), action="correct", after=values))
+    assert rows(production)[0]["after"] == {"path": r"C:\u0000\x", "text": "ab\ufffd", "number": None}
+
+
 def test_a_change_needs_one_connection_only(production: Gateway) -> None:
     """Else as many changes at once as there are connections would wait for each other in a process that is new."""
     engine = create_engine(production.services.engine.url, pool_size=1, max_overflow=0, pool_timeout=1)

@@ -83,7 +83,7 @@ def test_pages_that_always_bring_something_new_are_an_error() -> None:
         reply(handler, listing(entry, total=10**9))
 
     with serving(endless) as server, pytest.raises(PartnerUnavailable, match="never to end"):
-        list(on(server).unprocessed(page_size=1, most_pages=20))
+        list(on(server).unprocessed(page_size=1))
 
 
 def test_a_document_that_cannot_be_read_is_one_without_an_address() -> None:

@@ -91,9 +91,7 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
         {"code": 200, "status": "success", "data": {"page": 1, "total": 1, "vision_analysis": [ANALYSIS]}},
         lambda at: (
             lambda: list(
-                VisionAnalysisApi(at.url, at.url, "k", guard=Guard.parse("127.0.0.1"), policy=ONCE).unprocessed(
-                    most_pages=3
-                )
+                VisionAnalysisApi(at.url, at.url, "k", guard=Guard.parse("127.0.0.1"), policy=ONCE).unprocessed()
             )
         ),
     ),

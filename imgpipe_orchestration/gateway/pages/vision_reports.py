@@ -44,10 +44,10 @@ _LABELS = {
 }
 
 
-class Typed(BaseModel):
-    """What the form has. Its checkbox says that a report is not urgent; `shown` is what it came with. Only what differs
-    from that is written. So another person's change meanwhile stays, and so do the secrets of addresses, which are
-    not shown."""
+class JobForm(BaseModel):
+    """The submitted form. `shown` holds the values that it was rendered with. Only fields that differ are saved, so a
+    colleague's change meanwhile survives, and so do the secrets in addresses, which are masked. The checkbox means
+    not urgent."""
 
     name: str = ""
     organization_id: str = ""
@@ -70,7 +70,7 @@ def jobs(page: Page, services: ServicesDep) -> Response:
 
 @router.get("/new", response_class=Response)
 def new(page: Page) -> Response:
-    return _form(page, Typed().model_dump(), None)
+    return _form(page, JobForm().model_dump(), None)
 
 
 @router.get("/{job_id}", response_class=Response)
@@ -87,7 +87,7 @@ def job(page: Page, services: ServicesDep, job_id: UUID) -> Response:
 
 @router.get("/{job_id}/edit", response_class=Response)
 def edit(page: Page, services: ServicesDep, job_id: UUID) -> Response:
-    job = routes.get_cron_job(job_id, services).model_dump(include=set(Typed.model_fields))
+    job = routes.get_cron_job(job_id, services).model_dump(include=set(JobForm.model_fields))
     return _form(page, job | {"shown": job}, job_id)
 
 
@@ -99,14 +99,12 @@ def _form(page: Page, job: dict[str, Any], job_id: UUID | None, **more: Any) -> 
 @router.post("/new", response_class=Response)
 @router.post("/{job_id}/edit", response_class=Response)
 def save(
-    page: Page, services: ServicesDep, _: Acting, typed: Annotated[Typed, Form()], job_id: UUID | None = None
+    page: Page, services: ServicesDep, _: Acting, typed: Annotated[JobForm, Form()], job_id: UUID | None = None
 ) -> Response:
-    """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
-    at its field, which keeps what was typed."""
-    given: dict[str, Any] = typed.model_dump(exclude={"action", "shown"})
-    for optional in ("backend_api_url", "external_api_key"):
-        if not given[optional]:
-            del given[optional]
+    """Create or change a job, or try its connection (`action` is `test`). Errors are shown beside their fields,
+    and the form keeps what was typed."""
+    given: dict[str, Any] = typed.model_dump(exclude={"action", "shown", "external_api_key"})
+    given["backend_api_url"] = typed.backend_api_url or services.settings.backend_api_url
     if typed.external_api_key:
         given["external_api_key"] = SecretStr(typed.external_api_key)
     shown = typed.model_dump()
@@ -140,12 +138,12 @@ def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tup
         routes.check_field("external_api_key", SecretStr(key), services)
         policy = RetryPolicy(attempts=1, budget=_TEST_SECONDS)
         with closing(api_of(services, ApiAccess(url, url, key, "", ""), policy)) as api:
-            found = next(iter(api.unprocessed(page_size=1, most_pages=1, seconds=_TEST_SECONDS)), None)
+            found = next(iter(api.unprocessed(seconds=0)), None)
+        waits = "at least one analysis is waiting" if found else "no analysis is waiting"
     except Unfinished:
-        found = None
+        waits = "no analysis of its first page is waiting"
     except ImgpipeError as error:
         return False, f"The connection does not work. {sentence(error.public.removeprefix('external_api_'))}"
-    waits = "at least one analysis is waiting" if found else "no analysis is waiting"
     return True, f"The connection works: the API answered, and {waits}."
 
 

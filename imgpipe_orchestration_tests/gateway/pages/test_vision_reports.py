@@ -14,6 +14,9 @@ from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.test_access import CRON_JOB
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.partners.test_vision_analysis import entry
+from imgpipe_orchestration_tests.partners.test_vision_analysis import listing as listed
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import runnable
 
 MakeGateway = Callable[..., Gateway]
@@ -105,9 +108,10 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
 def test_a_connection_is_tried_before_it_is_saved(
     make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
 ) -> None:
-    gateway = make_gateway(allowed_private_hosts=standins.url.removeprefix("http://"))
+    gateway = make_gateway(allowed_private_hosts="127.0.0.1")
     standins.admin("POST", "vision-analyses", {"organization_id": "acme"})
-    with visit(gateway.url) as guest:
+    processed = listed(entry("done", is_processed=True))
+    with serving(lambda handler, _: reply(handler, processed)) as no_filter, visit(gateway.url) as guest:
         page = guest.go("/vision-reports/new")
         listing = standins.analyses_url
         typed = {"organization": "acme", "schedule": "0 6 * * *", "upload": f"{listing}/upload", "token": "a-token"}
@@ -115,6 +119,9 @@ def test_a_connection_is_tried_before_it_is_saved(
         page.get_by_role("button", name="Test connection").click()
         expect(page.get_by_role("status")).to_contain_text("The connection works: the API answered")
         expect(page.get_by_label("Bearer token of both")).to_have_value("a-token")
+        page.get_by_label("Address that lists analyses").fill(no_filter.url)
+        page.get_by_role("button", name="Test connection").click()
+        expect(page.get_by_role("status")).to_contain_text("no analysis of its first page is waiting")
         page.get_by_label("Address that lists analyses").fill(f"{standins.url}/nothing-here")
         page.get_by_role("button", name="Test connection").click()
         expect(page.get_by_role("alert")).to_contain_text("The connection does not work.")
@@ -123,16 +130,19 @@ def test_a_connection_is_tried_before_it_is_saved(
 
 def test_what_another_person_changed_while_a_form_was_open_stays(guest: Visitor, gateway: Gateway) -> None:
     job = f"/cron-jobs/{gateway.session.post(f'{gateway.url}/cron-jobs', json=CRON_JOB, timeout=30).json()['job_id']}"
+    gateway.session.patch(gateway.url + job, json={"backend_api_url": "https://off.example"}, timeout=30)
     guest.allowed = ["422"]
     page = guest.go(job.replace("cron-jobs", "vision-reports") + "/edit")
     gateway.session.patch(gateway.url + job, json={"schedule": "0 7 * * *"}, timeout=30).raise_for_status()
     page.get_by_label("Name").fill("x" * 500)
     page.get_by_role("button", name="Save").click()
     page.get_by_label("Name").fill("Evening 'reports'")
+    page.get_by_label("Analysis backend").fill("")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved.")
     now = gateway.get(job).json()
     assert (now["name"], now["schedule"]) == ("Evening 'reports'", "0 7 * * *")
+    assert now["backend_api_url"] == gateway.settings.backend_api_url
 
 
 def test_all_that_is_wrong_with_a_cron_job_is_said_at_its_fields(guest: Visitor) -> None:
