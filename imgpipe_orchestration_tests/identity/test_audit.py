@@ -70,7 +70,7 @@ def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gate
         ("revoke key", "ci/shop", "ADMIN_API_KEY", "person"),
         ("create key", "ci/shop", "ADMIN_API_KEY", "person"),
         ("create cron job", job["job_id"], "ADMIN_API_KEY", "environment"),
-        ("requeue", "media/1", "ADMIN_API_KEY", "person"),
+        ("requeue", "1 item", "ADMIN_API_KEY", "person"),
         ("sign in", "", "ADMIN_API_KEY", "person"),
         ("sign in refused", "", "unknown", "person"),
     ]
