@@ -196,7 +196,7 @@ RULES: dict[Rule, str] = {
         GET /api/audit
         GET /keys
         POST /keys: create key
-        POST /keys/{name:path}/revoke: revoke key
+        POST /keys/revoke: revoke key
         GET /audit
         POST /spending/budgets: change budget
         POST /spending/budgets/remove: delete budget

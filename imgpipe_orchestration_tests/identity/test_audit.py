@@ -60,7 +60,7 @@ def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gate
         job = requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30).json()
         key = {"form_token": token, "name": "ci/shop", "role": "viewer"}
         browser.post(f"{production.url}/keys", data=key, timeout=30)
-        browser.post(f"{production.url}/keys/ci/shop/revoke", data=key, timeout=30)
+        browser.post(f"{production.url}/keys/revoke", data=key, timeout=30)
         browser.post(f"{production.url}/erasures", data={"form_token": token, "user": 7, "confirmed": 1}, timeout=30)
         browser.post(f"{production.url}/logout", data={"form_token": token}, timeout=30)
     written = rows(production)
