@@ -172,6 +172,9 @@ def test_somebody_without_a_role_is_refused_and_told_why(gateway: Gateway, brows
     with signed_in(browser, gateway, "nobody") as page:
         expect(page.get_by_text("nobody is signed in at the provider, but has no role here")).to_be_visible()
         assert [one["name"] for one in page.context.cookies() if one["name"] == "imgpipe_session"] == []
+        page.get_by_role("button", name="Sign out at the provider").click()  # which would go on as the same person
+        page.get_by_role("button", name="Yes, sign me out").click()
+        expect(page).to_have_url(f"{gateway.url}/login")
     assert actions(gateway) == [("sign in refused", "nobody")], "the address is not verified"
 
 
