@@ -75,6 +75,9 @@ def addresses(services: Services) -> str:
 def sign_in(services: Services) -> str:
     settings = services.settings
     if settings.oidc_issuer:
+        needed = {"OIDC_CLIENT_ID": settings.oidc_client_id, "OIDC_ROLES": settings.oidc_roles.strip("{ }")}
+        if empty := " and ".join(name for name, value in needed.items() if not value):
+            raise Bad(f"nobody can sign in without {empty}", f"Set {empty}.")
         from imgpipe_orchestration.identity.oidc import Provider
 
         Provider(settings).begin()

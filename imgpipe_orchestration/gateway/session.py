@@ -123,10 +123,19 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
         if given is None:
             form = await read.enter_async_context(request.form())  # files in it stay open until the page has answered
             given = str(form.get("form_token", ""))
-        if not same_key(given, session.form_token):
-            raise StaleForm("This form is out of date; load the page again and repeat what you did.")
-        audited(request, session.caller, rule_of(request)[1])
+        check_form(request, session, given)
         yield session
+
+
+def check_form(request: Request, session: Session, token: str) -> None:
+    """Let a change by the session's own form pass, and name it in the audit.
+
+    Raises:
+        StaleForm: the form is not ours or is out of date.
+    """
+    if not same_key(token, session.form_token):
+        raise StaleForm("This form is out of date; load the page again and repeat what you did.")
+    audited(request, session.caller, rule_of(request)[1])
 
 
 Acting = Annotated[Session, Depends(acting)]
@@ -182,13 +191,13 @@ def is_secure(settings: Settings, request: Request) -> bool:
     return request.url.scheme == "https" or settings.public_base_url.startswith("https://")
 
 
-def log_out(services: Services, response: Response, session: Session) -> None:
-    """End the session, at all gateways and for every copy of its cookie.
+def log_out(services: Services, response: Response, session: Session | None) -> None:
+    """End the session, if it has not ended, at all gateways and for every copy of its cookie.
 
     Raises:
         BackendUnavailable: the database is away; the session has not ended.
     """
-    if session.login:
+    if session and session.login:
         with transaction(services.engine) as connection:
             connection.execute(_FORGET)
             connection.execute(_END, {"id": session.id, "seconds": services.settings.session_hours * 3600})

@@ -53,8 +53,9 @@ def create(engine: Engine, name: str, role: Role, *, by: str, days: float | None
         Conflict: a key of that name works already.
     """
     name = name.strip()
-    if not _NAME.fullmatch(name):
-        raise BadInput("A key's name has 1 to 80 letters, digits, spaces or . @ : / - _", field="name")
+    if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):  # which clients resolve in an address
+        words = "A key's name has 1 to 80 letters, digits, spaces or . @ : / - _, and no . or .. alone between slashes"
+        raise BadInput(words, field="name")
     if days is not None and not 0 < days <= 36_525:
         raise BadInput("A key expires after more than 0 and at most 36525 days.", field="expires_days")
     key = PREFIX + "".join(secrets.choice(_LETTERS) for _ in range(32))

@@ -116,7 +116,7 @@ class Provider:
         name = (address if proven else "") or ("" if "@" in named else named) or str(claims["sub"])
         groups = claims.get(self._settings.oidc_groups_claim) or []
         given: dict[str, str] = json.loads(self._settings.oidc_roles or "{}")
-        of = {groups} if isinstance(groups, str) else {str(group) for group in groups}
+        of = {str(group) for group in (groups if isinstance(groups, list | dict) else [groups])}
         # As bytes, because `str.lower` makes an ASCII letter of others too.
         of |= {one for one in given if proven and one.encode().lower() == address.encode().lower()}
         roles = [Role(given[one]) for one in of if one in given]

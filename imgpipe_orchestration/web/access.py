@@ -66,6 +66,7 @@ RULES: dict[Rule, str] = {
         GET /auth/verify
         GET /login
         POST /login
+        POST /logout: sign out
         GET /static/{name}
         GET /favicon.ico
     """,
@@ -146,7 +147,6 @@ RULES: dict[Rule, str] = {
         GET /components
         GET /docs
         GET /docs/{name}
-        POST /logout: sign out
     """,
     OPERATOR: """
         GET /api/media
@@ -196,7 +196,7 @@ RULES: dict[Rule, str] = {
         GET /api/audit
         GET /keys
         POST /keys: create key
-        POST /keys/{name:path}/revoke: revoke key
+        POST /keys/revoke: revoke key
         GET /audit
         POST /spending/budgets: change budget
         POST /spending/budgets/remove: delete budget

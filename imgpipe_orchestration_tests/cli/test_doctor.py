@@ -76,6 +76,16 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
     assert misspelt["seen"] == "RETENTION_DYAS is not a setting; did you mean RETENTION_DAYS?"
 
 
+def test_doctor_says_that_nobody_can_sign_in_without_a_client_id_or_roles(run: Run) -> None:
+    for given, lacking in (
+        ({"OIDC_ROLES": "{}"}, "OIDC_CLIENT_ID and OIDC_ROLES"),
+        ({"OIDC_CLIENT_ID": "x"}, "OIDC_ROLES"),
+    ):
+        found = finding(run, "sign-in", OIDC_ISSUER="http://127.0.0.1:9", **given)
+        assert (found["verdict"], found["do"]) == ("bad", f"Set {lacking}."), found
+        assert found["seen"] == f"nobody can sign in without {lacking}"
+
+
 def test_doctor_tells_by_the_last_tick_whether_the_daemon_works(run: Run, engine: Engine) -> None:
     never = finding(run, "Dagster daemon")
     assert (never["verdict"], never["seen"]) == ("bad", "has never ticked")

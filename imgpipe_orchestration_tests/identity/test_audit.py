@@ -1,6 +1,7 @@
 """The audit: a row with each change, in its transaction; rows that nothing changes."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gate
         job = requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30).json()
         key = {"form_token": token, "name": "ci/shop", "role": "viewer"}
         browser.post(f"{production.url}/keys", data=key, timeout=30)
-        browser.post(f"{production.url}/keys/ci/shop/revoke", data=key, timeout=30)
+        browser.post(f"{production.url}/keys/revoke", data=key, timeout=30)
         browser.post(f"{production.url}/erasures", data={"form_token": token, "user": 7, "confirmed": 1}, timeout=30)
         browser.post(f"{production.url}/logout", data={"form_token": token}, timeout=30)
     written = rows(production)
@@ -157,6 +158,15 @@ def test_the_export_pages_filters_and_streams(production: Gateway) -> None:
     assert {row["who"] for row in found} == {"100%"}
     lines = requests.get(url, headers={**ADMIN, "Accept": "application/x-ndjson"}, timeout=30).text.splitlines()
     assert [json.loads(line)["subject"] for line in lines] == list("6543210")
+
+
+def test_the_page_tells_role_and_address_where_a_row_has_them(production: Gateway) -> None:
+    for kind, address in ((Kind.KEY, "10.0.0.1"), (Kind.COMMAND, "")):
+        audit.record(Entry(production.services.engine, Caller("eve", kind, Role.ADMIN), address, "delete image"))
+    with requests.Session() as browser:
+        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
+        page = browser.get(f"{production.url}/audit?who=eve", timeout=30).text
+    assert re.findall(r'eve <span class="soft">(.*)</span>', page) == ["admin", "admin, 10.0.0.1"]
 
 
 def test_a_form_of_one_role_with_the_cookie_of_another_does_nothing(production: Gateway) -> None:

@@ -53,7 +53,10 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(production: Gateway) -> None:
     assert "shop" in everything
 
 
-@pytest.mark.parametrize(("days", "name"), [(0.0, "a"), (-1.0, "a"), (1e9, "a"), (None, ""), (None, "a\nb")])
+@pytest.mark.parametrize(
+    ("days", "name"),
+    [(0.0, "a"), (-1.0, "a"), (1e9, "a"), *((None, name) for name in ("", "a\nb", ".", "..", "a/../b", "a/."))],
+)
 def test_a_key_that_makes_no_sense_is_refused(production: Gateway, days: float | None, name: str) -> None:
     with pytest.raises(BadInput):
         keys.create(production.services.engine, name, Role.VIEWER, by="a test", days=days)
@@ -73,6 +76,20 @@ def test_a_name_is_free_again_once_its_key_has_ended(production: Gateway) -> Non
     keys._known.clear()
     wait_for(lambda: keys.find(engine, ending) is None, "the key's end", 30)
     assert keys.find(engine, made(production, Role.ADMIN, "shop")) is not None
+
+
+def test_the_page_revokes_the_key_of_its_row_whatever_the_name(production: Gateway) -> None:
+    for name in ("b", "other"):
+        made(production, Role.VIEWER, name)
+    production.rows("update api_keys set name = 'a/../b' where name = 'other'")  # of before such names were refused
+    with requests.Session() as browser:
+        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
+        page = browser.get(f"{production.url}/keys", timeout=30).text
+        form = next(form for form in re.findall("<form.*?</form>", page) if "Revoke the key a/../b?" in form)
+        action = re.findall('action="(.*?)"', form)[0]
+        browser.post(production.url + action, data=re.findall('name="(.*?)" value="(.*?)"', form), timeout=30)
+    still = [key.name for key in keys.every(production.services.engine) if key.revoked_at is None]
+    assert still == ["b"]
 
 
 @contextmanager

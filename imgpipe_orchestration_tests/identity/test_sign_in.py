@@ -172,11 +172,14 @@ def test_somebody_without_a_role_is_refused_and_told_why(gateway: Gateway, brows
     with signed_in(browser, gateway, "nobody") as page:
         expect(page.get_by_text("nobody is signed in at the provider, but has no role here")).to_be_visible()
         assert [one["name"] for one in page.context.cookies() if one["name"] == "imgpipe_session"] == []
+        page.get_by_role("button", name="Sign out at the provider").click()  # which would go on as the same person
+        page.get_by_role("button", name="Yes, sign me out").click()
+        expect(page).to_have_url(f"{gateway.url}/login")
     assert actions(gateway) == [("sign in refused", "nobody")], "the address is not verified"
 
 
 def test_signing_out_ends_the_session_here_at_the_provider_and_in_every_copy(
-    gateway: Gateway, browser: Browser
+    gateway: Gateway, provider: Provider, browser: Browser
 ) -> None:
     with signed_in(browser, gateway, "olga") as page:
         copied = {one["name"]: one["value"] for one in page.context.cookies() if one["name"] == "imgpipe_session"}
@@ -186,6 +189,8 @@ def test_signing_out_ends_the_session_here_at_the_provider_and_in_every_copy(
         expect(page).to_have_url(re.compile(f"{gateway.url}/login.*"))
         page.get_by_role("link", name=re.compile("Sign in at")).click()
         expect(page.locator("input[name=login]")).to_be_visible()  # the provider asks who it is, too
+    again = requests.post(f"{gateway.url}/logout", cookies=copied, timeout=30)
+    assert f'href="{provider.url}/session/end?' in again.text, "as it does to whoever comes with an ended session"
     elsewhere = requests.get(f"{gateway.url}/failures", cookies=copied, allow_redirects=False, timeout=30)
     assert elsewhere.status_code == 401
 

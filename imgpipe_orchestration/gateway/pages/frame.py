@@ -25,6 +25,7 @@ from imgpipe_orchestration.gateway.session import (
     current,
     safe_target,
 )
+from imgpipe_orchestration.identity.oidc import NoRole
 from imgpipe_orchestration.web.access import methods_at
 from imgpipe_orchestration.web.auth import is_led_here_by_us
 from imgpipe_orchestration.web.values import Written
@@ -191,7 +192,8 @@ def instead_of(request: Request, error: Exception, document: Response) -> Respon
         session = None
     passing = status == HTTPStatus.SERVICE_UNAVAILABLE and not is_form
     back = origin and _saying(origin, trouble=words)  # with `trouble` the page has what was typed
-    answer = render(request, session, "error.html", status=status, title=title, words=words, passing=passing, back=back)
+    shown = {"title": title, "words": words, "passing": passing, "back": back, "stranger": isinstance(error, NoRole)}
+    answer = render(request, session, "error.html", status=status, **shown)
     for name, value in document.headers.items():  # such as Retry-After and Allow
         answer.headers.setdefault(name, value)
     return answer

@@ -122,8 +122,9 @@ def key_made(
     return _keys(page, services, status=201, made=made)
 
 
-@router.post("/keys/{name:path}/revoke", response_class=Response)
-def key_revoked(services: ServicesDep, _: Acting, name: str) -> Response:
+@router.post("/keys/revoke", response_class=Response)
+def key_revoked(services: ServicesDep, _: Acting, name: Annotated[str, Form()]) -> Response:
+    audit.note(subject=name)
     revoke_key(services, name)
     return back_to("/keys", notice=f"The key {name} is revoked. Every gateway refuses it within 6 seconds.")
 

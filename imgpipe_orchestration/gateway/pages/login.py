@@ -12,10 +12,10 @@ from imgpipe_orchestration.errors import Forbidden, NotFound, Unauthenticated
 from imgpipe_orchestration.gateway import session as sessions
 from imgpipe_orchestration.gateway.limits import TooManyRequests
 from imgpipe_orchestration.gateway.pages.frame import back_to, render
-from imgpipe_orchestration.gateway.session import Acting, current, safe_target
+from imgpipe_orchestration.gateway.session import current, safe_target
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.identity.oidc import CALLBACK, NoRole, Provider
-from imgpipe_orchestration.web.auth import ServicesDep, same_key
+from imgpipe_orchestration.web.auth import ServicesDep, is_of_another_site, same_key
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(include_in_schema=False)
@@ -79,9 +79,15 @@ def enter(
 
 
 @router.post("/logout", response_class=Response)
-def leave(request: Request, services: ServicesDep, session: Acting) -> Response:
+def leave(request: Request, services: ServicesDep, form_token: Annotated[str, Form()] = "") -> Response:
+    """Ends the session, also one that has ended already: its form's token is then worth nothing, and not needed."""
+    if is_of_another_site(request):
+        raise Forbidden("The request comes from another site.")
+    session = current(request, services)
+    if session:
+        sessions.check_form(request, session, form_token)
     answer: Response = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
-    if session.login and services.settings.oidc_issuer:
+    if services.settings.oidc_issuer and (session is None or session.login):
         back = services.settings.public_base_url + "/login"
         if elsewhere := provider(services).ended(back):
             # A page that leads there: browsers follow no redirect of a form to another site (`form-action`).

@@ -156,6 +156,12 @@ def test_a_copy_of_the_cookie_opens_nothing_at_any_gateway_once_its_owner_signed
         assert requests.get(f"{at}/failures", cookies=copy, timeout=10).status_code == 200
     left = browser.post(f"{url}/logout", data={"form_token": token}, allow_redirects=False, timeout=10)
     assert left.headers["Location"] == "/login"
+    copied = {"Cookie": f"{session.COOKIE}={copy[session.COOKIE]}"}
+    again = requests.post(f"{second}/logout", headers=copied, allow_redirects=False, timeout=10)
+    assert (again.status_code, again.headers["Location"]) == (303, "/login"), "an ended session is ended again"
+    assert f'{session.COOKIE}=""' in again.headers["Set-Cookie"]
+    foreign = requests.post(f"{second}/logout", headers={**copied, "Origin": "https://evil.example"}, timeout=10)
+    assert foreign.status_code == 403
     for at in (url, second, make_gateway(**IN_PRODUCTION).url):
         assert requests.get(f"{at}/failures", cookies=copy, timeout=10).status_code == 401
         again = requests.post(f"{at}/failures/requeue", cookies=copy, data={"form_token": token}, timeout=10)

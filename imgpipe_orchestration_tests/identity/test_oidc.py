@@ -1,0 +1,61 @@
+"""What providers say in ways that the real one of `test_sign_in` does not."""
+
+import json
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet
+
+from imgpipe_orchestration.identity.model import Role
+from imgpipe_orchestration.identity.oidc import NoRole, Provider
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+ROLES = {"ops": "operator", "5": "viewer", "True": "viewer", "boss@example.com": "admin"}
+KEY = ECKey.generate_key("P-256", {"kid": "a key of the tests"})
+Claims = Mapping[str, Any]
+
+
+def of(url: str) -> Provider:
+    return Provider(Settings(oidc_issuer=url, oidc_client_id="imgpipe", oidc_roles=json.dumps(ROLES)))
+
+
+def metadata(url: str) -> dict[str, str]:
+    places = {"authorization_endpoint": "authorize", "token_endpoint": "token", "userinfo_endpoint": "userinfo"}
+    return {"issuer": url, **{name: f"{url}/{path}" for name, path in places.items()}, "jwks_uri": f"{url}/keys"}
+
+
+def role_of(id_token: Claims, userinfo: Claims) -> Role | None:
+    """Which role somebody gets of whom the provider says this; None for nobody's."""
+    started: dict[str, str] = {}
+
+    def provider(handler: BaseHTTPRequestHandler, _: int) -> None:
+        url = f"http://{handler.headers['Host']}"
+        answer: Any
+        if handler.path == "/token":
+            times = {"iat": int(time.time()), "exp": int(time.time()) + 60}
+            ours = {"iss": url, "aud": "imgpipe", "sub": "s1", "nonce": started["nonce"], **times}
+            signed = jwt.encode({"alg": "ES256"}, {**ours, **id_token}, KEY)
+            answer = {"access_token": "a", "token_type": "Bearer", "id_token": signed}
+        elif handler.path == "/userinfo":
+            answer = {"sub": "s1", **userinfo}
+        else:
+            answer = KeySet([KEY]).as_dict(private=False) if handler.path == "/keys" else metadata(url)
+        reply(handler, json.dumps(answer).encode(), Content_Type="application/json")
+
+    with serving(provider) as server:
+        _, begun = of(server.url).begin()
+        started.update(begun)
+        try:
+            return of(server.url).finish(started, {"state": started["state"], "code": "x"}).role
+        except NoRole:
+            return None
+
+
+@pytest.mark.parametrize("groups", [5, True, "5", ["5"], {"5": {"at": "us"}}])
+def test_a_groups_claim_that_is_no_list_is_one_group_or_names_them(groups: object) -> None:
+    assert role_of({"groups": groups, "email": "who@example.com"}, {}) is Role.VIEWER
