@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
+from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
@@ -37,7 +38,7 @@ class BudgetBody(BaseModel):
 
     scope: Scope = Field(description="total, tenant:ID, pipeline:NAME or provider:NAME")
     period: Period = Field(description="of UTC")
-    limit_usd: Decimal = Field(ge=0, lt=10_000_000, description="0 stops all paid work of the scope")
+    limit_usd: Decimal = Field(ge=0, lt=10_000_000, decimal_places=6, description="0 stops all paid work of the scope")
     alert_at: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         list(ALERT_AT), max_length=10, description="shares of the limit of which the alert webhook is told, once each"
     )
@@ -72,6 +73,10 @@ def list_budgets(services: ServicesDep) -> Budgets:
 @api.put("/budgets")
 def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
     """Set a budget, or change it. Work that waits for it tries again within SPENDING_PAUSE_SECONDS."""
+    kind, _, name = body.scope.partition(":")
+    known = services.models.providers
+    if kind == "provider" and name not in known:
+        raise BadInput(f"There is no provider {name}: there are {', '.join(known) or 'none'}.", field="scope")
     audit.note(after=body.model_dump(mode="json"), subject=f"{body.scope} {body.period}")
     with transaction(services.engine) as connection:
         budgets.put(connection, body.scope, body.period, body.limit_usd, body.alert_at)
