@@ -1,11 +1,13 @@
 """Budgets, and what was spent: routes and the page."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
@@ -112,8 +114,13 @@ class Spending(BaseModel):
     lines: list[SpendingLine]
 
 
-_Day = Annotated[date | None, BeforeValidator(lambda given: given or None)]
-"""Forms send empty fields as well."""
+def _no_time(given: str | None) -> str | None:
+    if given and not re.fullmatch(r"\d{4}-\d\d-\d\d", given):
+        raise PydanticCustomError("no_day", "a day of UTC is written like 2026-11-30, without a time")
+    return given or None  # forms send empty fields as well
+
+
+_Day = Annotated[date | None, BeforeValidator(_no_time)]
 First = Annotated[_Day, Query(alias="from", description="by default the first of the month")]
 Last = Annotated[_Day, Query(description="the last day, by default today (UTC)")]
 
@@ -141,6 +148,8 @@ def _spending(services: Services, first: date | None, to: date | None, by: By) -
 
 def _span(first: date | None, to: date | None) -> tuple[date, date]:
     last = to or datetime.now(UTC).date()
+    if first and first > last:
+        raise BadInput(f"from is {first}, which is after {last}, the last day.", field="from")
     return first or last.replace(day=1), last
 
 
