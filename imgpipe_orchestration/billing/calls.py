@@ -64,7 +64,9 @@ class PaidCall:
     @property
     def key(self) -> str:
         """One hash over all five: the row's primary key, and a good name for a stored binary answer."""
-        parts = (self.provider, self.operation, self.model, self.input_hash, self.parameter_hash)
+        # Answers to safe search were bought as annotate before the two were told apart.
+        operation = "annotate" if self.operation == "safe_search" else self.operation
+        parts = (self.provider, operation, self.model, self.input_hash, self.parameter_hash)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

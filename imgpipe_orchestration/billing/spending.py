@@ -30,6 +30,7 @@ _TASKS = {
     ("media", "vision"): "describe",
     ("media", "annotate"): "labels",
     ("media", "embedding"): "embed",
+    ("evaluation", "vision"): "describe",
     ("vision_reports", "responses"): "report",
     ("avatars", "personas"): "persona",
     ("avatars", "prompt"): "prompt",
@@ -40,7 +41,7 @@ _TASKS = {
 
 _TASK = "case "
 _TASK += " ".join(f"when (pipeline, operation) = {key} then '{task}'" for key, task in _TASKS.items())
-_TASK += " when operation = 'moderation' then 'moderate' else operation end"
+_TASK += " when operation in ('moderation', 'safe_search') then 'moderate' else operation end"
 
 
 def between(connection: Connection, first: date, last: date, by: Sequence[_Group]) -> Sequence[Row[Any]]:

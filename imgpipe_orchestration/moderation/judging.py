@@ -192,7 +192,7 @@ def _google(
         answer = services.google_vision(by.provider).annotate(preview, size=size, features=SAFE_SEARCH)
         return Purchase(answer.usage, answer.value)
 
-    call = PaidCall.of(by.provider, "annotate", MODEL, inputs=[preview], parameters={"features": list(SAFE_SEARCH)})
+    call = PaidCall.of(by.provider, "safe_search", MODEL, inputs=[preview], parameters={"features": list(SAFE_SEARCH)})
     said = columns(services.ledger.buy(call, purchase, buyer=buyer).value["raw"], size)["safe_search"]
     scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
     if not scores:

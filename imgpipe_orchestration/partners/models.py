@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ from imgpipe_orchestration.settings import BaseUrl, Settings
 
 TaskName = Literal["describe", "labels", "embed", "moderate", "draw", "edit", "report", "persona", "prompt"]
 Dialect = Literal["openai-responses", "openai-chat", "google-vision", "flowise"]
+ImageKind = Literal["profile", "header", "logo", "site", "sites", "product", "event"]
 
 _OPENAI: tuple[Dialect, ...] = ("openai-responses", "openai-chat")
 _DIALECTS: dict[TaskName, tuple[Dialect, ...]] = {
@@ -40,6 +41,8 @@ list prices: crop hints are free with the colours. Faces are found and colours m
 model names brands and subjects."""
 MODERATION_MODEL = "omni-moderation-latest"
 """OpenAI's, which costs nothing and so comes first."""
+_OF_ONE: dict[str, TaskName] = {"canary": "describe", "dimensions": "embed", "features": "labels", "kinds": "labels"}
+"""Words that one task has alone."""
 _FEWER = {"logo": ("TEXT_DETECTION",), "header": ("OBJECT_LOCALIZATION", "TEXT_DETECTION")}
 
 
@@ -55,8 +58,11 @@ class Provider(_Strict):
     api_key_env: str = ""
 
 
+_Features = Annotated[list[str], Field(min_length=1)]
+
+
 class _Kind(_Strict):
-    features: list[str]
+    features: _Features
 
 
 class Canary(_Strict):
@@ -71,8 +77,8 @@ class Task(_Strict):
 
     use: list[str]
     dimensions: int = Field(1536, ge=1, le=2000)
-    features: list[str] | None = None
-    kinds: dict[str, _Kind] = Field(default_factory=dict)
+    features: _Features | None = None
+    kinds: dict[ImageKind, _Kind] = Field(default_factory=dict)
     canary: Canary | None = None
 
 
@@ -149,8 +155,9 @@ class Models:
             if provider.api_key_env and not self.key(name):
                 yield f"providers.{name}", f"its key is to be in {provider.api_key_env}, which is not set"
         for name, task in self._file.tasks.items():
-            if task.canary and name != "describe":
-                yield f"tasks.{name}", "only describe takes a canary"
+            for word, only in _OF_ONE.items():
+                if word in task.model_fields_set and name != only:
+                    yield f"tasks.{name}.{word}", f"only {only} takes it"
             for written in [*task.use, *(task.canary.use if task.canary else ())]:
                 if wrong := self._wrong(name, Choice.of(written)):
                     yield f"tasks.{name}", f"{written!r} {wrong}"

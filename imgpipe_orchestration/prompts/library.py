@@ -8,14 +8,14 @@ import functools
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -137,18 +137,34 @@ def read(path: Path, *, brand: str) -> Prompt:
         raise _wrong(path, "begins with TOML between two lines of +++")
     try:
         front = _Front.model_validate(tomllib.loads(front_text))
-        for template in (front.instructions, body):
-            used = meta.find_undeclared_variables(_JINJA.parse(template))
-            if unknown := sorted(used - {*front.variables, "brand"}):
-                raise _wrong(path, f"uses {unknown[0]!r}, which is not in `variables`")
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise _wrong(path, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-    except jinja2.TemplateSyntaxError as error:
-        raise _wrong(path, f"line {error.lineno} of the template: {error.message}") from error
     except ValueError as error:
         raise _wrong(path, f"is no TOML before the body: {error}") from error
+    _try(path, front.instructions, (), brand, "and the instructions have only `brand`")
+    _try(path, body, front.variables, brand, "which is not in `variables`")
     return Prompt(front, body.strip(), brand)
+
+
+def _try(path: Path, template: str, variables: Sequence[str], brand: str, unknown: str) -> None:
+    """Fill a template in with any text, with none, and with each that it has itself, for those decide its branches.
+
+    Raises:
+        SettingsError: it cannot be filled in.
+    """
+    try:
+        tree = _JINJA.parse(template)
+        values = {"x", "", *(str(one.value) for one in tree.find_all(nodes.Const))}  # before the next line folds them
+        more = sorted(meta.find_undeclared_variables(tree) - {*variables, "brand"})
+        for value in () if more else values:
+            _template(template).render({"brand": brand, **dict.fromkeys(variables, value)})
+    except jinja2.TemplateSyntaxError as error:
+        raise _wrong(path, f"line {error.lineno} of the template: {error.message}") from error
+    except Exception as error:  # of whatever the template does
+        raise _wrong(path, f"the template cannot be filled in: {error}") from error
+    if more:
+        raise _wrong(path, f"uses {more[0]!r}, {unknown}")
 
 
 def _wrong(path: Path, problem: str) -> SettingsError:

@@ -47,6 +47,14 @@ def test_the_bill_adds_up_whichever_way_it_is_read(seeing_gateway: Gateway, brow
         written = list(csv.DictReader(gateway.get(f"/api/spending?by={by}&format=csv").text.splitlines()))
         assert [line[by] for line in written] == [line["name"] for line in bill["lines"]]
     assert gateway.get("/api/spending?by=colour").status_code == 422
+    for span, told in {
+        "from=2026-11-02&to=2026-11-01": "from is 2026-11-02, which is after 2026-11-01, the last day",
+        "from=9999-01-01": "which is after",
+        "from=2026-11-30T00:00:00%2B05:00": "a day of UTC is written like 2026-11-30",
+    }.items():
+        refused = gateway.get(f"/api/spending?{span}")
+        assert refused.status_code == 422 and told in refused.text
+    assert gateway.get("/api/spending?from=&to=").json()["to"] == today()
     gateway.rows("""
         insert into spending_tenants (tenant, day, bought, reused, cost_usd, saved_usd)
         select 'tenant ' || n, cast(now() at time zone 'utc' as date), 1, 0, n, 0 from generate_series(1, 300) n

@@ -95,6 +95,12 @@ def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_
     assert gateway.session.put(url, json={**body, "scope": "of all"}, timeout=30).status_code == 422
     put = gateway.session.put(url, json=body, timeout=30).json()
     assert (put["alert_at"], put["used_up"]) == ([0.5, 0.8, 1.0], True)
+    for wrong, told in (
+        ({"scope": "provider:mein"}, "there are openai, google"),
+        ({"limit_usd": 1e-30}, "decimal places"),
+    ):
+        refused = gateway.session.put(url, json={**body, **wrong}, timeout=30)
+        assert refused.status_code == 422 and told in refused.text
     gateway.upload(profile_image=picture())
     gateway.run_due()
     query = "select status, providers from media_files f join media_ai_analysis a on a.media_id = f.id"
@@ -108,6 +114,9 @@ def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_
     mine = {"scope": "provider:openai", "period": "day"}
     assert [gateway.session.delete(url, params=mine, timeout=30).status_code for _ in range(2)] == [204, 404]
     assert gateway.get("/api/budgets").json() == {"budgets": []}
+    limit(gateway.services.engine, "provider:gone", 1)
+    assert [one["scope"] for one in gateway.get("/api/budgets").json()["budgets"]] == ["provider:gone"]
+    assert gateway.session.delete(url, params={**mine, "scope": "provider:gone"}, timeout=30).status_code == 204
 
 
 def test_the_daily_budget_of_the_settings_is_the_first_until_another_takes_its_place(

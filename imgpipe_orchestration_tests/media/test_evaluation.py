@@ -50,7 +50,8 @@ def test_what_holds_is_counted_and_priced_and_an_answer_is_bought_once(make_gate
         "mood_keywords": {"in": ["Calm"]},
     }
     with serving(saying()) as server:
-        services = make_gateway(openai_api_key="evaluation", openai_base_url=server.url).services
+        gateway = make_gateway(openai_api_key="evaluation", openai_base_url=server.url)
+        services = gateway.services
         folder = a_set(tmp_path, {**LINE, "expect": expect})
         for again in (False, True):
             (found,) = evaluate(services, folder, services.models.choices("describe"), services.prompts["describe"])
@@ -60,6 +61,7 @@ def test_what_holds_is_counted_and_priced_and_an_answer_is_bought_once(make_gate
             assert float(found.usd_per_thousand or 0) == pytest.approx(0.15)
             assert (found.seconds(0.5) is None) is again
         assert len(server.requests) == 1
+        assert [line["name"] for line in gateway.get("/api/spending?by=task").json()["lines"]] == ["describe"]
     html = page([found])
     assert "quality_score (wrong)" in html and "0.15" in html
     assert "&lt;b&gt;Cat" in html, "what a model writes is text"

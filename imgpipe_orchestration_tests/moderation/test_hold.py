@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from imgpipe_orchestration.billing.calls import PaidCall
 from imgpipe_orchestration.gateway.pages import overview
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.operations.kinds import subject_of
@@ -55,6 +56,10 @@ def test_google_judges_once_for_media_and_listings(
     assert sent.shown() == {}
     assert len(standins.calls("google", "annotate")) == 2, "one for both, and one of the analysis"
     assert standins.calls("openai", "moderations") == []
+    bill = {line["name"]: line["bought"] for line in gateway.get("/api/spending?by=task").json()["lines"]}
+    assert (bill["moderate"], bill["labels"]) == (1, 1)
+    older, now = (PaidCall.of("google", name, "vision-v1", inputs=["x"]).key for name in ("annotate", "safe_search"))
+    assert older == now, "what was bought as the first is not bought again"
 
 
 def test_a_provider_that_is_away_passes_the_picture_on_to_the_next_one(

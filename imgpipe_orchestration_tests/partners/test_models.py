@@ -1,12 +1,14 @@
 """MODELS_FILE: what it gives each task, and what is wrong with a bad one."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.media.model import BY_KIND
 from imgpipe_orchestration.operations.startup import check_settings
-from imgpipe_orchestration.partners.models import Choice, Models
+from imgpipe_orchestration.partners.models import Choice, ImageKind, Models
 from imgpipe_orchestration.settings import Settings
 
 LOCAL = """
@@ -76,6 +78,19 @@ WRONG = {
     "no model": (LOCAL + '[tasks.describe]\nuse = ["local"]', "'local' names no model"),
     "another dialect": (LOCAL + '[tasks.labels]\nuse = ["local:x"]', "this task takes google-vision"),
     "an unknown feature": ('[tasks.labels]\nuse = []\nfeatures = ["SMELL"]', "'SMELL' is no feature"),
+    "no feature": ("[tasks.labels]\nuse = []\nfeatures = []", "tasks.labels.features"),
+    "no feature of a kind": ("[tasks.labels]\nuse = []\nkinds.logo.features = []", "tasks.labels.kinds.logo.features"),
+    "an unknown kind": (
+        '[tasks.labels]\nuse = []\nkinds.logos.features = ["TEXT_DETECTION"]',
+        "tasks.labels.kinds.logos",
+    ),
+    "another task's features": (
+        '[tasks.report]\nuse = []\nfeatures = ["TEXT_DETECTION"]',
+        "tasks.report.features: only labels",
+    ),
+    "another task's kinds": ("[tasks.report]\nuse = []\nkinds = {}", "tasks.report.kinds: only labels takes it"),
+    "another task's dimensions": ("[tasks.report]\nuse = []\ndimensions = 5", "tasks.report.dimensions: only embed"),
+    "another task's canary": ("[tasks.report]\nuse = []\ncanary = {use = [], share = 1}", "tasks.report.canary: only"),
     "two models of embeddings": (LOCAL + '[tasks.embed]\nuse = ["local:x", "local:y"]', "one model can be compared"),
     "too many dimensions": (LOCAL + '[tasks.embed]\nuse = ["local:x"]\ndimensions = 3072', "tasks.embed.dimensions"),
 }
@@ -88,6 +103,10 @@ def test_a_bad_file_is_refused_at_the_start_with_its_place(wrong: str, tmp_path:
         check_settings(written(tmp_path, text))
     assert told in caught.value.public
     assert caught.value.field == "MODELS_FILE"
+
+
+def test_the_kinds_of_images_are_those_of_uploads() -> None:
+    assert set(get_args(ImageKind)) == set(BY_KIND)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

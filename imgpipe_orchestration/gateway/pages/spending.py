@@ -1,15 +1,18 @@
 """Budgets, and what was spent: routes and the page."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
+from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.identity import audit
@@ -37,7 +40,7 @@ class BudgetBody(BaseModel):
 
     scope: Scope = Field(description="total, tenant:ID, pipeline:NAME or provider:NAME")
     period: Period = Field(description="of UTC")
-    limit_usd: Decimal = Field(ge=0, lt=10_000_000, description="0 stops all paid work of the scope")
+    limit_usd: Decimal = Field(ge=0, lt=10_000_000, decimal_places=6, description="0 stops all paid work of the scope")
     alert_at: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         list(ALERT_AT), max_length=10, description="shares of the limit of which the alert webhook is told, once each"
     )
@@ -72,6 +75,10 @@ def list_budgets(services: ServicesDep) -> Budgets:
 @api.put("/budgets")
 def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
     """Set a budget, or change it. Work that waits for it tries again within SPENDING_PAUSE_SECONDS."""
+    kind, _, name = body.scope.partition(":")
+    known = services.models.providers
+    if kind == "provider" and name not in known:
+        raise BadInput(f"There is no provider {name}: there are {', '.join(known) or 'none'}.", field="scope")
     audit.note(after=body.model_dump(mode="json"), subject=f"{body.scope} {body.period}")
     with transaction(services.engine) as connection:
         budgets.put(connection, body.scope, body.period, body.limit_usd, body.alert_at)
@@ -107,8 +114,13 @@ class Spending(BaseModel):
     lines: list[SpendingLine]
 
 
-_Day = Annotated[date | None, BeforeValidator(lambda given: given or None)]
-"""Forms send empty fields as well."""
+def _no_time(given: str | None) -> str | None:
+    if given and not re.fullmatch(r"\d{4}-\d\d-\d\d", given):
+        raise PydanticCustomError("no_day", "a day of UTC is written like 2026-11-30, without a time")
+    return given or None  # forms send empty fields as well
+
+
+_Day = Annotated[date | None, BeforeValidator(_no_time)]
 First = Annotated[_Day, Query(alias="from", description="by default the first of the month")]
 Last = Annotated[_Day, Query(description="the last day, by default today (UTC)")]
 
@@ -136,6 +148,8 @@ def _spending(services: Services, first: date | None, to: date | None, by: By) -
 
 def _span(first: date | None, to: date | None) -> tuple[date, date]:
     last = to or datetime.now(UTC).date()
+    if first and first > last:
+        raise BadInput(f"from is {first}, which is after {last}, the last day.", field="from")
     return first or last.replace(day=1), last
 
 
