@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -106,8 +107,15 @@ class OpenAIBatches:
         return SentBatch(batch_id, status, tuple(name for name in named if isinstance(name, str) and name), why)
 
     def cancel(self, batch_id: str) -> None:
-        """Stop a batch; what it has finished is paid for."""
-        self._client.call("", lambda sdk: sdk.batches.cancel(batch_id))
+        """Stop a batch, unless it has ended or is ending; what it has finished is paid for."""
+
+        def stop(sdk: openai.OpenAI) -> None:
+            from openai import ConflictError  # takes 0.9 s
+
+            with suppress(ConflictError):  # there is nothing to stop any more
+                sdk.batches.cancel(batch_id)
+
+        self._client.call("", stop)
 
     def results(self, batch: SentBatch) -> dict[str, dict[str, Any] | ImgpipeError]:
         """The body of each answer, or why there is none. Lines that cannot be read are left out."""

@@ -241,18 +241,33 @@ def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_
     def begin(seconds: float) -> str:
         shop.enqueue()
         shop.begin(seconds)
+        assert not shop.batches.abandoned()
         with transaction(shop.engine) as rows:
             return str(rows.scalar(text("select batch_id from ai_batches")))
 
     def cancel() -> list[Any]:
-        assert not shop.batches.abandoned()
         shop.withdraw()
         assert shop.batches.abandoned()
         assert shop.batches.cancel_abandoned() == 1
-        assert (shop.left(), shop.batches.abandoned()) == (0, False)
-        return [use.cost_usd for use in shop.uses() if use.outcome == "bought"]
+        assert (shop.left(), shop.batches.abandoned(), reserved()) == (0, False, 0)
+        return [use.cost_usd for use in shop.uses() if use.outcome == "bought" and use.half_price]
 
+    def reserved() -> Decimal:
+        with transaction(shop.engine) as rows:
+            return budgets.standings(rows, 0)[0].reserved_usd
+
+    shop.buy(questions(9)[8])  # what is usual
+    with transaction(shop.engine) as rows:
+        budgets.put(rows, "pipeline:vision_reports", "day", Decimal(1), [1.0])
     begin(600)
+    assert cancel() == []
+    begin(600)
+    shop.standins.fault("openai", "server_error", operation="batch")
+    shop.withdraw()
+    shop.batches.cancel_abandoned()
+    assert shop.left() == COUNT + 1 and reserved(), "the provider has begun to cancel it"
+    with transaction(shop.engine) as rows:
+        rows.execute(text("update ai_batches set cancel_at = cancel_at - interval '1 minute'"))
     assert cancel() == []
     ended = begin(0.3)
     wait_for(lambda: OpenAIBatches(shop.client).get(ended).ended, "the batch to end")
