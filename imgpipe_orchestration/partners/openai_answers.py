@@ -145,7 +145,7 @@ def expect(response: Any, field: str, kind: type[Answer], name: str) -> Answer:
 
 
 def no_answer(response: Any, name: str) -> ImgpipeError:
-    """The error for a response without a structured answer."""
+    """The error for a response without a whole answer."""
     if (error := attribute(response, "error")) is not None:
         return from_answer(error, name)
     for item in response.output:
@@ -155,7 +155,7 @@ def no_answer(response: Any, name: str) -> ImgpipeError:
     reason = word_of(attribute(attribute(response, "incomplete_details"), "reason"))
     if reason == "content_filter":
         return PartnerRefused(f"{name} filtered its answer (content policy)")
-    return UnreadableAnswer(f"{name}'s answer is incomplete ({reason or 'no text in it'})")
+    return UnreadableAnswer(f"{name}'s answer {f'was cut off ({reason})' if reason else 'is incomplete or empty'}")
 
 
 def usage_of(response: Any, model: str) -> Usage:
