@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.openai import OpenAIClient
-from imgpipe_orchestration.partners.openai_answers import attribute, from_answer, word_of
+from imgpipe_orchestration.partners.openai_answers import attribute, from_answer, from_status, word_of
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
@@ -143,11 +143,13 @@ def _content(file_id: str, sdk: openai.OpenAI) -> bytes:
 
 
 def _read(line: Any, name: str) -> tuple[str, dict[str, Any] | ImgpipeError]:
-    key, answer, error = str(line["custom_id"]), line.get("response"), line.get("error")
-    if answer and answer["status_code"] == 200 and isinstance(answer["body"], dict):
-        return key, answer["body"]
-    told = error or (answer or {}).get("body", {}).get("error") or {}
-    return key, from_answer(SimpleNamespace(**{"code": "server_error", "message": "", **told}), name)
+    key, answer, error = str(line["custom_id"]), line.get("response") or {}, line.get("error")
+    status, body = answer.get("status_code"), answer.get("body")
+    if status == 200 and isinstance(body, dict):
+        return key, body
+    if not error and isinstance(status, int) and status >= 400:
+        return key, from_status(status, body.get("error", body) if isinstance(body, dict) else body, name, {})
+    return key, from_answer(SimpleNamespace(**{"code": "server_error", "message": "", **(error or {})}), name)
 
 
 def _id(thing: Any) -> str:
