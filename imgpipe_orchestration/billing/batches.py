@@ -131,7 +131,7 @@ class HalfPrice:
             return
         try:
             self._at(row.provider).cancel(row.batch_id)
-        except PartnerRefused as error:  # it has ended, or nobody can be asked
+        except PartnerRefused as error:  # it is gone, or nobody can be asked
             log.info("nothing to cancel", extra={"batch": row.batch_id, "error": error.public})
         self._settled(row, None)
 

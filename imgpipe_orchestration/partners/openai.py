@@ -257,11 +257,12 @@ def _seen(response: Any, schema: type[Schema], model: str, name: str) -> Priced[
     usage = usage_of(response, model)
     with charged(usage):
         expect(response, "output", list, name)
-        if not (text := response.output_text):
-            raise no_answer(response, name)
+        text = response.output_text
         try:
             answer = fitting(values_in(text), schema.model_validate)
         except ValueError as error:
+            if not text or attribute(response, "status") == "incomplete":
+                raise no_answer(response, name) from error
             raise UnreadableAnswer(f"{name} gave an answer that does not fit: {problem_in(error)}") from error
     return Priced(answer, usage, response.to_dict(mode="json", warnings=False))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from imgpipe_orchestration.errors import (
     ImgpipeError,
@@ -18,9 +18,6 @@ from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.reply import plain, server_error
 from imgpipe_orchestration.partners.retry import asked_wait
 from imgpipe_orchestration.partners.usage import Usage
-
-if TYPE_CHECKING:
-    import openai
 
 Answer = TypeVar("Answer")
 
@@ -61,7 +58,7 @@ def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
     try:
         return send()
     except openai.APIStatusError as error:
-        raise _from_status(error, name) from error
+        raise from_status(error.status_code, error.body, name, error.response.headers) from error
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, ImgpipeError):  # from `WatchedTransport`, which makes all connections
             raise error.__cause__ from None
@@ -74,36 +71,38 @@ def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
         ) from error
 
 
-def _from_status(error: openai.APIStatusError, name: str) -> ImgpipeError:
+def from_status(status: int, said: Any, name: str, headers: Mapping[str, str]) -> ImgpipeError:
+    """Our error for an HTTP status and the error object that came with it."""
     # OpenAI's answers have strings here; those of other servers with its protocol may have anything.
-    status, code, kind = error.status_code, str(error.code or ""), str(error.type or "")
-    wait = asked_wait(error.response.headers)
-    # In brackets: `invalid_api_key: Error code` would be redacted as the value of a key.
-    detail = f"{status} ({code or kind}): {error.message[:500]}"
+    said = said if isinstance(said, dict) else {}
+    code, kind, message = (str(said.get(field) or "") for field in ("code", "type", "message"))
+    wait = asked_wait(headers)
+    # In brackets: `invalid_api_key: Incorrect` would be redacted as the value of a key.
+    detail = f"{status} ({code or kind}): {message[:500]}"
     if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
         return SpendingPaused(f"{name}'s quota is used up ({code or kind}): check the account's billing", detail=detail)
     if status == 429:
         return RateLimited(f"{name} asks us to slow down (HTTP 429)", detail=detail, retry_after=wait)
     if status >= 500:
-        said = error.body.get("message") if isinstance(error.body, dict) else ""
-        return server_error(name, status, plain(said), detail=detail, retry_after=wait)
+        return server_error(name, status, plain(message), detail=detail, retry_after=wait)
     if status in (408, 409):  # the SDK's own retries try 409 again as well
         told = f"{name} failed (HTTP {status})"
         return PartnerUnavailable(told, detail=detail, retry_after=wait, partner_status=status)
-    metadata = error.body.get("metadata") if isinstance(error.body, dict) else None
+    metadata = said.get("metadata")
     flagged = isinstance(metadata, dict) and not _FLAGGED.isdisjoint(metadata)
     if code in _POLICY or kind == "image_generation_user_error" or flagged:
         # Without the status, which would tell the ledger that all requests fail: this is about one request.
         return PartnerRefused(f"{name} refused for its content policy", detail=detail)
-    if status == 400 and (code == "model_not_found" or _UNKNOWN_MODEL.search(error.message)):
-        status = 404  # as most servers answer
+    about = status
+    if status == 400 and (code == "model_not_found" or _UNKNOWN_MODEL.search(message)):
+        about = 404  # as most servers answer
     reason = {
         401: f"does not accept {'OPENAI_API_KEY' if name == OPENAI else 'its key'}",
         402: "wants to be paid first",
         403: "forbids this",
         404: "does not know the model or address",
-    }.get(status, redirected(error.response.headers.get("location")) if status < 400 else "refused the request")
-    return PartnerRefused(f"{name} {reason} (HTTP {error.status_code})", detail=detail, partner_status=status)
+    }.get(about, redirected(headers.get("location")) if status < 400 else "refused the request")
+    return PartnerRefused(f"{name} {reason} (HTTP {status})", detail=detail, partner_status=about)
 
 
 def from_answer(error: Any, name: str = OPENAI) -> ImgpipeError:
@@ -145,7 +144,7 @@ def expect(response: Any, field: str, kind: type[Answer], name: str) -> Answer:
 
 
 def no_answer(response: Any, name: str) -> ImgpipeError:
-    """The error for a response without a structured answer."""
+    """The error for a response without a whole answer."""
     if (error := attribute(response, "error")) is not None:
         return from_answer(error, name)
     for item in response.output:
@@ -155,7 +154,7 @@ def no_answer(response: Any, name: str) -> ImgpipeError:
     reason = word_of(attribute(attribute(response, "incomplete_details"), "reason"))
     if reason == "content_filter":
         return PartnerRefused(f"{name} filtered its answer (content policy)")
-    return UnreadableAnswer(f"{name}'s answer is incomplete ({reason or 'no text in it'})")
+    return UnreadableAnswer(f"{name}'s answer {f'was cut off ({reason})' if reason else 'is incomplete or empty'}")
 
 
 def usage_of(response: Any, model: str) -> Usage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.openai import OpenAIClient
-from imgpipe_orchestration.partners.openai_answers import attribute, from_answer, word_of
+from imgpipe_orchestration.partners.openai_answers import attribute, from_answer, from_status, word_of
 from imgpipe_orchestration.telemetry.logs import logger
 
 if TYPE_CHECKING:
@@ -106,8 +107,15 @@ class OpenAIBatches:
         return SentBatch(batch_id, status, tuple(name for name in named if isinstance(name, str) and name), why)
 
     def cancel(self, batch_id: str) -> None:
-        """Stop a batch; what it has finished is paid for."""
-        self._client.call("", lambda sdk: sdk.batches.cancel(batch_id))
+        """Stop a batch, unless it has ended or is ending; what it has finished is paid for."""
+
+        def stop(sdk: openai.OpenAI) -> None:
+            from openai import ConflictError  # takes 0.9 s
+
+            with suppress(ConflictError):  # there is nothing to stop any more
+                sdk.batches.cancel(batch_id)
+
+        self._client.call("", stop)
 
     def results(self, batch: SentBatch) -> dict[str, dict[str, Any] | ImgpipeError]:
         """The body of each answer, or why there is none. Lines that cannot be read are left out."""
@@ -135,11 +143,13 @@ def _content(file_id: str, sdk: openai.OpenAI) -> bytes:
 
 
 def _read(line: Any, name: str) -> tuple[str, dict[str, Any] | ImgpipeError]:
-    key, answer, error = str(line["custom_id"]), line.get("response"), line.get("error")
-    if answer and answer["status_code"] == 200 and isinstance(answer["body"], dict):
-        return key, answer["body"]
-    told = error or (answer or {}).get("body", {}).get("error") or {}
-    return key, from_answer(SimpleNamespace(**{"code": "server_error", "message": "", **told}), name)
+    key, answer, error = str(line["custom_id"]), line.get("response") or {}, line.get("error")
+    status, body = answer.get("status_code"), answer.get("body")
+    if status == 200 and isinstance(body, dict):
+        return key, body
+    if not error and isinstance(status, int) and status >= 400:
+        return key, from_status(status, body.get("error", body) if isinstance(body, dict) else body, name, {})
+    return key, from_answer(SimpleNamespace(**{"code": "server_error", "message": "", **(error or {})}), name)
 
 
 def _id(thing: Any) -> str:

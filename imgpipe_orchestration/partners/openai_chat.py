@@ -7,7 +7,6 @@ https://platform.openai.com/docs/api-reference/chat/create
 
 import json
 from contextlib import nullcontext
-from dataclasses import astuple
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,7 +53,7 @@ class OpenAIChatClient(OpenAIClient):
         for asked in range(2):
             with charged(usage) if asked else nullcontext():
                 text, more, raw = self._ask(model, messages, schema)
-            usage = Usage(more.model, *(a + b for a, b in zip(astuple(usage)[1:], astuple(more)[1:], strict=True)))
+            usage += more
             try:
                 return Priced(fitting(values_in(text), schema.model_validate), usage, raw)
             except ValueError as error:

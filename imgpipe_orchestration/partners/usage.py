@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Generic, TypeVar
 
 from imgpipe_orchestration.errors import ImgpipeError
@@ -25,6 +25,9 @@ class Usage:
     cached_tokens: int = 0
     units: float = 0
 
+    def __add__(self, later: "Usage") -> "Usage":
+        return Usage(later.model, *(a + b for a, b in zip(astuple(self)[1:], astuple(later)[1:], strict=True)))
+
     @property
     def standin(self) -> bool:
         """Whether a stand-in answered, so that nothing was spent; costs are those of the real provider."""
@@ -43,9 +46,9 @@ class Priced(Generic[Value]):
 
 @contextmanager
 def charged(usage: Usage) -> Iterator[None]:
-    """Errors over an answer that was charged say so."""
+    """Errors over an answer that was charged say so, besides what they say of a later one."""
     try:
         yield
     except ImgpipeError as error:
-        error.usage = usage
+        error.usage = usage + error.usage if error.usage else usage
         raise

@@ -19,7 +19,7 @@ from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.errors import LeaseLost, SpendingPaused
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
 from imgpipe_orchestration.partners.retry import RetryPolicy
@@ -196,21 +196,47 @@ LIES: dict[str, tuple[Callable[[Lines], Lines], int]] = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_results_that_lie_cost_no_more_than_what_they_lie_about(shop: Shop, lie: str) -> None:
-    change, direct = LIES[lie]
-
+def fetch_changed(shop: Shop, change: Callable[[Lines], Lines]) -> None:
     def rewrite(content: bytes) -> bytes:
         lines = change([json.loads(line) for line in content.splitlines()])
         return b"\n".join(json.dumps(line).encode() for line in lines)
 
     with serving(_proxy(shop.standins.openai_url, lambda _, __, pass_on: pass_on(), rewrite)) as proxy:
-        client = OpenAIClient(lie, base_url=proxy.url, timeout=5, policy=RetryPolicy(attempts=1, budget=10))
+        client = OpenAIClient("k", base_url=proxy.url, timeout=5, policy=RetryPolicy(attempts=1, budget=10))
         Shop(shop.engine, shop.standins, client).fetch()
         client.close()
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_results_that_lie_cost_no_more_than_what_they_lie_about(shop: Shop, lie: str) -> None:
+    change, direct = LIES[lie]
+    fetch_changed(shop, change)
     assert shop.left() == 0
     assert shop.bought_directly() == direct
     assert {use.half_price for use in shop.uses() if use.outcome == "bought"} == ({True, False} if direct else {True})
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, "invalid_request_error"), (400, "image_generation_user_error"), (500, "server_error"), (404, None)],
+)
+def test_an_error_in_a_batch_is_free_and_told_as_that_of_a_direct_call(shop: Shop, status: int, kind: str) -> None:
+    body = {"error": {"message": "It went wrong.", "type": kind, "param": None, "code": None}}
+
+    def change(lines: Lines) -> Lines:
+        return [lines[0] | {"response": {"status_code": status, "body": body}}, *lines[1:]]
+
+    def refuse(handler: Any, _: int) -> None:
+        reply(handler, json.dumps(body).encode(), status, Content_Type="application/json")
+
+    fetch_changed(shop, change)
+    with serving(refuse) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(ImgpipeError) as direct:
+            client.models()
+        client.close()
+    failed = [(use.outcome, use.cost_usd, use.error) for use in shop.uses() if use.error]
+    assert failed == [("failed", None, direct.value.public)]
 
 
 def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_others(shop: Shop) -> None:
@@ -241,18 +267,33 @@ def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_
     def begin(seconds: float) -> str:
         shop.enqueue()
         shop.begin(seconds)
+        assert not shop.batches.abandoned()
         with transaction(shop.engine) as rows:
             return str(rows.scalar(text("select batch_id from ai_batches")))
 
     def cancel() -> list[Any]:
-        assert not shop.batches.abandoned()
         shop.withdraw()
         assert shop.batches.abandoned()
         assert shop.batches.cancel_abandoned() == 1
-        assert (shop.left(), shop.batches.abandoned()) == (0, False)
-        return [use.cost_usd for use in shop.uses() if use.outcome == "bought"]
+        assert (shop.left(), shop.batches.abandoned(), reserved()) == (0, False, 0)
+        return [use.cost_usd for use in shop.uses() if use.outcome == "bought" and use.half_price]
 
+    def reserved() -> Decimal:
+        with transaction(shop.engine) as rows:
+            return budgets.standings(rows, 0)[0].reserved_usd
+
+    shop.buy(questions(9)[8])  # what is usual
+    with transaction(shop.engine) as rows:
+        budgets.put(rows, "pipeline:vision_reports", "day", Decimal(1), [1.0])
     begin(600)
+    assert cancel() == []
+    begin(600)
+    shop.standins.fault("openai", "server_error", operation="batch")
+    shop.withdraw()
+    shop.batches.cancel_abandoned()
+    assert shop.left() == COUNT + 1 and reserved(), "the provider has begun to cancel it"
+    with transaction(shop.engine) as rows:
+        rows.execute(text("update ai_batches set cancel_at = cancel_at - interval '1 minute'"))
     assert cancel() == []
     ended = begin(0.3)
     wait_for(lambda: OpenAIBatches(shop.client).get(ended).ended, "the batch to end")

@@ -61,6 +61,12 @@ def answered(photo: bytes, request: pytest.FixtureRequest) -> Answered:
     return ask
 
 
+def saying(text: str) -> list[Any]:
+    """An answer's `output`."""
+    said = {"type": "output_text", "text": text, "annotations": []}
+    return [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [said]}]
+
+
 def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, photo: bytes) -> None:
     seen = openai.answer("what is it?", Look, image=photo, model="gpt-6-luna")
     assert isinstance(seen.value, Look)
@@ -84,9 +90,7 @@ def test_an_answer_outside_the_schema_is_unreadable(
 @pytest.mark.parametrize("wrapped", ["{}", "```json\n{}\n```", "Here it is [1]:\n{}\nAnything else?"])
 def test_a_paid_answer_is_read_however_its_json_is_wrapped(wrapped: str, answered: Answered) -> None:
     said = {"left": 0.1, "top": 0.2, "right": 0.3, "bottom": 0.4}
-    text = {"type": "output_text", "text": wrapped.replace("{}", json.dumps(said)), "annotations": []}
-    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [text]}
-    seen, sent = answered({"status": "completed", "output": [message]}, Box)
+    seen, sent = answered({"status": "completed", "output": saying(wrapped.replace("{}", json.dumps(said)))}, Box)
     assert seen == Box(**said)
     asked = sent["text"]["format"]
     assert (asked["name"], asked["strict"], asked["schema"]["required"]) == ("Box", True, list(said))
@@ -94,18 +98,22 @@ def test_a_paid_answer_is_read_however_its_json_is_wrapped(wrapped: str, answere
     assert sent["input"][0]["content"][1]["image_url"].startswith("data:image/jpeg;base64,/9j/")
 
 
+@pytest.mark.parametrize("text", ["", '{"left": 0.1, "to'])
 @pytest.mark.parametrize(
-    ("reason", "error"),
+    ("reason", "error", "told"),
     [
-        ("max_output_tokens", UnreadableAnswer),
-        ("content_filter", PartnerRefused),
-        ("\0", UnreadableAnswer),
-        (["why"] * 1000, UnreadableAnswer),
+        ("max_output_tokens", UnreadableAnswer, "cut off"),
+        ("content_filter", PartnerRefused, "policy"),
+        ("\0", UnreadableAnswer, "incomplete"),
+        (["why"] * 1000, UnreadableAnswer, "incomplete"),
     ],
 )
-def test_an_incomplete_answer_says_why(reason: Any, error: type[ImgpipeError], answered: Answered) -> None:
-    with pytest.raises(error, match=r"incomplete|policy") as caught:
-        answered({"status": "incomplete", "incomplete_details": {"reason": reason}})
+def test_an_incomplete_answer_says_why(
+    reason: Any, error: type[ImgpipeError], told: str, text: str, answered: Answered
+) -> None:
+    with pytest.raises(error, match=told) as caught:
+        answered({"status": "incomplete", "incomplete_details": {"reason": reason}, "output": saying(text)}, Box)
+    assert caught.value.usage, "it was charged"
     assert_can_be_kept(caught.value)
 
 

@@ -90,6 +90,24 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_charged
     assert "quality" in repair
 
 
+@pytest.mark.parametrize(
+    ("second", "tokens"),
+    [
+        (said('{"style', finish_reason="length"), 20),
+        (said("", finish_reason="content_filter"), 20),
+        ({"error": {"code": 429, "message": "slower"}, "choices": None}, 10),
+    ],
+)
+def test_where_the_second_question_fails_both_answers_are_charged(second: dict[str, Any], tokens: int) -> None:
+    with serving(answering(said("{"), second)) as server:
+        client = OpenAIChatClient("k", base_url=server.url, policy=ONCE)
+        with pytest.raises(ImgpipeError) as caught:
+            client.answer("What is it?", Look, model="m")
+        client.close()
+    assert len(server.requests) == 2
+    assert (caught.value.usage.model, caught.value.usage.input_tokens) == ("m", tokens)
+
+
 LIES: dict[str, tuple[dict[str, Any], type[ImgpipeError], str]] = {
     "a field is missing, twice": (said('{"style": "oil"}'), UnreadableAnswer, "quality"),
     "prose, twice": (said("What a lovely picture."), UnreadableAnswer, "twice"),

@@ -240,8 +240,9 @@ class SlowBatches(Batches):
         return batch
 
     async def retrieve(self, name: str, request: Request) -> dict[str, Any]:
-        if time.time() < self.due.get(name, 0):
-            return self.batches[name]
+        batch = self.batches.get(name, {})
+        if batch.get("status") == "in_progress" and time.time() < self.due[name]:
+            return batch
         return await super().retrieve(name, request)
 
     async def work(self, request: Request, batch: dict[str, Any]) -> None:

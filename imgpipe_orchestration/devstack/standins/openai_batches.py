@@ -77,12 +77,15 @@ class Batches:
         if batch["status"] == "in_progress":
             batch["status"] = "finalizing"  # for whoever looks meanwhile
             await self.work(request, batch)
+        elif batch["status"] == "cancelling":
+            batch["status"] = "cancelled"
         return batch
 
     async def cancel(self, name: str) -> dict[str, Any]:
         batch: dict[str, Any] = _named(self.batches, name)
-        if batch["status"] == "in_progress":
-            batch["status"] = "cancelled"
+        if batch["status"] != "in_progress":
+            raise refusal(409, "conflict", f"Cannot cancel a batch with status '{batch['status']}'.")
+        batch["status"] = "cancelling"
         return batch
 
     async def work(self, request: Request, batch: dict[str, Any]) -> None:
