@@ -62,6 +62,22 @@ def test_a_key_that_makes_no_sense_is_refused(production: Gateway, days: float |
         keys.create(production.services.engine, name, Role.VIEWER, by="a test", days=days)
 
 
+def test_the_page_refuses_a_key_for_an_infinite_time_and_keeps_what_was_typed(production: Gateway) -> None:
+    with requests.Session() as browser:
+        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
+        token = re.findall(
+            'name="form_token" value="([0-9a-f]+)"', browser.get(f"{production.url}/keys", timeout=30).text
+        )
+        key = {"form_token": token[0], "name": "shop", "role": "viewer"}
+        for days in ("inf", "nan", "1e999"):
+            answer = browser.post(f"{production.url}/keys", data=key | {"days": days}, timeout=30)
+            assert (answer.status_code, "must be a number above 0" in answer.text) == (422, True)
+            assert f'value="{days}"' in answer.text
+    headers = bearer(KEYS["admin_api_key"]) | {"Content-Type": "application/json"}
+    body = '{"name": "shop", "role": "viewer", "expires_days": 1e999}'
+    assert requests.post(f"{production.url}/api/keys", body, headers=headers, timeout=30).status_code == 422
+
+
 def test_a_name_is_free_again_once_its_key_has_ended(production: Gateway) -> None:
     engine = production.services.engine
     made(production, Role.VIEWER, "shop")

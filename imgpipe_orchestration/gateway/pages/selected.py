@@ -86,6 +86,9 @@ def act(
     first, with how many things it touches."""
     back = safe_target(back or sent_from(request) or f"/{of}")
     picked = _together(services, at) if at else _all(services, of, filter) if every else _read(what or [])
+    if every and confirmed:  # what came since was not asked about
+        asked = _read(what or [])
+        picked = {name: sorted({*ids} & {*asked.get(name, [])}) for name, ids in picked.items()}
     count = sum(map(len, picked.values()))
     if not count:
         return back_to(back, trouble="Nothing was selected, so nothing was done.")
@@ -94,7 +97,8 @@ def act(
     if not confirmed and (every or action in LOSES):
         verb = _VERBS.get(action, action.capitalize() + " {}").format(_counted(count, of))
         fields = [("of", of), ("action", action), ("filter", filter), ("back", back)]
-        fields += [("every", "true")] if every else [("what", one) for one in what or []]
+        fields += [("every", "true")] if every else []
+        fields += [("what", " ".join(f"{name}/{one}" for name, ids in picked.items() for one in ids))]
         days = services.settings.trash_days
         words = LOSES.get("purge" if action == "delete" and not days else action, "").format(days=days)
         shown: dict[str, Any] = {"to": "/selected", "fields": fields, "verb": verb, "words": words, "back": back}
@@ -129,7 +133,7 @@ def _read(whats: list[str]) -> Picked:
         BadInput: one of them names nothing of ours.
     """
     picked: Picked = {}
-    for what in whats[:MOST]:
+    for what in " ".join(whats).split()[:MOST]:  # a form has at most a thousand fields
         name, _, item = what.partition("/")
         if name != "avatars" and not (item.isascii() and item.isdecimal() and len(item) <= 18):
             raise BadInput(f"{what!r:.60} is nothing that can be selected.", field="what")

@@ -38,6 +38,19 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
     assert failed(gateway) == {"listings": 1}
 
 
+def test_a_page_that_was_empty_counts_what_is_picked_of_what_comes(guest: Visitor, gateway: Gateway) -> None:
+    page = guest.go("/failures")
+    expect(page.get_by_role("heading", name="Nothing here has failed")).to_be_visible()
+    failed_media(gateway.services, 1)
+    bar = page.get_by_role("form", name="What is selected")
+    expect(bar).to_contain_text("0 selected")
+    expect(bar.get_by_role("button", name="Requeue")).to_be_disabled()
+    page.get_by_label("Select Item 1").check()
+    expect(bar).to_contain_text("1 selected")
+    bar.get_by_role("button", name="Requeue").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
+
+
 def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> None:
     claims = gateway.services.claims
     put(claims, 1, queue=MEDIA)

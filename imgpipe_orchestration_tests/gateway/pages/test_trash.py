@@ -79,6 +79,30 @@ def test_many_are_picked_with_shift_deleted_and_the_deletion_undone(guest: Visit
     assert gateway.get("/serve/3").status_code == 403
 
 
+def test_of_all_images_only_those_that_were_asked_about_are_deleted_and_removed_for_good(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    for seed in (1, 2):
+        gateway.upload(456, product_image=picture(seed=seed))
+    gateway.run_due()
+    page = guest.go("/media")
+    page.get_by_label("All images").check()
+    page.get_by_role("button", name="Delete").click()
+    gateway.upload(456, product_image=picture(seed=3))
+    gateway.run_due()
+    page.get_by_role("button", name="Delete 2 images").click()
+    expect(page.get_by_role("status")).to_have_text("2 images are deleted.")
+    guest.go("/trash")
+    page.get_by_label("All of this trash").check()
+    page.get_by_role("button", name="Remove for good").click()
+    requests.delete(f"{gateway.url}/api/media/3", headers=gateway.as_user(456), timeout=30)
+    requests.post(f"{gateway.url}/api/media/1/restore", headers=gateway.as_user(456), timeout=30)
+    page.get_by_role("button", name="Remove 2 items for good").click()
+    expect(page.get_by_role("status")).to_have_text("1 item is being removed for good.")
+    left = gateway.rows("select what, purge_after > now() as kept from deletions order by what")
+    assert [tuple(row) for row in left] == [("media/2", False), ("media/3", True)]
+
+
 def test_listings_avatars_and_failures_are_picked_too(guest: Visitor, gateway: Gateway) -> None:
     image, _ = (listing(gateway, title=title)["images"][0] for title in ("Old bowl", "New bowl"))
     tasks = [requests.post(f"{gateway.url}/api/avatars/tasks", json={"count": 1}, timeout=30).json() for _ in "ab"]

@@ -57,6 +57,7 @@ function take(shown, main) {
   const told = main.querySelector("#said");
   if (said && told) told.replaceWith(said.cloneNode(true));
   renew(shown, main);
+  document.dispatchEvent(new Event("renewed"));
   if (before.isEqualNode(document.getElementById("main"))) return;
   setTimeout(() => document.querySelector("#said .good")?.remove(), Math.max(0, opened + LEGIBLE - Date.now()));
 }

@@ -1,5 +1,4 @@
 // Boxes are picked one by one, with Shift up to the one before, or all that the page shows.
-const form = document.getElementById("selected");
 let last;
 
 function boxes() {
@@ -7,6 +6,7 @@ function boxes() {
 }
 
 function count() {
+  const form = document.getElementById("selected");
   if (!form) return;
   const every = form.elements.every?.checked;
   const picked = boxes().filter((box) => box.checked).length;
@@ -27,3 +27,4 @@ document.addEventListener("change", ({ target }) => {
   count();
 });
 window.addEventListener("pageshow", count);
+document.addEventListener("renewed", count);
