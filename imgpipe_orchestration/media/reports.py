@@ -13,6 +13,7 @@ from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import keep_reported
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
+from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.deletions import Deleted, is_deleted
 from imgpipe_orchestration.wiring.services import Services
@@ -36,9 +37,7 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
         told = f"Send the media id as `media_id`, or a `permanent_url` that ends in it. {rule}"
         raise BadInput(told, field="media_id")
     with pending.both(services) as (connection, where):
-        ours = store.media_of_pending(connection, image_id)
-        if ours is not None and is_deleted(connection, f"media/{ours.id}"):
-            raise Deleted(f"Image {image_id} was deleted.")
+        ours = _ours(connection, image_id)
         theirs = ours is None or str(ours.id) != media_id
         if ours is not None and theirs:
             _drop(services, connection, ours.id, f"Processed by another worker as media {media_id}.")
@@ -63,10 +62,11 @@ def clean_up(services: Services, image_id: int) -> None:
 
     Raises:
         NotFound: no such upload.
+        Deleted: its image was deleted.
         Conflict: it has been processed.
     """
     with pending.both(services) as (connection, where):
-        ours = store.media_of_pending(connection, image_id)
+        ours = _ours(connection, image_id)
         if ours is not None:
             _drop(services, connection, ours.id, "Cleaned up by another worker.")
         image = pending.get(where, image_id, lock=True)
@@ -74,6 +74,13 @@ def clean_up(services: Services, image_id: int) -> None:
             raise Conflict(f"Image {image_id} is {image.status}; there is nothing to clean up.")
         pending.mark(where, [image_id], PendingStatus.FAILED)
     uploads.remove_temp(services, image.image_path)
+
+
+def _ours(connection: Connection, image_id: int) -> MediaFile | None:
+    ours = store.media_of_pending(connection, image_id)
+    if ours is not None and is_deleted(connection, f"media/{ours.id}"):
+        raise Deleted(f"Image {image_id} was deleted.")
+    return ours
 
 
 def _drop(services: Services, connection: Connection, media_id: int, reason: str) -> None:

@@ -98,6 +98,7 @@ class VisionAnalysis(_Record):
 class _Page(BaseModel):
     # Null means an empty list; a missing field is an error.
     vision_analysis: list[Any] | None
+    total: Any = None
 
 
 class _Listing(_Record):
@@ -184,8 +185,8 @@ class VisionAnalysisApi:
     def unprocessed(self, *, page_size: int = 50, seconds: float = math.inf) -> Iterator[VisionAnalysis | Malformed]:
         """All unprocessed analyses, each once; pages are read as they are needed.
 
-        Ends at a page with nothing new; the API's totals are not relied on. A listing of more than `_MOST_PAGES` is
-        considered endless, as is one of more than `_MOST_ENTRIES`.
+Ends at a page with nothing new, or one that is refused when as many as `total` are listed. A listing of more
+        than `_MOST_PAGES` is considered endless, as is one of more than `_MOST_ENTRIES`.
 
         Args:
             seconds: after which no further page is read.
@@ -197,11 +198,11 @@ class VisionAnalysisApi:
             Forbidden: the address is private and not allowed.
         """
         seen: set[bytes] = set()
-        listed = 0
+        listed, total = 0, math.inf
         until = time.monotonic() + seconds
         for number in range(1, _MOST_PAGES + 1):
             known = len(seen)
-            page = self._page(number, page_size)
+            page, total = self._page(number, page_size, complete=listed >= total)
             listed += len(page)
             if listed > _MOST_ENTRIES:
                 raise PartnerUnavailable(f"{self._name} lists more than {_MOST_ENTRIES:,} entries")
@@ -281,24 +282,29 @@ class VisionAnalysisApi:
             log.warning("API returned no usable answer", extra={"error": error.public})
             raise
 
-    def _page(self, number: int, size: int) -> list[dict[str, Any]]:
+    def _page(self, number: int, size: int, *, complete: bool) -> tuple[list[dict[str, Any]], float]:
+        """The entries of a page, and how many all pages have (infinite if it does not say). `complete`: that many were
+        listed before it."""
         asked = urlencode(dict(zip(_ASKED, ("false", number, size), strict=True)))
         query = "&".join([*self._query, asked])
         with self._reported():
             try:
                 answer = self._list.request_json("GET", f"?{query}", headers={"Content-Type": "application/json"})
             except PartnerRefused as error:
-                if number > 1 and error.partner_status == 404:
-                    return []  # some APIs answer 404 past the last page
+                status = error.partner_status or 0
+                if number > 1 and (status == 404 or (complete and 400 <= status < 500 and status not in {401, 403})):
+                    return [], math.inf  # some APIs refuse a page past the last one
                 raise
             try:
-                entries = _Listing.model_validate(answer).data.vision_analysis or []
+                page = _Listing.model_validate(answer).data
             except ValidationError as error:
                 how, detail = "in a shape we do not know", str(error.errors(include_input=False))
                 if _tells_of_error(answer):
                     how, detail = "with an error", json.dumps(answer)
                 raise UnreadableAnswer(f"{self._name} answered {how}", detail=detail[:500]) from error
-        return [entry if isinstance(entry, dict) else {"": entry} for entry in entries if entry is not None]
+        entries = [e if isinstance(e, dict) else {"": e} for e in page.vision_analysis or [] if e is not None]
+        total = whole(str(page.total))
+        return entries, math.inf if total is None else total
 
 
 def _refuse_error(partner: str, reply: Reply) -> None:

@@ -52,8 +52,8 @@ def check_schedule(expression: str) -> str:
     """The expression with single spaces.
 
     Raises:
-        BadInput: not five fields, a value out of range, a step that is larger than its field, or a day that never
-            comes (30 February).
+        BadInput: not five fields, a value out of range, a step that is larger than its field, a range that does not
+            rise (croniter takes 5-5 as every minute), or a day that never comes (30 February).
     """
     fields = expression.split()
     if len(fields) != 5:
@@ -68,6 +68,9 @@ def check_schedule(expression: str) -> str:
     for (name, size), field in zip(_FIELDS.items(), fields, strict=True):
         if any(int(step) > size for step in re.findall(r"/([0-9]+)", field)):
             told = f"schedule {tidy!r}: the step in {field!r} is larger than the field: {name} has {size} values"
+            raise BadInput(told, field="schedule")
+        if any(int(first) >= int(last) for first, last in re.findall(r"([0-9]+)-([0-9]+)", field)):
+            told = f"schedule {tidy!r}: {name} {field!r} does not rise; write one value, or two ranges: 22-23,0-2"
             raise BadInput(told, field="schedule")
     return tidy
 

@@ -156,6 +156,8 @@ def test_an_upload_that_nobody_has_looked_at_is_deleted_by_its_number(gateway: G
     assert gone(gateway, upload["image_path"])
     assert gateway.me()["product_media"] == []
     assert gateway.get("/api/media/pending/all", **gateway.as_worker).json() == {"images": [], "total": 0}
+    cleaned = f"{gateway.url}/api/media/cleanup/{upload['id']}"
+    assert gateway.session.delete(cleaned, headers=gateway.as_worker, timeout=30).status_code == 410
     gateway.run_due()
     assert not gateway.rows("select from media_variants")
     (media,) = gateway.rows("select id from media_files")

@@ -1,6 +1,7 @@
 """The external Vision Analysis API's client: pages, malformed entries, uploads."""
 
 import json
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from imgpipe_orchestration.errors import (
+    PartnerRefused,
     PartnerUnavailable,
     UnreadableAnswer,
 )
@@ -84,6 +86,18 @@ def test_pages_that_always_bring_something_new_are_an_error() -> None:
 
     with serving(endless) as server, pytest.raises(PartnerUnavailable, match="never to end"):
         list(on(server).unprocessed(page_size=1))
+
+
+@pytest.mark.parametrize(
+    ("status", "total", "ends"), [(404, 9, True), (400, 2, True), (422, "2", True), (400, 3, False), (401, 2, False)]
+)
+def test_a_refused_page_is_past_the_last_one_only_when_all_are_listed(status: int, total: Any, ends: bool) -> None:
+    def pages(handler: BaseHTTPRequestHandler, _: int) -> None:
+        first = "&page=1&" in handler.path
+        reply(handler, listing(entry("a"), entry("b"), total=total), 200 if first else status)
+
+    with serving(pages) as server, nullcontext() if ends else pytest.raises(PartnerRefused):
+        assert [one.vision_analysis_id for one in on(server).unprocessed()] == ["a", "b"]
 
 
 def test_a_document_that_cannot_be_read_is_one_without_an_address() -> None:

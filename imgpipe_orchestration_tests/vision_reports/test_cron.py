@@ -10,10 +10,11 @@ from imgpipe_orchestration.vision_reports.cron_jobs import check_schedule, check
 
 EXAMPLES = ["0 * * * *", "0 2 * * *", "*/30 * * * *", "0 0,6,12,18 * * *", "0 9 * * 1"]
 """The documents' own."""
+RISING = ["1-5 8-18/2 1-7,9-31 jan-mar 5-7"]
 WHOLE_FIELDS = ["*/60 * * * *", "0 */24 * * *", "0 0 */31 * *", "0 0 1 */12 *", "0 0 * * */7"]
 
 
-@pytest.mark.parametrize("schedule", EXAMPLES + WHOLE_FIELDS)
+@pytest.mark.parametrize("schedule", EXAMPLES + RISING + WHOLE_FIELDS)
 def test_a_schedule_of_five_fields_is_taken(schedule: str) -> None:
     assert check_schedule(f"  {schedule} ") == schedule
 
@@ -30,6 +31,9 @@ NONE = ["", "@hourly", "* * * *", "* * * * * *", "61 * * * *", "a b c d e", "0 0
         ("1 1 */32,1-7 * 2", "day-of-month has 31 values"),
         ("0 0 1 */13 *", "month has 12 values"),
         ("0 0 * * */8", "day-of-week has 7 values"),
+        ("5-1 * * * *", "minute '5-1' does not rise"),
+        ("5-5/10 * * * *", "minute '5-5/10' does not rise"),
+        ("0 1-4,22-2 * * *", "hour '1-4,22-2' does not rise"),
     ],
 )
 def test_what_is_no_five_field_schedule_is_refused_with_its_reason(schedule: str, reason: str) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -75,10 +75,11 @@ def read_audit(
     subject: Annotated[str, Query(description="rows whose `subject` contains this")] = "",
     since: datetime | None = None,
     until: datetime | None = None,
+    form: Annotated[Literal["json", "jsonl"] | None, Query(alias="format", description="else by Accept")] = None,
 ) -> Response | dict[str, Any]:
-    """Who did what, the newest first. With `Accept: application/x-ndjson`: all of it, a JSON object a line."""
+    """Who did what, the newest first. As `jsonl` (`Accept: application/x-ndjson`): all of it, a JSON object a line."""
     filters: dict[str, Any] = {"who": who, "action": action, "subject": subject, "since": since, "until": until}
-    if "application/x-ndjson" in request.headers.get("accept", ""):
+    if "application/x-ndjson" in request.headers.get("accept", "") if form is None else form == "jsonl":
 
         def lines() -> Iterator[str]:
             last = cursor

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Form, Query, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
@@ -127,15 +127,17 @@ Last = Annotated[_Day, Query(description="the last day, by default today (UTC)")
 
 @api.get("/spending", response_model=Spending, responses=CSV)
 def read_spending(
+    request: Request,
     services: ServicesDep,
     first: First = None,
     to: Last = None,
     by: By = "day",
-    form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+    form: Annotated[Literal["json", "csv"] | None, Query(alias="format", description="else by Accept")] = None,
 ) -> Spending | Response:
     """What paid calls cost, by day, pipeline, tenant, model or task."""
     found = _spending(services, first, to, by)
-    return found if form == "json" else _as_csv(found)
+    as_csv = "text/csv" in request.headers.get("accept", "") if form is None else form == "csv"
+    return _as_csv(found) if as_csv else found
 
 
 def _spending(services: Services, first: date | None, to: date | None, by: By) -> Spending:
