@@ -38,7 +38,7 @@ from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 
-Told = TypeVar("Told")
+_Result = TypeVar("_Result")
 
 _FIRST_POLL, _LONGEST_POLL = 2.0, 600.0
 _PATIENCE = 6 * 3600.0
@@ -231,7 +231,7 @@ class HalfPrice:
             raise self._later(row, f"The provider works on the batch ({batch.status})")
         return batch
 
-    def _patiently(self, row: Row[Any], ask: Callable[[OpenAIBatches], Told]) -> Told:
+    def _patiently(self, row: Row[Any], ask: Callable[[OpenAIBatches], _Result]) -> _Result:
         """What was asked of the provider. That it is away is no failure of the item.
 
         Raises:
@@ -278,13 +278,13 @@ class HalfPrice:
         """Store what was found of a batch, if its item still waits (`read`), else only what it cost."""
         with transaction(self._ledger.engine) as rows:
             wanted = rows.scalar(_LOCK_OPEN, {"item": row.item}) is not None
-            read = read if wanted and read else _unread
+            read = read if wanted and read else _discarded
             # Of two that end it, as when a worker was too slow for its lease, one finds it.
             if rows.execute(_END, {"token": row.token}).rowcount:
                 self._ledger.settle_batch(rows, row.token, row.item, found or {}, read, forget=not wanted)
 
 
-def _unread(body: dict[str, Any]) -> Purchase:
+def _discarded(body: dict[str, Any]) -> Purchase:
     answer = json.loads(json.dumps(body), object_hook=lambda found: SimpleNamespace(**found))
     with charged(usage_of(answer, "")):
         raise UnreadableAnswer("Its batch was cancelled")

@@ -81,8 +81,8 @@ class Ledger:
     """The budget of a day that DAILY_BUDGET_USD sets; 0 for none. Others are rows (see `budgets`)."""
     pause: float = 300.0
     """How long to wait when the provider's quota or the budget is used up."""
-    away: float = 3600.0
-    """How long an answer that was paid for waits for a database that is away. No run waits longer."""
+    record_for: float = 3600.0
+    """How long to keep trying to record a paid answer while the database is down. No run waits longer."""
 
     def buy(self, call: PaidCall, purchase: Callable[[], Purchase], *, buyer: Buyer) -> Answer:
         """The committed answer to `call`, bought with `purchase` if there is none.
@@ -233,7 +233,7 @@ class Ledger:
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-            stop=tenacity.stop_after_delay(self.away),
+            stop=tenacity.stop_after_delay(self.record_for),
             reraise=True,
         )
 

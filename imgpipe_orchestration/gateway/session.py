@@ -208,7 +208,7 @@ def safe_target(target: str) -> str:
     return target if _OURS.fullmatch(target) else "/"
 
 
-def leave_our_cookie(scope: Scope) -> None:
+def keep_only_our_cookies(scope: Scope) -> None:
     """Remove every cookie but the session's from a request. Starlette parses all of them for each route, and Python
     before 3.11.10 takes seconds for a cookie of quoted backslashes (CVE-2024-7592)."""
     lines = [value for name, value in scope["headers"] if name == b"cookie"]

@@ -152,7 +152,7 @@ def found(engine: Engine, job_id: UUID) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        return locked(rows, job_id, lock="")
+        return find(rows, job_id)
 
 
 def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
@@ -162,7 +162,7 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        job = locked(rows, job_id)
+        job = find(rows, job_id, lock=True)
         new = {name: values.get(name, getattr(job, name)) for name in COLUMNS}
         replan = any(new[name] != getattr(job, name) for name in ("schedule", "timezone", "enabled"))
         new |= {"next_run_at": _planned(rows, new) if replan else job.next_run_at, "id": job.id}
@@ -181,13 +181,14 @@ def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: "changed" if any(word in name for word in hidden) else value for name, value in values.items()}
 
 
-def locked(rows: Connection, job_id: UUID, lock: str = "for update") -> Row[Any]:
-    """One job, locked until the transaction ends.
+def find(rows: Connection, job_id: UUID, *, lock: bool = False) -> Row[Any]:
+    """One job, which `lock` locks until the transaction ends.
 
     Raises:
         NotFound: there is none of this id.
     """
-    row = rows.execute(text(f"select * from cron_jobs where job_id = :id {lock}"), {"id": job_id}).one_or_none()
+    query = "select * from cron_jobs where job_id = :id" + " for update" * lock
+    row = rows.execute(text(query), {"id": job_id}).one_or_none()
     if row is None:
         raise NotFound(f"No cron job {job_id}")
     return row

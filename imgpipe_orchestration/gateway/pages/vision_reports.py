@@ -44,10 +44,10 @@ _LABELS = {
 }
 
 
-class Typed(BaseModel):
-    """What the form has. Its checkbox says that a report is not urgent; `shown` is what it came with. Only what differs
-    from that is written. So another person's change meanwhile stays, and so do the secrets of addresses, which are
-    not shown."""
+class JobForm(BaseModel):
+    """The submitted form. `shown` holds the values it was rendered with; only fields that differ are saved, so that a
+    colleague's change in the meantime survives, and so do the secrets in addresses, which are masked. `urgent` is
+    false when its checkbox is ticked."""
 
     name: str = ""
     organization_id: str = ""
@@ -70,7 +70,7 @@ def jobs(page: Page, services: ServicesDep) -> Response:
 
 @router.get("/new", response_class=Response)
 def new(page: Page) -> Response:
-    return _form(page, Typed().model_dump(), None)
+    return _form(page, JobForm().model_dump(), None)
 
 
 @router.get("/{job_id}", response_class=Response)
@@ -87,7 +87,7 @@ def job(page: Page, services: ServicesDep, job_id: UUID) -> Response:
 
 @router.get("/{job_id}/edit", response_class=Response)
 def edit(page: Page, services: ServicesDep, job_id: UUID) -> Response:
-    job = routes.get_cron_job(job_id, services).model_dump(include=set(Typed.model_fields))
+    job = routes.get_cron_job(job_id, services).model_dump(include=set(JobForm.model_fields))
     return _form(page, job | {"shown": job}, job_id)
 
 
@@ -99,7 +99,7 @@ def _form(page: Page, job: dict[str, Any], job_id: UUID | None, **more: Any) -> 
 @router.post("/new", response_class=Response)
 @router.post("/{job_id}/edit", response_class=Response)
 def save(
-    page: Page, services: ServicesDep, _: Acting, typed: Annotated[Typed, Form()], job_id: UUID | None = None
+    page: Page, services: ServicesDep, _: Acting, typed: Annotated[JobForm, Form()], job_id: UUID | None = None
 ) -> Response:
     """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
     at its field, which keeps what was typed."""

@@ -69,8 +69,8 @@ class Manifest:
             return decide(self.variants, wish, accept)
         return _remembered(self, wish, accept)
 
-    def is_other_than(self, version: str | None) -> bool:
-        """Whether a URL names a version of the image, and another one than this."""
+    def differs_from(self, version: str | None) -> bool:
+        """Whether a URL names another version of the image than this."""
         return version is not None and version != _version(self)
 
 
