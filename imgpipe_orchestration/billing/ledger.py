@@ -158,10 +158,10 @@ class Ledger:
         budgeted: bool = True,
         batch_seconds: float = 0.0,
     ) -> bool | SpendingPaused:
-        """Make `token` the one who buys, and set its price aside; False where somebody else is buying or has bought.
+        """Give `token` the right to buy, and reserve the likely price; False if somebody else is buying or has bought.
 
         Args:
-            batch_seconds: how long a batch may take, which costs half and is not heard of meanwhile. 0: no batch.
+            batch_seconds: how long the batch may take, at half the price. 0: not a batch.
 
         Raises:
             LeaseLost, SpendingPaused: as `buy`. Of a budget's refusal the caller may want to keep what it did before,
@@ -317,7 +317,7 @@ class Ledger:
                     connection.execute(sql.FORGET, used)
                 connection.execute(sql.RECORD if forget else sql.REOPEN, used)
             else:
-                # Who did not want to wait for the batch has bought it as well.
+                # If it is not `ours`, an urgent caller that did not wait has bought the answer as well.
                 connection.execute(sql.COMMIT if row.ours else sql.RECORD, values)
 
     def _reopen(

@@ -58,8 +58,8 @@ TYPED = {
     "dagster-webserver": ("DAGSTER_WEBSERVER_PORT", 3000),
 }
 """By part, the ports that people type: the setting that chooses one, and which is preferred. The other parts prefer
-none: rows keep URLs of theirs (pictures of avatars, a cron job's API), which would name another stack's servers where
-all stacks preferred the same ports."""
+none: rows keep their URLs (pictures of avatars, a cron job's API), which would name another stack's servers where all
+stacks preferred the same ports."""
 
 
 class Ports:

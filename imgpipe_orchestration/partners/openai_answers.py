@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 OPENAI = "OpenAI"
-"""What a server is called that is none of MODELS_FILE's."""
+"""The name of a server that is not in MODELS_FILE."""
 _LONGEST_NAME = 200
 """Most characters of a model's name; a longer one is ignored."""
 

@@ -50,7 +50,7 @@ class WatchedTransport(httpx2.BaseTransport):
         answer = httpx2.Response(reply.status, headers=headers, content=reply.content)
         if answer.is_success and not request.url.path.endswith("/content"):  # a batch's results, one JSON a line
             reply.json(self._name)
-            # What is JSON is called that, as servers also declare wrong types: the SDK would return it as text.
+            # Some servers declare a wrong type, and the SDK would then return the JSON as text.
             answer.headers["content-type"] = "application/json"
         return answer
 

@@ -43,7 +43,7 @@ log = logger(__name__)
 _FIELDS = {"minute": 60, "hour": 24, "day-of-month": 31, "month": 12, "day-of-week": 7}
 """The fields, each with the number of its values."""
 _NO_PLACE = re.compile(r"(posix|right)/|(localtime|posixrules|Factory)$")
-"""Names in the zone database that are no time zones: copies with leap seconds (`right/`), which make ticks wrong, and
+"""Names in the zone database that are not time zones: copies with leap seconds (`right/`), which make ticks wrong, and
 the machine's own settings."""
 _RANDOM = re.compile(r"\b[HR]\b", re.IGNORECASE)
 
@@ -114,7 +114,7 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
 def check_address(field: str, url: str, *, production: bool) -> None:
     """
     Raises:
-        BadInput: it is no plain http(s) address; or in production the external API's is not https, as the customer's
+        BadInput: it is not a plain http(s) address; or in production the external API's is not https, as the customer's
             token is sent with every call.
     """
     try:
@@ -215,7 +215,7 @@ def take_due(rows: Connection) -> list[Row[Any]]:
     return [job for job in due if job.next_run_at <= now]
 
 
-# What was planned by a clock that was ahead would wait for that date.
+# The second condition catches jobs that were planned while the database's clock ran ahead.
 _IS_DUE = "next_run_at is not null and (next_run_at <= now() or updated_at > now() + interval '1 minute')"
 
 

@@ -281,7 +281,7 @@ def backend_at(services: Services, url: str, trusted: bool = False) -> AnalysisB
         return AnalysisBackend(url, settings.backend_api_key or settings.admin_api_key, timeout=timeout)
     if trusted or _place(url)[:3] == _place(settings.backend_api_url)[:3]:
         return AnalysisBackend(url, settings.backend_api_key, timeout=timeout)
-    # A cron job may name any other address: it does not get the key, and is no way into the private network.
+    # A cron job may name any other address: it does not get the key, and must not lead into the private network.
     return AnalysisBackend(url, guard=Guard.for_customers(settings), timeout=timeout)
 
 

@@ -101,8 +101,8 @@ def _form(page: Page, job: dict[str, Any], job_id: UUID | None, **more: Any) -> 
 def save(
     page: Page, services: ServicesDep, _: Acting, typed: Annotated[JobForm, Form()], job_id: UUID | None = None
 ) -> Response:
-    """Create or change a job, or try its connection (`action` is `test`). All that is wrong is shown in the form, each
-    at its field, which keeps what was typed."""
+    """Create or change a job, or try its connection (`action` is `test`). Errors are shown beside their fields, and the
+    form keeps what was typed."""
     given: dict[str, Any] = typed.model_dump(exclude={"action", "shown"})
     for optional in ("backend_api_url", "external_api_key"):
         if not given[optional]:
@@ -150,8 +150,8 @@ def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tup
 
 
 def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Services) -> dict[str, str]:
-    """What is wrong, by field; under "" what is of none. The error need not tell of all:
-    each field that it does not name is looked at."""
+    """The errors by field; those of no field under "". The exception need not name every wrong field, so the others are
+    checked too."""
     if isinstance(error, BadInput):
         wrong = {error.field or "": error.public}
     else:

@@ -4,8 +4,8 @@ A fixed quality scores 67 on one photo and 82 on the next: noise and fine textur
 size is encoded, decoded and scored until it is close to its target: a small one first, then the largest, and the others
 from where the trend between those says.
 
-A large photograph is tried by its excerpt, and encoded once: to score it would take a tenth of a rendering, and further
-tries half as much.
+For a large photograph the search runs on an excerpt, and the picture itself is encoded once: scoring it would take a
+tenth of the rendering, and each further try half of that.
 """
 
 import math
