@@ -53,7 +53,7 @@ def _address(example: str, begins: str = "") -> AfterValidator:
         try:
             parts = urlsplit(value)
             one_host = {",", ";"}.isdisjoint(parts.netloc) and (parts.port or True)
-            # `https://...` is what examples have for an address.
+            # Refuses the placeholder `https://...` of our examples.
             named = not one_host or parts.scheme not in {"http", "https"} or (parts.hostname or "").strip(".")
         except ValueError:
             named = ""

@@ -53,7 +53,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C, which some tests send
     # Each worker has ports of its own: none takes one that another has found free, before its server listens.
     first = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6 * 2_000
-    ports._NOT_OF_CONNECTIONS = range(first, first + 2_000)
+    ports._NOT_EPHEMERAL = range(first, first + 2_000)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -69,7 +69,7 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
 
 
 def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
-    """At once, and not at the run's end: whoever listens is not to wait for other customers."""
+    """Report at once, not at the end of the run: downstream assets need not wait for other customers."""
     from imgpipe_orchestration.auto_marker.model import partition_key
 
     _log_trouble(context, figures)

@@ -101,7 +101,7 @@ class Figures:
     failed: int = 0
     seconds: float = 0.0
     note: str | None = None
-    """Why nothing was done, when that is no error."""
+    """Why nothing was done, when that is not an error."""
     error: str | None = None
     problems: list[str] = field(default_factory=list)
     """The first MOST_PROBLEMS documents that could not be marked, and why."""

@@ -76,7 +76,7 @@ def create_indexes(documents: Documents) -> list[str]:
     """Create what is missing; returns what could not be created, in words. Safe to call from several processes."""
     from pymongo.errors import DuplicateKeyError, OperationFailure
 
-    documents.ping()  # what is refused from now on is no fault of the credentials
+    documents.ping()  # if anything is refused from here on, the credentials are not to blame
     refused: list[str] = []
     try:
         for index in missing_indexes(documents):

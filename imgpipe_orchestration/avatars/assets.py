@@ -69,7 +69,7 @@ def avatar_personas(
     yield from reported(context, avatar_personas.key, own, own=day, made=bool(own["tasks"]), others=others)
 
 
-# Without partitions: of an input with them Dagster asks the run's partition, and who launches by hand may give none.
+# Without partitions: of an input with them Dagster asks the run's partition, and a launch by hand may give none.
 generation_results = dg.AssetSpec(
     "generation_results",
     deps=[avatar_personas],

@@ -35,7 +35,7 @@ class PersonaStatus(StrEnum):
 
     PENDING = "pending"  # on the way through the steps; `step` is the last one committed
     COMPLETED = "completed"
-    FAILED = "failed"  # given up; the reason stands in `error`
+    FAILED = "failed"  # given up; the reason is in `error`
     CANCELLED = "cancelled"  # the task was stopped first
 
 
@@ -75,7 +75,7 @@ class PersonaData(BaseModel):
 
 
 class ImagePrompt(BaseModel):
-    """The words of a picture, from a model that is no flow."""
+    """An image prompt, as JSON (a Flowise flow answers in plain text)."""
 
     prompt: _Text
 

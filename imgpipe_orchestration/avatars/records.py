@@ -1,5 +1,5 @@
-"""Queries of tasks (`generation_tasks`), their people (`generation_results`), and the questions that produce these
-(`generation_batches`); and what came of them by day."""
+"""Queries for tasks (`generation_tasks`), their people (`generation_results`) and the questions asked for them
+(`generation_batches`), and daily totals."""
 
 import json
 from collections.abc import Sequence

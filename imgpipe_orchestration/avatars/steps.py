@@ -142,7 +142,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, steps: Collection[St
 
 @contextmanager
 def _dropping(services: Services, persona: Persona) -> Iterator[None]:
-    """Round a step, as `trash.dropping`: the person was purged, or with everybody of the task."""
+    """Wraps a step in `trash.dropping`, both for the person and for the whole task."""
     bucket, buyer = services.avatars_bucket, buyer_of(persona)
     keys = (key for page in bucket.key_pages(persona_prefix(persona.task_id, persona.id)) for key in page)
     with dropping(services, buyer.tenant, bucket, keys), dropping(services, buyer.item, bucket, keys):

@@ -38,7 +38,7 @@ from imgpipe_orchestration.telemetry.logs import logger
 
 log = logger(__name__)
 
-Told = TypeVar("Told")
+_Result = TypeVar("_Result")
 
 _FIRST_POLL, _LONGEST_POLL = 2.0, 600.0
 _PATIENCE = 6 * 3600.0
@@ -70,7 +70,7 @@ class HalfPrice:
         self._batches = batches
 
     def fetch(self, item: str, endpoint: str, questions: Callable[[], Sequence[Question]], read: Read) -> None:
-        """Put answers into the ledger, as far as a batch gives them. Only for one claim of an item at a time.
+        """Put the answers that a batch gives into the ledger. Only for one claim of an item at a time.
 
         Args:
             item: the work item that waits, `QUEUE/ID`, with the part (`/PART`) where it has several batches.
@@ -99,7 +99,7 @@ class HalfPrice:
     def wait_for(self, item: str) -> None:
         """
         Raises:
-            InBatch: a batch of this item has not ended. So what its questions are made of need not be read again.
+            InBatch: a batch of this item has not ended, so the inputs of its questions need not be read again.
         """
         row = self._under_way(item)
         if row is not None and row.batch_id is not None:
@@ -231,8 +231,8 @@ class HalfPrice:
             raise self._later(row, f"The provider works on the batch ({batch.status})")
         return batch
 
-    def _patiently(self, row: Row[Any], ask: Callable[[OpenAIBatches], Told]) -> Told:
-        """What was asked of the provider. That it is away is no failure of the item.
+    def _patiently(self, row: Row[Any], ask: Callable[[OpenAIBatches], _Result]) -> _Result:
+        """What `ask` returns. An outage of the provider does not count as a failure of the item.
 
         Raises:
             InBatch: it is away.
@@ -267,7 +267,7 @@ class HalfPrice:
         with transaction(self._ledger.engine) as rows:
             noted = rows.execute(_NOTE, {"token": row.token, "batch": batch_id}).rowcount
         if not noted:
-            with suppress(ImgpipeError):  # then it is paid for in vain
+            with suppress(ImgpipeError):  # if that fails, the batch is paid for and not used
                 self._at(row.provider).cancel(batch_id)
             raise LeaseLost(f"Another worker has sent the batch of {row.item}")
         log.info("batch sent", extra={"item": row.item, "batch": batch_id})
@@ -278,13 +278,13 @@ class HalfPrice:
         """Store what was found of a batch, if its item still waits (`read`), else only what it cost."""
         with transaction(self._ledger.engine) as rows:
             wanted = rows.scalar(_LOCK_OPEN, {"item": row.item}) is not None
-            read = read if wanted and read else _unread
+            read = read if wanted and read else _discarded
             # Of two that end it, as when a worker was too slow for its lease, one finds it.
             if rows.execute(_END, {"token": row.token}).rowcount:
                 self._ledger.settle_batch(rows, row.token, row.item, found or {}, read, forget=not wanted)
 
 
-def _unread(body: dict[str, Any]) -> Purchase:
+def _discarded(body: dict[str, Any]) -> Purchase:
     answer = json.loads(json.dumps(body), object_hook=lambda found: SimpleNamespace(**found))
     with charged(usage_of(answer, "")):
         raise UnreadableAnswer("Its batch was cancelled")

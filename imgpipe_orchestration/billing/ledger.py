@@ -81,8 +81,8 @@ class Ledger:
     """The budget of a day that DAILY_BUDGET_USD sets; 0 for none. Others are rows (see `budgets`)."""
     pause: float = 300.0
     """How long to wait when the provider's quota or the budget is used up."""
-    away: float = 3600.0
-    """How long an answer that was paid for waits for a database that is away. No run waits longer."""
+    record_for: float = 3600.0
+    """How long to keep trying to record a paid answer while the database is down. No run waits longer."""
 
     def buy(self, call: PaidCall, purchase: Callable[[], Purchase], *, buyer: Buyer) -> Answer:
         """The committed answer to `call`, bought with `purchase` if there is none.
@@ -158,10 +158,10 @@ class Ledger:
         budgeted: bool = True,
         batch_seconds: float = 0.0,
     ) -> bool | SpendingPaused:
-        """Make `token` the one who buys, and set its price aside; False where somebody else is buying or has bought.
+        """Give `token` the right to buy, and reserve the likely price; False if somebody else is buying or has bought.
 
         Args:
-            batch_seconds: how long a batch may take, which costs half and is not heard of meanwhile. 0: no batch.
+            batch_seconds: how long the batch may take, at half the price. 0: not a batch.
 
         Raises:
             LeaseLost, SpendingPaused: as `buy`. Of a budget's refusal the caller may want to keep what it did before,
@@ -233,7 +233,7 @@ class Ledger:
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-            stop=tenacity.stop_after_delay(self.away),
+            stop=tenacity.stop_after_delay(self.record_for),
             reraise=True,
         )
 
@@ -317,7 +317,7 @@ class Ledger:
                     connection.execute(sql.FORGET, used)
                 connection.execute(sql.RECORD if forget else sql.REOPEN, used)
             else:
-                # Who did not want to wait for the batch has bought it as well.
+                # If it is not `ours`, an urgent caller that did not wait has bought the answer as well.
                 connection.execute(sql.COMMIT if row.ours else sql.RECORD, values)
 
     def _reopen(

@@ -24,8 +24,8 @@ PAUSED = text(f"""
     select reason, extract(epoch from until - clock_timestamp()) as seconds {_IS_PAUSED} order by until desc limit 1
 """)
 
-# The conflict branch takes over an open call or one whose lease ended; of two that try, one wins. Who does not want to
-# wait for a batch takes its call over as well.
+# The conflict branch takes over an open call or one whose lease ended; of two that try, one wins. A caller that does
+# not want to wait for a batch takes its call over as well.
 START = text(f"""
     insert into paid_calls as c
         (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd,
@@ -91,7 +91,7 @@ PAUSE = text("""
 
 RESUME = text("delete from spending_pauses")
 
-# The first use of an answer from a batch, by the item that it was bought for, is no second use.
+# The first use of an answer from a batch, by the item that it was bought for, does not count as another use.
 FETCHED = text("update paid_calls set bought_for = null where key = :key and bought_for = :item returning key")
 
 COUNTED = text("""

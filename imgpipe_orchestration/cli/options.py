@@ -87,7 +87,7 @@ def exempt_loopback() -> None:
 
 
 def imgpipe(command: str, data_dir: Path) -> str:
-    """A command of ours for the stack on `data_dir`, as it can be typed here."""
+    """An `imgpipe` command for the stack on `data_dir`, as it can be typed here."""
     data = "" if data_dir == _default() else f" --data {shlex.quote(str(data_dir))}"
     return f"{typed('imgpipe')} {command}{data}"
 

@@ -22,7 +22,7 @@ from imgpipe_orchestration.wiring.services import Services
 log = logs.logger(__name__)
 
 _NAMES = ("external_api_get_url", "external_api_post_url", "external_api_key", "backend_api_url", "organization_id")
-"""The five values: as flags with dashes, as environment variables in capitals, as they stand in the file."""
+"""The five values: as flags with dashes, as environment variables in capitals, as they are in the file."""
 
 
 @click.group()
@@ -86,7 +86,7 @@ def _values(flags: dict[str, str | None], file: Path | None, settings: Settings)
 
     Raises:
         SettingsError: one is missing.
-        BadInput: one is no address that can be used.
+        BadInput: one is not a usable address.
     """
     written = _read(file) if file else {}
     values: dict[str, str] = {}

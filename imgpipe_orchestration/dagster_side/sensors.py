@@ -107,7 +107,7 @@ def run_if_due(
         due: the partitions (or True, where the job has none or what is due is of many), or nothing, or why no run is
             wanted now.
         days: the days that there are, by this machine's clock, which may be behind the database's. The last one, which
-            is today, stands in for one that is not among them, and for True.
+            is today, replaces one that is not among them, and True.
         seconds: see `unfinished_run`.
         at_work: see `failed_just_now`.
     """

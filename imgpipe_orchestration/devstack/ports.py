@@ -12,8 +12,8 @@ from pathlib import Path
 from imgpipe_orchestration.errors import SettingsError
 
 LOOPBACK = "127.0.0.1"
-_NOT_OF_CONNECTIONS = range(20_000, 32_768)
-"""Ports that Linux and macOS give to no outgoing connection, which might take one before its server listens."""
+_NOT_EPHEMERAL = range(20_000, 32_768)
+"""Ports that Linux and macOS give to no outgoing connection, so that none takes one before its server listens."""
 
 
 def free_port() -> int:
@@ -22,10 +22,10 @@ def free_port() -> int:
     Raises:
         OSError: none is left.
     """
-    for port in random.sample(_NOT_OF_CONNECTIONS, len(_NOT_OF_CONNECTIONS)):
+    for port in random.sample(_NOT_EPHEMERAL, len(_NOT_EPHEMERAL)):
         if is_free(port):
             return port
-    raise OSError(f"no port of {_NOT_OF_CONNECTIONS.start} to {_NOT_OF_CONNECTIONS.stop - 1} is free")
+    raise OSError(f"no port of {_NOT_EPHEMERAL.start} to {_NOT_EPHEMERAL.stop - 1} is free")
 
 
 def is_free(port: int) -> bool:
@@ -58,8 +58,8 @@ TYPED = {
     "dagster-webserver": ("DAGSTER_WEBSERVER_PORT", 3000),
 }
 """By part, the ports that people type: the setting that chooses one, and which is preferred. The other parts prefer
-none: rows keep URLs of theirs (pictures of avatars, a cron job's API), which would name another stack's servers where
-all stacks preferred the same ports."""
+none: rows keep their URLs (pictures of avatars, a cron job's API), which would name another stack's servers where all
+stacks preferred the same ports."""
 
 
 class Ports:

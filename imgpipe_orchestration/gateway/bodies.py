@@ -55,8 +55,8 @@ class Body:
 
     Args:
         most: limit of the body, bytes.
-        turns: limits how many uploads are worked on at once. A turn is taken when the body is complete, so slow
-            senders hold none. None: this is no upload.
+        turns: limits how many uploads are worked on at once. A turn is taken when the body is complete, so slow senders
+            hold none. None: this is not an upload.
     """
 
     def __init__(self, receive: Receive, headers: Headers, most: int, turns: asyncio.Semaphore | None = None) -> None:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, Unauthenticated
 from imgpipe_orchestration.gateway.bodies import AT_ONCE, Body
-from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, claims_of, leave_our_cookie
+from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, claims_of, keep_only_our_cookies
 from imgpipe_orchestration.identity import keys
 from imgpipe_orchestration.listings.model import MOST_IMAGES
 from imgpipe_orchestration.media.model import FIELDS
@@ -130,7 +130,7 @@ class LimitRequests:
             return
         names = {name for name, _ in scope["headers"]}
         if b"cookie" in names:
-            leave_our_cookie(scope)
+            keep_only_our_cookies(scope)
         route = scope["method"], scope["path"]
         upload = route in self._uploads
         if not upload and _CARRIES.isdisjoint(names):

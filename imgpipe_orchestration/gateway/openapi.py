@@ -53,8 +53,8 @@ ALSO: dict[str, tuple[int, ...]] = {
     "POST /api/keys": (409,),
     "POST /api/media/bulk": (404,),
 }
-"""Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id or
-path in the query or the body."""
+"""Problems of single routes: a state that forbids the request, a file that is not an image, a full disk, an unknown id
+or path in the query or the body."""
 
 _SCHEMA = {
     "title": "Problem",
@@ -149,7 +149,7 @@ def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
         wanted |= {400, 408, 413, 415}
     told: dict[str, Any] = operation["responses"]
     if "HTTPValidationError" in str(told.get("422")):
-        del told["422"]  # FastAPI's own shape, which no route of ours answers with
+        del told["422"]  # FastAPI's own shape, which none of our routes answers with
     wanted |= {int(status) for status in told if status.isdecimal() and int(status) in _PROBLEMS}
     for status in wanted:
         reference = {"$ref": f"#/components/responses/Problem{status}"}

@@ -38,7 +38,7 @@ COOKIE = "imgpipe_session"
 STARTED_COOKIE = "imgpipe_sign_in"
 """What a browser has to bring back from the sign-in provider."""
 _OURS = re.compile(r"/(?![/\\])[^\x00-\x1f]*")
-"""A path of ours. Browsers drop tabs and line breaks, so that `/`, a tab and `/x` would be another site's address."""
+"""A path on this site. Browsers drop tabs and line breaks, so `/`, a tab and `/x` would be another site's address."""
 _OUR_COOKIE = re.compile(rf"(?<![^; ])(?:{COOKIE}|{STARTED_COOKIE})=[\w.-]+".encode())
 
 NOT_DONE = "Your session had ended, so nothing was done. Do it again."
@@ -169,7 +169,7 @@ def cookie_of(settings: Settings, name: str, role: Role) -> str:
 
 
 def refused(services: Services, request: Request, name: str, reason: str) -> None:
-    """Write a refused sign-in into the log, and into the audit, which keeps its rows: no stranger may fill it.
+    """Log and audit a refused sign-in, at a limited rate: the audit keeps its rows, and a stranger must not fill it.
 
     Raises:
         TooManyRequests: too many from this address were refused lately.
@@ -213,11 +213,11 @@ _END = text("""
 
 
 def safe_target(target: str) -> str:
-    """Where to go after the login: a path of ours, never another site's address."""
+    """Where to go after the login: a path on this site, never another site's address."""
     return target if _OURS.fullmatch(target) else "/"
 
 
-def leave_our_cookie(scope: Scope) -> None:
+def keep_only_our_cookies(scope: Scope) -> None:
     """Remove every cookie but the session's from a request. Starlette parses all of them for each route, and Python
     before 3.11.10 takes seconds for a cookie of quoted backslashes (CVE-2024-7592)."""
     lines = [value for name, value in scope["headers"] if name == b"cookie"]

@@ -43,13 +43,13 @@ class NamedKey:
 
 
 def create(engine: Engine, name: str, role: Role, *, by: str, days: float | None = None) -> tuple[NamedKey, str]:
-    """A new key: its row, and the key itself, which is nowhere to be found afterwards.
+    """A new key: its row, and the key itself, which cannot be retrieved later.
 
     Args:
         days: how long the key lives. None: until somebody revokes it.
 
     Raises:
-        BadInput: a name that cannot be read aloud, or a life that has ended before it began.
+        BadInput: the name has unusable characters, or the lifetime is out of range.
         Conflict: a key of that name works already.
     """
     name = name.strip()
@@ -119,7 +119,7 @@ def recently(engine: Engine, given: str) -> Caller | None:
 
 _lock = threading.Lock()
 _known: dict[tuple[str, bytes], tuple[Caller, float]] = {}
-"""Keys that this process found lately. Wrong ones are not kept: there is no end of them."""
+"""Keys that this process found lately. Wrong keys are not cached: anybody can send any number of them."""
 
 
 def _hash(key: str) -> bytes:

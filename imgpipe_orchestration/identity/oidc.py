@@ -110,7 +110,7 @@ class Provider:
 
     def _person(self, claims: Mapping[str, Any]) -> Caller:
         address = str(claims.get("email") or "")
-        # Who may write any address into their profile must not become whom it belongs to. Some say "true" for true.
+        # An unverified address must not let somebody pass for its owner. Some say "true" for true.
         proven = claims.get("email_verified", True) in (True, "true")
         named = str(claims.get("preferred_username") or "")
         name = (address if proven else "") or ("" if "@" in named else named) or str(claims["sub"])

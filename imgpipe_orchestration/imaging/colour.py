@@ -12,17 +12,17 @@ from imgpipe_orchestration.imaging.limits import MAX_ICC_BYTES
 from imgpipe_orchestration.imaging.reading.metadata import DISPLAY_P3
 
 Floats = NDArray[np.float64]
-Ground = tuple[int, int, int]
+Backdrop = tuple[int, int, int]
 WHITE, GREY, DARK = (255, 255, 255), (128, 128, 128), (32, 32, 32)
 _DISTINCT = 48
-"""Levels of brightness by which a pixel must differ from a ground to be seen on it; each pixel does from two of the
+"""Levels of brightness by which a pixel must differ from a backdrop to be seen on it; each pixel does from two of the
 three."""
 _OPEN = 0.05
 """Transparent share of a picture's edges from which it has no background; rounded corners alone take that up."""
 _OPAQUE = 250
 """Levels of 255 from which nothing is seen through a pixel; lossy formats leave a few less than all."""
 _ENOUGH = 250_000
-"""Pixels that are looked at for the choice of a ground."""
+"""Pixels that are looked at for the choice of a backdrop."""
 _CUBE_STEPS = 6
 _MOST_TAGS = 100
 """Tags beyond which LittleCMS reads no profile (MAX_TABLE_TAG)."""
@@ -181,23 +181,23 @@ def _along_edges(image: Image.Image) -> NDArray[np.uint8]:
     return np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
 
 
-def flattened(image: Image.Image, ground: Ground | None = None) -> Image.Image:
-    """An RGBA image laid over a plain colour (`ground_of` by default), as RGB; others unchanged."""
+def flattened(image: Image.Image, backdrop: Backdrop | None = None) -> Image.Image:
+    """An RGBA image laid over a plain colour (`backdrop_for` by default), as RGB; others unchanged."""
     if image.mode != "RGBA":
         return image
-    plain = Image.new("RGBA", image.size, (*(ground or ground_of(image)), 255))
+    plain = Image.new("RGBA", image.size, (*(backdrop or backdrop_for(image)), 255))
     return Image.alpha_composite(plain, image).convert("RGB")
 
 
-def ground_of(image: Image.Image, usual: Ground = WHITE) -> Ground:
-    """A ground on which at least half of what is visible of an RGBA image is seen: the usual one unless it hides more,
-    as white does with a white logo."""
+def backdrop_for(image: Image.Image, usual: Backdrop = WHITE) -> Backdrop:
+    """A backdrop that shows at least half of what is visible of an RGBA image: the usual one unless it hides more, as
+    white does with a white logo."""
     step = max(1, round((image.width * image.height / _ENOUGH) ** 0.5))
     brightness = np.asarray(image.convert("RGB").convert("L"))[::step, ::step].ravel()
     opacity = np.asarray(image.getchannel("A"))[::step, ::step].ravel()
     visible = np.bincount(brightness, opacity, minlength=256)
-    for ground in (usual, WHITE, DARK):
-        seen = np.abs(np.arange(256) - ground[0]) >= _DISTINCT
+    for backdrop in (usual, WHITE, DARK):
+        seen = np.abs(np.arange(256) - backdrop[0]) >= _DISTINCT
         if 2 * visible[seen].sum() >= visible.sum():
-            return ground
+            return backdrop
     return usual

@@ -40,7 +40,7 @@ class Look:
     """What one look at an original gives."""
 
     preview: bytes
-    """JPEG, sRGB, upright; transparency is laid over a plain ground; of its metadata only author and copyright."""
+    """JPEG, sRGB, upright; transparency is laid over a plain background; of its metadata only author and copyright."""
     preview_size: tuple[int, int]
     values: dict[str, Any]
     """Columns of an analysis: what was measured of the upright first frame."""

@@ -64,8 +64,8 @@ def render(
     Args:
         data: the original, any format that `sniff` knows.
         focus: what is known about the subject; without it faces and saliency are looked for.
-        is_logo: crops that would cut the logo show all of it, on more of its ground where that is plain; and every size
-            is also made with the background removed. Where either is not safe, it is not done and a note says why.
+        is_logo: crops that would cut the logo show all of it, on more of its background where that is plain; and every
+            size is also made with the background removed. Where either is not safe, it is not done and a note says why.
         threads: as in `encode_all`.
 
     Raises:
@@ -79,17 +79,17 @@ def render(
     pictures: list[tuple[Background, Image.Image, Mark | None]] = [("original", prepared.image, mark)]
     if is_logo:
         if not mark:
-            notes.append("crops may cut the logo: its ground is not one plain colour, or nothing stands on it")
+            notes.append("crops may cut the logo: its background is not one plain colour, or nothing stands on it")
         cut_out, note = _without_background(prepared)
         notes.append(note)
         if cut_out:
-            pictures.append(("removed", cut_out, replace(mark, ground=NOTHING) if mark else find_mark(cut_out)))
+            pictures.append(("removed", cut_out, replace(mark, background=NOTHING) if mark else find_mark(cut_out)))
     variants: list[Variant] = []
     focal_boxes: list[FocalBox] = []
     for background, picture, own in pictures:
-        ground, box = (own.ground, own.box) if own else ((), None)
+        fill, box = (own.background, own.box) if own else ((), None)
         focal = find_focus(prepared.image, focus, box)
-        made = encode_all(picture, focal, recipe, exif=exif, background=background, ground=ground, threads=threads)
+        made = encode_all(picture, focal, recipe, exif=exif, background=background, fill=fill, threads=threads)
         kept, dropped = _worth_keeping(made)
         notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
         variants += kept

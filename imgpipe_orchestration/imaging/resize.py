@@ -31,8 +31,8 @@ def shrink_to(image: Image.Image, width: int, height: int, box: PixelBox | None 
     return result
 
 
-def shrink_onto(image: Image.Image, width: int, height: int, box: PixelBox, ground: tuple[int, ...]) -> Image.Image:
-    """As `shrink_to`, from a box that may reach beyond the image: there `ground` is shown, a colour in its mode."""
+def shrink_onto(image: Image.Image, width: int, height: int, box: PixelBox, fill: tuple[int, ...]) -> Image.Image:
+    """As `shrink_to`, from a box that may reach beyond the image: there `fill` is shown, a colour in its mode."""
     left, top, right, bottom = box
     inside = max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)
     if inside == box:
@@ -43,6 +43,6 @@ def shrink_onto(image: Image.Image, width: int, height: int, box: PixelBox, grou
         min(width - x, max(1, round((inside[2] - inside[0]) * across))),
         min(height - y, max(1, round((inside[3] - inside[1]) * down))),
     )
-    canvas = Image.new(image.mode, (width, height), ground)
+    canvas = Image.new(image.mode, (width, height), fill)
     canvas.paste(shrink_to(image, *shown, inside), (x, y))
     return canvas

@@ -12,8 +12,8 @@ from imgpipe_orchestration.wiring.services import Services
 CDN_PURGES = Queue("cdn_purges", max_attempts=12)
 """Tags to be purged; item ids are those of `cdn_purges`. Twelve tries take some hours."""
 SETTLED_SECONDS = 6.0
-"""How long a purge waits: by then no gateway gives what was, not even one that does not hear of changes. Sent before,
-the CDN could fetch that from it once more, and keep it for a year."""
+"""Delay before a purge is sent. By then every gateway has stopped serving the old answer, even one that missed the
+notification; otherwise the CDN could fetch it again, and keep it for a year."""
 
 
 def order(services: Services, connection: Connection, tags: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ def delete(
 
     Args:
         ids: its id where it exists, else nothing.
-        user: who may delete only what is theirs; None may delete everything.
+        user: a user, who may delete only their own things; None may delete everything.
         purge: without a time in the trash.
 
     Raises:

@@ -265,7 +265,7 @@ def set_focus(services: Services, media_id: int, box: Sequence[float] | None) ->
         box: left, top, right, bottom in shares of width and height.
 
     Raises:
-        BadInput: it is no box.
+        BadInput: it is not a box.
         NotFound: there is no such image.
         Conflict: it has no variants yet.
     """

@@ -35,7 +35,7 @@ def _resumed(connection: Connection, deletion: Deletion) -> None:
     Claims.enqueue(connection, store.REMAKE_ANALYSIS, items, again=True)
 
 
-# A rebuild of the embeddings makes none of what is in the trash.
+# Rebuilding the embeddings skips images in the trash.
 _VECTOR_LOST = text("""
     select f.id, f.user_id, f.upload_day from media_files f join media_ai_analysis a on a.media_id = f.id
     where f.id = :id and f.status = 'completed' and a.embedding is null and a.providers ->> 'openai_embedding' = 'ok'
@@ -54,14 +54,14 @@ def _erased(services: Services, connection: Connection, rows: Rows) -> None:
             connection.execute(query, {"urls": urls})
     for statement in _OF_UPLOADS:
         connection.execute(statement, {"uploads": uploads})
-    # A row that is still there when ours is gone would be registered anew; so it goes first, should it lie elsewhere.
+    # If `pending_images` is in another database, its row goes first: one that outlives ours would be registered again.
     with pending.joined(services, connection) as where:
         pending.remove(where, pending.t.c.id.in_(uploads))
 
 
 def _adopt(services: Services, user_id: int, waiting: bool) -> None:
-    """Registers the uploads that no intake has seen, as far as they wait for one, or all. Deleted like others, their
-    temp paths answer 410."""
+    """Register the user's uploads that no intake has seen: the pending ones if `waiting`, else all. Then they can be
+    deleted like any image, and their temp paths answer 410."""
     after = 0
     while True:
         with pending.both(services) as (connection, where):
@@ -71,7 +71,7 @@ def _adopt(services: Services, user_id: int, waiting: bool) -> None:
             known = intake.registered(connection, uploads)
             for upload in uploads:
                 if upload.id not in known:
-                    with suppress(BadInput):  # of no kind: no path serves it
+                    with suppress(BadInput):  # its path is of no known kind, so nothing serves it
                         _register(services, connection, upload)
         if not uploads:
             return
@@ -108,7 +108,7 @@ def _exported(connection: Connection, row: RowMapping) -> Exported:
 
 
 def owned(connection: Connection, media_id: int, caller: Caller) -> store.MediaFile:
-    """An image that belongs to the caller, or any where the caller is no user.
+    """An image that belongs to the caller, or any image where the caller is not a user.
 
     Raises:
         NotFound: there is no such image, or it is somebody else's.
@@ -151,7 +151,7 @@ def _register(services: Services, connection: Connection, upload: pending.Pendin
 
 
 def _forget_user(services: Services, connection: Connection, user_id: int) -> int:
-    """The profile, and what is kept of uploads that no image was made of."""
+    """Delete the profile, and what is left of uploads that never became an image."""
     removed = sum(connection.execute(statement, {"user": user_id}).rowcount for statement in _OF_PEOPLE)
     with pending.joined(services, connection) as where:
         removed += pending.remove(where, pending.t.c.user_id == user_id)
@@ -173,7 +173,7 @@ def _named(services: Services, keys: Sequence[str]) -> set[str]:
 
 
 # All objects of a finished image, as its rows name them. A run in progress may have stored some that no row names yet,
-# so for an unfinished image the bucket is listed as well. A path that is no temp path is of another worker's file.
+# so for an unfinished image the bucket is listed as well. A path that is not a temp path is another worker's.
 _ROWS = text("""
     select f.id, f.user_id, 'media/' || f.id as what, array[cast(f.image_path as text)] as addresses,
         array_remove(array[substring(f.image_path from '^/(temp_images/[a-z]+/[^/]+)$'), f.bulk_path,
@@ -316,7 +316,7 @@ def _rejected(services: Services, connection: Connection, media_id: int) -> None
 
 
 def _approved(services: Services, connection: Connection, media_id: int) -> None:
-    """Show the image again in the place of the one before it. One that is not finished stands there as a new upload."""
+    """Show the image again in place of the one before it; an unfinished one by its temp path, like a new upload."""
     media = store.media_file(connection, media_id)
     before = store.last_completed(connection, media.user_id, media.kind, but=media_id)
     failed = media.status is model.MediaStatus.FAILED

@@ -46,7 +46,7 @@ class Step(StrEnum):
 
 
 REPLACE_URLS = "replace_urls"
-"""The last stage of a run. It is no step of the checklist: it also does what other workers reported."""
+"""The last stage of a run. It is not a step of the checklist: it also does what other workers reported."""
 
 
 class DataType(StrEnum):

@@ -70,7 +70,7 @@ def take_through(
         what each chosen stage did, in order.
     """
     again = {first for queue in store.AGAIN for first in services.claims.due_partitions(queue, limit=1)}
-    # The sensor asks for today's run instead of one of a day that is no partition any more.
+    # The sensor asks for today's run instead of one of a day that is not a partition any more.
     days = [day, *sorted(one for one in again if one < services.settings.media_first_day)]
     run = _Run(services, owner, day, chosen)
     stages = run.stages

@@ -134,8 +134,8 @@ def by_text(
     """By words in alt text, subject, style, labels and text in the picture, by media id, by words in the file's name,
     and, if a vector is given, by meaning. Best first; the rankings are combined by reciprocal rank fusion.
 
-    A hyphen before a word leaves out what has the word. One between spaces is no such wish, though PostgreSQL takes it
-    for one: it is in names like "photo - Copy.jpg".
+    A hyphen before a word leaves out what has the word. One between spaces does not, though PostgreSQL takes it so: it
+    is in names like "photo - Copy.jpg".
     """
     words = re.sub(r"(?<!\S)-+(?!\S)", " ", words)
     rankings = [_by_words(connection, words, filters, limit)]

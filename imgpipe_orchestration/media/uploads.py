@@ -246,7 +246,7 @@ def presign(
 
     Raises:
         BadInput: no such kind.
-        BadImage: an SVG that is no logo.
+        BadImage: an SVG that is not a logo.
         TooLarge: the file is past the limit.
         TooManyOpen: the user has MOST_OPEN of them.
     """

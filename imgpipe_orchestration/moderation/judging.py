@@ -25,7 +25,7 @@ THREADS = 8
 """Things that one run asks about at once. The provider's own headers bound the rate."""
 SAFE_SEARCH = ("SAFE_SEARCH_DETECTION",)
 PATIENCE_SECONDS = 10.0
-"""How long a verdict is waited for, by who reports a thing and by the run at its end: a provider may hang."""
+"""How long a report, and a run at its end, wait for a verdict: a provider may hang."""
 
 
 class Judges(AbstractContextManager["Judges", None]):

@@ -57,7 +57,7 @@ def digest_of(content: bytes | str) -> str:
 class State(StrEnum):
     """States of a verdict."""
 
-    WAITING = "waiting"  # not judged yet; shown to others as held where it is held, else as no verdict
+    WAITING = "waiting"  # not judged yet; reported as `held` if held back, otherwise as no verdict
     CLEAR = "clear"  # no score reaches its threshold
     FLAGGED = "flagged"  # shown, and in the review list
     HELD = "held"  # not shown, and in the review list

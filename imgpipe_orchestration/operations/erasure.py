@@ -1,4 +1,4 @@
-"""The erasure of a person: delete everything of theirs in every pipeline, then sweep to check that nothing is left.
+"""The erasure of a person: delete all their data in every pipeline, then sweep to check that nothing is left.
 
 Each step can be repeated, so an erasure that was killed is taken up again where it was. Of two that are asked for at
 once there is one. It is done when the sweep has found nothing; until then it is tried again, and at last failed.
@@ -51,7 +51,7 @@ ERASURES = Queue("erasures", max_attempts=8, mirror=_follow)
 
 
 def ask(services: Services, user_id: int, *, who: str) -> UUID:
-    """Begin the erasure of a person, or find the one that has begun. From the answer on nothing of theirs is shown."""
+    """Begin the erasure of a person, or find the one that has begun. From the answer on none of their data is shown."""
     audit.note(subject=str(user_id))
     with transaction(services.engine) as connection:
         connection.execute(

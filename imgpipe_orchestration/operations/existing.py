@@ -131,7 +131,7 @@ def release(services: Services) -> int:
     return shown
 
 
-# Without a judge, what has a verdict that waits is not ordered again: nobody would give one.
+# Without a provider, things that already wait for a verdict are not queued again.
 def _unjudged(subject: Subject) -> str:
     return f"""
         select t.id from live_{subject.table.removesuffix("_files")} t

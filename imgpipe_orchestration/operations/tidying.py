@@ -15,7 +15,7 @@ from imgpipe_orchestration.wiring.services import Services
 GRACE_HOURS = 24.0
 """Age at which an object without a row is garbage."""
 ACCOUNTS_DAYS = 400
-"""Days that uses of paid calls are kept: last year's can be compared with this one's. Answers stay for ever."""
+"""Days that uses of paid calls are kept, to compare spending with last year's. Answers are kept for ever."""
 
 HOLDINGS = {kind.pipeline: kind for kind in sorted(KINDS, key=lambda kind: kind.pipeline) if kind.kept}
 

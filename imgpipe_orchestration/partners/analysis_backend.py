@@ -36,7 +36,7 @@ class BatchState(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
-    COMPLETED = "completed"  # its report can be had
+    COMPLETED = "completed"  # its report is available
     FAILED = "failed"  # there will be no report; `error` says why
 
 

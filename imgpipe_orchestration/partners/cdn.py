@@ -24,11 +24,11 @@ class Cdn(JsonApi):
         super().__init__("The CDN", url, headers=headers, timeout=timeout)
 
     def purge(self, tags: Sequence[str]) -> None:
-        """Forget every answer with one of the tags.
+        """Purge every cached response that has one of the tags.
 
         Raises:
             SettingsError: CDN_PURGE_URL is not set.
-            PartnerRefused: the CDN does not want to.
+            PartnerRefused: the CDN refused.
             PartnerUnavailable, RateLimited: worth another try.
         """
         if self.kind == "none":
@@ -43,6 +43,6 @@ class Cdn(JsonApi):
             answer = self.request_json("POST", "", headers={"Surrogate-Key": " ".join(tags)})
         else:
             answer = self.request_json("POST", "", json_body={"tags": list(tags)})
-        # Cloudflare answers with status 200, too, when it did not.
+        # Cloudflare answers 200 even when it did not purge.
         if not isinstance(answer, dict) or (self.kind == "cloudflare" and answer.get("success") is not True):
             raise UnreadableAnswer("The CDN's answer does not say that it purged", detail=str(answer)[:500])

@@ -1,7 +1,7 @@
 """Downloading what an untrusted link points at.
 
 Only http and https; addresses are checked by `ssrf`, again at every redirect; bytes, time and redirects are limited; a
-download that broke off begins anew; retries wait as long as the server asks. Query strings, which contain signatures,
+download that broke off starts over; retries wait as long as the server asks. Query strings, which contain signatures,
 never get into errors or log lines.
 """
 
@@ -40,7 +40,7 @@ class FetchLimits:
     seconds: float = 120.0
     attempts: int = 4
     stopped: Callable[[], ImgpipeError | None] = lambda: None
-    """Why nobody waits for the download any more, or None; asked often. It then ends like one whose time is over."""
+    """Returns why to abort, or None; called often. An aborted download ends as if its time were up."""
 
 
 class Fetcher:

@@ -133,7 +133,7 @@ class Models:
         return [Choice.of(written) for written in canary.use] if canary else []
 
     def key(self, provider: str) -> str:
-        """The provider's key, empty if it needs none. A setting of ours is taken with its default."""
+        """The provider's key, empty if it needs none. One of our own settings is taken with its default."""
         name = self.providers[provider].api_key_env
         return str(getattr(self._settings, name.lower(), "") or os.environ.get(name, ""))
 

@@ -22,7 +22,7 @@ from imgpipe_orchestration.partners.usage import Usage
 Answer = TypeVar("Answer")
 
 OPENAI = "OpenAI"
-"""What a server is called that is none of MODELS_FILE's."""
+"""The name of a server that is not in MODELS_FILE."""
 _LONGEST_NAME = 200
 """Most characters of a model's name; a longer one is ignored."""
 

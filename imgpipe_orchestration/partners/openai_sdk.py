@@ -14,7 +14,7 @@ from imgpipe_orchestration.partners.connections import Connections
 from imgpipe_orchestration.partners.retry import Deadline, RateGate
 from imgpipe_orchestration.telemetry import tracing
 
-_OF_THE_BODY_ON_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+_TRANSFER_HEADERS = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 _call: ContextVar[tuple[RateGate, Deadline]] = ContextVar("call")
 """The call that is being made; the SDK has no way to pass it on to the transport."""
 
@@ -46,11 +46,11 @@ class WatchedTransport(httpx2.BaseTransport):
         reply = self._connections.ask(request, deadline, partner=self._name)
         rate.learn(reply.status, reply.headers)
         raw = httpx2.Headers(reply.headers).raw
-        headers = [(name, value) for name, value in raw if name.lower() not in _OF_THE_BODY_ON_THE_WIRE]
+        headers = [(name, value) for name, value in raw if name.lower() not in _TRANSFER_HEADERS]
         answer = httpx2.Response(reply.status, headers=headers, content=reply.content)
         if answer.is_success and not request.url.path.endswith("/content"):  # a batch's results, one JSON a line
             reply.json(self._name)
-            # What is JSON is called that, as servers also declare wrong types: the SDK would return it as text.
+            # Some servers declare a wrong type, and the SDK would then return the JSON as text.
             answer.headers["content-type"] = "application/json"
         return answer
 

@@ -176,7 +176,7 @@ class VisionAnalysisApi:
         place = urlunsplit(parts._replace(query="", fragment=""))
         self._name = at_host(_NAME, place)
         self._list = JsonApi(self._name, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
-        # Only who asks whether a report has arrived may repeat it.
+        # Only a caller that asks whether a report has arrived may repeat it.
         once = replace(self._list.policy, attempts=1)
         self._upload = JsonApi(
             at_host(_NAME, post_url), post_url, headers=headers, timeout=timeout, policy=once, guard=guard

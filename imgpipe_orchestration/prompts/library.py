@@ -125,7 +125,7 @@ class Library:
 def read(path: Path, *, brand: str) -> Prompt:
     """
     Raises:
-        SettingsError: the file is no prompt; says why.
+        SettingsError: the file is not a prompt; says why.
     """
     try:
         text = path.read_text()

@@ -1,7 +1,7 @@
 """One mechanism for every queue: claim, lease, heartbeat, fence, back off, give up, requeue.
 
 `work_items` has one row per item and queue. It says who is working on the item and when it is due. What the item *is*
-stands in its feature's tables, which the feature writes in the same transaction.
+is in its feature's tables, which the feature writes in the same transaction.
 
 The life of an item:
 
@@ -126,7 +126,7 @@ class Claims(Backlog):
             return [row.partition for row in rows]
 
     def owned(self, queue: Queue, owner: str) -> list[Claim]:
-        """The items that `owner` holds, by turn. A step of a run so finds the items that the last step left."""
+        """The items that `owner` holds, by turn. A step of a run finds what the previous step left this way."""
         with transaction(self.engine) as connection:
             return [Claim(*row) for row in connection.execute(sql.OWNED, {"queue": queue.name, "owner": owner})]
 

@@ -8,8 +8,8 @@ from sqlalchemy import TextClause, text
 
 from imgpipe_orchestration.storage.queues import WITHDRAWN
 
-# A queue grows from ten rows to a million and back between two runs of ANALYZE, so statistics are no guide: these
-# statements always want their index, in its order. Applies to the transaction only.
+# A queue grows from ten rows to a million and back between two runs of ANALYZE, so statistics mislead: these statements
+# always want their index, in its order. Applies to the transaction only.
 INDEXES_ONLY = text("""
     select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
         set_config('enable_sort', 'off', true)

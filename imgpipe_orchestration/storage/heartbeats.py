@@ -7,14 +7,14 @@ from sqlalchemy import Connection, Engine, Row, text
 from imgpipe_orchestration.storage.rows import transaction
 
 DAEMON = "dagster-daemon"
-"""Beats with the ticks of the media pipeline's sensor: `GET /health` and `imgpipe doctor` tell by it whether Dagster's
-daemon works."""
+"""Beats with the ticks of the media pipeline's sensor: `GET /health` and `imgpipe doctor` use it to tell whether
+Dagster's daemon is running."""
 DAEMON_SECONDS = 120.0
 """Age of that beat after which the daemon is overdue; it comes every 20 s."""
 
 
 def beat(engine: Engine, name: str, *, seconds: float = 0) -> None:
-    """Note that it happened now, for what happens often only once in so many seconds."""
+    """Record that it happened now. With `seconds`, write at most once in that time."""
     with transaction(engine) as connection:
         connection.execute(_BEAT, {"name": name, "seconds": seconds})
 

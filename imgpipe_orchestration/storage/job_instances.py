@@ -102,7 +102,7 @@ def failures(connection: Connection, job: str, *, limit: int) -> Sequence[Row[An
 
 
 def ensure(connection: Connection, job: str, customers: Iterable[str], trigger: Trigger) -> list[int]:
-    """The numbers of some customers' instances that have not ended; who has none gets one, queued."""
+    """The numbers of some customers' instances that have not ended; a customer without one gets one, queued."""
     # In a fixed order, so that two runs that do this for the same customers cannot deadlock.
     values = {"job": job, "trigger": trigger.value, "customers": sorted(customers)}
     new = connection.execute(_CREATE, values)

@@ -71,7 +71,7 @@ def days_of(engine: Engine, done: Sequence[Claim], table: str, day: str = "creat
 
 
 class UnexpectedError(Retryable):
-    """A bug of ours while working on an item: logged with its traceback, and tried again like other failures."""
+    """A bug in our code while working on an item: logged with its traceback, and tried again like other failures."""
 
 
 @contextmanager
@@ -155,8 +155,8 @@ def work_through(
 ) -> Outcome:
     """Run `step` on each claim in `threads` threads.
 
-    `step` writes under `claims.fenced(claim)`. It raises Permanent or Retryable; anything else counts as a bug of ours
-    and is retried. An item whose lease is lost is left to its new owner.
+    `step` writes under `claims.fenced(claim)`. It raises Permanent or Retryable; anything else counts as a bug in our
+    code and is retried. An item whose lease is lost is left to its new owner.
 
     Args:
         threads: how many items are worked on at once.

@@ -21,7 +21,7 @@ _NAMES = (
 _HEADERS = r"(?:authorization|cookie)"
 # A quote (with backslashes in JSON within JSON) or none; then `:` or `=`.
 _IS = r"(?:\\*[\"'])?\s*[:=]\s*+"
-# Not before values that are no secrets.
+# Not before values that are not secrets.
 _NOTHING = r"(?!(?:None|null|true|false|\*\*\*)(?![\w*]))"
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (

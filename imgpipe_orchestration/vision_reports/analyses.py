@@ -89,7 +89,7 @@ def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        job = {"id": cron_jobs.locked(rows, job_id).id}
+        job = {"id": cron_jobs.find(rows, job_id, lock=True).id}
         # Items are locked before rows, as workers do, who write the row while they hold the lock on its item.
         unlisted = rows.scalars(_UNLISTED, job).all()
         claims.withdraw(rows, executions.QUEUE, unlisted, executions.DELETED)

@@ -47,7 +47,7 @@ def store(services: Services, name: str, data: bytes, organization_id: str) -> U
     """Store an image: its bytes first, then its row.
 
     Raises:
-        BadImage, TooLarge: its content is no usable image; name and declared type do not matter.
+        BadImage, TooLarge: its content is not a usable image; name and declared type do not matter.
     """
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 

@@ -30,7 +30,7 @@ def run_now(services: Services, connection: ApiAccess, say: Callable[[str], None
         say: is called with each line for the user.
     """
     say(f"{at_host('The Vision Analysis API', connection.get_url)}, organization {connection.organization_id}")
-    number = 0  # of none
+    number = 0  # of no execution
     try:
         with transaction(services.engine) as rows:
             number = executions.start(

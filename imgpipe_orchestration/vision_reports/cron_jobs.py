@@ -43,7 +43,7 @@ log = logger(__name__)
 _FIELDS = {"minute": 60, "hour": 24, "day-of-month": 31, "month": 12, "day-of-week": 7}
 """The fields, each with the number of its values."""
 _NO_PLACE = re.compile(r"(posix|right)/|(localtime|posixrules|Factory)$")
-"""Names in the zone database that are no time zones: copies with leap seconds (`right/`), which make ticks wrong, and
+"""Names in the zone database that are not time zones: copies with leap seconds (`right/`), which make ticks wrong, and
 the machine's own settings."""
 _RANDOM = re.compile(r"\b[HR]\b", re.IGNORECASE)
 
@@ -117,7 +117,7 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
 def check_address(field: str, url: str, *, production: bool) -> None:
     """
     Raises:
-        BadInput: it is no plain http(s) address; or in production the external API's is not https, as the customer's
+        BadInput: it is not a plain http(s) address; or in production the external API's is not https, as the customer's
             token is sent with every call.
     """
     try:
@@ -155,7 +155,7 @@ def found(engine: Engine, job_id: UUID) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        return locked(rows, job_id, lock="")
+        return find(rows, job_id)
 
 
 def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
@@ -165,7 +165,7 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        job = locked(rows, job_id)
+        job = find(rows, job_id, lock=True)
         new = {name: values.get(name, getattr(job, name)) for name in COLUMNS}
         replan = any(new[name] != getattr(job, name) for name in ("schedule", "timezone", "enabled"))
         new |= {"next_run_at": _planned(rows, new) if replan else job.next_run_at, "id": job.id}
@@ -184,13 +184,14 @@ def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: "changed" if any(word in name for word in hidden) else value for name, value in values.items()}
 
 
-def locked(rows: Connection, job_id: UUID, lock: str = "for update") -> Row[Any]:
-    """One job, locked until the transaction ends.
+def find(rows: Connection, job_id: UUID, *, lock: bool = False) -> Row[Any]:
+    """One job, which `lock` locks until the transaction ends.
 
     Raises:
         NotFound: there is none of this id.
     """
-    row = rows.execute(text(f"select * from cron_jobs where job_id = :id {lock}"), {"id": job_id}).one_or_none()
+    query = "select * from cron_jobs where job_id = :id" + " for update" * lock
+    row = rows.execute(text(query), {"id": job_id}).one_or_none()
     if row is None:
         raise NotFound(f"No cron job {job_id}")
     return row
@@ -217,7 +218,7 @@ def take_due(rows: Connection) -> list[Row[Any]]:
     return [job for job in due if job.next_run_at <= now]
 
 
-# What was planned by a clock that was ahead would wait for that date.
+# The second condition catches jobs that were planned while the database's clock ran ahead.
 _IS_DUE = "next_run_at is not null and (next_run_at <= now() or updated_at > now() + interval '1 minute')"
 
 

@@ -131,7 +131,7 @@ def connection_of(rows: Connection, execution_id: int | None, vault: Vault) -> A
 
 
 def note_run(engine: Engine, claims: Sequence[Claim]) -> None:
-    """Link executions to the Dagster run that has claimed them, or analyses of theirs."""
+    """Link executions to the Dagster run that has claimed them or their analyses."""
     if not claims:
         return
     ids = [claim.item_id for claim in claims]

@@ -115,7 +115,7 @@ def _columns(found: VisionAnalysis, vault: Vault) -> dict[str, Any]:
 
 def _documents(found: VisionAnalysis) -> Iterator[dict[str, str]]:
     """The input documents, each once, as `model.Document` has them."""
-    # By address, because some APIs list a file several times. Without an address, each entry counts as one.
+    # By the whole entry, because some APIs list a file several times. Without an address, each entry counts as one.
     numbered = enumerate(found.documents[:_DOCUMENTS_LIMIT])
     inputs = {d if d.document_path else number: d for number, d in numbered if d.is_input}.values()
     for document in inputs:

@@ -22,7 +22,7 @@ class ExecutionStatus(StrEnum):
     RUNNING = "running"  # asked for, being listed, or some of its analyses still on their way
     SUCCESS = "success"  # every analysis delivered (or none was unprocessed)
     PARTIAL = "partial"  # some delivered, some failed
-    FAILED = "failed"  # the list could not be had, or every analysis failed
+    FAILED = "failed"  # the list could not be fetched, or every analysis failed
 
 
 class ExecutionTrigger(StrEnum):
@@ -39,7 +39,7 @@ class Severity(StrEnum):
 
     CRITICAL = "critical"  # danger, or damage that gets worse by the day
     HIGH = "high"  # needs repair soon
-    MEDIUM = "medium"  # should be dealt with at the next occasion
+    MEDIUM = "medium"  # should be fixed at the next opportunity
     LOW = "low"  # cosmetic, or worth watching
     NONE = "none"  # an observation, nothing wrong
 

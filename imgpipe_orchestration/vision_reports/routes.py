@@ -219,7 +219,7 @@ def run_cron_job(job_id: JobId, services: ServicesDep, idempotency_key: Idempote
     """Start an execution now, whatever the schedule says and whether or not the job is enabled."""
 
     def start(rows: Connection) -> Started:
-        job = cron_jobs.locked(rows, job_id)
+        job = cron_jobs.find(rows, job_id, lock=True)
         execution = executions.start(
             rows, services.claims, ExecutionTrigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
         )

@@ -194,7 +194,7 @@ class AnalysisWorker:
             self._fenced(claim, analyses.forget_batch)
             raise
         except UnreadableAnswer:
-            self._forget_at_last(claim)
+            self._forget_on_last_try(claim)
             raise
         if status.state is BatchState.COMPLETED:
             return
@@ -246,10 +246,10 @@ class AnalysisWorker:
         except (PartnerRefused, UnreadableAnswer) as error:
             if isinstance(error, PartnerRefused) and error.partner_status not in _WITHOUT_REPORT:
                 raise
-            self._forget_at_last(claim)
+            self._forget_on_last_try(claim)
             raise PartnerUnavailable(error.public) from error
 
-    def _forget_at_last(self, claim: Claim) -> None:
+    def _forget_on_last_try(self, claim: Claim) -> None:
         """At the last try forget a batch about which the backend says nothing usable, so that a later execution orders
         a new one. An earlier try does not, or a backend without reports would be asked for batch after batch."""
         if claim.failures + 1 >= analyses.QUEUE.max_attempts:
@@ -281,7 +281,7 @@ def backend_at(services: Services, url: str, trusted: bool = False) -> AnalysisB
         return AnalysisBackend(url, settings.backend_api_key or settings.admin_api_key, timeout=timeout)
     if trusted or _place(url)[:3] == _place(settings.backend_api_url)[:3]:
         return AnalysisBackend(url, settings.backend_api_key, timeout=timeout)
-    # A cron job may name any other address: it does not get the key, and is no way into the private network.
+    # A cron job may name any other address: it does not get the key, and must not lead into the private network.
     return AnalysisBackend(url, guard=Guard.for_customers(settings), timeout=timeout)
 
 
@@ -329,8 +329,8 @@ def gather(
     gathered = Gathered()
     given_up = (Permanent,) if patient else (Permanent, Retryable)
 
-    def had(document: Document, read: Callable[[bytes], _Value], most: int) -> tuple[_Value | None, str]:
-        """What is read from a document, or why it cannot be had."""
+    def fetched(document: Document, read: Callable[[bytes], _Value], most: int) -> tuple[_Value | None, str]:
+        """What `read` makes of the document, or why there is nothing."""
         if not document.url:
             return None, "the list gives no usable address for it"
         try:
@@ -344,7 +344,7 @@ def gather(
     descriptions: dict[str, str] = {}
     for document in documents:
         if document.holds_descriptions:
-            texts, wrong = had(document, _parse, _DESCRIPTIONS_LIMIT)
+            texts, wrong = fetched(document, _parse, _DESCRIPTIONS_LIMIT)
             descriptions |= texts or {}
             if wrong:
                 gathered.notes.append(f"The descriptions in {document.name} could not be used: {wrong}")
@@ -353,7 +353,7 @@ def gather(
     for extra in images[max_images:]:
         gathered.missing.append(Missing(extra.name, f"more than the {max_images} images that one analysis may have"))
     for document in images[:max_images]:
-        picture, wrong = had(document, partial(_picture, document.name), IMAGE_BYTES)
+        picture, wrong = fetched(document, partial(_picture, document.name), IMAGE_BYTES)
         try:
             image_id = hand_over(picture) if picture else ""
         except (BadImage, TooLarge) as error:

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 def in_daemon_thread(work: Callable[[], Result], name: str) -> Future[Result]:
-    """Begin `work` in a new thread, which ends with the process at the latest."""
+    """Begin `work` in a new thread, which does not outlive the process."""
     future: Future[Result] = Future()
 
     def run() -> None:

@@ -76,8 +76,8 @@ class KeyedRequest:
 def once(
     engine: Engine, route: str, key: str | None, asked: str, kind: type[Answer], change: Callable[[Connection], Answer]
 ) -> Answer:
-    """What `change` answers, in one transaction; with a `key`, what it answered when it was first `asked` with that.
-    For routes that answer with a model and change nothing but the database.
+    """Run `change` in one transaction and return its answer; for a known `key`, return the first answer. For routes
+    that answer with a model and change nothing but the database.
 
     Args:
         asked: what tells this request from others at the route.

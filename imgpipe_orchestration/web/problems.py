@@ -54,7 +54,7 @@ def of_error(error: ImgpipeError) -> JSONResponse:
         return problem(error.status, error.title, NOT_SET_UP, code=error.code, headers=headers)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.status == HTTPStatus.REQUEST_TIMEOUT:  # or who is too slow would go on sending
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:  # or a slow client would go on sending
         headers["Connection"] = "close"
     return problem(error.status, error.title, error.public, code=error.code, headers=headers, **extensions)
 
@@ -142,8 +142,8 @@ def as_ours(error: BaseException | None) -> ImgpipeError | None:
 
 
 def _fault(error: dict[str, Any]) -> dict[str, str]:
-    """One of FastAPI's validation errors as the field and the message. Three are reworded: for a body that is no JSON
-    FastAPI gives the position as the field, and for one with another Content-Type it says that bytes are no object."""
+    """One of FastAPI's validation errors as the field and the message. Three are reworded: for a body that is not JSON
+    FastAPI gives the position as the field, for another Content-Type it says that bytes are not an object."""
     if error["type"] == "json_invalid":
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"}
     if error["loc"] == ("body",) and isinstance(error["input"], bytes):

@@ -10,8 +10,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Annotates a text that matches `pattern` from beginning to end; of another is `told` what it must be. Pydantic's
-    own constraint shows the pattern, which only programmers can read; here OpenAPI has it."""
+    """Annotates a string that must match all of `pattern`; `told` is the error otherwise. Pydantic's own constraint
+    shows the pattern, which only programmers can read; here OpenAPI has it."""
 
     pattern: str
     told: str

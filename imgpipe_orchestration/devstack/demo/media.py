@@ -1,4 +1,4 @@
-"""Two users upload photographs; each arrives once its smart URL gives an image to who asks for AVIF, WebP or JPEG."""
+"""Two users upload photographs; each has arrived once its smart URL serves AVIF, WebP and JPEG."""
 
 import io
 import time
@@ -35,7 +35,7 @@ def media(stack: Stack, result: Result) -> Iterator[None]:
     user = int(time.time())
     doubtful_user = user + 2_000_000_000
     uploads = {user: first, user + 1_000_000_000: second}
-    _upload(stack, doubtful_user, doubtful)  # first, so that these are done when the others are
+    _upload(stack, doubtful_user, doubtful)  # first, so that they are ready when the others are
     for user_id, files in uploads.items():
         _upload(stack, user_id, files)
     originals = {(user_id, field): file for user_id, files in uploads.items() for field, file in files.items()}
@@ -93,7 +93,7 @@ def _shown(profile: dict[str, Any], field: str) -> str:
 
 
 def _served(stack: Stack, url: str) -> bool:
-    """Whether the smart URL gives an image to who asks for any of the formats."""
+    """Whether the smart URL serves an image for each of the formats."""
     answers = [stack.request("GET", url, headers={"Accept": wanted}) for wanted in _FORMATS]
     return all(one.ok and one.headers["Content-Type"].startswith("image/") for one in answers)
 

@@ -104,7 +104,7 @@ class Batches:
         return {"id": f"batch_req_{uuid4().hex}", "custom_id": line["custom_id"], "response": told, "error": None}
 
     def finish(self, batch: dict[str, Any], answers: list[dict[str, Any]], status: str) -> None:
-        """End the batch with these lines, of which those that are no good answers are in the file of errors."""
+        """End the batch with these lines, of which those that are not good answers go into the error file."""
         good = [one for one in answers if one["response"] and one["response"]["status_code"] == 200]
         bad = [one for one in answers if one not in good]
         for name, found in (("output_file_id", good), ("error_file_id", bad)):

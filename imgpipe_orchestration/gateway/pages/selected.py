@@ -130,7 +130,7 @@ def _counted(count: int, of: str) -> str:
 def _read(whats: list[str]) -> Picked:
     """
     Raises:
-        BadInput: one of them names nothing of ours.
+        BadInput: one of them names nothing that we have.
     """
     picked: Picked = {}
     for what in " ".join(whats).split()[:MOST]:  # a form has at most a thousand fields

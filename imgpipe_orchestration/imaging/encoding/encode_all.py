@@ -52,14 +52,14 @@ def encode_all(
     *,
     exif: bytes,
     background: Background,
-    ground: tuple[int, ...] = (),
+    fill: tuple[int, ...] = (),
     threads: int = 1,
 ) -> list[Variant]:
     """Cut every size from the picture and encode it in every format.
 
     Args:
         focal: where the subject is.
-        ground: colour that crops show beyond the picture rather than cut the subject's core; empty where they stay
+        fill: colour that crops show beyond the picture rather than cut the subject's core; empty where they stay
             inside.
         threads: formats encoded at once. On two cores two thirds of the time, for a twentieth more CPU time.
 
@@ -67,17 +67,17 @@ def encode_all(
         the files in the order of the recipe.
     """
     formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
-    held = focal.core if ground else None
+    held = focal.core if fill else None
     distinct: dict[tuple[PixelBox, int, int, float], Picture] = {}
     made: list[tuple[Size, Picture]] = []
     for size in recipe.sizes:
         width, height = output_size(*picture.size, size, held)
         box = (0, 0, *picture.size)
         if size.fit == "crop":
-            box = crop_box(*picture.size, width, height, focal.box, core=focal.core, beyond=bool(ground))
+            box = crop_box(*picture.size, width, height, focal.box, core=focal.core, beyond=bool(fill))
         key = box, width, height, size.target
         if key not in distinct:
-            image = shrink_onto(picture, width, height, box, ground)
+            image = shrink_onto(picture, width, height, box, fill)
             distinct[key] = Picture(image, size.target, whole=size.fit == "within")
         made.append((size, distinct[key]))
     pictures = list(distinct.values())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour import GREY, WHITE, Ground, flattened, ground_of
+from imgpipe_orchestration.imaging.colour import GREY, WHITE, Backdrop, backdrop_for, flattened
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.opencv import cv2
 
@@ -81,8 +81,8 @@ class Picture:
         return Picture(cut, self.target, flattered=_FLATTERED)
 
     @cached_property
-    def _ground(self) -> Ground:
-        return ground_of(self.image, GREY) if self.image.mode == "RGBA" else WHITE
+    def _backdrop(self) -> Backdrop:
+        return backdrop_for(self.image, GREY) if self.image.mode == "RGBA" else WHITE
 
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey, or what shows it better."""
@@ -93,11 +93,11 @@ class Picture:
             # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
             return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
         with Image.open(io.BytesIO(data)) as file:
-            return np.asarray(flattened(file, self._ground))
+            return np.asarray(flattened(file, self._backdrop))
 
     @cached_property
     def _reference(self) -> Reference:
-        return Reference(_large_enough(np.asarray(flattened(self.image, self._ground))))
+        return Reference(_large_enough(np.asarray(flattened(self.image, self._backdrop))))
 
 
 def _large_enough(pixels: Pixels) -> Pixels:

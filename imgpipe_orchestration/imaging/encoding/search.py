@@ -4,8 +4,8 @@ A fixed quality scores 67 on one photo and 82 on the next: noise and fine textur
 size is encoded, decoded and scored until it is close to its target: a small one first, then the largest, and the others
 from where the trend between those says.
 
-A large photograph is tried by its excerpt, and encoded once: to score it would take a tenth of a rendering, and further
-tries half as much.
+For a large photograph the search runs on an excerpt, and the picture itself is encoded once: scoring it would take a
+tenth of the rendering, and each further try half of that.
 """
 
 import math
@@ -20,7 +20,7 @@ from imgpipe_orchestration.imaging.recipe import Recipe
 
 _CLOSE = 1.85
 """Points from the target up to which a file is good enough."""
-_TELLING = 60_000
+_LEAST_FIRST = 60_000
 """Fewest pixels of the picture that is tried first: smaller ones say little about the others."""
 _TRIES = 4
 """Most tries of one size."""
@@ -52,7 +52,7 @@ def search(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -
     """The file of each picture."""
     files: dict[Picture, Encoded] = {}
     known: dict[float, float] = {}
-    for one in _telling_first(pictures):
+    for one in _in_order(pictures):
         size = math.log2(one.pixels)
         expected = np.interp(size, sorted(known), [known[each] for each in sorted(known)]) if known else None
         start = _bounded(kind, recipe.quality_of(kind) if expected is None else float(expected))
@@ -68,10 +68,10 @@ def search(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -
     return files
 
 
-def _telling_first(pictures: list[Picture]) -> list[Picture]:
-    """A small picture, which costs little, and the largest: the qualities of the others lie between theirs."""
+def _in_order(pictures: list[Picture]) -> list[Picture]:
+    """First a small picture, which costs little, then the largest: the qualities of the others lie between theirs."""
     ordered = sorted(pictures, key=lambda one: one.pixels)
-    first = next((one for one in ordered if one.whole and one.pixels >= _TELLING), ordered[-1])
+    first = next((one for one in ordered if one.whole and one.pixels >= _LEAST_FIRST), ordered[-1])
     return sorted(ordered, key=lambda one: (one is not first, one is not ordered[-1]))
 
 

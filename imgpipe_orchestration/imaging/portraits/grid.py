@@ -307,7 +307,7 @@ def _seam(strip: Strip) -> tuple[Cut, float] | None:
     behind = (seen[:, :, :-3] + seen[:, :, 1:-2]) / 2
     step = np.abs(ahead - behind).max(axis=0)  # index i compares the pixels before and after position i + 2
     low, high = int(length * (0.5 - _OFF_CENTRE)) - 2, int(length * (0.5 + _OFF_CENTRE)) - 1
-    # Steps that fine texture has at any position are no edge.
+    # Steps that fine texture has anywhere are not an edge.
     least = _FAINT + (_SAME - _FAINT) * np.minimum(1.0, (ahead[0] + behind[0]) / (2 * _LIT))
     enough = np.maximum(least, 3.0 * float(np.median(step)))
     edged = step > enough

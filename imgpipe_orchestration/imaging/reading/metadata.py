@@ -97,7 +97,7 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, str):
-        value = value.encode("latin-1", "replace")  # as which Pillow decodes EXIF, but most programs write UTF-8
+        value = value.encode("latin-1", "replace")  # Pillow decodes EXIF so, but most programs write UTF-8
     if not isinstance(value, bytes):
         return ""
     try:

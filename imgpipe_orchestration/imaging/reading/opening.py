@@ -55,8 +55,8 @@ def streamed(original: Original, enough: tuple[int, int] | None) -> Image.Image 
     """The pixels that Pillow would decode, decoded and shrunk in one go by libvips, which streams rows and never holds
     the whole picture in memory: 0.5 to 0.7 of the time that Pillow takes to decode and then shrink.
 
-    None where the file is no plain JPEG or PNG, or broken: Pillow decodes whatever libvips so much as warns about, and
-    shows it or says what is wrong.
+    None where the file is not a plain JPEG or PNG, or is broken: Pillow decodes whatever libvips so much as warns
+    about, and shows it or says what is wrong.
     """
     image = original.image
     loader = _loader(image)

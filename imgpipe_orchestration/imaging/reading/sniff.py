@@ -45,7 +45,7 @@ _RUNS = (b"\1\0\0\0", b"\2\0\0\0")
 _MAY_MOVE = frozenset({"gif", "webp", "avif", "png"})
 """Formats in which several pictures are an animation. In TIFF they are pages, in JPEG and HEIC depth or gain maps."""
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
-"""Formats with variants that no reader of ours knows, such as 16-bit floats, videos or another codec's pixels."""
+"""Formats with variants that none of our readers knows, such as 16-bit floats, videos or another codec's pixels."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By the colour type in a PNG's IHDR."""
 _INDEXED = 3

@@ -18,7 +18,7 @@ MODERN = frozenset({"avif", "webp"})
 ORDER = tuple(MIME_OF)
 """Our preference among formats that the client accepts equally."""
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"?')
-"""A quoted parameter, whose commas and semicolons are no separators. The closing quote is optional, or a header full of
+"""A quoted parameter, whose commas and semicolons do not separate. The closing quote is optional, or a header full of
 quotes would be searched again from each of them."""
 _WEIGHT = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
 LONGEST_KEPT = 512
@@ -149,7 +149,7 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None, further: Sequence[
     """The variant for a wish.
 
     Args:
-        further: sizes that stand in after those of the specification.
+        further: sizes to fall back on after those of the specification.
 
     Raises:
         NotFound: neither the size nor a fallback exists, or there is no version without background.
@@ -165,8 +165,8 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None, further: Sequence[
 
 
 def decide_without(lost: Collection[StoredVariant], manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
-    """The variant for a wish when some are lost, the one that was decided on first: one in a format that who can show
-    those can show as well, and where no size stands in, of the nearest width, before all of the same shape.
+    """The variant for a wish when some are lost (first the one that was decided on): in a format that any client of
+    those can show as well, and where no fallback size is left, of the nearest width, preferably of the same shape.
 
     Raises:
         NotFound: as `decide`, of what is left.

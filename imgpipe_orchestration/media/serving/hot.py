@@ -4,12 +4,12 @@ Manifests are cached by media id until `follow_changes` invalidates them. Bytes 
 means the same bytes, so that they are only evicted by others. Simultaneous requests for the same missing entry share
 one load.
 
-What changes is told by PostgreSQL's NOTIFY on the channel `media_changed`. Triggers on the media tables send
-notifications at commit, so none are missed while the connection is alive. When it is lost, cached manifests are not
-trusted until it is back. A connection can be lost silently (by a firewall, or a pooler in between), so the gateway
-notifies itself every few seconds and checks that the notification arrives. What was deleted or held back is asked for
-as well, because nobody may be shown that for any reason. So an image is served from memory for at most 2 * CALL_SECONDS
-without a database that confirms that it is public.
+PostgreSQL announces changes with NOTIFY on the channel `media_changed`. Triggers on the media tables send notifications
+at commit, so none are missed while the connection is alive. When it is lost, cached manifests are not trusted until it
+is back. A connection can be lost silently (by a firewall, or a pooler in between), so the gateway notifies itself every
+few seconds and checks that the notification arrives. It also polls for images deleted or held in the last minute,
+because those must never be shown. So an image is served from memory for at most 2 * CALL_SECONDS without a database
+that confirms that it is public.
 """
 
 import asyncio
@@ -69,8 +69,8 @@ class Manifest:
             return decide(self.variants, wish, accept)
         return _remembered(self, wish, accept)
 
-    def is_other_than(self, version: str | None) -> bool:
-        """Whether a URL names a version of the image, and another one than this."""
+    def differs_from(self, version: str | None) -> bool:
+        """Whether a URL names another version of the image than this."""
         return version is not None and version != _version(self)
 
 
@@ -229,7 +229,7 @@ async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
     await connection.execute(f"listen {CHANNEL}; listen {echo}")
     hot.trust()
     while True:
-        # At once: of a server that hangs psycopg takes leave for ten seconds, by asking it to cancel the query.
+        # Distrust at once: when a server hangs, psycopg first spends ten seconds trying to cancel the query.
         late = asyncio.get_running_loop().call_later(CALL_SECONDS, hot.distrust)
         try:
             async with asyncio.timeout(CALL_SECONDS):

@@ -144,10 +144,10 @@ def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
 def _brand_colours(colours: list[dict[str, Any]]) -> list[str]:
     """A logo's colours without its background: that is the largest colour, if it is nearly white, nearly black or more
     than half of the picture."""
-    ground = colours[0] if colours else None
-    if ground and len(colours) > 1:
-        channels = [int(ground["hex"][i : i + 2], 16) for i in (1, 3, 5)]
-        if ground["share"] > 0.5 or min(channels) > 235 or max(channels) < 20:
+    largest = colours[0] if colours else None
+    if largest and len(colours) > 1:
+        channels = [int(largest["hex"][i : i + 2], 16) for i in (1, 3, 5)]
+        if largest["share"] > 0.5 or min(channels) > 235 or max(channels) < 20:
             colours = colours[1:]
     return [colour["hex"] for colour in colours[:5]]
 

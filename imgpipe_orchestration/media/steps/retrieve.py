@@ -76,7 +76,7 @@ def original(services: Services, media: MediaFile, *, ask: bool = True) -> bytes
     original that is missing is put back from the temp file.
 
     Args:
-        ask: false: another system's main API is not asked.
+        ask: whether to ask the main API too, where it is another system's.
 
     Raises:
         NotFound: none of them has it.
@@ -91,7 +91,7 @@ def original(services: Services, media: MediaFile, *, ask: bool = True) -> bytes
     except NotFound as lost:
         try:
             data = _upload(services, media, ask=ask)
-        except NotFound as gone:  # as is usual for a finished image, of which the original is what must be told
+        except NotFound as gone:  # usual for a finished image; the missing original is what matters
             raise NotFound(f"The stored original is gone. {gone.public}", detail=lost.public) from gone
     _keep(services, media, media.bulk_path, data)
     log.warning("original put back", extra={"media_id": media.id, "key": media.bulk_path})
@@ -99,10 +99,10 @@ def original(services: Services, media: MediaFile, *, ask: bool = True) -> bytes
 
 
 def _keep(services: Services, media: MediaFile, key: str, data: bytes) -> None:
-    # What the main API claims, until the bytes are looked at.
+    # The type that the main API declared; the bytes have not been checked yet.
     mime = media.mime_type if media.mime_type and fits_header(media.mime_type) else "application/octet-stream"
     if mime.startswith(SVG_TYPE):
-        mime = "image/png"  # as which logos are drawn
+        mime = "image/png"  # SVG logos are stored as PNG
     services.media_bucket.put(key, data, content_type=mime, cache_control="private")
 
 

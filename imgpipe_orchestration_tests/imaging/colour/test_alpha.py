@@ -1,15 +1,15 @@
-"""A transparent picture is laid over a ground on which it can be seen."""
+"""A transparent picture is laid over a backdrop on which it can be seen."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from imgpipe_orchestration.imaging.colour import DARK, GREY, WHITE, Ground, flattened, ground_of
+from imgpipe_orchestration.imaging.colour import DARK, GREY, WHITE, Backdrop, backdrop_for, flattened
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration_tests.imaging.corpus import encoded
 
 
-def _logo(*colours: Ground) -> Image.Image:
+def _logo(*colours: Backdrop) -> Image.Image:
     """Equal bars on transparency, whose pixels have a colour that nobody sees."""
     image = Image.new("RGBA", (300, 200), (90, 90, 90, 0))
     draw = ImageDraw.Draw(image)
@@ -19,7 +19,7 @@ def _logo(*colours: Ground) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("colours", "usual", "ground"),
+    ("colours", "usual", "backdrop"),
     [
         ([(0, 0, 0)], WHITE, WHITE),
         ([(255, 255, 255)], WHITE, DARK),
@@ -31,16 +31,16 @@ def _logo(*colours: Ground) -> Image.Image:
         ([], GREY, GREY),
     ],
 )
-def test_the_ground_shows_at_least_half_of_what_is_visible(
-    colours: list[Ground], usual: Ground, ground: Ground
+def test_the_backdrop_shows_at_least_half_of_what_is_visible(
+    colours: list[Backdrop], usual: Backdrop, backdrop: Backdrop
 ) -> None:
     image = _logo(*colours)
-    assert ground_of(image, usual) == ground
+    assert backdrop_for(image, usual) == backdrop
     large = image.resize((3000, 2000), Image.Resampling.NEAREST)
-    assert ground_of(large, usual) == ground
+    assert backdrop_for(large, usual) == backdrop
 
 
-def test_no_picture_is_hidden_by_its_ground() -> None:
+def test_no_picture_is_hidden_by_its_backdrop() -> None:
     for level in range(0, 256, 5):
         seen = np.asarray(flattened(_logo((level, level, level)))).astype(int)
         assert np.ptp(seen) >= 48, level

@@ -1,4 +1,4 @@
-"""Logos are shown whole in every shape, on more of their own ground."""
+"""Logos are shown whole in every shape, on more of their own background."""
 
 from dataclasses import replace
 
@@ -18,9 +18,9 @@ LEFT, RIGHT = (220, 20, 20), (20, 20, 220)
 """Colours of a banner's ends: a crop shows all of it where it shows both."""
 
 
-def _banner(ground: tuple[int, ...], size: tuple[int, int] = (1400, 200)) -> Image.Image:
+def _banner(background: tuple[int, ...], size: tuple[int, int] = (1400, 200)) -> Image.Image:
     """A bar from end to end, red on the left and blue on the right; upright where the picture is."""
-    image = Image.new("RGBA" if len(ground) == 4 else "RGB", (1400, 200), ground)
+    image = Image.new("RGBA" if len(background) == 4 else "RGB", (1400, 200), background)
     draw = ImageDraw.Draw(image)
     draw.rectangle((40, 60, 699, 139), fill=LEFT)
     draw.rectangle((700, 60, 1359, 139), fill=RIGHT)
@@ -40,7 +40,7 @@ def _shares(rendition: Rendition, background: str) -> dict[str, tuple[float, flo
 
 
 @pytest.mark.parametrize(
-    ("ground", "size", "kind"),
+    ("background", "size", "kind"),
     [
         ((255, 255, 255), (1400, 200), "JPEG"),
         ((30, 60, 50), (200, 1400), "PNG"),
@@ -49,15 +49,15 @@ def _shares(rendition: Rendition, background: str) -> dict[str, tuple[float, flo
     ],
 )
 def test_a_crop_that_would_cut_a_logo_shows_all_of_it(
-    ground: tuple[int, ...], size: tuple[int, int], kind: str
+    background: tuple[int, ...], size: tuple[int, int], kind: str
 ) -> None:
-    rendition = render(encoded(_banner(ground, size), kind), CROPS, is_logo=True)
+    rendition = render(encoded(_banner(background, size), kind), CROPS, is_logo=True)
     made = {one.size: one for one in rendition.variants if one.background == "original"}
     for name, (red, blue) in _shares(rendition, "original").items():
         assert abs(red - blue) < 0.1 * red, name
         assert red > 0.005, name
         corner = pixels(made[name].data)[0, 0]
-        assert np.abs(corner[:3] - np.array(ground[:3])).max() <= 3 or not corner[-1]
+        assert np.abs(corner[:3] - np.array(background[:3])).max() <= 3 or not corner[-1]
     assert {(made[name].width, made[name].height) for name in ("thumbnail", "grid")} == {(300, 300), (500, 500)}
     cut_out = _shares(rendition, "removed")
     assert cut_out.keys() == _shares(rendition, "original").keys()
@@ -99,13 +99,13 @@ def test_a_logo_cut_out_of_a_gradient_is_whole_where_the_one_on_it_is_not() -> N
     assert any(note.startswith("crops may cut the logo") for note in rendition.notes)
 
 
-def test_a_ground_is_plain_or_none() -> None:
+def test_a_background_is_plain_or_none() -> None:
     plain = Image.new("RGB", (300, 200), (240, 240, 240))
     assert find_mark(plain) is None
     ImageDraw.Draw(plain).rectangle((100, 50, 199, 149), fill=LEFT)
     mark = find_mark(plain)
     assert mark is not None
-    assert mark.ground == (240, 240, 240)
+    assert mark.background == (240, 240, 240)
     assert mark.box == Box(100 / 300, 50 / 200, 200 / 300, 150 / 200)
     halved = plain.copy()
     ImageDraw.Draw(halved).rectangle((150, 0, 299, 199), fill=RIGHT)

@@ -230,7 +230,7 @@ export class SmartImage extends Base {
       `${format ? `&format=${format}` : ""}${removed ? "&bg=removed" : ""}${this.#signed("&")}` +
       (info.version ? `&version=${info.version}` : "");
     const own = this.#of(info);
-    // Sizes of one shape may stand in for each other; a square thumbnail is another picture than its original.
+    // Sizes of one shape may replace each other; a square thumbnail is another picture than its original.
     const choices = FREE.includes(this.#size)
       ? FREE.filter((name) => info.sizes[name] && info.sizes[name].width <= own.width).map((name) => [name, info.sizes[name]])
       : [[this.#size, own]];
@@ -266,7 +266,7 @@ export class SmartImage extends Base {
     image.src = address(this.#size, "");
     this.#box.querySelector("picture")?.remove();
     this.#box.classList.remove("there", "failed");
-    this.#box.classList.toggle("clear", removed || own.formats.includes("png")); // which stands in for JPEG there
+    this.#box.classList.toggle("clear", removed || own.formats.includes("png")); // which replaces JPEG there
     this.#box.insertBefore(picture, this.#words);
     this.#words.textContent = "";
   }
