@@ -185,7 +185,7 @@ class VisionAnalysisApi:
     def unprocessed(self, *, page_size: int = 50, seconds: float = math.inf) -> Iterator[VisionAnalysis | Malformed]:
         """All unprocessed analyses, each once; pages are read as they are needed.
 
-Ends at a page with nothing new, or one that is refused when as many as `total` are listed. A listing of more
+        Ends at a page with nothing new, or one that is refused when as many as `total` are listed. A listing of more
         than `_MOST_PAGES` is considered endless, as is one of more than `_MOST_ENTRIES`.
 
         Args:
