@@ -148,8 +148,8 @@ def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tup
 
 
 def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Services) -> dict[str, str]:
-    """What is wrong, by field; under "" what is of none. The error need not tell of all:
-    each field that it does not name is looked at."""
+    """The errors by field; those of no field under "". The exception need not name every wrong field, so the others are
+    checked too."""
     if isinstance(error, BadInput):
         wrong = {error.field or "": error.public}
     else:
