@@ -199,11 +199,14 @@ def describe(data_dir: Path, folder: Path | None, models: str | None, file: Path
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @data_option
 def export_corrections(folder: Path, data_dir: Path) -> None:
-    """Write every image that people corrected into FOLDER, and `expected.jsonl` with what they want it to say."""
+    """Write every image that people corrected into FOLDER, and `expected.jsonl` with what must hold of the answers."""
     from imgpipe_orchestration.media.analyses import export
 
     with services_of(data_dir) as services:
-        click.echo(f"{export(services, folder)} corrected images are in {folder}.")
+        made, left_out = export(services, folder)
+    click.echo(f"{made} corrected images are in {folder}.")
+    for why, count in left_out.items():
+        click.echo(f"Left out because {why}: {count}")
 
 
 @click.group()

@@ -3,6 +3,7 @@ correct of it. A correction wins over the models until it is given back."""
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.describing import schema_of
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.moderation import verdicts
@@ -127,8 +129,7 @@ def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> di
 # --- what people correct ---------------------------------------------------------------------------------------------
 
 
-MEASURED = {"detected_text", "dominant_colors", "brand_colors", "detected_objects", "confidence_score", "site_context"}
-"""Columns that no expectation of an evaluation is about."""
+_SENTENCES = ("alt_text", "subject")
 Hex = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$", examples=["#1c2b3a"]), AfterValidator(str.lower)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -212,9 +213,9 @@ def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, 
             raise NotFound(f"Media {media.id} has not been analysed yet; it is {media.status}.")
 
 
-def export(services: Services, folder: Path) -> int:
+def export(services: Services, folder: Path) -> tuple[int, Counter[str]]:
     """Write the corrected images and `expected.jsonl`, a line an image with the fields as people want them: a set to
-    evaluate models with. Returns how many images."""
+    evaluate models with. Returns how many images, and how many were left out for each reason."""
     query = text("""
         select f.id, f.kind, f.bulk_path, a.corrected from media_ai_analysis a join live_media f on f.id = a.media_id
         where a.corrected <> '{}' and f.bulk_path is not null order by f.id
@@ -222,17 +223,31 @@ def export(services: Services, folder: Path) -> int:
     with transaction(services.engine) as connection:
         rows = connection.execute(query).all()
     folder.mkdir(parents=True, exist_ok=True)
+    left_out: Counter[str] = Counter()
     with (folder / "expected.jsonl").open("w", encoding="utf-8") as lines:
         for row in rows:
             name = f"{row.id}{Path(row.bulk_path).suffix or '.jpg'}"
-            (folder / name).write_bytes(services.media_bucket.get(row.bulk_path))
-            expect = {
-                _FIELDS[column]: _expected(one["value"])
-                for column, one in row.corrected.items()
-                if column not in MEASURED
-            }
+            expect = _expectations(row.kind, {_FIELDS[column]: one["value"] for column, one in row.corrected.items()})
+            if not expect:
+                left_out["an evaluation checks nothing that was corrected"] += 1
+                continue
+            try:
+                (folder / name).write_bytes(services.media_bucket.get(row.bulk_path))
+            except NotFound:
+                left_out["the original is missing"] += 1
+                continue
             lines.write(json.dumps({"image": name, "kind": row.kind, "expect": expect}, ensure_ascii=False) + "\n")
-    return len(rows)
+    return len(rows) - left_out.total(), left_out
+
+
+def _expectations(kind: str, corrected: Mapping[str, Any]) -> dict[str, Any]:
+    """What must hold of the fields that a model is asked for. No model writes the very sentence that a person wrote, so
+    one of its long words must be there, and only where nothing else was corrected."""
+    asked = schema_of(kind).model_fields
+    fields = {name: given for name, given in corrected.items() if name in asked and given not in ("", [])}
+    exact = {name: _expected(given) for name, given in fields.items() if name not in _SENTENCES}
+    words = {name: re.findall(r"\w{5,}", fields.get(name, "")) for name in _SENTENCES}
+    return exact or {name: {"contains": found} for name, found in words.items() if found}
 
 
 def _expected(value: Any) -> dict[str, Any]:

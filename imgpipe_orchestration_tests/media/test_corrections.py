@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from imgpipe_orchestration.gateway.pages import correcting
-from imgpipe_orchestration.media.evaluation import Picture
+from imgpipe_orchestration.media.evaluation import Picture, evaluate
 from imgpipe_orchestration.media.steps.callback import payload
 from imgpipe_orchestration.media.store import media_file, save_analysis
 from imgpipe_orchestration.storage.rows import transaction
@@ -81,12 +81,45 @@ def test_a_correction_wins_over_the_model_until_it_is_given_back(
     assert reported["alt_text"] == ALT
     run("evaluate", "export-corrections", str(tmp_path / "set"), S3_ENDPOINT=gateway.settings.s3_endpoint)
     (line,) = map(json.loads, (tmp_path / "set" / "expected.jsonl").read_text().splitlines())
-    wanted = {"alt_text": {"contains": [ALT]}, "style": {"contains": ["baroque"]}, "mood_keywords": {"in": ["airy"]}}
+    wanted = {"style": {"contains": ["baroque"]}, "mood_keywords": {"in": ["airy"]}}
     assert Picture.model_validate(line).model_dump(by_alias=True, exclude_none=True)["expect"] == wanted
     assert (tmp_path / "set" / line["image"]).read_bytes() == picture()
 
     assert patch(gateway, gateway.as_worker, **dict.fromkeys(corrected))[0] == 200
     assert analysis() == {**of_model, "alt_text": "what a newer model says"}
+
+
+def test_corrections_are_exported_as_a_set_that_models_can_meet(
+    seeing_gateway: Gateway, run: Run, tmp_path: Path
+) -> None:
+    gateway, services = seeing_gateway, seeing_gateway.services
+    gateway.finish(7, **{f"{name}_image": picture(seed=n) for n, name in enumerate(("profile", "header", "product"))})
+    gateway.finish(8, profile_image=picture(seed=3))
+    kinds = {kind: row for row, kind in gateway.rows("select id, kind from media_files where user_id = 7")}
+    corrections: dict[int, dict[str, object]] = {
+        kinds["profile"]: {"quality_score": 0, "brand_name": "a product has none", "alt_text": ALT},
+        kinds["header"]: {"alt_text": ALT, "subject": "A cat"},
+        kinds["product"]: {"brand_colors": ["#12ff00"], "alt_text": "", "style": "", "mood_keywords": []},
+        gateway.rows("select id from media_files where user_id = 8")[0][0]: {"style": "baroque"},
+    }
+    for media_id, fields in corrections.items():
+        url = f"{gateway.url}/api/media/analysis/{media_id}"
+        gateway.session.patch(url, json=fields, headers=gateway.as_worker, timeout=30).raise_for_status()
+    ((lost,),) = gateway.rows("select bulk_path from media_files where user_id = 8")
+    services.media_bucket.delete(lost)
+    told = run("evaluate", "export-corrections", str(tmp_path), S3_ENDPOINT=gateway.settings.s3_endpoint).stdout
+    assert told.splitlines()[0].startswith("2 corrected images")
+    assert sorted(told.splitlines()[1:]) == [
+        "Left out because an evaluation checks nothing that was corrected: 1",
+        "Left out because the original is missing: 1",
+    ]
+    (found,) = evaluate(services, tmp_path, services.models.choices("describe"), services.prompts["describe"])
+    assert {
+        one.picture.image: one.picture.model_dump(by_alias=True, exclude_none=True)["expect"] for one in found.answers
+    } == {
+        f"{kinds['profile']}.jpg": {"quality_score": {"within": (0.0, 0.0)}},
+        f"{kinds['header']}.jpg": {"alt_text": {"contains": ["zeppelin", "Friedrichshafen"]}},
+    }
 
 
 def test_fields_of_every_kind_are_corrected_in_place_on_the_images_page(
