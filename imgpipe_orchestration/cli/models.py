@@ -191,7 +191,7 @@ def describe(data_dir: Path, folder: Path | None, models: str | None, file: Path
             f"{'unknown' if cost is None else f'{cost:.2f}'} USD per 1,000, p50 {p50}, p95 {p95}"
             + (" (a stand-in answered)" if one.standin else "")
         )
-    html.write_text(evaluation.page(found))
+    html.write_text(evaluation.page(found), encoding="utf-8")
     click.echo(f"The answers side by side: {html}")
 
 

@@ -128,9 +128,9 @@ def evaluate(services: Services, folder: Path, choices: Sequence[Choice], prompt
 
 def _read(folder: Path) -> list[Picture]:
     try:
-        lines = [line for line in (folder / "expected.jsonl").read_text().splitlines() if line.strip()]
+        lines = [line for line in (folder / "expected.jsonl").read_text(encoding="utf-8").splitlines() if line.strip()]
         pictures = [Picture.model_validate_json(line) for line in lines]
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder} is no set: {error}") from error
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]

@@ -14,16 +14,16 @@ import pytest
 import requests
 
 from imgpipe_orchestration.devstack import stackfile
-from imgpipe_orchestration.devstack.demo import report
+from imgpipe_orchestration.devstack.demo import media, report
 from imgpipe_orchestration.devstack.demo.runner import run
 from imgpipe_orchestration.devstack.demo.scenario import Exhibit, Result, Stack
 from imgpipe_orchestration.devstack.demo.vision_reports import vision_reports
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway
+from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway, picture, seeing_gateway
 from imgpipe_orchestration_tests.photos import large
 
-__all__ = ["gateway", "make_gateway"]
+__all__ = ["gateway", "make_gateway", "seeing_gateway"]
 
 
 def test_a_real_external_api_is_left_alone_and_the_table_says_so() -> None:
@@ -45,6 +45,14 @@ def test_demos_on_one_folder_share_the_cron_jobs_of_the_first(gateway: Gateway, 
         ("LexCorp", gateway.url),
         ("Oceanix", gateway.url),
     ]
+
+
+def test_the_page_says_what_a_photograph_shows_and_who_says_so(seeing_gateway: Gateway) -> None:
+    seeing_gateway.finish(product_image=picture())
+    stack = Stack({**seeing_gateway.settings.environment(), "GATEWAY_URL": seeing_gateway.url})
+    facts = media._exhibit(stack, f"{seeing_gateway.url}/api/images/1", "photograph.jpg", b"").facts
+    assert facts["Subject"]
+    assert "stand-ins" in facts["Said by"]
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_corrections_are_exported_as_a_set_that_models_can_meet(
         gateway.session.patch(url, json=fields, headers=gateway.as_worker, timeout=30).raise_for_status()
     ((lost,),) = gateway.rows("select bulk_path from media_files where user_id = 8")
     services.media_bucket.delete(lost)
-    told = run("evaluate", "export-corrections", str(tmp_path), S3_ENDPOINT=gateway.settings.s3_endpoint).output
+    told = run("evaluate", "export-corrections", str(tmp_path), S3_ENDPOINT=gateway.settings.s3_endpoint).stdout
     assert told.splitlines()[0].startswith("2 corrected images")
     assert sorted(told.splitlines()[1:]) == [
         "Left out because an evaluation checks nothing that was corrected: 1",

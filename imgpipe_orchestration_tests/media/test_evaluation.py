@@ -112,6 +112,14 @@ def test_a_set_that_cannot_be_used_is_refused_with_its_place(
     assert told in caught.value.public
 
 
+def test_a_set_that_is_not_utf_8_is_refused(seeing_gateway: Gateway, tmp_path: Path) -> None:
+    services = seeing_gateway.services
+    file = a_set(tmp_path, LINE) / "expected.jsonl"
+    file.write_text(file.read_text(), encoding="utf-16")  # as a spreadsheet may save it
+    with pytest.raises(BadInput, match="is no set"):
+        evaluate(services, tmp_path, services.models.choices("describe"), services.prompts["describe"])
+
+
 def test_the_assets_check_is_red_below_the_least_and_green_above(
     make_gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,11 +117,11 @@ def _exhibit(stack: Stack, url: str, name: str, original: bytes) -> Exhibit:
     kind = after.headers["Content-Type"].removeprefix("image/").upper()
     media_id = urlsplit(url).path.rpartition("/")[2]
     key = {"Authorization": f"Bearer {stack.environment['MEDIA_API_KEY']}"}
-    found = stack.accepted("GET", f"/api/images/{media_id}/analysis", headers=key).json()
+    found = stack.accepted("GET", f"/api/media/analysis/{media_id}", headers=key).json()
     analysis = found["analysis"]
     facts = {name: str(analysis.get(field) or "") for name, field in _SAID.items()}
     facts["Colours"] = ", ".join(one["hex"] for one in (analysis.get("dominant_colors") or [])[:4])
-    if found["standins"]:
+    if "standins" in found:
         facts["Said by"] = "stand-ins, which make it up; the colours are measured"
     return Exhibit(name, {"in": original, f"out, {kind}": after.content}, facts)
 
