@@ -84,10 +84,13 @@ class Provider:
                 **self._secret(metadata.get("token_endpoint_auth_methods_supported", ())),
             )
             claims = self._claims(token, started["nonce"])
-            needed = {self._settings.oidc_groups_claim, "email"}
-            if not needed <= claims.keys() and "userinfo_endpoint" in metadata:
+            needed = (self._settings.oidc_groups_claim, "email")
+            if not all(map(claims.get, needed)) and "userinfo_endpoint" in metadata:
                 try:
-                    claims |= _further(session, metadata["userinfo_endpoint"], claims["sub"])
+                    told = _further(session, metadata["userinfo_endpoint"], claims["sub"])
+                    # The ID token counts wherever it says anything; its `email_verified` is about its own address.
+                    about = {"email_verified": "email"}
+                    claims = told | {name: one for name, one in claims.items() if claims.get(about.get(name, name))}
                 except PartnerAway:
                     with suppress(NoRole):
                         return self._person(claims)  # whose ID token says enough

@@ -59,3 +59,31 @@ def role_of(id_token: Claims, userinfo: Claims) -> Role | None:
 @pytest.mark.parametrize("groups", [5, True, "5", ["5"], {"5": {"at": "us"}}])
 def test_a_groups_claim_that_is_no_list_is_one_group_or_names_them(groups: object) -> None:
     assert role_of({"groups": groups, "email": "who@example.com"}, {}) is Role.VIEWER
+
+
+PROVEN = {"email_verified": True}
+BOSS = {"email": "boss@example.com"}
+UNSAID = [{}, {"groups": None}, {"groups": []}, {"groups": ""}]
+
+
+@pytest.mark.parametrize("empty", UNSAID, ids=str)
+def test_groups_that_the_id_token_does_not_name_are_those_of_userinfo(empty: Claims) -> None:
+    assert role_of({"email": "who@example.com", **empty}, {"groups": ["ops"]}) is Role.OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("id_token", "userinfo", "role"),
+    [
+        ({"email": "who@example.com", **PROVEN}, BOSS, None),
+        ({**BOSS, **PROVEN}, {"email": "who@example.com", "email_verified": False}, Role.ADMIN),
+        ({**BOSS, "email_verified": False}, {**BOSS, **PROVEN}, None),
+        (BOSS, {**BOSS, "email_verified": False}, None),
+        (PROVEN, {**BOSS, "email_verified": False}, None),
+        ({"email": None, "email_verified": False}, {**BOSS, **PROVEN}, Role.ADMIN),
+        ({"groups": ["ops"]}, {"groups": ["5"]}, Role.OPERATOR),
+    ],
+)
+def test_what_is_signed_counts_before_userinfo_and_an_address_is_proven_by_who_names_it(
+    id_token: Claims, userinfo: Claims, role: Role | None
+) -> None:
+    assert role_of(id_token, userinfo) is role
