@@ -5,10 +5,12 @@ what its failures are called.
 """
 
 import json
+import math
+import threading
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -29,6 +31,10 @@ from imgpipe_orchestration.settings import Settings
 CALLBACK = "/auth/callback"
 TIMEOUT = 10.0
 """Seconds that the provider may take over an answer."""
+PATIENCE = 2.0
+"""Seconds, from the first request on, that others wait for the same answer: each holds a thread of the gateway."""
+AWAY_SECONDS = 20.0
+"""Seconds from asking until a provider that did not answer is asked again."""
 METADATA_SECONDS = 600.0
 LEEWAY = 360
 """Seconds that our clock and the provider's may differ: five minutes, as Kerberos allows, and one to work in."""
@@ -84,10 +90,13 @@ class Provider:
                 **self._secret(metadata.get("token_endpoint_auth_methods_supported", ())),
             )
             claims = self._claims(token, started["nonce"])
-            needed = {self._settings.oidc_groups_claim, "email"}
-            if not needed <= claims.keys() and "userinfo_endpoint" in metadata:
+            needed = (self._settings.oidc_groups_claim, "email")
+            if not all(map(claims.get, needed)) and "userinfo_endpoint" in metadata:
                 try:
-                    claims |= _further(session, metadata["userinfo_endpoint"], claims["sub"])
+                    told = _further(session, metadata["userinfo_endpoint"], claims["sub"])
+                    # The ID token counts wherever it says anything; its `email_verified` is about its own address.
+                    about = {"email_verified": "email"}
+                    claims = told | {name: one for name, one in claims.items() if claims.get(about.get(name, name))}
                 except PartnerAway:
                     with suppress(NoRole):
                         return self._person(claims)  # whose ID token says enough
@@ -147,7 +156,7 @@ class Provider:
         """The claims of the ID token, checked against the provider's keys. Unknown keys are fetched again."""
         for anew in (False, True):
             if anew:
-                _fetched.cache_clear()
+                _asked.clear()
             keys = KeySet.import_key_set(_known(self._metadata()["jwks_uri"]))
             try:
                 read = jwt.decode(token.get("id_token", ""), keys, algorithms=SIGNATURES)
@@ -186,19 +195,33 @@ def _further(session: OAuth2Session, url: str, subject: str) -> dict[str, Any]:
     return told
 
 
+_lock = threading.Lock()
+_asked: dict[str, tuple[float, Future[Any]]] = {}
+"""When each address was asked, and what it answered, which may be an error."""
+
+
 def _known(url: str) -> Any:
-    """What the provider says there; asked again after METADATA_SECONDS."""
-    return _fetched(url, int(time.monotonic() / METADATA_SECONDS))
-
-
-@lru_cache(maxsize=8)
-def _fetched(url: str, _: int) -> Any:
+    """What the provider says there. One thread asks, and others wait for it."""
+    with _lock:
+        began, answer = _asked.get(url, (-math.inf, Future[Any]()))
+        good = answer.done() and not isinstance(answer.result(), Exception)
+        mine = time.monotonic() - began > (METADATA_SECONDS if good else AWAY_SECONDS)
+        if mine:
+            began, answer = _asked[url] = time.monotonic(), Future()
+    if mine:
+        try:
+            got = requests.get(url, timeout=TIMEOUT)
+            got.raise_for_status()
+            answer.set_result(got.json())
+        except (requests.RequestException, ValueError) as error:
+            answer.set_result(error)
     try:
-        answer = requests.get(url, timeout=TIMEOUT)
-        answer.raise_for_status()
-        return answer.json()
-    except (requests.RequestException, ValueError) as error:
-        raise _away(error) from error
+        found = answer.result(max(0.0, began + PATIENCE - time.monotonic()))
+    except TimeoutError as error:
+        found = error
+    if isinstance(found, Exception):
+        raise _away(found) from found
+    return found
 
 
 class NoRole(Forbidden):

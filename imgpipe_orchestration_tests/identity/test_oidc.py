@@ -1,8 +1,10 @@
 """What providers say in ways that the real one of `test_sign_in` does not."""
 
 import json
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
+from imgpipe_orchestration.errors import PartnerAway
+from imgpipe_orchestration.identity import oidc
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.identity.oidc import NoRole, Provider
 from imgpipe_orchestration.settings import Settings
@@ -59,3 +63,67 @@ def role_of(id_token: Claims, userinfo: Claims) -> Role | None:
 @pytest.mark.parametrize("groups", [5, True, "5", ["5"], {"5": {"at": "us"}}])
 def test_a_groups_claim_that_is_no_list_is_one_group_or_names_them(groups: object) -> None:
     assert role_of({"groups": groups, "email": "who@example.com"}, {}) is Role.VIEWER
+
+
+PROVEN = {"email_verified": True}
+BOSS = {"email": "boss@example.com"}
+UNSAID = [{}, {"groups": None}, {"groups": []}, {"groups": ""}]
+
+
+@pytest.mark.parametrize("empty", UNSAID, ids=str)
+def test_groups_that_the_id_token_does_not_name_are_those_of_userinfo(empty: Claims) -> None:
+    assert role_of({"email": "who@example.com", **empty}, {"groups": ["ops"]}) is Role.OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("id_token", "userinfo", "role"),
+    [
+        ({"email": "who@example.com", **PROVEN}, BOSS, None),
+        ({**BOSS, **PROVEN}, {"email": "who@example.com", "email_verified": False}, Role.ADMIN),
+        ({**BOSS, "email_verified": False}, {**BOSS, **PROVEN}, None),
+        (BOSS, {**BOSS, "email_verified": False}, None),
+        (PROVEN, {**BOSS, "email_verified": False}, None),
+        ({"email": None, "email_verified": False}, {**BOSS, **PROVEN}, Role.ADMIN),
+        ({"groups": ["ops"]}, {"groups": ["5"]}, Role.OPERATOR),
+    ],
+)
+def test_what_is_signed_counts_before_userinfo_and_an_address_is_proven_by_who_names_it(
+    id_token: Claims, userinfo: Claims, role: Role | None
+) -> None:
+    assert role_of(id_token, userinfo) is role
+
+
+def test_a_provider_that_hangs_holds_one_thread_and_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def hanging(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 0:
+            over.wait(30)
+            reply(handler, status=503)
+        else:
+            reply(handler, json.dumps(metadata(f"http://{handler.headers['Host']}")).encode())
+
+    with serving(hanging) as server, ThreadPoolExecutor(20) as pool:
+        begun = [pool.submit(of(server.url).begin) for _ in range(20)]
+        refused, held = wait(begun, oidc.PATIENCE + 3)
+        over.set()
+        assert len(held) == 1
+        assert {type(one.exception()) for one in refused | held} == {PartnerAway}
+        with pytest.raises(PartnerAway):
+            of(server.url).begin()
+        assert len(server.paths) == 1
+        monkeypatch.setattr(oidc, "AWAY_SECONDS", 0.0)
+        for _ in range(2):
+            of(server.url).begin()
+        assert len(server.paths) == 2
+
+
+def test_who_signs_in_while_another_one_asks_the_provider_waits_for_the_same_answer() -> None:
+    def slow(handler: BaseHTTPRequestHandler, _: int) -> None:
+        time.sleep(0.5)
+        reply(handler, json.dumps(metadata(f"http://{handler.headers['Host']}")).encode())
+
+    with serving(slow) as server, ThreadPoolExecutor(20) as pool:
+        begun = [pool.submit(of(server.url).begin) for _ in range(20)]
+        assert all(one.result()[0].startswith(f"{server.url}/authorize") for one in begun)
+        assert len(server.paths) == 1
