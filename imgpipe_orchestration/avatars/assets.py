@@ -42,6 +42,8 @@ STAGES = {
 """Of each step its asset's name, what the asset is, and its kind."""
 PAID_BY = {Step.PROMPT: "prompt", Step.BASE: "images", Step.GRID: "edits"}
 """The operation of the paid calls of a step."""
+JUDGED_BY = ("moderation", "safe_search")
+"""Those of verdicts, which are told of with the last step of a run."""
 
 
 @dg.asset(
@@ -118,9 +120,10 @@ def avatar_pictures(
     for step in sorted(chosen):
         made = report.made[step]
         own: dict[str, Any] = {"people": made.pop(day, 0)}
-        if step in PAID_BY:
-            own |= paid.figures([PAID_BY[step]])
-        if step is max(chosen):
+        last = step is max(chosen)
+        if step in PAID_BY or last:
+            own |= paid.figures([PAID_BY.get(step, ""), *(JUDGED_BY if last else ())])
+        if last:
             own |= {**figures_of(report.outcome), "manifests": report.manifests}
         others = {other: {"people": people, "made by the run of": day} for other, people in made.items()}
         yield from reported(

@@ -40,23 +40,25 @@ image_queue = dg.AssetSpec(
 def listing_images(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
+    from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.listings import runs
 
     services, day = backends.services, day_of(context, DAYS)
     owner, done = owner_of(services, context.run), runs.Drained()
     told: dict[str, Any] = {}
     try:
-        if is_asked_for(context):
-            told["made_again"] = runs.make_again(services, owner, day, done)
-        else:
-            runs.run(services, owner, done)
+        with tallied() as paid:
+            if is_asked_for(context):
+                told["made_again"] = runs.make_again(services, owner, day, done)
+            else:
+                runs.run(services, owner, done)
     finally:  # what was done is reported also when the run ends with an error
         made = Counter(claim.partition for claim in done.made)
         # No addresses: a listing's title is in them, and Dagster keeps what is told here when its person is erased.
         days: dict[str, dict[str, Any]] = {name: {"processed": count} for name, count in made.items()}
         # Without `errors` where there are none, as other pipelines have it.
         told |= {name: value for name, value in done.as_json().items() if value != []}
-        own = {**told, **days.pop(day, {})}
+        own = {**told, **paid.figures(), **days.pop(day, {})}
         yield from reported(context, listing_images.key, own, own=day, made=day in made, others=days)
 
 

@@ -6,12 +6,12 @@ made it, and an analysis the version of its questions and the providers that ans
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
 from datetime import date
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, CursorResult, text
 
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.imaging.recipe import MEDIA
@@ -34,22 +34,20 @@ def order(services: Services, day: str, step: Step, *, urgent: bool = True) -> i
     queue = store.UNHURRIED_ANALYSIS if step is Step.AI_VISUAL_ANALYSIS and not urgent else _QUEUES[step]
     with transaction(services.engine) as connection:
         if step is Step.RESIZE_OPTIMIZE:
-            rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version}).all()
+            rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version})
         else:
-            choices = services.models.choices
-            asked = {"google_vision": choices("labels"), "openai_vision": choices("describe")}
-            configured = [name for name, models in asked.items() if models]
-            rows = _analysed_otherwise(services, connection, (day, day), configured)
+            rows = _analysed_otherwise(services, connection, day, day)
         items = [Item(row.id, str(row.user_id), day) for row in rows]
         return services.claims.enqueue(connection, queue, items, again=True)
 
 
-def _analysed_otherwise(
-    services: Services, connection: Connection, days: tuple[str, str], providers: list[str]
-) -> Sequence[Row[Any]]:
+def _analysed_otherwise(services: Services, connection: Connection, first: str, last: str) -> CursorResult[Any]:
+    """Images whose analysis is outdated, whether its question is (`changed`), and who answered (`answered_by`)."""
+    asked: dict[str, TaskName] = {"google_vision": "labels", "openai_vision": "describe"}
+    providers = [name for name, task in asked.items() if services.models.choices(task)]
     questions = json.dumps(versions(services.prompts["describe"]))
-    values = {"first": days[0], "last": days[1], "versions": questions, "providers": providers}
-    return connection.execute(_OTHERWISE, values).all()
+    values = {"first": first, "last": last, "versions": questions, "providers": providers}
+    return connection.execute(_OTHERWISE, values)
 
 
 _OTHER_RECIPE = text("""
@@ -58,10 +56,11 @@ _OTHER_RECIPE = text("""
 """)
 # The analysis failed, has another version of the question for its kind, or lacks an answer of one of the providers.
 _OTHERWISE = text("""
-    select f.id, f.user_id from live_media f join processing_checklist c on c.media_id = f.id
+    select f.id, f.user_id, v.changed, a.answered_by from live_media f join processing_checklist c on c.media_id = f.id
     left join media_ai_analysis a on a.media_id = f.id
+    cross join lateral (select a.version is distinct from cast(:versions as jsonb) ->> f.kind as changed) v
     where f.upload_day between :first and :last and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
-        or a.version is distinct from cast(:versions as jsonb) ->> f.kind or exists (
+        or v.changed or exists (
             select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
     order by f.id
 """)
@@ -92,21 +91,21 @@ _TASKS: dict[str, TaskName] = {"vision": "describe", "embedding": "embed", "anno
 def estimate(services: Services, first: date, last: date) -> dict[str, Any]:
     """What a backfill of these days of upload would ask, at most: copies of an image need one call, and an answer that
     was bought before needs none. Google's answers stay as they are when only our questions changed."""
-    choices, days = services.models.choices, (first.isoformat(), last.isoformat())
+    models = {name: chosen for name, task in _TASKS.items() if (chosen := services.models.choices(task))}
+    images, calls = 0, Counter[str]()
     with transaction(services.engine) as connection:
         connection.execute(text("set local statement_timeout = 0"))  # years of images
-
-        def outdated(*providers: str) -> set[int]:
-            return {row.id for row in _analysed_otherwise(services, connection, days, list(providers))}
-
-        described = outdated("openai_vision") if choices("describe") else set()
-        labelled = outdated("google_vision") - outdated() if choices("labels") else set()
-        costs = spending.usual_costs(connection, "media", {name: choices(task) for name, task in _TASKS.items()})
-    asked = {"vision": len(described), "embedding": len(described), "annotate": len(labelled)}
-    calls = {name: number for name, number in asked.items() if number}
+        for row in _analysed_otherwise(services, connection, first.isoformat(), last.isoformat()):
+            by = row.answered_by or {}
+            asked = {name for name, (one, *_) in models.items() if by.get(_TASKS[name]) != str(one)}
+            asked |= {"vision"} if row.changed else set()
+            asked |= {"embedding"} if asked else set()  # whose words are the others' answers
+            calls.update(asked & models.keys())
+            images += 1
+        costs = spending.usual_costs(connection, "media", models)
     return {
-        "images": len(described | labelled),
-        "calls": calls,
+        "images": images,
+        "calls": dict(calls),
         "cost_usd": round(float(sum(number * costs.get(name, 0) for name, number in calls.items())), 6),
         "calls_of_unknown_cost": sum(number for name, number in calls.items() if name not in costs),
     }

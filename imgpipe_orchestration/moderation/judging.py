@@ -19,6 +19,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.deletions import DELETED, Deleted, is_deleted
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.wiring.services import Services
 
 THREADS = 8
@@ -52,7 +53,7 @@ class Judges(AbstractContextManager["Judges", None]):
         with transaction(self._services.engine) as connection:
             number = verdicts.ask(self._services, connection, self._subject, item, user_id=user_id, sha256=sha256)
         if number is not None:
-            judging = self._pool.submit(self._judge, number, content)
+            judging = self._pool.submit(tracing.carried(self._judge), number, content)
             self._begun[item] = (judging, time.monotonic() + PATIENCE_SECONDS)
 
     def wait_for(self, item: int) -> None:

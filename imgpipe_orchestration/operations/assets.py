@@ -85,13 +85,16 @@ submissions = dg.AssetSpec(
     description="Verdicts on what strangers sent: what a provider that was away, or a command, left to be judged.",
 )
 def verdicts(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
+    from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.operations import existing
 
-    done = existing.run(backends.services, owner_of(backends.services, context.run))
+    with tallied() as paid:
+        done = existing.run(backends.services, owner_of(backends.services, context.run))
+    figures = {**figures_of(done, done="judged"), **paid.figures()}
     if done.done:
-        yield dg.MaterializeResult(metadata=figures_of(done, done="judged"))
+        yield dg.MaterializeResult(metadata=figures)
     else:  # the provider is still away
-        context.log_event(dg.AssetObservation(verdicts.key, metadata=figures_of(done, done="judged")))
+        context.log_event(dg.AssetObservation(verdicts.key, metadata=figures))
 
 
 @dg.asset_check(

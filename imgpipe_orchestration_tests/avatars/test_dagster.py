@@ -93,10 +93,16 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     assert not look(avatar_images_sensor, instance).run_requests
 
 
-def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance) -> None:
+def test_a_step_can_be_materialised_alone_and_says_what_it_paid(
+    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODERATION", "flag")
     task = desk.with_people(1)
     job = repository.resolve_job_def("avatar_images")
     for step in (Step.PROMPT, Step.BASE):
         key = dg.AssetKey(STAGES[step][0])
         assert job.execute_in_process(instance=instance, asset_selection=[key], partition_key=day()).success
         assert desk.people(task)[0].step == step
+    (record,) = instance.fetch_materializations(key, limit=1).records
+    assert record.asset_materialization is not None
+    assert record.asset_materialization.metadata["calls"].value == 2, "a picture, and the verdict on its brief"

@@ -80,13 +80,18 @@ def test_a_materialization_says_what_it_paid_and_an_estimate_what_the_next_would
     backends.services.close()
     (made,) = ended.asset_materializations_for_node("media_images")[1:2]
     told = {name: value.value for name, value in made.metadata.items()}
-    (spent,) = gateway.rows(
-        "select sum(cost_usd) as usd, count(*) as calls from paid_call_uses"
-        " where outcome = 'bought' and operation <> 'moderation'"
-    )
+    (spent,) = gateway.rows("""
+        select sum(cost_usd) as usd, count(*) as calls from paid_call_uses where outcome = 'bought'
+    """)
     assert (told["cost_usd"], told["calls"]) == (pytest.approx(float(spent.usd), abs=2e-6), spent.calls)
     assert told["saved_by_ledger_usd"] == 0
+    gateway.rows('update media_ai_analysis set providers = providers || \'{"google_vision": "absent"}\' returning 1')
+    gateway.rows("update media_ai_analysis set answered_by = answered_by - 'labels' returning 1")
+    day = date.fromisoformat(today())
+    assert estimate(gateway.services, day, day)["calls"] == {"annotate": 1, "embedding": 1}
     gateway.rows("update media_ai_analysis set version = 'older' returning 1")
+    assert estimate(gateway.services, day, day)["calls"] == {"vision": 1, "annotate": 1, "embedding": 1}
+    gateway.rows('update media_ai_analysis set answered_by = answered_by || \'{"labels": "google"}\' returning 1')
     days = ("--from", today(), "--to", today())
     found = json.loads(run("estimate", "media", *days, "--json").stdout)
     assert (found["images"], found["calls"]) == (1, {"vision": 1, "embedding": 1})

@@ -5,17 +5,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import requests
 
 from imgpipe_orchestration.billing.calls import PaidCall
+from imgpipe_orchestration.billing.tally import tallied
 from imgpipe_orchestration.gateway.pages import overview
+from imgpipe_orchestration.listings.assets import listing_images
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.operations.kinds import subject_of
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.lifecycle.worker import killing_itself
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict
 
 DOUBTFUL = "sexual=0.91,violence=0.1"
@@ -60,6 +65,21 @@ def test_google_judges_once_for_media_and_listings(
     assert (bill["moderate"], bill["labels"]) == (1, 1)
     older, now = (PaidCall.of("google", name, "vision-v1", inputs=["x"]).key for name in ("annotate", "safe_search"))
     assert older == now, "what was bought as the first is not bought again"
+
+
+def test_the_runs_of_media_and_listings_say_what_judging_cost(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(**standins.seeing, moderation="hold", moderation_provider="google")
+    for name, value in gateway.settings.environment().items():
+        monkeypatch.setenv(name, value)
+    send(gateway, picture(seed=4))
+    with tallied() as paid:
+        gateway.run_due()
+    assert paid.figures(["safe_search"])["calls"] == 1
+    run = dg.materialize([listing_images], partition_key=today(), resources={"backends": build_backends()})
+    (made,) = run.asset_materializations_for_node("listing_images")
+    assert made.metadata["saved_by_ledger_usd"].value == paid.figures(["safe_search"])["cost_usd"] > 0
 
 
 def test_a_provider_that_is_away_passes_the_picture_on_to_the_next_one(
