@@ -119,10 +119,11 @@ def _call(choice: Choice, words: str, dimensions: int) -> PaidCall:
 
 
 def _fitting(answer: Priced[list[float]], model: str, dimensions: int) -> Purchase:
-    if len(answer.value) != dimensions or not all(map(math.isfinite, array("f", answer.value))):
-        told = f"{model} answered with {len(answer.value)} numbers instead of {dimensions} that can be stored"
+    bad = [number for number in answer.value if not math.isfinite(array("f", [number])[0])]
+    if bad or len(answer.value) != dimensions:
+        told = f"{bad[0]:g}, which cannot be stored" if bad else f"{len(answer.value)} numbers instead of {dimensions}"
         with charged(answer.usage):
-            raise UnreadableAnswer(told)
+            raise UnreadableAnswer(f"{model} answered with {told}")
     return Purchase(answer.usage, answer.value)
 
 

@@ -49,7 +49,7 @@ def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
         SpendingPaused: the account's quota or billing limit is used up.
         RateLimited: 429; `retry_after` from Retry-After. (The gate knows the reset headers.)
         PartnerAway, PartnerStumbled: 5xx, no connection.
-        PartnerUnavailable: 408, cut off, too slow.
+        PartnerUnavailable: 408, 409, 425, cut off, too slow.
         UnreadableAnswer: not JSON, not the schema asked for.
         PartnerRefused: other 4xx, and content policy.
     """
@@ -85,7 +85,7 @@ def from_status(status: int, said: Any, name: str, headers: Mapping[str, str]) -
         return RateLimited(f"{name} asks us to slow down (HTTP 429)", detail=detail, retry_after=wait)
     if status >= 500:
         return server_error(name, status, plain(message), detail=detail, retry_after=wait)
-    if status in (408, 409):  # the SDK's own retries try 409 again as well
+    if status in (408, 409, 425):  # the SDK's own retries try 409 again as well
         told = f"{name} failed (HTTP {status})"
         return PartnerUnavailable(told, detail=detail, retry_after=wait, partner_status=status)
     metadata = said.get("metadata")

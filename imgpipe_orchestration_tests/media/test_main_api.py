@@ -294,9 +294,17 @@ def providers_of(gateway: Gateway) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("vector", [[0.5] * 768, [1e300] * 1536], ids=["short", "huge"])
+@pytest.mark.parametrize(
+    ("vector", "told"),
+    [
+        ([0.5] * 768, "768 numbers instead of 1536"),
+        ([1e300] * 1536, "1e+300, which cannot be stored"),
+        ([*[0.5] * 1535, float("nan")], "nan, which cannot be stored"),
+    ],
+    ids=["short", "huge", "nan"],
+)
 def test_a_vector_that_the_column_cannot_hold(
-    make_gateway: Callable[..., Gateway], standins: StandInAccess, vector: list[float]
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, vector: list[float], told: str
 ) -> None:
     def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
         if not handler.path.endswith("/embeddings"):
@@ -315,7 +323,7 @@ def test_a_vector_that_the_column_cannot_hold(
             )
         )
     assert states["google_vision"] == "ok"
-    assert states["openai_embedding"].startswith("failed: ")
+    assert states["openai_embedding"] == f"failed: text-embedding-3-small answered with {told}"
 
 
 def test_more_labels_than_can_be_embedded(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> None:

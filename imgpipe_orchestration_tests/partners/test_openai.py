@@ -160,6 +160,19 @@ def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int,
     assert caught.value.partner_status == status
 
 
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_what_was_too_late_too_early_or_in_the_way_is_sent_again(status: int) -> None:
+    def behave(handler: Any, number: int) -> None:
+        reply(handler, b'{"object": "list", "data": []}', 200 if number else status, Content_Type="application/json")
+
+    with (
+        serving(behave) as server,
+        closing(OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=2, first_wait=0))) as client,
+    ):
+        assert client.models() == set()
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "error", "kept"),
     [
