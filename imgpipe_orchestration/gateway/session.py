@@ -37,9 +37,11 @@ log = logger(__name__)
 COOKIE = "imgpipe_session"
 STARTED_COOKIE = "imgpipe_sign_in"
 """What a browser has to bring back from the sign-in provider."""
+DESK_COOKIE = "imgpipe_desk"
+"""Tells the browsers of reviewers apart who need no sign-in."""
 _OURS = re.compile(r"/(?![/\\])[^\x00-\x1f]*")
 """A path on this site. Browsers drop tabs and line breaks, so `/`, a tab and `/x` would be another site's address."""
-_OUR_COOKIE = re.compile(rf"(?<![^; ])(?:{COOKIE}|{STARTED_COOKIE})=[\w.-]+".encode())
+_OUR_COOKIE = re.compile(rf"(?<![^; ])(?:{COOKIE}|{STARTED_COOKIE}|{DESK_COOKIE})=[\w.-]+".encode())
 
 NOT_DONE = "Your session had ended, so nothing was done. Do it again."
 """Shown on the form's page after its operator has signed in again."""
@@ -218,7 +220,7 @@ def safe_target(target: str) -> str:
 
 
 def keep_only_our_cookies(scope: Scope) -> None:
-    """Remove every cookie but the session's from a request. Starlette parses all of them for each route, and Python
+    """Remove every cookie but ours from a request. Starlette parses all of them for each route, and Python
     before 3.11.10 takes seconds for a cookie of quoted backslashes (CVE-2024-7592)."""
     lines = [value for name, value in scope["headers"] if name == b"cookie"]
     ours = [found for line in lines for found in _OUR_COOKIE.findall(line)]

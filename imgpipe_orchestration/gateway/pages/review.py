@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to, sent_from
-from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.gateway.session import DESK_COOKIE, Acting, Operator
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import existing, review
 from imgpipe_orchestration.operations.kinds import subject_of
@@ -33,10 +33,14 @@ Desk = Annotated[str, Query(pattern=r"^[0-9a-f]{8}$")]
 
 
 @router.get("/review", response_class=Response)
-def show(page: Page, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
+def show(request: Request, page: Page, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
     if desk is None:
-        own = hashlib.sha256(session.id.encode()).hexdigest()[:8]  # without a sign-in, all have one id
-        return back_to("/review", desk=own if session.login else secrets.token_hex(4))
+        browser = request.cookies.get(DESK_COOKIE) or secrets.token_hex()
+        own = session.id if session.login else browser  # without a sign-in, all have one id
+        answer = back_to("/review", desk=hashlib.sha256(own.encode()).hexdigest()[:8])
+        if not session.login:
+            answer.set_cookie(DESK_COOKIE, browser, httponly=True, samesite="lax")
+        return answer
     found = review.take(services, f"{session.id} {desk}", limit=AT_ONCE)
     with transaction(services.engine) as connection:
         entries: list[dict[str, Any]] = [

@@ -56,7 +56,7 @@ SAID = {
 }
 LOSES = {
     "delete": "Nobody is shown what is deleted. It can be restored from the trash for {days:g} days.",
-    "purge": "All its files are removed for good. This cannot be undone.",
+    "purge": "All files are removed for good. This cannot be undone.",
 }
 _VERBS = {"purge": "Remove {} for good", "private": "Make {} private", "public": "Make {} public"}
 _NOUNS = {

@@ -150,6 +150,28 @@ def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit:
         expect(page.get_by_text("Colours")).to_be_visible()
 
 
+def test_a_message_is_shown_whole_or_only_said_to_screen_readers(gateway: Gateway, visit: Visit) -> None:
+    upload = gateway.upload(1, profile_image=picture()).json()["images"][0]
+    gateway.services.media_bucket.put(upload["image_path"][1:], b"not a picture", content_type="image/jpeg")
+    gateway.run_due()
+    boxes = ((40, 40), (96, 96), (300, 60), (150, 150), (300, 300))
+    body = "".join(
+        f'<smart-image media-id="{n}" alt="" width="{wide}" height="{tall}"></smart-image>'
+        for n in (1, 999)
+        for wide, tall in boxes
+    )
+    look = """words => words.map(one => [one.textContent, getComputedStyle(one).clipPath === "none",
+        one.scrollHeight <= one.closest(".box").clientHeight])"""
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        guest.allowed = ["404"]
+        page = guest.go("/")
+        expect(page.get_by_text("This image is not there.")).to_have_count(len(boxes))
+        seen = page.locator("smart-image .words").evaluate_all(look)
+    assert [whole for _, shown, whole in seen if shown] == [True] * 4
+    assert [shown for _, shown, _ in seen] == [False, False, False, True, True] * 2
+    assert {words for words, *_ in seen} == {"This image could not be processed.", "This image is not there."}
+
+
 def test_under_react_with_the_documents_props_and_the_analysis_on_demand(seeing_gateway: Gateway, visit: Visit) -> None:
     gateway = seeing_gateway
     gateway.upload(1, logo_image=picture(600, 400, seed=3))

@@ -14,6 +14,7 @@ from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.browser import Visitor, visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import run, today
@@ -70,20 +71,33 @@ def test_what_another_one_decided_meanwhile_is_not_decided_again(guest: Visitor,
     assert [row.state for row in gateway.rows("select state from verdicts")] == ["rejected"]
 
 
+@pytest.mark.parametrize("production", [True, False])
 def test_who_comes_back_has_the_same_pictures_and_who_signs_in_as_well_has_others(
-    make_gateway: Callable[..., Gateway],
+    make_gateway: Callable[..., Gateway], production: bool
 ) -> None:
-    gateway = make_gateway(imgpipe_env="production", **KEYS)
+    gateway = make_gateway(**({"imgpipe_env": "production", **KEYS} if production else {}))
     doubtful(gateway, 1)
 
     def given(who: requests.Session) -> list[str]:
         return re.findall('data-item="([0-9]+)"', who.get(f"{gateway.url}/review", timeout=30).text)
 
     one, other = requests.Session(), requests.Session()
-    for somebody in (one, other):
+    for somebody in (one, other) if production else ():
         somebody.cookies[session.COOKIE] = session.cookie_of(gateway.settings, "ada", Role.OPERATOR)
     assert given(one) == given(one) != []
     assert given(other) == []
+
+
+def test_a_narrow_screen_shows_the_whole_question_about_what_was_never_judged(
+    make_gateway: Callable[..., Gateway], visit: Visit
+) -> None:
+    off, gateway = (make_gateway(moderation=mode) for mode in ("off", "flag"))
+    off.upload(456, product_image=picture())
+    off.run_due()
+    with visit(gateway.url, viewport={"width": 390, "height": 740}) as guest:
+        page = guest.go("/review")
+        expect(page.get_by_role("button", name="Judge them, and show them meanwhile")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_an_image_is_deleted_restored_and_removed_for_good(guest: Visitor, gatew
     guest.go("/trash")
     page.get_by_label("Select media 1").check()
     page.get_by_role("button", name="Remove for good").click()
-    expect(page.get_by_text("This cannot be undone.")).to_be_visible()
+    expect(page.get_by_text("All files are removed for good. This cannot be undone.")).to_be_visible()
     page.get_by_role("button", name="Remove 1 item for good").click()
     expect(page.get_by_role("status")).to_have_text("1 item is being removed for good.")
     expect(page.get_by_role("link", name="media 0")).to_be_visible()

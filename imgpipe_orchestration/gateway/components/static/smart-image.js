@@ -46,11 +46,13 @@ const STYLE = `
   img { opacity: 0; }
   .there img { opacity: 1; }
   :is(.there, .failed) canvas { visibility: hidden; }
+  .room { position: absolute; inset: 0; container-type: size; pointer-events: none; }
   .words { position: absolute; inset: auto 0 0; margin: 0; padding: 0.4em 0.7em; font-size: 0.85em; line-height: 1.35;
     color: #fff; background: rgb(0 0 0 / 72%); text-align: center; }
   .words:empty { display: none; }
   .failed ~ ai-analysis-display { visibility: hidden; }
   .failed .words { inset: 0; display: grid; place-content: center; background: none; color: inherit; }
+  @container (max-width: 9em) or (max-height: 5em) { .words { clip-path: inset(50%); } } /* a screen reader has them */
   @media (prefers-reduced-motion: no-preference) { img { transition: opacity 0.2s; } }
 `;
 
@@ -85,7 +87,10 @@ export class SmartImage extends Base {
     this.#words = document.createElement("p");
     this.#words.className = "words";
     this.#words.setAttribute("role", "status");
-    this.#box.append(this.#canvas, this.#words);
+    const room = document.createElement("div");
+    room.className = "room";
+    room.append(this.#words);
+    this.#box.append(this.#canvas, room);
     root.append(this.#box);
   }
 
@@ -215,7 +220,7 @@ export class SmartImage extends Base {
 
   #take(info) {
     if (info.placeholder) paint(this.#canvas, info.placeholder);
-    if (info.status === "failed") return this.#failed("this image could not be processed.");
+    if (info.status === "failed") return this.#failed("This image could not be processed.");
     if (!this.#of(info)) return this.#later("This image is being processed.");
     this.#draw(info);
   }
@@ -267,7 +272,7 @@ export class SmartImage extends Base {
     this.#box.querySelector("picture")?.remove();
     this.#box.classList.remove("there", "failed");
     this.#box.classList.toggle("clear", removed || own.formats.includes("png")); // which replaces JPEG there
-    this.#box.insertBefore(picture, this.#words);
+    this.#box.insertBefore(picture, this.#words.parentNode);
     this.#words.textContent = "";
   }
 
