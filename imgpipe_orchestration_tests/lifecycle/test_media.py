@@ -132,6 +132,10 @@ def test_only_the_owner_a_service_and_an_operator_may(gateway: Gateway) -> None:
     stranger = delete(gateway, media_id, user=7)
     unknown = delete(gateway, 10**9)
     assert (stranger.status_code, unknown.status_code) == (404, 404)
+    for method, path in (("DELETE", ""), ("POST", "/restore"), ("POST", "/signed-url"), ("POST", "/report")):
+        of_another_worker = call(gateway, method, f"/api/media/ext-900{path}", USER)
+        assert of_another_worker.status_code == 404
+        assert "DELETE /api/media/pending/{image_id}" in of_another_worker.json()["detail"]
     assert gateway.session.delete(f"{gateway.url}/api/media/{media_id}", timeout=30).status_code == 401
     by_service = gateway.session.delete(f"{gateway.url}/api/media/{media_id}", headers=gateway.as_worker, timeout=30)
     assert by_service.status_code == 202
@@ -266,11 +270,14 @@ def test_the_trash_is_emptied_when_its_time_has_come_by_the_databases_clock(gate
 
 def test_many_are_dealt_with_one_by_one(gateway: Gateway) -> None:
     mine, theirs = finished(gateway, seed=1), finished(gateway, seed=2, user=7)
-    answer = call(gateway, "POST", "/api/media/bulk", USER, json={"ids": [mine, theirs, 10**9], "action": "delete"})
+    many = [mine, theirs, 10**9, "ext-900", -1]
+    answer = call(gateway, "POST", "/api/media/bulk", USER, json={"ids": many, "action": "delete"})
     assert [(one["media_id"], one["success"], one["state"], one["code"]) for one in answer.json()["results"]] == [
         (str(mine), True, "trashed", None),
         (str(theirs), False, None, "not-found"),
         (str(10**9), False, None, "not-found"),
+        ("ext-900", False, None, "not-found"),
+        ("-1", False, None, "not-found"),
     ]  # fmt: skip
     assert gone(gateway, f"/serve/{mine}")
     ids = {"ids": [mine, theirs]}
