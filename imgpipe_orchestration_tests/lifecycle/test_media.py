@@ -171,6 +171,34 @@ def test_an_upload_that_nobody_has_looked_at_is_deleted_by_its_number(gateway: G
     assert gateway.rows("select status from media_files") == [("completed",)]
 
 
+def test_what_another_worker_made_leaves_the_profile_too_and_comes_back(gateway: Gateway) -> None:
+    for user in (USER, 7):
+        images = gateway.upload(user, profile_image=picture(), product_image=picture(seed=2)).json()["images"]
+        for image in images:
+            url, body = f"{gateway.url}/api/media/complete/{image['id']}", {"media_id": f"ext-9-{image['field']}"}
+            assert gateway.session.post(url, json=body, headers=gateway.as_worker, timeout=30).status_code == 200
+    gateway.run_due()
+
+    def shown(user: int = USER) -> list[str | None]:
+        profile = gateway.me(user)
+        return [profile["profile_image_path"], *(one["media_path"] for one in profile["product_media"])]
+
+    before = [f"{gateway.url}/api/images/ext-9-{field}_image?size=detail" for field in ("profile", "product")]
+    assert shown() == before
+    paths = [f"/api/media/pending/{number}" for number in (1, 2)]
+    deleted = [call(gateway, "DELETE", path, USER).json()["media_id"] for path in paths]
+    assert shown() == [None]
+    for media_id in deleted:
+        assert call(gateway, "POST", f"/api/media/{media_id}/restore", USER).status_code == 200
+    assert shown() == before
+    for path in paths:
+        call(gateway, "DELETE", path, USER, params={"purge": "true"})
+    assert shown() == [None]
+    assert purge(gateway)["purged"] == 2
+    assert (shown(), shown(7)) == ([None], before), "the other user's have the same ids"
+    assert gateway.rows("select user_id from product_media") == [(7,)]
+
+
 def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins: StandInAccess) -> None:
     gateway = seeing_gateway
     upload = gateway.upload(USER, product_image=picture()).json()["images"][0]
