@@ -149,6 +149,8 @@ class Kind:
         for queue, column in self.queues.items():
             if queue.name in deletion.queues:
                 Claims.enqueue(connection, queue, _queued(rows, column, dated=queue not in self.undated), again=True)
+        for subject, (column, parts) in self.judged.items():
+            deletions.hasten_verdicts(connection, subject, list(_items(rows, column)), parts=parts)
 
     def state(self, connection: Connection, id_: int) -> str:
         """What a restored thing is: `held`, `ready`, or the state of its row."""

@@ -44,14 +44,14 @@ _VECTOR_LOST = text("""
 
 def _erased(services: Services, connection: Connection, rows: Rows) -> None:
     uploads = [row.upload for row in rows if row.upload > 0]
-    urls = [model.smart_url(services.settings.smart_media_base_url, row.id) for row in rows]
+    with pending.joined(services, connection) as where:  # another worker may have reported a media id of its own
+        reported = [image.media_id for image in pending.find(where, pending.t.c.id.in_(uploads)) if image.media_id]
+    urls = [model.smart_url(services.settings.smart_media_base_url, id_) for id_ in (*reported, *(r.id for r in rows))]
     urls += [path for row in rows for path in row.addresses]
+    values = {"urls": urls, "users": [row.user_id for row in rows]}
     for table, column in COLUMNS:
-        if table.endswith("_media"):
-            connection.execute(text(f"delete from {table} where {column} = any(:urls)"), {"urls": urls})
-        else:
-            query = text(f"update {table} set {column} = null where {column} = any(:urls)")
-            connection.execute(query, {"urls": urls})
+        change = f"delete from {table}" if table.endswith("_media") else f"update {table} set {column} = null"
+        connection.execute(text(f"{change} where {column} = any(:urls) and user_id = any(:users)"), values)
     for statement in _OF_UPLOADS:
         connection.execute(statement, {"uploads": uploads})
     # If `pending_images` is in another database, its row goes first: one that outlives ours would be registered again.

@@ -1,6 +1,6 @@
 """HTTP routes for owners of images: privacy, corrections, signed URLs, direct uploads to S3, and the trash."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User, allowed
 from imgpipe_orchestration.web.texts import clean_name
-from imgpipe_orchestration.web.values import RowId, Written
+from imgpipe_orchestration.web.values import MediaId, RowId, Written, no_media
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(prefix="/api/media", tags=["media"])
@@ -46,7 +46,7 @@ WEEK = 7 * 24 * 3600
 """Longest life of a signed URL, seconds; the same as S3's limit."""
 
 
-def owned(media_id: RowId, caller: Allowed, services: ServicesDep) -> MediaFile:
+def owned(media_id: MediaId, caller: Allowed, services: ServicesDep) -> MediaFile:
     """The image, for its owner's token, MEDIA_API_KEY or an operator."""
     with transaction(services.engine) as connection:
         return lifecycle.owned(connection, media_id, caller)
@@ -66,7 +66,7 @@ class PrivacyAnswer(Privacy):
 
 @router.put("/{media_id}/privacy")
 async def set_privacy(
-    request: Request, media_id: RowId, wish: Privacy, services: ServicesDep, caller: Allowed
+    request: Request, media_id: MediaId, wish: Privacy, services: ServicesDep, caller: Allowed
 ) -> PrivacyAnswer:
     """Keep an image private, or show it to everybody. At once here, and in other gateways as soon as the database has
     told them; what browsers and CDNs have kept of a public image they keep for as long as they were told."""
@@ -206,10 +206,14 @@ def trashed(
     return Trash(images=images, next=found[-1].id if len(found) == limit else None)
 
 
+OfOthers = Annotated[str, Field(max_length=64, coerce_numbers_to_str=True)]
+"""Anything that is no id of ours."""
+
+
 class Bulk(BaseModel):
     """What to do with many images."""
 
-    ids: list[RowId] = Field(min_length=1, max_length=MOST)
+    ids: list[Annotated[RowId | OfOthers, Field(union_mode="left_to_right")]] = Field(min_length=1, max_length=MOST)
     action: Literal["delete", "purge", "restore", "requeue", "private", "public", "download"]
 
 
@@ -232,24 +236,27 @@ async def bulk(request: Request, services: ServicesDep, caller: Allowed, wanted:
     """Do something with up to a thousand images, with an answer for each. `download` answers with a ZIP of the
     originals."""
     ids = list(dict.fromkeys(wanted.ids))
+    ours = [media_id for media_id in ids if isinstance(media_id, int)]
     if wanted.action == "download":
-        named = await run_in_threadpool(originals, services, ids, caller)
+        named = await run_in_threadpool(originals, services, ours, caller)
         headers = {"Content-Disposition": 'attachment; filename="images.zip"', "Cache-Control": "no-store"}
         body = pictures(services.media_bucket, named)
         return StreamingResponse(body, media_type="application/zip", headers=headers)
-    audit.note(action=wanted.action, after={"media": ids})
+    audit.note(action=wanted.action, after={"media": ours})
     results = await run_in_threadpool(act_on_all, services, ids, wanted.action, caller)
-    for media_id in ids:
+    for media_id in ours:
         request.app.state.hot.forget(media_id)
     return BulkAnswer(results=results)
 
 
-def act_on_all(services: Services, ids: list[int], action: str, caller: Caller) -> list[Done]:
+def act_on_all(services: Services, ids: Sequence[int | str], action: str, caller: Caller) -> list[Done]:
     """Do one thing with many images; each may fail alone."""
     act = _ACTIONS[action]
     results = []
     for media_id in ids:
         try:
+            if isinstance(media_id, str):
+                raise no_media(media_id)
             results.append(Done(media_id=str(media_id), success=True, state=act(services, media_id, caller)))
         except ImgpipeError as error:
             if error.report:  # a store is away, so that nothing else would go better
@@ -311,7 +318,7 @@ _ACTIONS: dict[str, Callable[[Services, int, Caller], str]] = {
 
 @router.delete("/{media_id}", status_code=202, responses={404: {"description": "Unknown, or somebody else's"}})
 async def delete_image(
-    media_id: RowId, request: Request, services: ServicesDep, caller: Allowed, purge: bool = False
+    media_id: MediaId, request: Request, services: ServicesDep, caller: Allowed, purge: bool = False
 ) -> DeletedAnswer:
     """Delete an image: it can be restored for TRASH_DAYS, or with `purge=true` not at all. May be repeated."""
     found = await run_in_threadpool(_delete, services, media_id, caller, purge=purge)
@@ -334,7 +341,7 @@ async def delete_upload(
     "/{media_id}/restore",
     responses={404: {"description": "Unknown, or somebody else's"}, 410: {"description": "Purged"}},
 )
-async def restore_image(media_id: RowId, request: Request, services: ServicesDep, caller: Allowed) -> RestoredAnswer:
+async def restore_image(media_id: MediaId, request: Request, services: ServicesDep, caller: Allowed) -> RestoredAnswer:
     """Take an image out of the trash. It keeps its URL and nothing is bought again."""
     state = await run_in_threadpool(_restore, services, media_id, caller)
     request.app.state.hot.forget(media_id)

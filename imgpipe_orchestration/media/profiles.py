@@ -40,7 +40,7 @@ def profile(services: Services, user_id: int) -> dict[str, Any]:
             query = text(f"select id, media_path from {name} where user_id = :id order by id desc limit {RECENT}")
             found[name] = [dict(row) for row in connection.execute(query, {"id": user_id}).mappings()]
     smart, images = _smart(services, found)
-    found = _with(found, smart)
+    found = _with(found, smart | _reported(services, user_id))
     return {**_with(found, _signed(services, found)), "images": images}
 
 
@@ -69,6 +69,18 @@ def _smart(services: Services, found: dict[str, Any]) -> tuple[dict[str, str | N
             if found[name] in failed and (before := store.last_completed(connection, found["id"], kind)):
                 shown[found[name]] = model.smart_url(base, before)
     return shown, states
+
+
+def _reported(services: Services, user_id: int) -> dict[str, str | None]:
+    """None in place of deleted images for which another worker reported a media id of its own."""
+    with transaction(services.engine) as connection:
+        deleted = store.deleted_uploads(connection, user_id=user_id)
+    if not deleted:
+        return {}
+    with transaction(services.pending_engine) as connection:
+        images = pending.find(connection, pending.t.c.id.in_(deleted))
+    base = services.settings.smart_media_base_url
+    return {model.smart_url(base, image.media_id): None for image in images if image.media_id}
 
 
 def _signed(services: Services, found: dict[str, Any]) -> dict[str, str | None]:

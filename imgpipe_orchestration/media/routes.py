@@ -22,7 +22,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.access import MEDIA_READER
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, allowed, caller_of
 from imgpipe_orchestration.web.forms import form_in, name_of
-from imgpipe_orchestration.web.values import Colour, RowId
+from imgpipe_orchestration.web.values import Colour, MediaId, RowId
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["media"])
@@ -204,7 +204,7 @@ class Focus(BaseModel):
 
 
 @workers.put("/focus/{media_id}", status_code=202)
-def set_focus(media_id: RowId, body: Focus, services: ServicesDep) -> dict[str, Any]:
+def set_focus(media_id: MediaId, body: Focus, services: ServicesDep) -> dict[str, Any]:
     """Set by hand what crops keep; the variants are made again and the old ones are served until then."""
     analyses.set_focus(services, media_id, body.box)
     return {"success": True, "media_id": str(media_id), "box": body.box}
@@ -261,7 +261,7 @@ def search_media(
 
 
 @workers.get("/duplicates/{media_id}")
-def duplicates_of(media_id: RowId, services: ServicesDep) -> DuplicatesAnswer:
+def duplicates_of(media_id: MediaId, services: ServicesDep) -> DuplicatesAnswer:
     """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
     with transaction(services.engine) as connection:
         found = search.duplicates(connection, media_id)

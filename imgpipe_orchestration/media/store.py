@@ -214,13 +214,18 @@ def save_analysis(connection: Connection, media_id: int, values: dict[str, Any])
     connection.execute(query, {"media_id": media_id, "row": json.dumps(row)})
 
 
-def deleted_uploads(connection: Connection, pending_ids: Sequence[int] | None = None) -> set[int]:
-    """Those of some pending images whose media were deleted; by default, all that were before they were processed."""
+def deleted_uploads(
+    connection: Connection, pending_ids: Sequence[int] | None = None, *, user_id: int | None = None
+) -> set[int]:
+    """Those of some pending images whose media were deleted; by default, all (of a user) that were before we had
+    processed them."""
     which = "f.status <> 'completed'" if pending_ids is None else "f.main_api_id = any(:ids)"
+    if user_id is not None:
+        which += " and f.user_id = :user"
     query = text(f"""
         select f.main_api_id from media_files f join deletions d on d.kind = 'media' and d.item = f.id where {which}
     """)
-    return set(connection.scalars(query, {"ids": list(pending_ids or ())}))
+    return set(connection.scalars(query, {"ids": list(pending_ids or ()), "user": user_id}))
 
 
 # --- the manifest of an image: the rows of its variants --------------------------------------------------------------

@@ -73,6 +73,13 @@ class NoJudge(Permanent):
     """The provider cannot judge such a thing."""
 
 
+class _InTrash(Retryable):
+    """It may be restored, which hastens it."""
+
+    spends_attempt = False
+    planned = True
+
+
 class AwaitsReview(Retryable):
     """It is held until a person has decided, or a provider that was away has."""
 
@@ -152,7 +159,7 @@ def _asked(
         with transaction(services.engine) as connection:
             if not is_deleted(connection, subject.what(found.item)):
                 raise
-        raise Retryable(DELETED, retry_after=3600) from gone  # it may be restored
+        raise _InTrash(DELETED, retry_after=3600) from gone
     choices = services.models.choices("moderate")
     if not choices:
         raise SettingsError("Nobody judges: MODERATION_PROVIDER is none or has no key", field="MODERATION_PROVIDER")

@@ -15,7 +15,7 @@ from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed
-from imgpipe_orchestration.web.values import RowId
+from imgpipe_orchestration.web.values import MediaId, RowId
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["moderation"])
@@ -99,7 +99,7 @@ def queue(
 
 @router.post("/api/moderation/{media_id}")
 async def decide(
-    media_id: RowId, wanted: Decision, request: Request, services: ServicesDep, caller: Allowed
+    media_id: MediaId, wanted: Decision, request: Request, services: ServicesDep, caller: Allowed
 ) -> DecisionAnswer:
     """Approve an image, or reject it into the trash. A decision made twice is one."""
     found = await run_in_threadpool(_decide, services, "media", media_id, wanted, caller.name)
@@ -133,7 +133,7 @@ def decide_other(
 
 @router.post("/api/media/{media_id}/report", status_code=202)
 async def report(
-    media_id: RowId, body: Report, request: Request, services: ServicesDep, credentials: Credentials
+    media_id: MediaId, body: Report, request: Request, services: ServicesDep, credentials: Credentials
 ) -> ReportAnswer:
     """Report an image: with a user's token once, without one at the rate of an address, which many people may share.
     After REPORTS_TO_HOLD the image is held back."""

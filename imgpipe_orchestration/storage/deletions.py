@@ -190,9 +190,14 @@ def forget_verdicts(connection: Connection, subject: str, ids: Sequence[int], *,
         parts: the bits of an item that say which part of a thing it is, where things are judged in parts.
     """
     values = {"subject": subject, "ids": list(ids), "parts": parts}
-    numbers = list(connection.scalars(text(f"delete from verdicts v {_OF_THINGS} returning v.id"), values))
+    numbers = list(connection.scalars(text(f"delete from verdicts v using {_OF_THINGS} returning v.id"), values))
     forget_work(connection, ["moderation"], numbers)
-    connection.execute(text(f"delete from reports v {_OF_THINGS}"), values)
+    connection.execute(text(f"delete from reports v using {_OF_THINGS}"), values)
+
+
+def hasten_verdicts(connection: Connection, subject: str, ids: Sequence[int], *, parts: int) -> None:
+    """Let restored things be judged now, where that waits. The arguments are those of `forget_verdicts`."""
+    connection.execute(_HASTEN_VERDICTS, {"subject": subject, "ids": list(ids), "parts": parts})
 
 
 def forget_person(
@@ -256,9 +261,14 @@ _FORGET_ANSWERS = text("""
 """)
 
 _OF_THINGS = """
-    using unnest(cast(:ids as bigint[])) as t (id)
+    unnest(cast(:ids as bigint[])) as t (id)
     where v.kind = :subject and v.item >= t.id << :parts and v.item < (t.id + 1) << :parts
 """
+
+_HASTEN_VERDICTS = text(f"""
+    update work_items w set due_at = now(), updated_at = now() from verdicts v, {_OF_THINGS}
+    and w.queue = 'moderation' and w.item_id = v.id and w.state = 'waiting' and coalesce(w.due_at > now(), false)
+""")
 
 _FORGET_ERRORS = text("""
     update paid_call_uses set error = null

@@ -1,11 +1,14 @@
 """Types of values in requests, with the words in which others are refused."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, WrapValidator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from imgpipe_orchestration.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,22 @@ class Written:
 
 RowId = Annotated[int, Field(ge=1, lt=2**63)]
 """The id of a row, which PostgreSQL keeps as a bigint."""
+
+
+def no_media(named: object) -> NotFound:
+    """Of an id of another form than ours, which other workers choose for what they make."""
+    return NotFound(f"There is no media {named} here. DELETE /api/media/pending/{{image_id}} deletes any upload.")
+
+
+def _ours(named: object, handler: Callable[[object], int]) -> int:
+    try:
+        return handler(named)
+    except ValidationError as error:
+        raise no_media(named) from error
+
+
+MediaId = Annotated[RowId, WrapValidator(_ours)]
+"""The id of an image in a path."""
 Colour = Annotated[
     str, Written(r"^(#?[0-9a-fA-F]{6})?$", "a colour is six of the digits 0 to 9 and a to f, such as ff8800")
 ]

@@ -132,6 +132,10 @@ def test_only_the_owner_a_service_and_an_operator_may(gateway: Gateway) -> None:
     stranger = delete(gateway, media_id, user=7)
     unknown = delete(gateway, 10**9)
     assert (stranger.status_code, unknown.status_code) == (404, 404)
+    for method, path in (("DELETE", ""), ("POST", "/restore"), ("POST", "/signed-url"), ("POST", "/report")):
+        of_another_worker = call(gateway, method, f"/api/media/ext-900{path}", USER)
+        assert of_another_worker.status_code == 404
+        assert "DELETE /api/media/pending/{image_id}" in of_another_worker.json()["detail"]
     assert gateway.session.delete(f"{gateway.url}/api/media/{media_id}", timeout=30).status_code == 401
     by_service = gateway.session.delete(f"{gateway.url}/api/media/{media_id}", headers=gateway.as_worker, timeout=30)
     assert by_service.status_code == 202
@@ -165,6 +169,34 @@ def test_an_upload_that_nobody_has_looked_at_is_deleted_by_its_number(gateway: G
     gateway.run_due("run-2")
     assert gateway.get(f"/serve/{media.id}").headers["content-type"] != "image/svg+xml"
     assert gateway.rows("select status from media_files") == [("completed",)]
+
+
+def test_what_another_worker_made_leaves_the_profile_too_and_comes_back(gateway: Gateway) -> None:
+    for user in (USER, 7):
+        images = gateway.upload(user, profile_image=picture(), product_image=picture(seed=2)).json()["images"]
+        for image in images:
+            url, body = f"{gateway.url}/api/media/complete/{image['id']}", {"media_id": f"ext-9-{image['field']}"}
+            assert gateway.session.post(url, json=body, headers=gateway.as_worker, timeout=30).status_code == 200
+    gateway.run_due()
+
+    def shown(user: int = USER) -> list[str | None]:
+        profile = gateway.me(user)
+        return [profile["profile_image_path"], *(one["media_path"] for one in profile["product_media"])]
+
+    before = [f"{gateway.url}/api/images/ext-9-{field}_image?size=detail" for field in ("profile", "product")]
+    assert shown() == before
+    paths = [f"/api/media/pending/{number}" for number in (1, 2)]
+    deleted = [call(gateway, "DELETE", path, USER).json()["media_id"] for path in paths]
+    assert shown() == [None]
+    for media_id in deleted:
+        assert call(gateway, "POST", f"/api/media/{media_id}/restore", USER).status_code == 200
+    assert shown() == before
+    for path in paths:
+        call(gateway, "DELETE", path, USER, params={"purge": "true"})
+    assert shown() == [None]
+    assert purge(gateway)["purged"] == 2
+    assert (shown(), shown(7)) == ([None], before), "the other user's have the same ids"
+    assert gateway.rows("select user_id from product_media") == [(7,)]
 
 
 def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins: StandInAccess) -> None:
@@ -266,11 +298,14 @@ def test_the_trash_is_emptied_when_its_time_has_come_by_the_databases_clock(gate
 
 def test_many_are_dealt_with_one_by_one(gateway: Gateway) -> None:
     mine, theirs = finished(gateway, seed=1), finished(gateway, seed=2, user=7)
-    answer = call(gateway, "POST", "/api/media/bulk", USER, json={"ids": [mine, theirs, 10**9], "action": "delete"})
+    many = [mine, theirs, 10**9, "ext-900", -1]
+    answer = call(gateway, "POST", "/api/media/bulk", USER, json={"ids": many, "action": "delete"})
     assert [(one["media_id"], one["success"], one["state"], one["code"]) for one in answer.json()["results"]] == [
         (str(mine), True, "trashed", None),
         (str(theirs), False, None, "not-found"),
         (str(10**9), False, None, "not-found"),
+        ("ext-900", False, None, "not-found"),
+        ("-1", False, None, "not-found"),
     ]  # fmt: skip
     assert gone(gateway, f"/serve/{mine}")
     ids = {"ids": [mine, theirs]}

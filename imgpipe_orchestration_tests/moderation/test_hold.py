@@ -14,10 +14,12 @@ from imgpipe_orchestration.billing.tally import tallied
 from imgpipe_orchestration.gateway.pages import overview
 from imgpipe_orchestration.listings.assets import listing_images
 from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.lifecycle.conftest import call
 from imgpipe_orchestration_tests.lifecycle.worker import killing_itself
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
@@ -125,6 +127,24 @@ def test_while_the_provider_is_away_the_image_is_held_with_the_reason_and_asked_
     process(holding, "run-2")
     assert verdict(holding, sent.media_id)["state"] == "clear"
     assert f"/serve/{sent.media_id}" in sent.shown()
+
+
+def test_what_was_deleted_before_its_verdict_is_judged_once_it_is_restored(
+    holding: Gateway, standins: StandInAccess
+) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    sent = send(holding, picture(seed=6))
+    process(holding)
+    standins.admin("DELETE", "faults")
+    item = "select i.failures, i.due_at > now() from work_items i join verdicts v on v.id = i.item_id"
+    item += " where i.queue = 'moderation' and v.kind = 'media'"
+    (before,) = holding.rows(item)
+    assert call(holding, "DELETE", f"/api/media/{sent.media_id}", USER).status_code == 202
+    process(holding, "run-2")
+    assert holding.rows(item) == [(before.failures, True)]
+    assert call(holding, "POST", f"/api/media/{sent.media_id}/restore", USER).json()["state"] == "held"
+    existing.run(holding.services, "run-3")
+    assert verdict(holding, sent.media_id)["state"] == "clear"
 
 
 def test_a_held_image_leaves_the_cache_of_every_gateway(holding: Gateway, make_gateway: Callable[..., Gateway]) -> None:
