@@ -96,7 +96,7 @@ class Library:
             return
         folder = Path(settings.prompts_dir)
         if not folder.is_dir():
-            raise SettingsError(f"PROMPTS_DIR: {folder} is no folder", field="PROMPTS_DIR")
+            raise SettingsError(f"PROMPTS_DIR: {folder} is not a folder", field="PROMPTS_DIR")
         for path in sorted(folder.glob("*.md")):
             self._prompts[path.stem] = self.in_place_of(path.stem, path)
 
@@ -147,7 +147,7 @@ def read(path: Path, *, brand: str) -> Prompt:
     except jinja2.TemplateSyntaxError as error:
         raise _wrong(path, f"line {error.lineno} of the template: {error.message}") from error
     except ValueError as error:
-        raise _wrong(path, f"is no TOML before the body: {error}") from error
+        raise _wrong(path, f"has no valid TOML before the body: {error}") from error
     return Prompt(front, body.strip(), brand)
 
 

@@ -84,7 +84,7 @@ WRONG_DESCRIBE = {
     "a variable that is not given": (GOOD.replace('["kind", "owner"]', '["kind", "owner", "salary"]'), "'salary'"),
     "a field that is not in the answer": (GOOD.replace("style =", 'price = "EUR"\nstyle ='), "no field 'price'"),
     "a broken template": (GOOD.replace("{%- endif %}", ""), "of the template"),
-    "broken TOML": (GOOD.replace('version = "2"', "version = "), "no TOML"),
+    "broken TOML": (GOOD.replace('version = "2"', "version = "), "no valid TOML"),
     "no version": (GOOD.replace('version = "2"\n', ""), "version: Field required"),
 }
 CASES = {name: (name, *wrong) for name, wrong in WRONG.items()} | {
@@ -101,5 +101,5 @@ def test_a_bad_file_is_refused_at_the_start_with_its_name(case: str, tmp_path: P
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="is no folder"):
+    with pytest.raises(SettingsError, match="is not a folder"):
         Library(Settings(prompts_dir=str(tmp_path / "nowhere")))

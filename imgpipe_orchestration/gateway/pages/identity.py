@@ -30,7 +30,7 @@ class NewKey(BaseModel):
 
     name: str = Field(description="What the key is for, such as `shop`")
     role: Role
-    expires_days: float | None = Field(None, gt=0, description="Days until the key ends; without it, it does not")
+    expires_days: float | None = Field(None, gt=0, description="Days until the key expires; by default it does not")
 
 
 @dataclass(frozen=True, slots=True)
