@@ -32,8 +32,8 @@ _LOOKS = 6
 """How often a listing that keeps changing is read."""
 _MOST_ENTRIES = 200_000
 _MOST_DOCUMENTS = 20_000
-"""Entries of a listing, and files of one of them, at most. An answer within its limit of bytes, which may come packed
-to a thousandth, has room for ten million of either: gigabytes once each is an object."""
+"""Entries of a listing, and files of one of them, at most. An answer within its limit of bytes has room for ten million
+files, which take 6 GB and minutes once each is an object."""
 
 log = logger(__name__)
 
