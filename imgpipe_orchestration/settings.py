@@ -213,7 +213,7 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     # --- moderation --------------------------------------------------------------------------------------------
     moderation: Literal["off", "flag", "hold"] = Field("flag", description="What happens to doubtful images.")
     moderation_provider: Literal["", "openai", "google", "none"] = Field(
-        "", description="Who judges. Empty: who has a key."
+        "", description="Provider that judges. Empty: one that has a key."
     )
     moderation_thresholds: _Thresholds = Field(
         "",

@@ -91,7 +91,7 @@ class TaskRequest(BaseModel):
     )
     language: str = Field("English", min_length=1, max_length=60, description="Language of names and texts.")
     style: str = Field("natural smartphone selfie", max_length=500, description="How the pictures should look.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed makes other people of the same brief.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="A different seed gives different people for the same brief.")
     urgent: bool = Field(True, description="false: each picture may take a day, and costs half.")
 
 

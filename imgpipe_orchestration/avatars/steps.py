@@ -144,7 +144,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, steps: Collection[St
 def _dropping(services: Services, persona: Persona) -> Iterator[None]:
     """Wraps a step in `trash.dropping`, both for the person and for the whole task."""
     bucket, buyer = services.avatars_bucket, buyer_of(persona)
-    keys = (key for page in bucket.key_pages(persona_prefix(persona.task_id, persona.id)) for key in page)
+    keys = (stored.key for stored in bucket.list(persona_prefix(persona.task_id, persona.id)))
     with dropping(services, buyer.tenant, bucket, keys), dropping(services, buyer.item, bucket, keys):
         yield
 

@@ -200,7 +200,7 @@ class HalfPrice:
         """Store what a batch has answered, once it has ended. Returns whether to send the rest in another batch."""
         batch = self._ended(row)
         if batch is None:
-            log.warning("the provider does not know a batch of ours", extra={"batch": row.batch_id})
+            log.warning("the provider does not know our batch", extra={"batch": row.batch_id})
             self._end(row)
             return False
         try:

@@ -68,7 +68,7 @@ def put(connection: Connection, scope: str, period: Period, limit_usd: Decimal, 
 
 
 def remove(connection: Connection, scope: str, period: Period, daily: float) -> None:
-    """Take a budget away.
+    """Remove a budget.
 
     Raises:
         Conflict: it is DAILY_BUDGET_USD.
@@ -78,7 +78,7 @@ def remove(connection: Connection, scope: str, period: Period, daily: float) -> 
     if connection.execute(statement, {"scope": scope, "period": period}).rowcount:
         return
     if daily and (scope, period) == ("total", "day"):
-        raise Conflict("This budget is the setting DAILY_BUDGET_USD. Put another limit in its place, or change it.")
+        raise Conflict("This budget is set by DAILY_BUDGET_USD. Set another limit in its place, or change that.")
     raise NotFound(f"{scope} has no budget for a {period}.")
 
 

@@ -217,7 +217,7 @@ class Ledger:
             if not (isinstance(error, PartnerRefused) and error.partner_status in _FOR_ALL):
                 self._reopen(call, token, buyer, error, seconds)
                 raise
-            stopped = SpendingPaused(f"{error.public}: what needs it waits until that is mended", detail=error.detail)
+            stopped = SpendingPaused(f"{error.public}: what needs it waits until that is fixed", detail=error.detail)
             self._reopen(call, token, buyer, stopped, seconds, error.partner_status in _OF_MODEL)
             raise stopped from error
         return self._commit(call, token, bought, buyer, time.monotonic() - began)

@@ -193,7 +193,7 @@ def server(name: str, path: str, services: Services) -> str:
         do = "The gateway itself is well: look at what it names." if of_backends else ""
         raise Bad(f"{url} answered {answer.status_code}: {answer.text[:500]}", do)
     if urlsplit(answer.url).path != urlsplit(url).path:
-        raise Note(f"{url} leads to a sign-in at {answer.url}; what is behind it was not looked at")
+        raise Note(f"{url} leads to a sign-in at {answer.url}; nothing behind it was checked")
     return f"{url} answers"
 
 
@@ -227,7 +227,7 @@ def workers(services: Services) -> str:
     taken = {queue["name"] for queues in answers.values() for queue in queues}
     if lacking := [queue for queue in QUEUES if queue not in taken]:
         raise Bad(f"{len(answers)} answer, none of them takes runs of {', '.join(lacking)}")
-    return f"{len(answers)} answer, every queue is taken"
+    return f"{len(answers)} answer, every queue is served"
 
 
 def openai(services: Services) -> str:

@@ -125,7 +125,7 @@ def _checks(settings: Settings) -> list[Check]:
     google = advice("stand-ins", settings.google_vision_endpoint, google)
     flowise = advice("stand-ins", settings.flowise_base_url, "Check FLOWISE_BASE_URL.")
     daemon = (
-        "Look at Deployment > Daemons and Automation in the Dagster UI: the daemon does not run, pending_images_sensor "
+        "Look at Deployment > Daemons and Automation in the Dagster UI: the daemon is down, pending_images_sensor "
         "is switched off, or the code does not load. Without ticks no run starts."
     )
     workers = "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md)."

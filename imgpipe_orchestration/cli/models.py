@@ -111,7 +111,7 @@ def _question(services: Services, choice: Choice, tasks: list[TaskName], found: 
     found.schema = YES
     if shown:
         found.vision = YES if answer.value.colour == "red" else NO
-        found.problem = "" if found.vision == YES else f"it takes a red picture for {answer.value.colour}"
+        found.problem = "" if found.vision == YES else f"it calls a red picture {answer.value.colour}"
     return model, answer.usage
 
 

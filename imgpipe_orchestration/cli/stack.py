@@ -65,7 +65,7 @@ def up(data_dir: Path, no_dagster: bool, port: int | None) -> None:
             if exported := os.environ.get(EXPORTED):
                 raise SettingsError(
                     f"this shell has the settings of the stack on {exported}, by `imgpipe env`; a new stack would take"
-                    " them for servers of yours: start it in another shell"
+                    " them for your own servers: start it in another shell"
                 )
             if not _DAGSTER_YAML.is_file():
                 raise SettingsError(f"{_DAGSTER_YAML} is missing: `imgpipe up` runs from a checkout of the project")
@@ -112,7 +112,7 @@ def _parts(plan: Plan) -> Iterator[tuple[str, str, str]]:
             yield name, redact(where), f"{what} (yours)"
     if plan.stand_ins:
         yield "stand-ins", running["stand-ins"].url, f"play {', '.join(plan.stand_ins)}"
-    yield "logs", str(plan.data_dir / "logs"), "one file a part"
+    yield "logs", str(plan.data_dir / "logs"), "one file per part"
 
 
 def _say(line: str) -> None:

@@ -73,8 +73,8 @@ def moderate(data_dir: Path, judge: bool, hide: bool, release: bool, yes: bool) 
         raise click.UsageError("--hide goes with --existing, --release with neither")
     with services_of(data_dir) as services:
         found = existing.look(services)
-        cost = "nobody judges here" if found.usd is None else f"{found.provider} costs at most {found.usd:.2f} USD"
-        click.echo(f"{found.unjudged:,} without a verdict ({cost}); {found.unshown:,} held for want of one")
+        cost = "no provider configured" if found.usd is None else f"{found.provider} costs at most {found.usd:.2f} USD"
+        click.echo(f"{found.unjudged:,} without a verdict ({cost}); {found.unshown:,} held only because they have none")
         if not (judge or release):
             return
         if not yes:
@@ -180,7 +180,7 @@ def keys() -> None:
 @keys.command()
 @click.argument("name")
 @click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), required=True)
-@click.option("--expires", type=_days, metavar="TIME", help="When the key ends, such as 90d. Without it, it does not.")
+@click.option("--expires", type=_days, metavar="TIME", help="When the key expires, such as 90d. Default: never.")
 @data_option
 def create(name: str, role: str, expires: float | None, data_dir: Path) -> None:
     """Make the key NAME and print it. It is shown this once; only its hash is stored."""
@@ -203,7 +203,7 @@ def list_(data_dir: Path, as_json: bool) -> None:
         return
     for key in found:
         ended = f"ended {key.revoked_at.isoformat()}" if key.revoked_at else ""
-        ends = f"until {key.expires_at.isoformat()}" if key.expires_at else "without an end"
+        ends = f"until {key.expires_at.isoformat()}" if key.expires_at else "without expiry"
         made = f"made {key.created_at.isoformat()} by {key.created_by}"
         click.echo(f"{key.name}: {key.role}, {made}, {ended or ends}")
 

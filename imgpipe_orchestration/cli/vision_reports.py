@@ -35,7 +35,7 @@ def vision_reports() -> None:
     "--config",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON file with the five values; a flag goes before the environment, the environment before the file.",
+    help="JSON file with the five values; flags override the environment, which overrides the file.",
 )
 @click.option("--external-api-get-url", metavar="URL", help="Lists unprocessed analyses.")
 @click.option("--external-api-post-url", metavar="URL", help="Takes the reports.")

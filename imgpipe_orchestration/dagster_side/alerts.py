@@ -137,7 +137,7 @@ def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url
             is_in_our_words = error.cls_name == dg.Failure.__name__  # for people, who need not read its class first
             reasons.append(error.message.partition(": ")[2] if is_in_our_words else error.message)
     said = failure.dagster_event.message if failure.dagster_event else None
-    reason = (reasons[0] if reasons else said or "The run died without a word.").strip()
+    reason = (reasons[0] if reasons else said or "The run ended without an error message.").strip()
     partition = run.tags.get(PARTITION)
     head = f":rotating_light: *{_plain(run.job_name)}* failed" + (f" on {_plain(partition)}" if partition else "")
     why = _plain(redact(reason)).replace("\n", "\n>")[:LONGEST]

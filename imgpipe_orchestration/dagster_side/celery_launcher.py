@@ -73,7 +73,7 @@ class WorkersRunLauncher(CeleryRunLauncher):
         if report["status"] in READY_STATES:
             # Monitoring reads the run again before it acts on this; a run that ended well is finished by then.
             return CheckRunHealthResult(
-                WorkerStatus.FAILED, "its process ended without a word: killed, or out of memory"
+                WorkerStatus.FAILED, "its process ended without an error message: killed, or out of memory"
             )
         now = time.monotonic()
         sign = (report["status"], report["result"])
@@ -83,12 +83,12 @@ class WorkersRunLauncher(CeleryRunLauncher):
             self._heard[run.run_id] = (sign, now)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if now - since > SILENCE_SECONDS:
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"no word from its worker for {now - since:.0f} s")
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"no report from its worker for {now - since:.0f} s")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str | None:
         report = self.celery.backend.get_task_meta(run.run_id)
-        return f"Its worker said last: {report['status']} {report['result']}"
+        return f"Its worker last reported: {report['status']} {report['result']}"
 
 
 def over_tls(broker: str | None, backend: str | None = None) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class RunWatcher:
             self._report(task, run_id, SUCCESS, {"host": socket.gethostname()})
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
-            raise BackendUnavailable(f"Process {pid} of run {run_id} ended without a word.")
+            raise BackendUnavailable(f"Process {pid} of run {run_id} ended without an error message.")
 
     def _watch(self, task: Task, run_id: str, pid: int) -> None:
         """Watch the process until it has ended, even while broker or database are away."""
@@ -103,7 +103,7 @@ class RunWatcher:
         try:
             task.update_state(task_id=run_id, state=state, meta=sign)
         except Exception as error:  # each broker has errors of its own
-            log.warning("word of a run not sent", extra={"run": run_id, "state": state}, exc_info=error)
+            log.warning("report on a run not sent", extra={"run": run_id, "state": state}, exc_info=error)
 
     def _grace(self, run_id: str) -> float:
         """Seconds that the run may go on: 0 once it is cancelled, few when it is finished or the worker is stopping."""

@@ -35,7 +35,7 @@ frozen server accepts connections and answers nothing."""
 
 @router.get(
     "/health",
-    responses={503: {"description": "Something the gateway stands on is down", "content": {"application/json": {}}}},
+    responses={503: {"description": "Something the gateway depends on is down", "content": {"application/json": {}}}},
 )
 async def health(request: Request, services: ServicesDep) -> JSONResponse:
     """200 with `status: ok` when everything that is configured answers, else 503 naming what does not. An object store

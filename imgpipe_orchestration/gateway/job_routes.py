@@ -53,7 +53,7 @@ class JobBody(BaseModel):
 
 @router.post("", responses={201: {"description": "Defined for the first time", "model": dict[str, Any]}})
 def start_job(services: ServicesDep, body: JobBody, response: Response) -> dict[str, Any]:
-    """Define a job, or define it anew, and start it: what waits is worked on."""
+    """Define or redefine a job, and start it."""
     with transaction(services.engine) as connection:
         new = job_definitions.put(
             connection,

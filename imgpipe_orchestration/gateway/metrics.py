@@ -94,7 +94,7 @@ def _of_cache(hot: HotImages) -> Iterator[Metric]:
     yield _counter("imgpipe_serve_cache_hits", "Found in memory.", "cache", hits)
     yield _counter("imgpipe_serve_cache_misses", "Loaded from outside.", "cache", misses)
     yield _gauge("imgpipe_serve_cache_size", "Bytes (or manifests) kept.", "cache", sizes)
-    told = "Requests for variants that the object store has not, or not whole."
+    told = "Requests for variants whose objects are missing or damaged."
     yield _counter("imgpipe_serve_lost_variants", told, "", [((), hot.lost)])
 
 
@@ -123,7 +123,7 @@ def _queues(queues: Mapping[str, QueueCounts]) -> Iterator[Metric]:
 
     yield of_each("imgpipe_queue_oldest_seconds", "Age of the oldest waiting item.", "oldest_waiting_seconds")
     yield of_each("imgpipe_queue_stuck_items", "Unfinished for over an hour.", "stuck")
-    told = "From being put in to being done, over the last items."
+    told = "From queued to done, over the last items."
     took = [((name,), counts.average_seconds) for name, counts in every if counts.average_seconds is not None]
     yield _gauge("imgpipe_queue_average_seconds", told, "queue", took)
 

@@ -67,7 +67,7 @@ _SCHEMA = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "In words for people: what is wrong and what to do."},
         "code": {"type": "string", "description": "Stable, for programs."},
-        "field": {"type": "string", "description": "What of the request is wrong."},
+        "field": {"type": "string", "description": "What part of the request is wrong."},
         "errors": {
             "type": "array",
             "description": "All that is wrong with the request; the first one is in `field` and `detail` too.",
@@ -80,23 +80,23 @@ _SCHEMA = {
 }
 
 _PROBLEMS: dict[int, tuple[type[ImgpipeError], str, str]] = {
-    400: (BadInput, "Not to be read, or a value that does not exist", "size must be one of thumbnail, small, grid."),
-    401: (Unauthenticated, "No key, or not the right one", "Send `Authorization: Bearer <key>`."),
+    400: (BadInput, "Unreadable, or an unknown value", "size must be one of thumbnail, small, grid."),
+    401: (Unauthenticated, "No key, or the wrong one", "Send `Authorization: Bearer <key>`."),
     403: (Forbidden, "Not allowed here", "This needs the role operator; yours is viewer."),
-    404: (NotFound, "Not there", "There is no media 77."),
+    404: (NotFound, "Not found", "There is no media 77."),
     408: (TooSlow, "The body took too long to arrive", "The request's body did not arrive in time."),
-    409: (Conflict, "Its state does not allow it", "The task is completed; it cannot be cancelled."),
-    410: (Gone, "It was there and will not come back", "This upload has expired; announce it again."),
+    409: (Conflict, "Not possible in its present state", "The task is completed; it cannot be cancelled."),
+    410: (Gone, "Deleted, or expired", "This upload has expired; announce it again."),
     413: (TooLarge, "Too large", "The file is larger than 5 MB."),
-    415: (BadImage, "Not a usable image, or compressed as a whole", "me.jpg is no image that can be read."),
-    422: (BadInput, "Something of the request is wrong", "count: Input should be less than 1000"),
-    429: (TooManyRequests, "Too much at once; Retry-After says when", "Try again in 12 s."),
+    415: (BadImage, "Not a usable image, or a compressed body", "me.jpg is not an image that can be read."),
+    422: (BadInput, "The request is invalid", "count: Input should be less than 1000"),
+    429: (TooManyRequests, "Too many requests; Retry-After says when to try again", "Try again in 12 s."),
     503: (
         BackendUnavailable,
-        "Something of ours is away; Retry-After says when to ask again",
+        "A backend is unavailable; Retry-After says when to try again",
         "The database cannot be reached.",
     ),
-    507: (OutOfSpace, "No space to keep it", "The object store is full; nothing was kept."),
+    507: (OutOfSpace, "Storage is full", "The object store is full; nothing was kept."),
 }
 """By status: an error, what the status means, and what the error may say."""
 

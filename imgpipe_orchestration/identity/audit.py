@@ -171,7 +171,7 @@ def _insert(connection: Connection, entry: Entry, *, always: bool) -> None:
                 other.execute(_MONTHS)
         entry.written = connection.execute(_INSERT, values).rowcount > 0
     except ProgrammingError as error:
-        words = "The change was not made, because the audit could not be written. Its operator finds why in the log."
+        words = "The change was not made, because the audit could not be written. The log says why."
         raise BackendUnavailable(words, detail=str(error.orig)) from error
     _ready.add(month)
 

@@ -130,7 +130,7 @@ class Provider:
         of |= {one for one in given if proven and one.encode().lower() == address.encode().lower()}
         roles = [Role(given[one]) for one in of if one in given]
         if not roles:
-            words = f"{name} is signed in at the provider, but has no role here. An admin gives one by OIDC_ROLES."
+            words = f"{name} is signed in at the provider, but has no role here. An admin can give one in OIDC_ROLES."
             raise NoRole(words, name)
         return Caller(name, Kind.PERSON, max(roles, key=list(Role).index))
 
@@ -233,5 +233,5 @@ class NoRole(Forbidden):
 
 
 def _away(error: Exception) -> PartnerAway:
-    words = "The sign-in provider does not answer. Whoever is signed in stays so; try again in a minute."
+    words = "The sign-in provider does not answer. Whoever is signed in stays signed in; try again in a minute."
     return PartnerAway(words, detail=f"{type(error).__name__}: {error}")

@@ -79,7 +79,6 @@ def look(data: bytes, side: int = SEEN_AT) -> Look:
         "measured": {
             "sharpness": sharpness(seen),
             "exposure": exposure(seen),
-            "has_alpha": measured.mode == "RGBA",
             "width": width,
             "height": height,
         },

@@ -38,7 +38,7 @@ _PLACEHOLDER_GREY = (226, 228, 231)
         },
         304: {"description": "The WebP you have is the one we have"},
         404: {"description": "Never handed out, or failed for good: the reason is in the problem"},
-        503: {"content": {"image/webp": {}}, "description": "Our storage is away; the body is a placeholder"},
+        503: {"content": {"image/webp": {}}, "description": "Our storage is unavailable; the body is a placeholder"},
     },
 )
 def listing_image(request: Request, services: ServicesDep, file_name: str) -> Response:

@@ -131,7 +131,7 @@ def _read(folder: Path) -> list[Picture]:
         lines = [line for line in (folder / "expected.jsonl").read_text(encoding="utf-8").splitlines() if line.strip()]
         pictures = [Picture.model_validate_json(line) for line in lines]
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{folder} is no set: {error}") from error
+        raise BadInput(f"{folder} is not an evaluation set: {error}") from error
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise BadInput(f"expected.jsonl: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error

@@ -56,7 +56,7 @@ Owned = Annotated[MediaFile, Depends(owned)]
 
 
 class Privacy(BaseModel):
-    private: bool = Field(description="True: nobody sees the image without a signed URL.")
+    private: bool = Field(description="True: the image is only shown at signed URLs.")
 
 
 class PrivacyAnswer(Privacy):
@@ -69,7 +69,7 @@ async def set_privacy(
     request: Request, media_id: MediaId, wish: Privacy, services: ServicesDep, caller: Allowed
 ) -> PrivacyAnswer:
     """Keep an image private, or show it to everybody. At once here, and in other gateways as soon as the database has
-    told them; what browsers and CDNs have kept of a public image they keep for as long as they were told."""
+    told them; browsers and CDNs keep their copies of a public image until those expire."""
     audit.note(after={"private": wish.private})
     await run_in_threadpool(lifecycle.set_private, services, media_id, caller, private=wish.private)
     request.app.state.hot.forget(media_id)  # before the answer, so that the next request sees the change
@@ -99,9 +99,9 @@ def correct_analysis(
 
 
 class Signing(BaseModel):
-    """What the URL is to open; a parameter that is left out may have any value."""
+    """What the URL gives access to; parameters left out may have any value."""
 
-    seconds: float | None = Field(None, gt=0, le=WEEK, description="How long; an hour without it.")
+    seconds: float | None = Field(None, gt=0, le=WEEK, description="How long it is valid; an hour by default.")
     size: Literal["thumbnail", "small", "grid", "detail", "header", "zoom"] | None = None
     format: Format | None = None
     bg: Literal["original", "removed"] | None = None

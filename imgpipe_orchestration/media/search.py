@@ -188,7 +188,7 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int)
     """)
     own = connection.execute(query, {"id": media_id, "user_id": filters.user_id}).one_or_none()
     if own is None or own.phash is None:
-        raise NotFound(f"Media {media_id} is not there, not analysed yet or private: nothing is compared with it.")
+        raise NotFound(f"Media {media_id} does not exist, is private or is not analysed yet: it cannot be compared.")
     found = {one.id: one for one in _by_looks(connection, media_id, own.phash, filters, limit)}
     if own.embedding is not None:
         for one in _by_meaning(connection, own.embedding, filters, limit + 1):

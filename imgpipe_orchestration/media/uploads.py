@@ -335,7 +335,7 @@ def _row(services: Services, user_id: int, upload_id: str) -> RowMapping:
     with transaction(services.engine) as connection:
         row = connection.execute(_SELECT, {"id": upload_id, "user_id": user_id}).mappings().one_or_none()
     if row is None:
-        raise NotFound("There is no such upload of yours.")
+        raise NotFound("You have no such upload.")
     return row
 
 

@@ -162,11 +162,11 @@ def _asked(
         raise _InTrash(DELETED, retry_after=3600) from gone
     choices = services.models.choices("moderate")
     if not choices:
-        raise SettingsError("Nobody judges: MODERATION_PROVIDER is none or has no key", field="MODERATION_PROVIDER")
+        raise SettingsError("Nothing is judged: MODERATION_PROVIDER is none or has no key", field="MODERATION_PROVIDER")
     if isinstance(data, str):
         choices = [one for one in choices if services.models.speaks_openai(one.provider)]
         if not choices:
-            raise NoJudge("Google judges no texts: a person decides.")
+            raise NoJudge("Google does not judge texts: a person decides.")
     seen = None if isinstance(data, str) else services.workshop.call(look, data)
 
     def ask(one: Choice) -> tuple[str, dict[str, float]]:

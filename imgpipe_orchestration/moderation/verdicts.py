@@ -141,7 +141,7 @@ def ask(
         hold(services, connection, subject, item, held=True)
     if not services.models.choices("moderate"):
         if holding:
-            not_judged(connection, [number], "Nobody judges here: a person decides.")
+            not_judged(connection, [number], "No provider is configured: a person decides.")
         return None
     services.claims.enqueue(connection, JUDGE, [Item(number, "" if user_id is None else str(user_id))], delay=SOON)
     return number

@@ -124,5 +124,5 @@ moderation_checks = dg.define_asset_job(
     "moderation_checks",
     selection=dg.AssetSelection.checks_for_assets(verdicts),
     tags=run_tags("moderation_checks", NETWORK, group="moderation"),
-    description="Looks whether somebody reviews.",
+    description="Checks that somebody reviews.",
 )

@@ -160,8 +160,7 @@ def _remove_strays(services: Services, user: int) -> None:
     for kind in KINDS:
         bucket = kind.bucket(services)
         for prefix in kind.prefixes_of(user):
-            for page in bucket.key_pages(prefix):
-                bucket.delete_all(page)
+            bucket.delete_all(stored.key for stored in bucket.list(prefix))
 
 
 # A failed one goes on as well.

@@ -104,7 +104,7 @@ def _ask(services: Services, subject: Subject, item: int, *, hide: bool) -> bool
     except ImgpipeError as error:
         if error.report:  # a store is away
             raise
-        log.warning("not to be judged", extra={"item": subject.what(item), "error": error.public})
+        log.warning("cannot be judged", extra={"item": subject.what(item), "error": error.public})
         return False
     return True
 

@@ -81,7 +81,7 @@ def retention() -> None:
 class Collection(dg.Config):
     """Configuration of a garbage collection."""
 
-    delete: bool = Field(False, description="Delete what is garbage and have what is missing made again; else tell.")
+    delete: bool = Field(False, description="Delete garbage and have what is missing made again; else only report.")
     pipelines: list[str] = Field([], description="Pipelines whose buckets are looked through; all when empty.")
 
 
@@ -115,7 +115,7 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 
 @dg.job(
     tags=run_tags("garbage", NETWORK) | NIGHTLY,
-    description="Collects garbage in the object store, older than a day. Launched by hand it only tells.",
+    description="Collects garbage in the object store, older than a day. Launched by hand it only reports.",
 )
 def garbage_collection() -> None:
     collect()

@@ -116,4 +116,4 @@ def _remove_objects(services: Services, kind: Kind, theirs: Sequence[Deletion]) 
 
 def under(bucket: Bucket, prefixes: Iterable[str]) -> list[str]:
     """The keys with one of these beginnings."""
-    return [key for prefix in prefixes for page in bucket.key_pages(prefix) for key in page]
+    return [stored.key for prefix in prefixes for stored in bucket.list(prefix)]

@@ -7,12 +7,14 @@ have a column for a person. What is left of a thing is found by its number or by
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.operations.kinds import KINDS, USERS_QUEUES
 from imgpipe_orchestration.storage.deletions import digest, reporter_digests
+from imgpipe_orchestration.storage.holdings import BATCH
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 
@@ -100,11 +102,12 @@ def _of_buckets(services: Services, user_id: int | None = None) -> Swept:
     for pipeline in dict.fromkeys(kind.pipeline for kind in KINDS):  # each has one bucket
         kinds = [kind for kind in KINDS if kind.pipeline == pipeline]
         beginnings = () if user_id is None else tuple(prefix for kind in kinds for prefix in kind.prefixes_of(user_id))
-        for page in kinds[0].bucket(services).key_pages():
-            left = {key for key in page if key.startswith(beginnings)}
+        stored = kinds[0].bucket(services).list()
+        while keys := [one.key for one in islice(stored, BATCH)]:
+            left = {key for key in keys if key.startswith(beginnings)}
             with transaction(services.engine) as connection:
                 for kind in kinds:
-                    left |= _of_purged(services, connection, kind, page, user_id)
+                    left |= _of_purged(services, connection, kind, keys, user_id)
             swept.found(f"bucket of {pipeline}", keys=sorted(left))
     return swept
 

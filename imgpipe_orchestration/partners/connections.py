@@ -195,16 +195,16 @@ def _left(longest: float | None, late: type[httpcore2.TimeoutException]) -> floa
     """Seconds that the next wait may take, at most `longest`."""
     remaining = _deadline.get().remaining
     if remaining <= 0:
-        raise late("the time for the whole answer is over")
+        raise late("the time for the whole answer ran out")
     return remaining if longest is None else min(longest, remaining)
 
 
 _WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     (socket.gaierror, "its name has no address"),
     (ssl.SSLCertVerificationError, "its certificate is not valid"),
-    (ssl.SSLError, "no agreement on TLS"),
+    (ssl.SSLError, "the TLS handshake failed"),
     ((TimeoutError, httpcore2.TimeoutException), "no answer in time"),
-    (httpcore2.ProtocolError, "its answer is no HTTP, or not complete"),
+    (httpcore2.ProtocolError, "its answer is not HTTP, or not complete"),
 )
 
 

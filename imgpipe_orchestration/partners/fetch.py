@@ -29,7 +29,7 @@ log = logger(__name__)
 _STALL_SECONDS = 20.0
 """Longest silence of a server."""
 _REDIRECTS = 5
-_REFUSALS = {401: "it needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was taken away"}
+_REFUSALS = {401: "it needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was removed"}
 
 
 @dataclass(frozen=True, slots=True)

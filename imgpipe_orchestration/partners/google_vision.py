@@ -190,7 +190,7 @@ def _some(answer: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
 def _scored(annotation: Mapping[str, Any], named: str) -> dict[str, Any]:
     name = annotation[named]
     if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no name")
+        raise TypeError(f"{name!r} is not a name")
     # Null stands for NaN in the ledger.
     return {"name": name, "score": float(annotation.get("score") or 0)}
 

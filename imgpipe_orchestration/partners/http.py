@@ -90,7 +90,7 @@ class JsonApi:
                 try:
                     asked = httpx2.Request(method, base + path, headers=sent, content=body)
                 except (httpx2.InvalidURL, ValueError) as error:
-                    raise PartnerAway(f"{self.partner} could not be reached (its address is no URL)") from error
+                    raise PartnerAway(f"{self.partner} could not be reached (its address is not a URL)") from error
                 reply = connections.ask(asked, until, partner=self.partner, limit=limit)
                 tracing.note(span, status=reply.status)
             rate.learn(reply.status, reply.headers)

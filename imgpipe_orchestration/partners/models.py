@@ -153,7 +153,7 @@ class Models:
     def _problems(self) -> Iterator[tuple[str, str]]:
         for name, provider in self._file.providers.items():
             if provider.api_key_env and not self.key(name):
-                yield f"providers.{name}", f"its key is to be in {provider.api_key_env}, which is not set"
+                yield f"providers.{name}", f"its key belongs in {provider.api_key_env}, which is not set"
         for name, task in self._file.tasks.items():
             for word, only in _OF_ONE.items():
                 if word in task.model_fields_set and name != only:
@@ -163,7 +163,7 @@ class Models:
                     yield f"tasks.{name}", f"{written!r} {wrong}"
             for feature in {*(task.features or ()), *(f for kind in task.kinds.values() for f in kind.features)}:
                 if feature not in FEATURES:
-                    yield f"tasks.{name}", f"{feature!r} is no feature of Google Vision"
+                    yield f"tasks.{name}", f"{feature!r} is not a Google Vision feature"
         if len({choice.model for choice in self.choices("embed")}) > 1:
             yield "tasks.embed", "only vectors of one model can be compared: name one model, of as many providers"
 
@@ -187,7 +187,7 @@ def _read(path: str) -> _File:
     except OSError as error:
         raise SettingsError(f"MODELS_FILE cannot be read: {error}", field="MODELS_FILE") from error
     except ValueError as error:
-        raise SettingsError(f"MODELS_FILE is no TOML: {error}", field="MODELS_FILE") from error
+        raise SettingsError(f"MODELS_FILE is not valid TOML: {error}", field="MODELS_FILE") from error
 
 
 def _from_environment(settings: Settings) -> dict[str, Provider]:

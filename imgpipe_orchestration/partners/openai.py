@@ -178,7 +178,7 @@ class OpenAIClient:
         except ValueError as error:
             raise UnreadableAnswer(f"{self.name} sent image data that is cut off or not base64") from error
         if not is_whole(image):
-            raise UnreadableAnswer(f"{self.name} sent an image that is cut off, or none that we know")
+            raise UnreadableAnswer(f"{self.name} sent an image that is cut off or in an unknown format")
         return image
 
     def _fetched(self, url: Any) -> bytes | None:
@@ -198,7 +198,7 @@ class OpenAIClient:
             reason = f"{self.name} gave the address of an image, which cannot be fetched: {error.public}"
             raise PartnerRefused(reason, detail=error.detail) from error
         if not is_whole(image):
-            raise PartnerRefused(f"{self.name} gave the address of an image that is cut off, or none that we know")
+            raise PartnerRefused(f"{self.name} gave the address of an image that is cut off or in an unknown format")
         return image
 
     def call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:

@@ -98,7 +98,7 @@ def from_status(status: int, said: Any, name: str, headers: Mapping[str, str]) -
         about = 404  # as most servers answer
     reason = {
         401: f"does not accept {'OPENAI_API_KEY' if name == OPENAI else 'its key'}",
-        402: "wants to be paid first",
+        402: "requires payment",
         403: "forbids this",
         404: "does not know the model or address",
     }.get(about, redirected(headers.get("location")) if status < 400 else "refused the request")
@@ -119,7 +119,7 @@ def from_answer(error: Any, name: str = OPENAI) -> ImgpipeError:
     if code in ("server_error", "vector_store_timeout", "408") or re.fullmatch("5[0-9][0-9]", code):
         return PartnerUnavailable(f"{name} failed while answering", detail=detail)
     if not code:
-        return UnreadableAnswer(f"{name} answered with an error that it does not name", detail=detail)
+        return UnreadableAnswer(f"{name} answered with an error without a name", detail=detail)
     reason = "for its content policy" if code in _POLICY or "policy" in code else f"the request ({code})"
     return PartnerRefused(f"{name} refused {reason}", detail=detail)
 

@@ -162,7 +162,7 @@ def addresses_of(host: str, port: int, seconds: float | None = None) -> list[str
     except queue.Empty:
         raise TimeoutError(f"no address of {host} came in time") from None
     if isinstance(found, UnicodeError):
-        raise socket.gaierror(f"{host} is no host name") from found
+        raise socket.gaierror(f"{host} is not a host name") from found
     if isinstance(found, OSError):
         raise found
     return found

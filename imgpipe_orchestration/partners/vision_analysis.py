@@ -33,8 +33,8 @@ _LOOKS = 6
 _MOST_PAGES = 1_000
 _MOST_ENTRIES = 200_000
 _MOST_DOCUMENTS = 20_000
-"""Pages and entries of a listing, and files of an entry, at most. An answer within its limit of bytes has room for ten
-million of the latter two: gigabytes once each is an object."""
+"""Entries of a listing, and files of one of them, at most. An answer within its limit of bytes has room for ten million
+files, which take 6 GB and minutes once each is an object."""
 
 log = logger(__name__)
 

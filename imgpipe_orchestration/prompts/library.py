@@ -96,7 +96,7 @@ class Library:
             return
         folder = Path(settings.prompts_dir)
         if not folder.is_dir():
-            raise SettingsError(f"PROMPTS_DIR: {folder} is no folder", field="PROMPTS_DIR")
+            raise SettingsError(f"PROMPTS_DIR: {folder} is not a folder", field="PROMPTS_DIR")
         for path in sorted(folder.glob("*.md")):
             self._prompts[path.stem] = self.in_place_of(path.stem, path)
 
@@ -141,7 +141,7 @@ def read(path: Path, *, brand: str) -> Prompt:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise _wrong(path, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
     except ValueError as error:
-        raise _wrong(path, f"is no TOML before the body: {error}") from error
+        raise _wrong(path, f"has no valid TOML before the body: {error}") from error
     _try(path, front.instructions, (), brand, "and the instructions have only `brand`")
     _try(path, body, front.variables, brand, "which is not in `variables`")
     return Prompt(front, body.strip(), brand)

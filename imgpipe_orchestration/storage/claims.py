@@ -69,7 +69,7 @@ FRESH, AGAIN = 0, 1
 
 WORKER_DIED = "worker-died"
 """Error code of an item that was given up because its workers died, which could not record that themselves."""
-LOST = {"error": "The worker stopped without a word; its lease ran out.", "code": "lease-lost"}
+LOST = {"error": "The worker stopped without reporting; its lease expired.", "code": "lease-lost"}
 
 
 class Claims(Backlog):

@@ -131,7 +131,7 @@ def reachable() -> Iterator[None]:
         detail = str(error).partition(" (configured timeouts:")[0].partition(", Timeout: ")[0]
         raise BackendUnavailable(f"MongoDB cannot be reached. {_WAITS}", detail=detail) from error
     except ExecutionTimeout as error:
-        hint = "If it stays so, `imgpipe doctor` names the indexes that are missing."
+        hint = "If this persists, `imgpipe doctor` names the indexes that are missing."
         raise TookTooLong(f"MongoDB took too long over a query. {_WAITS} {hint}", detail=str(error)) from error
     except OperationFailure as error:
         details = error.details or {}

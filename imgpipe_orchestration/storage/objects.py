@@ -7,7 +7,7 @@ buckets, sign the size of a direct upload, list keys of any form.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -283,21 +283,12 @@ class Bucket:
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """All objects with a prefix."""
-        for page in self._pages(prefix):
-            for entry in page:
-                yield StoredObject(entry["Key"], entry["Size"], entry["LastModified"])
-
-    def key_pages(self, prefix: str = "") -> Iterator[Sequence[str]]:
-        """All keys with a prefix, in the pages of the listing (a thousand keys each)."""
-        for page in self._pages(prefix):
-            yield [entry["Key"] for entry in page]
-
-    def _pages(self, prefix: str) -> Iterator[Any]:
         with _translated(self.name, asks_for_it=False):
             for page in self.store.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 if not page.keys() & _OF_A_LISTING:
                     raise BackendUnavailable("The object store cannot be reached: what answers gives no listing.")
-                yield page.get("Contents", [])
+                for entry in page.get("Contents", []):
+                    yield StoredObject(entry["Key"], entry["Size"], entry["LastModified"])
 
     def presign_put(self, key: str, *, seconds: float, content_type: str, size: int) -> tuple[str, dict[str, str]]:
         """A URL that can be used for `seconds`, any number of times, to write the object with this size and type; and

@@ -114,7 +114,7 @@ def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
         listed = json.loads(vault.unlock(values.pop("documents")))
     except SettingsError:  # for good: the connection can be read, so its key was stored again
         if values["batch_id"] is None:
-            raise Gone("Stored under another SECRET_KEY. If it is listed again, it is stored anew.") from None
+            raise Gone("Stored under another SECRET_KEY. If it is listed again, it is stored again.") from None
         listed = []  # the backend has its images
     documents = tuple(Document(one["name"], one["url"], one["kind"]) for one in listed)
     moved = values.pop("source") != source_of(connection.get_url) and not values["redelivery"]

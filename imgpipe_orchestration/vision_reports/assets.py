@@ -19,7 +19,7 @@ from imgpipe_orchestration.vision_reports.model import FIRST_DAY
 GROUP = "vision_reports"
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 """Days on which analyses were created, UTC; today among them."""
-CHECK = "If it stays so, look whether that host is up and lets this machine in, and at the job's addresses and token."
+CHECK = "If this persists, check that the host is up and lets this machine in, and check the job's addresses and token."
 
 ANALYSES = dg.AssetKey(["vision_reports", "analyses"])
 REPORTS = dg.AssetKey(["vision_reports", "reports"])

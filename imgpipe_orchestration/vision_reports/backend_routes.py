@@ -119,7 +119,7 @@ def available_models(services: ServicesDep) -> Models:
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
-    """Upload images, up to 20 at once. A file whose content is no usable image is rejected, the others are stored."""
+    """Upload images, up to 20 at once. A file that is not a usable image is rejected, the others are stored."""
     async with form_in(request, files=FILES_AT_ONCE, fields=10) as form:
         organization = form.get("organization_id")
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]

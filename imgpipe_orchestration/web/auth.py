@@ -7,7 +7,6 @@ import hmac
 import re
 from ipaddress import ip_address
 from typing import Annotated
-from urllib.parse import unquote
 
 import jwt
 from fastapi import Depends, Header, Request
@@ -176,32 +175,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-_EXTENDED = re.compile(r"utf-8'[^']*'", re.IGNORECASE)
-"""RFC 8187's notation for text that a header cannot hold, such as line breaks and NUL: `UTF-8''a%0Ab`. A language may
-stand between the quotes."""
-
-CustomerHeader = Annotated[
-    str | None,
-    Header(alias="X-Customer-ID", description="The customer; any text, as UTF-8 or in RFC 8187's `UTF-8''a%0Ab`."),
-]
+CustomerHeader = Annotated[str | None, Header(alias="X-Customer-ID", description="The customer, in UTF-8.")]
 
 
 def text_of(header: str) -> str:
-    """A header's value as text: ASGI hands over bytes read as Latin-1, clients send UTF-8.
-
-    Raises:
-        BadInput: it is in RFC 8187's notation and not UTF-8.
-    """
+    """A header's value as text: ASGI hands over bytes read as Latin-1, clients send UTF-8."""
     try:
-        value = header.encode("latin-1").decode()
+        return header.encode("latin-1").decode()
     except UnicodeError:
-        value = header
-    if notation := _EXTENDED.match(value):
-        try:
-            return unquote(value[notation.end() :], errors="strict")
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{value!r} is not UTF-8 in RFC 8187's notation.") from error
-    return value
+        return header
 
 
 def customer_if_any(x_customer_id: CustomerHeader = None) -> str | None:

@@ -51,6 +51,12 @@ def test_a_second_trigger_joins_the_first(client: Client) -> None:
     assert (second["job_id"], second["joined"]) == (first["job_id"], True)
 
 
+@pytest.mark.parametrize("customer", ["Kunde ä 屋", "UTF-8''a%0Ab"])
+def test_a_customer_is_what_the_header_says_in_utf_8(client: Client, customer: str) -> None:
+    asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": customer.encode()})  # type: ignore[dict-item]
+    assert (asked.status_code, asked.json()["customer_id"]) == (202, customer)
+
+
 @pytest.mark.parametrize("headers", [{}, {"X-Customer-ID": ""}, {"X-Customer-ID": "x" * 2001}])
 def test_a_trigger_names_its_customer(client: Client, headers: dict[str, str]) -> None:
     answer = client.post("/api/jobs/trigger", headers=headers)

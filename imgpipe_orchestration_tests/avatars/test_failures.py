@@ -201,7 +201,7 @@ def test_pictures_of_which_only_the_address_comes_are_fetched_from_there(desk: D
     [
         (None, "private or reserved address"),
         ([{"url": "/nowhere.png"}], "there is nothing there"),
-        ([{"url": "/page.png"}], "or none that we know"),
+        ([{"url": "/page.png"}], "or in an unknown format"),
         ([{"revised_prompt": "a face"}], "neither an image nor the address of one"),
         ([], "neither an image nor the address of one"),
     ],

@@ -236,4 +236,4 @@ def test_what_went_while_it_waited_does_not_hold_the_rest_up(flagging: Gateway) 
         values ('findings', 1, gen_random_uuid(), false, 'flagged', now()) returning 1
     """)
     page = call(flagging, "GET", "/review")
-    assert (page.status_code, "It is not there any more." in page.text) == (200, True)
+    assert (page.status_code, "It no longer exists." in page.text) == (200, True)

@@ -69,8 +69,8 @@ def hanging_up(handler: BaseHTTPRequestHandler, _: int) -> None:
     [
         ("http://user:word@127.0.0.1:9/list?key=word", "connection refused"),
         ("http://nobody.invalid/list?key=word", "its name has no address"),
-        ("https://127.0.0.1:{port}/list?key=word", "no agreement on TLS"),
-        ("http://127.0.0.1:{port}/list?key=word", "its answer is no HTTP, or not complete"),
+        ("https://127.0.0.1:{port}/list?key=word", "the TLS handshake failed"),
+        ("http://127.0.0.1:{port}/list?key=word", "its answer is not HTTP, or not complete"),
     ],
 )
 def test_who_cannot_be_reached_is_named_with_the_reason_and_nothing_secret(where: str, reason: str) -> None:

@@ -63,21 +63,21 @@ features = ["OBJECT_LOCALIZATION"]
 
 def test_a_key_is_in_the_environment_that_the_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = written(tmp_path, LOCAL + 'api_key_env = "LOCAL_KEY"')
-    with pytest.raises(SettingsError, match=r"providers\.local: its key is to be in LOCAL_KEY, which is not set"):
+    with pytest.raises(SettingsError, match=r"providers\.local: its key belongs in LOCAL_KEY, which is not set"):
         Models(settings)
     monkeypatch.setenv("LOCAL_KEY", "secret-of-local")
     assert Models(settings).key("local") == "secret-of-local"
 
 
 WRONG = {
-    "no TOML": ("[tasks", "is no TOML"),
+    "no TOML": ("[tasks", "is not valid TOML"),
     "an unknown task": ('[tasks.paint]\nuse = ["local:x"]', "tasks.paint"),
     "an unknown word": (LOCAL + "tls = true", "providers.local.tls"),
     "an unknown dialect": ('[providers.x]\ndialect = "grpc"\nbase_url = "http://x"', "providers.x.dialect"),
     "no such provider": ('[tasks.describe]\nuse = ["cloud:x"]', "'cloud:x' names no provider"),
     "no model": (LOCAL + '[tasks.describe]\nuse = ["local"]', "'local' names no model"),
     "another dialect": (LOCAL + '[tasks.labels]\nuse = ["local:x"]', "this task takes google-vision"),
-    "an unknown feature": ('[tasks.labels]\nuse = []\nfeatures = ["SMELL"]', "'SMELL' is no feature"),
+    "an unknown feature": ('[tasks.labels]\nuse = []\nfeatures = ["SMELL"]', "'SMELL' is not a Google Vision feature"),
     "no feature": ("[tasks.labels]\nuse = []\nfeatures = []", "tasks.labels.features"),
     "no feature of a kind": ("[tasks.labels]\nuse = []\nkinds.logo.features = []", "tasks.labels.kinds.logo.features"),
     "an unknown kind": (

@@ -149,7 +149,7 @@ def assert_can_be_kept(error: ImgpipeError) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(301, "redirected to /sign-in, which is not followed"), (402, "wants to be paid first")]
+    ("status", "told"), [(301, "redirected to /sign-in, which is not followed"), (402, "requires payment")]
 )
 def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int, told: str) -> None:
     with serving(lambda h, _: reply(h, b"", status=status, Location="/sign-in?for=you")) as server:

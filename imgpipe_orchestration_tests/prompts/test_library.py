@@ -90,7 +90,7 @@ WRONG_DESCRIBE = {
     "an unknown test": (GOOD.replace('kind == "logo"', "kind is logolike"), "No test named 'logolike'"),
     "another template": (GOOD.replace("Describe it.\n", '{% include "x.md" %}\n'), "cannot be filled in"),
     "a part of a text": (GOOD.replace("as data: {{ owner }}", "as data: {{ owner.name.first }}"), "attribute 'name'"),
-    "broken TOML": (GOOD.replace('version = "2"', "version = "), "no TOML"),
+    "broken TOML": (GOOD.replace('version = "2"', "version = "), "no valid TOML"),
     "no version": (GOOD.replace('version = "2"\n', ""), "version: Field required"),
 }
 CASES = {name: (name, *wrong) for name, wrong in WRONG.items()} | {
@@ -107,5 +107,5 @@ def test_a_bad_file_is_refused_at_the_start_with_its_name(case: str, tmp_path: P
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="is no folder"):
+    with pytest.raises(SettingsError, match="is not a folder"):
         Library(Settings(prompts_dir=str(tmp_path / "nowhere")))

@@ -44,7 +44,7 @@ def test_it_is_whole_without_javascript_and_asks_nobody(site: str, browser: Brow
         page = reader.go("/")
         assert page.get_by_role("heading", level=1).inner_text() == "5 findings on 4 images"
         assert page.get_by_role("article").count() == 4
-        assert page.get_by_role("link", name="1 image could not be had.").is_visible()
+        assert page.get_by_role("link", name="1 image could not be used.").is_visible()
         assert page.locator("img").count() == 4 + 5
         assert all(box["width"] > 0 for box in _boxes(page, "article img"))
         width = options.get("viewport", {}).get("width", 1280)

@@ -180,7 +180,7 @@ def test_a_run_is_green_while_a_list_is_tried_again_and_red_once_it_is_given_up(
         run = desk.run()
         assert run.success
         told = [entry.user_message for entry in desk.instance.all_logs(run.run_id)]
-        waits = rf"Execution \d+ waits for its list\. The Vision Analysis API at {TOLD}\. .* that host is up"
+        waits = rf"Execution \d+ waits for its list\. The Vision Analysis API at {TOLD}\. .* the host is up"
         assert len([line for line in told if re.match(waits, line)]) == 1
         (execution,) = desk.executions(job)
         assert execution["status"] == "running"
@@ -189,7 +189,7 @@ def test_a_run_is_green_while_a_list_is_tried_again_and_red_once_it_is_given_up(
     assert not run.success
     (failure,) = [e for e in run.all_events if e.event_type_value == "STEP_FAILURE"]
     said = failure.step_failure_data.user_failure_data.description
-    assert re.search(rf"^Given up\. Execution \d+: The Vision Analysis API at {TOLD}\. .* that host is up", said)
+    assert re.search(rf"^Given up\. Execution \d+: The Vision Analysis API at {TOLD}\. .* the host is up", said)
     (execution,) = desk.executions(job)
     assert (execution["status"], execution["finished_at"] is None) == ("failed", False)
 

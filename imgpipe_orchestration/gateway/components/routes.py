@@ -47,8 +47,8 @@ class ImageInfo(BaseModel):
     height: int | None
     placeholder: str | None = Field(description="A tiny blurred picture, as a data URL.")
     sizes: dict[str, SizeInfo]
-    version: str = Field(description="For `version=` in its URLs: browsers that kept other bytes ask anew.")
-    background_removed: bool = Field(description="Whether `bg=removed` is there.")
+    version: str = Field(description="For `version=` in its URLs: browsers that cached other bytes fetch these.")
+    background_removed: bool = Field(description="Whether `bg=removed` is available.")
 
 
 class AnalysisAnswer(BaseModel):
@@ -57,7 +57,7 @@ class AnalysisAnswer(BaseModel):
     status: MediaStatus
     complete: bool = Field(description="False while a provider's part is missing.")
     analysis: dict[str, Any]
-    standins: list[str] = Field(description="Providers in whose place a stand-in made their part up.")
+    standins: list[str] = Field(description="Providers whose part a stand-in made up.")
 
 
 def info_of(services: Services, media_id: int, *, signed: Mapping[str, str] = signing.NOTHING) -> ImageInfo:

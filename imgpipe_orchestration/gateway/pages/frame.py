@@ -179,7 +179,7 @@ def instead_of(request: Request, error: Exception, document: Response) -> Respon
     is_form = request.method == "POST"
     origin = sent_from(request) if is_form else ""
     if isinstance(error, StaleForm) and origin:
-        return back_to(origin, trouble="The page was out of date, so nothing was done. Here it is anew: do it again.")
+        return back_to(origin, trouble="The page was out of date, so nothing was done. It was reloaded: do it again.")
     told = json.loads(bytes(document.body))
     title, status, words = told["title"], document.status_code, told["detail"]
     if isinstance(error, HTTPException):

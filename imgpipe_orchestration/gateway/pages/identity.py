@@ -30,7 +30,7 @@ class NewKey(BaseModel):
 
     name: str = Field(description="What the key is for, such as `shop`")
     role: Role
-    expires_days: float | None = Field(None, gt=0, allow_inf_nan=False, description="Days until it ends, if it does")
+    expires_days: float | None = Field(None, gt=0, allow_inf_nan=False, description="Days until the key expires")
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def _text_of(services: Services, one: Verdict) -> str:
     try:
         content = subject_of(one.kind).content(services, one.item)
     except (NotFound, Deleted):
-        return "It is not there any more."
+        return "It no longer exists."
     return content if isinstance(content, str) else ""
 
 

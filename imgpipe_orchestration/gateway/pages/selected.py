@@ -136,7 +136,7 @@ def _read(whats: list[str]) -> Picked:
     for what in " ".join(whats).split()[:MOST]:  # a form has at most a thousand fields
         name, _, item = what.partition("/")
         if name != "avatars" and not (item.isascii() and item.isdecimal() and len(item) <= 18):
-            raise BadInput(f"{what!r:.60} is nothing that can be selected.", field="what")
+            raise BadInput(f"{what!r:.60} cannot be selected.", field="what")
         picked.setdefault(name, []).append(item)
     return picked
 
@@ -284,8 +284,8 @@ def erase(
         with transaction(services.engine) as connection:
             counts = erasure.counted(connection, user)
         has = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "nothing that is shown"
-        words = f"In every pipeline, for good. There is of this user: {has}. This cannot be undone."
+        words = f"In every pipeline, for good. This user has: {has}. This cannot be undone."
         shown: dict[str, Any] = {"to": "/erasures", "fields": [("user", user)], "words": words, "back": "/erasures"}
-        return page("confirm.html", verb=f"Erase everything of user {user}", **shown)
+        return page("confirm.html", verb=f"Erase all data of user {user}", **shown)
     erasure.ask(services, user, who=session.caller.name)
-    return back_to("/erasures", notice=f"Everything of user {user} is hidden, and is being removed for good.")
+    return back_to("/erasures", notice=f"All data of user {user} is hidden, and is being removed for good.")

@@ -88,7 +88,7 @@ def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
 
 @api.delete("/budgets", status_code=204)
 def delete_budget(services: ServicesDep, scope: Annotated[Scope, Query()], period: Annotated[Period, Query()]) -> None:
-    """Take a budget away."""
+    """Remove a budget."""
     audit.note(subject=f"{scope} {period}")
     with transaction(services.engine) as connection:
         budgets.remove(connection, scope, period, services.settings.daily_budget_usd)
@@ -240,4 +240,4 @@ def budget_removed(
     services: ServicesDep, _: Acting, scope: Annotated[Scope, Form()], period: Annotated[Period, Form()]
 ) -> Response:
     delete_budget(services, scope, period)
-    return back_to("/spending", notice="The budget is gone.")
+    return back_to("/spending", notice="The budget is removed.")

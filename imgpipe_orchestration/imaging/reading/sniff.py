@@ -213,7 +213,7 @@ def _complete_png(image: Image.Image, data: bytes) -> None:
     parts.check_sums(data)
     depth, kind = parts.content_of(data, b"IHDR")[8:10]
     if kind == _INDEXED and not parts.content_of(data, b"PLTE"):
-        raise BadImage("the png has no palette, so nobody knows its colours")
+        raise BadImage("the png has no palette, so its colours are unknown")
     if "exif" not in image.info and (exif := parts.content_of(data, b"eXIf")):
         image.info["exif"] = exif  # it may stand after the pixels, where Pillow finds it only by decoding them
     # Pillow leaves the transparent level or colour in the depth of the file, in which it would match no decoded pixel
@@ -281,6 +281,6 @@ def _check_length(image: Image.Image, name: str, data: bytes) -> None:
     may_be_empty = name == "gif"  # its frame may cover little of its canvas, as small honest files do
     if pixels <= most * len(data) or (may_be_empty and pixels <= limits.EMPTY_PIXELS):
         return
-    reason, advice = ("almost empty", "save it in fewer pixels") if may_be_empty else ("cut short", "save it anew")
+    reason, advice = ("almost empty", "save it in fewer pixels") if may_be_empty else ("cut short", "save it again")
     size = f"{image.width}x{image.height} pixels"
     raise BadImage(f"the {name} is {reason}: {len(data):,} bytes cannot hold {size}; {advice}")

@@ -89,11 +89,11 @@ class Decision:
 
 def explained_meanwhile(wish: Wish, accept: str | None, *, original: bool) -> dict[str, Any]:
     """The answer for `?explain=1` of an image that has no variants yet."""
-    shown = "its original is shown" if original else "a placeholder is, for no browser shows its original"
+    shown = "its original is shown" if original else "a placeholder is shown, because no browser shows its original"
     return {
         "asked": {**wish.parameters, "accept": accept},
         "given": None,
-        "because": {"status": f"The image is being processed; until its variants are there, {shown}."},
+        "because": {"status": f"The image is being processed; until its variants are ready, {shown}."},
         "varies_with_accept": False,
     }
 
@@ -190,7 +190,7 @@ def _of_size(manifest: Shelves, wish: Wish, further: Sequence[str]) -> tuple[Map
     for size in (*stand_ins(wish.size), *further):
         found = manifest.get((size, wish.background))
         if found:
-            return found, "as asked" if size == wish.size else f"there is no {wish.size}; {size} stands in"
+            return found, "as asked" if size == wish.size else f"there is no {wish.size}; {size} is used instead"
     if wish.background == "removed":
         raise NotFound("This image has no version without its background; ask for bg=original.")
     raise NotFound(f"This image has no size {wish.size}.")
@@ -216,7 +216,7 @@ def _choose(accept: str, available: tuple[str, ...]) -> tuple[str, str]:
     if other is not None:
         return other, f"the client refuses what every browser shows and accepts {MIME_OF[other]} as any other"
     plain = next((name for name in ranked if name not in MODERN), ranked[0])
-    return plain, "the client names no format that there is; every browser shows this one"
+    return plain, "the client names no available format; every browser shows this one"
 
 
 # There are only a few different headers of browsers, and a few sets of formats.

@@ -46,7 +46,7 @@ heard of the change, must not keep these bytes under that name."""
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
 _PLACEHOLDER = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 300" role="img" aria-label="Not there yet">'
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 300" role="img" aria-label="Not ready yet">'
     b'<rect width="300" height="300" fill="#8a8f98" fill-opacity=".25"/>'
     b'<circle cx="150" cy="150" r="36" fill="none" stroke="#8a8f98" stroke-width="8" stroke-dasharray="150 76"/></svg>'
 )

@@ -42,7 +42,7 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
     403: {"description": "Private and not signed for, or held back (`held`)", "content": {problems.MEDIA_TYPE: {}}},
     404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
     416: {"description": "The range lies outside of the image", "content": {problems.MEDIA_TYPE: {}}},
-    503: {"description": "Our storage is away; the body is a placeholder", "content": {"image/svg+xml": {}}},
+    503: {"description": "Our storage is unavailable; the body is a placeholder", "content": {"image/svg+xml": {}}},
 }
 
 
@@ -97,7 +97,7 @@ def picture_of(
     request: Request,
     services: ServicesDep,
     sizes: Annotated[str, Query(max_length=500, description="As of `<img>`; without it as wide as `size`.")] = "",
-    alt: Annotated[str | None, Query(max_length=1000, description="Instead of the analysis' words.")] = None,
+    alt: Annotated[str | None, Query(max_length=1000, description="Replaces the words of the analysis.")] = None,
     loading: Literal["lazy", "eager"] = "lazy",
 ) -> Response:
     """A `<picture>` ready to be put into a page: every format and width, its place, its blurred picture, its words."""

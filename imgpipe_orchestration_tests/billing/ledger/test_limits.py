@@ -226,9 +226,7 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
 def test_what_is_not_about_the_item_pauses_whatever_it_concerns(engine: Engine, status: int, others: bool) -> None:
     ledger, shop = Ledger(engine, pause=60), Shop()
     refused = PartnerRefused("OpenAI does not accept this", partner_status=status)
-    with pytest.raises(
-        SpendingPaused, match="does not accept this: what needs it waits until that is mended"
-    ) as caught:
+    with pytest.raises(SpendingPaused, match="does not accept this: what needs it waits until that is fixed") as caught:
         ledger.buy(a_call(b"a"), failing(refused), buyer=ANNA)
     assert not caught.value.spends_attempt
     with pytest.raises(SpendingPaused, match="does not accept this"):

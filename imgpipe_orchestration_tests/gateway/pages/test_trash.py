@@ -144,9 +144,9 @@ def test_a_person_is_erased_and_the_page_says_so(guest: Visitor, gateway: Gatewa
     gateway.run_due()
     page = guest.go("/erasures")
     page.get_by_label("User id").fill("456")
-    page.get_by_role("button", name="Erase everything of this user").click()
-    expect(page.get_by_text("There is of this user: media 1.")).to_be_visible()
-    page.get_by_role("button", name="Erase everything of user 456").click()
+    page.get_by_role("button", name="Erase all data of this user").click()
+    expect(page.get_by_text("This user has: media 1.")).to_be_visible()
+    page.get_by_role("button", name="Erase all data of user 456").click()
     expect(page.get_by_role("status")).to_contain_text("is being removed for good")
     assert gateway.get("/serve/1").status_code == 410
     deletion.run(gateway.services, "run")

@@ -78,7 +78,7 @@ function take(files) {
   for (const [index, file] of [...files].entries()) {
     const item = items[index];
     if (file.size > limit) say(item, `Larger than ${sized(limit)}, so it was not sent. Save it smaller and choose it again.`, "bad");
-    else if (!file.size) say(item, "The file is empty, so it was not sent. Save it anew and choose it again.", "bad");
+    else if (!file.size) say(item, "The file is empty, so it was not sent. Save it again, then choose it.", "bad");
     else {
       say(item, "Waits to be sent");
       waiting.push([file, item, query]);
