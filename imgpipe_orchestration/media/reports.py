@@ -26,7 +26,7 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
         NotFound: no such upload.
         Deleted: its image was deleted.
         BadInput: the body has no media id.
-        Conflict: the upload was cleaned up, another media id was reported before, or it is another upload's image.
+        Conflict: the upload was cleaned up, or another media id was reported before.
     """
     named = body.get("media_id")
     if named is None and isinstance(body.get("permanent_url"), str):
@@ -45,8 +45,6 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
         if image.status is PendingStatus.FAILED:
             raise Conflict(f"Image {image_id} was marked as failed; upload it again.")
         if image.status is PendingStatus.PENDING or image.media_id is None:
-            if theirs and _anothers(services, connection, image_id, media_id):
-                raise Conflict(f"Media {media_id} is our image of another upload; report the id of your own.")
             pending.mark_processed(where, image_id, media_id)
         elif image.media_id != media_id:
             raise Conflict(f"Image {image_id} is already processed as media {image.media_id}.")
@@ -76,15 +74,6 @@ def clean_up(services: Services, image_id: int) -> None:
             raise Conflict(f"Image {image_id} is {image.status}; there is nothing to clean up.")
         pending.mark(where, [image_id], PendingStatus.FAILED)
     uploads.remove_temp(services, image.image_path)
-
-
-def _anothers(services: Services, connection: Connection, image_id: int, media_id: str) -> bool:
-    """Whether our gateway would show another upload's image at the smart URL with this id."""
-    settings, digits = services.settings, media_id.replace("_", "")  # routes read 1_0 as 10
-    if settings.smart_media_base_url != f"{settings.public_base_url}/api/images" or not digits.isdecimal():
-        return False
-    query = text("select 1 from media_files where id = :id and main_api_id <> :upload")
-    return connection.scalar(query, {"id": min(int(digits), 2**63 - 1), "upload": image_id}) is not None
 
 
 def _ours(connection: Connection, image_id: int) -> MediaFile | None:

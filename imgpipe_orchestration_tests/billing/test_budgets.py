@@ -95,12 +95,8 @@ def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_
     assert gateway.session.put(url, json={**body, "scope": "of all"}, timeout=30).status_code == 422
     put = gateway.session.put(url, json=body, timeout=30).json()
     assert (put["alert_at"], put["used_up"]) == ([0.5, 0.8, 1.0], True)
-    for wrong, told in (
-        ({"scope": "provider:mein"}, "there are openai, google"),
-        ({"limit_usd": 1e-30}, "decimal places"),
-    ):
-        refused = gateway.session.put(url, json={**body, **wrong}, timeout=30)
-        assert refused.status_code == 422 and told in refused.text
+    refused = gateway.session.put(url, json={**body, "scope": "provider:mein"}, timeout=30)
+    assert refused.status_code == 422 and "there are openai, google" in refused.text
     gateway.upload(profile_image=picture())
     gateway.run_due()
     query = "select status, providers from media_files f join media_ai_analysis a on a.media_id = f.id"

@@ -1,7 +1,6 @@
 """`/api/media/*`: an outside worker written against the documents works unchanged, also beside our own."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -105,18 +104,6 @@ def test_completing_twice_is_harmless_and_another_id_is_a_conflict(gateway: Gate
     gateway.upload(1, profile_image=picture())
     assert post(gateway, 1, {"media_id": "5"}).json() == post(gateway, 1, {"media_id": "5"}).json()
     assert post(gateway, 1, {"media_id": "6"}).status_code == 409
-
-
-def test_another_uploads_image_of_ours_is_no_result(gateway: Gateway, make_gateway: Callable[..., Gateway]) -> None:
-    gateway.upload(321, profile_image=picture())
-    gateway.run_due()
-    gateway.upload(456, profile_image=picture(seed=2))
-    for named in ("1", "01", "0_1"):
-        answer = post(gateway, 2, {"media_id": named})
-        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
-    assert gateway.rows("select status from pending_images order by id") == [("complete",), ("pending",)]
-    elsewhere = make_gateway(smart_media_base_url="https://images.example")
-    assert post(elsewhere, 2, {"media_id": "1"}).status_code == 200, "its ids are another server's"
 
 
 _NO_IDS: list[dict[str, Any]] = [

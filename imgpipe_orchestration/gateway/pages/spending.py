@@ -1,13 +1,11 @@
 """Budgets, and what was spent: routes and the page."""
 
-import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
@@ -40,7 +38,7 @@ class BudgetBody(BaseModel):
 
     scope: Scope = Field(description="total, tenant:ID, pipeline:NAME or provider:NAME")
     period: Period = Field(description="of UTC")
-    limit_usd: Decimal = Field(ge=0, lt=10_000_000, decimal_places=6, description="0 stops all paid work of the scope")
+    limit_usd: Decimal = Field(ge=0, lt=10_000_000, description="0 stops all paid work of the scope")
     alert_at: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         list(ALERT_AT), max_length=10, description="shares of the limit of which the alert webhook is told, once each"
     )
@@ -114,13 +112,8 @@ class Spending(BaseModel):
     lines: list[SpendingLine]
 
 
-def _no_time(given: str | None) -> str | None:
-    if given and not re.fullmatch(r"\d{4}-\d\d-\d\d", given):
-        raise PydanticCustomError("no_day", "a day of UTC is written like 2026-11-30, without a time")
-    return given or None  # forms send empty fields as well
-
-
-_Day = Annotated[date | None, BeforeValidator(_no_time)]
+_Day = Annotated[date | None, BeforeValidator(lambda given: given or None)]
+"""Forms send empty fields as well."""
 First = Annotated[_Day, Query(alias="from", description="by default the first of the month")]
 Last = Annotated[_Day, Query(description="the last day, by default today (UTC)")]
 
