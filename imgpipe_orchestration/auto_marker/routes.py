@@ -22,7 +22,7 @@ def trigger(
 ) -> dict[str, Any]:
     """Mark the customer's pending images now. Joins what is queued or running for them already.
 
-    A sensor takes it up within seconds; `GET /api/jobs/{job_id}` tells what became of it.
+    A sensor takes it up within seconds; `GET /api/jobs/{job_id}` gives the result.
     """
     partition_key(customer)  # raises BadInput for an id that cannot be a partition key
     job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id=text_of(x_user_id))

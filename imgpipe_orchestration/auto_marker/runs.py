@@ -54,7 +54,7 @@ OFF = (
     "automatic marking is off for this customer; it is switched on under Auto-marker, or by PUT "
     "/api/customers/{customer_id}/image-config"
 )
-OFF_MEANWHILE = "automatic marking was switched off meanwhile; what was marked before stays so"
+OFF_MEANWHILE = "automatic marking was switched off meanwhile; what was marked before stays marked"
 NOBODY = "there is no document of this customer"
 
 

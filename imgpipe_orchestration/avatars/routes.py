@@ -111,7 +111,7 @@ def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
 
 @router.post("/tasks/{task_id}/retry-failed")
 def retry_failed(task_id: str, services: ServicesDep) -> Retried:
-    """Try everybody again who failed; those who succeeded stay as they are."""
+    """Retry the people who failed; those who succeeded stay as they are."""
     with transaction(services.engine) as connection:
         found = records.get(connection, task_id)
         count = store.retry_failed(connection, services.claims, found)
@@ -126,7 +126,7 @@ class DeletedAvatars(BaseModel):
 
 @router.delete("/tasks/{task_id}", status_code=202)
 def delete_task(task_id: str, services: ServicesDep, caller: Allowed) -> DeletedAvatars:
-    """Delete a task with its people and pictures, for good. One that is at work is cancelled first."""
+    """Delete a task with its people and pictures, for good. A running one is cancelled first."""
     with transaction(services.engine) as connection:
         found = records.get(connection, task_id)
     gone = trash.delete(services, TASKS, f"task_{found.id}", [found.id], user=None, who=caller.name, purge=True)

@@ -236,7 +236,7 @@ class HalfPrice:
 
         Raises:
             InBatch: it is away.
-            PartnerRefused: for so long that the batch is not sent any more; or as `_at` and `OpenAIBatches`.
+            PartnerRefused: away for so long that the batch is given up; or as `_at` and `OpenAIBatches`.
         """
         try:
             return ask(self._at(row.provider))

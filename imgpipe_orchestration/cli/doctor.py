@@ -66,7 +66,7 @@ def _finding(services: Services, what: str, do: str, look: Callable[[Services], 
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
-    """Look at every setting and everything the project depends on. Ends with code 1 when something does not work."""
+    """Check every setting and everything the project depends on. Ends with code 1 when something does not work."""
     findings = diagnose(settings_in_force(data_dir))
     bad = any(finding.verdict is Verdict.BAD for finding in findings)
     if as_json:

@@ -135,7 +135,7 @@ def models() -> None:
 def check(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     """Ask each model the smallest question. Costs a fraction of a cent.
 
-    Ends with code 1 when a model is not reached, not known, cannot see, breaks the schema or has another problem.
+    Ends with code 1 when a model cannot be reached, is unknown, cannot see, breaks the schema or has another problem.
     """
 
     with services_of(data_dir) as services:
@@ -219,7 +219,7 @@ def embeddings() -> None:
 def rebuild(data_dir: Path) -> None:
     """Recompute all vectors with the model and length that the task `embed` has now.
 
-    The search goes on with the old ones until all are there. It can be stopped; called again it goes on.
+    The search goes on with the old ones until all are there. It can be stopped; run it again to continue.
     """
     from imgpipe_orchestration.media.embedding import rebuild as make
 

@@ -146,8 +146,8 @@ def down(data_dir: Path) -> None:
 def env(data_dir: Path, as_json: bool) -> None:
     """Print every URL, port and development key in force, as shell exports: eval "$(imgpipe env)".
 
-    Where PATH does not find `imgpipe` and `dagster`, it is made to. In production no key and no URL that holds one is
-    printed. Ends with code 3 when no stack runs.
+    Adds `imgpipe` and `dagster` to PATH if it lacks them. In production no key and no URL that holds one is printed.
+    Ends with code 3 when no stack runs.
     """
     environment = dict(sorted(running_stack(data_dir).environment.items()))
     # `exempt_loopback` has set these if there is a proxy, which cannot reach the stack's addresses.

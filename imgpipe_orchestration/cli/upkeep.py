@@ -195,7 +195,7 @@ def create(name: str, role: str, expires: float | None, data_dir: Path) -> None:
 @data_option
 @json_option
 def list_(data_dir: Path, as_json: bool) -> None:
-    """Every key but not the keys themselves, the newest first."""
+    """List the keys, not the secrets themselves, newest first."""
     with services_of(data_dir) as services:
         found = named.every(services.engine)
     if as_json:
@@ -212,7 +212,7 @@ def list_(data_dir: Path, as_json: bool) -> None:
 @click.argument("name")
 @data_option
 def revoke(name: str, data_dir: Path) -> None:
-    """End the key NAME. Every gateway refuses it within 6 s."""
+    """Revoke the key NAME. Every gateway refuses it within 6 s."""
     with services_of(data_dir) as services, audit.by_command(services.engine, "revoke key", name):
         named.revoke(services.engine, name)
     click.echo(f"{name} is revoked")

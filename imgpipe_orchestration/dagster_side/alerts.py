@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ALERTS_A_TICK = 5
 """A tick has a minute, and each alert may take TIMEOUT_SECONDS."""
 ALERT_SECONDS = 24 * 3600.0
-"""An alert that the webhook has refused for so long is dropped, so that it does not hold up later ones for ever."""
+"""An alert that the webhook has refused for this long is dropped, so that it does not hold up later ones for ever."""
 TIMEOUT_SECONDS = 5.0
 """From the connection to the end of the answer."""
 LONGEST = 1500

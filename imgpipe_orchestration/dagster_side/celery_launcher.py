@@ -26,7 +26,7 @@ BEAT_SECONDS = 3.0
 """How often a worker reports for each of its runs that the process is alive."""
 
 SILENCE_SECONDS = 15.0
-"""A run without a report for so long is considered dead."""
+"""A run without a report for this long is considered dead."""
 
 _FORGET_SECONDS = 600.0
 

@@ -70,7 +70,7 @@ async def _looked(services: Services, up: float) -> tuple[dict[str, str], set[st
     """What each backend says, and when Dagster last ticked; with the names of the ticks that are overdue.
 
     Args:
-        up: how long this process runs, in seconds: so long there was no tick, if there never was one.
+        up: how long this process has run, in seconds: the time without a tick, if there never was one.
     """
     checks, late = await _asked(services), set[str]()
     ticks: dict[str, tuple[str, Callable[[float], bool]]] = {

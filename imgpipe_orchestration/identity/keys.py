@@ -22,7 +22,7 @@ from imgpipe_orchestration.storage.rows import transaction
 
 PREFIX = "imgp_"
 KNOWN_SECONDS = 5.0
-"""A gateway trusts a key for so long before it asks the database again, so a revoked key stops within 6 s."""
+"""A gateway trusts a key for this long before it asks the database again, so a revoked key stops within 6 s."""
 MOST_KNOWN = 10_000
 
 _NAME = re.compile(r"[\w .@:/-]{1,80}")

@@ -170,7 +170,7 @@ _CATALOGUE = text("""
 
 
 # --- second opinions: other models are asked the same about a share of new images, to compare them. What they say is
-# used for nothing. Which images is told by their bytes, so it is the same ones after a restart.
+# used for nothing. The images are chosen by their bytes, so they are the same after a restart.
 
 
 def chosen(sha256: str | None, share: float) -> bool:

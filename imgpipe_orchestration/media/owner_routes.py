@@ -152,7 +152,7 @@ def announce_upload(user: User, file: Announced, services: ServicesDep) -> uploa
 
 @router.post("/uploads/{upload_id}/commit")
 def commit_upload(user: User, upload_id: Annotated[str, Path(max_length=64)], services: ServicesDep) -> Committed:
-    """Say that the file is there: it is checked and accepted as `PATCH /users/me` would. May be repeated."""
+    """Confirm that the file was sent: it is checked and accepted, as by `PATCH /users/me`. May be repeated."""
     accepted = uploads.commit(services, user, upload_id)
     return Committed(upload_id=upload_id, id=accepted.pending_id, image_path=accepted.image_path)
 

@@ -83,7 +83,7 @@ Form = Annotated[tuple[list[uploads.Upload], dict[str, str]], Depends(form_of)]
 
 @router.patch("/users/me", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}})
 def update_me(user: User, form: Form, services: ServicesDep) -> dict[str, Any]:
-    """Change profile texts and upload images, several at once. All of it is accepted or nothing."""
+    """Change profile texts and upload images, several at once. All of it is accepted, or nothing."""
     files, texts = form
     accepted = uploads.accept(services, user, files, texts)
     images = [

@@ -9,8 +9,8 @@ from imgpipe_orchestration.storage.work import working_as
 from imgpipe_orchestration.wiring.services import Services
 
 BUSY_SECONDS = 60.0
-"""After so long a run is most likely sweeping for an erasure, which takes an hour where there are a million images. The
-next one begins beside it."""
+"""After this long a run is most likely sweeping for an erasure, which takes an hour where there are a million images.
+The next one begins beside it."""
 
 
 def run(services: Services, owner: str, *, due_only: bool = False) -> dict[str, Any]:

@@ -64,19 +64,19 @@ def export_user(user_id: RowId, services: ServicesDep) -> StreamingResponse:
 
 @router.delete("/users/me", status_code=202)
 def erase_me(user: User, services: ServicesDep) -> Asked:
-    """Erase everything of yours, for good. May be repeated: it is one erasure."""
+    """Erase all your data, for good. May be repeated: it is one erasure."""
     return Asked(erasure_id=erasure.ask(services, user, who=f"user {user}"))
 
 
 @router.delete("/api/users/{user_id}", status_code=202)
 def erase_user(user_id: RowId, services: ServicesDep, caller: Allowed) -> Asked:
-    """Erase everything of a user, for good. May be repeated: it is one erasure."""
+    """Erase all data of a user, for good. May be repeated: it is one erasure."""
     return Asked(erasure_id=erasure.ask(services, user_id, who=caller.name))
 
 
 @router.get("/api/erasures/{erasure_id}")
 def erasure_of(erasure_id: UUID, services: ServicesDep, who: Allowed) -> ErasureAnswer:
-    """How far an erasure is, and what a sweep found left; for the user and for administrators."""
+    """How far an erasure has got, and what a sweep found left; for the user and for administrators."""
     with transaction(services.engine) as connection:
         found = erasure.find(connection, erasure_id)
     if who.user not in {None, found.user_id}:

@@ -101,7 +101,7 @@ def queue(
 async def decide(
     media_id: MediaId, wanted: Decision, request: Request, services: ServicesDep, caller: Allowed
 ) -> DecisionAnswer:
-    """Approve an image, or reject it into the trash. A decision made twice is one."""
+    """Approve an image, or reject it into the trash. Repeating a decision changes nothing."""
     found = await run_in_threadpool(_decide, services, "media", media_id, wanted, caller.name)
     request.app.state.hot.forget(media_id)  # before the answer, so that the next request sees it
     return DecisionAnswer(kind="media", id=str(media_id), verdict=_answer(found))

@@ -28,7 +28,7 @@ log = logger(__name__)
 MOST_BYTES = 150_000_000
 """Size of the largest file of requests that we send; OpenAI takes 200 MB and 50,000 requests."""
 MOST_SECONDS = 26 * 3600.0
-"""After so long a sent batch has ended, expired or not; OpenAI gives itself 24 hours."""
+"""After this long a sent batch has ended, expired or not; OpenAI gives itself 24 hours."""
 
 _NAMED = "imgpipe"
 _KEPT_SECONDS = 3 * 24 * 3600

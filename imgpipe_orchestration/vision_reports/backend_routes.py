@@ -156,7 +156,7 @@ def start_batch(
 
 @router.get("/batch-analysis/batches/{batch_id}")
 def batch_status(batch_id: UUID, services: ServicesDep, response: Response) -> BatchAnswer:
-    """How far a batch is. While it is not finished, Retry-After says when asking again makes sense."""
+    """How far a batch has got. While it is not finished, Retry-After says when asking again makes sense."""
     batch = batches.found(services.engine, batch_id)
     if batch.status in {BatchState.QUEUED, BatchState.RUNNING}:
         response.headers["Retry-After"] = "2"

@@ -63,7 +63,7 @@ class AnalysisAnswer(BaseModel):
 def info_of(services: Services, media_id: int, *, signed: Mapping[str, str] = signing.NOTHING) -> ImageInfo:
     """
     Args:
-        signed: the parameters that a signature fixes; nothing else is told of.
+        signed: the parameters that a signature fixes; nothing else is told.
 
     Raises:
         NotFound: there is no such image.
@@ -159,6 +159,6 @@ def image_analysis(
     },
 )
 async def component(name: str, request: Request) -> Response:
-    """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`), or
-    `components.css`, which keeps their places free until they are there."""
+    """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`), or `components.css`, which
+    reserves their space until they load."""
     return await _FILES.answer(name, request)

@@ -279,7 +279,7 @@ def erase(
     user: Annotated[RowId, Form()],
     confirmed: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Erase a person, once it was asked whether to, with how much there is of them."""
+    """Erase a person, after a confirmation that says how much there is of them."""
     if not confirmed:
         with transaction(services.engine) as connection:
             counts = erasure.counted(connection, user)

@@ -48,7 +48,7 @@ function unsend() {
 window.addEventListener("pageshow", unsend);
 window.navigation?.addEventListener("navigate", ({ signal }) => signal.addEventListener("abort", unsend));
 
-// What happened is told once, and not again where the page is loaded anew or come back to.
+// What happened is told once, and not again where the page is reloaded or returned to.
 function once() {
   const url = new URL(location.href);
   const said = ["notice", "trouble", "undo"].filter((name) => url.searchParams.has(name));

@@ -50,7 +50,7 @@ function say(item, words, kind = "") {
   }
 }
 
-// What came within a second is told at once: a screen reader reads the last words only. Many files are told by their sum.
+// What came within a second is told at once: a screen reader reads the last words only. Many files are summed up.
 function tell(words) {
   count();
   news.push(words);
