@@ -75,7 +75,7 @@ class PersonaData(BaseModel):
 
 
 class ImagePrompt(BaseModel):
-    """An image prompt, as JSON (a Flowise flow answers in plain text)."""
+    """The words of a picture, from a model that is no flow."""  # part of the sent schema, and so of the ledger's key
 
     prompt: _Text
 

@@ -33,7 +33,7 @@ KILLED_AFTER_SECONDS = 200.0
 answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
 _TAGGING_SECONDS = 30.0
 
-START_SECONDS = 240.0
+START_SECONDS = 150.0
 """Within which a new forkserver must answer. Its imports take three seconds, but minutes on an overloaded machine, and
 a replacement would begin them again."""
 ANSWER_SECONDS = 60.0

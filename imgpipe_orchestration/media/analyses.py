@@ -246,7 +246,7 @@ def _expectations(kind: str, corrected: Mapping[str, Any]) -> dict[str, Any]:
     asked = schema_of(kind).model_fields
     fields = {name: given for name, given in corrected.items() if name in asked and given not in ("", [])}
     exact = {name: _expected(given) for name, given in fields.items() if name not in _SENTENCES}
-    words = {name: re.findall(r"\w{5,}", fields.get(name, "")) for name in _SENTENCES}
+    words = {name: re.findall(r"[a-zA-ZÀ-ӿ]{5,}", fields.get(name, "")) for name in _SENTENCES}
     return exact or {name: {"contains": found} for name, found in words.items() if found}
 
 

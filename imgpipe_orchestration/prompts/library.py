@@ -142,29 +142,27 @@ def read(path: Path, *, brand: str) -> Prompt:
         raise _wrong(path, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
     except ValueError as error:
         raise _wrong(path, f"has no valid TOML before the body: {error}") from error
-    _try(path, front.instructions, (), brand, "and the instructions have only `brand`")
-    _try(path, body, front.variables, brand, "which is not in `variables`")
+    _check(path, front.instructions, (), "and the instructions have only `brand`")
+    _check(path, body, front.variables, "which is not in `variables`")
     return Prompt(front, body.strip(), brand)
 
 
-def _try(path: Path, template: str, variables: Sequence[str], brand: str, unknown: str) -> None:
-    """Fill a template in with any text, with none, and with each that it has itself, for those decide its branches.
-
+def _check(path: Path, template: str, variables: Sequence[str], unknown: str) -> None:
+    """
     Raises:
-        SettingsError: it cannot be filled in.
+        SettingsError: the template is broken, or uses a variable, filter, test or other template that it does not have.
     """
     try:
         tree = _JINJA.parse(template)
-        values = {"x", "", *(str(one.value) for one in tree.find_all(nodes.Const))}  # before the next line folds them
-        more = sorted(meta.find_undeclared_variables(tree) - {*variables, "brand"})
-        for value in () if more else values:
-            _template(template).render({"brand": brand, **dict.fromkeys(variables, value)})
     except jinja2.TemplateSyntaxError as error:
         raise _wrong(path, f"line {error.lineno} of the template: {error.message}") from error
-    except Exception as error:  # of whatever the template does
-        raise _wrong(path, f"the template cannot be filled in: {error}") from error
-    if more:
+    if more := sorted(meta.find_undeclared_variables(tree) - {*variables, "brand"}):
         raise _wrong(path, f"uses {more[0]!r}, {unknown}")
+    for node in tree.find_all((nodes.Filter, nodes.Test)):
+        if node.name not in (_JINJA.filters if isinstance(node, nodes.Filter) else _JINJA.tests):
+            raise _wrong(path, f"line {node.lineno} of the template: Jinja has no filter or test {node.name!r}")
+    if any(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
+        raise _wrong(path, "a template cannot use another one")
 
 
 def _wrong(path: Path, problem: str) -> SettingsError:

@@ -69,7 +69,8 @@ def check_schedule(expression: str) -> str:
         if any(int(step) > size for step in re.findall(r"/([0-9]+)", field)):
             told = f"schedule {tidy!r}: the step in {field!r} is larger than the field: {name} has {size} values"
             raise BadInput(told, field="schedule")
-        if any(int(first) >= int(last) for first, last in re.findall(r"([0-9]+)-([0-9]+)", field)):
+        ends = re.findall(r"(\w+)-(\w+)", field.lower())
+        if any(first == last or (f"{first}{last}".isdecimal() and int(first) > int(last)) for first, last in ends):
             told = f"schedule {tidy!r}: {name} {field!r} does not rise; write one value, or two ranges: 22-23,0-2"
             raise BadInput(told, field="schedule")
     return tidy

@@ -93,6 +93,7 @@ def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_
     gateway, url = seeing_gateway, f"{seeing_gateway.url}/api/budgets"
     body = {"scope": "provider:openai", "period": "day", "limit_usd": 0}
     assert gateway.session.put(url, json={**body, "scope": "of all"}, timeout=30).status_code == 422
+    assert gateway.session.put(url, json={**body, "limit_usd": 100 / 3}, timeout=30).json()["limit_usd"] == 33.333333
     put = gateway.session.put(url, json=body, timeout=30).json()
     assert (put["alert_at"], put["used_up"]) == ([0.5, 0.8, 1.0], True)
     refused = gateway.session.put(url, json={**body, "scope": "provider:mein"}, timeout=30)

@@ -79,7 +79,9 @@ def test_pages_that_repeat_themselves_end(api: VisionAnalysisApi, standins: Stan
     assert len(standins.calls("vision_analysis")) == 2
 
 
-def test_pages_that_always_bring_something_new_are_an_error() -> None:
+def test_pages_that_always_bring_something_new_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgpipe_orchestration.partners.vision_analysis._MOST_PAGES", 20)
+
     def endless(handler: BaseHTTPRequestHandler, number: int) -> None:
         entry = {"vision_analysis_id": f"v{number}", "organization_id": "o"}
         reply(handler, listing(entry, total=10**9))

@@ -86,10 +86,9 @@ WRONG_DESCRIBE = {
     "a broken template": (GOOD.replace("{%- endif %}", ""), "of the template"),
     "a variable in the instructions": (GOOD.replace("Answer only", "{{ kind }}: answer only"), "have only `brand`"),
     "an unknown filter": (GOOD.replace("a {{ kind }} image", "a {{ kind|capitalise }} image"), "'capitalise'"),
-    "a filter in a branch": (GOOD.replace("the brand's name.", "{{ owner|shout }}"), "named 'shout'"),
-    "an unknown test": (GOOD.replace('kind == "logo"', "kind is logolike"), "No test named 'logolike'"),
-    "another template": (GOOD.replace("Describe it.\n", '{% include "x.md" %}\n'), "cannot be filled in"),
-    "a part of a text": (GOOD.replace("as data: {{ owner }}", "as data: {{ owner.name.first }}"), "attribute 'name'"),
+    "a filter in a branch": (GOOD.replace("the brand's name.", "{{ owner|shout }}"), "filter or test 'shout'"),
+    "an unknown test": (GOOD.replace('kind == "logo"', "kind is logolike"), "filter or test 'logolike'"),
+    "another template": (GOOD.replace("Describe it.\n", '{% include "x.md" %}\n'), "cannot use another"),
     "broken TOML": (GOOD.replace('version = "2"', "version = "), "no valid TOML"),
     "no version": (GOOD.replace('version = "2"\n', ""), "version: Field required"),
 }

@@ -87,7 +87,7 @@ def leave(request: Request, services: ServicesDep, form_token: Annotated[str, Fo
     if session:
         sessions.check_form(request, session, form_token)
     answer: Response = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
-    if services.settings.oidc_issuer and (session is None or session.login):
+    if services.settings.oidc_issuer:
         back = services.settings.public_base_url + "/login"
         if elsewhere := provider(services).ended(back):
             # A page that leads there: browsers follow no redirect of a form to another site (`form-action`).

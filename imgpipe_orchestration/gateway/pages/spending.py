@@ -129,7 +129,8 @@ def read_spending(
 ) -> Spending | Response:
     """What paid calls cost, by day, pipeline, tenant, model or task."""
     found = _spending(services, first, to, by)
-    as_csv = "text/csv" in request.headers.get("accept", "") if form is None else form == "csv"
+    accept = request.headers.get("accept", "")
+    as_csv = form == "csv" or (form is None and "text/csv" in accept and "json" not in accept)
     return _as_csv(found) if as_csv else found
 
 
@@ -143,7 +144,7 @@ def _spending(services: Services, first: date | None, to: date | None, by: By) -
 
 def _span(first: date | None, to: date | None) -> tuple[date, date]:
     last = to or datetime.now(UTC).date()
-    if first and first > last:
+    if first and to and first > to:
         raise BadInput(f"from is {first}, which is after {last}, the last day.", field="from")
     return first or last.replace(day=1), last
 

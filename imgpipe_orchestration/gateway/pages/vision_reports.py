@@ -138,7 +138,7 @@ def _tried(services: Services, sent: dict[str, Any], job_id: UUID | None) -> tup
         routes.check_field("external_api_key", SecretStr(key), services)
         policy = RetryPolicy(attempts=1, budget=_TEST_SECONDS)
         with closing(api_of(services, ApiAccess(url, url, key, "", ""), policy)) as api:
-            found = next(iter(api.unprocessed(seconds=0)), None)
+            found = next(iter(api.unprocessed(page_size=1, seconds=0)), None)
         waits = "at least one analysis is waiting" if found else "no analysis is waiting"
     except Unfinished:
         waits = "no analysis of its first page is waiting"

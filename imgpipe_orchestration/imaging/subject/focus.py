@@ -13,7 +13,7 @@ from imgpipe_orchestration.imaging.opencv import cv2, lab_of
 from imgpipe_orchestration.imaging.subject.faces import SHORT_SIDE, find_faces
 
 Reason = Literal[
-    "manual", "faces", "logo", "text", "crop hint", "local faces", "objects", "plain background", "saliency", "centre"
+    "manual", "faces", "logo", "text", "crop hint", "local faces", "objects", "plain ground", "saliency", "centre"
 ]
 
 _MATTERS = 0.25
@@ -60,7 +60,7 @@ def find_focus(image: Image.Image, hints: FocusHints | None = None, mark: Box | 
     """
     hints = hints or FocusHints()
     if certain := hints.manual or mark:
-        return FocalBox(certain, "manual" if hints.manual else "plain background", certain)
+        return FocalBox(certain, "manual" if hints.manual else "plain ground", certain)
     if hints.faces:
         return _around_faces(hints.faces, "faces")
     if hints.logos:
@@ -106,7 +106,7 @@ def _found_here(image: Image.Image, objects: tuple[Box, ...] = ()) -> FocalBox:
         airy = Box(largest.left, largest.top - air, largest.right, largest.bottom)
         return FocalBox(shown, "objects", _upper_half(airy))
     if box := _box_on_plain_background(small):
-        return FocalBox(box, "plain background", _upper_half(box))
+        return FocalBox(box, "plain ground", _upper_half(box))
     if box := _salient_box(small):
         return FocalBox(box, "saliency", box)
     return FocalBox(WHOLE, "centre", WHOLE)
