@@ -24,7 +24,7 @@ CLAIM_SECONDS = 600
 
 
 def waiting(connection: Connection, *, after: int = 0, limit: int) -> list[Verdict]:
-    """The review list in the order in which things came to it, without what others are looking at.
+    """A page of the review list, by id, without what others are looking at. What comes to it may stand on any page.
 
     Args:
         after: the id of the last one of the page before.

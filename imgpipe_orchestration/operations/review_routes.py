@@ -50,7 +50,7 @@ class Waiting(BaseModel):
 
 class ReviewList(BaseModel):
     items: list[Waiting]
-    next: int | None = Field(description="Pass it as `cursor` to get the page that follows.")
+    next: int | None = Field(description="Pass it as `cursor` for the next page. What comes later may be on any page.")
 
 
 class Decision(BaseModel):

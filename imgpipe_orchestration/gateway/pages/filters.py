@@ -45,8 +45,10 @@ def ago(at: datetime | None) -> str:
     seconds = (datetime.now(UTC) - at).total_seconds()
     if abs(seconds) < 45:
         return "just now" if seconds > 0 else "in a moment"
-    unit, length = next((u, n) for u, n in (("day", 86400), ("hour", 3600), ("minute", 1)) if abs(seconds) >= n)
-    count = max(1, round(abs(seconds) / max(60, length)))
+    # 59.5 minutes are an hour, 23.5 hours a day.
+    units = (("day", 86400, 84600), ("hour", 3600, 3570), ("minute", 60, 0))
+    unit, length = next((unit, length) for unit, length, least in units if abs(seconds) >= least)
+    count = round(abs(seconds) / length)
     said = f"{count} {unit}{'' if count == 1 else 's'}"
     return f"{said} ago" if seconds > 0 else f"in {said}"
 

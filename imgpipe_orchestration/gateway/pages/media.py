@@ -283,15 +283,16 @@ def states(services: ServicesDep, _: Operator, ids: Numbers) -> Response:
     """Status and media id of uploads, and of failed ones the error with what to do about it, by the ids that they were
     answered with."""
     found: dict[int, dict[str, Any]] = {}
+    asked = [int(one) for one in ids.split(",")][:MOST_FOLLOWED]
     with transaction(services.engine) as connection:
-        for pending_id in [int(one) for one in ids.split(",")][:MOST_FOLLOWED]:
-            media = store.media_of_pending(connection, pending_id)
-            if media is None:
-                found[pending_id] = {"status": "waiting", "media_id": None, "error": None}
-                continue
-            error = None
-            if media.status is MediaStatus.FAILED and media.error:
-                what_to_do = advice(services.claims.find(store.MEDIA, media.id).error_code)
-                error = f"{sentence(media.error)} {what_to_do.words}"
-            found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
+        known = {pending_id: store.media_of_pending(connection, pending_id) for pending_id in asked}
+    for pending_id, media in known.items():  # with no connection in hand: the queue takes one
+        if media is None:
+            found[pending_id] = {"status": "waiting", "media_id": None, "error": None}
+            continue
+        error = None
+        if media.status is MediaStatus.FAILED and media.error:
+            what_to_do = advice(services.claims.find(store.MEDIA, media.id).error_code)
+            error = f"{sentence(media.error)} {what_to_do.words}"
+        found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
     return JSONResponse(found, headers=NO_STORE)

@@ -1,14 +1,17 @@
 """Upload, gallery, one image, search: what people do with their photographs."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import requests
 from playwright.sync_api import expect
+from sqlalchemy import event
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.errors import Conflict
+from imgpipe_orchestration.gateway.pages.media import states
 from imgpipe_orchestration.media import intake
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration_tests.gateway.browser import Visitor
@@ -132,7 +135,11 @@ def test_what_another_worker_has_is_no_failure_to_requeue(guest: Visitor, gatewa
     expect(page.get_by_role("heading", level=1)).to_contain_text("dropped")
     expect(page.get_by_role("button", name="Delete")).to_be_visible()
     expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
-    assert "Retry" not in requests.get(f"{gateway.url}/upload/state?ids=1", timeout=30).json()["1"]["error"]
+    engine, held = gateway.services.engine, set()
+    event.listen(engine, "checkout", lambda *_: held.add(engine.pool.checkedout()))  # type: ignore[attr-defined]
+    told = json.loads(bytes(states(gateway.services, None, "1,77").body))  # type: ignore[arg-type]
+    assert "Retry" not in told["1"]["error"] and told["77"]["status"] == "waiting"
+    assert held == {1}, "with two at a time, pages that wait for each other's could take all"
     fail(gateway.services, MEDIA, [2], Conflict("The main API no longer wants image 2"))  # as one elsewhere answers
     expect(guest.go("/failures").locator(".letter")).to_contain_text("retrying does not change it")
 
