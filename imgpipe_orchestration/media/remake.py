@@ -43,7 +43,7 @@ def order(services: Services, day: str, step: Step, *, urgent: bool = True) -> i
 
 def _analysed_otherwise(services: Services, connection: Connection, first: str, last: str) -> CursorResult[Any]:
     """Images whose analysis is outdated, whether its question is (`changed`), and who answered (`answered_by`)."""
-    asked: dict[str, TaskName] = {"google_vision": "labels", "openai_vision": "describe"}
+    asked: dict[str, TaskName] = {"google_vision": "labels", "openai_vision": "describe", "openai_embedding": "embed"}
     providers = [name for name, task in asked.items() if services.models.choices(task)]
     questions = json.dumps(versions(services.prompts["describe"]))
     values = {"first": first, "last": last, "versions": questions, "providers": providers}

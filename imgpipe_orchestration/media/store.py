@@ -204,7 +204,8 @@ def save_analysis(connection: Connection, media_id: int, values: dict[str, Any])
     the embedding if it takes vectors of another model by now."""
     row = dict(values)
     if "embedding" in row and not holds(connection, row["answered_by"]["embed"], row["embedding"]):
-        del row["embedding"]  # a rebuild has ended meanwhile, which embeds what lacks it
+        del row["embedding"]  # a rebuild has ended meanwhile; a backfill makes what is absent
+        row["providers"] = {**row["providers"], "openai_embedding": "absent"}
     columns, updates = ", ".join(row), ", ".join(f"{name} = excluded.{name}" for name in row)
     query = text(f"""
         insert into media_ai_analysis (media_id, {columns}) select :media_id, {columns}

@@ -1,5 +1,6 @@
 """Vectors of another model: made beside the old ones, which the search uses until all are there."""
 
+from datetime import date
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from sqlalchemy import event, text
 from imgpipe_orchestration.errors import BadInput, Conflict, Retryable
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
-from imgpipe_orchestration.media.remake import make_analyses
+from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media.remake import estimate, make_analyses, order
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.media.worker import today
+from imgpipe_orchestration_tests.media.worker import run, today
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 
 
@@ -90,16 +92,39 @@ def test_an_analysis_that_ends_after_the_rebuild_keeps_the_new_vector(
 ) -> None:
     gateway = seeing_gateway
     gateway.finish(1, profile_image=picture(seed=95))
-    (old,) = gateway.rows("select embedding::text as vector, answered_by from media_ai_analysis")
+    (old,) = gateway.rows("select embedding::text as vector, answered_by, providers from media_ai_analysis")
     services = with_models(
         gateway, tmp_path, 'use = ["other:text-embedding-3-large"]\ndimensions = 512', standins.openai_url
     )
     assert rebuild(services) == 1
     (new,) = gateway.rows("select embedding::text as vector from media_ai_analysis")
     with services.engine.begin() as connection:
-        store.save_analysis(connection, 1, {"embedding": old.vector, "answered_by": old.answered_by})
+        ended = {"embedding": old.vector, "answered_by": old.answered_by, "providers": old.providers}
+        store.save_analysis(connection, 1, ended)
+    assert gateway.rows("select embedding::text from media_ai_analysis") == [(new.vector,)]
+    gateway.rows("update media_ai_analysis set embedding = null returning 1")  # as if that was its first
+    assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 1
+    make_analyses(services, "run-2", today())
     assert gateway.rows("select embedding::text from media_ai_analysis") == [(new.vector,)]
     services.close()
+
+
+def test_a_backfill_makes_the_vectors_of_images_that_came_while_the_task_was_off(
+    seeing_gateway: Gateway, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    for user in (1, 2):
+        gateway.upload(user, profile_image=picture(seed=97 + user))
+    off = with_models(gateway, tmp_path, "use = []")
+    run(off, "run-1", today())
+    off.close()
+    assert rebuild(gateway.services) == 0
+    day = date.fromisoformat(today())
+    assert estimate(gateway.services, day, day)["calls"] == {"embedding": 2}
+    assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 2
+    make_analyses(gateway.services, "run-2", today())
+    assert gateway.rows("select count(embedding) from media_ai_analysis") == [(2,)]
+    assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 0
 
 
 def test_nothing_is_bought_for_the_trash_a_restored_image_gets_its_vector_then_and_the_index_has_all_the_time_it_needs(

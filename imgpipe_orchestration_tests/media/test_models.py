@@ -141,9 +141,11 @@ def test_a_task_that_is_off_is_not_asked(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
 ) -> None:
     path = models_file(tmp_path, standins, standins.openai_url, describe="[]")
-    providers, answered = row_of(make_gateway(models_file=path))
+    gateway = make_gateway(models_file=path)
+    providers, answered = row_of(gateway)
     assert providers["openai_vision"] == "absent" and answered == {}
     assert standins.calls("openai") == []
+    assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 0, "nothing was seen, so no vector lacks"
 
 
 def test_the_check_says_what_each_model_can_do(

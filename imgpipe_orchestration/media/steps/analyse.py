@@ -96,11 +96,11 @@ def analyse(services: Services, media: MediaFile, *, urgent: bool = True) -> Ana
     if not urgent and choices and words:
         fetch_at_half_price(services, choices[0], words, space.dimensions, buyer, embedding)
 
-    def embedded() -> bool:  # not, if nothing was seen, which is not another failure
+    def embedded() -> bool:  # also if nothing was to be seen, of which there is nothing to make
         if choices and words:
             answer = _first(found, "embed", choices, lambda one: embed(services, one, words, space.dimensions, buyer))
             found.values["embedding"] = str(answer.value)
-        return bool(choices and words)
+        return bool(choices and (words or not found.errors))
 
     _ask(found, "openai_embedding", embedded)
     found.values["providers"] = _bounded(found.providers)
