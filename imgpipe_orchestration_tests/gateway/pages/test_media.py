@@ -133,6 +133,7 @@ def test_what_another_worker_has_is_no_failure_to_requeue(guest: Visitor, gatewa
     expect(page.get_by_role("button", name="Delete")).to_be_visible()
     expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
     assert "Retry" not in requests.get(f"{gateway.url}/upload/state?ids=1", timeout=30).json()["1"]["error"]
+    expect(guest.go("/media").locator(".gallery")).to_contain_text("dropped")
     fail(gateway.services, MEDIA, [2], Conflict("The main API no longer wants image 2"))  # as one elsewhere answers
     expect(guest.go("/failures").locator(".letter")).to_contain_text("retrying does not change it")
 
