@@ -6,7 +6,7 @@ not. Nearest neighbours come from HNSW indexes, which are fast and approximate; 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -71,12 +71,14 @@ class Found(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Conditions on all results; None means any. Private images are only found together with `user_id`."""
+    """Conditions on all results; None means any. Private images are only found together with `user_id`; `without` are
+    words and phrases, with `or` between them, that neither an image's analysis nor its file's name may have."""
 
     status: MediaStatus | None = None
     data_type: DataType | None = None
     user_id: int | None = None
     held: bool | None = None
+    without: str | None = None
 
 
 _COLUMNS = """
@@ -138,11 +140,12 @@ def by_text(
     is in names like "photo - Copy.jpg".
     """
     words = re.sub(r"(?<!\S)-+(?!\S)", " ", words)
+    without = " or ".join(_EXCLUDED.findall(words))  # by every ranking: one would bring back what another leaves out
+    filters = replace(filters, without=without or None)
     rankings = [_by_words(connection, words, filters, limit)]
-    without = " ".join(one.group() for one in _EXCLUDED.finditer(words))
     # The words' query holds the table until the end: no rebuild of the embeddings can end in between.
     if vector is not None and space_of(connection).dimensions == len(vector):
-        rankings.append(_by_meaning(connection, vector, filters, limit, without))
+        rankings.append(_by_meaning(connection, vector, filters, limit))
     rankings.insert(1, _by_name(connection, words, filters, limit))  # last, for it limits the planner
     scores: dict[int, float] = {}
     found: dict[int, Found] = {}
@@ -274,12 +277,9 @@ def _by_name(connection: Connection, words: str, filters: Filters, limit: int) -
     return _rows(connection, query, values | {"words": words, "limit": limit}, "file name")
 
 
-def _by_meaning(
-    connection: Connection, vector: Sequence[float], filters: Filters, limit: int, without: str = ""
-) -> list[Found]:
-    excluded = ["m.words @@ websearch_to_tsquery('english', :without)"] if without else []
-    where, values = _where(filters, "m.embedding is not null", *excluded)
-    values |= {"vector": str(list(vector)), "limit": limit, "without": without}
+def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filters, limit: int) -> list[Found]:
+    where, values = _where(filters, "m.embedding is not null")
+    values |= {"vector": str(list(vector)), "limit": limit}
     distance = "m.embedding <=> cast(:vector as vector)"
     return _nearest(connection, distance, MEANING_FAR, where, values, "meaning")
 
@@ -315,9 +315,17 @@ def _look_far(connection: Connection) -> None:
     connection.execute(text(query), {"most": str(CANDIDATES)})
 
 
+_WITHOUT = """
+    (to_tsvector('simple', words_of_name(f.original_name))
+        @@ websearch_to_tsquery('simple', words_of_name(:without))) is not true
+    and (select x.words @@ websearch_to_tsquery('english', :without) from media_ai_analysis x
+        where x.media_id = f.id) is not true
+"""
+
+
 def _where(filters: Filters, *conditions: str) -> tuple[str, dict[str, Any]]:
     values = {name: getattr(filters, name) for name in Filters.__slots__ if getattr(filters, name) is not None}
-    told = [*conditions, *(f"f.{name} = :{name}" for name in values)]
+    told = [*conditions, *(_WITHOUT if name == "without" else f"f.{name} = :{name}" for name in values)]
     if filters.user_id is None:
         told.append("not f.private")
     return " and ".join(told), {name: getattr(value, "value", value) for name, value in values.items()}

@@ -50,6 +50,9 @@ def test_words_meaning_colour_and_looks_each_find_what_they_should(seeing_gatewa
         assert "meaning" in {one["media_id"]: one["why"] for one in found(gateway, text=asked)}["2"]
     assert "2" not in {one["media_id"] for one in found(gateway, text=f"{own} -{own.split()[-1].strip('.')}")}
 
+    gateway.rows("update media_files set original_name = 'zebra.jpg' where id = 2 returning 1")
+    assert "2" not in {one["media_id"] for one in found(gateway, text=f"{own} -zebra")}
+
     by_red = found(gateway, color="c82424")
     assert {one["media_id"] for one in by_red[:2]} == {"1", "4"}
     assert "2" not in {one["media_id"] for one in by_red}
@@ -132,6 +135,41 @@ def test_a_name_is_found_without_reading_every_image_even_without_statistics(eng
         with reading(engine, "words_of_name") as read:
             assert len(by_text(connection, "jpg", None, Filters(), limit=60)) == 60
         assert sorted(read)[-2:] == [CANDIDATES, 4000], "the bitmap of the index has them all, and no other step"
+
+
+def test_what_is_left_out_comes_back_by_no_other_ranking(engine: Engine) -> None:
+    insert = """
+        with files as (
+            insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, original_name)
+            select n, 7, 'product', 'product', '/a/' || n, current_date, name
+            from unnest(array['many.jpg', 'landscape.jpg', 'a.jpg', 'many.png', null, 'striped-horse.jpg'])
+                with ordinality as t (name, n) returning id
+        )
+        insert into media_ai_analysis (media_id, alt_text) select id, alt from files
+        join (values (1, 'A landscape'), (2, 'Too many bowls'), (3, 'Many bowls'), (5, 'Many people'),
+            (6, 'Many horses, striped')) as a (n, alt) on id = n
+    """
+    others = """
+        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, original_name)
+        select i, 7, 'product', 'product', '/a/' || i, current_date, 'IMG_' || i || '.jpg'
+        from generate_series(101, 4100) i
+    """
+    with transaction(engine) as connection:
+        connection.execute(text(insert))
+        for asked, ids in {
+            "many -landscape": {3, 4, 5, 6},
+            'many -landscapes -"striped horse"': {2, 3, 4, 5},
+            "many -the -bowl": {1, 4, 5, 6},
+            "landscape -many": set(),
+            "-many": set(),
+        }.items():
+            assert {one.id for one in by_text(connection, asked, None, Filters(), limit=60)} == ids, asked
+        connection.execute(text(others))
+        connection.execute(text("analyze media_files, media_ai_analysis"))
+        with reading(engine, "live_media") as read:
+            assert len(by_text(connection, "img_4001 many -landscape", None, Filters(), limit=60)) == 0
+            assert len(by_text(connection, "img_4001 -landscape", None, Filters(), limit=60)) == 1
+        assert max(read) < 10
 
 
 def test_of_a_word_that_all_images_have_only_so_many_are_ranked(

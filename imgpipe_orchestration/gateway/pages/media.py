@@ -71,12 +71,14 @@ def gallery(
         before=int(before) if before else None,
         limit=PER_PAGE + 1,
     )
+    failed = [one.id for one in found if one.status is MediaStatus.FAILED]
     searched = bool(words or color or like)
     more = str(found[PER_PAGE - 1].id) if not searched and len(found) > PER_PAGE else ""
     asked = {"q": words, "color": color, "like": like, "status": status, "type": type, "user": user}
     return page(
         "media.html",
         images=[(one, _distance(one), signature(services, one.id, private=one.private)) for one in found[:PER_PAGE]],
+        dropped={one for one in failed if services.claims.find(store.MEDIA, one).error_code == WITHDRAWN},
         asked=asked,
         working=any(one.status not in (MediaStatus.COMPLETED, MediaStatus.FAILED) for one in found),
         note=note,

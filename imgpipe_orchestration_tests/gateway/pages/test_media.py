@@ -140,6 +140,7 @@ def test_what_another_worker_has_is_no_failure_to_requeue(guest: Visitor, gatewa
     told = json.loads(bytes(states(gateway.services, None, "1,77").body))  # type: ignore[arg-type]
     assert "Retry" not in told["1"]["error"] and told["77"]["status"] == "waiting"
     assert held == {1}, "with two at a time, pages that wait for each other's could take all"
+    expect(guest.go("/media").locator(".gallery")).to_contain_text("dropped")
     fail(gateway.services, MEDIA, [2], Conflict("The main API no longer wants image 2"))  # as one elsewhere answers
     expect(guest.go("/failures").locator(".letter")).to_contain_text("retrying does not change it")
 
