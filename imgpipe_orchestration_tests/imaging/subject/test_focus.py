@@ -41,7 +41,7 @@ def test_what_stands_before_a_plain_background_is_kept_and_its_head_above_all() 
     image.paste((40, 30, 25), (420, 120, 700, 580))
     image.paste((200, 150, 120), (650, 60, 760, 140))
     focal = find_focus(image)
-    assert focal.reason == "plain background"
+    assert focal.reason == "plain ground"
     left, _, right, _ = crop_box(800, 600, 300, 300, focal.box, core=focal.core)
     assert left <= 420
     assert right >= 760
@@ -113,5 +113,5 @@ def test_a_logo_on_transparency_is_found_whatever_colour_its_invisible_pixels_ha
     image = Image.new("RGBA", (1600, 500), hidden)
     ImageDraw.Draw(image).ellipse((60, 100, 360, 400), fill=colour)
     found = find_focus(image)
-    assert found.reason == "plain background"
+    assert found.reason == "plain ground"
     assert found.box.left < 0.05 and found.box.right < 0.25
