@@ -8,9 +8,9 @@ differently a moment later (DNS rebinding) nor a redirect gets past the check.
 from __future__ import annotations
 
 import ipaddress
-import queue
 import socket
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -146,23 +146,19 @@ def addresses_of(host: str, port: int, seconds: float | None = None) -> list[str
         TimeoutError: the resolver took too long.
         socket.gaierror: there is no such name, or the resolver failed.
     """
-    answer: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
+    answer: Future[list[str]] = Future()
 
     def ask() -> None:
         try:
             found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            answer.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
         except (OSError, UnicodeError) as error:
-            answer.put(error)
-        else:
-            answer.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+            answer.set_exception(error)
 
     threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
-        found = answer.get(timeout=seconds)
-    except queue.Empty:
+        return answer.result(seconds)
+    except TimeoutError:
         raise TimeoutError(f"no address of {host} came in time") from None
-    if isinstance(found, UnicodeError):
-        raise socket.gaierror(f"{host} is not a host name") from found
-    if isinstance(found, OSError):
-        raise found
-    return found
+    except UnicodeError as error:
+        raise socket.gaierror(f"{host} is not a host name") from error
