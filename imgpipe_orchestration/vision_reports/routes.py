@@ -71,11 +71,14 @@ class CronJobChange(BaseModel):
     urgent: bool | None = None
 
 
-class CronJobAnswer(BaseModel):
-    """A cron job. Its key is not part of it, and neither are secrets in the addresses' queries."""
-
+class Done(BaseModel):
     status: Literal["success"] = "success"
     job_id: UUID
+
+
+class CronJobAnswer(Done):
+    """A cron job. Its key is not part of it, and neither are secrets in the addresses' queries."""
+
     name: str
     schedule: str
     timezone: str
@@ -91,11 +94,9 @@ class CronJobAnswer(BaseModel):
     updated_at: datetime
 
 
-class Created(BaseModel):
+class Created(Done):
     """What the contract says of a new job; GET has the rest."""
 
-    status: Literal["success"] = "success"
-    job_id: UUID
     name: str
     schedule: str
     enabled: bool
@@ -139,16 +140,9 @@ class ExecutionAnswer(BaseModel):
     analyses: list[AnalysisOutcome]
 
 
-class ExecutionList(BaseModel):
-    status: Literal["success"] = "success"
-    job_id: UUID
+class ExecutionList(Done):
     total: int
     executions: list[ExecutionAnswer]
-
-
-class Done(BaseModel):
-    status: Literal["success"] = "success"
-    job_id: UUID
 
 
 class Switched(Done):
