@@ -1,13 +1,12 @@
 """Cron jobs over REST: the contract's routes, and also PATCH and `run`."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.telemetry.redaction import redact
@@ -167,14 +166,14 @@ def list_cron_jobs(
     services: ServicesDep, enabled_only: Annotated[bool, Query(description="Leave out what is switched off.")] = False
 ) -> CronJobList:
     """All cron jobs, oldest first."""
-    jobs = [_answer(job) for job in cron_jobs.listed(services.engine, enabled_only=enabled_only)]
+    jobs = [CronJobAnswer(**job._asdict()) for job in cron_jobs.listed(services.engine, enabled_only=enabled_only)]
     return CronJobList(total=len(jobs), jobs=jobs)
 
 
 @router.get("/cron-jobs/{job_id}")
 def get_cron_job(job_id: JobId, services: ServicesDep) -> CronJobAnswer:
     """One cron job: its schedule, last and next run, without its key."""
-    return _answer(cron_jobs.found(services.engine, job_id))
+    return CronJobAnswer(**cron_jobs.found(services.engine, job_id)._asdict())
 
 
 @router.patch("/cron-jobs/{job_id}")
@@ -184,7 +183,7 @@ def change_cron_job(job_id: JobId, change: CronJobChange, services: ServicesDep)
     if not given:
         raise BadInput("Name at least one field to change.")
     values = {name: check_field(name, value, services) for name, value in given.items()}
-    return _answer(cron_jobs.change(services.engine, job_id, values))
+    return CronJobAnswer(**cron_jobs.change(services.engine, job_id, values)._asdict())
 
 
 @router.delete("/cron-jobs/{job_id}")
@@ -229,7 +228,8 @@ def list_executions(
     """The newest executions of a job, newest first."""
     job = cron_jobs.found(services.engine, job_id)
     rows = executions.recent(services.engine, job.id, limit=limit)
-    found = [_execution(row, job_id, services) for row in rows]
+    runs = f"{services.settings.dagster_url}/runs"
+    found = [ExecutionAnswer(**row, job_id=job_id, run_url=row["run_id"] and f"{runs}/{row['run_id']}") for row in rows]
     return ExecutionList(job_id=job_id, total=len(found), executions=found)
 
 
@@ -251,12 +251,3 @@ def check_field(name: str, value: Any, services: Services) -> Any:
             raise BadInput("external_api_key must be a token: ASCII characters and no spaces", field=name)
         return services.vault.lock(key)
     return value
-
-
-def _answer(job: Row[Any]) -> CronJobAnswer:
-    return CronJobAnswer(**job._asdict())
-
-
-def _execution(row: Mapping[str, Any], job_id: UUID, services: Services) -> ExecutionAnswer:
-    link = f"{services.settings.dagster_url}/runs/{row['run_id']}" if row["run_id"] else None
-    return ExecutionAnswer(**row, job_id=job_id, run_url=link)
