@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
+from imgpipe_orchestration.partners.daemon_threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
@@ -146,18 +145,13 @@ def addresses_of(host: str, port: int, seconds: float | None = None) -> list[str
         TimeoutError: the resolver took too long.
         socket.gaierror: there is no such name, or the resolver failed.
     """
-    answer: Future[list[str]] = Future()
 
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-            answer.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
-        except (OSError, UnicodeError) as error:
-            answer.set_exception(error)
+    def ask() -> list[str]:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
-    threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
-        return answer.result(seconds)
+        return in_daemon_thread(ask, "resolver").result(seconds)
     except TimeoutError:
         raise TimeoutError(f"no address of {host} came in time") from None
     except UnicodeError as error:
