@@ -22,10 +22,10 @@ from imgpipe_orchestration.cli.diagnosis import MIGRATE, Bad, Verdict
 from imgpipe_orchestration.cli.options import data_option, json_option, retyped, settings_in_force
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, OutOfSpace
+from imgpipe_orchestration.partners.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.telemetry.logs import one_line
 from imgpipe_orchestration.telemetry.redaction import redact
-from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.wiring.services import Services
 
 _REMEDIES = {NotMigrated: MIGRATE, OutOfSpace: "Make room on its disk. What was accepted waits and goes on by itself."}

@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from imgpipe_orchestration.auto_marker.model import JOB, tick_late
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.media import pending
+from imgpipe_orchestration.partners.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
-from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["health"])

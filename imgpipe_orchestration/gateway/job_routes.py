@@ -55,15 +55,7 @@ class JobBody(BaseModel):
 def start_job(services: ServicesDep, body: JobBody, response: Response) -> dict[str, Any]:
     """Define or redefine a job, and start it."""
     with transaction(services.engine) as connection:
-        new = job_definitions.put(
-            connection,
-            body.id,
-            name=body.name,
-            description=body.description,
-            kind=body.type,
-            interval=body.interval,
-            payload=body.payload.model_dump(),
-        )
+        new = job_definitions.put(connection, body.model_dump())
         response.status_code = 201 if new else 200
         return _success(_described(connection, job_definitions.get(connection, body.id)))
 

@@ -26,13 +26,13 @@ from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.operations import review
+from imgpipe_orchestration.partners.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import backlog, heartbeats
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
-from imgpipe_orchestration.web.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["metrics"])

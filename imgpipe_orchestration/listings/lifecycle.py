@@ -41,8 +41,7 @@ def _picture(services: Services, number: int) -> bytes:
 
 
 def _facts(connection: Connection, number: int) -> tuple[int | None, str]:
-    store.work(connection, number)
-    return connection.scalar(text("select user_id from image_queue where id = :id"), {"id": number}), ""
+    return store.work(connection, number).user_id, ""
 
 
 _ROWS = text("""

@@ -75,12 +75,12 @@ def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int
 
 
 def work(connection: Connection, image_id: int) -> Row[Any]:
-    """What a worker needs of a row: `file_name`, and the original's `original_key` and `bytes` (its size).
+    """What a worker needs of a row: `file_name`, `user_id`, the original's `original_key` and `bytes` (its size).
 
     Raises:
         NotFound: the row is gone.
     """
-    statement = text("select file_name, original_key, bytes from live_image_queue where id = :id")
+    statement = text("select file_name, user_id, original_key, bytes from live_image_queue where id = :id")
     row = connection.execute(statement, {"id": image_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no image {image_id}.")

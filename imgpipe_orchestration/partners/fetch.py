@@ -5,24 +5,18 @@ download that broke off starts over; retries wait as long as the server asks. Qu
 never get into errors or log lines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, PartnerRefused, TooLarge
+from imgpipe_orchestration.partners.http import Connected
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
 from imgpipe_orchestration.partners.reply import AnswerTooLong, Reply
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.telemetry.logs import logger
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.partners.connections import Connections
 
 log = logger(__name__)
 
@@ -43,11 +37,11 @@ class FetchLimits:
     """Returns why to abort, or None; called often. An aborted download ends as if its time were up."""
 
 
-class Fetcher:
+class Fetcher(Connected):
     """Downloads from where the guard permits; thread-safe, keeps connections."""
 
     def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+        super().__init__("", guard)
 
     def fetch_bytes(self, url: str, limits: FetchLimits | None = None) -> bytes:
         """The content of `url`.
@@ -84,17 +78,6 @@ class Fetcher:
                 return reply.content
             here = _redirected(here, location)
         raise PartnerRefused(f"{without_secrets(here)}: more than {_REDIRECTS} redirects")
-
-    @cached_property
-    def _connections(self) -> Connections:
-        from imgpipe_orchestration.partners.connections import Connections
-
-        return Connections(guard=self._guard)
-
-    def close(self) -> None:
-        """Close the connections."""
-        if connections := self.__dict__.pop("_connections", None):
-            connections.close()
 
 
 def _redirected(url: str, location: str) -> str:

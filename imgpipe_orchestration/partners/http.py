@@ -22,7 +22,26 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.partners.connections import Connections
 
 
-class JsonApi:
+class Connected:
+    """Keeps connections, which are made at the first request."""
+
+    def __init__(self, base_url: str, guard: Guard | None) -> None:
+        self.base_url = base_url
+        self._guard = guard
+
+    @cached_property
+    def _connections(self) -> Connections:
+        from imgpipe_orchestration.partners.connections import Connections
+
+        return Connections(self.base_url, self._guard)
+
+    def close(self) -> None:
+        """Close the connections."""
+        if connections := self.__dict__.pop("_connections", None):
+            connections.close()
+
+
+class JsonApi(Connected):
     """One partner's base address with its credentials."""
 
     def __init__(
@@ -44,12 +63,11 @@ class JsonApi:
             guard: restricts addresses; needed where the URL comes from a tenant and not from the operator.
             paid: see `retry.call`.
         """
+        super().__init__(base_url, guard)
         self.partner = partner
-        self.base_url = base_url
         self.timeout = timeout
         self.policy = policy or RetryPolicy(budget=2 * timeout)
         self._headers = dict(headers or {})
-        self._guard = guard
         self._paid = paid
 
     def request(
@@ -110,17 +128,6 @@ class JsonApi:
         if body is not None:
             headers["Content-Type"] = "application/json"
         return self.request(method, path, body=body, headers=headers, **options).json(self.partner)
-
-    @cached_property
-    def _connections(self) -> Connections:
-        from imgpipe_orchestration.partners.connections import Connections
-
-        return Connections(self.base_url, self._guard)
-
-    def close(self) -> None:
-        """Close the connections."""
-        if connections := self.__dict__.pop("_connections", None):
-            connections.close()
 
 
 def at_host(partner: str, url: str) -> str:

@@ -8,13 +8,12 @@ differently a moment later (DNS rebinding) nor a redirect gets past the check.
 from __future__ import annotations
 
 import ipaddress
-import queue
 import socket
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
+from imgpipe_orchestration.partners.daemon_threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
@@ -146,23 +145,14 @@ def addresses_of(host: str, port: int, seconds: float | None = None) -> list[str
         TimeoutError: the resolver took too long.
         socket.gaierror: there is no such name, or the resolver failed.
     """
-    answer: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
 
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            answer.put(error)
-        else:
-            answer.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+    def ask() -> list[str]:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
-    threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
-        found = answer.get(timeout=seconds)
-    except queue.Empty:
+        return in_daemon_thread(ask, "resolver").result(seconds)
+    except TimeoutError:
         raise TimeoutError(f"no address of {host} came in time") from None
-    if isinstance(found, UnicodeError):
-        raise socket.gaierror(f"{host} is not a host name") from found
-    if isinstance(found, OSError):
-        raise found
-    return found
+    except UnicodeError as error:
+        raise socket.gaierror(f"{host} is not a host name") from error

@@ -6,6 +6,7 @@ A stopped job keeps its row (`enabled` is false), so its result stays visible an
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -65,18 +66,8 @@ def get(connection: Connection, job_id: str) -> Row[Any]:
     return found
 
 
-def put(
-    connection: Connection,
-    job_id: str,
-    *,
-    name: str,
-    description: str,
-    kind: str,
-    interval: str,
-    payload: dict[str, Any],
-) -> bool:
-    """Define or redefine the job, and enable it. Returns whether it is new."""
-    values = {"id": job_id, "name": name, "description": description, "type": kind, "interval": interval}
+def put(connection: Connection, definition: Mapping[str, Any]) -> bool:
+    """Define or redefine a job by its columns, and enable it. Returns whether it is new."""
     # xmax is 0 in a row that this statement inserted.
     new = connection.scalar(
         text("""
@@ -87,7 +78,7 @@ def put(
                 updated_at = now()
             returning xmax = 0
         """),
-        {**values, "payload": json.dumps(payload)},
+        {**definition, "payload": json.dumps(definition["payload"])},
     )
     return bool(new)
 

@@ -134,32 +134,22 @@ def names(engine: Engine, ids: Collection[int]) -> dict[int, str]:
 
 def note_images(rows: Connection, analysis_id: int, *, total: int, usable: int) -> None:
     """Record how many images the analysis names and how many of them were fetched, for its present execution."""
-    rows.execute(
-        text("""
-            with a as (
-                update vision_analyses set images_total = :total, images_usable = :usable
-                where id = :id returning id, execution_id
-            )
-            update vision_outcomes o set images_total = :total, images_usable = :usable from a
-            where o.analysis_id = a.id and o.execution_id = a.execution_id
-        """),
-        {"total": total, "usable": usable, "id": analysis_id},
-    )
+    _record(rows, analysis_id, {"images_total": total, "images_usable": usable})
 
 
 def submitted(rows: Connection, analysis_id: int, batch_id: str) -> None:
     """Record that a backend accepted the batch. From here on every worker only waits for it."""
-    rows.execute(
-        text("""
-            with a as (
-                update vision_analyses set status = 'submitted', batch_id = :batch, submitted_at = now()
-                where id = :id returning id, execution_id
-            )
-            update vision_outcomes o set batch_id = :batch from a
-            where o.analysis_id = a.id and o.execution_id = a.execution_id
-        """),
-        {"batch": batch_id, "id": analysis_id},
-    )
+    _record(rows, analysis_id, {"batch_id": batch_id}, ", status = 'submitted', submitted_at = now()")
+
+
+def _record(rows: Connection, analysis_id: int, values: Mapping[str, Any], more: str = "") -> None:
+    """Set columns of an analysis and of its outcome in the present execution; `more` are further ones of its own."""
+    sets = ", ".join(f"{name} = :{name}" for name in values)
+    statement = f"""
+        with a as (update vision_analyses set {sets}{more} where id = :id returning id, execution_id)
+        update vision_outcomes o set {sets} from a where o.analysis_id = a.id and o.execution_id = a.execution_id
+    """
+    rows.execute(text(statement), {**values, "id": analysis_id})
 
 
 def _setting(changes: str) -> Callable[[Connection, int], None]:

@@ -155,7 +155,8 @@ class BatchWorker:
             _, answer = first_answer(choices, ask, task="report")
         with self._services.claims.fenced(claim) as rows:
             analysis = {**answer.value, "model": answer.usage.model, "standin": answer.usage.standin}
-            batches.seen(rows, batch.id, image.position, look.measured, analysis, view_bytes=len(look.view))
+            kept = {"measured": look.measured, "analysis": analysis, "view_bytes": len(look.view)}
+            batches.looked_at(rows, batch.id, image.position, status="done", error=None, **kept)
 
     def _fetch_at_half_price(self, batch: Batch) -> None:
         """Have the answers in the ledger when the images are looked at.
@@ -235,7 +236,7 @@ class BatchWorker:
 
     def _give_up(self, claim: Claim, batch: Batch, image: BatchImage, reason: str) -> None:
         with self._services.claims.fenced(claim) as rows:
-            batches.unseen(rows, batch.id, image.position, reason)
+            batches.looked_at(rows, batch.id, image.position, status="failed", error=reason)
 
     def _report(self, claim: Claim, batch: Batch) -> None:
         from imgpipe_orchestration.vision_reports import report

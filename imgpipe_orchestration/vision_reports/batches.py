@@ -177,41 +177,18 @@ def running(rows: Connection, number: int) -> None:
     rows.execute(text("update vision_batches set status = 'running', error = null where id = :id"), {"id": number})
 
 
-def seen(
-    rows: Connection,
-    number: int,
-    position: int,
-    measured: dict[str, Any],
-    analysis: dict[str, Any],
-    *,
-    view_bytes: int,
-) -> None:
-    """An image has its answer; its view is stored."""
-    rows.execute(
-        text("""
-            update vision_batch_images set status = 'done', measured = :measured, analysis = :analysis, error = null,
-                view_bytes = :size
-            where batch_id = :batch and position = :position
-        """),
-        {
-            "batch": number,
-            "position": position,
-            "measured": json.dumps(measured),
-            "analysis": json.dumps(analysis),
-            "size": view_bytes,
-        },
-    )
+def looked_at(rows: Connection, number: int, position: int, *, status: str, error: str | None, **kept: Any) -> None:
+    """An image is `done`, with its answer and a stored view, or has `failed` and will have none, for the `error`.
 
-
-def unseen(rows: Connection, number: int, position: int, reason: str) -> None:
-    """An image will have no answer, for this reason."""
-    rows.execute(
-        text("""
-            update vision_batch_images set status = 'failed', error = :reason
-            where batch_id = :batch and position = :position
-        """),
-        {"batch": number, "position": position, "reason": reason},
-    )
+    Args:
+        kept: further columns of its row.
+    """
+    values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in kept.items()}
+    sets = "".join(f", {name} = :{name}" for name in values)
+    where = "batch_id = :batch and position = :position"
+    statement = text(f"update vision_batch_images set status = :status, error = :error{sets} where {where}")
+    whose = {"batch": number, "position": position, "status": status, "error": error}
+    rows.execute(statement, {**values, **whose})
 
 
 def reported(rows: Connection, number: int, report_key: str, size: int) -> None:

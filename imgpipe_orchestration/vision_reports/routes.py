@@ -1,13 +1,12 @@
 """Cron jobs over REST: the contract's routes, and also PATCH and `run`."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.telemetry.redaction import redact
@@ -71,11 +70,14 @@ class CronJobChange(BaseModel):
     urgent: bool | None = None
 
 
-class CronJobAnswer(BaseModel):
-    """A cron job. Its key is not part of it, and neither are secrets in the addresses' queries."""
-
+class Done(BaseModel):
     status: Literal["success"] = "success"
     job_id: UUID
+
+
+class CronJobAnswer(Done):
+    """A cron job. Its key is not part of it, and neither are secrets in the addresses' queries."""
+
     name: str
     schedule: str
     timezone: str
@@ -91,11 +93,9 @@ class CronJobAnswer(BaseModel):
     updated_at: datetime
 
 
-class Created(BaseModel):
+class Created(Done):
     """What the contract says of a new job; GET has the rest."""
 
-    status: Literal["success"] = "success"
-    job_id: UUID
     name: str
     schedule: str
     enabled: bool
@@ -139,16 +139,9 @@ class ExecutionAnswer(BaseModel):
     analyses: list[AnalysisOutcome]
 
 
-class ExecutionList(BaseModel):
-    status: Literal["success"] = "success"
-    job_id: UUID
+class ExecutionList(Done):
     total: int
     executions: list[ExecutionAnswer]
-
-
-class Done(BaseModel):
-    status: Literal["success"] = "success"
-    job_id: UUID
 
 
 class Switched(Done):
@@ -173,14 +166,14 @@ def list_cron_jobs(
     services: ServicesDep, enabled_only: Annotated[bool, Query(description="Leave out what is switched off.")] = False
 ) -> CronJobList:
     """All cron jobs, oldest first."""
-    jobs = [_answer(job) for job in cron_jobs.listed(services.engine, enabled_only=enabled_only)]
+    jobs = [CronJobAnswer(**job._asdict()) for job in cron_jobs.listed(services.engine, enabled_only=enabled_only)]
     return CronJobList(total=len(jobs), jobs=jobs)
 
 
 @router.get("/cron-jobs/{job_id}")
 def get_cron_job(job_id: JobId, services: ServicesDep) -> CronJobAnswer:
     """One cron job: its schedule, last and next run, without its key."""
-    return _answer(cron_jobs.found(services.engine, job_id))
+    return CronJobAnswer(**cron_jobs.found(services.engine, job_id)._asdict())
 
 
 @router.patch("/cron-jobs/{job_id}")
@@ -190,7 +183,7 @@ def change_cron_job(job_id: JobId, change: CronJobChange, services: ServicesDep)
     if not given:
         raise BadInput("Name at least one field to change.")
     values = {name: check_field(name, value, services) for name, value in given.items()}
-    return _answer(cron_jobs.change(services.engine, job_id, values))
+    return CronJobAnswer(**cron_jobs.change(services.engine, job_id, values)._asdict())
 
 
 @router.delete("/cron-jobs/{job_id}")
@@ -235,7 +228,8 @@ def list_executions(
     """The newest executions of a job, newest first."""
     job = cron_jobs.found(services.engine, job_id)
     rows = executions.recent(services.engine, job.id, limit=limit)
-    found = [_execution(row, job_id, services) for row in rows]
+    runs = f"{services.settings.dagster_url}/runs"
+    found = [ExecutionAnswer(**row, job_id=job_id, run_url=row["run_id"] and f"{runs}/{row['run_id']}") for row in rows]
     return ExecutionList(job_id=job_id, total=len(found), executions=found)
 
 
@@ -257,12 +251,3 @@ def check_field(name: str, value: Any, services: Services) -> Any:
             raise BadInput("external_api_key must be a token: ASCII characters and no spaces", field=name)
         return services.vault.lock(key)
     return value
-
-
-def _answer(job: Row[Any]) -> CronJobAnswer:
-    return CronJobAnswer(**job._asdict())
-
-
-def _execution(row: Mapping[str, Any], job_id: UUID, services: Services) -> ExecutionAnswer:
-    link = f"{services.settings.dagster_url}/runs/{row['run_id']}" if row["run_id"] else None
-    return ExecutionAnswer(**row, job_id=job_id, run_url=link)
