@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 import requests
@@ -50,6 +51,9 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
+    # An example may take long where all cores are busy; what a test allows is its timeout.
+    hypothesis.settings.register_profile("untimed", hypothesis.settings.default, deadline=None)
+    hypothesis.settings.load_profile("untimed")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C, which some tests send
     # Each worker has ports of its own: none takes one that another has found free, before its server listens.
     first = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6 * 2_000
