@@ -94,7 +94,9 @@ class Provider:
             if not all(map(claims.get, needed)) and "userinfo_endpoint" in metadata:
                 try:
                     told = _further(session, metadata["userinfo_endpoint"], claims["sub"])
-                    # The ID token counts wherever it says anything; its `email_verified` is about its own address.
+                    # The ID token counts wherever it says anything; an `email_verified` is about its own address.
+                    if claims.get("email") not in (None, "", told.get("email")):
+                        told.pop("email_verified", None)
                     about = {"email_verified": "email"}
                     claims = told | {name: one for name, one in claims.items() if claims.get(about.get(name, name))}
                 except PartnerAway:

@@ -38,14 +38,14 @@ def _resumed(connection: Connection, deletion: Deletion) -> None:
 # Rebuilding the embeddings skips images in the trash.
 _VECTOR_LOST = text("""
     select f.id, f.user_id, f.upload_day from media_files f join media_ai_analysis a on a.media_id = f.id
-    where f.id = :id and f.status = 'completed' and a.embedding is null and a.providers ->> 'openai_embedding' = 'ok'
+    where f.id = :id and f.status = 'completed' and a.embedding is null and a.answered_by ? 'embed'
 """)
 
 
 def _erased(services: Services, connection: Connection, rows: Rows) -> None:
     uploads = [row.upload for row in rows if row.upload > 0]
     with pending.joined(services, connection) as where:  # another worker may have reported a media id of its own
-        reported = [image.media_id for image in pending.find(where, pending.t.c.id.in_(uploads)) if image.media_id]
+        reported = pending.reported_ids(where, uploads)
     urls = [model.smart_url(services.settings.smart_media_base_url, id_) for id_ in (*reported, *(r.id for r in rows))]
     urls += [path for row in rows for path in row.addresses]
     values = {"urls": urls, "users": [row.user_id for row in rows]}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, WrapValidator
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, NotFound
 from imgpipe_orchestration.identity import audit
@@ -206,14 +206,20 @@ def trashed(
     return Trash(images=images, next=found[-1].id if len(found) == limit else None)
 
 
-OfOthers = Annotated[str, Field(max_length=64, coerce_numbers_to_str=True)]
-"""Anything that is no id of ours."""
+def _anything(given: object, handler: Callable[[object], int]) -> int | str:
+    """An id of ours, or a short text that is none: it has an answer like the others."""
+    try:
+        return handler(given)
+    except ValidationError:
+        if isinstance(given, str | int) and len(str(given)) <= 64:
+            return str(given)
+        raise
 
 
 class Bulk(BaseModel):
     """What to do with many images."""
 
-    ids: list[Annotated[RowId | OfOthers, Field(union_mode="left_to_right")]] = Field(min_length=1, max_length=MOST)
+    ids: list[Annotated[RowId, WrapValidator(_anything)]] = Field(min_length=1, max_length=MOST)
     action: Literal["delete", "purge", "restore", "requeue", "private", "public", "download"]
 
 

@@ -3,7 +3,7 @@
 So all statements here are dialect-neutral.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -125,6 +125,15 @@ def find(connection: Connection, *which: ColumnElement[bool], limit: int | None 
     """Rows in the order of their ids."""
     query = select(*_COLUMNS).where(*which).order_by(t.c.id)
     return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
+
+
+def reported_ids(connection: Connection, uploads: Collection[int]) -> set[str]:
+    """The media ids reported for these uploads and for no other of their users: a worker may give equal files one."""
+    images = find(connection, t.c.id.in_(uploads), t.c.permanent_url.is_not(None))
+    urls = {image.permanent_url for image in images}
+    others = find(connection, t.c.permanent_url.in_(urls), t.c.id.not_in(uploads))
+    kept = {(image.user_id, image.media_id) for image in others}
+    return {image.media_id for image in images if image.media_id and (image.user_id, image.media_id) not in kept}
 
 
 def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingImage]:

@@ -78,9 +78,8 @@ def _reported(services: Services, user_id: int) -> dict[str, str | None]:
     if not deleted:
         return {}
     with transaction(services.pending_engine) as connection:
-        images = pending.find(connection, pending.t.c.id.in_(deleted))
-    base = services.settings.smart_media_base_url
-    return {model.smart_url(base, image.media_id): None for image in images if image.media_id}
+        ids = pending.reported_ids(connection, deleted)
+    return {model.smart_url(services.settings.smart_media_base_url, id_): None for id_ in ids}
 
 
 def _signed(services: Services, found: dict[str, Any]) -> dict[str, str | None]:

@@ -154,9 +154,10 @@ def _check(path: Path, template: str, variables: Sequence[str], unknown: str) ->
     """
     try:
         tree = _JINJA.parse(template)
-    except jinja2.TemplateSyntaxError as error:
+        more = sorted(meta.find_undeclared_variables(tree) - {*variables, "brand"})
+    except jinja2.TemplateSyntaxError as error:  # also of filters and tests, but those in branches
         raise _wrong(path, f"line {error.lineno} of the template: {error.message}") from error
-    if more := sorted(meta.find_undeclared_variables(tree) - {*variables, "brand"}):
+    if more:
         raise _wrong(path, f"uses {more[0]!r}, {unknown}")
     for node in tree.find_all((nodes.Filter, nodes.Test)):
         if node.name not in (_JINJA.filters if isinstance(node, nodes.Filter) else _JINJA.tests):

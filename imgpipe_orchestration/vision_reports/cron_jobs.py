@@ -55,6 +55,8 @@ def check_schedule(expression: str) -> str:
         BadInput: not five fields, a value out of range, a step that is larger than its field, a range that does not
             rise (croniter takes 5-5 as every minute), or a day that never comes (30 February).
     """
+    from croniter import croniter
+
     fields = expression.split()
     if len(fields) != 5:
         raise BadInput(
@@ -65,12 +67,15 @@ def check_schedule(expression: str) -> str:
     if _RANDOM.search(tidy):
         raise BadInput(f"schedule {tidy!r}: H and R (hashed and random times) are not supported", field="schedule")
     next_tick(tidy, "UTC", datetime.now(UTC))
+    numbers: dict[str, Any] = {**croniter.ALPHACONV[3], **croniter.ALPHACONV[4]}  # of months and days
     for (name, size), field in zip(_FIELDS.items(), fields, strict=True):
         if any(int(step) > size for step in re.findall(r"/([0-9]+)", field)):
             told = f"schedule {tidy!r}: the step in {field!r} is larger than the field: {name} has {size} values"
             raise BadInput(told, field="schedule")
-        ends = re.findall(r"(\w+)-(\w+)", field.lower())
-        if any(first == last or (f"{first}{last}".isdecimal() and int(first) > int(last)) for first, last in ends):
+        pairs = re.findall(r"([a-z]{3}|[0-9]+)-([a-z]{3}|[0-9]+)", field.lower())
+        ends = [[int(numbers.get(end, end)) for end in pair] for pair in pairs]
+        named = any(letter.isalpha() for letter in field)  # fri-mon goes on over the week's end, as people mean it
+        if any(first == last or (first > last and not named) for first, last in ends):
             told = f"schedule {tidy!r}: {name} {field!r} does not rise; write one value, or two ranges: 22-23,0-2"
             raise BadInput(told, field="schedule")
     return tidy

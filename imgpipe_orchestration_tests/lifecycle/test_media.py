@@ -199,6 +199,20 @@ def test_what_another_worker_made_leaves_the_profile_too_and_comes_back(gateway:
     assert gateway.rows("select user_id from product_media") == [(7,)]
 
 
+def test_an_upload_keeps_its_place_when_another_with_the_same_reported_id_goes(gateway: Gateway) -> None:
+    """A worker that knows equal files by their content gives both one id."""
+    for _ in range(2):
+        image = gateway.upload(USER, product_image=picture()).json()["images"][0]
+        url = f"{gateway.url}/api/media/complete/{image['id']}"
+        gateway.session.post(url, json={"media_id": "ext-9"}, headers=gateway.as_worker, timeout=30).raise_for_status()
+    gateway.run_due()
+    call(gateway, "DELETE", "/api/media/pending/1", USER, params={"purge": "true"})
+    purge(gateway)
+    assert f"{gateway.url}/api/images/ext-9?size=detail" in [
+        one["media_path"] for one in gateway.me(USER)["product_media"]
+    ]
+
+
 def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins: StandInAccess) -> None:
     gateway = seeing_gateway
     upload = gateway.upload(USER, product_image=picture()).json()["images"][0]

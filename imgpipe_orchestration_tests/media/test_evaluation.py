@@ -116,7 +116,7 @@ def test_a_set_that_is_not_utf_8_is_refused(seeing_gateway: Gateway, tmp_path: P
     services = seeing_gateway.services
     file = a_set(tmp_path, LINE) / "expected.jsonl"
     file.write_text(file.read_text(), encoding="utf-16")  # as a spreadsheet may save it
-    with pytest.raises(BadInput, match="is no set"):
+    with pytest.raises(BadInput, match="is not an evaluation set"):
         evaluate(services, tmp_path, services.models.choices("describe"), services.prompts["describe"])
 
 

@@ -86,6 +86,7 @@ WRONG_DESCRIBE = {
     "a broken template": (GOOD.replace("{%- endif %}", ""), "of the template"),
     "a variable in the instructions": (GOOD.replace("Answer only", "{{ kind }}: answer only"), "have only `brand`"),
     "an unknown filter": (GOOD.replace("a {{ kind }} image", "a {{ kind|capitalise }} image"), "'capitalise'"),
+    "a filter at the top": (GOOD.replace("Describe it.\n", "{{ owner|shout }}\n"), "'shout'"),
     "a filter in a branch": (GOOD.replace("the brand's name.", "{{ owner|shout }}"), "filter or test 'shout'"),
     "an unknown test": (GOOD.replace('kind == "logo"', "kind is logolike"), "filter or test 'logolike'"),
     "another template": (GOOD.replace("Describe it.\n", '{% include "x.md" %}\n'), "cannot use another"),

@@ -34,7 +34,8 @@ NONE = ["", "@hourly", "* * * *", "* * * * * *", "61 * * * *", "a b c d e", "0 0
         ("5-1 * * * *", "minute '5-1' does not rise"),
         ("5-5/10 * * * *", "minute '5-5/10' does not rise"),
         ("0 1-4,22-2 * * *", "hour '1-4,22-2' does not rise"),
-        ("0 0 * * Mon-mon", "'Mon-mon' does not rise"),
+        ("0 0 * * Mon-1", "'Mon-1' does not rise"),
+        ("5-05 * * * *", "minute '5-05' does not rise"),
     ],
 )
 def test_what_is_no_five_field_schedule_is_refused_with_its_reason(schedule: str, reason: str) -> None:
