@@ -64,7 +64,7 @@ def revoke_key(services: ServicesDep, name: str) -> NamedKey:
     return keys.revoke(services.engine, name)
 
 
-@api.get("/audit", response_model=None)
+@api.get("/audit", response_model=None, responses={200: {"content": {"application/x-ndjson": {}}}})
 def read_audit(
     request: Request,
     services: ServicesDep,
