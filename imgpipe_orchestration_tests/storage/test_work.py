@@ -114,7 +114,8 @@ def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None
         return claims.claim(QUEUE, "run", free)
 
     outcome = work_through(claims, QUEUE, batch, step, threads=2, further=further)
-    assert ([claim.item_id for claim in outcome.done], places[0]) == ([2, 3, 1], 1)
+    # The first may be noted before the third, whose thread lets it go on before it returns.
+    assert ({claim.item_id for claim in outcome.done}, places[0]) == ({1, 2, 3}, 1)
 
 
 def test_a_tenant_whose_items_take_long_leaves_threads_to_others(claims: Claims) -> None:
