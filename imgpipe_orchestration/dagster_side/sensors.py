@@ -106,8 +106,8 @@ def run_if_due(
     Args:
         due: the partitions (or True, where the job has none or what is due is of many), or nothing, or why no run is
             wanted now.
-        days: the days that there are, by this machine's clock, which may be behind the database's. The last one, which
-            is today, replaces one that is not among them, and True.
+        days: the days that there are, by this machine's clock, which may be behind the database's. The last one is
+            today; it is used for a day that is not among them, and for True.
         seconds: see `unfinished_run`.
         at_work: see `failed_just_now`.
     """

@@ -86,8 +86,8 @@ def act(
     first, with how many things it touches."""
     back = safe_target(back or sent_from(request) or f"/{of}")
     picked = _together(services, at) if at else _all(services, of, filter) if every else _read(what or [])
-    if every and confirmed:  # what came since was not asked about
-        asked = _read(what or [])
+    if every and confirmed and what is not None:  # what came since was not asked about
+        asked = _read(what)
         picked = {name: sorted({*ids} & {*asked.get(name, [])}) for name, ids in picked.items()}
     count = sum(map(len, picked.values()))
     if not count:

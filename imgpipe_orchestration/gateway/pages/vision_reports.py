@@ -46,8 +46,8 @@ _LABELS = {
 
 class JobForm(BaseModel):
     """The submitted form. `shown` holds the values that it was rendered with. Only fields that differ are saved, so a
-    colleague's change meanwhile survives, and so do the secrets in addresses, which are masked. The checkbox means
-    not urgent."""
+    colleague's change in the meantime survives, and so do the secrets in addresses, which are masked. `urgent` is
+    false when its checkbox is ticked."""
 
     name: str = ""
     organization_id: str = ""
