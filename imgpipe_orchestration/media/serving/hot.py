@@ -23,11 +23,11 @@ import psycopg
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotMigrated
 from imgpipe_orchestration.media.serving.decision import LONGEST_KEPT, Decision, Shelves, Wish, decide, shelved
+from imgpipe_orchestration.media.serving.lru_cache import AsyncLruCache
 from imgpipe_orchestration.media.store import VARIANT_COLUMNS, StoredVariant, version_of
 from imgpipe_orchestration.storage.deletions import Deleted
 from imgpipe_orchestration.storage.rows import connect_async, not_migrated
 from imgpipe_orchestration.telemetry.logs import logger
-from imgpipe_orchestration.web.lru_cache import AsyncLruCache
 from imgpipe_orchestration.wiring.services import Services
 
 log = logger(__name__)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from imgpipe_orchestration.web.lru_cache import AsyncLruCache
+from imgpipe_orchestration.media.serving.lru_cache import AsyncLruCache
 
 
 def test_what_changes_while_it_is_loaded_is_given_to_who_waits_and_not_kept() -> None:

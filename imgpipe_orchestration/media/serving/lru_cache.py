@@ -1,9 +1,11 @@
 """An LRU cache whose values are loaded by coroutines."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -13,22 +15,26 @@ class AsyncLruCache(Generic[Key, Value]):
     """An LRU cache that loads a missing value once, however many callers wait for it. Not thread-safe: it belongs to
     one event loop."""
 
-    def __init__(self, limit: int, size_of: Callable[[Value], int] = lambda _: 1) -> None:
-        self._limit = limit
-        self._size_of = size_of
-        self._kept: OrderedDict[Key, Value] = OrderedDict()
+    def __init__(self, limit: int, size_of: Callable[[Value], int] | None = None) -> None:
+        """
+        Args:
+            limit: the most values, or with `size_of` the largest sum of their sizes.
+        """
+        self._kept: LRUCache[Key, Value] = LRUCache(limit, getsizeof=size_of)
         self._loading: dict[Key, asyncio.Task[Value]] = {}
-        self.size = 0
-        """The sum of the sizes of the cached values."""
         self.hits = 0
         self.misses = 0
+
+    @property
+    def size(self) -> int:
+        """The sum of the sizes of the cached values."""
+        return int(self._kept.currsize)
 
     def peek(self, key: Key) -> Value | None:
         """The cached value, or None; counts as a use."""
         value = self._kept.get(key)
         if value is not None:
             self.hits += 1
-            self._kept.move_to_end(key)
         return value
 
     async def get(
@@ -51,14 +57,9 @@ class AsyncLruCache(Generic[Key, Value]):
         task = asyncio.current_task()
         try:
             value = await load()
-            size = self._size_of(value)
-            if self._loading.get(key) is task and keep(value) and size <= self._limit:
-                self.forget(key)
-                self._kept[key] = value
-                self.size += size
-                while self.size > self._limit:
-                    _, old = self._kept.popitem(last=False)
-                    self.size -= self._size_of(old)
+            if self._loading.get(key) is task and keep(value):
+                with suppress(ValueError):  # it is larger than the limit
+                    self._kept[key] = value
             return value
         finally:
             if self._loading.get(key) is task:
@@ -67,13 +68,9 @@ class AsyncLruCache(Generic[Key, Value]):
     def forget(self, key: Key) -> Value | None:
         """Drop a value, and return it. A load in progress still returns to its callers, but is not cached."""
         self._loading.pop(key, None)
-        old = self._kept.pop(key, None)
-        if old is not None:
-            self.size -= self._size_of(old)
-        return old
+        return self._kept.pop(key, None)
 
     def clear(self) -> None:
         """Drop everything."""
         self._loading.clear()
         self._kept.clear()
-        self.size = 0
