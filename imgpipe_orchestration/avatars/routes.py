@@ -93,7 +93,7 @@ def tasks(
 def task(task_id: str, services: ServicesDep) -> TaskDetail:
     """One task: progress, people with their URLs, errors and cost."""
     with transaction(services.engine) as connection:
-        found = _shown(connection, task_id)
+        found = existing(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = records.people_of(connection, found.id)
     shown = [PersonaAnswer(**person.model_dump(), result_id=person.id) for person in people]
@@ -104,7 +104,7 @@ def task(task_id: str, services: ServicesDep) -> TaskDetail:
 def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
     """Stop a task. Its people and their pictures are deleted after a week."""
     with transaction(services.engine) as connection:
-        found = records.get(connection, task_id)
+        found = existing(connection, task_id)
         store.cancel(connection, services.claims, found)
         return _current(connection, task_id)
 
@@ -113,7 +113,7 @@ def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
 def retry_failed(task_id: str, services: ServicesDep) -> Retried:
     """Retry the people who failed; those who succeeded stay as they are."""
     with transaction(services.engine) as connection:
-        found = records.get(connection, task_id)
+        found = existing(connection, task_id)
         count = store.retry_failed(connection, services.claims, found)
         return Retried(retried=count, task=_current(connection, task_id))
 
@@ -153,7 +153,7 @@ Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]
 def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> StreamingResponse:
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
     with transaction(services.engine) as connection:
-        found = _shown(connection, task_id)
+        found = existing(connection, task_id)
         # All at once, before the answer begins: it could not be called off, and a slow client would hold a connection.
         people = records.people_of(connection, found.id)
     kinds: dict[str, tuple[str, Iterator[bytes]]] = {
@@ -174,7 +174,12 @@ def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30)
         return records.daily(connection, days)
 
 
-def _shown(connection: Connection, task_id: str) -> Task:
+def existing(connection: Connection, task_id: str) -> Task:
+    """A task that is not deleted.
+
+    Raises:
+        NotFound, Deleted: there is none, or none any more.
+    """
     found = records.get(connection, task_id)
     if deletions.is_deleted(connection, f"task_{found.id}"):
         raise deletions.Deleted(deletions.DELETED)

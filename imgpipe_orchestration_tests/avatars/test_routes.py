@@ -157,6 +157,16 @@ def test_cancelling_and_retrying_over_http(desk: Desk, client: Client) -> None:
     assert client.get(f"/api/avatars/tasks/{failed}").json()["status"] == "completed"
 
 
+def test_of_a_deleted_task_nothing_is_shown_or_tried_again(desk: Desk, client: Client) -> None:
+    desk.standins.fault("openai", "content_policy", operation="images")
+    url = f"/api/avatars/tasks/{made(desk, client, 1)}"
+    assert client.delete(url).status_code == 202
+    for method, path in (("GET", ""), ("GET", "/export"), ("POST", "/cancel"), ("POST", "/retry-failed")):
+        assert client.request(method, url + path).status_code == 410, path
+    assert desk.images().outcome.empty
+    assert client.delete(url).status_code == 202
+
+
 def test_a_task_is_finished_and_told_of_without_those_who_are_deleted(desk: Desk, client: Client) -> None:
     task = desk.with_people(4)
     gone, refused, unlucky, lucky = desk.people(task)

@@ -50,13 +50,13 @@ class AskedFor(TaskRequest):
 @router.post("", response_class=Response)
 def ask(services: ServicesDep, _: Acting, wanted: Annotated[AskedFor, Form()]) -> Response:
     made = routes.create(wanted, services)
-    return back_to(f"/avatars/{made.task_id}", notice="Asked for; people appear here as they are invented.")
+    return back_to(f"/avatars/{made.task_id}", notice="Task created. People appear here as they are invented.")
 
 
 @router.get("/{task_id}", response_class=Response)
 def task(page: Page, services: ServicesDep, task_id: str) -> Response:
     with transaction(services.engine) as connection:
-        found = records.get(connection, task_id)
+        found = routes.existing(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = records.people_of(connection, found.id)
         codes = records.failure_codes(connection, found.id)
@@ -76,13 +76,13 @@ def task(page: Page, services: ServicesDep, task_id: str) -> Response:
 @router.post("/{task_id}/cancel", response_class=Response)
 def cancel(services: ServicesDep, _: Acting, task_id: str) -> Response:
     routes.cancel(task_id, services)
-    return back_to(f"/avatars/{task_id}", notice="Stopped.")
+    return back_to(f"/avatars/{task_id}", notice="Task cancelled.")
 
 
 @router.post("/{task_id}/retry", response_class=Response)
 def retry(services: ServicesDep, _: Acting, task_id: str) -> Response:
     again = routes.retry_failed(task_id, services).retried
-    return back_to(f"/avatars/{task_id}", notice=f"{again} {'waits' if again == 1 else 'wait'} again.")
+    return back_to(f"/avatars/{task_id}", notice=f"{again} {'person' if again == 1 else 'people'} will be tried again.")
 
 
 @router.get("/{task_id}/export", response_class=Response)
@@ -98,7 +98,7 @@ def picture(
 ) -> Response:
     """A picture, served by the gateway because the page's policy allows no other host; `small` for the thumbnail."""
     with transaction(services.engine) as connection:
-        found = records.get(connection, task_id)
+        found = routes.existing(connection, task_id)
         person = records.persona(connection, person_id)
     described = person.images.get(name)
     if not described or person.task_id != found.id:
