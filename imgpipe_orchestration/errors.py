@@ -7,9 +7,10 @@
     │   │   ├── PartnerStumbled   a 500 that is about this one question
     │   │   └── UnreadableAnswer  it answered, perhaps charged, but not in a form we can read
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
-    │   │   └── HeldBack          it had asked so before: nothing was sent, no attempt is spent
-    │   ├── SpendingPaused        no quota, budget or valid key: waits, spends no attempt 503
-    │   ├── NotWhole              a stored object has another length than it was given    503
+    │   ├── Planned               nothing failed: the item waits and spends no attempt    503
+    │   │   ├── HeldBack          an outside API had asked to slow down: nothing was sent
+    │   │   └── SpendingPaused    no quota, budget or valid key
+    │   ├── NotWhole              the object store returns other bytes than were stored   503
     │   ├── BackendUnavailable    our own database, object or document store is away      503
     │   │   ├── OutOfSpace        its disk is full                                        507
     │   │   └── NotMigrated       its schema is older than this code                      503
@@ -19,7 +20,7 @@
     │   ├── BadImage              bytes that are not an image we can use                  415
     │   ├── TooLarge              more bytes, pixels, frames or items than the limit      413
     │   ├── Unauthenticated       no credential, or one that is wrong or expired          401
-    │   ├── Forbidden             a right credential for something else; a barred host  403
+    │   ├── Forbidden             a right credential for something else; a blocked host  403
     │   ├── NotFound              no such thing                                           404
     │   ├── Conflict              the thing is in a state that forbids this               409
     │   ├── Gone                  it was here and was taken away                          410
@@ -85,8 +86,12 @@ class Retryable(ImgpipeError):
     title = "Temporarily unavailable"
     spends_attempt: ClassVar[bool] = True
     """Whether a failure of this kind counts against the item's attempts."""
-    planned: ClassVar[bool] = False
+
+
+class Planned(Retryable):
     """Nothing failed: the item waits, as it should, for an answer, a person, or the end of a pause."""
+
+    spends_attempt = False
 
 
 class PartnerUnavailable(Retryable):
@@ -120,20 +125,14 @@ class RateLimited(Retryable):
     """An outside API asked us to slow down."""
 
 
-class HeldBack(RateLimited):
+class HeldBack(Planned, RateLimited):
     """Nothing was sent: the outside API had asked us to slow down over another call, and has not been asked for this
     item."""
 
-    spends_attempt = False
-    planned = True
 
-
-class SpendingPaused(Retryable):
+class SpendingPaused(Planned):
     """Paid work has to wait, through no fault of the item: the provider's quota or our budget is used up, or the
     provider does not accept our credential."""
-
-    spends_attempt = False
-    planned = True
 
 
 class NotWhole(Retryable):

@@ -26,6 +26,7 @@ from imgpipe_orchestration.errors import (
     ImgpipeError,
     LeaseLost,
     PartnerRefused,
+    Planned,
     Retryable,
     SpendingPaused,
     UnreadableAnswer,
@@ -45,12 +46,10 @@ _PATIENCE = 6 * 3600.0
 """Seconds after which a batch that could not be sent is given up."""
 
 
-class InBatch(Retryable):
+class InBatch(Planned):
     """The answers are in a batch that has not ended. No attempt is spent."""
 
     title = "Waiting for a batch"
-    spends_attempt = False
-    planned = True
 
 
 @dataclass(frozen=True, slots=True)

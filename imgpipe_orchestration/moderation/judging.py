@@ -10,7 +10,7 @@ from types import TracebackType
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Retryable, SettingsError, TooLarge
+from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Planned, Retryable, SettingsError, TooLarge
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
@@ -73,18 +73,12 @@ class NoJudge(Permanent):
     """The provider cannot judge such a thing."""
 
 
-class _InTrash(Retryable):
-    """It may be restored, which hastens it."""
-
-    spends_attempt = False
-    planned = True
+class _InTrash(Planned):
+    """The thing is in the trash. If it is restored, it is judged at once."""
 
 
-class AwaitsReview(Retryable):
+class AwaitsReview(Planned):
     """It is held until a person has decided, or a provider that was away has."""
-
-    spends_attempt = False
-    planned = True
 
 
 def admit(services: Services, owner: str, subject: Subject, contents: Mapping[int, bytes | str]) -> dict[int, str]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from imgpipe_orchestration.errors import NotFound, Retryable
+from imgpipe_orchestration.errors import NotFound, Planned, Retryable
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.operations import purge, sweep
@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage.work import Outcome, drain
 from imgpipe_orchestration.wiring.services import Services
 
 ERASURE = "erasure"
-"""The reason of its deletions."""
+"""The reason recorded with its deletions."""
 MOST = 1_000_000
 """Things of a person, at most so many of which are counted."""
 
@@ -34,11 +34,8 @@ class NotErased(Retryable):
     """Something of the person is still there."""
 
 
-class BeingPurged(NotErased):
+class BeingPurged(Planned, NotErased):
     """A run of the purge is removing some of it."""
-
-    spends_attempt = False
-    planned = True
 
 
 def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:

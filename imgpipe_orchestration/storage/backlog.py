@@ -109,7 +109,7 @@ class Backlog:
 
     def history(self, queue: Queue, item_id: int) -> Sequence[Row[Any]]:
         """An item's ended attempts, oldest first, as far back as retention keeps them. Their `outcome` is done, retry,
-        waits (`Retryable.planned`), failed, or lost when the worker vanished."""
+        waits (`errors.Planned`), failed, or lost when the worker vanished."""
         return self._look(_HISTORY, {"queue": queue.name, "item_id": item_id})
 
     def _look(self, statement: TextClause, values: dict[str, Any]) -> Sequence[Any]:

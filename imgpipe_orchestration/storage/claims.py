@@ -34,6 +34,7 @@ from imgpipe_orchestration.errors import (
     ImgpipeError,
     LeaseLost,
     PartnerAway,
+    Planned,
     RateLimited,
     Retryable,
     SettingsError,
@@ -266,7 +267,7 @@ class Claims(Backlog):
             state, pause, spent = State.FAILED, 0.0, 1
         else:
             state, pause, spent = State.WAITING, max(backoff(failures), asked_for(error.retry_after)), 1
-        again = "waits" if isinstance(error, Retryable) and error.planned else "retry"
+        again = "waits" if isinstance(error, Planned) else "retry"
         self._settle(connection, queue, claim, state, error.public, error.code, spent, pause, again)
         return state
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from imgpipe_orchestration.errors import Permanent, Retryable
+from imgpipe_orchestration.errors import Permanent, Planned
 
 BATCH_SECONDS = 3600.0
 """How long a backend may work on a batch."""
@@ -44,16 +44,14 @@ class Severity(StrEnum):
     NONE = "none"  # an observation, nothing wrong
 
 
-class StillWaiting(Retryable):
+class StillWaiting(Planned):
     """The backend has not finished. No attempt is spent; the analysis is polled again after `retry_after` seconds."""
 
     title = "Waiting for the backend"
-    spends_attempt = False
-    planned = True
 
 
 class TimedOut(Permanent):
-    """A backend did not finish a batch within BATCH_SECONDS."""
+    """A backend did not finish a batch in its time: BATCH_SECONDS, or three days if it is not urgent."""
 
     status = 504
     title = "Timed out"

@@ -19,7 +19,7 @@ from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, SpendingPaused
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Planned, SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
 from imgpipe_orchestration.partners.retry import RetryPolicy
@@ -130,7 +130,7 @@ def shop(engine: Engine, standins: StandInAccess, request: pytest.FixtureRequest
 
 def test_a_batch_buys_each_answer_once_at_half_the_price(shop: Shop) -> None:
     waits = shop.begin(0.5)
-    assert waits.planned and not waits.spends_attempt and waits.retry_after
+    assert isinstance(waits, Planned) and not waits.spends_attempt and waits.retry_after
     shop.fetch()
     assert shop.bought_directly() == 0
     assert (len(shop.answered()), len(shop.standins.calls("openai", "batches")), shop.left()) == (COUNT, 1, 0)
