@@ -5,12 +5,10 @@ download that broke off starts over; retries wait as long as the server asks. Qu
 never get into errors or log lines.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urljoin, urlsplit
 
-from imgpipe_orchestration.errors import BadInput, Forbidden, ImgpipeError, PartnerRefused, TooLarge
+from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerRefused, TooLarge
 from imgpipe_orchestration.partners.http import Connected
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
 from imgpipe_orchestration.partners.reply import AnswerTooLong, Reply
@@ -24,17 +22,7 @@ _STALL_SECONDS = 20.0
 """Longest silence of a server."""
 _REDIRECTS = 5
 _REFUSALS = {401: "it needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was removed"}
-
-
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """Bounds of one download. Times in seconds."""
-
-    max_bytes: int = 50 * 1024 * 1024
-    seconds: float = 120.0
-    attempts: int = 4
-    stopped: Callable[[], ImgpipeError | None] = lambda: None
-    """Returns why to abort, or None; called often. An aborted download ends as if its time were up."""
+_POLICY = RetryPolicy(attempts=4)
 
 
 class Fetcher(Connected):
@@ -43,23 +31,21 @@ class Fetcher(Connected):
     def __init__(self, guard: Guard) -> None:
         super().__init__("", guard)
 
-    def fetch_bytes(self, url: str, limits: FetchLimits | None = None) -> bytes:
+    def fetch_bytes(self, url: str, policy: RetryPolicy = _POLICY, *, max_bytes: int = 50 * 1024 * 1024) -> bytes:
         """The content of `url`.
 
         Raises:
             BadInput: not an http(s) URL, or one with a user name in it.
             Forbidden: it or a redirect leads to a private address.
-            TooLarge: more than `limits.max_bytes`.
+            TooLarge: more than `max_bytes`.
             PartnerRefused: 4xx, in `partner_status`; names an expired signature as the reason.
-            RateLimited, PartnerUnavailable: still failing after the tries and the time that `limits` allow.
+            RateLimited, PartnerUnavailable: still failing after the tries and the time that `policy` allows.
         """
-        limits = limits or FetchLimits()
         check_url(url)
         _ = self._connections  # before the time begins to run
-        policy = RetryPolicy(attempts=limits.attempts, budget=limits.seconds, stopped=limits.stopped)
-        return call(lambda deadline: self._attempt(url, limits, deadline), policy)
+        return call(lambda deadline: self._attempt(url, max_bytes, deadline), policy)
 
-    def _attempt(self, url: str, limits: FetchLimits, deadline: Deadline) -> bytes:
+    def _attempt(self, url: str, max_bytes: int, deadline: Deadline) -> bytes:
         import httpx2
 
         here = url
@@ -67,7 +53,7 @@ class Fetcher(Connected):
             link, asked = without_secrets(here), httpx2.Request("GET", here)
             try:
                 reply = self._connections.ask(
-                    asked, deadline, partner=link, limit=limits.max_bytes, stall=_STALL_SECONDS, only_good=True
+                    asked, deadline, partner=link, limit=max_bytes, stall=_STALL_SECONDS, only_good=True
                 )
             except AnswerTooLong as error:
                 raise TooLarge(error.public) from error

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from imgpipe_orchestration.errors import PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
-from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.fetch import Fetcher
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
 from imgpipe_orchestration.partners.openai_answers import OPENAI, attribute, expect, no_answer, translating, usage_of
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
@@ -191,9 +191,9 @@ class OpenAIClient:
             return None
         if url[:5].lower() == "data:":
             return self._decoded(url)
-        limits = FetchLimits(max_bytes=ANSWER_LIMIT, seconds=self._timeout)
+        policy = RetryPolicy(attempts=4, budget=self._timeout)
         try:
-            image = self._fetcher.fetch_bytes(url, limits)
+            image = self._fetcher.fetch_bytes(url, policy, max_bytes=ANSWER_LIMIT)
         except (Permanent, Retryable) as error:
             reason = f"{self.name} gave the address of an image, which cannot be fetched: {error.public}"
             raise PartnerRefused(reason, detail=error.detail) from error

@@ -42,8 +42,9 @@ from imgpipe_orchestration.partners.analysis_backend import (
     ImageOrder,
     Missing,
 )
-from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.fetch import Fetcher
 from imgpipe_orchestration.partners.json_text import decoded
+from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
@@ -327,6 +328,7 @@ def gather(
         ImgpipeError: that of `stopped`; or from `hand_over`: the backend is away, or refuses all images.
     """
     gathered = Gathered()
+    policy = RetryPolicy(attempts=4, stopped=stopped)
     given_up = (Permanent,) if patient else (Permanent, Retryable)
 
     def fetched(document: Document, read: Callable[[bytes], _Value], most: int) -> tuple[_Value | None, str]:
@@ -334,7 +336,7 @@ def gather(
         if not document.url:
             return None, "the list gives no usable address for it"
         try:
-            return read(fetcher.fetch_bytes(document.url, FetchLimits(max_bytes=most, stopped=stopped))), ""
+            return read(fetcher.fetch_bytes(document.url, policy, max_bytes=most)), ""
         except given_up as error:
             return None, error.public
         finally:

@@ -17,13 +17,14 @@ from imgpipe_orchestration.errors import (
     TooLarge,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.fetch import Fetcher
+from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 CONTENT = bytes(range(256)) * 2000
-QUICK = FetchLimits(seconds=20, attempts=4)
+QUICK = RetryPolicy(attempts=4, budget=20)
 
 
 def fetcher(server: Server) -> Fetcher:
@@ -62,7 +63,7 @@ def test_a_file_is_downloaded_whole(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_private_address_is_refused_in_whatever_spelling(url: str) -> None:
     with serving(lambda h, _: reply(h, b"internal")) as server:
         with pytest.raises((Forbidden, PartnerUnavailable)) as caught:
-            Fetcher(Guard()).fetch_bytes(url.format(port=server.port), FetchLimits(seconds=5, attempts=1))
+            Fetcher(Guard()).fetch_bytes(url.format(port=server.port), RetryPolicy(attempts=1, budget=5))
         assert server.requests == []
     if isinstance(caught.value, PartnerUnavailable):
         assert "cannot be resolved" in caught.value.public, "only a name that does not resolve may end otherwise"
@@ -128,7 +129,7 @@ def test_https_needs_a_trusted_certificate_for_the_name_in_the_link(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with serving(lambda h, _: reply(h, CONTENT), certificate=certificate) as server:
         fetch = Fetcher(Guard.parse("localhost, 127.0.0.1"))
-        url, limits = f"https://{host}:{server.port}/", FetchLimits(seconds=5, attempts=1)
+        url, limits = f"https://{host}:{server.port}/", RetryPolicy(attempts=1, budget=5)
         if trusted and host == "localhost":
             assert fetch.fetch_bytes(url, limits) == CONTENT
         else:
@@ -145,7 +146,7 @@ def test_a_file_that_announces_too_many_bytes_is_not_read() -> None:
         serving(lambda h, _: reply(h, bytes(1000), Content_Length=announced)) as server,
         pytest.raises(TooLarge),
     ):
-        fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+        fetcher(server).fetch_bytes(server.url, max_bytes=1_000_000)
 
 
 def test_a_file_that_never_ends_stops_at_the_limit() -> None:
@@ -157,13 +158,13 @@ def test_a_file_that_never_ends_stops_at_the_limit() -> None:
             handler.wfile.write(bytes(65536))
 
     with serving(endless) as server, pytest.raises(TooLarge):
-        fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+        fetcher(server).fetch_bytes(server.url, max_bytes=1_000_000)
 
 
 def test_compressed_content_is_refused_and_not_unpacked() -> None:
     with serving(lambda h, _: reply(h, b"bomb", Content_Encoding="gzip")) as server:
         with pytest.raises(UnreadableAnswer, match="compressed by 'gzip'"):
-            fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+            fetcher(server).fetch_bytes(server.url, max_bytes=1_000_000)
         assert server.requests[0][1]["accept-encoding"] == "identity"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from imgpipe_orchestration.errors import PartnerUnavailable
-from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.fetch import Fetcher
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
@@ -20,7 +20,7 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import tls_server
 
 ONCE = RetryPolicy(attempts=1, budget=5)
-LIMITS = FetchLimits(seconds=0.5, attempts=1)
+LIMITS = RetryPolicy(attempts=1, budget=0.5)
 LOCAL = Guard.parse("localhost, 127.0.0.1")
 
 CLIENTS: dict[str, Callable[[str], Any]] = {
