@@ -48,34 +48,16 @@ STORY = 80
 """Bios of at least so many characters must differ; a short one such as "Bakes bread." may be true of many people."""
 
 
-def _list_in(answer: Any) -> Any:
-    """The list in an answer, which may also be an object that contains the list (structured output)."""
-    if isinstance(answer, dict) and "firstname" not in answer:
-        lists = [value for value in answer.values() if isinstance(value, list)]
-        answer = lists[0] if len(lists) == 1 else answer
-    return answer[:MOST_LISTED] if isinstance(answer, list) else answer
-
-
 def _listed(answer: Any) -> Any:
-    """The list in an answer, which may also be one person."""
-    found = _list_in(answer)
-    return [found] if isinstance(found, dict) else found
-
-
-def _of_people(entries: list[Any]) -> list[Any]:
-    """
-    Raises:
-        ValueError: none of the entries is a person: the list is of something else that the model wrote first.
-    """
-    if not any(isinstance(entry, dict) and "firstname" in entry for entry in entries):
-        raise ValueError("the list has nobody in it")
-    return entries
+    """The list in an answer, which may also be an object that contains the list (structured output), or one person."""
+    if isinstance(answer, dict):
+        lists = [value for value in answer.values() if isinstance(value, list)]
+        answer = lists[0] if len(lists) == 1 and "firstname" not in answer else [answer]
+    return answer[:MOST_LISTED] if isinstance(answer, list) else answer
 
 
 _Entries = Annotated[list[Any], pydantic.BeforeValidator(_listed)]
 """The entries of a flow's answer, validated one by one later, so that an invalid one does not spoil the others."""
-_People = Annotated[list[Any], pydantic.BeforeValidator(_list_in), pydantic.AfterValidator(_of_people)]
-"""A list of people. It is taken rather than an example, such as a single person, that stands before it."""
 
 
 def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
@@ -209,7 +191,7 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
                 )
                 return Purchase(invented.usage, invented.value.model_dump()["people"])
             flowise = services.flowise(choice.provider)
-            prediction: Priced[list[Any]] = flowise.predict(choice.model, asked, _Entries, rather=_People)
+            prediction: Priced[list[Any]] = flowise.predict(choice.model, asked, _Entries)
             return Purchase(prediction.usage, value=prediction.value)
 
         call = PaidCall.of(choice.provider, "personas", choice.model, inputs=[asked], parameters=parameters)

@@ -38,23 +38,20 @@ class Flowise(JsonApi):
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         super().__init__(_NAME, base_url, headers=headers, timeout=timeout, policy=policy, paid=True)
 
-    def predict(
-        self, flow_id: str, question: Any, schema: type[Schema] | Any, *, rather: type[Schema] | Any = None
-    ) -> Priced[Schema]:
-        """Ask a flow and get an answer that follows `schema`: the first value in it that does. The units of its usage
-        are the calls that it took, one or two.
+    def predict(self, flow_id: str, question: Any, schema: type[Schema] | Any) -> Priced[Schema]:
+        """Ask a flow and get an answer that follows `schema`: the first value in it that does, lists before objects,
+        which may be examples. The units of its usage are the calls that it took, one or two.
 
         Args:
             question: text, or a JSON-serialisable value, which is sent as JSON text.
             schema: whatever `pydantic.TypeAdapter` takes: a model, `list[Model]`, ... or PROSE.
-            rather: a narrower one; a value that follows it is taken, even if an earlier one follows `schema`.
 
         Raises:
             UnreadableAnswer: two answers in a row did not follow the schema.
             PartnerRefused: also for an unknown flow (404).
             RateLimited, PartnerUnavailable: as in `JsonApi.request`.
         """
-        adapters = [pydantic.TypeAdapter[Schema](one) for one in (rather, schema) if one is not None]
+        adapter = pydantic.TypeAdapter[Schema](schema)
         asked = question if isinstance(question, str) else json.dumps(question, ensure_ascii=False)
         text, problem, path = asked, "", f"/api/v1/prediction/{quote(flow_id, safe='')}"
         for calls in (1, 2):
@@ -62,7 +59,7 @@ class Flowise(JsonApi):
                 answer = self.request_json("POST", path, json_body={"question": text}, limit=_LONGEST)
             try:
                 values = [_prose(answer)] if schema is PROSE else _payloads(answer)
-                parsed = fitting(values, *(adapter.validate_python for adapter in adapters))
+                parsed = fitting(sorted(values, key=lambda value: not isinstance(value, list)), adapter.validate_python)
             except ValueError as error:
                 problem = problem_in(error)
                 text = _again(question, asked, problem)

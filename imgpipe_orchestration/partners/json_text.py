@@ -56,21 +56,18 @@ def values_in(text: str) -> Iterator[Any]:
                 yield value
 
 
-def fitting(values: Iterable[Any], *fits: Callable[[Any], Fitted]) -> Fitted:
-    """The first of a model's values that fits, as `fits` returns it. Earlier ones of `fits` are tried on all values
-    first.
+def fitting(values: Iterable[Any], fit: Callable[[Any], Fitted]) -> Fitted:
+    """The first of a model's values that fits, as `fit` returns it.
 
     Raises:
         ValueError: what was wrong with the first value, or that there is none.
     """
-    found = list(values)
     first: ValueError | None = None
-    for fit in fits:
-        for value in found:
-            try:
-                return fit(value)
-            except ValueError as error:
-                first = first or error
+    for value in values:
+        try:
+            return fit(value)
+        except ValueError as error:
+            first = first or error
     raise first or ValueError("the text holds no JSON")
 
 
