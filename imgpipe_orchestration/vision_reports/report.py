@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration.vision_reports.model import Severity
+from imgpipe_orchestration.web.texts import short
 
 if TYPE_CHECKING:
     import jinja2
@@ -77,7 +78,7 @@ def _context(batch: Batch, made_at: datetime, step: int) -> dict[str, Any]:
     return {
         "batch_id": str(batch.batch_id),
         "organization_id": batch.organization_id,
-        "query": _cut(batch.user_query, text),
+        "query": short(batch.user_query, text),
         "made_at": made_at,
         "models": models,
         "standin": any(image["standin"] for image in images),
@@ -87,9 +88,9 @@ def _context(batch: Batch, made_at: datetime, step: int) -> dict[str, Any]:
         "top": _most_serious(shown),
         "images": shown,
         "images_left_out": len(images) - len(shown),
-        "missing": [{"name": _cut(name, text), "reason": _cut(reason, text)} for name, reason in missing[:listed]],
+        "missing": [{"name": short(name, text), "reason": short(reason, text)} for name, reason in missing[:listed]],
         "missing_left_out": max(0, len(missing) - listed),
-        "notes": [_cut(note, text) for note in batch.notes[:listed]],
+        "notes": [short(note, text) for note in batch.notes[:listed]],
         "notes_left_out": max(0, len(batch.notes) - listed),
     }
 
@@ -107,15 +108,15 @@ def _image(image: BatchImage, most: int, text: int) -> dict[str, Any]:
         key=lambda f: (_SEVERITIES.index(Severity(f["severity"])), -f["confidence"]),
     )
     findings = [
-        {**f, "title": _cut(f["title"], text), "explanation": _cut(f["explanation"], text), "number": number}
+        {**f, "title": short(f["title"], text), "explanation": short(f["explanation"], text), "number": number}
         for number, f in enumerate(ranked[:most], 1)
     ]
     worst = _SEVERITIES.index(Severity(ranked[0]["severity"])) if ranked else len(_SEVERITIES)
     return {
         "position": image.position,
-        "name": _cut(image.name, text),
-        "description": _cut(image.description, text),
-        "summary": _cut(analysis.get("summary", ""), text),
+        "name": short(image.name, text),
+        "description": short(image.description, text),
+        "summary": short(analysis.get("summary", ""), text),
         "model": analysis.get("model", ""),
         "standin": bool(analysis.get("standin")),
         "measured": image.measured or {},
@@ -126,10 +127,6 @@ def _image(image: BatchImage, most: int, text: int) -> dict[str, Any]:
         "worst": _SEVERITIES[worst].value if ranked else "",
         "picture": None,
     }
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _most_serious(images: list[dict[str, Any]]) -> list[dict[str, Any]]:

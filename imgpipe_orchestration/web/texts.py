@@ -20,8 +20,12 @@ def clean_name(name: str) -> str:
 def plain_text(value: Any, limit: int) -> str:
     """Text from outside as one line of at most `limit` characters, without control and directional characters."""
     text = "".join(" " if unicodedata.category(c) in _BREAKS else c for c in str(value or ""))
-    text = " ".join(clean_name(text).split())
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    return short(" ".join(clean_name(text).split()), limit)
+
+
+def short(words: str, most: int = 160) -> str:
+    """The beginning of what may be longer than `most` characters."""
+    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
 
 
 def size_text(count: int) -> str:

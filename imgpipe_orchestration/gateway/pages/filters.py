@@ -7,7 +7,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
-from imgpipe_orchestration.web.texts import duration, size_text
+from imgpipe_orchestration.web.texts import duration, short, size_text
 
 
 def size(count: int | None) -> str:
@@ -61,14 +61,6 @@ def sentence(words: str) -> str:
         + words[1:]
         + ("" if words.endswith((".", "!", "?")) or not words else ".")
     )
-
-
-SHORT = 160
-
-
-def short(words: str, most: int = SHORT) -> str:
-    """The beginning of what may be long, for headings and lists."""
-    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
 
 
 _SPELLED = {

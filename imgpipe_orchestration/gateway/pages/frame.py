@@ -28,6 +28,7 @@ from imgpipe_orchestration.gateway.session import (
 from imgpipe_orchestration.identity.oidc import NoRole
 from imgpipe_orchestration.web.access import methods_at
 from imgpipe_orchestration.web.auth import is_led_here_by_us
+from imgpipe_orchestration.web.texts import short
 from imgpipe_orchestration.web.values import Written
 
 POLICY = "; ".join(
@@ -130,7 +131,7 @@ _MOST_SAID = 300
 def back_to(path: str, *, notice: str = "", trouble: str = "", at: str = "", **query: str) -> RedirectResponse:
     """After a form: a redirect to the next page, so that reloading does not send the form again. `at` is the id of the
     part of the page to scroll to."""
-    where = _saying(path, notice=filters.short(notice, _MOST_SAID), trouble=filters.short(trouble, _MOST_SAID), **query)
+    where = _saying(path, notice=short(notice, _MOST_SAID), trouble=short(trouble, _MOST_SAID), **query)
     return RedirectResponse(f"{where}#{at}" if at else where, 303)
 
 
