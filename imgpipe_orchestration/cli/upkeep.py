@@ -106,9 +106,9 @@ def gc(
 ) -> None:
     """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
 
-    Ends with code 1 when rows name objects that are missing for good: originals, and what was made of a missing one.
-    Without --delete nothing is made again, and every missing object counts. So does a bucket that
-    would lose most of its objects; it is left as it is.
+    Ends with code 1 if objects are missing for good (originals, and what was made from a missing one), or if a bucket
+    would lose most of its objects, in which case it is left alone. Without --delete every missing object counts,
+    because nothing is made again.
     """
     from imgpipe_orchestration.operations.tidying import GRACE_HOURS, collect_garbage
 

@@ -77,7 +77,7 @@ class ReportAnswer(BaseModel):
 def queue(
     services: ServicesDep, cursor: RowId | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> ReviewList:
-    """What waits for a person, without what others are looking at on the page."""
+    """What waits for a person, except what other reviewers have open."""
     with transaction(services.engine) as connection:
         found = review.waiting(connection, after=cursor or 0, limit=limit)
         query = text("select id, public_id from image_queue where id = any(:ids)")

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from imgpipe_orchestration.billing.prices import parse_prices
@@ -37,11 +37,11 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("; ".join(fault.public for fault in faults), field=faults[0].field)
 
 
-def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
+def misspelled() -> list[str]:
     """Messages about environment variables that nothing reads and that nearly have a setting's name."""
     known = {name.upper() for name in Settings.model_fields}
     said = []
-    for name in sorted({*(os.environ if environ is None else environ)} - known):
+    for name in sorted(set(os.environ) - known):
         if close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
             said.append(f"{name} is not a setting; did you mean {close[0]}?")
     return said

@@ -22,17 +22,15 @@ print(bucket.get("k"), [one.key for one in bucket.list()])
 """
 
 
-def test_what_is_set_stays_and_what_is_not_follows_the_first_that_is() -> None:
-    environ = {"REQUESTS_CA_BUNDLE": "/ours.pem", "AWS_CA_BUNDLE": "/amazon.pem", "SSL_CERT_FILE": ""}
-    share_certificates(environ)
-    assert environ == {
-        "SSL_CERT_FILE": "/ours.pem",
-        "REQUESTS_CA_BUNDLE": "/ours.pem",
-        "AWS_CA_BUNDLE": "/amazon.pem",
-    }
-    none: dict[str, str] = {}
-    share_certificates(none)
-    assert none == {}
+def test_what_is_set_stays_and_what_is_not_follows_the_first_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CERTIFICATES:
+        monkeypatch.setenv(name, "")
+    share_certificates()
+    assert [os.environ[name] for name in CERTIFICATES] == ["", "", ""]
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/ours.pem")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/amazon.pem")
+    share_certificates()
+    assert [os.environ[name] for name in CERTIFICATES] == ["/ours.pem", "/ours.pem", "/amazon.pem"]
 
 
 @pytest.mark.parametrize("named", [CERTIFICATES[0], None])

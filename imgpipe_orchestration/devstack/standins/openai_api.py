@@ -90,7 +90,7 @@ def embeddings(wanted: dict[str, Any]) -> dict[str, Any]:
 @router.post("/images/generations")
 def generations(wanted: dict[str, Any]) -> dict[str, Any]:
     """A portrait of the person that the prompt describes, unless they are camera-shy."""
-    prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
+    prompt, size = str(wanted.get("prompt", "")), _size(wanted)
     if CAMERA_SHY in prompt:
         raise refusal(400, "content_policy_violation", "Your request was rejected as a result of our safety system.")
     return _image(draw(seed_of(prompt), size), wanted, size, pictures=0)
@@ -113,7 +113,7 @@ async def edits(request: Request) -> dict[str, Any]:
             wanted = {name: value for name, value in form.multi_items() if isinstance(value, str)}
     if not sources:
         raise refusal(400, "missing_required_parameter", "Missing required parameter: 'image'")
-    prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
+    prompt, size = str(wanted.get("prompt", "")), _size(wanted)
     seed = seed_in(sources[0])
     if any(word in prompt.lower() for word in ("grid", "2x2", "2×2", "four")):
         image = await run_in_threadpool(grid, seed, size)
@@ -162,12 +162,9 @@ def _parts(messages: Any) -> tuple[str, list[str]]:
     return "\n".join(texts), images
 
 
-def _size(wanted: Any) -> tuple[int, int]:
-    try:
-        width, height = (int(part) for part in str(wanted).lower().split("x"))
-    except ValueError:
-        return 1024, 1024
-    return min(4096, max(64, width)), min(4096, max(64, height))
+def _size(wanted: Mapping[str, Any]) -> tuple[int, int]:
+    width, height = wanted["size"].split("x")
+    return int(width), int(height)
 
 
 def _image(image: bytes, wanted: Mapping[str, Any], size: tuple[int, int], *, pictures: int) -> dict[str, Any]:
