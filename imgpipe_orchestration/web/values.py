@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, WrapValidator
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, WrapValidator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from imgpipe_orchestration.errors import NotFound
@@ -31,7 +31,14 @@ class Written:
         return {**handler(schema), "pattern": self.pattern}
 
 
-RowId = Annotated[int, Field(ge=1, lt=2**63)]
+def _plain(given: object) -> object:
+    """`1_0` may be another worker's image; Python and pydantic read it as 10, and `true` as 1."""
+    if isinstance(given, bool | float) or (isinstance(given, str) and not re.fullmatch("-?[1-9][0-9]*|0", given)):
+        raise PydanticCustomError("int_parsing", "Input should be a whole number, such as 42")
+    return given
+
+
+RowId = Annotated[int, Field(ge=1, lt=2**63), BeforeValidator(_plain)]
 """The id of a row, which PostgreSQL keeps as a bigint."""
 
 

@@ -21,6 +21,7 @@ from imgpipe_orchestration.storage.backlog import STUCK_LIMIT, Place
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(include_in_schema=False)
 
@@ -57,7 +58,7 @@ def failures(page: Page, services: ServicesDep, queue: str = "", ignored: bool =
 
 
 @router.get("/failures/{queue}/{item_id}", response_class=Response)
-def failure(page: Page, services: ServicesDep, queue: str, item_id: int) -> Response:
+def failure(page: Page, services: ServicesDep, queue: str, item_id: RowId) -> Response:
     known = queues(queue)[0]
     attempts = services.claims.history(known, item_id)
     item = services.claims.find(known, item_id)

@@ -93,7 +93,7 @@ def gallery(
 
 
 @router.get("/media/{media_id}", response_class=Response)
-def image(page: Page, services: ServicesDep, media_id: int) -> Response:
+def image(page: Page, services: ServicesDep, media_id: RowId) -> Response:
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         variants = manifest_of(connection, media_id)
@@ -144,7 +144,7 @@ def image(page: Page, services: ServicesDep, media_id: int) -> Response:
 def correct(
     services: ServicesDep,
     session: Acting,
-    media_id: int,
+    media_id: RowId,
     field: Annotated[str, Form(max_length=50)],
     value: Annotated[str, Form(max_length=50_000)] = "",
     model: Annotated[bool, Form()] = False,
@@ -169,7 +169,7 @@ def correct(
 def set_focus(
     services: ServicesDep,
     _: Acting,
-    media_id: int,
+    media_id: RowId,
     left: Annotated[float, Form()],
     top: Annotated[float, Form()],
     right: Annotated[float, Form()],
@@ -185,7 +185,7 @@ def set_focus(
 
 
 @router.post("/media/{media_id}/focus/forget", response_class=Response)
-def forget_focus(services: ServicesDep, _: Acting, media_id: int) -> Response:
+def forget_focus(services: ServicesDep, _: Acting, media_id: RowId) -> Response:
     analyses.set_focus(services, media_id, None)
     return back_to(f"/media/{media_id}", notice="Making the crops again around what the engine finds.", at="crops")
 
@@ -236,7 +236,7 @@ def _distance(found: Found) -> str:
     return found.why  # several, of which one has a distance
 
 
-def signature(services: Services, media_id: int, *, private: bool) -> str:
+def signature(services: Services, media_id: RowId, *, private: bool) -> str:
     """The signature with which the operator's page shows a private image; empty for other images."""
     return signing.sign(services.settings, media_id, seconds=signing.VALID_SECONDS, fixed={})[0] if private else ""
 
