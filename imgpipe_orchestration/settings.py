@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -89,13 +89,19 @@ def _origins(written: str) -> str:
     return written
 
 
+def _begun(day: str) -> str:
+    if (found := date.fromisoformat(day)) > datetime.now(UTC).date() + timedelta(days=1):  # another machine's clock
+        raise ValueError("is still to come")
+    return str(found)
+
+
 Url = Annotated[str, _address("https://host:8000")]
 BaseUrl = Annotated[Url, AfterValidator(lambda url: url.rstrip("/"))]
 """A URL without trailing slash, to which paths are appended."""
 _Postgres = Annotated[str, _address("postgresql://user@host/name", "postgres")]
 _Database = Annotated[str, _address("postgresql://user@host/name")]
 _Mongo = Annotated[str, _address("mongodb://user@host:27017/name")]
-_Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(lambda day: str(date.fromisoformat(day)))]
+_Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_begun)]
 _Days = Annotated[float, Field(ge=0, le=CENTURY_DAYS)]
 _Roles = Annotated[str, _json(dict[str, Literal["viewer", "operator", "admin"]], "viewer, operator or admin")]
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]

@@ -55,6 +55,7 @@ def test_an_empty_variable_and_what_another_release_wrote_are_passed_over(tmp_pa
         ("RETENTION_DAYS", "1e12"),
         ("LEASE_SECONDS", "inf"),
         ("MEDIA_FIRST_DAY", "2026-02-30"),
+        ("MEDIA_FIRST_DAY", "2999-01-01"),
         ("FRONTEND_ORIGINS", "*"),
         ("FRONTEND_ORIGINS", "https://shop.example/"),
     ],

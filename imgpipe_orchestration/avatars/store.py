@@ -133,7 +133,7 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
     missing = _reopen_data(connection, task.id)
     people = list(connection.scalars(_FAILED_PEOPLE, {"id": task.id}))
     if not missing and not people:
-        raise Conflict("Nobody in this task has failed, or the failed people were already deleted (a week after it ended).")
+        raise Conflict("Nobody in this task has failed, or the failed people were deleted, a week after it ended.")
     if missing:
         claims.enqueue(connection, DATA, [Item(task.id)], again=True)
     if people:

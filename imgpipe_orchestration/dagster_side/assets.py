@@ -21,7 +21,13 @@ somebody launched by hand. Otherwise a person or a backfill asked for a partitio
 
 
 def is_asked_for(context: dg.AssetExecutionContext) -> bool:
-    """Whether a person or a backfill asked for the run's partition."""
+    """Whether a person or a backfill asked for the run's partition.
+
+    Raises:
+        Failure: it was launched for a range of partitions, as tags can say.
+    """
+    if context.has_partition_key_range and not context.has_partition_key:
+        raise dg.Failure("A run has one partition. Backfill the range: that is a run for each.", allow_retries=False)
     return context.has_partition_key and not is_the_sensors(context)
 
 

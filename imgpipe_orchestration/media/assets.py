@@ -100,9 +100,10 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
             stage.figures.update(paid.figures())
         by_day = Counter(claim.partition or day for claim in stage.outcome.done)
         made = bool(by_day.pop(day, 0))
-        of_other_days = {"of_other_days": by_day.total()} if by_day else {}
+        figures = _figures(stage) or {"images": 0}
+        if by_day:
+            figures |= {"images": figures["images"] - by_day.total(), "of_other_days": by_day.total()}
         others = {other: {"images": images, "made by the run of": day} for other, images in by_day.items()}
-        figures = _figures(stage) | of_other_days or {"images": 0}
         if name == Step.RESIZE_OPTIMIZE and stage.outcome.done:
             made_of = [claim.item_id for claim in stage.outcome.done[:_SHEET]]
             smart, pages = services.settings.smart_media_base_url, f"{services.settings.public_base_url}/media"

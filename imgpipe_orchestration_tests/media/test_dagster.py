@@ -58,6 +58,12 @@ def test_a_day_that_there_is_not_is_told_as_such(run: Run, partition: str) -> No
         run(partition_key=None, tags={"dagster/partition": partition})
 
 
+def test_a_run_of_a_range_of_days_is_refused(run: Run) -> None:
+    tags = {"dagster/asset_partition_range_start": "2026-11-01", "dagster/asset_partition_range_end": "2026-11-02"}
+    with pytest.raises(dg.Failure, match="Backfill the range"):
+        run(partition_key=None, tags=tags)
+
+
 def test_a_value_that_the_tag_for_half_the_price_does_not_have_is_refused(run: Run) -> None:
     with pytest.raises(dg.Failure, match="tag urgent is 'False'"):
         run(tags={"urgent": "False"})
