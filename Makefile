@@ -64,7 +64,7 @@ test-newest-dagster:  ## the tests of Dagster's parts with the newest Dagster of
 	@$(MAKE) -s into-venv VENV=.venv-newest EXTRAS=embedded,scale,dev
 	@version=$$($(PYTHON) -m pip index versions dagster-webserver 2>/dev/null | sed -n '1s/.*(\(.*\))/\1/p') && echo "Dagster $$version" && \
 	$(if $(UV),$(UV) pip install --python,) .venv-newest/bin/python $(if $(UV),,-m pip install) --quiet --no-deps $$(printf "%s==$$version " dagster dagster-webserver dagster-graphql dagster-pipes dagster-shared) && \
-	.venv-newest/bin/pytest -q -W "ignore:Found version mismatch" $(PARALLEL) 4 $(addprefix imgpipe_orchestration_tests/,dagster_side */test_dagster.py */test_jobs.py */test_runs.py test_definitions.py test_resources.py) $(ARGS)
+	.venv-newest/bin/pytest -q -W "ignore:Found version mismatch" $(PARALLEL) 4 $(addprefix imgpipe_orchestration_tests/,dagster_side */test_dagster.py */test_jobs.py vision_reports/test_runs.py test_definitions.py test_resources.py) $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
 	@$(BIN)/ruff check .
