@@ -81,7 +81,7 @@ class MainApi(JsonApi):
             PartnerUnavailable, RateLimited: worth another try.
         """
         if not _TEMP_PATH.fullmatch(image_path) or ".." in image_path:
-            raise BadInput(f"Not a temp path: {image_path[:200]}", field="image_path")
+            raise BadInput("Not a temp path", detail=image_path[:200], field="image_path")
         try:
             reply = self.request("GET", image_path, limit=limit)
         except AnswerTooLong as error:
@@ -90,8 +90,8 @@ class MainApi(JsonApi):
         kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         is_text = kind.startswith("text/") or (kind.endswith(("json", "xml")) and not kind.startswith("image/"))
         if not reply.content or (is_text and b"\0" not in reply.content):
-            detail = reply.content[:500].decode(errors="replace")
-            raise UnreadableAnswer(f"{_NAME} sent text or nothing instead of the file {image_path}", detail=detail)
+            detail = f"{image_path}: {reply.content[:500].decode(errors='replace')}"
+            raise UnreadableAnswer(f"{_NAME} sent text or nothing instead of the file", detail=detail)
         return reply.content
 
 

@@ -47,6 +47,7 @@ _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
 _FULL_STATUS = "507 Insufficient Storage"
 """The status of others, as obstore tells it; their codes differ, and a proxy sends none."""
 
+_NOT_THERE = "The object store has no such object."
 _NO_ROOM = "The object store has no room left; nothing was stored."
 _SPARE = 256 * 1024
 """Bytes that must be free beside an object: a refused one is gone when we look, and others are written meanwhile."""
@@ -321,7 +322,7 @@ def _whole(data: bytes, key: str, size: int | None) -> bytes:
 def _checked(key: str) -> str:
     """The key, if an object can be stored under it."""
     if not _usable(key):
-        raise NotFound(f"No object {key!r}")
+        raise NotFound(_NOT_THERE, detail=key)
     return key
 
 
@@ -373,11 +374,11 @@ def _translated(what: str, *, asks_for_it: bool = True) -> Iterator[None]:
             raise BackendUnavailable("The object store has no such bucket.", detail=detail) from error
         if code in _ABSENT or isinstance(error, FileNotFoundError):
             if asks_for_it:
-                raise NotFound(f"No object {what!r}") from error
+                raise NotFound(_NOT_THERE, detail=what) from error
             said = "The object store cannot be reached: what answers says 404 to a write or a listing."
             raise BackendUnavailable(said, detail=detail) from error
         if code in _HOPELESS:
-            raise BadInput(f"The object store refuses {what!r} ({code}).", detail=detail) from error
+            raise BadInput(f"The object store refuses the object ({code}).", detail=f"{what}: {detail}") from error
         if code in _FULL or _FULL_STATUS in detail:
             raise OutOfSpace(_NO_ROOM, detail=detail) from error
         how = f"refused ({code})" if code else "cannot be reached"

@@ -111,7 +111,7 @@ def test_what_is_due_of_a_day_before_the_first_is_done_by_todays_run(gateway: Ga
 
 
 def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(gateway: Gateway, run: Run) -> None:
-    gateway.upload(456, profile_image=picture())
+    gateway.upload(731456, profile_image=picture())
     run()
     ((original,),) = gateway.rows("select bulk_path from media_files")
     gateway.services.media_bucket.delete(original)
@@ -120,6 +120,7 @@ def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(gatewa
     assert again["images"] == 0 and again["retried"] + again["failed"] == 1
     (row,) = again["errors"].records
     assert row.data["item"] == 1 and "is gone" in row.data["error"]
+    assert "731456" not in row.data["error"], "Dagster keeps it after the person's erasure"
 
 
 def test_a_run_names_what_failed_with_its_reason_in_a_table(gateway: Gateway, run: Run) -> None:

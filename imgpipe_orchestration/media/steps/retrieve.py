@@ -92,7 +92,7 @@ def original(services: Services, media: MediaFile, *, ask: bool = True) -> bytes
         try:
             data = _upload(services, media, ask=ask)
         except NotFound as gone:  # usual for a finished image; the missing original is what matters
-            raise NotFound(f"The stored original is gone. {gone.public}", detail=lost.public) from gone
+            raise NotFound(f"The stored original is gone. {gone.public}", detail=lost.detail) from gone
     _keep(services, media, media.bulk_path, data)
     log.warning("original put back", extra={"media_id": media.id, "key": media.bulk_path})
     return data
@@ -111,13 +111,14 @@ def _upload(services: Services, media: MediaFile, *, ask: bool) -> bytes:
         data = services.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
     except NotFound:
         if not (ask and services.foreign_main_api):
-            raise NotFound(f"The temp file {media.image_path} is gone; ask for the upload again.") from None
+            told = "The temp file of this upload is gone; ask for the upload again."
+            raise NotFound(told, detail=media.image_path) from None
         try:
             data = services.main_api.fetch_temp(media.image_path, limit=services.settings.upload_max_bytes)
         except PartnerRefused as refused:
             if refused.partner_status in {404, 410}:
-                told = f"The main API has no {media.image_path} any more; ask for the upload again."
-                raise NotFound(told) from refused
+                told = "The main API does not have the temp file any more; ask for the upload again."
+                raise NotFound(told, detail=media.image_path) from refused
             raise mendable(refused) from refused
     return drawn(services, data, media.data_type)
 
