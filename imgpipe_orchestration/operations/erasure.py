@@ -57,7 +57,7 @@ def ask(services: Services, user_id: int, *, who: str) -> UUID:
         erasure = connection.execute(_GO_ON, {"user": user_id}).one_or_none()
         erasure = erasure or connection.execute(_ASK, {"user": user_id, "who": who}).one()
         services.claims.enqueue(connection, ERASURES, [Item(erasure.id)], again=True)
-    _hide(services, user_id, lambda: transaction(services.engine))
+    _hide(services, user_id, erasure.asked_by, lambda: transaction(services.engine))
     found: UUID = erasure.erasure_id
     return found
 
@@ -89,7 +89,9 @@ def run_due(services: Services, owner: str) -> Outcome:
     return drain(services.claims, ERASURES, owner, lambda claim: _erase(services, claim), threads=1, batch_size=1)
 
 
-def _hide(services: Services, user_id: int, writing: Callable[[], AbstractContextManager[Connection]]) -> None:
+def _hide(
+    services: Services, user_id: int, who: str, writing: Callable[[], AbstractContextManager[Connection]]
+) -> None:
     """The things of a user that are shown go into the purge, some in a transaction."""
     for kind in KINDS:
         kind.adopt(services, user_id, False)
@@ -97,7 +99,6 @@ def _hide(services: Services, user_id: int, writing: Callable[[], AbstractContex
         while hidden:
             with writing() as connection:
                 ids = kind.of_user(connection, user_id, purge.BATCH)
-                who = f"user {user_id}"
                 hidden = bool(ids and trash.put(services, connection, kind, ids, who=who, why=ERASURE, days=0))
 
 
@@ -108,9 +109,9 @@ def _erase(services: Services, claim: Claim) -> None:
         BackendUnavailable: a store is away.
     """
     with transaction(services.engine) as connection:
-        query = text("select user_id from erasures where id = :id")
-        user = connection.execute(query, {"id": claim.item_id}).scalar_one()
-    _hide(services, user, lambda: services.claims.fenced(claim))
+        query = text("select user_id, asked_by from erasures where id = :id")
+        user, who = connection.execute(query, {"id": claim.item_id}).one()
+    _hide(services, user, who, lambda: services.claims.fenced(claim))
     _purge_all(services, claim.owner, user)
     _remove_strays(services, user)
     with services.claims.fenced(claim) as connection:
@@ -163,10 +164,10 @@ def _remove_strays(services: Services, user: int) -> None:
 # A failed one goes on as well.
 _GO_ON = text("""
     update erasures set state = 'running', error = case when state = 'running' then error end
-    where user_id = :user and state <> 'done' returning id, erasure_id
+    where user_id = :user and state <> 'done' returning id, erasure_id, asked_by
 """)
 
-_ASK = text("insert into erasures (user_id, asked_by) values (:user, :who) returning id, erasure_id")
+_ASK = text("insert into erasures (user_id, asked_by) values (:user, :who) returning id, erasure_id, asked_by")
 
 _VERIFIED = text("""
     update erasures e set verified = cast(:verified as jsonb), counts = (

@@ -128,6 +128,15 @@ def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: G
     assert call(gateway, "GET", f"/api/erasures/{erasure_id}").json()["state"] == "done"
 
 
+def test_the_tombstones_of_an_erasure_name_whoever_asked_for_it(gateway: Gateway) -> None:
+    finished(gateway)
+    assert call(gateway, "DELETE", f"/api/users/{USER}").status_code == 202
+    late = finished(gateway, seed=2)  # it is found when the erasure is worked on
+    purge(gateway)
+    tombstones = gateway.rows("select item, who, why from deletions order by item")
+    assert [tuple(row)[1:] for row in tombstones] == [("ADMIN_API_KEY", "erasure")] * 2 and tombstones[1].item == late
+
+
 @pytest.mark.parametrize("failed", [False, True])
 def test_of_a_call_that_is_answered_after_the_person_was_erased_only_the_cost_stays(
     gateway: Gateway, failed: bool
