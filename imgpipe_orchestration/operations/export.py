@@ -93,5 +93,6 @@ _ROWS = """
         (select jsonb_build_object('state', v.state, 'by', v.decided_by, 'at', v.decided_at, 'why', v.reason)
             from verdicts v where v.kind = :kind and v.item = t.id and v.state <> 'waiting') as verdict
     from {table} t left join deletions d on d.kind = :kind and d.item = t.id
-    where t.user_id = :user and t.id > :after and d.purging_at is null order by t.id limit :limit
+    where t.user_id = :user and t.id > :after and d.purging_at is null and coalesce(d.purge_after > now(), true)
+    order by t.id limit :limit
 """

@@ -103,6 +103,16 @@ def test_what_a_person_has_comes_as_a_zip(gateway: Gateway) -> None:
     assert gateway.get(f"/serve/{records[2]['media_id']}").status_code == 200
 
 
+def test_nothing_is_exported_once_its_purge_was_ordered(gateway: Gateway) -> None:
+    media_id, erasing = finished(gateway), finished(gateway, seed=2, user=7)
+    delete(gateway, media_id, purge="true")
+    call(gateway, "DELETE", "/users/me", 7)
+    for user in (USER, 7):
+        archive = zipfile.ZipFile(io.BytesIO(call(gateway, "GET", "/users/me/export", user).content))
+        assert archive.namelist() == ["images.json"] and archive.read("images.json") == b"[]\n"
+    assert gateway.rows("select id from media_files order by id") == [(media_id,), (erasing,)], "not purged yet"
+
+
 def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: Gateway) -> None:
     media_id, other = finished(gateway, seed=1), finished(gateway, seed=2, user=7)
     profile = finished(gateway, field="profile_image", seed=3)
