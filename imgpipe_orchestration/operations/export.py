@@ -1,4 +1,4 @@
-"""Everything a person has here, as a ZIP that is written while it is sent: memory does not grow with its size."""
+"""All images of a person, as a ZIP that is written while it is sent: memory does not grow with its size."""
 
 import json
 from collections.abc import Iterator

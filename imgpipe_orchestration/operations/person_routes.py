@@ -1,4 +1,4 @@
-"""HTTP routes for people: everything they have here, and its erasure."""
+"""HTTP routes for people: all their images, and the erasure of all their data."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -47,7 +47,7 @@ class ErasureAnswer(BaseModel):
 
 @router.get("/users/me/export", response_class=StreamingResponse, responses=_ZIP)
 def export_me(user: User, services: ServicesDep) -> StreamingResponse:
-    """Everything you have here: originals under their own names, and `images.json`."""
+    """All your images: originals under their own names, and `images.json`."""
     return _export(services, user)
 
 
@@ -58,7 +58,7 @@ def export_me(user: User, services: ServicesDep) -> StreamingResponse:
     dependencies=[Depends(allowed)],
 )
 def export_user(user_id: RowId, services: ServicesDep) -> StreamingResponse:
-    """Everything a user has here, for an administrator."""
+    """All images of a user, for an administrator."""
     return _export(services, user_id)
 
 
