@@ -24,21 +24,8 @@ from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration_tests.lacking import lacking
 
-PENDING_IMAGES = """
-    CREATE TABLE pending_images (
-      id BIGINT AUTO_INCREMENT PRIMARY KEY,
-      user_id BIGINT NOT NULL,
-      image_path VARCHAR(255) NOT NULL,
-      original_name VARCHAR(255),
-      mime_type VARCHAR(100),
-      permanent_url VARCHAR(500),
-      thumbnail_url VARCHAR(500),
-      status ENUM('pending','processed','complete','failed') DEFAULT 'pending',
-      created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
-      updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
-      INDEX (image_path), INDEX (status, id), INDEX (user_id)
-    )
-"""
+_PAGE = (Path(__file__).parents[1] / "docs" / "media.md").read_text()
+PENDING_IMAGES = _PAGE[_PAGE.index("CREATE TABLE pending_images") : _PAGE.index(";\n", _PAGE.index("CREATE TABLE"))]
 """The documents' own DDL, to the letter."""
 
 
@@ -133,8 +120,8 @@ class MariaDB(Part):
             subprocess.run([*self._words("mariadb-install-db"), *words], check=True, capture_output=True)
 
     def command(self) -> list[str]:
-        # utf8mb4 is what the distribution configures; the bare default is still latin1.
-        words = [f"--bind-address={LOOPBACK}", f"--port={self.port}", "--character-set-server=utf8mb4"]
+        # Distributions configure utf8mb4; the bare default was long this.
+        words = [f"--bind-address={LOOPBACK}", f"--port={self.port}", "--character-set-server=latin1"]
         words += [f"--socket={self.folder.parent / 'mariadb.sock'}", "--innodb-flush-log-at-trx-commit=0"]
         return [*self._words("mariadbd"), *words, "--default-time-zone=+05:30"]
 

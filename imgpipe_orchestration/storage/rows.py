@@ -215,7 +215,9 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
         # NUL is refused by the driver itself, without a SQLSTATE.
         if getattr(error.orig, "sqlstate", None) is not None and not _is(_CANNOT_HOLD, error.orig):
             raise
-        reason = str(error.orig).splitlines()[0]
+        reason = "it is too long, or its column's character set lacks a character"
+        if hasattr(error.orig, "diag"):  # PostgreSQL's; the others name tables in theirs
+            reason = str(error.orig).splitlines()[0]
         raise BadInput(f"A value cannot be stored: {reason}", detail=str(error)) from error
     except UnicodeEncodeError as error:
         raise BadInput("A value cannot be stored: a lone surrogate is not a character", detail=str(error)) from error

@@ -10,7 +10,7 @@ import requests
 from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
-from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.media import intake, lifecycle, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
@@ -143,6 +143,16 @@ def test_a_mariadb_that_does_not_answer_holds_nobody(mariadb_server: MariaDB, mo
     engine = rows.connect(f"{mariadb_server.url}/mysql")
     with pytest.raises(BackendUnavailable), transaction(engine) as connection:
         connection.execute(text("select sleep(60)"))
+    engine.dispose()
+
+
+@pytest.mark.slow
+def test_what_a_mariadb_cannot_hold_is_refused_without_its_own_words(mariadb_server: MariaDB) -> None:
+    mariadb_server.execute("create database latin", "create table latin.t (name varchar(9)) character set latin1")
+    engine = rows.connect(f"{mariadb_server.url}/latin")
+    for name in ("🏖.jpg", "much too long"):
+        with pytest.raises(BadInput, match=r"^A value cannot be stored: [a-z ,']+$"), transaction(engine) as connection:
+            connection.execute(text("insert into t values (:name)"), {"name": name})
     engine.dispose()
 
 
