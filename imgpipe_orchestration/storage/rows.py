@@ -108,8 +108,9 @@ LOST_AFTER: dict[str, Any] = {
 one is probed from the tenth second on. Otherwise a caller would wait a quarter of an hour for a machine that
 disappeared, or two hours if its statement had already arrived there."""
 
-_SILENT_SECONDS = 60
-"""How long MySQL or MariaDB may take to answer. For PostgreSQL that is `statement_timeout`."""
+_SILENT_SECONDS = 30
+"""How long MySQL or MariaDB may take to answer; a frozen one takes it twice: for a ping and for a new connection. For
+PostgreSQL that is `statement_timeout`."""
 
 
 def begin_anew_when_stale(engine: Engine) -> None:

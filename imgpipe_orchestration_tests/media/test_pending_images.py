@@ -1,7 +1,10 @@
 """`pending_images` keeps its contract in PostgreSQL and in a MariaDB that holds the documents' own DDL."""
 
+import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -139,10 +142,22 @@ def test_a_locked_row_makes_others_wait(engine: Engine) -> None:
 
 @pytest.mark.slow
 def test_a_mariadb_that_does_not_answer_holds_nobody(mariadb_server: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2 * rows._SILENT_SECONDS <= 60, "a ping and a new connection take less than the proxy's patience"
     monkeypatch.setattr(rows, "_SILENT_SECONDS", 1)
     engine = rows.connect(f"{mariadb_server.url}/mysql")
     with pytest.raises(BackendUnavailable), transaction(engine) as connection:
         connection.execute(text("select sleep(60)"))
+    with transaction(engine):
+        pass
+    assert mariadb_server.pid is not None
+    os.kill(mariadb_server.pid, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        with pytest.raises(BackendUnavailable), transaction(engine):
+            pass
+        assert time.monotonic() - begun < 3
+    finally:
+        os.kill(mariadb_server.pid, signal.SIGCONT)
     engine.dispose()
 
 
