@@ -148,6 +148,16 @@ def test_doctor_names_a_key_that_is_refused(run: Run, standins: StandInAccess) -
     assert refused["verdict"] == "bad" and "OPENAI_API_KEY" in refused["seen"]
 
 
+def test_doctor_calls_a_provider_of_the_models_file_by_its_own_name(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text("""
+        [providers.ours]
+        dialect = "openai-chat"
+        base_url = "http://127.0.0.1:9/v1"
+    """)
+    found = finding(run, "OpenAI", MODELS_FILE=str(tmp_path / "models.toml"))
+    assert found["seen"].startswith("ours could not be reached") and found["do"] == "Check ours in MODELS_FILE."
+
+
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
     url = ensure_database(postgres_server, "never_migrated")
     for what in ("database", "pending_images"):
