@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, SettingsError
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
@@ -45,6 +45,8 @@ def _send(services: Services, batch: list[Claim]) -> int:
     try:
         services.cdn.purge(tags)
     except ImgpipeError as error:
+        if isinstance(error, PartnerRefused) and error.partner_status in {401, 403}:
+            error = SettingsError(f"CDN_PURGE_TOKEN: {error.public}", detail=error.detail, field="CDN_PURGE_TOKEN")
         for claim in batch:
             with services.claims.fenced(claim) as connection:
                 services.claims.failed(connection, CDN_PURGES, claim, error)

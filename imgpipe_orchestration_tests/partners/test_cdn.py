@@ -53,6 +53,10 @@ def test_what_was_ordered_is_sent_until_it_was_taken(settings: Settings) -> None
         services.claims.hasten(cdn.CDN_PURGES)
         assert cdn.send_due(services, "run-1") == 0
         assert services.claims.held_up()
+        status = 401  # for an hour or a week: whoever changed the token has to tell us
+        for attempt in range(cdn.CDN_PURGES.max_attempts):
+            services.claims.hasten(cdn.CDN_PURGES)
+            assert cdn.send_due(services, f"refused-{attempt}") == 0
         status = 200
         services.claims.hasten(cdn.CDN_PURGES)
         assert cdn.send_due(services, "run-2") == 3
