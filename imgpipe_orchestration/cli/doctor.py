@@ -125,8 +125,8 @@ def _checks(settings: Settings) -> list[Check]:
     google = advice("stand-ins", settings.google_vision_endpoint, google)
     flowise = advice("stand-ins", settings.flowise_base_url, "Check FLOWISE_BASE_URL.")
     daemon = (
-        "Look at Deployment > Daemons and Automation in the Dagster UI: the daemon is down, pending_images_sensor "
-        "is switched off, or the code does not load. Without ticks no run starts."
+        "Look at Deployment > Daemons and Automation in the Dagster UI: the daemon is down, its clock was set back and "
+        "has not caught up, pending_images_sensor is off, or the code does not load. Without ticks no run starts."
     )
     workers = "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md)."
     return [

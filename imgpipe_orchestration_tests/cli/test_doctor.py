@@ -95,7 +95,7 @@ def test_doctor_tells_by_the_last_tick_whether_the_daemon_works(run: Run, engine
         connection.exec_driver_sql("update heartbeats set beat_at = now() - interval '3 minutes'")
     silent = finding(run, "Dagster daemon")
     assert (silent["verdict"], silent["seen"][:21]) == ("bad", "has not ticked for 18")
-    assert "Deployment > Daemons and Automation" in silent["do"]
+    assert "Deployment > Daemons and Automation" in silent["do"] and "clock was set back" in silent["do"]
 
 
 def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
