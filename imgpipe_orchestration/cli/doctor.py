@@ -120,10 +120,11 @@ def _checks(settings: Settings) -> list[Check]:
     s3 = advice("s3", settings.s3_endpoint, f"Check S3_ENDPOINT and its keys{ours}")
     database = advice("postgres", settings.database_url, f"Check DATABASE_URL{ours}")
     mongo = advice("mongo", settings.mongodb_url, f"Check MONGODB_URL{ours}")
-    openai = advice("stand-ins", settings.openai_base_url, "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.")
+    stand_ins = "" if settings.models_file else "stand-ins"
+    openai = advice(stand_ins, settings.openai_base_url, "Check OPENAI_API_KEY and OPENAI_BASE_URL, or MODELS_FILE.")
     google = "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT."
-    google = advice("stand-ins", settings.google_vision_endpoint, google)
-    flowise = advice("stand-ins", settings.flowise_base_url, "Check FLOWISE_BASE_URL.")
+    google = advice(stand_ins, settings.google_vision_endpoint, google)
+    flowise = advice(stand_ins, settings.flowise_base_url, "Check FLOWISE_BASE_URL.")
     daemon = (
         "Look at Deployment > Daemons and Automation in the Dagster UI: the daemon is down, its clock was set back and "
         "has not caught up, pending_images_sensor is off, or the code does not load. Without ticks no run starts."

@@ -148,14 +148,18 @@ def test_doctor_names_a_key_that_is_refused(run: Run, standins: StandInAccess) -
     assert refused["verdict"] == "bad" and "OPENAI_API_KEY" in refused["seen"]
 
 
-def test_doctor_calls_a_provider_of_the_models_file_by_its_own_name(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "models.toml").write_text("""
-        [providers.ours]
-        dialect = "openai-chat"
-        base_url = "http://127.0.0.1:9/v1"
-    """)
-    found = finding(run, "OpenAI", MODELS_FILE=str(tmp_path / "models.toml"))
-    assert found["seen"].startswith("ours could not be reached") and found["do"] == "Check ours in MODELS_FILE."
+def test_doctor_calls_a_provider_by_its_own_name_and_takes_none_of_the_models_file_for_a_stand_in(
+    settings: Settings, tmp_path: Path
+) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text('[providers.ours]\ndialect = "openai-chat"\nbase_url = "http://127.0.0.1:9/v1"')
+    with stackfile.locked(tmp_path):
+        about = {"pid": 1, "started_at": "2026-11-30T10:00:00+00:00", "environment": {}}
+        stackfile.write(tmp_path, {**about, "parts": [{"name": "stand-ins", "url": "http://127.0.0.1:8"}]})
+        changed = {"imgpipe_data_dir": tmp_path, "openai_base_url": "http://127.0.0.1:8/v1", "models_file": str(models)}
+        findings = diagnose(Settings(**{**settings.model_dump(), **changed}))
+    found = next(one for one in findings if one.what == "OpenAI")
+    assert found.seen.startswith("ours could not be reached") and found.do.endswith("or MODELS_FILE.")
 
 
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
