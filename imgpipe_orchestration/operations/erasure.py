@@ -89,16 +89,14 @@ def run_due(services: Services, owner: str) -> Outcome:
     return drain(services.claims, ERASURES, owner, lambda claim: _erase(services, claim), threads=1, batch_size=1)
 
 
-def _hide(
-    services: Services, user_id: int, who: str, writing: Callable[[], AbstractContextManager[Connection]]
-) -> None:
+def _hide(services: Services, user: int, who: str, writing: Callable[[], AbstractContextManager[Connection]]) -> None:
     """The things of a user that are shown go into the purge, some in a transaction."""
     for kind in KINDS:
-        kind.adopt(services, user_id, False)
+        kind.adopt(services, user, False)
         hidden = True
         while hidden:
             with writing() as connection:
-                ids = kind.of_user(connection, user_id, purge.BATCH)
+                ids = kind.of_user(connection, user, purge.BATCH)
                 hidden = bool(ids and trash.put(services, connection, kind, ids, who=who, why=ERASURE, days=0))
 
 
