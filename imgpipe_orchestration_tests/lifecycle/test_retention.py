@@ -190,13 +190,13 @@ def test_what_is_to_go_at_once_waits_for_no_sweep_and_its_run_does_not_look_at_w
 
 
 def test_a_cdn_that_stays_away_is_among_the_failures(make_gateway: Callable[..., Gateway]) -> None:
-    with answering(403, {}) as server:
+    with answering(404, {}) as server:
         gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=server.url)
         delete(gateway, finished(gateway))
         gateway.services.claims.hasten(cdn.CDN_PURGES)
         purge(gateway)
     letters = gateway.services.claims.failures(cdn.CDN_PURGES)
-    assert letters and all("403" in (letter.error or "") for letter in letters)
+    assert letters and all("404" in (letter.error or "") for letter in letters)
     page = call(gateway, "GET", "/failures?queue=cdn_purges")
     assert page.status_code == 200 and "CDN" in page.text
 
