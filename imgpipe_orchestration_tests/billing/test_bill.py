@@ -70,7 +70,11 @@ def test_the_bill_adds_up_whichever_way_it_is_read(seeing_gateway: Gateway, brow
             assert guest.page.evaluate("document.documentElement.scrollWidth") <= width
             if name == "wide":
                 guest.page.fill("#scope", "pipeline:media")
-                guest.page.fill("#limit", "0.000001")
-                guest.page.click("text=Set the budget")
+                guest.page.select_option("[name=period]", "month")
+                for limit, told in {"little": "must be a number", "0.000001": "The budget is set"}.items():
+                    guest.page.fill("#limit", limit)
+                    guest.page.click("text=Set the budget")
+                    guest.page.wait_for_selector(f"text={told}")
                 guest.page.wait_for_selector("text=used up")
+                assert gateway.rows("select period from budgets") == [("month",)]
             guest.page.screenshot(path=tmp_path / f"{name}.png", full_page=True)

@@ -1,12 +1,17 @@
-// What somebody typed into a form is in it again on the page that says that nothing was done: the session had ended, the
-// page was out of date, a store was away, or something was wrong. Until then it is kept in this tab; no secret is, and
-// no file. On the answer to a form (data-typed) what was typed is what the fields came with.
-const TYPED = "textarea, input:not([type=hidden], [type=password], [type=file])";
+// What somebody typed or chose in a form is in it again on the page that says that nothing was done: the session had
+// ended, the page was out of date, a store was away, or something was wrong. Until then it is kept in this tab; no secret
+// is, no file, and nothing that was picked of a list. On the answer to a form (data-typed) it is what the fields came with.
+const TYPED = "textarea, select, input:not([type=hidden], [type=password], [type=file], .pick *, .selecting *)";
 
 function typed(form) {
   const all = [...form.elements].filter((one) => one.matches(TYPED));
-  const fields = "typed" in form.dataset ? all : all.filter((one) => one.value !== one.defaultValue);
-  return fields.map(({ name, value }) => [name, value]);
+  const fields = "typed" in form.dataset ? all : all.filter(isChanged);
+  return fields.map(({ name, value, checked }) => [name, { value, checked }]);
+}
+
+// What is chosen of a select is always kept.
+function isChanged({ value, defaultValue, checked, defaultChecked }) {
+  return value !== defaultValue || checked !== defaultChecked;
 }
 
 // An image's page has a form for each field, all of one action.
@@ -21,7 +26,7 @@ function give() {
   if (kept?.page !== location.pathname || !new URLSearchParams(location.search).has("trouble")) return;
   const form = [...document.forms].find((one) => named(one) === kept.form);
   form?.closest("details")?.setAttribute("open", "");
-  for (const [name, value] of form ? kept.values : []) form.elements[name].value = value;
+  for (const [name, was] of form ? kept.values : []) Object.assign(form.elements[name], was);
 }
 
 // Forms that change much ask first; a button pressed twice sends once.
