@@ -164,10 +164,11 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
             text("update verdicts set reports = :reports where id = :id"), {"id": found.id, "reports": reports}
         )
         enough = services.settings.moderation != "off" and reports >= services.settings.reports_to_hold
-        decided = found.holding and found.decided_by is not None  # held, and not only until there is a verdict
+        # Held, and neither by earlier reports nor only until there is a verdict.
+        decided = found.holding and found.decided_by not in {None, verdicts.REPORTS}
         if not (counted and enough) or found.by_person or decided:
             return counted, found.holding
-        words = f"{reports} people reported it. The last one: {why}"
+        words = f"{reports} {'report' if reports == 1 else 'reports'}. The last one: {why}"
         connection.execute(_HOLD, {"id": found.id, "who": verdicts.REPORTS, "why": words})
         verdicts.hold(services, connection, subject, item, held=True)
         return counted, True

@@ -182,7 +182,7 @@ def test_what_they_wrote_of_others_images_is_erased_and_still_counts(
     assert erased(gateway)["state"] == "done"
     assert [row.reason for row in gateway.rows("select * from reports order by reason")] == ["I am 8", "I am 9"]
     (verdict,) = gateway.rows("select * from verdicts where item = :id", id=other)
-    assert (verdict.reports, verdict.holding, verdict.reason) == (3, True, "3 people reported it.")
+    assert (verdict.reports, verdict.holding, verdict.reason) == (3, True, "3 reports.")
 
 
 def test_two_at_once_are_one_erasure(gateway: Gateway) -> None:

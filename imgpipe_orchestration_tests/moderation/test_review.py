@@ -188,6 +188,9 @@ def test_three_reports_hold_an_image_once_from_each_user_and_none_after_a_person
     assert (refused.status_code, refused.json()["code"]) == (403, "held")
     entry = listed(flagging)["media", str(media_id)]
     assert (entry["reports"], entry["verdict"]["decided_by"]) == (3, "reports")
+    assert reports(4).json()["counted"]
+    entry = listed(flagging)["media", str(media_id)]
+    assert (entry["reports"], entry["verdict"]["reason"]) == (4, "4 reports. The last one: Mine")
     decide(flagging, str(media_id), "approve")
     assert reports(3).json()["counted"]
     assert flagging.get(f"/serve/{media_id}").status_code == 200
