@@ -110,6 +110,19 @@ def test_files_are_taken_wherever_they_are_dropped_and_so_is_what_is_in_a_folder
     assert len(page.context.pages) == 1, "nothing was opened"
 
 
+def test_who_waits_for_a_file_that_is_sent_again_is_not_told_to_send_it(guest: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
+    told = "The database cannot be reached. What was accepted waits and goes on by itself; send anything else again."
+    guest.allowed = ["503"]
+    page = guest.go("/upload")
+    page.route("**/upload?*", lambda route: route.fulfill(status=503, json={"detail": told}))
+    page.locator("#files").set_input_files(tmp_path / "me.png")
+    said = "Not taken yet; it is sent again. The database cannot be reached."
+    expect(page.locator(".file .state")).to_have_text(said)
+    page.unroute_all()
+    expect(page.locator(".file .state")).to_contain_text("Accepted")
+
+
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture()[:3000])
     gateway.run_due()

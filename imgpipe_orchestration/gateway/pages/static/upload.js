@@ -132,7 +132,8 @@ async function send(file, item, query) {
       follow();
     } else if (!status) say(item, "The connection broke before an answer came. Look under Media; if it is not there, choose it again.", "bad");
     else if (outdated) say(item, "Waits to be sent");
-    else if (delayed) say(item, `Not taken yet; it is sent again. ${response?.detail ?? ""}`);
+    // Only why: what it says next is to send it again.
+    else if (delayed) say(item, `Not taken yet; it is sent again. ${response?.detail?.split(/(?<=\.) /)[0] ?? ""}`);
     else say(item, response?.detail ?? "It was not taken.", "bad");
     // Who cannot take this file could not take the next ones either.
     const waited = (!status || outdated || status > 501) && (await renew());
