@@ -18,6 +18,7 @@
     ├── Permanent                 the same input will fail again
     │   ├── BadInput              a request or a row that makes no sense                  422
     │   ├── BadImage              bytes that are not an image we can use                  415
+    │   │   └── ImageTooSlow      or perhaps one that a busy machine took too long over   415
     │   ├── TooLarge              more bytes, pixels, frames or items than the limit      413
     │   ├── Unauthenticated       no credential, or one that is wrong or expired          401
     │   ├── Forbidden             a right credential for something else; a blocked host  403
@@ -177,6 +178,10 @@ class BadInput(Permanent):
 class BadImage(Permanent):
     status = 415
     title = "Not a usable image"
+
+
+class ImageTooSlow(BadImage):
+    pass
 
 
 class TooLarge(Permanent):

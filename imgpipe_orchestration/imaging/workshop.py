@@ -27,7 +27,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, Retryable, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImageTooSlow, ImgpipeError, Retryable, TooLarge
 from imgpipe_orchestration.imaging import limits
 
 if TYPE_CHECKING:
@@ -108,8 +108,9 @@ class Workshop:
 
         Returns:
             A future that raises what the function raised; `BadImage` when two workers died over it or one ran out of
-            time, `TooLarge` when it ran out of memory, `Retryable` when somebody ended the two, and
-            `BackendUnavailable` when no worker could be started or the workshop was closed. Cancelling it ends it.
+            CPU time, `ImageTooSlow` when one ran out of wall time, `TooLarge` when it ran out of memory, `Retryable`
+            when somebody ended the two, and `BackendUnavailable` when no worker could be started or the workshop was
+            closed. Cancelling it ends it.
         """
         # Pickled here and unpickled by `_bounded`, so that failing to unpickle is this call's error. Left to the pool,
         # it would end one worker after the other, and then the pool.
@@ -183,7 +184,7 @@ class Workshop:
             case ImgpipeError():
                 return error
             case TimeoutError():
-                return BadImage(f"the image took longer than {self.wall_seconds:g} s and was given up")
+                return ImageTooSlow(f"the image took longer than {self.wall_seconds:g} s and was given up")
             case MemoryError():
                 return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
             case BrokenProcessPool() if self._pool is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadImage, Retryable, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImageTooSlow, Retryable, TooLarge
 from imgpipe_orchestration.imaging import limits, workshop
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.reading.sniff import sniff
@@ -87,7 +87,7 @@ def test_a_loop_without_end_is_ended_by_its_cpu_time(shop: Workshop) -> None:
 
 
 def test_a_wait_without_end_is_ended_by_the_clock() -> None:
-    with closing(Workshop(1, wall_seconds=0.5)) as shop, pytest.raises(BadImage, match=r"longer than 0\.5 s"):
+    with closing(Workshop(1, wall_seconds=0.5)) as shop, pytest.raises(ImageTooSlow, match=r"longer than 0\.5 s"):
         shop.call(time.sleep, 60)
 
 

@@ -104,6 +104,10 @@ class Advice(NamedTuple):
 _THE_FILE = "The file itself is broken or unsuitable, so retrying won't help. Ask for it to be {} and uploaded again."
 _ADVICE = {
     "bad-image": Advice(_THE_FILE.format("re-saved"), may_help=False),
+    "image-too-slow": Advice(
+        "The machine may have been overloaded: requeue it when it is quiet."
+        " If it fails again, the image is too much for the engine."
+    ),
     "too-large": Advice(_THE_FILE.format("made smaller"), may_help=False),
     "partner-refused": Advice(
         "The provider rejected the request. Retrying won't help until you change what it rejected.", may_help=False

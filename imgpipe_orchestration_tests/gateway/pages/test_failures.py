@@ -3,7 +3,7 @@
 import requests
 from playwright.sync_api import expect
 
-from imgpipe_orchestration.errors import RateLimited
+from imgpipe_orchestration.errors import ImageTooSlow, RateLimited
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.storage.rows import transaction
@@ -21,9 +21,10 @@ def failed(gateway: Gateway) -> dict[str, int]:
 
 def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(guest: Visitor, gateway: Gateway) -> None:
     failed_media(gateway.services, 3)
-    fail(gateway.services, QUEUE, [11], "The image is truncated.")
+    fail(gateway.services, QUEUE, [11], ImageTooSlow("The image took longer than 120 s."))
     page = guest.go("/failures")
-    expect(page.locator(".letter", has_text="The image is truncated.")).to_contain_text("Retry once")
+    expect(page.locator(".letter", has_text="The file is no image.").first).to_contain_text("Retry once")
+    expect(page.locator(".letter", has_text="120 s")).to_contain_text("requeue it when it is quiet")
     assert guest.axe() == []
     page.get_by_role("button", name="Requeue media 2").click()
     expect(page.get_by_role("status")).to_contain_text("1 item waits again")
