@@ -27,13 +27,13 @@ def put(
         days: how long they can be restored; 0 purges them at once, also those that are in the trash.
 
     Returns:
-        the names (`Thing.what`) of those that exist.
+        the names (`Thing.what`) of those that exist and were not deleted before; of what is purged, of all that exist.
     """
     things = kind.stop(connection, ids)
     secret = services.settings.secret_key
-    deletions.add(connection, services.claims, kind.name, things, who=who, why=why, days=days, secret=secret)
+    put = deletions.add(connection, services.claims, kind.name, things, who=who, why=why, days=days, secret=secret)
     cdn.order(services, connection, [f"{kind.tag}{thing.item}" for thing in things if kind.tag])
-    return [thing.what for thing in things]
+    return put
 
 
 def delete(

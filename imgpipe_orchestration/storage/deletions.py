@@ -75,10 +75,10 @@ def add(
     why: str,
     days: float,
     secret: str,
-) -> None:
+) -> list[str]:
     """Put things into the trash for `days`; those that should be purged at once (0) are enqueued for it, also when
-    they were in the trash already. One that is there keeps its date and reason otherwise. Of their addresses only
-    digests are kept, made with `secret`."""
+    they were in the trash already. One that is there keeps its date and reason otherwise, and is not among the names
+    that this returns. Of their addresses only digests are kept, made with `secret`."""
     values = {
         "kind": kind,
         "who": who,
@@ -88,9 +88,11 @@ def add(
             [{**asdict(one), "addresses": [str(digest(secret, at)) for at in one.addresses]} for one in things]
         ),
     }
-    connection.execute(_ADD, values)
+    added = list(connection.scalars(_ADD, values))
     if days <= 0:
-        hasten(connection, claims, [thing.what for thing in things])
+        added = [thing.what for thing in things]
+        hasten(connection, claims, added)
+    return added
 
 
 def hasten(connection: Connection, claims: Claims, whats: Sequence[str]) -> None:
@@ -215,7 +217,7 @@ _ADD = text("""
     select what, :kind, item, user_id, :who, :why, addresses, queues, now() + make_interval(secs => :days * 86400)
     from jsonb_to_recordset(cast(:things as jsonb))
         as n (what text, item bigint, user_id bigint, addresses uuid[], queues text[])
-    on conflict (what) do nothing
+    on conflict (what) do nothing returning what
 """)
 
 _HASTEN = text("""

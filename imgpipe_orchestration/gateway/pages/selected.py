@@ -91,7 +91,8 @@ def act(
         picked = {name: sorted({*ids} & {*asked.get(name, [])}) for name, ids in picked.items()}
     count = sum(map(len, picked.values()))
     if not count:
-        return back_to(back, trouble="Nothing was selected, so nothing was done.")
+        gone = "These are not in the trash any more, or somebody else deleted them: look in the trash."
+        return back_to(back, trouble=gone if at else "Nothing was selected, so nothing was done.")
     if action == "download":
         return _zip(services, session.caller, *next(iter(picked.items())))
     if not confirmed and (every or action in LOSES):
@@ -120,6 +121,8 @@ def act(
         request.app.state.hot.forget(int(media_id))
     said = f"{_counted(done, of)} {SAID[action][done != 1]}.{remark}" if done else ""
     left = f"Nothing was done with {_counted(count - done, of)}: there was nothing to do." if done < count else ""
+    if left and action in LOSES and of in _NOUNS:
+        left = f"{_counted(count - done, of)} {('was', 'were')[count - done != 1]} deleted already."
     return back_to(back, notice=said, trouble=left, undo=undo)
 
 

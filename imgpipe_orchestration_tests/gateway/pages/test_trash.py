@@ -7,6 +7,7 @@ import requests
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.media import intake
 from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
@@ -77,6 +78,27 @@ def test_many_are_picked_with_shift_deleted_and_the_deletion_undone(guest: Visit
     page.get_by_role("button", name="Make private").click()  # the page is not blocked by the download
     expect(page.get_by_role("status")).to_have_text("5 images are private now.")
     assert gateway.get("/serve/3").status_code == 403
+
+
+def test_what_somebody_else_deleted_before_is_neither_counted_nor_undone(guest: Visitor, gateway: Gateway) -> None:
+    for seed in (1, 2):
+        gateway.upload(456, product_image=picture(seed=seed))
+    intake.take_in(gateway.services)
+    page, late = guest.page, guest.page.context.new_page()
+    for tab in (page, late):
+        tab.goto(f"{gateway.url}/media")
+        tab.get_by_label("All on this page").check()
+        tab.get_by_role("button", name="Delete").click()
+    requests.delete(f"{gateway.url}/api/media/1", headers=gateway.as_user(456), timeout=30)
+    page.get_by_role("button", name="Delete 2 images").click()
+    expect(page.get_by_role("status")).to_have_text("1 image is deleted.")
+    expect(page.get_by_role("alert")).to_have_text("1 image was deleted already.")
+    late.get_by_role("button", name="Delete 2 images").click()
+    expect(late.get_by_role("alert")).to_have_text("2 images were deleted already.")
+    expect(late.get_by_role("button", name="Undo")).not_to_be_attached()
+    requests.post(f"{gateway.url}/api/media/2/restore", headers=gateway.as_user(456), timeout=30)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("alert")).to_contain_text("These are not in the trash any more")
 
 
 def test_of_all_images_only_those_that_were_asked_about_are_deleted_and_removed_for_good(
