@@ -67,5 +67,8 @@ function once() {
   for (const one of document.querySelectorAll("#said > *")) one.remove();
 }
 
+// A question is the answer to a form, without which a browser cannot come back to it: it comes to where Cancel leads.
+const cancel = document.getElementById("cancel");
+if (cancel) history.replaceState(null, "", cancel.href);
 give();
 once();
