@@ -52,6 +52,17 @@ def test_a_page_that_was_empty_counts_what_is_picked_of_what_comes(guest: Visito
     expect(page.get_by_role("status")).to_contain_text("1 item waits again")
 
 
+def test_no_box_that_has_the_focus_is_under_the_bar(guest: Visitor, gateway: Gateway) -> None:
+    failed_media(gateway.services, 30)
+    page = guest.go("/failures")
+    bar, boxes = page.get_by_role("form", name="What is selected"), page.get_by_label("Select Item")
+    boxes.last.focus()
+    while boxes.first.evaluate("box => box !== document.activeElement"):
+        page.keyboard.press("Shift+Tab")
+        edge, top = bar.bounding_box(), page.locator(":focus").bounding_box()
+        assert edge and top and top["y"] >= edge["y"] + edge["height"]
+
+
 def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> None:
     claims = gateway.services.claims
     put(claims, 1, queue=MEDIA)
