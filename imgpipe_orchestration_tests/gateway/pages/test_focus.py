@@ -22,6 +22,11 @@ def test_the_frame_of_the_crops_is_drawn_on_the_picture_and_its_page_shows_what_
     crop = page.get_by_role("img", name="The thumbnail crop")
     address = crop.get_attribute("src")
     assert guest.axe() == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    sides = "crop => [crop.width / crop.height, crop.naturalWidth / crop.naturalHeight]"
+    shown, made = page.get_by_role("img", name="The header crop").evaluate(sides)
+    assert shown == pytest.approx(made, 0.02), "beside it the ground that means transparency would be seen"
+    page.set_viewport_size({"width": 1280, "height": 860})
 
     frame = page.locator(".frame")
     frame.scroll_into_view_if_needed()
