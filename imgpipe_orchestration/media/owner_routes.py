@@ -55,11 +55,11 @@ def owned(media_id: MediaId, caller: Allowed, services: ServicesDep) -> MediaFil
 Owned = Annotated[MediaFile, Depends(owned)]
 
 
-class Privacy(BaseModel):
+class Privacy(BaseModel, extra="forbid"):
     private: bool = Field(description="True: the image is only shown at signed URLs.")
 
 
-class PrivacyAnswer(Privacy):
+class PrivacyAnswer(Privacy, extra="ignore"):
     success: bool = True
     media_id: str
 
@@ -98,7 +98,7 @@ def correct_analysis(
     return CorrectionAnswer(media_id=str(media.id), analysis=analyses.analysis_of(services, str(media.id))["analysis"])
 
 
-class Signing(BaseModel):
+class Signing(BaseModel, extra="forbid"):
     """What the URL gives access to; parameters left out may have any value."""
 
     seconds: float | None = Field(None, gt=0, le=WEEK, description="How long it is valid; an hour by default.")
@@ -126,7 +126,7 @@ def sign_url(media: Owned, services: ServicesDep, wish: Signing | None = None) -
 # --- uploads that do not pass through the gateway --------------------------------------------------------------------
 
 
-class Announced(BaseModel):
+class Announced(BaseModel, extra="forbid"):
     """A file that is to be uploaded."""
 
     kind: str = Field(description="A field of the form.", json_schema_extra={"enum": list(FIELDS)})
@@ -216,7 +216,7 @@ def _anything(given: object, handler: Callable[[object], int]) -> int | str:
         raise
 
 
-class Bulk(BaseModel):
+class Bulk(BaseModel, extra="forbid"):
     """What to do with many images."""
 
     ids: list[Annotated[RowId, WrapValidator(_anything)]] = Field(min_length=1, max_length=MOST)

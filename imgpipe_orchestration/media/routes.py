@@ -197,7 +197,7 @@ def analysis(media_id: Annotated[str, Path(max_length=64)], services: ServicesDe
     return {"success": True, "media_id": media_id, **analyses.analysis_of(services, media_id)}
 
 
-class Focus(BaseModel):
+class Focus(BaseModel, extra="forbid"):
     """What a crop must keep, in shares of width and height from the top left; null leaves it to the analysis."""
 
     box: tuple[Share, Share, Share, Share] | None

@@ -53,7 +53,7 @@ class ReviewList(BaseModel):
     next: int | None = Field(description="Pass it as `cursor` for the next page. What comes later may be on any page.")
 
 
-class Decision(BaseModel):
+class Decision(BaseModel, extra="forbid"):
     decision: Literal["approve", "reject"]
     reason: str = Field("", max_length=500)
 
@@ -64,7 +64,7 @@ class DecisionAnswer(BaseModel):
     verdict: VerdictAnswer
 
 
-class Report(BaseModel):
+class Report(BaseModel, extra="forbid"):
     reason: str = Field(min_length=1, max_length=500)
 
 

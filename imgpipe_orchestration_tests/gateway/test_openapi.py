@@ -54,6 +54,25 @@ def test_every_json_body_has_an_example_that_fits_its_schema(document: dict[str,
                 jsonschema_rs.validate(schema, content["example"])
 
 
+def test_a_misspelt_field_of_a_body_is_refused(document: dict[str, Any]) -> None:
+    """Not where the specification has the body: its clients may send more."""
+    schemas = [
+        (name, content["schema"])
+        for name, operation in operations(document)
+        for content in [operation.get("requestBody", {}).get("content", {}).get("application/json")]
+        if content
+    ]
+    open_ones = {
+        name
+        for name, schema in schemas
+        for one in schema.get("anyOf", [schema])
+        if one.get("type") != "null" and resolved(document, one).get("additionalProperties") is not False
+    }
+    assert open_ones == {
+        "POST /api/jobs", "POST /api/media/complete/{image_id}", "POST /debug/upload-test-image"
+    }  # fmt: skip
+
+
 def test_every_answer_with_a_body_says_of_which_kind_it_is(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         for status, answer in operation["responses"].items():

@@ -109,6 +109,7 @@ def test_what_is_wrong_is_said(gateway: Gateway) -> None:
     for changes, status in (
         ({"size": gateway.settings.upload_max_bytes + 1}, 413),
         ({"size": 0}, 422),
+        ({"privat": True}, 422),
         ({"kind": "cat_image"}, 422),
         ({"content_type": "text/html"}, 422),
         ({"content_type": "application/octet-stream; charset=utf-8"}, 422),

@@ -147,7 +147,8 @@ def test_only_the_owner_and_media_workers_decide(hidden: Gateway) -> None:
     assert hidden.session.post(f"{hidden.url}/api/media/2/signed-url", timeout=30).status_code == 401
     by_worker = hidden.session.post(f"{hidden.url}/api/media/2/signed-url", headers=hidden.as_worker, timeout=30)
     assert hidden.session.get(by_worker.json()["url"], timeout=30).status_code == 200
-    assert told(hidden, OWNER, "POST", "2/signed-url", {"seconds": 10**9})[0] == 422
+    for wrong in ({"seconds": 10**9}, {"second": 60}, {"sizes": "thumbnail"}):
+        assert told(hidden, OWNER, "POST", "2/signed-url", wrong)[0] == 422
     assert told(hidden, OWNER, "PUT", "2/privacy", {"private": False}) == (200, "")
     assert hidden.get("/serve/2").headers["cache-control"].startswith("public")
 
