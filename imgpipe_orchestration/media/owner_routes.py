@@ -33,6 +33,7 @@ router = APIRouter(prefix="/api/media", tags=["media"])
 OF_UNKNOWN_TYPE = "application/octet-stream"
 """Also what an empty type stands for: browsers know no type of a HEIC. Commit looks at the content."""
 
+Kind = Annotated[str, Written(f"^({'|'.join(FIELDS)})$", f"must be one of {', '.join(FIELDS)}")]
 ImageType = Annotated[
     str,
     AfterValidator(lambda given: given or OF_UNKNOWN_TYPE),
@@ -129,7 +130,7 @@ def sign_url(media: Owned, services: ServicesDep, wish: Signing | None = None) -
 class Announced(BaseModel, extra="forbid"):
     """A file that is to be uploaded."""
 
-    kind: str = Field(description="A field of the form.", json_schema_extra={"enum": list(FIELDS)})
+    kind: Kind = Field(description="A field of the form.", json_schema_extra={"enum": list(FIELDS)})
     content_type: ImageType = Field(description="As the file will be sent; empty when unknown.")
     size: int = Field(ge=1, description="Bytes; at most UPLOAD_MAX_BYTES.")
     name: Annotated[str, AfterValidator(clean_name)] = Field("", max_length=255, description="The file's name.")

@@ -242,15 +242,14 @@ class PresignedUploadAnswer(BaseModel):
 def presign(
     services: Services, user_id: int, *, kind: str, content_type: str, size: int, name: str, private: bool
 ) -> PresignedUploadAnswer:
-    """A URL for one PUT of `size` bytes; `kind` is the name of a field of the upload form.
+    """A URL for one PUT of `size` bytes; `kind` is one of FIELDS.
 
     Raises:
-        BadInput: no such kind.
         BadImage: an SVG that is not a logo.
         TooLarge: the file is past the limit.
         TooManyOpen: the user has MOST_OPEN of them.
     """
-    field = field_named(kind)
+    field = FIELDS[kind]
     check_size(services, field, size)
     if content_type.partition(";")[0].strip().lower() == SVG_TYPE and field.data_type is not DataType.LOGO:
         raise BadImage(f"{field.name}: SVG is only accepted as a logo (logo_image): send a JPEG or PNG.")

@@ -115,7 +115,8 @@ def test_what_is_wrong_is_said(gateway: Gateway) -> None:
         ({"content_type": "application/octet-stream; charset=utf-8"}, 422),
         ({"content_type": "image/svg+xml"}, 415),
     ):
-        assert announced(gateway, b"x", **changes).status_code == status, changes
+        answer = announced(gateway, b"x", **changes)
+        assert (answer.status_code, answer.json().get("field", *changes)) == (status, *changes)
 
     for data in (b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"no image at all"):
         upload = sent(gateway, data)
