@@ -176,7 +176,7 @@ async def signed(request: Request, services: ServicesDep) -> None:
 
 
 @workers.post("/complete/{image_id}", dependencies=[Depends(signed)])
-def complete_image(image_id: int, body: Annotated[dict[str, Any], Body()], services: ServicesDep) -> CompleteAnswer:
+def complete_image(image_id: RowId, body: Annotated[dict[str, Any], Body()], services: ServicesDep) -> CompleteAnswer:
     """Report an upload as processed, with the short body (`media_id`) or the rich one. May be repeated."""
     image = complete(services, image_id, body)
     media_id = str(image.media_id)
@@ -185,7 +185,7 @@ def complete_image(image_id: int, body: Annotated[dict[str, Any], Body()], servi
 
 
 @workers.delete("/cleanup/{image_id}")
-def clean_up_image(image_id: int, services: ServicesDep) -> dict[str, Any]:
+def clean_up_image(image_id: RowId, services: ServicesDep) -> dict[str, Any]:
     """Report an upload as failed; its temp file is removed."""
     clean_up(services, image_id)
     return {"success": True, "message": "Image marked as failed and temp file cleaned up"}

@@ -131,6 +131,11 @@ def test_a_report_without_a_media_id_says_what_to_send(gateway: Gateway, body: d
     assert "letters, digits, - and _, at least one digit, and begins with" in answer.json()["detail"]
 
 
+def test_a_number_that_no_row_has_is_named_as_the_wrong_field(gateway: Gateway) -> None:
+    for answer in (post(gateway, 10**30, {"media_id": "5"}), delete(gateway, 10**30)):
+        assert (answer.status_code, answer.json()["field"]) == (422, "image_id")
+
+
 def test_cleaning_up_marks_failed_removes_the_file_and_closes_the_way(gateway: Gateway) -> None:
     path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
     answer = delete(gateway, 1)
