@@ -25,9 +25,12 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
     Raises:
         NotFound: no such upload.
         Deleted: its image was deleted.
-        BadInput: the body has no media id.
+        BadInput: the body has no media id, or says that the processing is not complete.
         Conflict: the upload was cleaned up, or another media id was reported before.
     """
+    if body.get("processing_complete") is False:
+        told = "processing_complete is false: report the image once it is processed, or as failed by a cleanup."
+        raise BadInput(told, field="processing_complete")
     named = body.get("media_id")
     if named is None and isinstance(body.get("permanent_url"), str):
         named = model.media_id_in(body["permanent_url"])

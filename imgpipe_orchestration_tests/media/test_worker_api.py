@@ -72,6 +72,13 @@ def test_the_rich_body_is_taken_with_and_without_media_id(gateway: Gateway) -> N
     assert post(gateway, 2, {**rich, "media_id": 790}).json()["media_id"] == "790"
 
 
+def test_a_report_of_an_image_that_is_not_processed_yet_is_refused(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    answer = post(gateway, 1, {"media_id": "5", "processing_complete": False})
+    assert (answer.status_code, answer.json()["field"]) == (422, "processing_complete")
+    assert gateway.rows("select status from pending_images") == [("pending",)]
+
+
 def test_what_another_worker_found_is_told_under_its_media_id(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture(), header_image=picture(seed=2))
     found = {"style": "Abstract Expressionist", "quality_score": 85, "mood_keywords": ["vibrant", "half a \ud83d"]}
