@@ -181,7 +181,7 @@ def change_cron_job(job_id: JobId, change: CronJobChange, services: ServicesDep)
     """Change some of a job. A null means the same as leaving the field out; at least one field must be given."""
     given = change.model_dump(exclude_none=True)
     if not given:
-        raise BadInput("Name at least one field to change.")
+        raise BadInput("Give at least one field a value other than null.")
     values = {name: check_field(name, value, services) for name, value in given.items()}
     return CronJobAnswer(**cron_jobs.change(services.engine, job_id, values)._asdict())
 

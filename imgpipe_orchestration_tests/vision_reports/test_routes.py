@@ -85,7 +85,7 @@ def test_a_change_keeps_what_it_does_not_name(desk: Desk) -> None:
 @pytest.mark.parametrize("body", [{}, {"name": None}])
 def test_a_change_of_nothing_is_refused(desk: Desk, body: dict[str, None]) -> None:
     answer = desk.api.patch(f"/cron-jobs/{desk.job()}", json=body)
-    assert (answer.status_code, answer.json()["detail"]) == (422, "Name at least one field to change.")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "Give at least one field a value other than null.")
 
 
 @pytest.mark.parametrize(
