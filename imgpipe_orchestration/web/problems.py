@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details: what went wrong, for which field, and what to do."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -61,7 +61,7 @@ def of_error(error: ImgpipeError) -> JSONResponse:
 
 def of_invalid(error: RequestValidationError) -> JSONResponse:
     """The problem document of a request that failed its route's validation, with every error in it."""
-    errors = [_fault(e) for e in error.errors()]
+    errors = [fault_of(e) for e in error.errors()]
     first = errors[0]
     detail = f"{first['field']}: {first['message']}"
     return problem(422, BadInput.title, detail, code="bad-input", field=first["field"], errors=errors)
@@ -141,9 +141,10 @@ def as_ours(error: BaseException | None) -> ImgpipeError | None:
     return error if isinstance(error, ImgpipeError) else None
 
 
-def _fault(error: dict[str, Any]) -> dict[str, str]:
-    """One of FastAPI's validation errors as the field and the message. Three are reworded: for a body that is not JSON
-    FastAPI gives the position as the field, for another Content-Type it says that bytes are not an object."""
+def fault_of(error: Mapping[str, Any]) -> dict[str, str]:
+    """One of FastAPI's validation errors as the field and the message. Some are reworded: for a body that is not JSON
+    FastAPI gives the position as the field, for another Content-Type it says that bytes are not an object, and of some
+    texts it counts "items after validation"."""
     if error["type"] == "json_invalid":
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"}
     if error["loc"] == ("body",) and isinstance(error["input"], bytes):
@@ -152,4 +153,6 @@ def _fault(error: dict[str, Any]) -> dict[str, str]:
     field = ".".join(within) or str(error["loc"][0])  # `payload.batch_size`
     if error["type"] == "unexpected_keyword_argument":  # a dataclass's words for it
         return {"field": field, "message": "Extra inputs are not permitted"}
+    if error["type"] in {"too_short", "too_long"} and isinstance(error["input"], str):
+        return {"field": field, "message": error["msg"].partition(" after")[0].replace("item", "character")}
     return {"field": field, "message": error["msg"].removeprefix("Value error, ")}

@@ -22,6 +22,7 @@ from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import ApiAccess
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.problems import fault_of
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(prefix="/vision-reports", include_in_schema=False)
@@ -153,7 +154,7 @@ def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Se
     if isinstance(error, BadInput):
         wrong = {error.field or "": error.public}
     else:
-        wrong = {str(one["loc"][0]) if one["loc"] else "": one["msg"] for one in error.errors()}
+        wrong = {str(one["loc"][0]): fault_of(one)["message"] for one in error.errors()}
     for name in sent.keys() - wrong.keys():
         try:
             routes.check_field(name, sent[name], services)
