@@ -15,7 +15,7 @@ from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, Credentials, ServicesDep, allowed
-from imgpipe_orchestration.web.values import MediaId, RowId
+from imgpipe_orchestration.web.values import MediaId, NoNul, RowId
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["moderation"])
@@ -55,7 +55,7 @@ class ReviewList(BaseModel):
 
 class Decision(BaseModel, extra="forbid"):
     decision: Literal["approve", "reject"]
-    reason: str = Field("", max_length=500)
+    reason: NoNul = Field("", max_length=500)
 
 
 class DecisionAnswer(BaseModel):
@@ -65,7 +65,7 @@ class DecisionAnswer(BaseModel):
 
 
 class Report(BaseModel, extra="forbid"):
-    reason: str = Field(min_length=1, max_length=500)
+    reason: NoNul = Field(min_length=1, max_length=500)
 
 
 class ReportAnswer(BaseModel):

@@ -15,6 +15,7 @@ from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Executio
 from imgpipe_orchestration.web.auth import ServicesDep, allowed
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.texts import plain_text
+from imgpipe_orchestration.web.values import NoNul
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(allowed)])
@@ -39,7 +40,7 @@ class NewCronJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    name: str = Field(min_length=1, max_length=200)
+    name: NoNul = Field(min_length=1, max_length=200)
     schedule: str = Field(max_length=200, description="Five fields: minute hour day-of-month month day-of-week.")
     timezone: str = Field("UTC", max_length=100, description="IANA time zone in which the schedule is meant.")
     external_api_get_url: Url
@@ -48,7 +49,7 @@ class NewCronJob(BaseModel):
         min_length=1, max_length=8000, description="Bearer token of both addresses. Stored encrypted, never returned."
     )
     backend_api_url: Url | None = Field(None, description="Analysis backend; default BACKEND_API_URL, our own.")
-    organization_id: str = Field(min_length=1, max_length=200)
+    organization_id: NoNul = Field(min_length=1, max_length=200)
     enabled: bool = True
     urgent: bool = Field(True, description="false: reports may take a day, and their calls cost half.")
 
@@ -58,14 +59,14 @@ class CronJobChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    name: str | None = Field(None, min_length=1, max_length=200)
+    name: NoNul | None = Field(None, min_length=1, max_length=200)
     schedule: str | None = Field(None, max_length=200)
     timezone: str | None = Field(None, max_length=100)
     external_api_get_url: Url | None = None
     external_api_post_url: Url | None = None
     external_api_key: SecretStr | None = Field(None, min_length=1, max_length=8000)
     backend_api_url: Url | None = None
-    organization_id: str | None = Field(None, min_length=1, max_length=200)
+    organization_id: NoNul | None = Field(None, min_length=1, max_length=200)
     enabled: bool | None = None
     urgent: bool | None = None
 

@@ -34,6 +34,23 @@ def test_what_a_text_must_be_is_said_in_words(client: Client, path: str, told: s
     assert (answer.status_code, answer.json()["detail"]) == (422, told)
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/cron-jobs", "name"),
+        ("/cron-jobs", "organization_id"),
+        ("/api/avatars/tasks", "brief"),
+        ("/api/avatars/tasks", "language"),
+        ("/api/avatars/tasks", "style"),
+        ("/api/moderation/1", "reason"),
+        ("/api/media/1/report", "reason"),
+    ],
+)
+def test_a_text_that_no_row_can_hold_is_refused_by_the_name_of_its_field(client: Client, path: str, field: str) -> None:
+    errors = client.request("post", path, json={field: "a\0b"}).json()["errors"]
+    assert {"field": field, "message": "must not contain NUL"} in errors
+
+
 @pytest.mark.parametrize("written", [str(2**63), "1_0", "009", "+9", " 9"])
 def test_what_is_no_id_is_refused_by_the_name_of_its_field_or_unknown(client: Client, written: str) -> None:
     """`1_0` may be an image of another worker, and must not be taken for 10."""
