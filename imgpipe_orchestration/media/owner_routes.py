@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage.deletions import Deletion
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Allowed, ServicesDep, User, allowed
 from imgpipe_orchestration.web.texts import clean_name
-from imgpipe_orchestration.web.values import MediaId, RowId, Written, no_media
+from imgpipe_orchestration.web.values import MediaId, MediaToDelete, RowId, Written, no_media
 from imgpipe_orchestration.wiring.services import Services
 
 router = APIRouter(prefix="/api/media", tags=["media"])
@@ -263,7 +263,7 @@ def act_on_all(services: Services, ids: Sequence[int | str], action: str, caller
     for media_id in ids:
         try:
             if isinstance(media_id, str):
-                raise no_media(media_id)
+                raise no_media(media_id, to_delete=action in {"delete", "purge"})
             results.append(Done(media_id=str(media_id), success=True, state=act(services, media_id, caller)))
         except ImgpipeError as error:
             if error.report:  # a store is away, so that nothing else would go better
@@ -325,7 +325,7 @@ _ACTIONS: dict[str, Callable[[Services, int, Caller], str]] = {
 
 @router.delete("/{media_id}", status_code=202, responses={404: {"description": "Unknown, or somebody else's"}})
 async def delete_image(
-    media_id: MediaId, request: Request, services: ServicesDep, caller: Allowed, purge: bool = False
+    media_id: MediaToDelete, request: Request, services: ServicesDep, caller: Allowed, purge: bool = False
 ) -> DeletedAnswer:
     """Delete an image: it can be restored for TRASH_DAYS, or with `purge=true` not at all. May be repeated."""
     found = await run_in_threadpool(_delete, services, media_id, caller, purge=purge)

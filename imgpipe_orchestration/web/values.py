@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, WrapValidator
@@ -42,20 +43,22 @@ RowId = Annotated[int, Field(ge=1, lt=2**63), BeforeValidator(_plain)]
 """The id of a row, which PostgreSQL keeps as a bigint."""
 
 
-def no_media(named: object) -> NotFound:
+def no_media(named: object, *, to_delete: bool = False) -> NotFound:
     """Of an id of another form than ours, which other workers choose for what they make."""
-    return NotFound(f"There is no media {named} here. DELETE /api/media/pending/{{image_id}} deletes any upload.")
+    hint = " DELETE /api/media/pending/{image_id} deletes any upload." if to_delete else ""
+    return NotFound(f"There is no media {named} here.{hint}")
 
 
-def _ours(named: object, handler: Callable[[object], int]) -> int:
+def _ours(named: object, handler: Callable[[object], int], *, to_delete: bool = False) -> int:
     try:
         return handler(named)
     except ValidationError as error:
-        raise no_media(named) from error
+        raise no_media(named, to_delete=to_delete) from error
 
 
 MediaId = Annotated[RowId, WrapValidator(_ours)]
 """The id of an image in a path."""
+MediaToDelete = Annotated[RowId, WrapValidator(partial(_ours, to_delete=True))]
 Colour = Annotated[
     str, Written(r"^(#?[0-9a-fA-F]{6})?$", "a colour is six of the digits 0 to 9 and a to f, such as ff8800")
 ]
