@@ -11,6 +11,7 @@ import functools
 import math
 import re
 from array import array
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
@@ -201,8 +202,9 @@ class OpenAIClient:
             raise PartnerRefused(f"{self.name} gave the address of an image that is cut off or in an unknown format")
         return image
 
-    def call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
-        """Send one request with the SDK, retried within the time limit; `model` is whose rate limit it counts for."""
+    def call(self, model: str, send: Callable[[openai.OpenAI], Result], *, once: bool = False) -> Result:
+        """Send one request with the SDK, retried within the time limit unless it is to be sent `once`; `model` is whose
+        rate limit it counts for."""
         from imgpipe_orchestration.partners.openai_sdk import watching
 
         rate, sdk = gate(OPENAI, self._base_url, self._api_key, model), self._sdk  # before the time begins to run
@@ -213,7 +215,7 @@ class OpenAIClient:
             with watching(rate, Deadline(seconds)):
                 return translating(lambda: send(sdk.with_options(timeout=seconds)), self.name)
 
-        return call(attempt, self._policy, paid=True)
+        return call(attempt, replace(self._policy, attempts=1) if once else self._policy, paid=True)
 
     @functools.cached_property
     def _sdk(self) -> openai.OpenAI:

@@ -76,7 +76,8 @@ class OpenAIBatches:
         }
         batch: Any = {"endpoint": url, "completion_window": "24h", "metadata": {_NAMED: name}}
         batch["input_file_id"] = _id(self._client.call("", lambda sdk: sdk.files.create(**file)))
-        return _id(self._client.call("", lambda sdk: sdk.batches.create(**batch)))
+        # Whatever the answer, the batch may be there: it is looked for by its name before another is sent.
+        return _id(self._client.call("", lambda sdk: sdk.batches.create(**batch), once=True))
 
     def find(self, name: str, since: datetime) -> str | None:
         """The id of the batch of this name, if one was started after `since` (an hour is allowed for clocks)."""

@@ -327,7 +327,7 @@ def test_a_worker_that_was_at_it_when_its_item_was_deleted_stores_no_answer(shop
 
 
 @pytest.mark.parametrize("where", ["/files", "/batches"])
-@pytest.mark.parametrize("how", ["breaks off", "500", "too slow"])
+@pytest.mark.parametrize("how", ["breaks off", "500", "500 when it is done", "too slow"])
 def test_a_provider_that_is_away_when_a_batch_is_sent_costs_no_attempt_and_nothing_twice(
     shop: Shop, where: str, how: str
 ) -> None:
@@ -340,9 +340,12 @@ def test_a_provider_that_is_away_when_a_batch_is_sent_costs_no_attempt_and_nothi
         elif how == "too slow":
             pass_on()
             time.sleep(1.5)
+        elif how == "500 when it is done":
+            pass_on()
+            raise ConnectionError
 
     with serving(_proxy(shop.standins.openai_url, between, breaks_off=how == "breaks off")) as proxy:
-        policy = RetryPolicy(attempts=1, budget=10)
+        policy = RetryPolicy(attempts=2, first_wait=0.1, budget=10)
         client = OpenAIClient(f"{how} {where}", base_url=proxy.url, timeout=1, policy=policy)
         mine = Shop(shop.engine, shop.standins, client)
         with pytest.raises(InBatch) as waits:
@@ -352,6 +355,7 @@ def test_a_provider_that_is_away_when_a_batch_is_sent_costs_no_attempt_and_nothi
         mine.fetch()
         client.close()
     assert (shop.bought_directly(), shop.left(), len(shop.answered())) == (0, 0, COUNT)
+    assert len(shop.standins.calls("openai", "batches")) == 1
 
 
 def test_a_worker_that_stalls_while_it_sends_a_batch_cancels_it_if_another_one_was_sent_meanwhile(shop: Shop) -> None:
@@ -476,8 +480,8 @@ def _proxy(
     *,
     breaks_off: bool = False,
 ) -> Behaviour:
-    """The stand-in behind `between`, with results as `rewrite` makes them. What that does not pass on is answered with
-    500, or not at all."""
+    """The stand-in behind `between`, with results as `rewrite` makes them. What that does not pass on, or raises a
+    ConnectionError over, is answered with 500, or not at all."""
 
     def behave(handler: Any, number: int) -> None:
         headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
@@ -486,7 +490,10 @@ def _proxy(
         def pass_on() -> None:
             answers.append(requests.request(handler.command, url + handler.path, headers=headers, data=handler.sent))
 
-        between(handler.command, handler.path, pass_on)
+        try:
+            between(handler.command, handler.path, pass_on)
+        except ConnectionError:
+            answers.clear()
         if not answers and breaks_off:
             handler.close_connection = True
         elif not answers:
