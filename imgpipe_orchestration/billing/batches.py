@@ -6,8 +6,9 @@ way in the ledger; when the batch has ended, its answers are in the ledger and t
     row with the calls ──► file ──► batch ──► its id in the row ──► ... ──► answers stored, row gone
 
 A worker may be killed anywhere between: a batch whose id was not stored is found by the row's token, which it carries,
-and the answers are stored in one transaction. What a batch does not answer is bought in the usual way, and so is what
-cannot be sent for hours. A batch whose item has left its queue, as what is deleted or cancelled does, is cancelled.
+and the answers are stored in one transaction. What a budget or another item's batch kept out of the batch comes after
+it. What a batch does not answer is bought in the usual way, and so is what cannot be sent for hours. A batch whose item
+has left its queue, as what is deleted or cancelled does, is cancelled.
 """
 
 import json
@@ -126,7 +127,7 @@ class HalfPrice:
             if found := self._found(row):
                 self._note(row, found)  # it is cancelled at the next look
             else:  # killed before it was sent
-                self._end(row)
+                self._end(row, again=True)
             return
         try:
             self._at(row.provider).cancel(row.batch_id)
@@ -139,17 +140,15 @@ class HalfPrice:
             return rows.execute(_FIND, {"item": item}).one_or_none()
 
     def _begin(self, item: str, questions: Sequence[Question]) -> list[Question]:
-        """Take the calls that nobody has bought or is buying, as many as one file holds."""
+        """Take the calls that nobody has bought or is buying and that no batch left unanswered, as many as one file
+        holds."""
         token, size = uuid4().hex, 0
         begun: list[Question] = []
         held: ImgpipeError | None = None
         with transaction(self._ledger.engine) as rows:
-            known = {
-                row.key: row.state
-                for row in rows.execute(_STATES, {"keys": [question.call.key for question in questions]})
-            }
+            settled = set(rows.scalars(_SETTLED, {"keys": [question.call.key for question in questions]}))
             for question in sorted(questions, key=lambda one: one.call.key):  # in one order, as others lock them too
-                if known.get(question.call.key) == "committed":
+                if question.call.key in settled:
                     continue
                 size += len(json.dumps(question.body)) + 200
                 if begun and size > MOST_BYTES:
@@ -175,7 +174,7 @@ class HalfPrice:
         return [question for question in questions if question.call.key in mine]
 
     def _send(self, row: Row[Any], endpoint: str, questions: Sequence[Question]) -> bool:
-        """Whether a batch of them is under way; the provider may have no batches."""
+        """Whether a batch of them is under way, or there are none; the provider may have no batches."""
         if questions:
             requests = ((question.call.key, question.body) for question in questions)
             try:
@@ -183,8 +182,8 @@ class HalfPrice:
                 return True
             except PartnerRefused as error:
                 log.warning("no batch: it is bought at full price", extra={"item": row.item, "error": error.public})
-        self._end(row)
-        return False
+        self._end(row, again=not questions)
+        return not questions
 
     def _found(self, row: Row[Any]) -> str | None:
         """The batch that a worker sent and was killed before it could note that."""
@@ -196,23 +195,23 @@ class HalfPrice:
             raise self._later(row, error.public) from error
 
     def _settled(self, row: Row[Any], read: Read | None) -> bool:
-        """Store what a batch has answered, once it has ended. Returns whether to send the rest in another batch."""
+        """Store what a batch has answered, once it has ended. Returns whether its item still waits."""
         batch = self._ended(row)
         if batch is None:
             log.warning("the provider does not know our batch", extra={"batch": row.batch_id})
-            self._end(row)
-            return False
+            return self._end(row)
         try:
             found = self._patiently(row, lambda b: b.results(batch))
         except PartnerRefused as error:  # its answers are paid for
             raise self._later(row, error.public) from error
         with autocommit(self._ledger.engine) as rows:
             first = bool(rows.scalar(_IS_FIRST, {"token": row.token}))
-        self._end(row, found, read)
+        # A second one that expires before anything is done is not worth another day.
+        worth = batch.status == "expired" and (first or any(isinstance(result, dict) for result in found.values()))
+        waits = self._end(row, found, read, again=worth or read is None)
         told = {"item": row.item, "batch": row.batch_id, "status": batch.status, "lines": len(found)}
         log.info("batch ended", extra=told | ({"why": batch.why} if batch.why else {}))
-        # A second one that expires before anything is done is not worth another day.
-        return batch.status == "expired" and (first or any(isinstance(result, dict) for result in found.values()))
+        return waits
 
     def _ended(self, row: Row[Any]) -> SentBatch | None:
         """A batch that has ended; None if the provider does not know it.
@@ -272,15 +271,22 @@ class HalfPrice:
         log.info("batch sent", extra={"item": row.item, "batch": batch_id})
 
     def _end(
-        self, row: Row[Any], found: Mapping[str, dict[str, Any] | ImgpipeError] | None = None, read: Read | None = None
-    ) -> None:
-        """Store what was found of a batch, if its item still waits (`read`), else only what it cost."""
+        self,
+        row: Row[Any],
+        found: Mapping[str, dict[str, Any] | ImgpipeError] | None = None,
+        read: Read | None = None,
+        *,
+        again: bool = False,
+    ) -> bool:
+        """Store what was found of a batch, if its item still waits (`read`), else only what it cost. Returns whether it
+        does; `again` as of `Ledger.settle_batch`."""
         with transaction(self._ledger.engine) as rows:
             wanted = rows.scalar(_LOCK_OPEN, {"item": row.item}) is not None
             read = read if wanted and read else _discarded
             # Of two that end it, as when a worker was too slow for its lease, one finds it.
             if rows.execute(_END, {"token": row.token}).rowcount:
-                self._ledger.settle_batch(rows, row.token, row.item, found or {}, read, forget=not wanted)
+                self._ledger.settle_batch(rows, row.token, row.item, found or {}, read, forget=not wanted, again=again)
+        return wanted
 
 
 def _discarded(body: dict[str, Any]) -> Purchase:
@@ -292,7 +298,10 @@ def _discarded(body: dict[str, Any]) -> Purchase:
 _FIND = text("""
     select *, extract(epoch from clock_timestamp() - began_at)::float as waited from ai_batches where item = :item
 """)
-_STATES = text("select key, state from paid_calls where key = any(:keys)")
+_SETTLED = text("""
+    select key from paid_calls
+    where key = any(:keys) and (state = 'committed' or state = 'open' and bought_for is not null)
+""")
 _MINE = text("select key from paid_calls where owner = :token and state = 'started'")
 _IS_FIRST = text("select max(attempts) = 1 from paid_calls where owner = :token and state = 'started'")
 _BEGIN = text("insert into ai_batches (item, token, provider) values (:item, :token, :provider)")

@@ -293,6 +293,7 @@ class Ledger:
         read: Read,
         *,
         forget: bool = False,
+        again: bool = False,
     ) -> None:
         """Store the answers of a batch that has ended, in the caller's transaction; calls without one are open again.
 
@@ -300,6 +301,7 @@ class Ledger:
             item: for which the batch was sent.
             results: responses' bodies, or what took their place, by the call's key.
             forget: keep no row of a call without an answer, because nobody wants one.
+            again: calls without an answer may go into another batch.
         """
         for row in connection.execute(sql.OF_BATCH, {"token": token, "keys": list(results)}):
             call = PaidCall(row.provider, row.operation, row.model, row.input_hash, row.parameter_hash)
@@ -312,7 +314,7 @@ class Ledger:
             except BackendUnavailable:  # an object could not be stored: all is read again
                 raise
             except ImgpipeError as error:
-                used = {**self._failure(call, buyer, error, 0.0, half=True), "owner": token}
+                used = {**self._failure(call, buyer, error, 0.0, half=True), "owner": token, "again": again}
                 if forget:
                     connection.execute(sql.FORGET, used)
                 connection.execute(sql.RECORD if forget else sql.REOPEN, used)
@@ -333,7 +335,7 @@ class Ledger:
             tally.note(call.operation, used["cost"], bought=True)
         try:
             with transaction(self.engine) as connection:
-                connection.execute(sql.REOPEN, {**used, "owner": token})
+                connection.execute(sql.REOPEN, {**used, "owner": token, "again": False})
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider

@@ -75,9 +75,10 @@ COMMIT = text(f"""
     returning *
 """)
 
+# One that keeps `bought_for` was in a batch that did not answer it, and is not for another one.
 REOPEN = text(f"""
     {_RECORD_AND_FORGET} update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0,
-        tenant = '', error = :error
+        tenant = '', error = :error, bought_for = case when not :again then bought_for end
     where key = :key and owner = :owner and state = 'started' and not {_PURGED}
 """)
 

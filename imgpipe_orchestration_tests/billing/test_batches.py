@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -100,8 +100,8 @@ class Shop:
         self.ledger.buy(question.call, purchase, buyer=question.buyer)
         return bool(asked)
 
-    def bought_directly(self) -> int:
-        return sum(self.buy(question) for question in questions())
+    def bought_directly(self, ask: Callable[[], list[Question]] = questions) -> int:
+        return sum(self.buy(question) for question in ask())
 
     def answered(self) -> list[str]:
         """What the provider has answered in batches; each twice where it was asked twice."""
@@ -177,6 +177,22 @@ def test_a_batch_that_expires_before_anything_is_done_is_sent_once_more(shop: Sh
     shop.fetch(ask=lambda: questions(1))
     assert (len(shop.standins.calls("openai", "batches")), shop.left()) == (2, 0)
     assert shop.buy(questions()[0]), "at full price"
+
+
+@pytest.mark.parametrize(("fault", "batches", "direct"), [("expired", 2, 0), ("missing_lines", 1, 2)])
+def test_a_worker_killed_after_a_batch_is_settled_does_not_change_where_the_rest_is_bought(
+    shop: Shop, fault: str, batches: int, direct: int
+) -> None:
+    def killed() -> list[Question]:
+        raise KeyboardInterrupt
+
+    shop.standins.fault("openai", fault, operation="batch")
+    shop.begin(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        shop.fetch(ask=killed)
+    shop.fetch()
+    assert (shop.bought_directly(), shop.left()) == (direct, 0)
+    assert (len(shop.standins.calls("openai", "batches")), len(shop.answered())) == (batches, COUNT - direct)
 
 
 Lines = list[dict[str, Any]]
@@ -261,6 +277,49 @@ def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_f
     shop.fetch()
     assert shop.bought_directly() == 0
     assert sum(use.outcome == "bought" for use in shop.uses()) == COUNT + 1, "the journal has both"
+
+
+def test_what_another_items_batch_is_asked_already_is_waited_for_and_what_was_left_unanswered_is_not_sent_again(
+    shop: Shop,
+) -> None:
+    def asked() -> list[Question]:
+        return questions(COUNT + 2, "things/2")
+
+    shop.begin(0.3)
+    shop.standins.admin("POST", "delays", {"openai.batch_work": 0})
+    shop.standins.fault("openai", "missing_lines", operation="batch")
+    for _ in range(3):
+        with pytest.raises(InBatch, match="Another item"):
+            shop.batches.fetch("things/2", "responses", asked, read)
+    assert (len(shop.standins.calls("openai", "batches")), len(shop.answered())) == (2, 1)
+    shop.fetch()
+    shop.fetch("things/2", asked)
+    assert (shop.bought_directly(asked), shop.left()) == (1, 0)
+    assert (len(shop.standins.calls("openai", "batches")), len(set(shop.answered()))) == (2, COUNT + 1)
+    assert len(shop.answered()) == COUNT + 1
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_after_a_change_of_the_model_the_other_ones_answers_cost_half_as_well(shop: Shop, sent: bool) -> None:
+    def of_other() -> list[Question]:
+        return [
+            replace(one, call=replace(one.call, model="other"), body=one.body | {"model": "other"}) for one in asked
+        ]
+
+    asked = questions()
+    if sent:
+        shop.begin(0.3)
+    else:
+        client = OpenAIClient("nobody", base_url=f"http://127.0.0.1:{free_port()}", policy=RetryPolicy(attempts=1))
+        with pytest.raises(InBatch, match="could not be reached"):
+            Shop(shop.engine, shop.standins, client).batches.fetch(ITEM, "responses", questions, read)
+        client.close()
+    shop.fetch(ask=of_other)
+    assert (shop.bought_directly(of_other), shop.left()) == (0, 0)
+    assert len(shop.standins.calls("openai", "batches")) == 1 + sent
+    shop.fetch()
+    assert shop.bought_directly() == 0, "and those of the first one again"
+    assert len(shop.answered()) == 2 * COUNT
 
 
 def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_on_the_bill(shop: Shop) -> None:
@@ -396,12 +455,20 @@ def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Sho
     with transaction(shop.engine) as rows:
         assert budgets.standings(rows, 0)[0].used_up, "as everybody can see"
         budgets.put(rows, "pipeline:vision_reports", "day", Decimal("0.0013"), [1.0])
-    shop.begin(600)
+    shop.begin(0.3)
     with transaction(shop.engine) as rows:
         (budget,) = budgets.standings(rows, 0)
     assert budget.reserved_usd == Decimal("0.0006"), "two of four, at 0.0003 each"
     with pytest.raises(SpendingPaused):
         shop.buy(questions(6)[5])
+    with pytest.raises(SpendingPaused):
+        shop.fetch()
+    assert len(shop.answered()) == 2
+    with transaction(shop.engine) as rows:
+        budgets.put(rows, "pipeline:vision_reports", "day", Decimal(1), [1.0])
+    shop.fetch()
+    assert shop.bought_directly() == 0, "the other two were in a batch as well"
+    assert (len(shop.answered()), len(shop.standins.calls("openai", "batches"))) == (COUNT, 2)
 
 
 def test_where_a_budget_knows_no_price_yet_a_batch_holds_back_neither_its_own_calls_nor_others(shop: Shop) -> None:
