@@ -281,12 +281,12 @@ class HalfPrice:
         """Store what was found of a batch, if its item still waits (`read`), else only what it cost. Returns whether it
         does; `again` as of `Ledger.settle_batch`."""
         with transaction(self._ledger.engine) as rows:
-            wanted = rows.scalar(_LOCK_OPEN, {"item": row.item}) is not None
-            read = read if wanted and read else _discarded
+            tenant = rows.scalar(_LOCK_OPEN, {"item": row.item})
+            read = read if tenant is not None and read else _discarded
             # Of two that end it, as when a worker was too slow for its lease, one finds it.
             if rows.execute(_END, {"token": row.token}).rowcount:
-                self._ledger.settle_batch(rows, row.token, row.item, found or {}, read, forget=not wanted, again=again)
-        return wanted
+                self._ledger.settle_batch(rows, row.token, row.item, tenant, found or {}, read, again=again)
+        return tenant is not None
 
 
 def _discarded(body: dict[str, Any]) -> Purchase:
@@ -313,7 +313,7 @@ _OPEN = """
     and state in ('waiting', 'claimed')
 """
 # Whoever deletes or cancels the item changes this row, before or after the answers are stored.
-_LOCK_OPEN = text(f"select 1 {_OPEN.format(':item')} for share")
+_LOCK_OPEN = text(f"select tenant {_OPEN.format(':item')} for share")
 # One without an id may be being sent: a worker that lives has done that by then.
 _ABANDONED = f"""
     coalesce(cancel_at, began_at) <= clock_timestamp() and not exists (select {_OPEN.format("ai_batches.item")})

@@ -289,23 +289,25 @@ class Ledger:
         connection: Connection,
         token: str,
         item: str,
+        tenant: str | None,
         results: Mapping[str, dict[str, Any] | ImgpipeError],
         read: Read,
         *,
-        forget: bool = False,
         again: bool = False,
     ) -> None:
         """Store the answers of a batch that has ended, in the caller's transaction; calls without one are open again.
 
         Args:
             item: for which the batch was sent.
+            tenant: the item's; None: nobody waits for it any more, so no row is kept of a call without an answer.
             results: responses' bodies, or what took their place, by the call's key.
-            forget: keep no row of a call without an answer, because nobody wants one.
             again: calls without an answer may go into another batch.
         """
         for row in connection.execute(sql.OF_BATCH, {"token": token, "keys": list(results)}):
             call = PaidCall(row.provider, row.operation, row.model, row.input_hash, row.parameter_hash)
-            buyer = Buyer(row.pipeline, row.bought_for or item, row.tenant)
+            # If it is not `ours`, an urgent caller that did not wait has bought the answer as well.
+            mine = (row.bought_for, row.tenant) if row.ours else (item, tenant or row.tenant)
+            buyer = Buyer(row.pipeline, *mine)
             try:
                 result = results.get(row.key, PartnerUnavailable("The batch has no answer to this question"))
                 if isinstance(result, ImgpipeError):
@@ -315,11 +317,10 @@ class Ledger:
                 raise
             except ImgpipeError as error:
                 used = {**self._failure(call, buyer, error, 0.0, half=True), "owner": token, "again": again}
-                if forget:
+                if tenant is None:
                     connection.execute(sql.FORGET, used)
-                connection.execute(sql.RECORD if forget else sql.REOPEN, used)
+                connection.execute(sql.RECORD if tenant is None else sql.REOPEN, used)
             else:
-                # If it is not `ours`, an urgent caller that did not wait has bought the answer as well.
                 connection.execute(sql.COMMIT if row.ours else sql.RECORD, values)
 
     def _reopen(

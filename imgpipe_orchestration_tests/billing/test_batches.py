@@ -63,7 +63,7 @@ class Shop:
 
     def enqueue(self) -> None:
         with transaction(self.engine) as rows:
-            Claims.enqueue(rows, QUEUE, [Item(1), Item(2)], again=True)
+            Claims.enqueue(rows, QUEUE, [Item(1, "T"), Item(2, "T")], again=True)
 
     def withdraw(self) -> None:
         """As what deletes or cancels the item does."""
@@ -271,12 +271,14 @@ def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_othe
 
 def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_from_that(shop: Shop) -> None:
     shop.begin(1)
-    assert shop.buy(questions()[0])
+    first = questions()[0]
+    assert shop.buy(replace(first, buyer=replace(first.buyer, tenant="urgent")))
     with pytest.raises(InBatch, match="Another item"):
         shop.batches.fetch("things/2", "responses", lambda: questions(2, "things/2"), read)
     shop.fetch()
     assert shop.bought_directly() == 0
     assert sum(use.outcome == "bought" for use in shop.uses()) == COUNT + 1, "the journal has both"
+    assert [use.tenant for use in shop.uses() if use.half_price] == ["T"] * COUNT
 
 
 def test_what_another_items_batch_is_asked_already_is_waited_for_and_what_was_left_unanswered_is_not_sent_again(
