@@ -93,6 +93,7 @@ class Ledger:
 
         Raises:
             LeaseLost: the item was deleted meanwhile.
+            PartnerRefused: a batch had the model's refusal. It is told once, or each time to one that is `patient`.
             SpendingPaused: the budget is used up; or the provider said within the last `pause` seconds that the
                 quota is, that it does not accept our credential, or that it does not know the model.
             Retryable: another buyer has been waiting for longer than `patience`.
@@ -125,8 +126,11 @@ class Ledger:
         the right to buy, because nobody else is buying."""
         with autocommit(self.engine) as connection:
             row = connection.execute(sql.FIND, {"key": call.key}).one()
+            mine = {"key": call.key, "item": buyer.item}
+            refused = row.state == "open" and row.answered_by and row.bought_for == buyer.item
+            if refused and (buyer.patient or connection.execute(sql.FETCHED, mine).one_or_none()):
+                raise PartnerRefused(row.error)
             if row.state == "committed":
-                mine = {"key": call.key, "item": buyer.item}
                 if row.bought_for == buyer.item and connection.execute(sql.FETCHED, mine).one_or_none():
                     tally.note(call.operation, row.cost_usd, bought=True)
                     return answer_of(row, bought=True)
@@ -316,7 +320,9 @@ class Ledger:
             except BackendUnavailable:  # an object could not be stored: all is read again
                 raise
             except ImgpipeError as error:
-                used = {**self._failure(call, buyer, error, 0.0, half=True), "owner": token, "again": again}
+                refused = isinstance(error, PartnerRefused) and error.usage is not None
+                used = {**self._failure(call, buyer, error, 0.0, half=True), "owner": token}
+                used |= {"again": again and not refused, "refused": refused}
                 if tenant is None:
                     connection.execute(sql.FORGET, used)
                 connection.execute(sql.RECORD if tenant is None else sql.REOPEN, used)
@@ -336,7 +342,7 @@ class Ledger:
             tally.note(call.operation, used["cost"], bought=True)
         try:
             with transaction(self.engine) as connection:
-                connection.execute(sql.REOPEN, {**used, "owner": token, "again": False})
+                connection.execute(sql.REOPEN, {**used, "owner": token, "again": False, "refused": False})
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider

@@ -75,10 +75,12 @@ COMMIT = text(f"""
     returning *
 """)
 
-# One that keeps `bought_for` was in a batch that did not answer it, and is not for another one.
+# One that keeps `bought_for` was in a batch that did not answer it, and is not for another one. One with `answered_by`
+# was refused by the model, for which it was paid.
 REOPEN = text(f"""
     {_RECORD_AND_FORGET} update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0,
-        tenant = '', error = :error, bought_for = case when not :again then bought_for end
+        tenant = '', error = :error, bought_for = case when not :again then bought_for end,
+        answered_by = case when :refused then model end
     where key = :key and owner = :owner and state = 'started' and not {_PURGED}
 """)
 

@@ -19,11 +19,11 @@ from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Planned, SpendingPaused
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, PartnerRefused, Planned, SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.openai_batches import OpenAIBatches
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.partners.usage import Usage, charged
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -267,6 +267,30 @@ def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_othe
         one.call.key: "failed" if one.call.key == bad else "bought" for one in questions()
     }
     assert shop.bought_directly() == 1
+
+
+@pytest.mark.parametrize(("fault", "batches"), [(None, 1), ("expired", 2)])
+def test_a_refusal_in_a_batch_is_final_until_the_item_is_tried_again(
+    shop: Shop, fault: str | None, batches: int
+) -> None:
+    def refusing(_: dict[str, Any]) -> Purchase:
+        with charged(Usage("gpt-6-luna", 1000, 1000)):
+            raise PartnerRefused("The model refused")
+
+    def told(question: Question) -> None:
+        with pytest.raises(PartnerRefused, match="The model refused"):
+            shop.buy(question)
+
+    if fault:
+        shop.standins.fault("openai", fault, operation="batch")
+    shop.batches.fetch(ITEM, "responses", questions, refusing)
+    for one in questions():
+        told(replace(one, buyer=replace(one.buyer, patient=True)))
+        told(one)
+    assert (len(shop.answered()), len(shop.standins.calls("openai", "batches"))) == (COUNT, batches)
+    assert [use.half_price for use in shop.uses() if use.outcome == "bought"] == [True] * COUNT
+    shop.fetch()
+    assert (shop.bought_directly(), shop.left(), len(shop.answered())) == (0, 0, 2 * COUNT)
 
 
 def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_from_that(shop: Shop) -> None:
