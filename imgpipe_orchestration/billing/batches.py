@@ -81,10 +81,11 @@ class HalfPrice:
             InBatch: they are not there yet; asks for the time of the next look.
             LeaseLost, SpendingPaused: as `Ledger.buy`.
         """
-        while True:
+        had: Mapping[str, str] | None = {}
+        while had is not None:
             row = self._under_way(item)
             if row is None:
-                begun = self._begin(item, questions())
+                begun = self._begin(item, questions(), had)
                 row = self._under_way(item)
                 if row is None or not self._send(row, endpoint, begun):
                     return
@@ -93,8 +94,8 @@ class HalfPrice:
                     self._note(row, found)
                 elif not self._send(row, endpoint, self._of(row, questions())):
                     return
-            elif not self._settled(row, read):
-                return
+            else:
+                had = self._settled(row, read)
 
     def wait_for(self, item: str) -> None:
         """
@@ -139,16 +140,23 @@ class HalfPrice:
         with autocommit(self._ledger.engine) as rows:
             return rows.execute(_FIND, {"item": item}).one_or_none()
 
-    def _begin(self, item: str, questions: Sequence[Question]) -> list[Question]:
+    def _begin(self, item: str, questions: Sequence[Question], had: Mapping[str, str]) -> list[Question]:
         """Take the calls that nobody has bought or is buying and that no batch left unanswered, as many as one file
-        holds."""
+        holds.
+
+        Args:
+            had: models of the calls of the batch that has just ended, by their keys. If none of them is asked any more,
+                the model's new ones are left to be bought directly: each batch might end with others.
+        """
         token, size = uuid4().hex, 0
         begun: list[Question] = []
         held: ImgpipeError | None = None
         with transaction(self._ledger.engine) as rows:
-            settled = set(rows.scalars(_SETTLED, {"keys": [question.call.key for question in questions]}))
+            keys = [question.call.key for question in questions]
+            settled = set(rows.scalars(_SETTLED, {"keys": keys}))
+            replaced = set() if had.keys() & keys else set(had.values())
             for question in sorted(questions, key=lambda one: one.call.key):  # in one order, as others lock them too
-                if question.call.key in settled:
+                if question.call.key in settled or question.call.model in replaced:
                     continue
                 size += len(json.dumps(question.body)) + 200
                 if begun and size > MOST_BYTES:
@@ -194,24 +202,26 @@ class HalfPrice:
                 return None
             raise self._later(row, error.public) from error
 
-    def _settled(self, row: Row[Any], read: Read | None) -> bool:
-        """Store what a batch has answered, once it has ended. Returns whether its item still waits."""
+    def _settled(self, row: Row[Any], read: Read | None) -> dict[str, str] | None:
+        """Store what a batch has answered, once it has ended. Returns the models of its calls by their keys, or None
+        if its item waits no more."""
         batch = self._ended(row)
         if batch is None:
             log.warning("the provider does not know our batch", extra={"batch": row.batch_id})
-            return self._end(row)
+            return {} if self._end(row) else None
         try:
             found = self._patiently(row, lambda b: b.results(batch))
         except PartnerRefused as error:  # its answers are paid for
             raise self._later(row, error.public) from error
         with autocommit(self._ledger.engine) as rows:
-            first = bool(rows.scalar(_IS_FIRST, {"token": row.token}))
+            mine = rows.execute(_MINE, {"token": row.token}).all()
+        first = all(call.attempts == 1 for call in mine)
         # A second one that expires before anything is done is not worth another day.
         worth = batch.status == "expired" and (first or any(isinstance(result, dict) for result in found.values()))
         waits = self._end(row, found, read, again=worth or read is None)
         told = {"item": row.item, "batch": row.batch_id, "status": batch.status, "lines": len(found)}
         log.info("batch ended", extra=told | ({"why": batch.why} if batch.why else {}))
-        return waits
+        return {call.key: call.model for call in mine} if waits else None
 
     def _ended(self, row: Row[Any]) -> SentBatch | None:
         """A batch that has ended; None if the provider does not know it.
@@ -302,8 +312,7 @@ _SETTLED = text("""
     select key from paid_calls
     where key = any(:keys) and (state = 'committed' or state = 'open' and bought_for is not null)
 """)
-_MINE = text("select key from paid_calls where owner = :token and state = 'started'")
-_IS_FIRST = text("select max(attempts) = 1 from paid_calls where owner = :token and state = 'started'")
+_MINE = text("select key, model, attempts from paid_calls where owner = :token and state = 'started'")
 _BEGIN = text("insert into ai_batches (item, token, provider) values (:item, :token, :provider)")
 _NOTE = text("""
     update ai_batches set batch_id = :batch where token = :token and coalesce(batch_id, :batch) = :batch

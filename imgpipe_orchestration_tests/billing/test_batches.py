@@ -348,6 +348,15 @@ def test_after_a_change_of_the_model_the_other_ones_answers_cost_half_as_well(sh
     assert len(shop.answered()) == 2 * COUNT
 
 
+def test_questions_that_change_while_their_batch_is_under_way_are_not_sent_again_and_again(shop: Shop) -> None:
+    def others() -> list[Question]:
+        return questions(2 * COUNT)[COUNT:]
+
+    shop.begin(0.3)
+    shop.fetch(ask=others)
+    assert (len(shop.standins.calls("openai", "batches")), shop.bought_directly(others)) == (1, COUNT)
+
+
 def test_a_batch_that_nobody_waits_for_is_cancelled_and_what_it_had_finished_is_on_the_bill(shop: Shop) -> None:
     def begin(seconds: float) -> str:
         shop.enqueue()
