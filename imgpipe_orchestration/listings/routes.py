@@ -158,7 +158,7 @@ def restore_image(image_id: UUID, services: ServicesDep, who: Allowed) -> Restor
     """Take an image out of the trash, as it was."""
     with transaction(services.engine) as connection:
         ids = lifecycle.find(connection, who.user, image=image_id)
-        if not ids and deletions.was_at(connection, services.settings.digest_keys, str(image_id)):
+        if not ids and deletions.was_at(connection, services.settings.digest_keys, str(image_id), user=who.user):
             raise Purged("It was deleted for good, and cannot be restored.")
     if not ids:
         raise NotFound(f"There is no listing image {image_id}.")

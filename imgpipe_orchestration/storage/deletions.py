@@ -118,10 +118,15 @@ def is_deleted(connection: Connection, what: str) -> bool:
     return connection.scalar(text("select 1 from deletions where what = :what"), {"what": what}) is not None
 
 
-def was_at(connection: Connection, secrets: Sequence[str], address: str) -> bool:
-    """Whether something was deleted that had this address, of which a digest was kept by one of these keys."""
-    query = text("select 1 from deletions where addresses && cast(:digests as uuid[]) limit 1")
-    return connection.scalar(query, {"digests": [digest(secret, address) for secret in secrets]}) is not None
+def was_at(connection: Connection, secrets: Sequence[str], address: str, *, user: int | None = None) -> bool:
+    """Whether something (of a user) was deleted that had this address, of which a digest was kept by one of these
+    keys."""
+    query = text("""
+        select 1 from deletions where addresses && cast(:digests as uuid[])
+        and (cast(:user as bigint) is null or user_id = :user) limit 1
+    """)
+    values = {"digests": [digest(secret, address) for secret in secrets], "user": user}
+    return connection.scalar(query, values) is not None
 
 
 def remove(connection: Connection, claims: Claims, what: str) -> Deletion | None:

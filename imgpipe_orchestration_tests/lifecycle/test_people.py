@@ -52,15 +52,19 @@ def test_a_listing_is_deleted_restored_and_purged(gateway: Gateway) -> None:
     assert call(gateway, "DELETE", f"/api/listings/{data['listing_id']}/images", USER).status_code == 202
     answer = gateway.get(path)
     assert (answer.status_code, answer.json()["code"], answer.headers["Cache-Control"]) == (410, "deleted", "no-store")
-    assert call(gateway, "POST", f"/api/listings/images/{image['id']}/restore").json()["state"] == "ready"
+    restore = f"/api/listings/images/{image['id']}/restore"
+    assert call(gateway, "POST", restore, 7).status_code == 404
+    assert call(gateway, "POST", restore).json()["state"] == "ready"
     assert gateway.get(path).status_code == 200
     again = call(gateway, "DELETE", f"/api/listings/images/{image['id']}", USER, params={"purge": "true"})
     assert again.status_code == 202
     assert purge(gateway)["purged"] == 1
     assert gateway.get(path).status_code == 410
     assert list(gateway.services.listings_bucket.list()) == []
-    gone = call(gateway, "POST", f"/api/listings/images/{image['id']}/restore")
-    assert (gone.status_code, gone.json()["code"]) == (410, "purged")
+    for user in (None, USER):
+        gone = call(gateway, "POST", restore, user)
+        assert (gone.status_code, gone.json()["code"]) == (410, "purged")
+    assert call(gateway, "POST", restore, 7).status_code == 404
     kept = [str(value) for value in gateway.rows("select * from deletions")[0]]
     assert not any("blue" in value.lower() or "bowl" in value.lower() for value in kept)
     assert sweep.of_everything(gateway.services).clean
