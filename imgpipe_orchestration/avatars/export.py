@@ -54,10 +54,10 @@ def _write(services: Services, task: Task) -> None:
         services.avatars_bucket.discard([key])
 
 
-# Unless one of the people was purged meanwhile: then it is written again if anybody is left.
-_WRITTEN = text("""
-    update generation_tasks set manifest_url = case when status = 'completed'
-        and (select count(*) from generation_results where task_id = :id) = :people then :url end
+# Unless one of the people was deleted meanwhile: then it is written again if anybody is left.
+_WRITTEN = text(f"""
+    update generation_tasks set manifest_url = case when status = 'completed' and :people = (
+        select count(*) from generation_results r where task_id = :id and {records.IS_THERE}) then :url end
     where id = :id returning manifest_url
 """)
 

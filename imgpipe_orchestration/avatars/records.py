@@ -117,6 +117,8 @@ class Day:
 
 COLUMNS = ", ".join(Task.model_fields)
 ENDED_SQL = ", ".join(f"'{status}'" for status in ENDED)
+IS_THERE = "not exists (select from deletions d where d.kind = 'personas' and d.item = r.id)"
+"""SQL that is false for a person `r` who was deleted, also before the purge."""
 _OF_TASK = ("public_task_id", "style", "urgent", "day")
 _OWN = ", ".join(f"r.{name}" for name in Persona.model_fields if name not in _OF_TASK)
 _PEOPLE = f"""
@@ -187,8 +189,9 @@ def persona(connection: Connection, number: int) -> Persona:
 
 
 def people_of(connection: Connection, task: int) -> list[Persona]:
-    """Everybody of a task, in order."""
-    found = connection.execute(text(f"{_PEOPLE} where r.task_id = :id order by r.position"), {"id": task})
+    """Everybody of a task who is not deleted, in order."""
+    query = text(f"{_PEOPLE} where r.task_id = :id and {IS_THERE} order by r.position")
+    found = connection.execute(query, {"id": task})
     return [Persona(**row._asdict()) for row in found]
 
 
@@ -199,10 +202,10 @@ def failure_codes(connection: Connection, task: int) -> dict[int, str | None]:
 
 def first_pictured(connection: Connection, task_ids: Sequence[str]) -> dict[str, int]:
     """Of each task, by its public id, the first persona who has a picture; tasks without one are left out."""
-    query = text("""
+    query = text(f"""
         select distinct on (t.task_id) t.task_id, r.id from generation_tasks t
         join generation_results r on r.task_id = t.id
-        where t.task_id = any(:tasks) and r.status = 'completed' order by t.task_id, r.id
+        where t.task_id = any(:tasks) and r.status = 'completed' and {IS_THERE} order by t.task_id, r.id
     """)
     return {str(row.task_id): row.id for row in connection.execute(query, {"tasks": [str(one) for one in task_ids]})}
 
@@ -312,7 +315,7 @@ _PROGRESS = text(f"""
 
 _UNWRITTEN = text(f"""
     select {COLUMNS} from generation_tasks where status = 'completed' and manifest_url is null
-    and exists (select from generation_results r where r.task_id = generation_tasks.id)  -- or all were deleted
+    and exists (select from generation_results r where r.task_id = generation_tasks.id and {IS_THERE})
     order by finished_at limit :limit
 """)
 

@@ -167,6 +167,27 @@ def test_of_a_deleted_task_nothing_is_shown_or_tried_again(desk: Desk, client: C
     assert client.delete(url).status_code == 202
 
 
+def test_somebody_who_is_deleted_is_gone_at_once(desk: Desk, client: Client) -> None:
+    task = made(desk, client, 2)
+    shown = [
+        f"/api/avatars/tasks/{task}",
+        *(f"/api/avatars/tasks/{task}/export?format={format}" for format in ("csv", "jsonl")),
+        f"/avatars/{task}",
+    ]
+    desk.sql("update generation_results set bio = 'Number ' || id")
+    id_, other = sorted(person["result_id"] for person in client.get(shown[0]).json()["personas"])
+    assert f"/{id_}/" in client.get("/avatars").text
+    for gone in (False, True):
+        assert [f"Number {id_}" in client.get(url).text for url in shown] == [not gone] * 4
+        assert [f"Number {other}" in client.get(url).text for url in shown] == [True] * 4
+        with zipfile.ZipFile(io.BytesIO(client.get(shown[1].replace("csv", "zip")).content)) as archive:
+            assert (any(f"persona_{id_}/" in name for name in archive.namelist())) is not gone
+            assert len(json.loads(archive.read("manifest.json"))["personas"]) == 2 - gone
+        assert client.get(f"/avatars/{task}/{id_}/base").status_code == (404 if gone else 200)
+        assert client.delete(f"/api/avatars/personas/{id_}").status_code == 202
+    assert f"/{id_}/" not in client.get("/avatars").text
+
+
 def test_a_task_is_finished_and_told_of_without_those_who_are_deleted(desk: Desk, client: Client) -> None:
     task = desk.with_people(4)
     gone, refused, unlucky, lucky = desk.people(task)
@@ -196,6 +217,16 @@ def test_a_task_is_finished_and_told_of_without_those_who_are_deleted(desk: Desk
     desk.images()
     assert desk.services.avatars_bucket.head(key) is None
     assert desk.task(task).manifest_url is None
+
+
+def test_a_manifest_is_written_for_the_others_while_somebody_waits_for_the_purge(desk: Desk, client: Client) -> None:
+    task = desk.with_people(2)
+    gone, left = desk.people(task)
+    assert client.delete(f"/api/avatars/personas/{gone.id}").status_code == 202
+    desk.images()
+    assert desk.task(task).manifest_url
+    told = json.loads(desk.services.avatars_bucket.get(f"avatars/task_{task.id}/manifest.json"))
+    assert [one["result_id"] for one in told["personas"]] == [left.id]
 
 
 def test_a_manifest_that_is_written_while_its_last_person_is_deleted_goes_too(

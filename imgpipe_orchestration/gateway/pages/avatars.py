@@ -8,12 +8,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict
 
 from imgpipe_orchestration.avatars import records, routes
-from imgpipe_orchestration.avatars.lifecycle import KEPT_DAYS
+from imgpipe_orchestration.avatars.lifecycle import KEPT_DAYS, name_of
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
@@ -100,8 +101,9 @@ def picture(
     with transaction(services.engine) as connection:
         found = routes.existing(connection, task_id)
         person = records.persona(connection, person_id)
+        deleted = deletions.is_deleted(connection, name_of(connection, person_id))
     described = person.images.get(name)
-    if not described or person.task_id != found.id:
+    if deleted or not described or person.task_id != found.id:
         raise NotFound("There is no such picture.")
     key: str = ((described.get("thumbnails") or {}).get("webp") if small else None) or described["key"]
     data, head = services.avatars_bucket.get_with_head(key)
