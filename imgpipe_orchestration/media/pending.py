@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    and_,
     bindparam,
     case,
     delete,
@@ -163,9 +164,16 @@ def in_state(
     return find(connection, t.c.status == status.value, t.c.id > after, limit=limit)
 
 
-def count(connection: Connection, status: PendingStatus) -> int:
-    """How many rows are in a state."""
-    return connection.execute(select(func.count()).where(t.c.status == status.value)).scalar_one()
+def waiting(deleted: Collection[int]) -> ColumnElement[bool]:
+    """Which uploads wait: the pending ones that were not `deleted`."""
+    # Written into the statement: PostgreSQL takes only 65,535 parameters.
+    ids = bindparam("deleted", list(deleted), BigInteger, expanding=True, literal_execute=True)
+    return and_(t.c.status == PendingStatus.PENDING.value, t.c.id.not_in(ids))
+
+
+def count(connection: Connection, *which: ColumnElement[bool]) -> int:
+    """How many rows there are."""
+    return connection.execute(select(func.count()).where(*which)).scalar_one()
 
 
 def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:

@@ -144,11 +144,11 @@ def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST
     """The uploads that wait, oldest first, and how many there are (`total`). At most 10,000 are listed; a worker asks
     again once it has processed some."""
     most = min(limit, MOST_LISTED)
-    with transaction(services.pending_engine) as connection:
-        images = pending.in_state(connection, model.PendingStatus.PENDING, limit=most)
-        total = len(images) if len(images) < most else pending.count(connection, model.PendingStatus.PENDING)
     with transaction(services.engine) as connection:
-        deleted = store.deleted_uploads(connection, [image.id for image in images])
+        waiting = pending.waiting(store.deleted_uploads(connection))
+    with transaction(services.pending_engine) as connection:
+        images = pending.find(connection, waiting, limit=most)
+        total = len(images) if len(images) < most else pending.count(connection, waiting)
     listed = [
         {
             "id": image.id,
@@ -160,9 +160,8 @@ def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST
             "created_at": image.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         for image in images
-        if image.id not in deleted
     ]
-    return {"images": listed, "total": total - len(deleted)}
+    return {"images": listed, "total": total}
 
 
 async def signed(request: Request, services: ServicesDep) -> None:

@@ -224,7 +224,8 @@ def deleted_uploads(
     if user_id is not None:
         which += " and f.user_id = :user"
     query = text(f"""
-        select f.main_api_id from media_files f join deletions d on d.kind = 'media' and d.item = f.id where {which}
+        select f.main_api_id from media_files f join deletions d on d.kind = 'media' and d.item = f.id
+        where d.purged_at is null and {which}
     """)
     return set(connection.scalars(query, {"ids": list(pending_ids or ()), "user": user_id}))
 

@@ -86,6 +86,9 @@ def test_what_was_deleted_before_it_was_processed_does_not_count_as_stuck(servic
     assert deleted == {gone}
     with transaction(engine) as connection:
         counted = pending.figures(connection, list(deleted))
+        waiting = pending.waiting(deleted)
+        assert (ids(pending.find(connection, waiting, limit=1)), pending.count(connection, waiting)) == ([left], 1)
+        assert pending.count(connection, pending.waiting([])) == 2
     assert (counted["pending"], counted["stuck"], counted["oldest_pending"].day) == (2, 1, 21)
 
 

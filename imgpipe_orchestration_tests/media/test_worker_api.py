@@ -31,8 +31,10 @@ def test_pending_lists_what_waits_in_the_documents_shape(gateway: Gateway) -> No
 def test_what_waits_is_listed_oldest_first_and_in_parts_when_it_is_much(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for user in (1, 2, 3):
+    for user in (9, 1, 2, 3):
         gateway.upload(user, profile_image=picture())
+    gone = f"{gateway.url}/api/media/pending/1"
+    assert requests.delete(gone, headers=gateway.as_user(9), timeout=30).status_code == 202
     monkeypatch.setattr("imgpipe_orchestration.media.routes.MOST_LISTED", 2)
 
     def listed(query: str) -> list[int]:
