@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool
 from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
 from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.web.auth import Customer, CustomerIfAny, ServicesDep, allowed, text_of
 
@@ -25,6 +26,7 @@ def trigger(
     A sensor takes it up within seconds; `GET /api/jobs/{job_id}` gives the result.
     """
     partition_key(customer)  # raises BadInput for an id that cannot be a partition key
+    audit.note(subject=customer)
     job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id=text_of(x_user_id))
     response.headers["Location"] = f"/api/jobs/{job.id}"
     return {**NO_FIGURES, **job_instances.shown(job), "joined": joined}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
@@ -59,6 +59,16 @@ def standings(connection: Connection, daily: float, scopes: Sequence[str] | None
     """
     values = {"daily": daily, "scopes": scopes and list(scopes), "alert_at": list(ALERT_AT)}
     return [Budget(**row._mapping) for row in connection.execute(_STANDINGS, values)]
+
+
+def of(connection: Connection, scope: str, period: Period) -> dict[str, Any] | None:
+    """What a budget was set to; it stays so until the transaction ends. None where there is none."""
+    query = text("""
+        select trim_scale(limit_usd) as limit_usd, alert_at from budgets where scope = :scope and period = :period
+        for update
+    """)
+    row = connection.execute(query, {"scope": scope, "period": period}).one_or_none()
+    return row._asdict() if row else None
 
 
 def put(connection: Connection, scope: str, period: Period, limit_usd: Decimal, alert_at: Sequence[float]) -> None:

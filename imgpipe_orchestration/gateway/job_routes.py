@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.auto_marker import model as auto_marker
 from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.listings import model as listings
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.storage import job_definitions, job_instances
@@ -55,7 +56,10 @@ class JobBody(BaseModel):
 def start_job(services: ServicesDep, body: JobBody, response: Response) -> dict[str, Any]:
     """Define or redefine a job, and start it."""
     with transaction(services.engine) as connection:
-        new = job_definitions.put(connection, body.model_dump())
+        old, job = job_definitions.find(connection, body.id), body.model_dump()
+        before = old and {name: getattr(old, name) for name in (*job, "enabled")}
+        audit.note(before=before, after={**job, "enabled": True}, subject=body.id)
+        new = job_definitions.put(connection, job)
         response.status_code = 201 if new else 200
         return _success(_described(connection, job_definitions.get(connection, body.id)))
 
@@ -75,6 +79,7 @@ def look_at_job(services: ServicesDep, job_id: str, customer: CustomerIfAny) -> 
 @router.delete("/{job_id}")
 def stop_job(services: ServicesDep, job_id: str) -> dict[str, Any]:
     """Stop a job. Images that are uploaded meanwhile wait until it is started again."""
+    audit.note(before={"enabled": True}, after={"enabled": False})
     with transaction(services.engine) as connection:
         return _success(_described(connection, job_definitions.switch(connection, job_id, on=False)))
 

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -82,6 +83,7 @@ def revoke(engine: Engine, name: str) -> NamedKey:
     """
     with transaction(engine) as connection:
         row = connection.execute(_REVOKE, {"name": name.strip()}).one_or_none()
+        audit.note(before={"role": row.role, "expires_at": row.expires_at} if row else None)
     if row is None:
         raise NotFound(f"There is no key named {name!r} that still works.")
     _known.clear()

@@ -208,9 +208,11 @@ def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, 
         where media_id = :id
     """)
     with transaction(services.engine) as connection:
-        values = {"id": media.id, "back": back, "given": json.dumps(given)}
-        if not connection.execute(query, values).rowcount:
+        found = store.analysis(connection, media.id)
+        if found is None:
             raise NotFound(f"Media {media.id} has not been analysed yet; it is {media.status}.")
+        audit.note(before={name: found[_COLUMNS[name]] for name in fields}, after=fields)
+        connection.execute(query, {"id": media.id, "back": back, "given": json.dumps(given)})
 
 
 def export(services: Services, folder: Path) -> tuple[int, Counter[str]]:

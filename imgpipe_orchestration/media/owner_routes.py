@@ -67,14 +67,14 @@ class PrivacyAnswer(Privacy, extra="ignore"):
 
 @router.put("/{media_id}/privacy")
 async def set_privacy(
-    request: Request, media_id: MediaId, wish: Privacy, services: ServicesDep, caller: Allowed
+    request: Request, media: Owned, wish: Privacy, services: ServicesDep, caller: Allowed
 ) -> PrivacyAnswer:
     """Keep an image private, or show it to everybody. At once here, and in other gateways as soon as the database has
     told them; browsers and CDNs keep their copies of a public image until those expire."""
-    audit.note(after={"private": wish.private})
-    await run_in_threadpool(lifecycle.set_private, services, media_id, caller, private=wish.private)
-    request.app.state.hot.forget(media_id)  # before the answer, so that the next request sees the change
-    return PrivacyAnswer(media_id=str(media_id), private=wish.private)
+    audit.note(before={"private": media.private}, after={"private": wish.private})
+    await run_in_threadpool(lifecycle.set_private, services, media.id, caller, private=wish.private)
+    request.app.state.hot.forget(media.id)  # before the answer, so that the next request sees the change
+    return PrivacyAnswer(media_id=str(media.id), private=wish.private)
 
 
 class CorrectionAnswer(BaseModel):
@@ -94,7 +94,6 @@ def correct_analysis(
         raise BadInput("Name at least one field to correct.")
     if caller.user is not None and set(fields) - {"alt_text"}:
         raise Forbidden("Owners may correct alt_text; the other fields are for operators.")
-    audit.note(after=fields, subject=str(media.id))
     analyses.correct(services, media, fields, by=caller.name)
     return CorrectionAnswer(media_id=str(media.id), analysis=analyses.analysis_of(services, str(media.id))["analysis"])
 

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import Gone, SettingsError
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
@@ -89,7 +90,9 @@ def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        job = {"id": cron_jobs.find(rows, job_id, lock=True).id}
+        row = cron_jobs.find(rows, job_id, lock=True)
+        audit.note(before=cron_jobs.told({name: getattr(row, name) for name in cron_jobs.COLUMNS}))
+        job = {"id": row.id}
         # Items are locked before rows, as workers do, who write the row while they hold the lock on its item.
         unlisted = rows.scalars(_UNLISTED, job).all()
         claims.withdraw(rows, executions.QUEUE, unlisted, executions.DELETED)

@@ -142,7 +142,7 @@ def create(engine: Engine, values: Mapping[str, Any]) -> Row[Any]:
     with transaction(engine) as rows:
         row = {**values, "next_run_at": _planned(rows, values)}
         job = rows.execute(text(f"insert into cron_jobs ({', '.join(names)}) values ({places}) returning *"), row).one()
-        audit.note(after=_told(values), subject=str(job.job_id))
+        audit.note(after=told(values), subject=str(job.job_id))
         return job
 
 
@@ -177,17 +177,17 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         new |= {"next_run_at": _planned(rows, new) if replan else job.next_run_at, "id": job.id}
         changed = [name for name in COLUMNS if new[name] != getattr(job, name)]
         audit.note(
-            before=_told({name: getattr(job, name) for name in changed}),
-            after=_told({name: new[name] for name in changed}),
+            before=told({name: getattr(job, name) for name in changed}),
+            after=told({name: new[name] for name in changed}),
         )
         sets = ", ".join(f"{name} = :{name}" for name in (*COLUMNS, "next_run_at"))
         return rows.execute(text(f"update cron_jobs set {sets} where id = :id returning *"), new).one()
 
 
-def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+def told(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the audit keeps of a job's columns: not the tenant's key, nor addresses that may hold one."""
     hidden = ("key", "token", "url")
-    return {name: "changed" if any(word in name for word in hidden) else value for name, value in values.items()}
+    return {name: "hidden" if any(word in name for word in hidden) else value for name, value in values.items()}
 
 
 def find(rows: Connection, job_id: UUID, *, lock: bool = False) -> Row[Any]:

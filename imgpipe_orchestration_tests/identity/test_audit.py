@@ -13,10 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from imgpipe_orchestration.identity import audit, keys
 from imgpipe_orchestration.identity.audit import Entry
 from imgpipe_orchestration.identity.model import Caller, Kind, Role
+from imgpipe_orchestration.media.lifecycle import register_now
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS
-from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 
 ADMIN = {"Authorization": f"Bearer {KEYS['admin_api_key']}"}
@@ -75,6 +76,59 @@ def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gate
         ("sign in refused", "", "unknown", "person"),
     ]
     assert JOB["external_api_key"] not in json.dumps(written)
+
+
+def test_each_change_says_what_was_changed_from_what_to_what(production: Gateway) -> None:
+    uploaded = production.upload(7, profile_image=picture()).json()["images"][0]["id"]
+    media = register_now(production.services, uploaded, user=7)
+    with transaction(production.services.engine) as connection:
+        values = "(media_id, alt_text) values (:id, 'A vase')"
+        connection.execute(text(f"insert into media_ai_analysis {values}"), {"id": media})
+    keys.create(production.services.engine, "ci", Role.OPERATOR, by="a test")
+    cron = requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30).json()["job_id"]
+    job, budget = {"id": "process-image-queue", "type": "process_images"}, {"scope": "total", "period": "day"}
+    corrected = {"alt_text": "A bowl", "style": "baroque"}
+    changes: list[tuple[str, dict[str, Any], tuple[str, str], dict[str, Any] | None, dict[str, Any] | None]] = [
+        ("PUT /api/budgets", {**budget, "limit_usd": 5}, ("change budget", "total day"), None, {"limit_usd": "5"}),
+        (
+            *("PUT /api/budgets", {**budget, "limit_usd": 7}, ("change budget", "total day")),
+            *({"limit_usd": "5"}, {"limit_usd": "7"}),
+        ),
+        (
+            *("DELETE /api/budgets?scope=total&period=day", {}, ("delete budget", "total day")),
+            *({"limit_usd": "7"}, None),
+        ),
+        (
+            *(f"PATCH /api/media/analysis/{media}", corrected, ("correct analysis", str(media))),
+            *({"alt_text": "A vase", "style": None}, corrected),
+        ),
+        (
+            *(f"PUT /api/media/{media}/privacy", {"private": True}, ("change privacy", str(media))),
+            *({"private": False}, {"private": True}),
+        ),
+        (
+            "POST /api/jobs",
+            {**job, "interval": "1m"},
+            ("start job", job["id"]),
+            {"interval": "10s"},
+            {"interval": "1m"},
+        ),
+        ("POST /api/jobs", {**job, "interval": "2m"}, ("start job", job["id"]), {"interval": "1m"}, {"interval": "2m"}),
+        (f"DELETE /api/jobs/{job['id']}", {}, ("stop job", job["id"]), {"enabled": True}, {"enabled": False}),
+        ("POST /api/jobs/trigger", {}, ("run auto-marker", "c1"), None, None),
+        (f"DELETE /cron-jobs/{cron}", {}, ("delete cron job", cron), {"name": JOB["name"]}, None),
+        ("DELETE /api/keys/ci", {}, ("revoke key", "ci"), {"role": "operator"}, None),
+    ]
+    for request, body, what, before, after in changes:
+        method, path = request.split(" ", 1)
+        headers = {**ADMIN, "X-Customer-ID": "c1"}
+        answer = requests.request(method, production.url + path, json=body, headers=headers, timeout=30)
+        assert answer.ok, answer.text
+        row = rows(production)[0]
+        assert (row["action"], row["subject"]) == what
+        for told, kept in ((before, row["before"]), (after, row["after"])):
+            assert (kept and {name: kept[name] for name in told or kept}) == told, what
+    assert JOB["external_api_key"] not in json.dumps(rows(production))
 
 
 def test_no_stranger_fills_it_with_refused_sign_ins(make_gateway: Callable[..., Gateway]) -> None:

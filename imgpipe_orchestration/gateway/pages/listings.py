@@ -63,7 +63,7 @@ def upload(
 
 @router.post("/listings/job", response_class=Response)
 def switch(services: ServicesDep, _: Acting, on: Annotated[bool, Form()]) -> Response:
-    audit.note(after={"on": on})
+    audit.note(before={"enabled": not on}, after={"enabled": on}, subject=JOB_ID)
     with transaction(services.engine) as connection:
         job_definitions.switch(connection, JOB_ID, on=on)
     if on:

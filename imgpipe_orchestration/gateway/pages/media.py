@@ -16,7 +16,6 @@ from imgpipe_orchestration.gateway.pages.filters import sentence
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
 from imgpipe_orchestration.gateway.pages.subjects import about_queue, advice
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.imaging.formats import MIME_OF, READ_HERE
 from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
 from imgpipe_orchestration.media import analyses, describing, pending, search, store, uploads
@@ -159,7 +158,6 @@ def correct(
             fields = correcting.corrected(field, value, public_analysis(found or {}, background_removed=False))
     except ValueError as error:
         return back_to(f"/media/{media_id}", trouble=f"Nothing was changed: {problem_in(error)}.", at="analysis")
-    audit.note(after=fields, subject=str(media_id))
     analyses.correct(services, media, fields, by=session.caller.name)
     told = "The model's words are back." if model else "Corrected. Models do not change it any more."
     return back_to(f"/media/{media_id}", notice=told, at="analysis")

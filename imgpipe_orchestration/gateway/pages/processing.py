@@ -12,6 +12,7 @@ from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import Acting
+from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -73,6 +74,7 @@ def switch(services: ServicesDep, session: Acting, customer: Id, on: Annotated[b
 @router.post("/processing/run", response_class=Response)
 def run_now(services: ServicesDep, session: Acting, customer: Id) -> Response:
     partition_key(customer)
+    audit.note(subject=customer)
     who = session.caller.name
     _job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id=who)
     said = "A run for this customer is under way already." if joined else "Asked for; it starts within seconds."

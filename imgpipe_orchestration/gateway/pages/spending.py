@@ -77,8 +77,9 @@ def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
     known = services.models.providers
     if kind == "provider" and name not in known:
         raise BadInput(f"There is no provider {name}: there are {', '.join(known) or 'none'}.", field="scope")
-    audit.note(after=body.model_dump(mode="json"), subject=f"{body.scope} {body.period}")
     with transaction(services.engine) as connection:
+        before = budgets.of(connection, body.scope, body.period)
+        audit.note(before=before, after=body.model_dump(mode="json"), subject=f"{body.scope} {body.period}")
         budgets.put(connection, body.scope, body.period, body.limit_usd, body.alert_at)
         (mine,) = (one for one in budgets.standings(connection, 0, [body.scope]) if one.period == body.period)
     return BudgetAnswer.model_validate(mine, from_attributes=True)
@@ -87,8 +88,8 @@ def put_budget(services: ServicesDep, body: BudgetBody) -> BudgetAnswer:
 @api.delete("/budgets", status_code=204)
 def delete_budget(services: ServicesDep, scope: Annotated[Scope, Query()], period: Annotated[Period, Query()]) -> None:
     """Remove a budget."""
-    audit.note(subject=f"{scope} {period}")
     with transaction(services.engine) as connection:
+        audit.note(before=budgets.of(connection, scope, period), subject=f"{scope} {period}")
         budgets.remove(connection, scope, period, services.settings.daily_budget_usd)
 
 
