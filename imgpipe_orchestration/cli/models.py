@@ -227,8 +227,11 @@ def rebuild(data_dir: Path) -> None:
         click.echo(f"{done} of {of} images")
 
     with services_of(data_dir) as services:
-        made = make(services, told=told)
+        made, refused = make(services, told=told)
     click.echo(f"{made} vectors made; the search uses {services.models.choices('embed')[0]} now")
+    if refused:
+        named = [f"{media_id} ({why})" for media_id, why in refused.items()]
+        click.echo(f"{len(named)} images have no vector: {', '.join(named[:5])}{', ...' * (len(named) > 5)}")
 
 
 @click.group()

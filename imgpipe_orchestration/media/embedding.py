@@ -17,7 +17,15 @@ from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import BadInput, Conflict, ImgpipeError, LeaseLost, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    BadInput,
+    Conflict,
+    ImgpipeError,
+    LeaseLost,
+    PartnerRefused,
+    PartnerStumbled,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import batched_embedding
 from imgpipe_orchestration.partners.openai_answers import server_name
@@ -155,8 +163,11 @@ _THREADS = 8
 _INDEX = "media_ai_analysis_meaning"
 
 
-def rebuild(services: Services, *, told: Callable[[int, int], None] = lambda done, of: None) -> int:
-    """Give every image that has a vector one of the task `embed`; returns how many were made.
+def rebuild(
+    services: Services, *, told: Callable[[int, int], None] = lambda done, of: None
+) -> tuple[int, dict[int, str]]:
+    """Give every image that has a vector one of the task `embed`. Returns how many were made, and the images, with the
+    reasons, that were refused theirs and have none now; a backfill asks for it again.
 
     Args:
         told: is called after each batch with how many have theirs, and of how many.
@@ -164,7 +175,7 @@ def rebuild(services: Services, *, told: Callable[[int, int], None] = lambda don
     Raises:
         BadInput: the task is off.
         Conflict: another rebuild is at work.
-        ImgpipeError: as `Ledger.buy`; call again to go on.
+        ImgpipeError: as `Ledger.buy`, or the model refuses too many; call again to go on.
     """
     choices = services.models.choices("embed")
     if not choices:
@@ -175,13 +186,13 @@ def rebuild(services: Services, *, told: Callable[[int, int], None] = lambda don
             raise Conflict("Another rebuild of the embeddings is at work.")
         try:
             if not _begin(services, target):
-                return 0
-            made = 0
+                return 0, {}
+            made, refused = 0, dict[int, str]()
             while True:
-                made += _fill(services, target, told)
+                made += _fill(services, target, refused, told)
                 _index(services)
-                if _switch(services, target):
-                    return made
+                if _switch(services, target, refused):
+                    return made, refused
         finally:
             held.execute(text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
 
@@ -234,35 +245,46 @@ _COUNT = f"select count(embedding_next), count(embedding) from {_ALIVE}"
 _LACKING = f"""
     select a.media_id, f.user_id, a.embedding::text as before, a.alt_text, a.subject_matter, a.style_classification,
         a.medium_detected, a.mood_keywords, a.labels, a.detected_objects
-    from {_ALIVE} where a.embedding is not null and a.embedding_next is null order by a.media_id limit {_BATCH}
+    from {_ALIVE} where a.embedding is not null and a.embedding_next is null
+    and a.media_id <> all(cast(:refused as bigint[])) order by a.media_id limit {_BATCH}
 """
 _STORE = """
     update media_ai_analysis set embedding_next = cast(:vector as vector)
     where media_id = :id and embedding = cast(:before as vector)
 """
 """Not where the analysis changed meanwhile: its words are others now, and it is found lacking again."""
+_FAILED = text("""
+    update media_ai_analysis set providers = providers || jsonb_build_object('openai_embedding', cast(:outcome as text))
+    where media_id = :id and embedding is null
+""")
 
 
-def _fill(services: Services, target: Space, told: Callable[[int, int], None]) -> int:
+def _fill(services: Services, target: Space, refused: dict[int, str], told: Callable[[int, int], None]) -> int:
     made = 0
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="embeddings") as pool:
         while True:
             with transaction(services.engine) as connection:
-                rows = connection.execute(text(_LACKING)).all()
+                rows = connection.execute(text(_LACKING), {"refused": list(refused)}).all()
                 done, of = connection.execute(text(_COUNT)).one()
             told(done, of)
             if not rows:
                 return made
+            errors: list[ImgpipeError] = []
             for vector, row in zip(pool.map(lambda one: _vector(services, target, one), rows), rows, strict=True):
-                if vector is None:
-                    continue
-                with transaction(services.engine) as connection:
-                    values = {"id": row.media_id, "before": row.before, "vector": vector}
-                    made += connection.execute(text(_STORE), values).rowcount
+                if isinstance(vector, ImgpipeError):
+                    errors.append(vector)
+                    refused[row.media_id] = vector.public
+                elif vector is not None:
+                    with transaction(services.engine) as connection:
+                        values = {"id": row.media_id, "before": row.before, "vector": vector}
+                        made += connection.execute(text(_STORE), values).rowcount
+            # Then it is the model and not the images. The last ones, fewer than a batch, may be all that are refused.
+            if len(errors) == len(rows) and len(refused) > (done // 10 if len(rows) == _BATCH else done):
+                raise errors[0]
 
 
-def _vector(services: Services, target: Space, row: Row[Any]) -> str | None:
-    """An image's vector; None if it was deleted meanwhile."""
+def _vector(services: Services, target: Space, row: Row[Any]) -> str | ImgpipeError | None:
+    """An image's vector; why it gets none, if that concerns no other image; None if it was deleted meanwhile."""
     words, buyer = words_of(row._asdict()), Buyer("media", f"media/{row.media_id}", tenant=str(row.user_id))
     choices = services.models.choices("embed")
     try:
@@ -271,14 +293,16 @@ def _vector(services: Services, target: Space, row: Row[Any]) -> str | None:
         )
     except LeaseLost:
         return None
+    except (PartnerRefused, PartnerStumbled, UnreadableAnswer) as error:
+        return error
     return str(answer.value)
 
 
-def _switch(services: Services, target: Space) -> bool:
+def _switch(services: Services, target: Space, refused: Mapping[int, str]) -> bool:
     """Put the second column in the place of the first, unless an image came meanwhile that lacks its vector."""
     with transaction(services.engine) as connection:
         connection.execute(text("lock table media_ai_analysis in access exclusive mode"))
-        if connection.scalar(text(f"select exists ({_LACKING})")):
+        if connection.scalar(text(f"select exists ({_LACKING})"), {"refused": list(refused)}):
             return False
         connection.execute(text("drop trigger outdate_next_embedding on media_ai_analysis"))
         connection.execute(text("alter table media_ai_analysis drop column embedding"))
@@ -287,4 +311,7 @@ def _switch(services: Services, target: Space) -> bool:
         query = "update embedding_space set model = :model, dimensions = :dimensions, next_model = null"
         values = {"model": target.model, "dimensions": target.dimensions}
         connection.execute(text(f"{query}, next_dimensions = null"), values)
+        if refused:
+            failed = [{"id": media_id, "outcome": f"failed: {why}"} for media_id, why in refused.items()]
+            connection.execute(_FAILED, failed)
         return True

@@ -1,14 +1,18 @@
 """Vectors of another model: made beside the old ones, which the search uses until all are there."""
 
+import json
+import math
 from datetime import date
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import event, text
 
-from imgpipe_orchestration.errors import BadInput, Conflict, Retryable
+from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.errors import BadInput, Conflict, PartnerRefused, Retryable, SpendingPaused
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
 from imgpipe_orchestration.media.model import Step
@@ -74,12 +78,12 @@ def test_the_search_goes_on_while_the_vectors_are_made_anew_and_a_rebuild_that_s
         breaks[0] = False
         services.ledger.resume()
         told: list[tuple[int, int]] = []
-        assert rebuild(services, told=lambda done, of: told.append((done, of))) >= 3
+        assert rebuild(services, told=lambda done, of: told.append((done, of)))[0] >= 3
         assert told[-1] == (4, 4)
         assert len(bought) == 4, "each vector was bought once"
         dimensions = gateway.rows("select distinct vector_dims(embedding) from media_ai_analysis")
         assert [row[0] for row in dimensions] == [256]
-        assert rebuild(services) == 0
+        assert rebuild(services) == (0, {})
         vector, _ = vector_of(services, alt.alt_text)
         assert vector is not None and len(vector) == 256
         services.close()
@@ -96,7 +100,7 @@ def test_an_analysis_that_ends_after_the_rebuild_keeps_the_new_vector(
     services = with_models(
         gateway, tmp_path, 'use = ["other:text-embedding-3-large"]\ndimensions = 512', standins.openai_url
     )
-    assert rebuild(services) == 1
+    assert rebuild(services) == (1, {})
     (new,) = gateway.rows("select embedding::text as vector from media_ai_analysis")
     with services.engine.begin() as connection:
         ended = {"embedding": old.vector, "answered_by": old.answered_by, "providers": old.providers}
@@ -118,7 +122,7 @@ def test_a_backfill_makes_the_vectors_of_images_that_came_while_the_task_was_off
     off = with_models(gateway, tmp_path, "use = []")
     run(off, "run-1", today())
     off.close()
-    assert rebuild(gateway.services) == 0
+    assert rebuild(gateway.services) == (0, {})
     day = date.fromisoformat(today())
     assert estimate(gateway.services, day, day)["calls"] == {"embedding": 2}
     assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 2
@@ -143,7 +147,7 @@ def test_nothing_is_bought_for_the_trash_a_restored_image_gets_its_vector_then_a
             limits.append(cursor.execute("show statement_timeout").fetchone()[0])
 
     event.listen(services.engine, "before_cursor_execute", look)
-    assert rebuild(services) == 1
+    assert rebuild(services) == (1, {})
     assert limits == ["0"]
     with transaction(services.engine) as connection:
         assert connection.scalar(text("show statement_timeout")) == "1min"
@@ -151,6 +155,54 @@ def test_nothing_is_bought_for_the_trash_a_restored_image_gets_its_vector_then_a
     make_analyses(services, "run-2", today())
     assert gateway.rows("select vector_dims(embedding) from media_ai_analysis") == [(512,), (512,)]
     services.close()
+
+
+def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuses_all_or_the_key_stops_the_rebuild(
+    seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, refuses = seeing_gateway, [401]
+    for user in range(1, 5):
+        gateway.upload(user, profile_image=picture(seed=190 + user))
+    gateway.run_due()
+    gateway.rows("update media_ai_analysis set alt_text = 'zebra' || media_id returning 1")
+
+    def other(handler: BaseHTTPRequestHandler, _: int) -> None:
+        words = handler.sent.decode()  # type: ignore[attr-defined]  # by `serving`
+
+        def altered(body: bytes) -> bytes:
+            answer = json.loads(body)
+            answer["data"][0]["embedding"] = [0.5] * 9 if "zebra2" in words else [math.nan] * 512
+            return json.dumps(answer).encode()
+
+        if refuses[0] or "zebra1" in words:
+            reply(handler, b'{"error": {"message": "no"}}', refuses[0] or 400)
+        elif "zebra2" in words or "zebra3" in words:
+            pass_on(handler, standins.openai_url, altered)
+        else:
+            pass_on(handler, standins.openai_url)
+
+    with serving(other) as server:
+        use = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
+        services = with_models(gateway, tmp_path, use, server.url)
+        with pytest.raises(SpendingPaused, match="401"):
+            rebuild(services)
+        services.ledger.resume()
+        refuses[0] = 400
+        with pytest.raises(PartnerRefused, match="400"):
+            rebuild(services)
+        refuses[0] = 0
+        monkeypatch.setenv("DATABASE_URL", gateway.settings.database_url)
+        monkeypatch.setenv("MODELS_FILE", services.settings.models_file)
+        said = CliRunner().invoke(imgpipe, ["embeddings", "rebuild", "--data", str(tmp_path)])
+        assert said.exit_code == 0, said.output
+        assert "1 vectors made" in said.output and "3 images have no vector: 1 (other refused" in said.output
+        assert "), 2 (text-embedding-3-large answered with 9 numbers instead of 512), 3 (" in said.output
+        have = gateway.rows("select media_id, vector_dims(embedding) from media_ai_analysis order by 1")
+        assert have == [(1, None), (2, None), (3, None), (4, 512)]
+        answer = gateway.get("/api/media/search?text=zebra1", **gateway.as_worker).json()
+        assert [(one["media_id"], one["why"]) for one in answer["images"]] == [("1", "words")]
+        assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 3, "a backfill asks again"
+        services.close()
 
 
 def test_a_task_that_is_off_and_a_second_rebuild_are_refused(
