@@ -220,8 +220,9 @@ def second_opinions(connection: Connection, media_id: int) -> Sequence[Row[Any]]
     """What other models say of an image, by `model`: the `answer` (see `schema_of`), or the `error` for which there is
     none."""
     query = text("""
-        select distinct on (u.model) u.provider || ':' || u.model as model, c.value -> 'answer' as answer, u.error
+        select distinct on (u.provider, u.model)
+            u.provider || ':' || u.model as model, c.value -> 'answer' as answer, u.error
         from paid_call_uses u left join paid_calls c on c.key = u.key and c.state = 'committed'
-        where u.pipeline = 'media' and u.item = :item order by u.model, u.id desc
+        where u.pipeline = 'media' and u.item = :item order by u.provider, u.model, u.id desc
     """)
     return connection.execute(query, {"item": f"media/{media_id}/canary"}).all()

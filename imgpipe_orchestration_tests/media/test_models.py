@@ -107,7 +107,7 @@ def test_a_canary_is_asked_as_well_about_its_share_of_new_images_and_changes_not
     status, body = REFUSALS["the content"]
     with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
         path = models_file(tmp_path, standins, server.url, describe='["second:llava"]')
-        canary = '[tasks.describe.canary]\nuse = ["first:gpt-6-luna", "second:bakllava"]\nshare = 1.0\n'
+        canary = '[tasks.describe.canary]\nuse = ["first:bakllava", "second:bakllava"]\nshare = 1.0\n'
         Path(path).write_text(Path(path).read_text() + canary)
         gateway = make_gateway(models_file=path)
         providers, answered = row_of(gateway)
@@ -115,7 +115,7 @@ def test_a_canary_is_asked_as_well_about_its_share_of_new_images_and_changes_not
         assert due_days(gateway.services, limit=5) == []
         assert [call["model"] for call in standins.calls("openai", "chat")] == ["llava", "bakllava"]
         page = gateway.get("/media/1").text
-        assert "second:bakllava" in page and "refused for its content policy" in page
+        assert "first:bakllava" in page and "second:bakllava" in page and "refused for its content policy" in page
     assert [chosen(start + "0" * 56, 0.5) for start in ("7fffffff", "80000000")] == [True, False]
 
 
