@@ -77,6 +77,7 @@ def test_words_meaning_colour_and_looks_each_find_what_they_should(seeing_gatewa
         ("blue-bowl (2).final.PNG", ["blue-bowl (2).final.PNG", "bowl blue", '"blue bowl"'], ['"bowl blue"', "bowls"]),
         ("photo - Copy.jpg", ["photo - Copy.jpg", "copy - photo"], ["photo -copy"]),
         ("Zoë's Füße.webp", ["Zoë's Füße.webp", "Füße"], ["Zoe"]),
+        ("青い花瓶.jpg", ["青い花瓶.jpg", "青い花瓶"], ["花瓶"]),
     ],
 )
 def test_an_image_is_found_by_the_words_in_its_files_name(
