@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import math
 import re
 from array import array
 from dataclasses import replace
@@ -125,19 +124,21 @@ class OpenAIClient:
         https://platform.openai.com/docs/api-reference/moderations
 
         Raises:
-            UnreadableAnswer: no scores in it.
+            UnreadableAnswer: no scores in it, or one that cannot be compared with a threshold.
         """
         asked: Any = what
         if isinstance(what, bytes):
             asked = [{"type": "image_url", "image_url": {"url": data_url(what)}}]
-        answer = self.call(model, lambda sdk: sdk.moderations.create(model=model, input=asked)).to_dict()
-        results = answer.get("results")
-        given = results[0].get("category_scores") if isinstance(results, list) and results else None
-        scores = {
-            str(name): float(score)
-            for name, score in (given.items() if isinstance(given, dict) else ())
-            if isinstance(score, int | float) and math.isfinite(score) and 0 <= score <= 1
-        }
+        answer: Any = self.call(
+            model, lambda sdk: sdk.moderations.create(model=model, input=asked).to_dict(warnings=False)
+        )
+        given = translating(lambda: dict(answer["results"][0]["category_scores"]), self.name)
+        scores = {}
+        for name, score in given.items():
+            if not isinstance(score, int | float) or not 0 <= score < 1.001:  # a rounded float may be just over 1
+                problem = f"{self.name} gave {name!s:.40} a score that is no number from 0 to 1"
+                raise UnreadableAnswer(problem, detail=str(answer)[:500])
+            scores[str(name)] = min(float(score), 1.0)
         if not scores:
             raise UnreadableAnswer(f"{self.name} answered without scores", detail=str(answer)[:500])
         named = answer.get("model")

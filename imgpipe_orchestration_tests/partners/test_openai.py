@@ -276,3 +276,17 @@ def test_the_proxy_of_the_environment_is_used_with_its_login(scheme: str, monkey
     ((path, headers, _),) = proxy.requests
     assert path == "http://openai.test/v1/models"
     assert headers["proxy-authorization"] == f"Basic {base64.b64encode(b'us@er:pw').decode()}"
+
+
+@pytest.mark.parametrize("score", ["97.3", "1.001", "-0.01", "NaN", "null", '"0.9"', "1.0000001192"])
+def test_one_score_that_is_no_number_from_0_to_1_makes_a_verdict_unreadable(score: str) -> None:
+    body = f'{{"results": [{{"category_scores": {{"violence": 0.4, "sexual": {score}}}}}]}}'.encode()
+    with (
+        serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server,
+        closing(OpenAIClient(score, base_url=server.url, policy=RetryPolicy(attempts=1))) as client,
+    ):
+        if score == "1.0000001192":  # 1 as a rounded float
+            assert client.judge("?", model="m").value == {"violence": 0.4, "sexual": 1.0}
+        else:
+            with pytest.raises(UnreadableAnswer, match="sexual"):
+                client.judge("?", model="m")

@@ -75,6 +75,10 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
         {"object": "list", "data": [{"id": "m"}]},
         lambda at: lambda: _openai(at).models(),
     ),
+    "openai moderation": (
+        {"id": "m", "model": "m", "results": [{"category_scores": {"sexual": 0.5, "violence": 0}}]},
+        lambda at: lambda: _openai(at).judge("x", model="m"),
+    ),
     "google vision": (
         {"responses": [VISION]},
         lambda at: lambda: GoogleVision(at.url, "k", policy=ONCE).annotate(b"\xff\xd8\xff", size=(10, 10)),
