@@ -10,7 +10,7 @@ from types import TracebackType
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Planned, Retryable, SettingsError, TooLarge
+from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Planned, SettingsError, TooLarge
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
@@ -197,6 +197,7 @@ def _google(
     call = PaidCall.of(by.provider, "safe_search", MODEL, inputs=[preview], parameters={"features": list(SAFE_SEARCH)})
     said = columns(services.ledger.buy(call, purchase, buyer=buyer).value["raw"], size)["safe_search"]
     scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
-    if not scores:
-        raise Retryable("Google Vision answered without safe search")
+    unsaid = {name: 1.0 for name in model.GOOGLES if name not in scores}
+    if not scores or model.over(services.settings, unsaid):
+        raise NoJudge(f"Google Vision does not say how likely this is: {', '.join(unsaid)}. A person decides.")
     return MODEL, scores

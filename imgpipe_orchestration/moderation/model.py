@@ -77,6 +77,8 @@ _IGNORED = {"spoof", "medical"}
 """Of Google's categories, those that harm nobody."""
 LIKELIHOODS = {"VERY_UNLIKELY": 0.0, "UNLIKELY": 0.25, "POSSIBLE": 0.5, "LIKELY": 0.75, "VERY_LIKELY": 1.0}
 """Google's words as scores. UNKNOWN is left out: it says nothing."""
+GOOGLES = ("adult", "racy", "violence")
+"""Of Google's categories, those whose likelihood must be known."""
 
 
 def over(settings: Settings, scores: Mapping[str, float]) -> list[str]:

@@ -1,6 +1,7 @@
 """With MODERATION=hold nothing of an image leaves before its verdict, by no way and after no crash."""
 
 import itertools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from imgpipe_orchestration_tests.lifecycle.worker import killing_itself
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 DOUBTFUL = "sexual=0.91,violence=0.1"
 
@@ -67,6 +69,22 @@ def test_google_judges_once_for_media_and_listings(
     assert (bill["moderate"], bill["labels"]) == (1, 1)
     older, now = (PaidCall.of("google", name, "vision-v1", inputs=["x"]).key for name in ("annotate", "safe_search"))
     assert older == now, "what was bought as the first is not bought again"
+
+
+@pytest.mark.parametrize("said", [{"adult": "UNKNOWN", "racy": "UNLIKELY"}, {"racy": "UNLIKELY"}], ids=str)
+def test_what_google_does_not_say_the_likelihood_of_waits_for_a_person(
+    said: dict[str, str], make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    answer = json.dumps({"responses": [{"safeSearchAnnotation": {"violence": "UNLIKELY", **said}}]}).encode()
+    with serving(lambda h, _: reply(h, answer, Content_Type="application/json")) as google:
+        seeing = {**standins.seeing, "google_vision_endpoint": google.url}
+        gateway = make_gateway(**seeing, moderation="hold", moderation_provider="google")
+        sent = send(gateway, picture(seed=3))
+        process(gateway)
+    found = verdict(gateway, sent.media_id)
+    assert (found["state"], found["decided_by"]) == ("held", None)
+    assert found["reason"].endswith("how likely this is: adult. A person decides.")
+    assert sent.shown() == {}
 
 
 def test_the_runs_of_media_and_listings_say_what_judging_cost(
