@@ -128,6 +128,7 @@ class Kind:
     def stop(self, connection: Connection, ids: Sequence[int]) -> list[Thing]:
         """Lock the rows of some ids and take them out of the queues; returns those that exist."""
         seen = connection.execute(self.rows, {"ids": list(ids)}).all()
+        deletions.lock(connection, [row.what for row in seen])  # before all else, as what restores things does
         named = [(queue.name, item) for queue, column in self.queues.items() for item in _items(seen, column)]
         # Before the rows, as workers do, who write a row while they hold the lock on its item.
         connection.execute(_LOCK_ITEMS, {"queues": [queue for queue, _ in named], "items": [item for _, item in named]})

@@ -39,7 +39,7 @@ def put(
 def delete(
     services: Services, kind: Kind, what: str, ids: Sequence[int], *, user: int | None, who: str, purge: bool = False
 ) -> Deletion:
-    """Delete one thing, or say that it was.
+    """Delete one thing, or say that it was. What was only rejected is then deleted by its owner as well.
 
     Args:
         ids: its id where it exists, else nothing.
@@ -52,9 +52,10 @@ def delete(
     days = 0 if purge else services.settings.trash_days
     with transaction(services.engine) as connection:
         found = deletions.find(connection, what)
-        if found is None:
+        theirs = found is None or user in {None, found.user_id}
+        if found is None or (theirs and found.why.startswith(deletions.REJECTED)):
             put(services, connection, kind, ids, who=who, why="asked for", days=days)
-        elif purge and user in {None, found.user_id}:
+        elif purge and theirs:
             deletions.hasten(connection, services.claims, [what])
         found = deletions.find(connection, what)
         if found is None or user not in {None, found.user_id}:  # then it is not deleted, for nothing is committed

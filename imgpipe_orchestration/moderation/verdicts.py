@@ -22,8 +22,6 @@ from imgpipe_orchestration.wiring.services import Services
 
 REPORTS = "reports"
 """Who decided that something is held that people reported."""
-REJECTED = "rejected"
-"""How the reason begins for which something rejected is in the trash."""
 SOON = 20.0
 """Seconds before the queue's own run takes up what the run that asked is judging at that moment."""
 
@@ -188,7 +186,7 @@ def decide(
     if not approved and thing is not None and not deletions.is_deleted(connection, subject.what(item)):
         subject.rejected(services, connection, item)
         days = services.settings.trash_days if subject.kind.resumed else 0  # what cannot be restored goes at once
-        words = f"{REJECTED}: {why}" if why else REJECTED
+        words = f"{deletions.REJECTED}: {why}" if why else deletions.REJECTED
         trash.put(services, connection, subject.kind, [thing], who=who, why=words, days=days)
 
 

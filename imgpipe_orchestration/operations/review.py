@@ -132,7 +132,7 @@ def _decide(services: Services, connection: Connection, found: Verdict, *, appro
             what = subject.named(connection, found.item)  # the whole of what it is a part of was deleted
         deletion = deletions.find(connection, what, lock=True)
         # What its owner deleted as well stays deleted.
-        if deletion is not None and deletion.why.startswith(verdicts.REJECTED):
+        if deletion is not None and deletion.why.startswith(deletions.REJECTED):
             deletions.remove(connection, services.claims, what)
             subject.kind.resume(connection, deletion)
     verdicts.decide(services, connection, subject, found.item, approved=approve, who=who, why=why)

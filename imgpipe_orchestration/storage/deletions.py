@@ -27,6 +27,8 @@ PURGES = Queue("purges", max_attempts=10)
 """What is to be removed for good; item ids are those of `deletions`."""
 
 DELETED = "It was deleted."
+REJECTED = "rejected"
+"""How the reason begins for which something rejected is in the trash."""
 
 
 class Deleted(Gone):
@@ -77,8 +79,8 @@ def add(
     secret: str,
 ) -> list[str]:
     """Put things into the trash for `days`; those that should be purged at once (0) are enqueued for it, also when
-    they were in the trash already. One that is there keeps its date and reason otherwise, and is not among the names
-    that this returns. Of their addresses only digests are kept, made with `secret`."""
+    they were in the trash already. One that is there keeps its date otherwise, and its reason unless that was only a
+    rejection. Of their addresses only digests are kept, made with `secret`."""
     values = {
         "kind": kind,
         "who": who,
@@ -111,6 +113,12 @@ def find(connection: Connection, what: str, *, lock: bool = False) -> Deletion |
     """The deletion of a thing, if it was deleted; with `lock` it stays as it is until the transaction ends."""
     query = text(f"select {_COLUMNS} from deletions d where what = :what {'for update' if lock else ''}")
     return connection.execute(query, {"what": what}).one_or_none()
+
+
+def lock(connection: Connection, whats: Sequence[str]) -> None:
+    """Let the deletions of some things stay as they are until the transaction ends."""
+    query = text("select from deletions where what = any(:whats) order by id for update")
+    connection.execute(query, {"whats": list(whats)})
 
 
 def is_deleted(connection: Connection, what: str) -> bool:
@@ -217,12 +225,13 @@ def forget_person(
     return sum(connection.execute(statement, values).rowcount for statement in _FORGET_PERSON)
 
 
-_ADD = text("""
+_ADD = text(f"""
     insert into deletions (what, kind, item, user_id, who, why, addresses, queues, purge_after)
     select what, :kind, item, user_id, :who, :why, addresses, queues, now() + make_interval(secs => :days * 86400)
     from jsonb_to_recordset(cast(:things as jsonb))
         as n (what text, item bigint, user_id bigint, addresses uuid[], queues text[])
-    on conflict (what) do nothing returning what
+    on conflict (what) do update set who = excluded.who, why = excluded.why
+        where starts_with(deletions.why, '{REJECTED}') and not starts_with(excluded.why, '{REJECTED}')
 """)
 
 _HASTEN = text("""

@@ -1,5 +1,6 @@
 """What people decide of doubtful images, and what the public reports."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,7 +10,10 @@ import pytest
 import requests
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.lifecycle import trash
+from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.operations import review
+from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -97,6 +101,60 @@ def test_identical_bytes_take_a_decision_over_also_from_an_image_that_is_purged(
         one for one in call(holding, "GET", "/api/media").json()["images"] if one["media_id"] == str(again.media_id)
     ]
     assert trashed["why"] == f"rejected: Its bytes are those of media/{sent.media_id}. Blood"
+
+
+@pytest.mark.parametrize("way", ["owner", "many", "page"])
+def test_what_its_owner_deletes_after_the_rejection_stays_deleted_when_it_is_approved(
+    flagging: Gateway, way: str
+) -> None:
+    sent, other = send(flagging, picture(seed=2)), send(flagging, picture(seed=2), user=OTHER)
+    process(flagging)
+    decide(flagging, str(sent.media_id), "reject", "Blood")
+    path = f"/api/media/{sent.media_id}"
+    (listing,) = flagging.rows("select public_id from image_queue where user_id = :user", user=USER)
+    before = flagging.rows("select what, trashed_at from deletions order by what")
+    if way == "owner":
+        assert call(flagging, "DELETE", path, OTHER).status_code == 404
+        assert call(flagging, "DELETE", path, USER).json()["state"] == "trashed"
+        assert call(flagging, "DELETE", f"/api/listings/images/{listing.public_id}", USER).status_code == 202
+    elif way == "many":
+        call(flagging, "POST", "/api/media/bulk", USER, json={"ids": [sent.media_id], "action": "delete"})
+    else:
+        token = call(flagging, "GET", "/trash").text.partition('name="form_token" value="')[2].partition('"')[0]
+        form = {"form_token": token, "action": "delete", "what": f"media/{sent.media_id}", "confirmed": "true"}
+        assert call(flagging, "POST", "/selected", data=form, allow_redirects=False).status_code == 303
+    assert flagging.rows("select what, trashed_at from deletions order by what") == before
+    decide(flagging, str(other.media_id), "approve")
+    decide(flagging, str(sent.media_id), "approve")
+    shown = sent.shown()
+    assert shown[f"/serve/{sent.media_id}"] == 410
+    assert shown[sent.listing] == (410 if way == "owner" else 200)
+    assert other.shown()[f"/serve/{other.media_id}"] == 200
+    assert call(flagging, "POST", f"{path}/restore", USER).json()["state"] == "ready"
+
+
+def test_what_is_deleted_in_the_moment_in_which_it_is_approved_is_deleted(flagging: Gateway) -> None:
+    services, subject, media_id = flagging.services, subject_of("media"), finished(flagging)
+    what = subject.what(media_id)
+
+    def delete(meet: threading.Barrier, many: bool) -> None:
+        meet.wait()
+        if not many:
+            trash.delete(services, MEDIA, what, [media_id], user=USER, who="Bo")
+            return
+        with transaction(services.engine) as connection:
+            trash.put(services, connection, MEDIA, [media_id], who="Bo", why="asked for", days=1)
+
+    for round_ in range(6):
+        review.decide(services, subject, media_id, approve=False, why="", who="Ada")
+        meet = threading.Barrier(2)
+        with ThreadPoolExecutor(1) as pool:
+            deleted = pool.submit(delete, meet, bool(round_ % 2))
+            meet.wait()
+            review.decide(services, subject, media_id, approve=True, why="", who="Ada")
+            deleted.result()
+        assert [(one.who, one.why) for one in flagging.rows("select who, why from deletions")] == [("Bo", "asked for")]
+        trash.restore(services, MEDIA, what, user=USER)
 
 
 def test_what_was_asked_about_while_somebody_decided_on_the_same_bytes_takes_that_over(
