@@ -98,7 +98,7 @@ class _Place:
         with self.services.claims.fenced(self.claim) as connection:
             for number in judged:
                 found = verdicts.find(connection, PORTRAITS.name, number, lock=True)
-                if found is not None and found.holding and self.services.settings.moderation != "off":
+                if found is not None and found.holding:
                     raise AwaitsReview(f"Held for review: {found.reason or 'not judged yet'}", retry_after=1)
             records.commit(connection, self.claim.item_id, step=int(step), **values)
             self.services.claims.progress(connection, self.claim)

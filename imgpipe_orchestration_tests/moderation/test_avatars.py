@@ -8,7 +8,8 @@ from imgpipe_orchestration.avatars import steps
 from imgpipe_orchestration.avatars.lifecycle import picture_number
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.operations import deletion, review
+from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.operations import deletion, existing, review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
@@ -72,6 +73,21 @@ def test_a_picture_that_is_rejected_while_it_is_uploaded_is_not_published(
     desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "failed")
     (person,) = desk.people(task)
     assert ("No hats" in (person.error or ""), person.images) == (True, {})
+
+
+def test_a_picture_that_waited_when_the_mode_was_changed_is_not_published(desk: Desk) -> None:
+    desk.change(moderation="hold", moderation_provider="none")
+    task = desk.made()
+    review.decide(desk.services, subject_of("briefs"), task.id, approve=True, why="", who="eve")
+    desk.images_now()
+    (person,) = desk.people(task)
+    desk.change(moderation="off")
+    desk.images_now()
+    assert desk.people(task)[0].images == {}
+    assert existing.release(desk.services) == 1
+    desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "completed")
+    with transaction(desk.services.engine) as connection:
+        assert verdicts.find(connection, "avatars", picture_number(person, 1)) is None, "nothing is asked"
 
 
 def test_another_picture_is_bought_for_who_is_tried_again_after_a_rejection(desk: Desk) -> None:
