@@ -119,15 +119,15 @@ def ask(
     """Ask for a verdict, once; takes over what a person decided of the same bytes. Do this last in a transaction.
 
     Args:
-        holding: whether it is held back until its verdict; by default as MODERATION says.
+        holding: whether it is held back until its verdict, as what is held already is; by default as MODERATION says.
 
     Returns:
         the id of the verdict that is to be judged now, or None.
     """
     mode = services.settings.moderation
-    if mode == "off":
+    holding = holding or (holding is None and mode == "hold") or _is_held(connection, subject, item)
+    if mode == "off" and not holding:
         return None
-    holding = mode == "hold" if holding is None else holding
     number = add(services, connection, subject, item, user_id=user_id, sha256=sha256, holding=holding)
     if number is None:  # asked before, or only reported
         number = connection.scalar(_STILL_WAITING, {"kind": subject.name, "item": item, "holding": holding})
@@ -137,12 +137,18 @@ def ask(
         return None
     if holding:
         hold(services, connection, subject, item, held=True)
-    if not services.models.choices("moderate"):
+    if mode == "off" or not services.models.choices("moderate"):
         if holding:
-            not_judged(connection, [number], "No provider is configured: a person decides.")
+            not_judged(connection, [number], "No provider is asked: a person decides.")
         return None
     services.claims.enqueue(connection, JUDGE, [Item(number, "" if user_id is None else str(user_id))], delay=SOON)
     return number
+
+
+def _is_held(connection: Connection, subject: Subject, item: int) -> bool:
+    """Whether a thing is held, as it may be since another MODERATION."""
+    query = f"select held from {subject.table} where id = :id"
+    return bool(subject.table and connection.scalar(text(query), {"id": item}))
 
 
 def _taken_over(services: Services, connection: Connection, subject: Subject, item: int, number: int) -> bool:

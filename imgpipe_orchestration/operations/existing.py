@@ -54,12 +54,11 @@ def look(services: Services) -> Existing:
     judge = next(iter(services.models.choices("moderate")), None)
     values = {"limit": MOST, "judged": bool(judge)}
     with transaction(services.engine) as connection:
-        unjudged = sum(
-            connection.scalar(text(f"select count(*) from ({_unjudged(one)}) t"), values) or 0
-            for one in SUBJECTS
-            if one.table
-        )
-        unshown = connection.scalar(_UNSHOWN) or 0
+        unjudged, unshown = 0, connection.scalar(_UNSHOWN) or 0
+        for one in (one for one in SUBJECTS if one.table):
+            query = f"select count(*), count(*) filter (where held and {_NO_VERDICT}) from ({_unjudged(one)}) t"
+            found, held = connection.execute(text(query), {**values, "kind": one.name}).one()
+            unjudged, unshown = unjudged + found, unshown + held
     each: Decimal | None = Decimal(0) if judge else None
     if judge and services.models.providers[judge.provider].dialect == "google-vision":
         from imgpipe_orchestration.partners.google_vision import MODEL, units_of
@@ -134,7 +133,7 @@ def release(services: Services) -> int:
 # Without a provider, things that already wait for a verdict are not queued again.
 def _unjudged(subject: Subject) -> str:
     return f"""
-        select t.id from live_{subject.table.removesuffix("_files")} t
+        select t.id, t.held from live_{subject.table.removesuffix("_files")} t
         where not exists (select from verdicts v where v.kind = '{subject.name}' and v.item = t.id and (
             v.state <> 'waiting' or not :judged
             or exists (select from work_items w where w.queue = '{JUDGE.name}' and w.item_id = v.id)))

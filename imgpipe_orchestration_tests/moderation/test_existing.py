@@ -8,9 +8,11 @@ from click.testing import CliRunner
 
 from imgpipe_orchestration.cli.upkeep import moderate
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.operations import existing
+from imgpipe_orchestration.media import intake
+from imgpipe_orchestration.operations import existing, review
 from imgpipe_orchestration.operations.assets import verdicts
 from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import call, finished
@@ -98,6 +100,26 @@ def test_what_waits_when_the_mode_is_changed_stays_held_until_somebody_shows_it(
     assert existing.look(off.services).unshown == 1
     assert existing.release(off.services) == 1
     wait_for(lambda: off.get(f"/serve/{media_id}").status_code == 200, "the gateway to hear of it", 60)
+
+
+def test_what_is_held_and_was_never_asked_about_is_counted_and_listed_when_the_mode_is_changed(
+    holding: Gateway, make_gateway: Callable[..., Gateway]
+) -> None:
+    sent = send(holding, picture(seed=5))
+    intake.take_in(holding.services)
+    off = make_gateway(moderation="off")
+    assert existing.look(off.services).unshown == 2
+    process(off)
+    assert sent.shown() == {}
+    with transaction(off.services.engine) as connection:
+        waiting = review.waiting(connection, limit=10)
+    assert [(one.kind, one.reason) for one in waiting] == [
+        ("media", "No provider is asked: a person decides."),
+        ("listings", "No provider is asked: a person decides."),
+    ]
+    assert existing.look(off.services).unshown == existing.release(off.services) == 2
+    assert existing.look(off.services).unshown == 0
+    wait_for(lambda: {*sent.shown().values()} == {200}, "the gateway to hear of it", 60)
 
 
 def test_a_run_in_which_nothing_could_be_judged_materializes_no_verdicts(
