@@ -106,7 +106,7 @@ def me(user: User, services: ServicesDep) -> dict[str, Any]:
 
 @router.get("/temp_images/{folder}/{name}", response_class=Response, responses={200: {"content": {"image/*": {}}}})
 def temp_image(request: Request, folder: str, name: str, services: ServicesDep, credentials: Credentials) -> Response:
-    """An upload as it came, until its URL is replaced; that of a private image for media workers only."""
+    """An upload as it came, until its URL is replaced; that of a private or held image for media workers only."""
     path = f"/temp_images/{folder}/{name}"
     try:
         key = model.temp_key(path)
@@ -116,12 +116,12 @@ def temp_image(request: Request, folder: str, name: str, services: ServicesDep, 
         if deletions.was_at(connection, services.settings.digest_keys, path):
             raise Deleted("This image was deleted.")
         access = connection.execute(store.PATH_ACCESS, {"path": path}).one()
-    if access.held or (access.held is None and services.settings.moderation == "hold"):
-        raise Held(HELD)
-    if access.private:
-        given = credentials.credentials if credentials else None
-        if caller_of(request, given, services, MEDIA_READER) is None:
-            raise Unauthenticated("The image is private: send `Authorization: Bearer <MEDIA_API_KEY>`.")
+    held = access.held or (access.held is None and services.settings.moderation == "hold")
+    given = credentials.credentials if credentials else None
+    if (held or access.private) and caller_of(request, given, services, MEDIA_READER) is None:
+        if held:
+            raise Held(HELD)
+        raise Unauthenticated("The image is private: send `Authorization: Bearer <MEDIA_API_KEY>`.")
     try:
         data, head = services.media_bucket.get_with_head(key)
     except NotFound as error:

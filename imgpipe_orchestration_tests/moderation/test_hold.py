@@ -14,6 +14,7 @@ from imgpipe_orchestration.billing.calls import PaidCall
 from imgpipe_orchestration.billing.tally import tallied
 from imgpipe_orchestration.gateway.pages import overview
 from imgpipe_orchestration.listings.assets import listing_images
+from imgpipe_orchestration.media import intake
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration.operations.kinds import subject_of
@@ -188,6 +189,21 @@ def test_a_presigned_upload_cannot_be_read_back(holding: Gateway) -> None:
     path = f"/api/media/uploads/{presigned['upload_id']}/commit"
     accepted = holding.session.post(holding.url + path, headers=headers, timeout=30).json()
     assert holding.get(accepted["image_path"]).status_code == 403
+
+
+def test_a_media_worker_reads_a_held_upload_that_is_listed_for_it(holding: Gateway) -> None:
+    data = picture(seed=8)
+    sent = send(holding, data)
+    url = f"{holding.url}/api/media/pending/all"
+    (listed,) = holding.session.get(url, headers=holding.as_worker, timeout=30).json()["images"]
+    for _ in ("before its intake", "after it"):
+        answer = holding.session.get(holding.url + listed["image_path"], headers=holding.as_worker, timeout=30)
+        assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (200, data, "no-store")
+        for headers in ({}, holding.as_user(USER)):
+            answer = holding.session.get(holding.url + listed["image_path"], headers=headers, timeout=30)
+            assert (answer.status_code, answer.json()["code"]) == (403, "held")
+        assert sent.shown() == {}
+        intake.take_in(holding.services)
 
 
 @pytest.mark.timeout(1800)
