@@ -7,8 +7,8 @@
     │   │   ├── PartnerStumbled   a 500 that is about this one question
     │   │   └── UnreadableAnswer  it answered, perhaps charged, but not in a form we can read
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
+    │   │   └── HeldBack          it had asked so before: nothing was sent (also Planned)
     │   ├── Planned               nothing failed: the item waits and spends no attempt    503
-    │   │   ├── HeldBack          an outside API had asked to slow down: nothing was sent
     │   │   └── SpendingPaused    no quota, budget or valid key
     │   ├── NotWhole              the object store returns other bytes than were stored   503
     │   ├── BackendUnavailable    our own database, object or document store is away      503
@@ -89,12 +89,6 @@ class Retryable(ImgpipeError):
     """Whether a failure of this kind counts against the item's attempts."""
 
 
-class Planned(Retryable):
-    """Nothing failed: the item waits, as it should, for an answer, a person, or the end of a pause."""
-
-    spends_attempt = False
-
-
 class PartnerUnavailable(Retryable):
     status = 502
 
@@ -124,6 +118,12 @@ class UnreadableAnswer(PartnerUnavailable):
 
 class RateLimited(Retryable):
     """An outside API asked us to slow down."""
+
+
+class Planned(Retryable):
+    """Nothing failed: the item waits, as it should, for an answer, a person, or the end of a pause."""
+
+    spends_attempt = False
 
 
 class HeldBack(Planned, RateLimited):
