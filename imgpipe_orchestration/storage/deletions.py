@@ -80,7 +80,8 @@ def add(
 ) -> list[str]:
     """Put things into the trash for `days`; those that should be purged at once (0) are enqueued for it, also when
     they were in the trash already. One that is there keeps its date otherwise, and its reason unless that was only a
-    rejection. Of their addresses only digests are kept, made with `secret`."""
+    rejection. Of their addresses only digests are kept, made with `secret`. Returns the names of those that nobody had
+    deleted before; of what is purged, of all."""
     values = {
         "kind": kind,
         "who": who,
@@ -232,6 +233,7 @@ _ADD = text(f"""
         as n (what text, item bigint, user_id bigint, addresses uuid[], queues text[])
     on conflict (what) do update set who = excluded.who, why = excluded.why
         where starts_with(deletions.why, '{REJECTED}') and not starts_with(excluded.why, '{REJECTED}')
+    returning what
 """)
 
 _HASTEN = text("""
