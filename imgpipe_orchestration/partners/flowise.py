@@ -39,8 +39,8 @@ class Flowise(JsonApi):
         super().__init__(_NAME, base_url, headers=headers, timeout=timeout, policy=policy, paid=True)
 
     def predict(self, flow_id: str, question: Any, schema: type[Schema] | Any) -> Priced[Schema]:
-        """Ask a flow and get an answer that follows `schema`: the first value in it that does, lists before objects,
-        which may be examples. The units of its usage are the calls that it took, one or two.
+        """Ask a flow and get an answer that follows `schema`: the longest value in it that does, as shorter ones may be
+        examples. The units of its usage are the calls that it took, one or two.
 
         Args:
             question: text, or a JSON-serialisable value, which is sent as JSON text.
@@ -59,7 +59,7 @@ class Flowise(JsonApi):
                 answer = self.request_json("POST", path, json_body={"question": text}, limit=_LONGEST)
             try:
                 values = [_prose(answer)] if schema is PROSE else _payloads(answer)
-                parsed = fitting(sorted(values, key=lambda value: not isinstance(value, list)), adapter.validate_python)
+                parsed = fitting(sorted(values, key=lambda value: -len(str(value))), adapter.validate_python)
             except ValueError as error:
                 problem = problem_in(error)
                 text = _again(question, asked, problem)

@@ -49,7 +49,7 @@ def test_flowise_is_asked_with_the_agreed_words_and_answers_in_text_or_json_are_
     answers = [
         {"text": "Sure!\n```json\n" + json.dumps([person("Ada")]) + "\n```"},
         {"json": [person("Ben")]},
-        {"text": json.dumps([person("Cleo")])},
+        {"text": f'["kind", "old"] as in {json.dumps(person("Eve"))}:\n{json.dumps({"people": [person("Cleo")]})}'},
     ]
     with flowise_answering(*answers) as flowise:
         desk.use_flowise(flowise.url)
