@@ -117,8 +117,9 @@ def find(connection: Connection, what: str, *, lock: bool = False) -> Deletion |
 
 
 def lock(connection: Connection, whats: Sequence[str]) -> None:
-    """Let the deletions of some things stay as they are until the transaction ends."""
-    query = text("select from deletions where what = any(:whats) order by id for update")
+    """Let the deletions of things that can be restored stay as they are until the transaction ends."""
+    # Not of those that are being purged: a purge locks them last.
+    query = text("select from deletions where what = any(:whats) and purging_at is null order by id for update")
     connection.execute(query, {"whats": list(whats)})
 
 

@@ -2,17 +2,25 @@
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 import requests
+from sqlalchemy import Connection
 
+from imgpipe_orchestration.lifecycle import trash
+from imgpipe_orchestration.media.lifecycle import MEDIA
 from imgpipe_orchestration.operations import deletion, erasure, sweep
+from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.deletions import PURGES
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
 from imgpipe_orchestration_tests.lifecycle.worker import killing_itself
+from imgpipe_orchestration_tests.locks import waiters
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -124,3 +132,27 @@ def test_the_clock_of_the_worker_does_not_matter(gateway: Gateway, monkeypatch: 
         patch.setattr(time, "time", lambda: ahead() + 3600)
         assert purge(gateway)["purged"] == 0
     assert call(gateway, "POST", f"/api/media/{media_id}/restore", USER).status_code == 200
+
+
+def test_what_is_deleted_again_in_the_moment_in_which_it_is_purged_waits_for_the_purge(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, media_id = gateway.services, finished(gateway)
+    delete(gateway, media_id, purge="true")
+    end = deletions.end
+
+    def again() -> list[str]:
+        with transaction(services.engine) as connection:
+            return trash.put(services, connection, MEDIA, [media_id], who="Bo", why="asked for", days=1)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def late(connection: Connection, objects: Mapping[int, int]) -> None:
+            late_comers.append(pool.submit(again))
+            wait_for(lambda: waiters(services.engine) > 0, "the deletion to wait for the purge")
+            end(connection, objects)
+
+        late_comers: list[Future[list[str]]] = []
+        monkeypatch.setattr(deletions, "end", late)
+        assert purge(gateway)["purged"] == 1
+        assert late_comers[0].result() == []
