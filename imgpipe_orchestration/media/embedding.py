@@ -279,7 +279,8 @@ def _fill(services: Services, target: Space, refused: dict[int, str], told: Call
                         values = {"id": row.media_id, "before": row.before, "vector": vector}
                         made += connection.execute(text(_STORE), values).rowcount
             # Then it is the model and not the images. The last ones, fewer than a batch, may be all that are refused.
-            if len(errors) == len(rows) and len(refused) > (done // 10 if len(rows) == _BATCH else done):
+            fine, before = (len(rows) // 2, done // 10) if len(rows) == _BATCH else (len(rows) - 1, done)
+            if len(errors) > fine and len(refused) > before:
                 raise errors[0]
 
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from sqlalchemy import event, text
 
 from imgpipe_orchestration.cli import imgpipe
-from imgpipe_orchestration.errors import BadInput, Conflict, PartnerRefused, Retryable, SpendingPaused
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.errors import BadInput, Conflict, PartnerRefused, PartnerStumbled, Retryable, SpendingPaused
+from imgpipe_orchestration.media import embedding, store
 from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import estimate, make_analyses, order
@@ -203,6 +203,34 @@ def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuse
         assert [(one["media_id"], one["why"]) for one in answer["images"]] == [("1", "words")]
         assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 3, "a backfill asks again"
         services.close()
+
+
+def test_a_model_that_fails_for_most_images_of_a_batch_stops_the_rebuild_and_they_keep_their_vectors(
+    seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = seeing_gateway
+    for user in range(1, 5):
+        gateway.upload(user, profile_image=picture(seed=190 + user))
+    gateway.run_due()
+    gateway.rows("update media_ai_analysis set alt_text = 'zebra' || media_id returning 1")
+    monkeypatch.setattr(embedding, "_LACKING", embedding._LACKING.replace(f"limit {embedding._BATCH}", "limit 3"))
+    monkeypatch.setattr(embedding, "_BATCH", 3)
+
+    def overloaded(handler: BaseHTTPRequestHandler, _: int) -> None:
+        words = handler.sent.decode()  # type: ignore[attr-defined]  # by `serving`
+        if "zebra1" in words or "zebra2" in words:
+            reply(handler, b'{"error": {"message": "llama runner process has terminated"}}', 500)
+        else:
+            pass_on(handler, standins.openai_url)
+
+    with serving(overloaded) as server:
+        use = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
+        services = with_models(gateway, tmp_path, use, server.url)
+        with pytest.raises(PartnerStumbled, match="llama runner"):
+            rebuild(services)
+        services.close()
+    have = gateway.rows("select distinct vector_dims(embedding) from media_ai_analysis")
+    assert have == [(1536,)], "the search goes on with the old ones"
 
 
 def test_a_task_that_is_off_and_a_second_rebuild_are_refused(
