@@ -88,6 +88,21 @@ def test_what_google_does_not_say_the_likelihood_of_waits_for_a_person(
     assert sent.shown() == {}
 
 
+@pytest.mark.parametrize("mode", ["flag", "hold"])
+def test_what_google_says_is_likely_counts_though_it_says_nothing_of_something_else(
+    mode: str, make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    said = {"violence": "VERY_LIKELY", "adult": "UNKNOWN", "racy": "UNLIKELY"}
+    answer = json.dumps({"responses": [{"safeSearchAnnotation": said}]}).encode()
+    with serving(lambda h, _: reply(h, answer, Content_Type="application/json")) as google:
+        seeing = {**standins.seeing, "google_vision_endpoint": google.url}
+        gateway = make_gateway(**seeing, moderation=mode, moderation_provider="google")
+        sent = send(gateway, picture(seed=3))
+        process(gateway)
+    found = verdict(gateway, sent.media_id)
+    assert (found["state"], found["reason"]) == ("flagged" if mode == "flag" else "held", "violence 1.00")
+
+
 def test_the_runs_of_media_and_listings_say_what_judging_cost(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
