@@ -310,7 +310,7 @@ class Ledger:
         for row in connection.execute(sql.OF_BATCH, {"token": token, "keys": list(results)}):
             call = PaidCall(row.provider, row.operation, row.model, row.input_hash, row.parameter_hash)
             # If it is not `ours`, an urgent caller that did not wait has bought the answer as well.
-            mine = (row.bought_for, row.tenant) if row.ours else (item, tenant or row.tenant)
+            mine = (row.bought_for, row.tenant) if row.ours else (item, tenant or "")
             buyer = Buyer(row.pipeline, *mine)
             try:
                 result = results.get(row.key, PartnerUnavailable("The batch has no answer to this question"))

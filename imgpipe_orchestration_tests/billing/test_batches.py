@@ -305,6 +305,18 @@ def test_who_does_not_want_to_wait_buys_the_answer_and_the_batch_takes_nothing_f
     assert [use.tenant for use in shop.uses() if use.half_price] == ["T"] * COUNT
 
 
+def test_what_a_cancelled_batch_cost_is_not_on_the_bill_of_who_asks_the_same_at_that_moment(shop: Shop) -> None:
+    shop.begin(0.3)
+    first = questions()[0]
+    with transaction(shop.engine) as rows:
+        assert shop.ledger.take(rows, first.call, "urgent", replace(first.buyer, tenant="urgent")) is True
+        sent = str(rows.scalar(text("select batch_id from ai_batches")))
+    wait_for(lambda: OpenAIBatches(shop.client).get(sent).ended, "the batch to end")
+    shop.withdraw()
+    assert shop.batches.cancel_abandoned() == 1
+    assert sorted(use.tenant for use in shop.uses() if use.half_price) == ["", "T", "T", "T"]
+
+
 def test_what_another_items_batch_is_asked_already_is_waited_for_and_what_was_left_unanswered_is_not_sent_again(
     shop: Shop,
 ) -> None:
