@@ -79,7 +79,8 @@ class HalfPrice:
 
         Raises:
             InBatch: they are not there yet; asks for the time of the next look.
-            LeaseLost, SpendingPaused: as `Ledger.buy`.
+            LeaseLost: the item was deleted or cancelled meanwhile.
+            SpendingPaused: as `Ledger.buy`.
         """
         had: Mapping[str, str] | None = {}
         while had is not None:
@@ -96,6 +97,7 @@ class HalfPrice:
                     return
             else:
                 had = self._settled(row, read)
+        raise LeaseLost(f"{item} does not wait any more: nothing more is bought for it")
 
     def wait_for(self, item: str) -> None:
         """
