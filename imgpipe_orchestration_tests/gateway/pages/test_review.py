@@ -130,3 +130,14 @@ def test_two_people_decide_on_sixty_by_keys_and_none_is_decided_twice(
         "select count(*) as n, count(distinct subject) as of from audit where subject like 'media/%'"
     )
     assert tuple(audited[0]) == (60, 60)
+
+
+def test_a_reason_is_kept_for_the_picture_it_was_written_about(guest: Visitor, gateway: Gateway) -> None:
+    doubtful(gateway, 3)
+    page = guest.go("/review")
+    page.evaluate("for (const one of document.querySelectorAll('[name=form_token]')) one.value = 'old'")
+    page.get_by_label("Reason").nth(1).fill("a statue")
+    page.get_by_role("button", name="Approve").nth(1).click()
+    expect(page.get_by_role("alert")).to_contain_text("The page was out of date")
+    reasons = page.get_by_label("Reason")
+    assert [reasons.nth(at).input_value() for at in range(3)] == ["", "a statue", ""]

@@ -14,9 +14,10 @@ function isChanged({ value, defaultValue, checked, defaultChecked }) {
   return value !== defaultValue || checked !== defaultChecked;
 }
 
-// An image's page has a form for each field, all of one action.
+// An image's page has a form for each field and the review one for each item, all of one action.
 function named(form) {
-  return `${form.getAttribute("action")} ${form.elements.field?.value}`;
+  const parts = ["field", "kind", "item"].map((name) => form.elements.namedItem(name)?.value);
+  return [form.getAttribute("action"), ...parts].join(" ");
 }
 
 function give() {
