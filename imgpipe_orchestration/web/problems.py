@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -153,6 +154,6 @@ def fault_of(error: Mapping[str, Any]) -> dict[str, str]:
     field = ".".join(within) or str(error["loc"][0])  # `payload.batch_size`
     if error["type"] == "unexpected_keyword_argument":  # a dataclass's words for it
         return {"field": field, "message": "Extra inputs are not permitted"}
-    if error["type"] in {"too_short", "too_long"} and isinstance(error["input"], str):
+    if error["type"] in {"too_short", "too_long"} and isinstance(error["input"], str | SecretStr):
         return {"field": field, "message": error["msg"].partition(" after")[0].replace("item", "character")}
     return {"field": field, "message": error["msg"].removeprefix("Value error, ")}

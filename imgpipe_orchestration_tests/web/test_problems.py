@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import pytest
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from starlette.exceptions import HTTPException
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, NotFound, RateLimited
@@ -31,6 +31,7 @@ def test_an_error_of_the_framework_has_its_status_phrase_and_no_type() -> None:
     ("body", "given", "told"),
     [
         (CronJobChange, {"external_api_key": ""}, "Value should have at least 1 character"),
+        (CronJobChange, {"external_api_key": SecretStr("x" * 8001)}, "Value should have at most 8000 characters"),
         (Correction, {"alt_text": "x" * 2001}, "Value should have at most 2000 characters"),
         (Correction, {"brand_colors": ["#000000"] * 31}, "List should have at most 30 items after validation, not 31"),
     ],
