@@ -149,6 +149,8 @@ def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST
     with transaction(services.pending_engine) as connection:
         images = pending.find(connection, waiting, limit=most)
         total = len(images) if len(images) < most else pending.count(connection, waiting)
+    with transaction(services.engine) as connection:  # finished ones, too, that somebody set back to `pending`
+        deleted = store.deleted_uploads(connection, [image.id for image in images])
     listed = [
         {
             "id": image.id,
@@ -160,8 +162,9 @@ def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST
             "created_at": image.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         for image in images
+        if image.id not in deleted
     ]
-    return {"images": listed, "total": total}
+    return {"images": listed, "total": total - len(deleted)}
 
 
 async def signed(request: Request, services: ServicesDep) -> None:

@@ -67,6 +67,14 @@ def test_an_outside_worker_completes_an_image_and_its_urls_are_replaced(gateway:
     assert gateway.get(path).status_code == 404
 
 
+def test_a_finished_image_that_was_deleted_does_not_wait_again(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    assert requests.delete(f"{gateway.url}/api/media/1", headers=gateway.as_user(1), timeout=30).status_code == 202
+    assert gateway.rows("update pending_images set status = 'pending' returning 1")
+    assert gateway.get("/api/media/pending/all", **gateway.as_worker).json() == {"images": [], "total": 0}
+
+
 def test_the_rich_body_is_taken_with_and_without_media_id(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture(), header_image=picture(seed=2))
     rich = {"permanent_url": "https://media-backend/serve/789", "processing_complete": True, "ai_enhanced": True}
