@@ -228,10 +228,10 @@ def rebuild(data_dir: Path) -> None:
 
     with services_of(data_dir) as services:
         made, refused = make(services, told=told)
-    click.echo(f"{made} vectors made; the search uses {services.models.choices('embed')[0]} now")
+    click.echo(f"Vectors made: {made}. The search uses {services.models.choices('embed')[0]} now.")
     if refused:
         named = [f"{media_id} ({why})" for media_id, why in refused.items()]
-        click.echo(f"{len(named)} images have no vector: {', '.join(named[:5])}{', ...' * (len(named) > 5)}")
+        click.echo(f"Images without a vector ({len(named)}): {', '.join(named[:5])}{', ...' * (len(named) > 5)}")
 
 
 @click.group()

@@ -195,7 +195,7 @@ def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuse
         monkeypatch.setenv("MODELS_FILE", services.settings.models_file)
         said = CliRunner().invoke(imgpipe, ["embeddings", "rebuild", "--data", str(tmp_path)])
         assert said.exit_code == 0, said.output
-        assert "1 vectors made" in said.output and "3 images have no vector: 1 (other refused" in said.output
+        assert "Vectors made: 1. " in said.output and "Images without a vector (3): 1 (other refused" in said.output
         assert "), 2 (text-embedding-3-large answered with 9 numbers instead of 512), 3 (" in said.output
         have = gateway.rows("select media_id, vector_dims(embedding) from media_ai_analysis order by 1")
         assert have == [(1, None), (2, None), (3, None), (4, 512)]

@@ -105,8 +105,8 @@ _THE_FILE = "The file itself is broken or unsuitable, so retrying won't help. As
 _ADVICE = {
     "bad-image": Advice(_THE_FILE.format("re-saved"), may_help=False),
     "image-too-slow": Advice(
-        "The machine may have been overloaded: requeue it when it is quiet."
-        " If it fails again, the image is too much for the engine."
+        "The machine may have been overloaded: requeue the image at a quiet time."
+        " If it fails again, it is too much for the engine."
     ),
     "too-large": Advice(_THE_FILE.format("made smaller"), may_help=False),
     "partner-refused": Advice(

@@ -24,7 +24,7 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
     fail(gateway.services, QUEUE, [11], ImageTooSlow("The image took longer than 120 s."))
     page = guest.go("/failures")
     expect(page.locator(".letter", has_text="The file is no image.").first).to_contain_text("Retry once")
-    expect(page.locator(".letter", has_text="120 s")).to_contain_text("requeue it when it is quiet")
+    expect(page.locator(".letter", has_text="120 s")).to_contain_text("requeue the image at a quiet time")
     assert guest.axe() == []
     page.get_by_role("button", name="Requeue media 2").click()
     expect(page.get_by_role("status")).to_contain_text("1 item waits again")
