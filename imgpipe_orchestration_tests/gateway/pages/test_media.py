@@ -110,17 +110,22 @@ def test_files_are_taken_wherever_they_are_dropped_and_so_is_what_is_in_a_folder
     assert len(page.context.pages) == 1, "nothing was opened"
 
 
-def test_who_waits_for_a_file_that_is_sent_again_is_not_told_to_send_it(guest: Visitor, tmp_path: Path) -> None:
+def test_who_waits_for_a_file_that_is_sent_again_is_not_told_to_send_it(
+    guest: Visitor, gateway: Gateway, tmp_path: Path
+) -> None:
     (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
     told = "The database cannot be reached. What was accepted waits and goes on by itself; send anything else again."
     guest.allowed = ["503"]
     page = guest.go("/upload")
+    page.get_by_text("Choose another").click()
+    page.get_by_label("User id").fill("007")
     page.route("**/upload?*", lambda route: route.fulfill(status=503, json={"detail": told}))
     page.locator("#files").set_input_files(tmp_path / "me.png")
     said = "Not taken yet; it is sent again. The database cannot be reached."
     expect(page.locator(".file .state")).to_have_text(said)
     page.unroute_all()
     expect(page.locator(".file .state")).to_contain_text("Accepted")
+    assert gateway.rows("select user_id from pending_images") == [(7,)]
 
 
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:

@@ -72,7 +72,7 @@ function count() {
 function take(files) {
   if (!form.reportValidity()) return; // every file is somebody's
   // As they are now: somebody may fill them in anew while files wait.
-  const query = new URLSearchParams({ field: form.querySelector("#field").value, user: form.querySelector("#user").value });
+  const query = new URLSearchParams({ field: form.querySelector("#field").value, user: form.querySelector("#user").valueAsNumber });
   const items = [...files].map(row);
   list.prepend(...items); // in their order, which is the one they are sent in
   for (const [index, file] of [...files].entries()) {
