@@ -196,6 +196,7 @@ def _google(
     said = columns(services.ledger.buy(call, purchase, buyer=buyer).value["raw"], size)["safe_search"]
     scores = {name: model.LIKELIHOODS[word] for name, word in said.items() if word in model.LIKELIHOODS}
     unsaid = {name: 1.0 for name in model.GOOGLES if name not in scores}
-    if not scores or (model.over(services.settings, unsaid) and not model.over(services.settings, scores)):
+    unclear = model.over(services.settings, unsaid) and not model.over(services.settings, scores)
+    if not scores or (unclear and services.settings.moderation == "hold"):  # what is not held, nobody would decide on
         raise NoJudge(f"Google Vision does not say how likely this is: {', '.join(unsaid)}. A person decides.")
     return MODEL, scores
