@@ -121,11 +121,18 @@ class Workshop:
 
     def _schedule(self, outer: Future[T], packed: bytes, *, crashes_left: int) -> None:
         pool, begun = self._started()
-        inner = pool.schedule(_bounded, args=(self.cpu_seconds, self.wall_seconds, packed), timeout=self.wall_seconds)
+        given = (self.cpu_seconds, self.wall_seconds, packed)
+        try:
+            inner = pool.schedule(_bounded, args=given, timeout=self.wall_seconds)
+        except RuntimeError:  # since `_started` the pool was closed, or broke
+            outer.set_exception(BackendUnavailable("the image workers were stopped"))
+            return
         begun.add(inner)
         inner.add_done_callback(begun.discard)
         outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
         inner.add_done_callback(functools.partial(self._hand_over, outer, packed, crashes_left, begun))
+        if self._pool is not pool:  # closed before `begun` had this one, which it would have left waiting
+            inner.cancel()
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`submit` and wait."""

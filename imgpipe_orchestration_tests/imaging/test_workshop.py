@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,26 @@ def test_work_of_a_closed_workshop_says_that_it_was_stopped() -> None:
         future = shop.submit(time.sleep, 60)
     with pytest.raises(BackendUnavailable, match="the image workers were stopped"):
         future.result(timeout=30)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_work_whose_workshop_is_closed_while_it_is_handed_over_does_not_wait(
+    after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Workshop(1)) as shop:
+        pool, _ = shop._started()
+        hand_over = pool.schedule
+
+        def closing_too(*args: Any, **options: Any) -> Any:
+            if not after:
+                shop.close()
+            inner = hand_over(*args, **options)
+            shop.close()
+            return inner
+
+        monkeypatch.setattr(pool, "schedule", closing_too)
+        with pytest.raises(BackendUnavailable, match="the image workers were stopped"):
+            shop.submit(time.sleep, 60).result(timeout=30)
 
 
 def test_no_process_outlives_a_program_that_was_killed() -> None:
