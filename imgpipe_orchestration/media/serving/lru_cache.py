@@ -32,9 +32,11 @@ class AsyncLruCache(Generic[Key, Value]):
 
     def peek(self, key: Key) -> Value | None:
         """The cached value, or None; counts as a use."""
-        value = self._kept.get(key)
-        if value is not None:
-            self.hits += 1
+        try:
+            value = self._kept[key]
+        except KeyError:
+            return None
+        self.hits += 1
         return value
 
     async def get(
