@@ -34,10 +34,11 @@ GROUPS = {"olga": ["image-ops"], "ada": ["image-ops", "admins"], "nobody": ["coo
 class Provider:
     """The provider's process, which a test may end and start anew."""
 
-    def __init__(self, gateway_port: int) -> None:
+    def __init__(self) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._back = f"http://127.0.0.1:{gateway_port}"
+        self.back = ""
+        """The gateway's URL, known once it listens."""
         self._process: subprocess.Popen[bytes] | None = None
         self.key = RSAKey.generate_key(2048, {"use": "sig", "kid": "first", "alg": "RS256"})
 
@@ -48,8 +49,8 @@ class Provider:
             "client_id": "imgpipe",
             "client_secret": SECRET,
             **({"token_endpoint_auth_method": "client_secret_post"} if sloppy else {}),
-            "redirect_uris": [f"{self._back}/auth/callback"],
-            "post_logout_redirect_uris": [f"{self._back}/login"],
+            "redirect_uris": [f"{self.back}/auth/callback"],
+            "post_logout_redirect_uris": [f"{self.back}/login"],
         }
         environ = {
             **os.environ,
@@ -83,18 +84,12 @@ class Provider:
 
 
 @pytest.fixture
-def provider(free_gateway_port: int) -> Iterator[Provider]:
-    provider = Provider(free_gateway_port)
+def provider() -> Iterator[Provider]:
+    provider = Provider()
     try:
-        provider.start()
         yield provider
     finally:
         provider.stop()
-
-
-@pytest.fixture
-def free_gateway_port() -> int:
-    return free_port()
 
 
 @pytest.fixture
@@ -103,11 +98,8 @@ def session_hours() -> float:
 
 
 @pytest.fixture
-def gateway(
-    make_gateway: Callable[..., Gateway], provider: Provider, free_gateway_port: int, session_hours: float
-) -> Gateway:
-    return make_gateway(
-        port=free_gateway_port,
+def gateway(make_gateway: Callable[..., Gateway], provider: Provider, session_hours: float) -> Gateway:
+    gateway = make_gateway(
         imgpipe_env="production",
         **KEYS,
         oidc_issuer=provider.url,
@@ -116,6 +108,9 @@ def gateway(
         oidc_roles=json.dumps(ROLES),
         session_hours=session_hours,
     )
+    provider.back = gateway.url
+    provider.start()
+    return gateway
 
 
 def sign_in(page: Page, gateway: Gateway, who: str, path: str = "/failures") -> None:

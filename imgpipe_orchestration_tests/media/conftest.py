@@ -90,8 +90,8 @@ def gateways(settings: Settings) -> Iterator[Callable[..., Gateway]]:
     """Start gateways with some settings of their own."""
     with ExitStack() as opened:
 
-        def make(*, port: int = 0, **changes: Any) -> Gateway:
-            listener = opened.enter_context(socket.create_server(("127.0.0.1", port)))
+        def make(**changes: Any) -> Gateway:
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
             port = listener.getsockname()[1]
             url = f"http://127.0.0.1:{port}"
             values = {**settings.model_dump(), "gateway_port": port, "gateway_url": url, "main_api_url": url}
