@@ -10,6 +10,7 @@
     │   │   └── HeldBack          it had asked so before: nothing was sent (also Planned)
     │   ├── Planned               nothing failed: the item waits and spends no attempt    503
     │   │   └── SpendingPaused    no quota, budget or valid key
+    │   ├── ImageTooSlow          a busy machine took too long over an image              503
     │   ├── NotWhole              the object store returns other bytes than were stored   503
     │   ├── BackendUnavailable    our own database, object or document store is away      503
     │   │   ├── OutOfSpace        its disk is full                                        507
@@ -18,7 +19,6 @@
     ├── Permanent                 the same input will fail again
     │   ├── BadInput              a request or a row that makes no sense                  422
     │   ├── BadImage              bytes that are not an image we can use                  415
-    │   │   └── ImageTooSlow      or perhaps one that a busy machine took too long over   415
     │   ├── TooLarge              more bytes, pixels, frames or items than the limit      413
     │   ├── Unauthenticated       no credential, or one that is wrong or expired          401
     │   ├── Forbidden             a right credential for something else; a blocked host  403
@@ -136,6 +136,10 @@ class SpendingPaused(Planned):
     provider does not accept our credential."""
 
 
+class ImageTooSlow(Retryable):
+    """Work on an image took too long by the clock, but not too much CPU time: the machine was busy."""
+
+
 class NotWhole(Retryable):
     """The object store returns other bytes than were stored: it has just failed over, a proxy answers with a page of
     its own, or the object is damaged."""
@@ -178,10 +182,6 @@ class BadInput(Permanent):
 class BadImage(Permanent):
     status = 415
     title = "Not a usable image"
-
-
-class ImageTooSlow(BadImage):
-    pass
 
 
 class TooLarge(Permanent):

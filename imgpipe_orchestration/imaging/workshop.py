@@ -73,7 +73,8 @@ class Workshop:
         workers: processes, i.e. images worked on at once.
         memory_bytes: what one worker may allocate beyond its start (Linux; macOS has no such limit).
         cpu_seconds: CPU time one call may take.
-        wall_seconds: time one call may take; past it the worker is ended.
+        wall_seconds: time one call may take; past it the worker is ended. More than its CPU time, which an endless
+            loop meets first; past this one the call may be tried again.
         prepare: called once in each worker, e.g. to set up its log; picklable.
         preload: modules that `prepare` needs; the fork server imports them once for all workers.
     """
@@ -84,7 +85,7 @@ class Workshop:
         *,
         memory_bytes: int = 3 * 1024**3 // 2,
         cpu_seconds: float = 120,
-        wall_seconds: float = 120,
+        wall_seconds: float = 300,
         prepare: Callable[[], object] | None = None,
         preload: Sequence[str] = (),
     ) -> None:
@@ -191,7 +192,7 @@ class Workshop:
             case ImgpipeError():
                 return error
             case TimeoutError():
-                return ImageTooSlow(f"the image took longer than {self.wall_seconds:g} s and was given up")
+                return ImageTooSlow(f"the image took longer than {self.wall_seconds:g} s")
             case MemoryError():
                 return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
             case BrokenProcessPool() if self._pool is None:

@@ -77,6 +77,18 @@ def test_a_grid_that_is_none_is_bought_once_more(desk: Desk, kind: str) -> None:
     assert desk.calls("openai", "edits") == 2
 
 
+def test_a_picture_for_which_a_busy_machine_has_no_time_is_looked_at_again_and_not_bought_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as busy:
+        busy.setattr(desk.services.workshop, "wall_seconds", 0.01)
+        task = desk.made(1)
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+    desk.both_now()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert desk.calls("openai", "images") == 1
+
+
 def test_an_object_store_that_is_away_at_step_6_costs_nothing_but_time(desk: Desk) -> None:
     task = desk.with_people(1)
     desk.images(steps=set(Step) - {Step.UPLOAD, Step.URLS})

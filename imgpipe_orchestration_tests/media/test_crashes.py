@@ -17,7 +17,7 @@ from imgpipe_orchestration.storage.claims import MAX_LOSSES
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.media.test_pipeline import assert_nothing_orphaned
+from imgpipe_orchestration_tests.media.test_pipeline import assert_nothing_orphaned, make_due
 
 IMAGES = 4
 
@@ -56,7 +56,7 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
     worker = subprocess.Popen(command, env=environ, start_new_session=True)
     try:
         begun = lambda: gateway.rows(MOMENTS[stage])[0][0] > 0 or worker.poll() is not None  # noqa: E731
-        wait_for(begun, f"{stage} to begin", 60, every=0.002)  # often, or the stage would be over
+        wait_for(begun, f"{stage} to begin", 200, every=0.002)  # often, or the stage would be over
         assert worker.poll() is None, "the worker ended before it could be killed"
     finally:
         os.kill(worker.pid, signal.SIGKILL)
@@ -122,3 +122,17 @@ def test_an_upload_that_was_given_up_and_is_set_back_later_stays_so_until_it_is_
     assert reopen(given_up.services) == 1
     given_up.run_due("run-3")
     assert given_up.rows("select status from pending_images") == [("complete",)]
+
+
+def test_an_image_for_which_a_busy_machine_has_no_time_is_tried_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.upload(1, profile_image=picture(1600, 1200))
+    with monkeypatch.context() as busy:
+        busy.setattr(gateway.services.workshop, "wall_seconds", 0.01)
+        gateway.run_due()
+    waiting = gateway.rows("select state, error_code from work_items where queue = 'media'")
+    assert waiting == [("waiting", "image-too-slow")]
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    assert gateway.rows("select status from media_files") == [("completed",)]
