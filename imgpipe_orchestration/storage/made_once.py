@@ -2,24 +2,19 @@
 
 from functools import cached_property
 from threading import RLock
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
-_T_co = TypeVar("_T_co", covariant=True)
+if TYPE_CHECKING:
+    made_once = cached_property
+else:
 
+    class made_once(cached_property):
+        """`cached_property` with a lock, as until Python 3.11. Without one, two threads may both compute the value: of
+        two pools of processes nobody would close the first."""
 
-class made_once(cached_property[_T_co]):
-    """`cached_property` with a lock, as until Python 3.11. Without one, two threads may both compute the value: of two
-    pools of processes nobody would close the first."""
+        _making = RLock()
+        """One for all attributes; reentrant, because one may be computed from another."""
 
-    _making = RLock()
-    """One for all attributes; reentrant, because one may be computed from another."""
-
-    @overload
-    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type[Any] | None = None) -> _T_co: ...
-    def __get__(self, instance: object | None, owner: type[Any] | None = None) -> Self | _T_co:
-        if instance is None:
-            return self
-        with self._making:
-            return super().__get__(instance, owner)
+        def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+            with self._making:
+                return super().__get__(instance, owner)
