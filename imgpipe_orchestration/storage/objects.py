@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -183,18 +183,14 @@ class Bucket:
 
     def ensure(self) -> None:
         """Create the bucket if it does not exist."""
-        from botocore.exceptions import ClientError
-
         try:
             with _translated(self.name):
                 self.store.client.head_bucket(Bucket=self.name)
         except NotFound:
-            try:
-                with _translated(self.name, asks_for_it=False):
-                    self.store.client.create_bucket(Bucket=self.name)
-            except ImgpipeError as error:
-                if not (isinstance(error.__cause__, ClientError) and "BucketAlready" in str(error.__cause__)):
-                    raise
+            known = self.store.client.exceptions
+            there = known.BucketAlreadyExists, known.BucketAlreadyOwnedByYou
+            with _translated(self.name, asks_for_it=False), suppress(*there):
+                self.store.client.create_bucket(Bucket=self.name)
 
     def put(
         self,
