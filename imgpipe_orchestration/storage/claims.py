@@ -309,12 +309,17 @@ class Claims(Backlog):
 
     def requeue(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
         """Let failed or ignored items wait again, but not withdrawn ones; None for every failed one. Returns ids."""
-        if ids is not None:
-            return self._requeue(queue, ids, (State.FAILED, State.IGNORED))
+        states = [State.FAILED.value] if ids is None else [State.FAILED.value, State.IGNORED.value]
         requeued: list[int] = []
-        while letters := self.failures(queue, limit=BATCH):
-            requeued += self._requeue(queue, [letter.item_id for letter in letters], (State.FAILED,))
-        return requeued
+        while True:
+            chosen = [letter.item_id for letter in self.failures(queue, limit=BATCH)] if ids is None else list(ids)
+            with transaction(self.engine) as connection:
+                changed = list(connection.scalars(sql.REQUEUE, {"queue": queue.name, "states": states, "ids": chosen}))
+                if changed:
+                    queue.mirror(connection, changed, State.WAITING, None)
+            requeued += changed
+            if ids is not None or len(chosen) < BATCH:
+                return requeued
 
     def hasten(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
         """Make items due now that wait for the end of a pause; None for every one. Their attempts stay as they are.
@@ -350,14 +355,6 @@ class Claims(Backlog):
         reason = storable_text(reason)[:ERROR_LENGTH]
         values = {"queue": queue.name, "ids": list(ids), "reason": reason, "failed": failed}
         return list(connection.scalars(sql.WITHDRAW, values))
-
-    def _requeue(self, queue: Queue, ids: Sequence[int], states: Sequence[State]) -> list[int]:
-        values = {"queue": queue.name, "states": [s.value for s in states], "ids": list(ids)}
-        with transaction(self.engine) as connection:
-            changed = list(connection.scalars(sql.REQUEUE, values))
-            if changed:
-                queue.mirror(connection, changed, State.WAITING, None)
-        return changed
 
 
 def _make_ready(connection: Connection, key: dict[str, str], limit: int) -> None:
