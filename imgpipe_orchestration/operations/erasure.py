@@ -111,7 +111,9 @@ def _erase(services: Services, claim: Claim) -> None:
         user, who = connection.execute(query, {"id": claim.item_id}).one()
     _hide(services, user, who, lambda: services.claims.fenced(claim))
     _purge_all(services, claim.owner, user)
-    _remove_strays(services, user)
+    for kind in KINDS:  # objects that no row names, such as those of an upload that was broken off
+        bucket = kind.bucket(services)
+        bucket.delete_all(purge.under(bucket, kind.prefixes_of(user)))
     with services.claims.fenced(claim) as connection:
         rows = sum(kind.forget_user(services, connection, user) for kind in KINDS if kind.forget_user)
         pipelines = [kind.pipeline for kind in KINDS if kind.live]
@@ -149,14 +151,6 @@ def _purge_all(services: Services, owner: str, user: int) -> None:
             raise NotErased(reason, retry_after=2)
         if not done.done:
             raise BeingPurged("Another worker is removing the rest", retry_after=2)
-
-
-def _remove_strays(services: Services, user: int) -> None:
-    """Objects of the user that no row names, such as those of an upload that was broken off."""
-    for kind in KINDS:
-        bucket = kind.bucket(services)
-        for prefix in kind.prefixes_of(user):
-            bucket.delete_all(stored.key for stored in bucket.list(prefix))
 
 
 # A failed one goes on as well.
