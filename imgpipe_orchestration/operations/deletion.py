@@ -1,11 +1,12 @@
 """What a run of `purge` does."""
 
+from functools import partial
 from typing import Any
 
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.operations import erasure, purge
 from imgpipe_orchestration.storage.deletions import PURGES
-from imgpipe_orchestration.storage.work import working_as
+from imgpipe_orchestration.storage.work import drain, working_as
 from imgpipe_orchestration.wiring.services import Services
 
 BUSY_SECONDS = 60.0
@@ -24,7 +25,8 @@ def run(services: Services, owner: str, *, due_only: bool = False) -> dict[str, 
     with working_as(services.claims, owner):
         tags = cdn.send_due(services, owner)  # before what may take long
         purged, not_purged = purge.run(services, owner)
-        erased = erasure.run_due(services, owner)
+        erase = partial(erasure.erase, services)
+        erased = drain(services.claims, erasure.ERASURES, owner, erase, threads=1, batch_size=1)
         cancelled = services.half_price.cancel_abandoned()
     return {
         **{f"ordered_{name}": count for name, count in ordered.items()},

@@ -21,7 +21,6 @@ from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, drain
 from imgpipe_orchestration.wiring.services import Services
 
 ERASURE = "erasure"
@@ -84,11 +83,6 @@ def counted(connection: Connection, user_id: int) -> dict[str, int]:
     return {kind.name: len(kind.of_user(connection, user_id, MOST)) for kind in KINDS if kind.live}
 
 
-def run_due(services: Services, owner: str) -> Outcome:
-    """Work on the erasures that are due."""
-    return drain(services.claims, ERASURES, owner, lambda claim: _erase(services, claim), threads=1, batch_size=1)
-
-
 def _hide(services: Services, user: int, who: str, writing: Callable[[], AbstractContextManager[Connection]]) -> None:
     """The things of a user that are shown go into the purge, some in a transaction."""
     for kind in KINDS:
@@ -100,8 +94,9 @@ def _hide(services: Services, user: int, who: str, writing: Callable[[], Abstrac
                 hidden = bool(ids and trash.put(services, connection, kind, ids, who=who, why=ERASURE, days=0))
 
 
-def _erase(services: Services, claim: Claim) -> None:
-    """
+def erase(services: Services, claim: Claim) -> None:
+    """Work on an erasure that is due.
+
     Raises:
         NotErased: something could not be removed, or the sweep found something.
         BackendUnavailable: a store is away.
