@@ -32,29 +32,25 @@ class Price(BaseModel):
     unit: Decimal = Decimal(0)
 
 
-def _price(**values: str) -> Price:
-    return Price(**{name: Decimal(value) for name, value in values.items()})
-
-
 PRICES: Mapping[str, Price] = {
-    "gpt-6-luna": _price(input="0.10", cached_input="0.01", output="0.50"),
-    "gpt-6-sol": _price(input="2", cached_input="0.20", output="10"),
-    "gpt-6.1-sol": _price(input="2", cached_input="0.10", output="10"),
-    "gpt-6.1-terra": _price(input="1", cached_input="0.05", output="5"),
-    "gpt-5.6-luna": _price(input="0.20", cached_input="0.02", output="1.20"),
-    "gpt-5.6-terra": _price(input="2", cached_input="0.20", output="12"),
-    "gpt-5-mini": _price(input="0.25", cached_input="0.025", output="2"),
-    "gpt-4.1": _price(input="2", cached_input="0.5", output="8"),
-    "gpt-4.1-mini": _price(input="0.4", cached_input="0.1", output="1.6"),
-    "gpt-4o": _price(input="2.5", cached_input="1.25", output="10"),
-    "gpt-4o-mini": _price(input="0.15", cached_input="0.075", output="0.6"),
-    "text-embedding-3-small": _price(input="0.02"),
-    "text-embedding-3-large": _price(input="0.13"),
-    "gpt-image-2": _price(input="5", image_input="8", output="30"),
-    "gpt-image-2.5-flare": _price(input="5", image_input="8", output="30"),
-    "gpt-image-2.5-sunburst": _price(input="5", image_input="8", output="30"),
-    "vision-v1": _price(unit="0.0015"),
-    "omni-moderation-latest": _price(),
+    "gpt-6-luna": Price(input="0.10", cached_input="0.01", output="0.50"),
+    "gpt-6-sol": Price(input="2", cached_input="0.20", output="10"),
+    "gpt-6.1-sol": Price(input="2", cached_input="0.10", output="10"),
+    "gpt-6.1-terra": Price(input="1", cached_input="0.05", output="5"),
+    "gpt-5.6-luna": Price(input="0.20", cached_input="0.02", output="1.20"),
+    "gpt-5.6-terra": Price(input="2", cached_input="0.20", output="12"),
+    "gpt-5-mini": Price(input="0.25", cached_input="0.025", output="2"),
+    "gpt-4.1": Price(input="2", cached_input="0.5", output="8"),
+    "gpt-4.1-mini": Price(input="0.4", cached_input="0.1", output="1.6"),
+    "gpt-4o": Price(input="2.5", cached_input="1.25", output="10"),
+    "gpt-4o-mini": Price(input="0.15", cached_input="0.075", output="0.6"),
+    "text-embedding-3-small": Price(input="0.02"),
+    "text-embedding-3-large": Price(input="0.13"),
+    "gpt-image-2": Price(input="5", image_input="8", output="30"),
+    "gpt-image-2.5-flare": Price(input="5", image_input="8", output="30"),
+    "gpt-image-2.5-sunburst": Price(input="5", image_input="8", output="30"),
+    "vision-v1": Price(unit="0.0015"),
+    "omni-moderation-latest": Price(),
 }
 
 
