@@ -67,8 +67,6 @@ class Documents:
 
         options: dict[str, Any] = {
             "appname": "imgpipe",
-            "retryWrites": True,
-            "retryReads": True,
             "serverSelectionTimeoutMS": 5_000,
             "connectTimeoutMS": 5_000,
             "socketTimeoutMS": 30_000,
