@@ -133,7 +133,7 @@ def startable_at(job: Row[Any]) -> datetime | None:
     if not job.enabled:
         return None
     never = job.last_started_at is None
-    moment: datetime = job.created_at if never else job.last_started_at + job_definitions.every(job)
+    moment: datetime = job.created_at if never else job.last_started_at + job_definitions.parse_interval(job.interval)
     return moment
 
 
@@ -148,7 +148,8 @@ def due(services: Services) -> list[str] | str:
     if job is None or (startable := startable_at(job)) is None:
         return "the job is stopped; POST /api/jobs starts it again"
     days = services.claims.due_partitions(QUEUE)
-    if days and now < startable <= now + job_definitions.every(job):  # later than that, the clock was set back
+    interval = job_definitions.parse_interval(job.interval)
+    if days and now < startable <= now + interval:  # later than that, the clock was set back
         return f"the last run began less than {job.interval} ago"
     return days[-1:]
 

@@ -35,11 +35,6 @@ def parse_interval(written: str) -> timedelta:
     return interval
 
 
-def every(job: Row[Any]) -> timedelta:
-    """How often a job runs at most, when there is something to do."""
-    return parse_interval(job.interval)
-
-
 def state(job: Row[Any]) -> Literal["stopped", "running", "active"]:
     """What a job does: `running` while a run works for it."""
     if not job.enabled:
