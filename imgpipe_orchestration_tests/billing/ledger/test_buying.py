@@ -77,12 +77,6 @@ def test_an_answer_with_characters_that_postgresql_refuses_is_not_lost(engine: E
     assert answer.value == {"text": "OPEN 24 h \ufffd", "score": None}
 
 
-def test_the_cost_of_an_unknown_model_is_unknown_and_not_zero(engine: Engine) -> None:
-    answer = Ledger(engine).buy(a_call(), Shop(usage=Usage(model="new-model", input_tokens=5)), buyer=ANNA)
-    assert answer.cost_usd is None
-    assert uses(engine)[0].cost_usd is None
-
-
 @pytest.mark.parametrize("error", [PartnerRefused("refused for its policy"), PartnerUnavailable("failed (HTTP 500)")])
 def test_a_failed_call_is_recorded_and_can_be_bought_again_at_once(engine: Engine, error: ImgpipeError) -> None:
     ledger, shop = Ledger(engine), Shop()
