@@ -63,19 +63,6 @@ def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_heart")
-def test_a_heartbeat_keeps_every_lease_while_the_work_lasts(claims: Claims) -> None:
-    put(claims, 1, 2)
-    batch = claims.claim(QUEUE, "run", 2)
-    with claims.hold("run"):
-        for _ in range(3):
-            time_passes(claims, 20)
-            wait_for(lambda: min(row(claims, n).due_in for n in (1, 2)) > 15, "both leases to be renewed")
-            assert claims.claim(QUEUE, "other", 2) == []
-        for claim in batch:
-            finish(claims, claim)
-
-
-@pytest.mark.usefixtures("quick_heart")
 def test_a_step_that_writes_for_long_does_not_hold_up_the_other_leases(claims: Claims) -> None:
     put(claims, 1, 2)
     first, second = claims.claim(QUEUE, "run", 2)
