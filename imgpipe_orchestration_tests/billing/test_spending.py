@@ -2,16 +2,14 @@
 
 from decimal import Decimal
 
-import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
-from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import history
-from imgpipe_orchestration_tests.billing.ledger.shop import failing, of_today
+from imgpipe_orchestration_tests.billing.ledger.shop import of_today
 
 
 def buy(
@@ -61,18 +59,6 @@ def test_an_items_stand_ins_are_those_that_answered_last(engine: Engine) -> None
     with engine.connect() as connection:
         assert spending.standins(connection, "media", "7") == set()
         assert spending.standins(connection, "media", "9") == set()
-
-
-def test_a_paused_provider_is_listed_with_its_reason_until_the_pause_ends(engine: Engine) -> None:
-    call = PaidCall.of("openai", "vision", "m", inputs=["x"])
-    with pytest.raises(SpendingPaused):
-        Ledger(engine).buy(call, failing(SpendingPaused("OpenAI's quota is used up")), buyer=Buyer("media", "1"))
-    with engine.begin() as connection:
-        (pause,) = spending.pauses(connection)
-        assert (pause.provider, pause.reason) == ("openai", "OpenAI's quota is used up")
-        connection.execute(text("update spending_pauses set until = now()"))
-        assert spending.pauses(connection) == []
-    buy(engine, "a")
 
 
 def test_old_uses_are_forgotten_but_their_answers_are_not(engine: Engine) -> None:

@@ -12,6 +12,7 @@ import pytest
 import tenacity
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import PaidCall, Purchase
 from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.devstack.ports import free_port
@@ -168,7 +169,10 @@ def test_a_used_up_quota_pauses_the_provider_and_no_other(engine: Engine) -> Non
     google = PaidCall.of("google", "annotate", "vision-v1", inputs=[b"a"])
     assert ledger.buy(google, shop, buyer=ANNA).bought
     with engine.begin() as connection:
+        paused = [(pause.provider, pause.reason) for pause in spending.pauses(connection)]
+        assert paused == [("openai", "OpenAI's quota is used up")]
         connection.execute(text("update spending_pauses set until = clock_timestamp()"))
+        assert spending.pauses(connection) == []
     wait_for(lambda: _buyable(ledger, shop), "the pause to be over")
 
 
