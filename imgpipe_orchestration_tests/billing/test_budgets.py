@@ -74,13 +74,17 @@ def test_only_the_calls_of_its_scope_wait_for_a_budget(engine: Engine, scope: st
     assert ledger.buy(a_call(b"second"), shop, buyer=ANNA).bought, "it was raised"
 
 
-def test_a_budget_of_a_month_remembers_its_first_day(engine: Engine) -> None:
-    limit(engine, "total", VISION_COST, "month")
+@pytest.mark.parametrize(("period", "later"), [("day", "tomorrow"), ("month", "next month")])
+def test_a_budget_remembers_the_first_day_of_its_period_and_none_before(
+    engine: Engine, period: Period, later: str
+) -> None:
+    limit(engine, "total", VISION_COST, period)
     ledger = Ledger(engine)
     ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
     with engine.begin() as connection:
-        connection.execute(text("update spending_days set day = date_trunc('month', now() at time zone 'UTC')"))
-    with pytest.raises(SpendingPaused, match=r"monthly budget .* goes on next month"):
+        first = text("update spending_days set day = date_trunc(:period, now() at time zone 'UTC')")
+        connection.execute(first, {"period": period})
+    with pytest.raises(SpendingPaused, match=f"goes on {later}"):
         ledger.buy(a_call(b"second"), Shop(), buyer=ANNA)
     with engine.begin() as connection:
         connection.execute(text("update spending_days set day = day - 1"))

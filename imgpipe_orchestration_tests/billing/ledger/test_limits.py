@@ -151,14 +151,6 @@ def test_a_late_buyer_that_fails_does_not_reopen_the_call_of_who_took_over(engin
     assert [use.outcome for use in uses(engine)].count("bought") == 1
 
 
-def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, daily_budget_usd=0.0005), Shop()
-    ledger.buy(a_call(b"a"), shop, buyer=ANNA)
-    with engine.begin() as connection:
-        connection.execute(text("update spending_days set day = day - 1"))
-    assert ledger.buy(a_call(b"b"), shop, buyer=ANNA).bought
-
-
 def test_a_used_up_quota_pauses_the_provider_and_no_other(engine: Engine) -> None:
     ledger, shop = Ledger(engine, pause=600), Shop()
     with pytest.raises(SpendingPaused):
