@@ -3,10 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import MAX_LOSSES, Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
@@ -30,19 +28,6 @@ def finished(claims: Claims, claim: Claim) -> None:
     with transaction(claims.engine) as connection:
         claims.finish(connection, QUEUE, claim)
         job_instances.finish(connection, claim.item_id, {"images_marked": 3}, error=None, failed=False)
-
-
-def test_a_customer_never_sees_another_ones_jobs(engine: Engine) -> None:
-    mine, _ = job_instances.create_or_join(engine, JOB, customer_id="mine")
-    job_instances.create_or_join(engine, JOB, customer_id="theirs")
-    job_instances.create_or_join(engine, "another_job", customer_id="theirs")
-    assert job_instances.get(engine, mine.id, customer_id="mine").id == mine.id
-    for stranger in ("theirs", ""):
-        with pytest.raises(NotFound):
-            job_instances.get(engine, mine.id, customer_id=stranger)
-    assert [i.id for i in job_instances.recent(engine, JOB, customer_id="mine")] == [mine.id]
-    assert len(job_instances.recent(engine, JOB)) == 2
-    assert len(job_instances.recent(engine, JOB, limit=1)) == 1
 
 
 def test_twenty_simultaneous_requests_of_a_customer_make_one_instance(engine: Engine) -> None:
