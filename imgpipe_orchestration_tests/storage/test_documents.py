@@ -74,16 +74,6 @@ def test_types_come_back_as_they_went_in(documents: Documents) -> None:
     assert documents.collection("kept").find_one({}) == document
 
 
-def test_a_flag_and_a_moment_that_are_set_stay_what_they_are(documents: Documents) -> None:
-    collection = documents.collection("kept")
-    collection.insert_one({"name": "one"})
-    moment = datetime(2026, 1, 20, 10, tzinfo=UTC)
-    collection.update_one({"name": "one"}, {"$set": {"flag": False, "moment": moment, "nested.flag": True}})
-    after = collection.find_one({"name": "one"}, {"_id": 0})
-    assert after == {"name": "one", "flag": False, "moment": moment, "nested": {"flag": True}}
-    assert after["flag"] is False
-
-
 def test_a_server_that_stops_is_unavailable_and_is_found_again(own_mongo: Mongo) -> None:
     documents = Documents(f"{own_mongo.url}/?serverSelectionTimeoutMS=300", database="ichat")
     documents.ping()
