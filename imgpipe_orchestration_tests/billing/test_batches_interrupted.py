@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing import budgets
-from imgpipe_orchestration.billing.batches import HalfPrice, InBatch, Question
+from imgpipe_orchestration.billing.batches import HalfPrice, InBatch
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import LeaseLost, SpendingPaused
 from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -149,8 +149,7 @@ def test_what_no_provider_takes_for_hours_is_bought_at_full_price(shop: Shop) ->
 
 
 def test_a_budget_holds_a_batch_at_half_of_what_its_calls_usually_cost(shop: Shop) -> None:
-    usual = [Question(one.call, one.body, one.buyer) for one in questions(9)][8]
-    shop.buy(usual)  # 0.0006 USD
+    shop.buy(questions(9)[8])  # what is usual: 0.0006 USD
     with transaction(shop.engine) as rows:
         budgets.put(rows, "pipeline:vision_reports", "day", Decimal("0.0007"), [1.0])
     with pytest.raises(SpendingPaused):
