@@ -6,7 +6,6 @@ from typing import Any
 import requests
 
 from imgpipe_orchestration.operations import deletion
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway, picture, seeing_gateway
 
 __all__ = ["gateway", "make_gateway", "seeing_gateway"]
@@ -32,11 +31,6 @@ def call(gateway: Gateway, method: str, path: str, user: int | None = None, **op
 
 def delete(gateway: Gateway, media_id: int, user: int | None = USER, **query: Any) -> requests.Response:
     return call(gateway, "DELETE", f"/api/media/{media_id}", user, params=query)
-
-
-def do(gateway: Gateway, statement: str) -> None:
-    with transaction(gateway.services.engine) as connection:
-        connection.exec_driver_sql(statement)
 
 
 def with_another_secret_key(make: Callable[..., Gateway], gateway: Gateway) -> Gateway:

@@ -18,7 +18,7 @@ from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
+from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
 from imgpipe_orchestration_tests.lifecycle.worker import killing_itself
 from imgpipe_orchestration_tests.locks import waiters
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -79,7 +79,7 @@ def test_of_restore_and_purge_at_once_one_wins_and_the_other_is_told(gateway: Ga
     for seed in range(1, 6):
         media_id = finished(gateway, seed=seed)
         delete(gateway, media_id)
-        do(gateway, "update deletions set purge_after = now() + interval '20 ms' where purged_at is null")
+        gateway.rows("update deletions set purge_after = now() + interval '20 ms' where purged_at is null")
         ready = threading.Barrier(2)
 
         def restore(media_id: int = media_id, ready: threading.Barrier = ready) -> int:
@@ -126,7 +126,7 @@ def test_fifty_clients_get_the_image_whole_or_a_410(gateway: Gateway) -> None:
 def test_the_clock_of_the_worker_does_not_matter(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     media_id = finished(gateway)
     delete(gateway, media_id)
-    do(gateway, "update deletions set purge_after = now() + interval '30 minutes'")
+    gateway.rows("update deletions set purge_after = now() + interval '30 minutes'")
     ahead = time.time
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: ahead() + 3600)

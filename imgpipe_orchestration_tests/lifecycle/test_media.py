@@ -15,7 +15,7 @@ from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, do, finished, keys, purge
+from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import run, today
 
@@ -252,7 +252,7 @@ def test_every_gateway_answers_410_within_seconds_also_one_that_has_to_look_for_
     media_id = finished(one)
     assert one.get(f"/serve/{media_id}").status_code == two.get(f"/serve/{media_id}").status_code == 200
     if not told:
-        do(one, "alter table deletions disable trigger tell_deleted")
+        one.rows("alter table deletions disable trigger tell_deleted")
     delete(one, media_id)
     assert gone(one, f"/serve/{media_id}")
     wait_for(lambda: gone(two, f"/serve/{media_id}"), "the other gateway's 410", 6 if told else 30, every=0.1)
@@ -266,16 +266,16 @@ def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash_also_i
     intake.take_in(gateway.services)
     old, new = (row.id for row in gateway.rows("select id from media_files order by id"))
     for due in ("now() + interval '1 hour'", "now()"):
-        do(gateway, f"update work_items set due_at = {due} where queue = 'media' and item_id = {old}")
+        gateway.rows(f"update work_items set due_at = {due} where queue = 'media' and item_id = {old}")
         gateway.run_due(f"run {due}")
     assert gateway.get(f"/serve/{old}").status_code == gateway.get(f"/serve/{new}").status_code == 200
     purge(gateway)
     assert gateway.get(f"/serve/{old}").status_code == 200
-    do(gateway, "update media_files set replaced_at = now() - interval '31 days' where replaced_at is not null")
-    do(gateway, f"update media_files set held = true where id = {new}")
+    gateway.rows("update media_files set replaced_at = now() - interval '31 days' where replaced_at is not null")
+    gateway.rows(f"update media_files set held = true where id = {new}")
     purge(gateway)
     assert gateway.get(f"/serve/{old}").status_code == 200, "its successor is not ready"
-    do(gateway, "update media_files set held = false")
+    gateway.rows("update media_files set held = false")
     purge(gateway)
     assert gone(gateway, f"/serve/{old}")
     (listed,) = call(gateway, "GET", "/api/media?state=trashed").json()["images"]
@@ -283,8 +283,8 @@ def test_an_older_profile_image_is_served_on_and_then_goes_into_the_trash_also_i
     assert call(gateway, "POST", f"/api/media/{old}/restore").status_code == 200
     purge(gateway)
     assert gateway.get(f"/serve/{old}").status_code == gateway.get(f"/serve/{new}").status_code == 200
-    do(gateway, f"update user_profiles set profile_image_path = replace(profile_image_path, '/{new}?', '/{old}?')")
-    do(gateway, f"update media_files set replaced_at = now() - interval '31 days' where id = {old}")
+    gateway.rows(f"update user_profiles set profile_image_path = replace(profile_image_path, '/{new}?', '/{old}?')")
+    gateway.rows(f"update media_files set replaced_at = now() - interval '31 days' where id = {old}")
     purge(gateway)
     assert gateway.get(f"/serve/{old}").status_code == 200, "the profile shows it"
 
@@ -295,7 +295,7 @@ def test_keep_keeps_replaced_images_and_no_days_in_the_trash_purge_at_once(
     gateway = make_gateway(replaced_days="keep", trash_days=0)
     old = finished(gateway, field="profile_image", seed=1)
     new = finished(gateway, field="profile_image", seed=2)
-    do(gateway, "update media_files set replaced_at = now() - interval '31 years'")
+    gateway.rows("update media_files set replaced_at = now() - interval '31 years'")
     assert purge(gateway)["ordered_replaced"] == 0
     delete(gateway, new)
     assert purge(gateway)["purged"] == 1
@@ -307,7 +307,7 @@ def test_the_trash_is_emptied_when_its_time_has_come_by_the_databases_clock(gate
     media_id = finished(gateway)
     delete(gateway, media_id)
     assert purge(gateway)["purged"] == 0
-    do(gateway, "update deletions set purge_after = now() - interval '1 second'")
+    gateway.rows("update deletions set purge_after = now() - interval '1 second'")
     assert purge(gateway)["purged"] == 1
 
 
@@ -360,12 +360,12 @@ def test_an_image_that_is_deleted_while_it_waits_for_a_batch_has_that_cancelled(
 ) -> None:
     gateway, services = seeing_gateway, seeing_gateway.services
     media_id = finished(gateway)
-    do(gateway, "update media_ai_analysis set version = 'old'; delete from paid_call_uses; delete from paid_calls")
+    gateway.rows("update media_ai_analysis set version = 'old'; delete from paid_call_uses; delete from paid_calls")
     day = gateway.rows("select upload_day::text from media_files")[0][0]
     bought = "select count(*) from paid_call_uses where outcome = 'bought' and operation = 'vision'"
 
     def made() -> bool:
-        do(gateway, "update work_items set due_at = now() where state = 'waiting'")
+        gateway.rows("update work_items set due_at = now() where state = 'waiting'")
         return bool(make_analyses(services, "run-b", day).outcome.done)
 
     standins.admin("POST", "delays", {"openai.batch_work": 600})

@@ -17,7 +17,6 @@ from imgpipe_orchestration_tests.lifecycle.conftest import (
     USER,
     call,
     delete,
-    do,
     finished,
     keys,
     purge,
@@ -123,7 +122,7 @@ def test_a_person_is_erased_from_every_pipeline_and_the_sweep_says_so(gateway: G
     unseen = gateway.upload(USER, texts={"bio": "I am here"}, product_image=picture(seed=4)).json()["images"][0]
     listing(gateway)
     gateway.services.media_bucket.put(f"staging/{USER}/broken-off", b"x", content_type="image/jpeg")
-    do(gateway, JUDGED_LATE)
+    gateway.rows(JUDGED_LATE)
     theirs = {key for key in keys(gateway) if f"/{other}-" in key or f"/{other}." in key}
 
     found = erased(gateway)
@@ -241,7 +240,7 @@ def test_the_sweep_finds_whatever_is_left(gateway: Gateway) -> None:
         services.media_bucket.put(key, b"left", content_type="image/avif")
         more(key)
     for statement in ROWS:
-        do(gateway, statement.replace("THE ERASED ONE", str(media_id)))
+        gateway.rows(statement.replace("THE ERASED ONE", str(media_id)))
         more(statement)
     services.documents.collection("news_document").insert_one({"user_id": f"user_{USER}", "image": "x"})
     more("a document")
@@ -249,7 +248,7 @@ def test_the_sweep_finds_whatever_is_left(gateway: Gateway) -> None:
 
 
 def test_the_sweep_does_not_compare_every_answer_with_every_deletion(gateway: Gateway) -> None:
-    do(gateway, """
+    gateway.rows("""
         insert into deletions (what, kind, item, user_id, who, why, purge_after, purged_at)
         select 'media/' || i, 'media', i, i & 1, '', '', now(), now() from generate_series(1, 2000) i;
         insert into paid_calls (key, provider, operation, model, input_hash, parameter_hash, state)
@@ -266,11 +265,11 @@ def test_the_sweep_does_not_compare_every_answer_with_every_deletion(gateway: Ga
 
 def test_an_erasure_is_not_done_while_something_is_left(gateway: Gateway) -> None:
     finished(gateway)
-    do(gateway, TABLE_OF_TOMORROW)
+    gateway.rows(TABLE_OF_TOMORROW)
     found = erased(gateway)
     assert (found["state"], found["verified"]) == ("running", {"objects": 0, "rows": 1})
     assert "moderation_notes" in found["error"]
-    do(gateway, "drop table moderation_notes")
+    gateway.rows("drop table moderation_notes")
     gateway.services.claims.hasten(erasure.ERASURES)
     purge(gateway)
     assert call(gateway, "GET", f"/api/erasures/{found['erasure_id']}").json()["state"] == "done"
