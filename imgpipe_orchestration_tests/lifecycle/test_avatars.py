@@ -5,8 +5,9 @@ from imgpipe_orchestration.operations import sweep
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.lifecycle.conftest import call, purge
-from imgpipe_orchestration_tests.lifecycle.test_retention import names, task_with_a_person
+from imgpipe_orchestration_tests.lifecycle.test_retention import task_with_a_person
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.operations.test_garbage import keys
 
 
 def test_a_task_at_work_is_cancelled_and_all_of_it_is_removed(gateway: Gateway) -> None:
@@ -27,7 +28,7 @@ def test_a_task_at_work_is_cancelled_and_all_of_it_is_removed(gateway: Gateway) 
     assert not gateway.services.claims.owned(store.IMAGES, claim.owner)
     assert gateway.rows("select who from deletions")[0].who == "ADMIN_API_KEY"
     assert purge(gateway)["purged"] == 1
-    assert {key.split("/")[1] for key in names(bucket)} == {f"task_{other}"}
+    assert {key.split("/")[1] for key in keys(bucket)} == {f"task_{other}"}
     assert call(gateway, "GET", path).status_code == 404
     assert sweep.of_everything(gateway.services).clean
 
@@ -52,7 +53,7 @@ def test_a_person_goes_and_the_others_stay(gateway: Gateway) -> None:
     assert call(gateway, "DELETE", "/api/avatars/personas/999999").status_code == 404
     assert call(gateway, "DELETE", f"/api/avatars/personas/{people[task]}").status_code == 202
     assert purge(gateway)["purged"] == 1
-    assert {key.split("/")[1] for key in names(gateway.services.avatars_bucket)} == {f"task_{other}"}
+    assert {key.split("/")[1] for key in keys(gateway.services.avatars_bucket)} == {f"task_{other}"}
     assert [row.id for row in gateway.rows("select id from generation_results")] == [people[other]]
     assert len(gateway.rows("select from generation_tasks")) == 2
     assert sweep.of_everything(gateway.services).clean

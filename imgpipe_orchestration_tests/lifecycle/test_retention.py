@@ -15,22 +15,13 @@ from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.listings.runs import Drained, drain, make_again
 from imgpipe_orchestration.operations import deletion, sweep
 from imgpipe_orchestration.operations.definitions import purge_sensor
-from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, purge
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.media.worker import today
+from imgpipe_orchestration_tests.operations.test_garbage import keys, put
 from imgpipe_orchestration_tests.partners.test_cdn import answering
-
-
-def stored(bucket: Bucket, *keys: str) -> None:
-    for key in keys:
-        bucket.put(key, b"x", content_type="image/webp")
-
-
-def names(bucket: Bucket) -> set[str]:
-    return {one.key for one in bucket.list()}
 
 
 def test_listings_are_kept_for_so_many_days(make_gateway: Callable[..., Gateway]) -> None:
@@ -45,7 +36,7 @@ def test_listings_are_kept_for_so_many_days(make_gateway: Callable[..., Gateway]
         one["url"].rpartition("/")[2]: gateway.get("/" + one["url"].split("/", 3)[3]).status_code for one in (old, new)
     }
     assert list(shown.values()) == [410, 200]
-    assert len(names(gateway.services.listings_bucket)) == 1
+    assert len(keys(gateway.services.listings_bucket)) == 1
     assert call(gateway, "POST", f"/api/listings/images/{old['id']}/restore", USER).json()["code"] == "purged"
     assert purge(gateway)["ordered_expired"] == 0
 
@@ -56,7 +47,7 @@ def test_avatars_are_kept_for_so_many_days_after_their_task_ended(make_gateway: 
     ended = [("completed", 31), ("completed", 29), ("pending", None)]
     old, recent, at_work = (task_with_a_person(gateway, status, days) for status, days in ended)
     assert purge(gateway)["purged"] == 1
-    assert {key.split("/")[1] for key in names(bucket)} == {f"task_{recent}", f"task_{at_work}"}
+    assert {key.split("/")[1] for key in keys(bucket)} == {f"task_{recent}", f"task_{at_work}"}
     assert {row.id for row in gateway.rows("select id from generation_tasks")} == {recent, at_work}
     assert not gateway.rows("select from generation_results where task_id = :id", id=old)
     assert sweep.of_everything(gateway.services).clean
@@ -69,7 +60,7 @@ def test_the_people_of_failed_and_cancelled_tasks_are_kept_for_a_week_and_the_ta
     tasks = [task_with_a_person(gateway, status, days) for status, days in ended]
     gateway.rows("update generation_tasks set error_log = 'too blurred' returning 1")
     assert purge(gateway)["ordered_expired"] == 2
-    assert {key.split("/")[1] for key in names(gateway.services.avatars_bucket)} == {f"task_{id_}" for id_ in tasks[2:]}
+    assert {key.split("/")[1] for key in keys(gateway.services.avatars_bucket)} == {f"task_{id_}" for id_ in tasks[2:]}
     assert {row.task_id for row in gateway.rows("select task_id from generation_results")} == set(tasks[2:])
     assert {row.error_log for row in gateway.rows("select error_log from generation_tasks")} == {"too blurred"}
     assert len(gateway.rows("select from generation_tasks")) == 4
@@ -94,8 +85,8 @@ def test_reports_and_pictures_are_kept_for_so_many_days_and_until_they_are_deliv
     assert gateway.rows("select from paid_calls"), "another report has the same answer"
     kept = {str(row.batch_id) for row in gateway.rows("select batch_id from vision_batches")}
     assert kept == {recent, undelivered}
-    assert not any(old in key for key in names(bucket))
-    assert len(names(bucket)) == 6
+    assert not any(old in key for key in keys(bucket))
+    assert len(keys(bucket)) == 6
     assert sweep.of_everything(gateway.services).clean
     gateway.rows("update vision_batches set finished_at = finished_at - interval '2 days' returning 1")
     assert purge(gateway)["purged"] == 1
@@ -206,7 +197,7 @@ def task_with_a_person(gateway: Gateway, status: str, days: int | None) -> int:
     with transaction(gateway.services.engine) as connection:
         task = connection.scalar(_TASK, {"status": status, "days": days})
         person = connection.scalar(_PERSON, {"task": task})
-    stored(gateway.services.avatars_bucket, f"avatars/task_{task}/persona_{person}/base.webp")
+    put(gateway.services.avatars_bucket, f"avatars/task_{task}/persona_{person}/base.webp")
     return int(task or 0)
 
 
@@ -218,7 +209,7 @@ def _batch(gateway: Gateway, days: int, waits: bool) -> str:
         connection.execute(_PICTURE, {"batch": row.id, "image": picture, "key": f"images/{picture}.jpg"})
         if waits:
             connection.execute(_WAITS, {"batch": str(row.batch_id)})
-    stored(
+    put(
         gateway.services.vision_bucket,
         f"images/{picture}.jpg",
         f"reports/{row.batch_id}.html",
