@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from imgpipe_orchestration.billing.calls import Buyer
 from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration.media import intake, store
@@ -13,6 +14,7 @@ from imgpipe_orchestration.operations import sweep
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.deletions import PURGES
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.billing.ledger.shop import Shop, a_call
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, finished, keys, purge
@@ -227,21 +229,12 @@ def test_a_deletion_wins_over_the_run_at_work(seeing_gateway: Gateway, standins:
     assert keys(gateway) == set()
 
 
-def test_nothing_is_bought_for_a_deleted_image_in_the_middle_of_its_analysis(
-    seeing_gateway: Gateway, standins: StandInAccess
-) -> None:
-    from imgpipe_orchestration.billing.calls import Buyer, PaidCall
-
-    gateway = seeing_gateway
-    media_id = finished(gateway)
+def test_nothing_is_bought_for_a_deleted_image_in_the_middle_of_its_analysis(gateway: Gateway) -> None:
+    media_id, shop = finished(gateway), Shop()
     delete(gateway, media_id)
-    call_ = PaidCall.of("openai", "vision", "gpt", inputs=["another question"])
-
-    def purchase() -> None:
-        pytest.fail("it was bought")
-
     with pytest.raises(LeaseLost):
-        gateway.services.ledger.buy(call_, purchase, buyer=Buyer("media", f"media/{media_id}"))  # type: ignore[arg-type]
+        gateway.services.ledger.buy(a_call(), shop, buyer=Buyer("media", f"media/{media_id}"))
+    assert shop.sold == 0
 
 
 @pytest.mark.parametrize("told", [True, False])
