@@ -51,11 +51,9 @@ def test_the_bill_adds_up_whichever_way_it_is_read(seeing_gateway: Gateway, brow
     kinds = [answer.headers["Content-Type"].partition(";")[0] for answer in asked]
     assert kinds == ["text/csv", "application/json", "application/json"]
     assert gateway.get("/api/spending?by=colour").status_code == 422
-    for span, told in {
-        "from=2026-11-02&to=2026-11-01": "from is 2026-11-02, which is after 2026-11-01, the last day",
-    }.items():
-        refused = gateway.get(f"/api/spending?{span}")
-        assert refused.status_code == 422 and told in refused.text
+    refused = gateway.get("/api/spending?from=2026-11-02&to=2026-11-01")
+    assert refused.status_code == 422
+    assert "from is 2026-11-02, which is after 2026-11-01, the last day" in refused.text
     assert gateway.get("/api/spending?from=&to=").json()["to"] == today()
     gateway.rows("""
         insert into spending_tenants (tenant, day, bought, reused, cost_usd, saved_usd)
