@@ -19,7 +19,7 @@ from imgpipe_orchestration.media.store import REMAKE_VARIANTS
 from imgpipe_orchestration.operations.tidying import collect_garbage
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import holdings
-from imgpipe_orchestration.storage.holdings import Collected, Holding, Promise, collect
+from imgpipe_orchestration.storage.holdings import Holding, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
@@ -43,10 +43,6 @@ def put(bucket: Bucket, *keys: str) -> None:
 
 def keys(bucket: Bucket) -> set[str]:
     return {one.key for one in bucket.list()}
-
-
-def by_name(found: list[Collected]) -> dict[str, Collected]:
-    return {one.name: one for one in found}
 
 
 @pytest.fixture
@@ -177,7 +173,7 @@ def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> N
     for name, (bucket, of_rows) in kept.items():
         put(bucket, *of_rows, *lost[name])
 
-    found = by_name(collect_garbage(services, act=True, grace_hours=0))
+    found = {one.name: one for one in collect_garbage(services, act=True, grace_hours=0)}
 
     for name, (bucket, of_rows) in kept.items():
         assert keys(bucket) == of_rows, name
