@@ -152,13 +152,9 @@ def test_a_flood_that_comes_back_takes_its_turns(claims: Claims, how: str) -> No
     assert Counter(c.tenant for c in claims.claim(QUEUE, "run", 20)) == {"flood": 10, "other": 10}
 
 
-def test_named_items_are_taken_whatever_their_turn_or_pause_but_not_from_who_holds_them(
-    engine: Engine, claims: Claims
-) -> None:
-    queue = Queue("named")
-    with transaction(engine) as connection:
-        claims.enqueue(connection, queue, [Item(1), Item(2), Item(3)])
-        claims.enqueue(connection, queue, [Item(4)], delay=3600)
-    assert [claim.item_id for claim in claims.claim(queue, "somebody", 1)] == [1]
-    assert [claim.item_id for claim in claims.claim_these(queue, "me", [1, 3, 4])] == [3, 4]
-    assert [claim.item_id for claim in claims.owned(queue, "me")] == [4, 3]
+def test_named_items_are_taken_whatever_their_turn_or_pause_but_not_from_who_holds_them(claims: Claims) -> None:
+    put(claims, 1, 2, 3)
+    put(claims, 4, delay=3600)
+    assert ids(claims.claim(QUEUE, "somebody", 1)) == [1]
+    assert ids(claims.claim_these(QUEUE, "me", [1, 3, 4])) == [3, 4]
+    assert ids(claims.owned(QUEUE, "me")) == [4, 3]
