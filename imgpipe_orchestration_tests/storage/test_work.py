@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -22,19 +23,13 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import drain, work_through, working_as
-from imgpipe_orchestration.telemetry.logs import JsonFormatter, logger
-from imgpipe_orchestration_tests.storage.claims.shorthand import finish, put
-
-QUEUE = Queue("listings", max_attempts=2)
+from imgpipe_orchestration.telemetry.logs import JsonFormatter
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, finish, put
 
 
 def taken(claims: Claims, number: int, queue: Queue = QUEUE) -> list[Claim]:
     put(claims, *range(1, number + 1), queue=queue)
     return claims.claim(queue, "run", number)
-
-
-def finishing(claims: Claims, queue: Queue = QUEUE) -> Callable[[Claim], None]:
-    return lambda claim: finish(claims, claim, queue)
 
 
 def test_items_are_begun_in_turn_and_as_many_at_once_as_there_are_threads(claims: Claims) -> None:
@@ -109,7 +104,7 @@ def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None
 
     def further(free: int, _: object) -> list[Claim]:
         if not places:
-            put(claims, 2, 3, queue=QUEUE)
+            put(claims, 2, 3)
         places.append(free)
         return claims.claim(QUEUE, "run", free)
 
@@ -120,7 +115,7 @@ def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None
 
 def test_a_tenant_whose_items_take_long_leaves_threads_to_others(claims: Claims) -> None:
     """Also when hundreds more of its items wait in front of the others', and the others come later."""
-    put(claims, *range(1, 500), tenant="slow", queue=QUEUE)
+    put(claims, *range(1, 500), tenant="slow")
     good_done, seen = threading.Event(), set[int]()
 
     def step(claim: Claim) -> None:
@@ -133,7 +128,7 @@ def test_a_tenant_whose_items_take_long_leaves_threads_to_others(claims: Claims)
 
     def further(free: int, full: Collection[str]) -> list[Claim]:
         if len(seen) == 3:
-            put(claims, 1000, tenant="good", queue=QUEUE)
+            put(claims, 1000, tenant="good")
         return claims.claim(QUEUE, "run", free, but=full)
 
     outcome = work_through(claims, QUEUE, claims.claim(QUEUE, "run", 4), step, threads=4, share=3, further=further)
@@ -147,17 +142,17 @@ def test_a_database_that_is_away_keeps_others_from_joining_and_nothing_else(clai
     def further(*_: object) -> list[Claim]:
         raise BackendUnavailable("The database cannot be reached")
 
-    outcome = work_through(claims, QUEUE, batch, finishing(claims), threads=4, further=further)
+    outcome = work_through(claims, QUEUE, batch, partial(finish, claims), threads=4, further=further)
     assert len(outcome.done) == 2
 
 
 def test_a_queue_is_drained_of_what_is_held_and_due_and_of_what_joins(claims: Claims) -> None:
-    put(claims, 1, 2, 3, queue=QUEUE)
+    put(claims, 1, 2, 3)
     claims.claim(QUEUE, "run", 1)  # as of a run that this one repeats
 
     def step(claim: Claim) -> None:
         if claim.item_id == 3:
-            put(claims, 4, queue=QUEUE)
+            put(claims, 4)
         finish(claims, claim)
 
     with working_as(claims, "run"):
@@ -166,10 +161,10 @@ def test_a_queue_is_drained_of_what_is_held_and_due_and_of_what_joins(claims: Cl
 
 
 def test_items_whose_worker_died_are_worked_on_by_themselves(claims: Claims) -> None:
-    put(claims, 1, queue=QUEUE)
+    put(claims, 1)
     claims.claim(QUEUE, "dead", 1)
     claims.release("dead", died=True)
-    put(claims, 2, 3, queue=QUEUE)
+    put(claims, 2, 3)
 
     def step(claim: Claim) -> None:
         others = {claims.find(QUEUE, item).state for item in (2, 3)}
@@ -181,14 +176,14 @@ def test_items_whose_worker_died_are_worked_on_by_themselves(claims: Claims) -> 
 
 
 def test_a_queue_is_left_when_nothing_of_a_batch_was_done(claims: Claims) -> None:
-    put(claims, *range(1, 10), queue=QUEUE)
+    put(claims, *range(1, 10))
 
     def away(_: Claim) -> None:
         raise BackendUnavailable("The store is away")
 
     outcome = drain(claims, QUEUE, "run", away, threads=2, batch_size=3)
     assert len(outcome.retried) == 3
-    outcome = drain(claims, QUEUE, "run", finishing(claims), threads=2, batch_size=2, once=True)
+    outcome = drain(claims, QUEUE, "run", partial(finish, claims), threads=2, batch_size=2, once=True)
     assert len(outcome.done) == 2
 
 
