@@ -72,6 +72,13 @@ def any_mongo_url(request: pytest.FixtureRequest, any_mongo: str) -> Iterator[st
 
 
 @pytest.fixture
+def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
+    """An embedded one that the test may stop."""
+    with running(Mongo(tmp_path / "own-mongo", free_port())) as server:
+        yield server
+
+
+@pytest.fixture
 def documents(any_mongo_url: str) -> Iterator[Documents]:
     documents = Documents(any_mongo_url, database="ichat")
     yield documents

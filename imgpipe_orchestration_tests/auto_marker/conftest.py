@@ -7,9 +7,9 @@ import pytest
 
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
-from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
+from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server, own_mongo
 
-__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
+__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server", "own_mongo"]
 
 
 @pytest.fixture

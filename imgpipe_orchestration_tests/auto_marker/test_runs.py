@@ -2,9 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,6 @@ from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.runs import due
 from imgpipe_orchestration.auto_marker.store import QUEUE, ImageConfigs, News, Page
 from imgpipe_orchestration.devstack.mongo import Mongo
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
@@ -26,7 +23,6 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.parts import running
 
 
 def round_of(services: Services, run_id: str = "run-1", *, scheduled: bool = True) -> dict[str, Figures]:
@@ -280,13 +276,6 @@ def test_a_tick_that_takes_too_long_to_see_leaves_it_to_a_run_once_an_interval(
     with pytest.raises(BackendUnavailable, match="took too long"):
         runs.begin_round(services)
     assert due(services) == "nothing was asked for and the next round is not due"
-
-
-@pytest.fixture
-def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
-    """A MongoDB that the test may stop."""
-    with running(Mongo(tmp_path / "own-mongo", free_port())) as server:
-        yield server
 
 
 def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settings: Settings, own_mongo: Mongo) -> None:

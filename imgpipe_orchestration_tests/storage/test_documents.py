@@ -1,30 +1,19 @@
 """MongoDB access on every server: which database, whose time-outs, types, and what a server that is away is called."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from bson import Int64, ObjectId
 from pymongo.errors import BulkWriteError, OperationFailure, WriteConcernError
 
 from imgpipe_orchestration.devstack.mongo import Mongo
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.storage.documents import Documents, reachable
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
-from imgpipe_orchestration_tests.parts import running
+from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server, own_mongo
 
-__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
-
-
-@pytest.fixture
-def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
-    """One that the test may stop."""
-    with running(Mongo(tmp_path / "mongo", free_port())) as server:
-        yield server
+__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server", "own_mongo"]
 
 
 @pytest.mark.parametrize(
