@@ -41,6 +41,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.telemetry.logs import TextFormatter
+from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.parts import QuickPostgres, ensure_database, running
 from imgpipe_orchestration_tests.standins.server import FaultyStandIns, partners
 
@@ -283,6 +284,14 @@ def settings_for(postgres_url: str, s3: S3Access, mongo_url: str, folder: Path) 
         vision_bucket_name=s3.bucket("vision"),
         mongodb_url=mongo_url,
     )
+
+
+@pytest.fixture
+def services(settings: Settings) -> Iterator[Services]:
+    """What the product builds from these settings."""
+    services = Services(settings)
+    yield services
+    services.close()
 
 
 @pytest.fixture

@@ -1,23 +1,11 @@
 """Services over a PostgreSQL, S3 and one MongoDB server after the other; and documents to mark."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server, own_mongo
 
 __all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server", "own_mongo"]
-
-
-@pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
-    """On the embedded MongoDB."""
-    services = Services(settings)
-    yield services
-    services.close()
 
 
 def seed(services: Services, customer: Any, count: int = 1, **fields: Any) -> list[Any]:

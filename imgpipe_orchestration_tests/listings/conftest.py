@@ -33,13 +33,6 @@ def client(settings: Settings) -> Iterator[Client]:
 
 
 @pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
-    services = Services(settings)
-    yield services
-    services.close()
-
-
-@pytest.fixture
 def own_s3(tmp_path: Path, settings: Settings) -> Iterator[tuple[S3, Settings]]:
     """An object store that a test may stop, and settings that use it."""
     server = S3(tmp_path / "own-s3", free_port(), access_key="test-access", secret_key="test-secret")

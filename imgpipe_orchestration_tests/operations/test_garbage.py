@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,13 +27,6 @@ from imgpipe_orchestration.wiring.services import Services
 VIEWED, REPORTED, UPLOADED = (f"0000000{n}-0000-4000-8000-000000000000" for n in (1, 2, 3))
 VARIANT = "library/user_7/product/img/{id}-detail-0123456789ab.avif"
 LOST = "library/user_7/product/img/{id}-small-0123456789ab.avif"
-
-
-@pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
-    services = Services(settings)
-    yield services
-    services.close()
 
 
 def put(bucket: Bucket, *keys: str) -> None:

@@ -176,14 +176,13 @@ def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
     assert run_ids(instance) == {queued.run_id, started.run_id}
 
 
-def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Settings) -> None:
-    backends = Services(settings)
+def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(services: Services) -> None:
     queue = Queue("listings")
-    put(backends.claims, 1, 2, queue=queue)
-    (claim,) = backends.claims.claim(queue, "run", 1)
-    finish(backends.claims, claim, queue)
+    put(services.claims, 1, 2, queue=queue)
+    (claim,) = services.claims.claim(queue, "run", 1)
+    finish(services.claims, claim, queue)
     long_ago = datetime.now(UTC) - timedelta(days=500)
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         connection.execute(text("update work_items set updated_at = :at"), {"at": long_ago})
         jobs = """insert into job_instances (job, trigger, status, finished_at) values
             ('a', 'scheduled', 'completed', :at), ('a', 'scheduled', 'failed', now()),
@@ -199,18 +198,17 @@ def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Set
             values (:key, 'openai', :operation, 'm', 'i', 'p', 'committed', '1', :at)"""
         for key, operation in (("typed once", "embedding"), ("k", "embedding"), ("a picture", "image")):
             connection.execute(text(calls), {"key": key, "operation": operation, "at": long_ago})
-    removed = tidy(backends)
+    removed = tidy(services)
     assert {name: number for name, number in removed.items() if number} == {
         "items": 1,
         "job_instances": 1,
         "paid_call_uses": 1,
     }
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         assert set(connection.scalars(text("select key from paid_calls"))) == {"k", "a picture"}
-    counts = backends.claims.counts()["listings"]
+    counts = services.claims.counts()["listings"]
     assert (counts.done, counts.waiting) == (0, 1)
-    assert not any(tidy(backends).values())
-    backends.close()
+    assert not any(tidy(services).values())
 
 
 def test_the_job_runs_both_and_shows_what_it_removed(
@@ -232,11 +230,10 @@ def test_the_job_runs_both_and_shows_what_it_removed(
 
 
 def test_garbage_is_told_by_hand_and_deleted_by_night(
-    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, settings: Settings, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    services = Services(settings)
     resources = {"backends": build_backends()}
 
     def collected(config: object) -> dict[str, object]:
@@ -276,4 +273,3 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
     (failure,) = [event.step_failure_data.user_failure_data for event in lost.all_events if event.is_step_failure]
     assert failure is not None
     assert failure.metadata["lost"].value == 2, "the original, and the WebP that could have been made of it"
-    services.close()
