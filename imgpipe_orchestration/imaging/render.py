@@ -39,8 +39,6 @@ class Rendition:
     focus: FocalBox
     notes: tuple[str, ...]
     """Sentences for people: sizes smaller than asked, formats dropped, profiles ignored, and so on."""
-    recipe: str
-    """Version of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def render(
         focal_boxes.append(focal)
     found = focal_boxes[0]
     notes += _shortfalls(recipe, prepared.size, found.core if mark else None)
-    return Rendition(tuple(variants), found, tuple(notes), recipe.version)
+    return Rendition(tuple(variants), found, tuple(notes))
 
 
 def prepare(data: bytes, recipe: Recipe) -> Prepared:

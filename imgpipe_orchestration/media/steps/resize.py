@@ -123,7 +123,7 @@ def _save_manifest(
             "media_id": media.id,
             "bytes": len(variant.data),
             "object_key": key,
-            "recipe": rendition.recipe,
+            "recipe": MEDIA.version,
         }
         for variant, key in made
     ]
@@ -135,7 +135,7 @@ def _save_manifest(
         "focus": json.dumps(focus),
         "notes": json.dumps(list(rendition.notes)),
         "background_removed": any(v.background == "removed" for v, _ in made),
-        "recipe": rendition.recipe,
+        "recipe": MEDIA.version,
     }
     connection.execute(_FACTS, facts)
     return sorted(old - {key for _, key in made})
