@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, at_host
-from imgpipe_orchestration.partners.retry import parse_retry_after
+from imgpipe_orchestration.partners.retry import parse_retry_after, whole
 from imgpipe_orchestration.partners.ssrf import Guard
 
 _NAME = "The analysis backend"
@@ -171,10 +171,7 @@ class AnalysisBackend(JsonApi):
             unknown = f"The analysis backend says that the batch is {word[:40]!r}, which we do not know"
             raise UnreadableAnswer(unknown) from None
         reason = str(answer.get("error") or "")[:500]
-        done, total = (
-            count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else 0
-            for count in (answer.get("done"), answer.get("total"))
-        )
+        done, total = (whole(str(answer.get(name))) or 0 for name in ("done", "total"))
         return BatchStatus(state, done, total, reason, parse_retry_after(reply.headers))
 
     def report(self, batch_id: str) -> bytes:
