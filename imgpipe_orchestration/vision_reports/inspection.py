@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field, create_model
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.web.texts import plain_text
 
+Severity = Literal["critical", "high", "medium", "low", "none"]
+"""Worst first; `prompts/report.md` says what each means."""
+
 
 class Box(BaseModel):
     """A rectangle in shares of width and height, from the top left corner."""
@@ -23,7 +26,7 @@ class Finding(BaseModel):
 
     title: str
     explanation: str
-    severity: Literal["critical", "high", "medium", "low", "none"]
+    severity: Severity
     confidence: float = Field(ge=0, le=1)
     evidence: Box
 

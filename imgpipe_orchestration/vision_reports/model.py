@@ -34,16 +34,6 @@ class ExecutionTrigger(StrEnum):
     BACKFILL = "backfill"  # a Dagster backfill over days
 
 
-class Severity(StrEnum):
-    """How serious a finding is, worst first."""
-
-    CRITICAL = "critical"  # danger, or damage that gets worse by the day
-    HIGH = "high"  # needs repair soon
-    MEDIUM = "medium"  # should be fixed at the next opportunity
-    LOW = "low"  # cosmetic, or worth watching
-    NONE = "none"  # an observation, nothing wrong
-
-
 class StillWaiting(Planned):
     """The backend has not finished. No attempt is spent; the analysis is polled again after `retry_after` seconds."""
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
-from imgpipe_orchestration.vision_reports.model import Severity
+from imgpipe_orchestration.vision_reports.inspection import Severity
 from imgpipe_orchestration.web.texts import short
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SEVERITIES = list(Severity)
+_SEVERITIES: tuple[str, ...] = get_args(Severity)
 _PICTURE_SIDES = ((12, 1024), (40, 800), (100, 560))
 """(up to so many images, longest side of each picture in pixels); with more images, or little room, _SMALL_SIDE."""
 _SMALL_SIDE = 400
@@ -82,7 +82,7 @@ def _context(batch: Batch, made_at: datetime, step: int) -> dict[str, Any]:
         "made_at": made_at,
         "models": models,
         "standin": any(image["standin"] for image in images),
-        "counts": [(severity.value, counts[severity.value]) for severity in _SEVERITIES],
+        "counts": [(severity, counts[severity]) for severity in _SEVERITIES],
         "findings_total": sum(counts.values()),
         "clean": sum(1 for image in images if image["rank"] == len(_SEVERITIES)),
         "top": _most_serious(shown),
@@ -103,15 +103,11 @@ def _image(image: BatchImage, most: int, text: int) -> dict[str, Any]:
         text: characters of each text.
     """
     analysis = image.analysis or {}
-    ranked = sorted(
-        analysis.get("findings", []),
-        key=lambda f: (_SEVERITIES.index(Severity(f["severity"])), -f["confidence"]),
-    )
+    ranked = sorted(analysis.get("findings", []), key=_weight)
     findings = [
         {**f, "title": short(f["title"], text), "explanation": short(f["explanation"], text), "number": number}
         for number, f in enumerate(ranked[:most], 1)
     ]
-    worst = _SEVERITIES.index(Severity(ranked[0]["severity"])) if ranked else len(_SEVERITIES)
     return {
         "position": image.position,
         "name": short(image.name, text),
@@ -123,8 +119,8 @@ def _image(image: BatchImage, most: int, text: int) -> dict[str, Any]:
         "findings": findings,
         "severities": Counter(finding["severity"] for finding in ranked),
         "left_out": len(ranked) - len(findings),
-        "rank": worst,
-        "worst": _SEVERITIES[worst].value if ranked else "",
+        "rank": _weight(ranked[0])[0] if ranked else len(_SEVERITIES),
+        "worst": ranked[0]["severity"] if ranked else "",
         "picture": None,
     }
 
@@ -137,8 +133,11 @@ def _most_serious(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for finding in image["findings"]
         if finding["severity"] in ("critical", "high", "medium")
     ]
-    serious.sort(key=lambda f: (_SEVERITIES.index(Severity(f["severity"])), -f["confidence"]))
-    return serious[:5]
+    return sorted(serious, key=_weight)[:5]
+
+
+def _weight(finding: dict[str, Any]) -> tuple[int, float]:
+    return _SEVERITIES.index(finding["severity"]), -finding["confidence"]
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
