@@ -22,7 +22,8 @@ _STALL_SECONDS = 20.0
 """Longest silence of a server."""
 _REDIRECTS = 5
 _REFUSALS = {401: "it needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was removed"}
-_POLICY = RetryPolicy(attempts=4)
+DOWNLOAD = RetryPolicy(attempts=4)
+"""How often a download is tried; who waits for it says how long."""
 
 
 class Fetcher(Connected):
@@ -31,7 +32,7 @@ class Fetcher(Connected):
     def __init__(self, guard: Guard) -> None:
         super().__init__("", guard)
 
-    def fetch_bytes(self, url: str, policy: RetryPolicy = _POLICY, *, max_bytes: int = 50 * 1024 * 1024) -> bytes:
+    def fetch_bytes(self, url: str, policy: RetryPolicy = DOWNLOAD, *, max_bytes: int = 50 * 1024 * 1024) -> bytes:
         """The content of `url`.
 
         Raises:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from imgpipe_orchestration.errors import PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
-from imgpipe_orchestration.partners.fetch import Fetcher
+from imgpipe_orchestration.partners.fetch import DOWNLOAD, Fetcher
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
 from imgpipe_orchestration.partners.openai_answers import OPENAI, attribute, expect, no_answer, translating, usage_of
 from imgpipe_orchestration.partners.reply import ANSWER_LIMIT
@@ -193,7 +193,7 @@ class OpenAIClient:
             return None
         if url[:5].lower() == "data:":
             return self._decoded(url)
-        policy = RetryPolicy(attempts=4, budget=self._timeout)
+        policy = replace(DOWNLOAD, budget=self._timeout)
         try:
             image = self._fetcher.fetch_bytes(url, policy, max_bytes=ANSWER_LIMIT)
         except (Permanent, Retryable) as error:

@@ -42,9 +42,8 @@ from imgpipe_orchestration.partners.analysis_backend import (
     ImageOrder,
     Missing,
 )
-from imgpipe_orchestration.partners.fetch import Fetcher
+from imgpipe_orchestration.partners.fetch import DOWNLOAD, Fetcher
 from imgpipe_orchestration.partners.json_text import decoded
-from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
@@ -328,7 +327,7 @@ def gather(
         ImgpipeError: that of `stopped`; or from `hand_over`: the backend is away, or refuses all images.
     """
     gathered = Gathered()
-    policy = RetryPolicy(attempts=4, stopped=stopped)
+    policy = replace(DOWNLOAD, stopped=stopped)
     given_up = (Permanent,) if patient else (Permanent, Retryable)
 
     def fetched(document: Document, read: Callable[[bytes], _Value], most: int) -> tuple[_Value | None, str]:
