@@ -153,7 +153,6 @@ class AnalysisWorker:
             analysis.documents,
             fetcher=self._services.fetcher,
             stopped=stopped,
-            max_images=MOST_IMAGES,
             patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
             hand_over=lambda picture: backend.upload(picture, organization),
         )
@@ -310,7 +309,6 @@ def gather(
     *,
     fetcher: Fetcher,
     stopped: Callable[[], ImgpipeError | None],
-    max_images: int,
     patient: bool,
     hand_over: Callable[[ImageFile], str],
 ) -> Gathered:
@@ -351,9 +349,9 @@ def gather(
                 gathered.notes.append(f"The descriptions in {document.name} could not be used: {wrong}")
     in_any_case = {name.casefold(): text for name, text in descriptions.items()}
     images = [document for document in documents if not document.holds_descriptions]
-    for extra in images[max_images:]:
-        gathered.missing.append(Missing(extra.name, f"more than the {max_images} images that one analysis may have"))
-    for document in images[:max_images]:
+    for extra in images[MOST_IMAGES:]:
+        gathered.missing.append(Missing(extra.name, f"more than the {MOST_IMAGES} images that one analysis may have"))
+    for document in images[:MOST_IMAGES]:
         picture, wrong = fetched(document, partial(_picture, document.name), IMAGE_BYTES)
         try:
             image_id = hand_over(picture) if picture else ""

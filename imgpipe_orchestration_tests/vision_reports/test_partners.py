@@ -168,7 +168,6 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
             [Document("texts.json", f"{server.url}/texts.json", "json")],
             fetcher=Fetcher(Guard.parse(f"127.0.0.1:{server.port}")),
             stopped=lambda: None,
-            max_images=1,
             patient=False,
             hand_over=lambda _: "1",
         )
