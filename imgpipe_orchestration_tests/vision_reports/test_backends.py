@@ -5,7 +5,6 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -19,7 +18,6 @@ from imgpipe_orchestration.partners.analysis_backend import (
     AnalysisBackend,
     BatchOrder,
     BatchState,
-    BatchStatus,
     ImageFile,
     ImageOrder,
     Missing,
@@ -84,27 +82,6 @@ def picture(name: str = "hull.jpg", colour: str = "navy") -> ImageFile:
     return ImageFile(name, file.getvalue(), "image/jpeg")
 
 
-class Own:
-    """Ours without HTTP."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def upload(self, picture: ImageFile, organization_id: str) -> str:
-        return str(backend_routes.store(self._services, picture.name, picture.data, organization_id).image_id)
-
-    def start(self, order: BatchOrder, reference: str = "order-1") -> str:
-        order = replace(order, model=backend_routes.models_of(self._services)[0])
-        return str(batches.start(self._services.engine, self._services.claims, order, reference)[0])
-
-    def status(self, batch_id: str) -> BatchStatus:
-        row = batches.found(self._services.engine, UUID(batch_id))
-        return BatchStatus(BatchState(row.status), row.done, row.total)
-
-    def report(self, batch_id: str) -> bytes:
-        return bytes(backend_routes.batch_report(UUID(batch_id), self._services).body)
-
-
 def order(*image_ids: str, organization: str = ORGANIZATION) -> BatchOrder:
     return BatchOrder(
         organization_id=organization,
@@ -156,29 +133,31 @@ def test_an_image_that_retention_took_is_to_be_uploaded_again_and_one_of_a_batch
         backend.start(order(unused), "order-2")
 
 
-def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk: Desk) -> None:
-    own = Own(desk.services)
-    images = [own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal", "olive")]
+def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(
+    backend: AnalysisBackend, desk: Desk
+) -> None:
+    images = [backend.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal", "olive")]
     desk.standins.fault("openai", "content_policy", operation="responses", count=1)
-    batch = own.start(order(*images))
+    batch = backend.start(order(*images), "order-1")
     batch_work.work_on_all(desk.services, "a run")
-    data = data_of(own.report(batch).decode())
+    data = data_of(backend.report(batch).decode())
     assert len(data["images"]) == 2
     assert "refused" in data["missing"][1]["reason"]
 
-    again = own.start(order(*images), "order-2")
+    again = backend.start(order(*images), "order-2")
     batch_work.work_on_all(desk.services, "another run")
-    assert own.status(again).state is BatchState.COMPLETED
+    assert backend.status(again).state is BatchState.COMPLETED
     assert len(desk.standins.calls("openai", "responses")) == 4, "only the refused image is asked about again"
 
 
-def test_a_held_finding_waits_for_a_person_and_a_rejected_one_is_left_out(desk: Desk) -> None:
+def test_a_held_finding_waits_for_a_person_and_a_rejected_one_is_left_out(backend: AnalysisBackend, desk: Desk) -> None:
     low = {"moderation": "hold", "moderation_thresholds": '{"violence": 0.0001}'}
     desk.services.settings = desk.services.settings.model_copy(update=low)
-    own = Own(desk.services)
-    batch = own.start(order(*(own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "white"))))
+    batch = backend.start(
+        order(*(backend.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "white"))), "order-1"
+    )
     batch_work.work_on_all(desk.services, "a run")
-    assert own.status(batch).state is BatchState.QUEUED
+    assert backend.status(batch).state is BatchState.QUEUED
     with transaction(desk.services.engine) as rows:
         held = review.waiting(rows, limit=50)
         query = "select f ->> 'title' from vision_batch_images, jsonb_array_elements(analysis -> 'findings') f"
@@ -192,16 +171,15 @@ def test_a_held_finding_waits_for_a_person_and_a_rejected_one_is_left_out(desk: 
         review.decide(desk.services, subject_of("findings"), one.item, approve=True, why="", who="eve")
     desk.hurry()
     batch_work.work_on_all(desk.services, "another run")
-    data = data_of(own.report(batch).decode())
+    data = data_of(backend.report(batch).decode())
     assert {one["title"] for image in data["images"] for one in image["findings"]} == set(titles) - {left_out}
     assert f"Findings left out after a review: {titles[left_out]}." in data["notes"]
     assert len(desk.standins.calls("openai", "responses")) == 2
     assert len(desk.standins.calls("openai", "moderations")) == len(titles), "each text once"
 
 
-def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) -> None:
-    own = Own(desk.services)
-    batch = own.start(order(own.upload(picture(), ORGANIZATION)))
+def test_what_the_store_gives_a_part_of_is_waited_for(backend: AnalysisBackend, desk: Desk, s3: S3Access) -> None:
+    batch = backend.start(order(backend.upload(picture(), ORGANIZATION)), "order-1")
 
     def run_over_halves(folder: str) -> BatchState:
         with serving(half_of(f"/{folder}/", s3.endpoint)) as store:
@@ -210,41 +188,43 @@ def test_what_the_store_gives_a_part_of_is_waited_for(desk: Desk, s3: S3Access) 
             batch_work.work_on_all(services, f"a run over halves of {folder}")
             if folder == "reports":
                 with pytest.raises(NotWhole):
-                    Own(services).report(batch)
+                    backend_routes.batch_report(UUID(batch), services)
             services.close()
-        return own.status(batch).state
+        return backend.status(batch).state
 
     assert run_over_halves("images") is BatchState.QUEUED
     assert run_over_halves("views") is BatchState.QUEUED
     assert run_over_halves("reports") is BatchState.COMPLETED
-    assert own.report(batch).endswith(b"</html>")
+    assert backend.report(batch).endswith(b"</html>")
     assert len(desk.standins.calls("openai", "responses")) == 1
 
 
-def test_a_batch_whose_images_wait_for_quota_does_not_fail_over_one_that_is_lost(desk: Desk) -> None:
-    own = Own(desk.services)
-    lost, good = (own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal"))
-    batch = own.start(order(lost, good))
+def test_a_batch_whose_images_wait_for_quota_does_not_fail_over_one_that_is_lost(
+    backend: AnalysisBackend, desk: Desk
+) -> None:
+    lost, good = (backend.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal"))
+    batch = backend.start(order(lost, good), "order-1")
     desk.services.vision_bucket.discard([o.key for o in desk.services.vision_bucket.list() if lost in o.key])
     desk.standins.fault("openai", "insufficient_quota", count=None)
 
     def run() -> BatchState:
         desk.hurry()
         batch_work.work_on_all(desk.services, "a run")
-        return own.status(batch).state
+        return backend.status(batch).state
 
     tries = batches.QUEUE.max_attempts
     assert {run() for _ in range(tries)} == {BatchState.QUEUED}
     desk.standins.admin("DELETE", "faults")
     desk.sql("delete from spending_pauses")
     assert [run() for _ in range(tries)] == [BatchState.QUEUED] * (tries - 1) + [BatchState.COMPLETED]
-    assert len(data_of(own.report(batch).decode())["missing"]) == 2
+    assert len(data_of(backend.report(batch).decode())["missing"]) == 2
 
 
-def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
-    own = Own(desk.services)
-    images = [own.upload(picture(colour=f"#{6 * n:02x}{250 - 6 * n:02x}00"), ORGANIZATION) for n in range(40)]
-    batches_ordered = [own.start(order(*images[n : n + 10]), f"order-{n}") for n in range(0, 40, 10)]
+def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(
+    backend: AnalysisBackend, desk: Desk
+) -> None:
+    images = [backend.upload(picture(colour=f"#{6 * n:02x}{250 - 6 * n:02x}00"), ORGANIZATION) for n in range(40)]
+    batches_ordered = [backend.start(order(*images[n : n + 10]), f"order-{n}") for n in range(0, 40, 10)]
     desk.standins.admin("POST", "delays", {"openai": 3})
 
     def interrupt() -> None:
@@ -262,5 +242,5 @@ def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk
     desk.standins.admin("POST", "delays", {"openai": 0})
     desk.hurry()
     batch_work.work_on_all(desk.services, "another run")
-    assert {own.status(batch).state for batch in batches_ordered} == {BatchState.COMPLETED}
+    assert {backend.status(batch).state for batch in batches_ordered} == {BatchState.COMPLETED}
     assert len(desk.standins.calls("openai", "responses")) == 40
