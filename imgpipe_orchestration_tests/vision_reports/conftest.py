@@ -230,7 +230,7 @@ def desk(settings: Settings, standins: StandInAccess, monkeypatch: pytest.Monkey
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.2)
     with dg.DagsterInstance.ephemeral() as instance, backend_serving() as backend:
         desk = Desk(settings, standins, instance, backend)
         with desk.api:

@@ -7,17 +7,13 @@ import pytest
 
 from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.operations import deletion
-from imgpipe_orchestration.vision_reports import runs
 from imgpipe_orchestration.vision_reports.lifecycle import BATCHES
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 
-def test_what_a_deleted_job_had_in_flight_is_left_to_another_job_and_is_nobodys_failure(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.2)
+def test_what_a_deleted_job_had_in_flight_is_left_to_another_job_and_is_nobodys_failure(desk: Desk) -> None:
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.asked()

@@ -9,7 +9,7 @@ import pytest
 
 from imgpipe_orchestration.partners.fetch import Fetcher
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.vision_reports import listing, model, runs, steps
+from imgpipe_orchestration.vision_reports import listing, model, steps
 from imgpipe_orchestration.vision_reports.assets import DAYS
 from imgpipe_orchestration.vision_reports.model import Document
 from imgpipe_orchestration.vision_reports.steps import gather
@@ -178,7 +178,7 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
 def test_a_batch_that_takes_too_long_is_ordered_anew_by_the_next_execution(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "BATCH_SECONDS", 1.2)
+    monkeypatch.setattr(model, "BATCH_SECONDS", 0.4)
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.job()
@@ -190,10 +190,7 @@ def test_a_batch_that_takes_too_long_is_ordered_anew_by_the_next_execution(
     assert (len(desk.backend.orders), len(desk.reports)) == (3, 1)
 
 
-def test_a_batch_whose_analysis_failed_meanwhile_has_its_time_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.5)
+def test_a_batch_whose_analysis_failed_meanwhile_has_its_time_again(desk: Desk) -> None:
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.asked()
@@ -206,10 +203,7 @@ def test_a_batch_whose_analysis_failed_meanwhile_has_its_time_again(
     assert len(desk.backend.orders) == 1
 
 
-def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.5)
+def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(desk: Desk) -> None:
     desk.seed(images=1)
     backend = desk.backend
     backend.status = {"status": "running"}

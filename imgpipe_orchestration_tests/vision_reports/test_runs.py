@@ -223,7 +223,6 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
 def test_under_a_new_secret_key_a_submitted_analysis_goes_on_and_another_is_stored_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, submitted: bool
 ) -> None:
-    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.2)
     desk.seed(images=1, descriptions=False)
     desk.backend.status = {"status": "running"}
     if not submitted:

@@ -4,7 +4,6 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration.vision_reports import runs
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -69,10 +68,7 @@ def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:
     assert len(desk.reports) == 1
 
 
-def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.2)
+def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(desk: Desk) -> None:
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
     job = desk.asked()
