@@ -145,12 +145,12 @@ class Desk:
 
     def run(self, **options: Any) -> dg.JobExecutionResult:
         """One Dagster run of the sensor, in this process."""
-        return self.backfill(today(), {DUE_ONLY: "true"}, **options)
+        return self.backfill(more={DUE_ONLY: "true"}, **options)
 
-    def backfill(self, day: str, more: dict[str, str] | None = None, **options: Any) -> dg.JobExecutionResult:
-        """One Dagster run as a backfill of this day has it."""
+    def backfill(self, day: str = "", more: dict[str, str] | None = None, **options: Any) -> dg.JobExecutionResult:
+        """One Dagster run as a backfill of this day, or of today, has it."""
         self.hurry()
-        tags = {"dagster/partition": day, **(more or {})}
+        tags = {"dagster/partition": day or today(), **(more or {})}
         return dg.execute_job(runnable("vision_reports"), instance=self.instance, tags=tags, **options)
 
     @contextmanager

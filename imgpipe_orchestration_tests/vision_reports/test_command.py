@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -153,6 +152,5 @@ def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config
         desk.seed(images=1)
         with desk.dagster():
             assert invoke(config).exit_code == 0
-    today = datetime.now(UTC).date().isoformat()
-    assert desk.backfill(today).success
+    assert desk.backfill().success
     assert (len(desk.reports), len(desk.backend.orders)) == (6, 6)

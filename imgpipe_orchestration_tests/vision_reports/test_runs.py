@@ -120,16 +120,15 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
         desk.seed(images=1)
     job = desk.job()
     assert desk.execute(job)["successful"] == 2
-    today = datetime.now(UTC).date().isoformat()
 
-    first = desk.backfill(today)
+    first = desk.backfill()
     assert first.success
     newest = desk.executions(job)[0]
     assert (newest["trigger"], newest["status"], newest["successful"]) == ("backfill", "success", 2)
     assert len(desk.reports) == 4
     assert len(desk.backend.orders) == 4
 
-    assert desk.backfill(today, reexecution_options=dg.ReexecutionOptions(first.run_id)).success
+    assert desk.backfill(reexecution_options=dg.ReexecutionOptions(first.run_id)).success
     assert desk.backfill("2025-06-01").success
     assert len(desk.reports) == 4
 
@@ -160,12 +159,11 @@ def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organizat
     desk.seed(images=1)
     job = desk.job()
     assert desk.execute(job)["status"] == "success"
-    today = datetime.now(UTC).date().isoformat()
     moved = desk.standins.analyses_url.replace("127.0.0.1", "localhost")
     for change, delivered in (({"external_api_get_url": moved}, True), ({"organization_id": "other"}, False)):
         desk.api.patch(f"/cron-jobs/{job}", json=change)
         before = len(desk.standins.calls("vision_analysis", "upload"))
-        assert desk.backfill(today).success == delivered
+        assert desk.backfill().success == delivered
         assert len(desk.standins.calls("vision_analysis", "upload")) - before == delivered
     assert "pointed at another external API or organization" in desk.executions(job)[0]["analyses"][0]["error"]
 
@@ -244,10 +242,7 @@ def test_many_analyses_are_worked_on_at_once_and_the_run_sums_them_up(desk: Desk
         desk.seed(images=1, descriptions=False)
     desk.standins.admin("POST", "delays", {"files": 6})
     desk.asked()
-    try:
-        run = desk.run()
-    finally:
-        desk.standins.admin("POST", "delays", {"files": 0})
+    run = desk.run()
     assert desk.standins.admin("GET", "calls")["most_in_flight"]["files"] == runs.SHARE
     summaries = [e for e in run.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
     assert len(summaries) == 1
@@ -268,18 +263,14 @@ def test_what_the_run_has_no_time_for_is_given_back_and_slow_downloads_cost_a_tr
     for _ in range(runs.SHARE + 4):
         desk.seed(images=1, descriptions=False)
     desk.asked()
-    try:
-        assert desk.run().success
-        assert len(desk.reports) == runs.SHARE, "what was begun was not given up"
-        states = (
-            "select distinct state, failures > 0 from work_items where queue = 'vision_analyses' and state <> 'done'"
-        )
-        assert desk.sql(states) == [("waiting", False)]
-        monkeypatch.setattr(runs, "DOWNLOAD_SECONDS", 1.0)
-        assert desk.run().success
-        assert desk.sql(states) == [("waiting", True)]
-    finally:
-        desk.standins.admin("POST", "delays", {"files": 0})
+    assert desk.run().success
+    assert len(desk.reports) == runs.SHARE, "what was begun was not given up"
+    states = "select distinct state, failures > 0 from work_items where queue = 'vision_analyses' and state <> 'done'"
+    assert desk.sql(states) == [("waiting", False)]
+    monkeypatch.setattr(runs, "DOWNLOAD_SECONDS", 1.0)
+    assert desk.run().success
+    assert desk.sql(states) == [("waiting", True)]
+    desk.standins.admin("POST", "delays", {"files": 0})
     monkeypatch.setattr(runs, "RUN_SECONDS", 600.0)
     monkeypatch.setattr(runs, "DOWNLOAD_SECONDS", 600.0)
     assert desk.run().success
