@@ -38,52 +38,37 @@ class Call:
     """One way to use one partner."""
 
     provider: str
-    make: Callable[[StandInAccess, str, float, RetryPolicy], Callable[[bytes], Any]]
+    make: Callable[..., Any]
+    """Makes it at a stand-in, with a photo, a key, and how long and how often it is tried."""
     paid: bool = True
     """What may be charged is not asked for again at once when its answer does not come."""
 
 
-def _openai(use: Callable[[OpenAIClient, bytes], Any]) -> Callable[..., Callable[[bytes], Any]]:
-    def make(at: StandInAccess, key: str, timeout: float, policy: RetryPolicy) -> Callable[[bytes], Any]:
-        client = OpenAIClient(key, base_url=at.openai_url, timeout=timeout, policy=policy)
-        return lambda photo: use(client, photo)
+def _openai(use: Callable[[OpenAIClient, bytes], Any]) -> Call:
+    return Call("openai", lambda at, photo, key, **more: use(OpenAIClient(key, base_url=at.openai_url, **more), photo))
 
-    return make
+
+def _unprocessed(at: StandInAccess, _: bytes, key: str, **tries: Any) -> list[Any]:
+    return list(VisionAnalysisApi(at.analyses_url, "", key, guard=Guard.parse("127.0.0.1"), **tries).unprocessed())
 
 
 CALLS = {
-    "openai vision": Call("openai", _openai(lambda c, photo: c.answer("?", Look, image=photo, model="gpt-6-luna"))),
-    "openai embedding": Call("openai", _openai(lambda c, _: c.embed("red", model="text-embedding-3-small"))),
-    "openai image": Call("openai", _openai(lambda c, _: c.draw("a face", model="gpt-image-2", size="64x64"))),
-    "openai edit": Call("openai", _openai(lambda c, photo: c.draw("again", photo, model="gpt-image-2", size="64x64"))),
-    "openai models": Call("openai", _openai(lambda c, _: c.models())),
+    "openai vision": _openai(lambda c, photo: c.answer("?", Look, image=photo, model="gpt-6-luna")),
+    "openai embedding": _openai(lambda c, _: c.embed("red", model="text-embedding-3-small")),
+    "openai image": _openai(lambda c, _: c.draw("a face", model="gpt-image-2", size="64x64")),
+    "openai edit": _openai(lambda c, photo: c.draw("again", photo, model="gpt-image-2", size="64x64")),
+    "openai models": _openai(lambda c, _: c.models()),
     "google vision": Call(
         "google",
-        lambda at, key, timeout, policy: (
-            lambda photo: GoogleVision(at.google_url, key, timeout=timeout, policy=policy).annotate(
-                photo, size=(600, 400)
-            )
-        ),
+        lambda at, photo, key, **tries: GoogleVision(at.google_url, key, **tries).annotate(photo, size=(600, 400)),
     ),
     "flowise": Call(
         "flowise",
-        lambda at, key, timeout, policy: (
-            lambda _: Flowise(at.flowise_url, key, timeout=timeout, policy=policy).predict(
-                "persona-data", {"count": 1}, list[dict[str, Any]]
-            )
+        lambda at, _, key, **tries: Flowise(at.flowise_url, key, **tries).predict(
+            "persona-data", {"count": 1}, list[dict[str, Any]]
         ),
     ),
-    "vision analyses": Call(
-        "vision_analysis",
-        lambda at, key, timeout, policy: (
-            lambda _: list(
-                VisionAnalysisApi(
-                    at.analyses_url, "", key, guard=Guard.parse("127.0.0.1"), timeout=timeout, policy=policy
-                ).unprocessed()
-            )
-        ),
-        paid=False,
-    ),
+    "vision analyses": Call("vision_analysis", _unprocessed, paid=False),
 }
 
 UNDER_POLICY = ["openai vision", "openai image", "openai edit"]
@@ -103,7 +88,7 @@ def use(
 
     def run(timeout: float = 5, policy: RetryPolicy = QUICK) -> ImgpipeError | None:
         try:
-            call.make(standins, request.node.nodeid, timeout, policy)(photo)
+            call.make(standins, photo, request.node.nodeid, timeout=timeout, policy=policy)
         except ImgpipeError as error:
             return error
         return None
@@ -196,7 +181,7 @@ def test_a_connection_that_breaks_is_an_unavailable_partner(
 def test_nobody_listening_is_an_unavailable_partner(call: Call, photo: bytes, request: pytest.FixtureRequest) -> None:
     nowhere = StandInAccess("http://127.0.0.1:9")
     with pytest.raises(PartnerUnavailable):
-        call.make(nowhere, request.node.nodeid, 2, QUICK)(photo)
+        call.make(nowhere, photo, request.node.nodeid, timeout=2, policy=QUICK)
 
 
 def test_the_key_is_in_no_error(call: Call, standins: StandInAccess, photo: bytes) -> None:
@@ -204,7 +189,7 @@ def test_the_key_is_in_no_error(call: Call, standins: StandInAccess, photo: byte
     for kind in ("unauthorized", "server_error", "rate_limit", "not_json", "cut"):
         standins.fault(call.provider, kind, count=2, retry_after=0)
         with pytest.raises(ImgpipeError) as caught:
-            call.make(standins, key, 1, RetryPolicy(attempts=1, budget=2))(photo)
+            call.make(standins, photo, key, timeout=1, policy=RetryPolicy(attempts=1, budget=2))
         assert key not in f"{caught.value} {caught.value.detail} {caught.value!r}"
         standins.admin("DELETE", "faults")
 
