@@ -20,8 +20,7 @@ from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, f
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.media.worker import today
-from imgpipe_orchestration_tests.operations.test_garbage import keys, put
-from imgpipe_orchestration_tests.partners.test_cdn import answering
+from imgpipe_orchestration_tests.partners.wire import answering
 
 
 def test_listings_are_kept_for_so_many_days(make_gateway: Callable[..., Gateway]) -> None:
@@ -102,7 +101,7 @@ def test_nothing_ages_where_no_days_are_set(gateway: Gateway) -> None:
 def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
     make_gateway: Callable[..., Gateway],
 ) -> None:
-    with answering(200, {}) as server:
+    with answering({}) as server:
         gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=server.url)
         media_id = finished(gateway)
 
@@ -181,7 +180,7 @@ def test_what_is_to_go_at_once_waits_for_no_sweep_and_its_run_does_not_look_at_w
 
 
 def test_a_cdn_that_stays_away_is_among_the_failures(make_gateway: Callable[..., Gateway]) -> None:
-    with answering(404, {}) as server:
+    with answering({}, 404) as server:
         gateway = make_gateway(cdn_purge="webhook", cdn_purge_url=server.url)
         delete(gateway, finished(gateway))
         gateway.services.claims.hasten(cdn.CDN_PURGES)

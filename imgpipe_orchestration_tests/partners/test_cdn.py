@@ -1,8 +1,6 @@
 """Purging a CDN by tags, against stand-ins that speak the protocols of Cloudflare and Fastly."""
 
 import json
-from contextlib import AbstractContextManager
-from typing import Any
 
 import pytest
 
@@ -12,32 +10,27 @@ from imgpipe_orchestration.partners.cdn import Cdn
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
-from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
-
-
-def answering(status: int, body: Any) -> AbstractContextManager[Server]:
-    """A server that gives one answer to everything."""
-    return serving(lambda h, _: reply(h, json.dumps(body).encode(), status, Content_Type="application/json"))
+from imgpipe_orchestration_tests.partners.wire import answering, reply, serving
 
 
 def test_cloudflare_is_sent_tags_and_has_to_say_that_it_took_them() -> None:
-    with answering(200, {"success": True, "errors": [], "result": {"id": "z"}}) as server:
+    with answering({"success": True, "errors": [], "result": {"id": "z"}}) as server:
         Cdn("cloudflare", server.url, "secret").purge(["media-1", "media-2"])
     _, headers, sent = server.requests[0]
     assert (headers["authorization"], json.loads(sent)) == ("Bearer secret", {"tags": ["media-1", "media-2"]})
-    with answering(200, {"success": False, "errors": [{"code": 1012}]}) as server, pytest.raises(UnreadableAnswer):
+    with answering({"success": False, "errors": [{"code": 1012}]}) as server, pytest.raises(UnreadableAnswer):
         Cdn("cloudflare", server.url, "secret").purge(["media-1"])
 
 
 def test_fastly_is_sent_surrogate_keys() -> None:
-    with answering(200, {"media-1": "1-2-3", "media-2": "4-5-6"}) as server:
+    with answering({"media-1": "1-2-3", "media-2": "4-5-6"}) as server:
         Cdn("fastly", server.url, "secret").purge(["media-1", "media-2"])
     _, headers, _ = server.requests[0]
     assert (headers["fastly-key"], headers["surrogate-key"]) == ("secret", "media-1 media-2")
 
 
 def test_a_webhook_may_refuse_and_an_address_is_needed() -> None:
-    with answering(403, {}) as server, pytest.raises(PartnerRefused):
+    with answering({}, 403) as server, pytest.raises(PartnerRefused):
         Cdn("webhook", server.url, "").purge(["media-1"])
     with pytest.raises(SettingsError, match="CDN_PURGE_URL"):
         Cdn("webhook", "", "").purge(["media-1"])

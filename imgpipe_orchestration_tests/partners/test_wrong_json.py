@@ -21,7 +21,7 @@ from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
-from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
+from imgpipe_orchestration_tests.partners.wire import Server, answering, reply, serving
 
 ONCE = RetryPolicy(attempts=1, budget=5)
 
@@ -49,10 +49,10 @@ VISION = {
 }
 ANALYSIS = {"vision_analysis_id": "a", "organization_id": "o", "documents": [{"document_path": "http://x/a.jpg"}]}
 
-CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
+CASES: dict[str, tuple[Any, Callable[[Server], Any]]] = {
     "openai vision": (
         RESPONSE,
-        lambda at: lambda: _openai(at).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
+        lambda at: _openai(at).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
     ),
     "openai chat": (
         {
@@ -61,42 +61,40 @@ CASES: dict[str, tuple[Any, Callable[[Server], Callable[[], Any]]]] = {
             "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": '{"style": "x"}'}}],
             "usage": {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 0}},
         },
-        lambda at: lambda: _openai(at, OpenAIChatClient).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
+        lambda at: _openai(at, OpenAIChatClient).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
     ),
     "openai embedding": (
         {"object": "list", "model": "m", "data": [{"embedding": [0.5, 1], "index": 0}], "usage": {"prompt_tokens": 1}},
-        lambda at: lambda: _openai(at).embed("x", model="m"),
+        lambda at: _openai(at).embed("x", model="m"),
     ),
     "openai image": (
         {"created": 1, "data": [{"b64_json": png()}], "usage": USAGE},
-        lambda at: lambda: _openai(at).draw("x", model="m"),
+        lambda at: _openai(at).draw("x", model="m"),
     ),
     "openai models": (
         {"object": "list", "data": [{"id": "m"}]},
-        lambda at: lambda: _openai(at).models(),
+        lambda at: _openai(at).models(),
     ),
     "openai moderation": (
         {"id": "m", "model": "m", "results": [{"category_scores": {"sexual": 0.5, "violence": 0}}]},
-        lambda at: lambda: _openai(at).judge("x", model="m"),
+        lambda at: _openai(at).judge("x", model="m"),
     ),
     "google vision": (
         {"responses": [VISION]},
-        lambda at: lambda: GoogleVision(at.url, "k", policy=ONCE).annotate(b"\xff\xd8\xff", size=(10, 10)),
+        lambda at: GoogleVision(at.url, "k", policy=ONCE).annotate(b"\xff\xd8\xff", size=(10, 10)),
     ),
     "flowise": (
         {"json": [{"style": "x"}], "text": "y"},
-        lambda at: lambda: Flowise(at.url, policy=ONCE).predict("f", "?", list[Look]),
+        lambda at: Flowise(at.url, policy=ONCE).predict("f", "?", list[Look]),
     ),
     "flowise text": (
         {"text": '```json\n{"prompt": "x"}\n```'},
-        lambda at: lambda: Flowise(at.url, policy=ONCE).predict("f", "?", PROSE),
+        lambda at: Flowise(at.url, policy=ONCE).predict("f", "?", PROSE),
     ),
     "vision analysis": (
         {"code": 200, "status": "success", "data": {"page": 1, "total": 1, "vision_analysis": [ANALYSIS]}},
-        lambda at: (
-            lambda: list(
-                VisionAnalysisApi(at.url, at.url, "k", guard=Guard.parse("127.0.0.1"), policy=ONCE).unprocessed()
-            )
+        lambda at: list(
+            VisionAnalysisApi(at.url, at.url, "k", guard=Guard.parse("127.0.0.1"), policy=ONCE).unprocessed()
         ),
     ),
 }
@@ -146,11 +144,10 @@ JUNK += [[], [[]], {}, [None], [5], {"": None}, {"type": "refusal"}, ["text"], {
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize("name", CASES)
 def test_wrong_json_is_understood_or_refused_and_never_crashes(name: str) -> None:
-    good, make = CASES[name]
+    good, use = CASES[name]
     answer = [good]
     with serving(lambda h, _: reply(h, json.dumps(answer[0]).encode(), Content_Type="application/json")) as server:
-        use = make(server)
-        use()  # the good one is good
+        use(server)  # the good one is good
 
         @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.sampled_from(list(places(good))), st.sampled_from(JUNK))
@@ -159,7 +156,7 @@ def test_wrong_json_is_understood_or_refused_and_never_crashes(name: str) -> Non
                 return
             answer[0] = replaced(good, path, part)
             try:
-                use()
+                use(server)
             except ImgpipeError as error:
                 assert len(str(error)) < 1000
 
@@ -170,7 +167,5 @@ def test_wrong_json_is_understood_or_refused_and_never_crashes(name: str) -> Non
 @pytest.mark.parametrize("name", CASES)
 def test_json_deeper_than_python_reads_is_refused(name: str, levels: int) -> None:
     body = b'{"data": ' + b"[" * levels + b"]" * levels + b"}"
-    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        use = CASES[name][1](server)
-        with pytest.raises(UnreadableAnswer):
-            use()
+    with answering(body) as server, pytest.raises(UnreadableAnswer):
+        CASES[name][1](server)

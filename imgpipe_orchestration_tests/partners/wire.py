@@ -1,11 +1,13 @@
 """A server on loopback that does exactly what a test tells it, for behaviour no well-behaved server has."""
 
+import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -80,6 +82,12 @@ def reply(handler: BaseHTTPRequestHandler, body: bytes = b"", status: int = 200,
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
     handler.wfile.write(body)
+
+
+def answering(said: Any, status: int = 200) -> AbstractContextManager[Server]:
+    """A server that gives one answer to everything: JSON, which bytes are already."""
+    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    return serving(lambda handler, _: reply(handler, body, status, Content_Type="application/json"))
 
 
 def half_of(part: str, store: str) -> Behaviour:
