@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TypeVar
 
 import pytest
 
@@ -10,9 +12,20 @@ from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.partners.wire import Behaviour, Server, serving
+
+Client = TypeVar("Client", bound=OpenAIClient)
 
 QUICK = RetryPolicy(attempts=2, first_wait=0.02, longest_wait=0.05, budget=10)
 """One retry, hardly any wait."""
+
+
+@contextmanager
+def asking(behave: Behaviour, kind: type[Client], attempts: int = 1) -> Iterator[tuple[Client, Server]]:
+    """A client of a server that behaves like this, and the server."""
+    policy = RetryPolicy(attempts=attempts, first_wait=0, budget=5)
+    with serving(behave) as server, closing(kind("k", base_url=server.url, policy=policy)) as client:
+        yield client, server
 
 
 @pytest.fixture

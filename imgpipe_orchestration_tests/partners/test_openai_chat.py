@@ -9,10 +9,8 @@ from pydantic import BaseModel
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
-from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration_tests.partners.wire import Behaviour, Server, reply, serving
-
-ONCE = RetryPolicy(attempts=1, budget=5)
+from imgpipe_orchestration_tests.partners.conftest import asking
+from imgpipe_orchestration_tests.partners.wire import Behaviour, Server, reply
 
 
 class Look(BaseModel):
@@ -63,14 +61,12 @@ GOOD = said('{"style": "oil", "quality": 7}')
 def test_each_server_gets_the_strictest_form_it_knows_and_is_not_asked_for_another_again(
     knows: tuple[str, ...], tried: list[str], photo: bytes
 ) -> None:
-    with serving(answering(GOOD, knows=knows)) as server:
-        client = OpenAIChatClient("k", base_url=server.url, policy=ONCE)
+    with asking(answering(GOOD, knows=knows), OpenAIChatClient) as (client, server):
         seen = client.answer("What is it?", Look, image=photo, model="m", instructions="Be brief.")
         assert (seen.value, seen.usage.input_tokens, seen.usage.output_tokens) == (Look(style="oil", quality=7), 10, 5)
         assert forms(server) == tried
         client.answer("And this?", Look, model="m")
         assert forms(server) == [*tried, tried[-1]]
-        client.close()
     content = json.loads(server.requests[0][2])["messages"][-1]["content"]
     assert content[1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
     if tried[-1] == "text":
@@ -81,10 +77,8 @@ def test_each_server_gets_the_strictest_form_it_knows_and_is_not_asked_for_anoth
 
 def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_charged() -> None:
     first = said('Sure! {"style": "oil", "quality": "very good"}')
-    with serving(answering(first, GOOD, knows=("text",))) as server:
-        client = OpenAIChatClient("k", base_url=server.url, policy=ONCE)
+    with asking(answering(first, GOOD, knows=("text",)), OpenAIChatClient) as (client, server):
         seen = client.answer("What is it?", Look, model="m")
-        client.close()
     assert seen.value.quality == 7 and seen.usage.input_tokens == 20
     repair = json.loads(server.requests[-1][2])["messages"][-1]["content"]
     assert "quality" in repair
@@ -99,11 +93,9 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_charged
     ],
 )
 def test_where_the_second_question_fails_both_answers_are_charged(second: dict[str, Any], tokens: int) -> None:
-    with serving(answering(said("{"), second)) as server:
-        client = OpenAIChatClient("k", base_url=server.url, policy=ONCE)
-        with pytest.raises(ImgpipeError) as caught:
-            client.answer("What is it?", Look, model="m")
-        client.close()
+    lying = asking(answering(said("{"), second), OpenAIChatClient)
+    with lying as (client, server), pytest.raises(ImgpipeError) as caught:
+        client.answer("What is it?", Look, model="m")
     assert len(server.requests) == 2
     assert (caught.value.usage.model, caught.value.usage.input_tokens) == ("m", tokens)
 
@@ -123,11 +115,9 @@ LIES: dict[str, tuple[dict[str, Any], type[ImgpipeError], str]] = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_chat_server_that_lies(lie: str) -> None:
     answer, kind, told = LIES[lie]
-    with serving(answering(answer)) as server:
-        client = OpenAIChatClient("k", base_url=server.url, policy=ONCE)
-        with pytest.raises(kind, match=told) as caught:
-            client.answer("What is it?", Look, model="m")
-        client.close()
+    lying = asking(answering(answer), OpenAIChatClient)
+    with lying as (client, server), pytest.raises(kind, match=told) as caught:
+        client.answer("What is it?", Look, model="m")
     assert len(server.requests) <= 2
     if kind is UnreadableAnswer:
         assert caught.value.usage is not None, "it was charged"
