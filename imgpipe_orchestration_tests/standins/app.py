@@ -23,6 +23,7 @@ from imgpipe_orchestration.devstack.standins.openai_batches import IN_BATCH, Bat
 from imgpipe_orchestration_tests.standins.control import OF_BATCHES, Call, Control, Fault, Kind, Limit
 from imgpipe_orchestration_tests.standins.spoiling import error_of, instead, spoilt
 
+DONE = JSONResponse(None)
 _OPENAI = standins.OPENAI
 OPERATIONS = (
     ("POST", f"{_OPENAI}/responses", "openai", "responses"),
@@ -55,7 +56,7 @@ def create_app() -> Starlette:
                 for method, path, provider, operation in OPERATIONS
             ),
             Route("/_standin/calls", faulty.calls, methods=["GET", "DELETE"]),
-            Route("/_standin/faults", faulty.faults, methods=["GET", "POST", "DELETE"]),
+            Route("/_standin/faults", faulty.faults, methods=["POST", "DELETE"]),
             Route("/_standin/delays", faulty.delays, methods=["POST"]),
             Route("/_standin/limits", faulty.limits, methods=["POST"]),
             Route("/_standin/state", faulty.forget, methods=["DELETE"]),
@@ -122,38 +123,33 @@ class Faulty:
         """GET: the journal (`?provider=&operation=`). DELETE: forget it."""
         if request.method == "DELETE":
             self.control.forget_calls()
-            return Response(status_code=204)
+            return DONE
         query = request.query_params
         return JSONResponse(self.control.journal(provider=query.get("provider"), operation=query.get("operation")))
 
     async def faults(self, request: Request) -> Response:
-        """POST: one fault or a list of them. GET: those seeded, with hits. DELETE: none from now on."""
+        """POST: one more. DELETE: none from now on."""
         if request.method == "DELETE":
             self.control.withdraw_faults()
-            return Response(status_code=204)
-        if request.method == "POST":
-            wanted = await request.json()
-            wanted = wanted if isinstance(wanted, list) else [wanted]
-            self.control.faults += TypeAdapter(list[Fault]).validate_python(wanted)
-        return JSONResponse([fault.model_dump(mode="json") for fault in self.control.faults])
+        else:
+            self.control.faults.append(Fault.model_validate_json(await request.body()))
+        return DONE
 
     async def delays(self, request: Request) -> Response:
-        """POST: {"flowise": 0.2, "openai.images": 0.5}; a value of 0 removes a delay."""
-        merged = {**self.control.delays, **await request.json()}
-        self.control.delays = {name: seconds for name, seconds in merged.items() if seconds > 0}
-        return JSONResponse(self.control.delays)
+        """POST: {"flowise": 0.2, "openai.images": 0.5}; a value of 0 ends a delay."""
+        self.control.delays |= await request.json()
+        return DONE
 
     async def limits(self, request: Request) -> Response:
         """POST: {"openai": {"requests": 5, "seconds": 1}}."""
-        wanted = TypeAdapter(dict[str, Limit]).validate_python(await request.json())
-        self.control.limits |= wanted
-        return JSONResponse({name: limit.model_dump() for name, limit in wanted.items()})
+        self.control.limits |= TypeAdapter(dict[str, Limit]).validate_json(await request.body())
+        return DONE
 
     async def forget(self, _: Request) -> Response:
-        """DELETE: everything is as at the first start, but for the journal."""
+        """DELETE: everything is as at the first start."""
         self.control.reset()
         self.good = create_good_app(SlowBatches(self.control))
-        return Response(status_code=204)
+        return DONE
 
 
 async def _looked_into(request: Request) -> tuple[str, str]:

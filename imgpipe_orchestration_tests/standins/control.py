@@ -110,14 +110,12 @@ class Control:
         self.limits: dict[str, Limit] = {}
         self.in_flight: Counter[str] = Counter()
         self.most_in_flight: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
         self._windows: dict[str, deque[float]] = {}
         self._dice = random.Random(0)
 
     def enter(self, call: Call) -> None:
         """Write a call down as it arrives."""
         self.calls.append(call)
-        self.counts[f"{call.provider}.{call.operation}"] += 1
         self.in_flight[call.provider] += 1
         self.most_in_flight[call.provider] = max(self.most_in_flight[call.provider], self.in_flight[call.provider])
 
@@ -152,7 +150,6 @@ class Control:
 
     def forget_calls(self) -> None:
         self.calls.clear()
-        self.counts.clear()
         self.most_in_flight.clear()
 
     def withdraw_faults(self) -> None:
@@ -184,11 +181,11 @@ class Control:
         }
         return headers | ({"Retry-After": f"{reset:.2f}"} if refused else {}), refused
 
-    def journal(self, *, provider: str | None = None, operation: str | None = None) -> dict[str, Any]:
-        """The calls so far, oldest first, and totals."""
+    def journal(self, provider: str | None, operation: str | None) -> dict[str, Any]:
+        """The calls so far, oldest first."""
         calls = [
             asdict(call)
             for call in self.calls
             if provider in (None, call.provider) and operation in (None, call.operation)
         ]
-        return {"calls": calls, "counts": dict(self.counts), "most_in_flight": dict(self.most_in_flight)}
+        return {"calls": calls, "most_in_flight": dict(self.most_in_flight)}
