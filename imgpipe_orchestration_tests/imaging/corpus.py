@@ -13,9 +13,11 @@ from PIL import Image
 
 from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.imaging.measuring import look
-from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import prepare
 
+SMALL = Recipe(sizes=MEDIA.sizes[:1], adaptive=False)
+"""What is made in no time."""
 PNG = b"\x89PNG\r\n\x1a\n"
 """How each begins."""
 
@@ -51,6 +53,13 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def exif_of(tags: dict[int, object]) -> bytes:
+    """EXIF with these entries."""
+    exif = Image.Exif()
+    exif.update(tags)
+    return exif.tobytes()
 
 
 def measure(data: bytes) -> dict[str, Any]:

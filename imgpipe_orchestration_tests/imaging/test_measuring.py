@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from imgpipe_orchestration.imaging.measuring import look, placeholder
-from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture, pixels
+from imgpipe_orchestration_tests.imaging.corpus import encoded, exif_of, measure, photo, picture, pixels
 
 
 def _differing(one: int, other: int) -> int:
@@ -97,10 +97,8 @@ def test_the_placeholder_of_a_transparent_picture_is_transparent_as_well() -> No
 
 
 def test_measurements_are_of_the_upright_picture() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
     image = picture(120, 90)
-    turned = measure(encoded(image, "PNG", exif=exif.tobytes()))
+    turned = measure(encoded(image, "PNG", exif=exif_of({0x0112: 6})))
     upright = measure(encoded(image.transpose(Image.Transpose.ROTATE_270), "PNG"))
     assert (turned["measured"]["width"], turned["measured"]["height"]) == (90, 120)
     assert turned["pixel_sha256"] == upright["pixel_sha256"]

@@ -3,7 +3,6 @@
 import io
 import os
 import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -14,7 +13,17 @@ from PIL import Image
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare, render
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
+from imgpipe_orchestration_tests.imaging import hostile
+from imgpipe_orchestration_tests.imaging.corpus import (
+    SMALL,
+    difference,
+    encoded,
+    exif_of,
+    flat_png,
+    picture,
+    png_chunk,
+    prepared_pixels,
+)
 
 WIDTH, HEIGHT = 160, 120
 
@@ -129,9 +138,7 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
         8: Image.Transpose.ROTATE_270,
     }
     stored = _picture().transpose(back[orientation]) if orientation > 1 else _picture()
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    prepared = prepare(encoded(stored, kind, exif=exif.tobytes()), MEDIA)
+    prepared = prepare(encoded(stored, kind, exif=exif_of({0x0112: orientation})), MEDIA)
     assert prepared.size == (WIDTH, HEIGHT)
     assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
 
@@ -139,20 +146,16 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
 @pytest.mark.parametrize(("alpha", "shape"), [(0, (8, 8, 3)), (255, (8, 8, 3)), (128, (8, 8, 4))])
 def test_a_bmp_whose_alpha_was_never_written_is_no_invisible_picture(alpha: int, shape: tuple[int, ...]) -> None:
     pixels = bytes((30, 120, 200, alpha)) * 64
-    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    info = struct.pack("<IiiHHIIiiII", 124, 8, 8, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks
-    head = b"BM" + struct.pack("<IHHI", 138 + len(pixels), 0, 0, 138)
-    result = prepared_pixels(head + info.ljust(124, b"\0") + pixels)
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    result = prepared_pixels(hostile.masked_bmp(8, 8, 32, masks, pixels, header=124))
     assert result.shape == shape
     assert (result[..., :3] == (200, 120, 30)).all()
 
 
 def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
     xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
-    exif = Image.Exif()
-    exif[0x8298] = "(c) 2026 Ada"
     for kind in ("JPEG", "WEBP", "AVIF"):
-        data = encoded(_picture(), kind, xmp=xmp, exif=exif.tobytes())
+        data = encoded(_picture(), kind, xmp=xmp, exif=exif_of({0x8298: "(c) 2026 Ada"}))
         assert prepare(data, MEDIA).owner["copyright"] == "(c) 2026 Ada", kind
         for one in (data, encoded(_picture(), kind, xmp=xmp)):
             assert sniff(one).orientation == 1, kind
@@ -167,21 +170,15 @@ def test_grey_that_was_multiplied_by_its_alpha_is_divided_by_it() -> None:
 
 
 def test_a_png_may_carry_its_exif_behind_its_pixels() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif[0x8298] = "(c) 2026 Ada"
+    block = exif_of({0x0112: 6, 0x8298: "(c) 2026 Ada"}).removeprefix(b"Exif\0\0")
     data = encoded(_picture(), "PNG")
-    block = exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = len(block).to_bytes(4) + b"eXIf" + block + zlib.crc32(b"eXIf" + block).to_bytes(4)
     end = data.index(b"IEND") - 4
-    data = data[:end] + chunk + data[end:]
+    data = data[:end] + png_chunk(b"eXIf", block) + data[end:]
     assert (sniff(data).orientation, prepare(data, MEDIA).owner["copyright"]) == (6, "(c) 2026 Ada")
 
 
 def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 77
-    data = encoded(_picture(), "JPEG", quality=95, exif=exif.tobytes())
+    data = encoded(_picture(), "JPEG", quality=95, exif=exif_of({0x0112: 77}))
     broken = data.replace(b"MM\0*", b"MM\xff\xff").replace(b"II*\0", b"II\xff\xff")
     for file in (data, broken):
         assert sniff(file).orientation == 1
@@ -210,8 +207,7 @@ def test_of_all_metadata_only_copyright_and_credit_survive() -> None:
     exif[0x013B] = "Ada Lovelace"
     exif[0x010F] = "SecretCam"
     exif.get_ifd(0x8825)[1] = "N"
-    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
-    rendition = render(encoded(_picture(), "JPEG", exif=exif.tobytes(), comment=b"private"), small)
+    rendition = render(encoded(_picture(), "JPEG", exif=exif.tobytes(), comment=b"private"), SMALL)
     for variant in rendition.variants:
         with Image.open(io.BytesIO(variant.data)) as image:
             assert dict(image.getexif()) == {0x8298: "(c) 2026 Ada", 0x013B: "Ada Lovelace"}, variant.format
@@ -234,8 +230,7 @@ def _owner(data: bytes) -> tuple[str, str]:
 def test_an_owner_named_by_xmp_alone_is_kept() -> None:
     packet = _XMP.encode()
     assert _owner(encoded(_picture(), "TIFF", tiffinfo={700: packet})) == ("© 2026 Ω", "Ω & Zoë")
-    exif = Image.Exif()
-    exif[0x8298] = "(c) 2026 Ada"
+    exif = exif_of({0x8298: "(c) 2026 Ada"})
     for kind in ("JPEG", "WEBP", "AVIF"):
         assert _owner(encoded(_picture(), kind, xmp=packet)) == ("© 2026 Ω", "Ω & Zoë"), kind
         assert _owner(encoded(_picture(), kind, xmp=packet, exif=exif)) == ("(c) 2026 Ada", "Ω & Zoë"), kind
@@ -251,19 +246,15 @@ def test_an_author_named_by_iptc_alone_is_kept() -> None:
 
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
 def test_names_keep_their_letters(charset: str) -> None:
-    exif = Image.Exif()
-    exif[0x8298], exif[0x013B] = "© 2026 Zoë".encode(charset), "Müller".encode(charset)
-    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
-    rendition = render(encoded(_picture(), "JPEG", exif=exif.tobytes()), small)
+    exif = exif_of({0x8298: "© 2026 Zoë".encode(charset), 0x013B: "Müller".encode(charset)})
+    rendition = render(encoded(_picture(), "JPEG", exif=exif), SMALL)
     for variant in rendition.variants:
         assert _owner(variant.data) == ("© 2026 Zoë", "Müller"), variant.format
         assert "© 2026 Zoë".encode() in variant.data
 
 
 def test_heic_is_read() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encoded(_picture(), "HEIF", quality=95, exif=exif.tobytes())
+    data = encoded(_picture(), "HEIF", quality=95, exif=exif_of({0x0112: 6}))
     original = sniff(data)
     assert original.format == "heic"
     assert original.upright_size == (HEIGHT, WIDTH)
@@ -279,6 +270,4 @@ def test_heic_is_decoded_by_one_thread() -> None:
 
 def test_a_png_may_have_a_large_colour_profile() -> None:
     profile = os.urandom(1_500_000)
-    large = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(large, "PNG", icc_profile=profile)
-    assert sniff(large.getvalue()).upright_size == (8, 8)
+    assert sniff(encoded(Image.new("RGB", (8, 8)), "PNG", icc_profile=profile)).upright_size == (8, 8)

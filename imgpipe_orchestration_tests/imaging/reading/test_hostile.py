@@ -22,17 +22,17 @@ from imgpipe_orchestration.imaging import limits
 from imgpipe_orchestration.imaging.measuring import look
 from imgpipe_orchestration.imaging.reading.opening import decode
 from imgpipe_orchestration.imaging.reading.sniff import sniff
-from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
+from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare, render
 from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration_tests.imaging import hostile
 from imgpipe_orchestration_tests.imaging.corpus import (
     PNG,
+    SMALL,
     difference,
     encoded,
     flat_png,
     picture,
-    pixels,
     png_chunk,
     prepared_pixels,
 )
@@ -80,14 +80,14 @@ def test_a_bomb_is_refused_with_a_reason(name: str, costs: dict[str, dict[str, A
 def test_a_file_cut_anywhere_is_refused_or_complete(name: str) -> None:
     """Every 5 %: what is accepted must show the whole picture."""
     whole = KINDS[name](picture(96, 72))
-    expected = prepare(whole, MEDIA).image
+    expected = prepared_pixels(whole)
     for percent in range(0, 100, 5):
         try:
-            prepared = prepare(whole[: len(whole) * percent // 100], MEDIA)
+            shown = prepared_pixels(whole[: len(whole) * percent // 100])
         except BadImage as error:
             assert error.public
         else:
-            assert difference(_array(prepared.image), _array(expected)) < 1, percent
+            assert difference(shown, expected) < 1, percent
 
 
 def test_a_png_whose_pixels_are_broken_is_refused_wherever_the_break_is() -> None:
@@ -116,7 +116,7 @@ def test_a_header_is_read_without_a_pixel() -> None:
 def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:
     for name in ("jpeg", "jpeg progressive"):
         whole = KINDS[name](picture(96, 72))
-        assert difference(_array(prepare(whole[:-2], MEDIA).image), _array(prepare(whole, MEDIA).image)) == 0
+        assert (prepared_pixels(whole[:-2]) == prepared_pixels(whole)).all()
         with pytest.raises(BadImage, match="cut short"):
             prepare(whole[:-60], MEDIA)
 
@@ -188,7 +188,7 @@ def test_polyglots_are_what_their_pixels_say() -> None:
         file.writestr("evil.html", "<script>alert(1)</script>")
     both = encoded(picture(64, 64), "JPEG") + archive.getvalue()
     assert sniff(both).format == "jpeg"
-    rendition = render(both, Recipe(sizes=MEDIA.sizes[:1], adaptive=False))
+    rendition = render(both, SMALL)
     assert all(b"evil.html" not in variant.data for variant in rendition.variants)
     script = b"GIF89a/*" + bytes(20) + b"*/=1;alert(1)"
     with pytest.raises(ImgpipeError):
@@ -282,7 +282,3 @@ def _flipped(data: bytes, dice: random.Random) -> bytes:
         at = dice.randrange(len(changed)) if dice.random() < 0.5 else dice.randrange(min(200, len(changed)))
         changed[at] ^= 1 << dice.randrange(8)
     return bytes(changed)
-
-
-def _array(image: Image.Image) -> np.ndarray:
-    return pixels(encoded(image, "PNG"))

@@ -8,11 +8,10 @@ from PIL import Image, ImageDraw
 
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.plan import crop_box
-from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.subject.faces import find_faces
 from imgpipe_orchestration.imaging.subject.focus import FocusHints, find_focus
-from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
+from imgpipe_orchestration_tests.imaging.corpus import SMALL, encoded, photo
 
 FACE = Box(0.33, 0.1, 0.55, 0.35)
 """Where the astronaut's face is."""
@@ -92,11 +91,10 @@ def test_a_face_in_the_background_does_not_move_the_crop() -> None:
 
 def test_a_focal_box_set_by_hand_moves_the_pixels_of_the_crop() -> None:
     image = Image.fromarray(np.repeat(np.linspace(0, 255, 900).astype(np.uint8)[None], 300, axis=0))
-    recipe = Recipe(sizes=MEDIA.sizes[:1], adaptive=False)
     means = []
     for left in (0.0, 0.8):
         hints = FocusHints(manual=Box(left, 0.4, left + 0.2, 0.6))
-        rendition = render(encoded(image, "PNG"), recipe, hints)
+        rendition = render(encoded(image, "PNG"), SMALL, hints)
         assert rendition.focus.reason == "manual"
         with Image.open(io.BytesIO(rendition.variants[-1].data)) as crop:
             means.append(float(np.asarray(crop.convert("L")).mean()))
