@@ -17,18 +17,14 @@ FACE = Box(0.33, 0.1, 0.55, 0.35)
 """Where the astronaut's face is."""
 
 
-def test_a_face_is_found_without_any_analysis() -> None:
-    focal = find_focus(photo("astronaut"))
+def test_a_face_is_found_without_any_analysis_and_a_wide_crop_keeps_it() -> None:
+    image = photo("astronaut")
+    focal = find_focus(image)
     assert focal.reason == "local faces"
     core = focal.core
     x, y = (core.left + core.right) / 2, (core.top + core.bottom) / 2
     assert FACE.left < x < FACE.right
     assert FACE.top < y < FACE.bottom
-
-
-def test_a_wide_crop_keeps_the_face() -> None:
-    image = photo("astronaut")
-    focal = find_focus(image)
     left, top, right, bottom = crop_box(*image.size, 1600, 534, focal.box, core=focal.core)
     assert top <= focal.core.top * image.height
     assert bottom >= focal.core.bottom * image.height
