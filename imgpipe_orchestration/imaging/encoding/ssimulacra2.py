@@ -7,7 +7,6 @@ qualities; the tests compare this module with it.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ Pixels = NDArray[np.uint8]
 Linear = NDArray[np.uint16]
 """Rows x columns x RGB, linear light."""
 _FULL = 65_535
+_LINEAR_LIGHT: Linear = np.round(srgb_light(np.arange(256) / 255) * _FULL).astype(np.uint16)
 
 _STEPPED = 10_000
 """Pixels of a scale above which every other one in both directions is compared. This saves half of the comparing and
@@ -42,6 +42,7 @@ _LARGEST = 1 + _BIAS
 """Opsin response to white."""
 _OPSIN *= [1 / _LARGEST] * 3 + [_FULL / _LARGEST]
 """Linear RGB of 16 bits (and 1) to opsin responses of 16 bits."""
+_CUBE_ROOTS: Plane = np.cbrt(np.arange(_FULL + 1) / _FULL * _LARGEST).astype(np.float32)
 _ROOT = _BIAS ** (1 / 3)
 _TO_YXB = np.array([[0.5, 0.5, 0.0, 0.01 - _ROOT], [7.0, -7.0, 0.0, 0.42], [-0.5, -0.5, 1.0, 0.55]], dtype=np.float32)
 """Cube roots of the responses (and 1) to Y + 0.01, 14 X + 0.42 and B - Y + 0.55, which are positive."""
@@ -189,7 +190,7 @@ def _pyramid(pixels: Pixels) -> list[Plane]:
 
     Halving is done in linear light of 16 bits, which is half the memory of float32 and moves no score by 0.01.
     """
-    linear = np.asarray(cv2.LUT(pixels, _linear_light()), dtype=np.uint16)
+    linear = np.asarray(cv2.LUT(pixels, _LINEAR_LIGHT), dtype=np.uint16)
     scales: list[Plane] = []
     for channels in _CHANNELS:
         if scales:
@@ -198,11 +199,6 @@ def _pyramid(pixels: Pixels) -> list[Plane]:
             break
         scales.append(_yxb(linear, channels))
     return scales
-
-
-@lru_cache(maxsize=1)
-def _linear_light() -> Linear:
-    return np.round(srgb_light(np.arange(256) / 255) * _FULL).astype(np.uint16)
 
 
 def _halved(linear: Linear) -> Linear:
@@ -218,16 +214,11 @@ def _halved(linear: Linear) -> Linear:
 def _yxb(linear: Linear, channels: int) -> Plane:
     """The first channels of Y, X, B. OpenCV is fast only if it computes three or one. Cube roots of responses of 16
     bits come from a table, in a third of the time that OpenCV's power takes; scores move by 0.01 (at most 0.09)."""
-    roots = cv2.LUT(cv2.transform(linear, _OPSIN), _cube_roots())
+    roots = cv2.LUT(cv2.transform(linear, _OPSIN), _CUBE_ROOTS)
     if channels == len(_TO_YXB):
         return np.asarray(cv2.transform(roots, _TO_YXB), dtype=np.float32)
     planes = [cv2.transform(roots, _TO_YXB[channel : channel + 1]) for channel in range(channels)]
     return np.asarray(cv2.merge(planes), dtype=np.float32)
-
-
-@lru_cache(maxsize=1)
-def _cube_roots() -> Plane:
-    return np.cbrt(np.arange(_FULL + 1) / _FULL * _LARGEST).astype(np.float32)
 
 
 def _gaussian(plane: cv2.typing.MatLike, taps: int, sigma: float) -> Plane:
