@@ -1,5 +1,6 @@
 """JSON over HTTP under bounds, and under the guard where a tenant named the address."""
 
+import base64
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
@@ -38,14 +39,19 @@ def test_a_proxy_of_the_environment_cannot_lead_around_the_guard(monkeypatch: py
         assert proxy.requests == []
 
 
-def test_the_proxy_of_the_environment_is_used_but_for_who_is_excepted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_proxy_of_the_environment_is_used_with_its_login_but_for_who_is_excepted(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(lambda h, _: reply(h, b"{}")) as proxy, serving(lambda h, _: reply(h, b"{}")) as near:
-        for name, value in {"http_proxy": proxy.url, "no_proxy": "127.0.0.1"}.items():
+        used = f"{scheme}us%40er:pw@127.0.0.1:{proxy.port}"
+        for name, value in {"http_proxy": used, "no_proxy": "127.0.0.1"}.items():
             monkeypatch.setenv(name, value)
             monkeypatch.setenv(name.upper(), value)
         JsonApi("Far", "http://far.invalid", policy=ONCE).request_json("GET", "/a")
         JsonApi("Near", near.url, policy=ONCE).request_json("GET", "/b")
         assert (proxy.paths, near.paths) == (["http://far.invalid/a"], ["/b"])
+    assert proxy.requests[0][1]["proxy-authorization"] == f"Basic {base64.b64encode(b'us@er:pw').decode()}"
 
 
 def test_a_compressed_answer_is_not_unpacked_and_was_an_answer_so_that_it_is_asked_for_once() -> None:

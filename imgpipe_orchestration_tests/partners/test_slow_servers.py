@@ -89,17 +89,12 @@ def test_a_server_that_drips_is_cut_off(drip: str, client: str, every: float) ->
         CLIENTS[client](f"http://127.0.0.1:{port}")
 
 
-@pytest.fixture
-def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`certificate`, which the clients take for a good one."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    return certificate
-
-
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_server_that_drips_over_tls_is_cut_off(client: str, trusted: Path) -> None:
-    with dripping(*DRIPS["header"], every=0.05, certificate=trusted) as port, given_up_in_time(not_before=0.3):
+def test_a_server_that_drips_over_tls_is_cut_off(
+    client: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with dripping(*DRIPS["header"], every=0.05, certificate=certificate) as port, given_up_in_time(not_before=0.3):
         CLIENTS[client](f"https://localhost:{port}")
 
 
