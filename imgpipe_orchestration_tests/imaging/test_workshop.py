@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImageTooSlow, Retryable, TooLarge
@@ -160,15 +161,7 @@ def test_no_process_outlives_a_program_that_was_killed() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     worker = int(run.stdout)
-    wait_for(lambda: not _alive(worker), "the worker to end", 20)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    wait_for(lambda: not psutil.pid_exists(worker), "the worker to end", 20)
 
 
 def test_a_worker_imports_nothing_that_its_work_does_not_need() -> None:
