@@ -194,14 +194,7 @@ def _around(box: dict[str, float], size: tuple[int, int]) -> tuple[int, int, int
 
 
 def _render(context: dict[str, Any]) -> bytes:
-    template, style = _template()
-    page = template.render(**context, style=style, policy=_policy(style), data=_machine_readable(context))
-    return page.encode()
-
-
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return _template().render(**context, data=_machine_readable(context)).encode()
 
 
 def _machine_readable(context: dict[str, Any]) -> dict[str, Any]:
@@ -235,7 +228,7 @@ def _machine_readable(context: dict[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _template() -> tuple[jinja2.Template, str]:
+def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -247,4 +240,7 @@ def _template() -> tuple[jinja2.Template, str]:
     )
     # As it is: other letters than Latin ones would take up to three times the bytes.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    return environment.get_template("report.html"), (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return environment.get_template("report.html", globals={"style": style, "policy": policy})
