@@ -202,9 +202,7 @@ class AnalysisWorker:
             self._fenced(claim, analyses.forget_batch)
             raise PartnerRefused(f"The analysis backend gave the batch up: {reason or 'it gave no reason'}")
         waited = analysis.waited or 0.0
-        limit = model.BATCH_SECONDS
-        if not analysis.connection.urgent:
-            limit = max(limit, UNHURRIED_SECONDS)
+        limit = model.BATCH_SECONDS if analysis.connection.urgent else UNHURRIED_SECONDS
         if waited > limit:
             self._fenced(claim, analyses.forget_batch)
             raise TimedOut(
