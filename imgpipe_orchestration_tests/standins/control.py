@@ -37,7 +37,6 @@ class Kind(StrEnum):
     FAILED = "failed"  # a batch whose file is refused
     MISSING_LINES = "missing_lines"  # a completed batch that says nothing of the second half of its requests
     REDIRECT = "redirect"  # 302 to `location`
-    HTML_FILE = "html_file"  # a web page under an image's name
     HUGE_FILE = "huge_file"  # `size` bytes
     ENDLESS_PAGES = "endless_pages"  # a listing that repeats itself and never ends
 

@@ -55,9 +55,6 @@ def instead(fault: Fault, call: Call) -> Response | None:
         Kind.NOT_JSON: lambda: Response(_PAGE, media_type="text/html"),
         Kind.WRONG_SHAPE: lambda: JSONResponse({"unexpected": ["shape", 1, None], "standin": True}),
         Kind.REDIRECT: lambda: RedirectResponse(fault.location, 302),
-        Kind.HTML_FILE: lambda: Response(
-            "<!doctype html><title>Sign in</title><h1>Sign in</h1>", media_type="text/html"
-        ),
         Kind.HUGE_FILE: lambda: Response(b"\xff\xd8\xff" + bytes(fault.size), media_type="image/jpeg"),
     }
     return others[kind]() if kind in others else None

@@ -114,7 +114,7 @@ def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_no
 ) -> None:
     monkeypatch.setattr(steps, "IMAGE_BYTES", 1_000_000)
     lies: list[tuple[str, dict[str, Any], str]] = [
-        ("html_file", {}, "not an image but a web page"),
+        ("not_json", {}, "not an image but a web page"),
         ("huge_file", {"size": 200 * 1024 * 1024}, "more than the 1,000,000 bytes allowed"),
         ("redirect", {"location": "http://127.0.0.1:9/latest/meta-data"}, "private or reserved address"),
         ("redirect", {"location": "file:///etc/passwd"}, "we do not fetch"),
