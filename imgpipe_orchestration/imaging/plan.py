@@ -64,7 +64,7 @@ def crop_box(
     to_height: int,
     subject: Box,
     *,
-    core: Box | None = None,
+    core: Box,
     beyond: bool = False,
 ) -> PixelBox:
     """A box of the shape `to_width`:`to_height` in a `width` x `height` image, placed over the subject.
@@ -78,7 +78,6 @@ def crop_box(
     Returns:
         left, top, right, bottom in pixels, at least 1 pixel on each side; inside the image unless `beyond`.
     """
-    core = core or subject
     box_width, box_height = crop_window(width, height, to_width, to_height, core if beyond else None)
     left = _place(width, box_width, (subject.left, subject.right), (core.left, core.right))
     top = _place(height, box_height, (subject.top, subject.bottom), (core.top, core.bottom))

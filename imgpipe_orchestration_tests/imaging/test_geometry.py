@@ -98,7 +98,7 @@ def test_the_working_picture_holds_every_size_in_full(w: int, h: int, subject: B
         assert abs(made[0] - asked[0]) <= 1
         assert abs(made[1] - asked[1]) <= 1
         if size.fit == "crop":
-            left, top, right, bottom = crop_box(width, height, *made, subject)
+            left, top, right, bottom = crop_box(width, height, *made, subject, core=subject)
             assert 0 <= left < right <= width
             assert 0 <= top < bottom <= height
             assert right - left >= made[0]
