@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-BANDS = {"L": 1, "RGB": 3, "CMYK": 4, "RGBA": 4}
-"""Bands of the Pillow modes whose memory layout libvips shares; each band is a byte."""
+BANDS = {"L": 1, "RGB": 3, "CMYK": 4}
+"""Bands of the Pillow modes without transparency whose memory layout libvips shares; each band is a byte."""
 
 
 @lru_cache(maxsize=1)

@@ -3,9 +3,7 @@
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import PixelBox, fit_within
-from imgpipe_orchestration.imaging.libvips import into_libvips, out_of_libvips, resized
-
-_WITHOUT_ALPHA = ("L", "RGB", "CMYK")
+from imgpipe_orchestration.imaging.libvips import BANDS, into_libvips, out_of_libvips, resized
 
 
 def shrink_within(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -22,7 +20,7 @@ def shrink_to(image: Image.Image, width: int, height: int, box: PixelBox | None 
     box = box or (0, 0, image.width, image.height)
     if (box[2] - box[0], box[3] - box[1]) == (width, height):
         return image if box == (0, 0, image.width, image.height) else image.crop(box)
-    if image.mode not in _WITHOUT_ALPHA:
+    if image.mode not in BANDS:
         return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
     left, top, right, bottom = box
     picture = into_libvips(image).crop(left, top, right - left, bottom - top)
