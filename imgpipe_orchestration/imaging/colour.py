@@ -148,10 +148,7 @@ def _bare(image: Image.Image) -> Image.Image:
 def _from_display_p3(image: Image.Image) -> Image.Image:
     """An RGB or RGBA picture in sRGB. Colours outside sRGB are clipped."""
     picture = into_libvips(image.convert("RGB")).copy(interpretation="srgb")
-    result = out_of_libvips(picture.icc_transform("srgb", input_profile="p3"), "RGB")
-    if image.mode == "RGBA":
-        result.putalpha(image.getchannel("A"))
-    return result
+    return _with_alpha_of(image, out_of_libvips(picture.icc_transform("srgb", input_profile="p3"), "RGB"))
 
 
 def srgb_light(value: Floats) -> Floats:
