@@ -21,17 +21,6 @@ def picture(reply: requests.Response) -> bytes:
     return base64.b64decode(reply.json()["data"][0]["b64_json"])
 
 
-def listed(at: StandInAccess, **query: str) -> dict[str, Any]:
-    data: dict[str, Any] = requests.get(at.analyses_url, query, headers=KEY, timeout=10).json()["data"]
-    return data
-
-
-def upload(at: StandInAccess, analysis: dict[str, Any], organization: str) -> int:
-    form = {"vision_analysis_id": analysis["vision_analysis_id"], "organization_id": organization}
-    report = {"file": ("report_1.html", b"<html>fine</html>", "text/html")}
-    return requests.post(f"{at.analyses_url}/upload", data=form, files=report, headers=KEY, timeout=10).status_code
-
-
 def test_everything_says_that_it_is_made_up(standins: StandInAccess) -> None:
     answers = [
         post(f"{standins.openai_url}/responses", {"model": "m", "input": "hello"}),
@@ -55,18 +44,6 @@ def test_an_edit_shows_the_same_person(standins: StandInAccess, field: str) -> N
     one, cells = (Image.open(io.BytesIO(data)).convert("RGB") for data in (base, picture(edited)))
     assert cells.getpixel((128, 140)) == one.getpixel((256, 280)), "the skin"
     assert cells.getpixel((128, 58)) == one.getpixel((256, 110)), "the hair"
-
-
-def test_analyses_are_listed_by_page_until_they_are_processed(standins: StandInAccess) -> None:
-    seeded = standins.admin("POST", "vision-analyses", [{"images": 1}] * 5)
-    pages = [listed(standins, is_processed="false", page_size="2", page=page) for page in "1234"]
-    assert [data["total"] for data in pages] == [5] * 4
-    assert [analysis for data in pages for analysis in data["vision_analysis"]] == seeded
-    assert upload(standins, seeded[0], seeded[0]["organization_id"]) == 200
-    assert listed(standins, is_processed="false")["total"] == 4
-    assert upload(standins, seeded[1], "another") == 404
-    (report,) = standins.admin("GET", "reports")
-    assert (report["filename"], report["html"]) == ("report_1.html", "<html>fine</html>")
 
 
 def test_without_a_credential_nothing_is_answered(standins: StandInAccess) -> None:
