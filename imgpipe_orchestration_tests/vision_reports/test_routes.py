@@ -146,7 +146,7 @@ def test_a_jobs_executions_are_found_however_many_others_ran_since(desk: Desk) -
 
 
 def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
-    job = desk.job(schedule="* * * * *")
+    job = desk.job()
     desk.sql("update cron_jobs set next_run_at = now() - interval '3 days'")
     assert executions.start_due(desk.services.engine, desk.services.claims) == 1
     assert executions.start_due(desk.services.engine, desk.services.claims) == 0
@@ -157,7 +157,7 @@ def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
 
 @pytest.mark.parametrize("change", ["schedule = 'now and then'", "timezone = 'Mars/Phobos'"])
 def test_a_job_that_cannot_be_planned_keeps_no_other_from_its_tick(desk: Desk, change: str) -> None:
-    odd, good = desk.job(schedule="* * * * *"), desk.job(schedule="* * * * *")
+    odd, good = desk.job(), desk.job()
     desk.sql(f"update cron_jobs set {change} where job_id = '{odd}'")
     desk.sql("update cron_jobs set next_run_at = now() - interval '1 second'")
     assert executions.start_due(desk.services.engine, desk.services.claims) == 2
