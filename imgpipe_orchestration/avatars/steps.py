@@ -1,13 +1,11 @@
 """The seven steps of a persona. Each commits its result under the claim's fence before the next begins."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw
@@ -17,6 +15,8 @@ from imgpipe_orchestration.avatars.model import PICTURES, ImagePrompt, PersonaSt
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.billing.calls import Answer, PaidCall, Purchase, first_answer
 from imgpipe_orchestration.errors import BadImage, NotFound, NotWhole, Permanent, Retryable, TooLarge
+from imgpipe_orchestration.imaging.portraits import finishing
+from imgpipe_orchestration.imaging.portraits.finishing import Files
 from imgpipe_orchestration.lifecycle.trash import dropping
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.judging import AwaitsReview, admit
@@ -29,10 +29,8 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import logger
 from imgpipe_orchestration.wiring.services import Services
 
-if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.portraits.finishing import Files, Portraits
-
 log = logger(__name__)
+Found = TypeVar("Found")
 
 
 class Rejected(Permanent):
@@ -199,9 +197,7 @@ def _base(place: _Place, persona: Persona) -> None:
 
 
 def _base_upload(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging.portraits import finishing
-
-    found = _judged(place, persona, finishing.selfie, "base_object")
+    found = _looked_at(place, persona, "base_object", finishing.selfie)
     pictures = {picture_number(persona): place.data(persona, "base_object")}
     _admit(place, PORTRAITS, pictures, "base_object")
     described = _publish(place.services, persona, "base", found.files[0])
@@ -219,9 +215,7 @@ def _drawn(place: _Place, persona: Persona, base: bytes | None) -> Answer:
 
 
 def _split(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging.portraits import finishing
-
-    found = _judged(place, persona, finishing.four, "grid_object")
+    found = _looked_at(place, persona, "grid_object", finishing.four)
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.measured})
@@ -240,31 +234,20 @@ def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str],
         raise Rejected(f"Rejected in review: {reason}")
 
 
-def _judged(place: _Place, persona: Persona, look: Callable[[bytes, str], Portraits], name: str) -> Portraits:
-    """What is on a bought picture, if it is usable. One that cannot be decoded, or crashes a worker, is not."""
+def _looked_at(place: _Place, persona: Persona, name: str, look: Callable[..., Found], *more: Any) -> Found:
+    """What `look` makes of a bought picture, if usable. One that cannot be decoded, or crashes a worker, is not."""
     data = place.data(persona, name)  # outside of `try`: a lost object is not an unusable picture
+    label = finishing.statement(persona.model or "", standin=persona.standin)
     try:
-        return place.services.workshop.call(look, data, _label(persona))
+        return place.services.workshop.call(look, data, *more, label)
     except (BadImage, TooLarge) as error:
         _buy_again(place, persona, name, error.public)
 
 
-def _label(persona: Persona) -> str:
-    from imgpipe_orchestration.imaging.portraits.finishing import statement
-
-    return statement(persona.model or "", standin=persona.standin)
-
-
 def _upload(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging.portraits import finishing
-
-    services = place.services
     if not place.cut:
-        data, cells = place.data(persona, "grid_object"), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
-        try:
-            place.cut = services.workshop.call(finishing.these, data, cells, _label(persona))
-        except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
-            _buy_again(place, persona, "grid_object", error.public)
+        # It was usable in step SPLIT; if it is not now, the stored object is damaged.
+        place.cut = _looked_at(place, persona, "grid_object", finishing.these, persona.split)
     pictures = {picture_number(persona, cell): one.png for cell, one in enumerate(place.cut)}
     _admit(place, PORTRAITS, pictures, "grid_object")
     described = {
