@@ -31,7 +31,7 @@ def _follow_images(connection: Connection, ids: Sequence[int], state: State, err
     """The person, and with the last one the task, follows the image item."""
     values = {"ids": list(ids), "error": error}
     if state is State.FAILED:
-        for task in sorted(connection.scalars(_FAIL_PERSONAS, values)):
+        for task in sorted(set(connection.scalars(_FAIL_PERSONAS, values))):
             settle(connection, task)
     elif state is State.WAITING and error is None:
         tasks = list(connection.scalars(_RESTART_PERSONAS, values))
@@ -256,10 +256,8 @@ _PUT_BACK = text(f"""
 """)
 
 _FAIL_PERSONAS = text("""
-    with failed as (
-        update generation_results set status = 'failed', error = :error, finished_at = now()
-        where id = any(:ids) and status = 'pending' returning task_id)
-    select distinct task_id from failed
+    update generation_results set status = 'failed', error = :error, finished_at = now()
+    where id = any(:ids) and status = 'pending' returning task_id
 """)
 
 # A new edition makes other calls in the ledger: pictures that could not be used must not be taken from it again.
@@ -267,16 +265,12 @@ _RESTART_PERSONAS = text("""
     with going as materialized (
         select id from generation_tasks
         where id in (select task_id from generation_results where id = any(:ids)) and status <> 'cancelled'
-        order by id for update),
-    again as (
-        update generation_results set status = 'pending', error = null, finished_at = null, edition = edition + 1,
-            base_tries = 1, grid_tries = 1
-        where id = any(:ids) and status = 'failed' and task_id in (select id from going) returning task_id)
-    select distinct task_id from again
+        order by id for update)
+    update generation_results set status = 'pending', error = null, finished_at = null, edition = edition + 1,
+        base_tries = 1, grid_tries = 1
+    where id = any(:ids) and status = 'failed' and task_id in (select id from going) returning task_id
 """)
 
 _NOTE_PERSONAS = text("""
-    with noted as (
-        update generation_results set error = :error where id = any(:ids) and status = 'pending' returning task_id)
-    select distinct task_id from noted
+    update generation_results set error = :error where id = any(:ids) and status = 'pending' returning task_id
 """)
