@@ -4,13 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from imgpipe_orchestration.avatars import records, store
+from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.export import write_manifests
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.avatars.personas import invent
 from imgpipe_orchestration.avatars.steps import ALL_STEPS, Made, picture
-from imgpipe_orchestration.storage.claims import Claim, Queue
+from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, days_of, drain, working_as
 from imgpipe_orchestration.wiring.services import Services
@@ -101,13 +101,3 @@ def run_images(
     for step, day, _ in taken_through:
         made[step][day] += 1
     return Report(outcome, made, manifests + write_manifests(services))
-
-
-def due(services: Services, queue: Queue) -> bool:
-    """Whether a run would find something to do; an index look-up."""
-    if services.claims.due_partitions(queue, limit=1):
-        return True
-    if queue is store.DATA:
-        return False
-    with transaction(services.engine) as connection:
-        return bool(records.unwritten(connection, limit=1))

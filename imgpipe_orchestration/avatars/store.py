@@ -12,6 +12,8 @@ from imgpipe_orchestration.avatars.model import ENDED, TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import COLUMNS, ENDED_SQL, Task, task_of
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 # --- queues ----------------------------------------------------------------------------------------------------------
 
@@ -62,6 +64,16 @@ def create(connection: Connection, claims: Claims, wanted: TaskRequest) -> Task:
 
 
 # --- working ---------------------------------------------------------------------------------------------------------
+
+
+def due(services: Services, queue: Queue) -> bool:
+    """Whether a run would find something to do; an index look-up."""
+    if services.claims.due_partitions(queue, limit=1):
+        return True
+    if queue is DATA:
+        return False
+    with transaction(services.engine) as connection:
+        return bool(records.unwritten(connection, limit=1))
 
 
 def begin(connection: Connection, queue: Queue, item: int) -> None:
