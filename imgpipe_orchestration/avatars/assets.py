@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.avatars.model import Step
+from imgpipe_orchestration.billing.tally import tallied
 from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, reported
 from imgpipe_orchestration.dagster_side.run_tags import PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
@@ -60,7 +61,6 @@ def avatar_personas(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.avatars.runs import run_data
-    from imgpipe_orchestration.billing.tally import tallied
 
     day = day_of(context, DAYS)
     with tallied() as paid:
@@ -82,26 +82,20 @@ generation_results = dg.AssetSpec(
 )
 
 
-def _specs() -> list[dg.AssetSpec]:
-    specs: list[dg.AssetSpec] = []
-    for step, (name, what, kind) in STAGES.items():
-        specs.append(
-            dg.AssetSpec(
-                name,
-                deps=[specs[-1].key if specs else generation_results.key],
-                description=f"Step {step.value}/{len(Step)}: {what}",
-                group_name=GROUP,
-                owners=OWNERS,
-                kinds={kind},
-                partitions_def=DAYS,
-                skippable=True,
-            )
-        )
-    return specs
-
-
 @dg.multi_asset(
-    specs=_specs(),
+    specs=[
+        dg.AssetSpec(
+            name,
+            deps=[STAGES[Step(step - 1)][0] if step > 1 else generation_results],
+            description=f"Step {step.value}/{len(Step)}: {what}",
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds={kind},
+            partitions_def=DAYS,
+            skippable=True,
+        )
+        for step, (name, what, kind) in STAGES.items()
+    ],
     name="avatar_pictures",
     can_subset=True,
     pool="openai",
@@ -111,7 +105,6 @@ def avatar_pictures(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
     from imgpipe_orchestration.avatars.runs import run_images
-    from imgpipe_orchestration.billing.tally import tallied
 
     day = day_of(context, DAYS)
     chosen = {step for step, (name, _, _) in STAGES.items() if dg.AssetKey(name) in context.selected_asset_keys}

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipe_orchestration.billing.tally import tallied
 from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
@@ -40,7 +41,6 @@ image_queue = dg.AssetSpec(
 def listing_images(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    from imgpipe_orchestration.billing.tally import tallied
     from imgpipe_orchestration.listings import runs
 
     services, day = backends.services, day_of(context, DAYS)
