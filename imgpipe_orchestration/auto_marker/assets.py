@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, is_asked_for, is_the_sensors, no_partition, shown
+from imgpipe_orchestration.dagster_side.assets import is_asked_for, is_the_sensors, no_partition, shown
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -19,8 +19,6 @@ CUSTOMERS = dg.DynamicPartitionsDefinition(name="customers")
 
 news_document = dg.AssetSpec(
     "news_document",
-    group_name="auto_marker",
-    owners=OWNERS,
     kinds={"mongodb"},
     description="The news as the customers' systems write them: a document each, with its image and its summary.",
 )
@@ -30,9 +28,7 @@ news_document = dg.AssetSpec(
     deps=[news_document],
     partitions_def=CUSTOMERS,
     output_required=False,
-    group_name="auto_marker",
     kinds={"mongodb", "python"},
-    owners=OWNERS,
     description=(
         "News documents with `clean_image` set by the auto-marker, by customer. A run of the sensor covers everybody "
         "who asked, and every JOB_INTERVAL_MINUTES everybody with pending images: AUTO_MARK_BATCH_SIZE each, oldest "

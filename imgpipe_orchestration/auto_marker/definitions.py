@@ -11,6 +11,7 @@ from imgpipe_orchestration.auto_marker.assets import (
     clean_images,
     news_document,
 )
+from imgpipe_orchestration.dagster_side.assets import of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.resources import BackendsResource
 
@@ -70,7 +71,7 @@ SCHEDULES = [
 ]
 
 definitions = dg.Definitions(
-    assets=[news_document, clean_images],
+    assets=of_group("auto_marker", news_document, clean_images),
     asset_checks=[marked_images_are_usable],
     jobs=[auto_marker, auto_marker_checks, auto_marker_customers],
     schedules=SCHEDULES,

@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.billing.tally import tallied
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, reported
+from imgpipe_orchestration.dagster_side.assets import day_of, figures_of, reported
 from imgpipe_orchestration.dagster_side.run_tags import PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -25,8 +25,6 @@ DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 
 generation_tasks = dg.AssetSpec(
     "generation_tasks",
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"postgres"},
     description="Requests for personas as the gateway takes them in: a row each.",
 )
@@ -48,8 +46,6 @@ JUDGED_BY = ("moderation", "safe_search")
 
 
 @dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"flowise", "postgres"},
     deps=[generation_tasks],
     partitions_def=DAYS,
@@ -75,8 +71,6 @@ def avatar_personas(
 generation_results = dg.AssetSpec(
     "generation_results",
     deps=[avatar_personas],
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"postgres"},
     description="The people of all tasks, a row each, from which the steps take those who are due.",
 )
@@ -88,8 +82,6 @@ generation_results = dg.AssetSpec(
             name,
             deps=[STAGES[Step(step - 1)][0] if step > 1 else generation_results],
             description=f"Step {step.value}/{len(Step)}: {what}",
-            group_name=GROUP,
-            owners=OWNERS,
             kinds={kind},
             partitions_def=DAYS,
             skippable=True,

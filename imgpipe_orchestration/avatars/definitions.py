@@ -8,6 +8,7 @@ import dagster as dg
 
 from imgpipe_orchestration.avatars.assets import (
     DAYS,
+    GROUP,
     avatar_data,
     avatar_images,
     avatar_personas,
@@ -16,7 +17,7 @@ from imgpipe_orchestration.avatars.assets import (
     generation_tasks,
 )
 from imgpipe_orchestration.avatars.store import DATA, IMAGES, due
-from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY, of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, sensor
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage.claims import Queue
@@ -50,7 +51,7 @@ avatar_images_sensor = _sensor(
 )
 
 definitions = dg.Definitions(
-    assets=[generation_tasks, avatar_personas, generation_results, avatar_pictures],
+    assets=of_group(GROUP, generation_tasks, avatar_personas, generation_results, avatar_pictures),
     jobs=[avatar_data, avatar_images],
     sensors=[avatar_data_sensor, avatar_images_sensor],
 )

@@ -1,6 +1,6 @@
 """What the assets of all pipelines share."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 MOST_ERRORS = 50
 """Items whose errors a materialization names."""
 
-OWNERS = ["team:images"]
-"""Whom Dagster names as their owner. Checks and alerts go by the webhook, not by this."""
-
 DUE_ONLY = ".dagster/due_only"
 """Run tag of the sensors' runs, which do what is due, whatever its partition; so does a run without a partition, which
 somebody launched by hand. Otherwise a person or a backfill asked for a partition: what is finished there is made again.
 """
+
+
+def of_group(name: str, *assets: dg.AssetsDefinition | dg.AssetSpec) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
+    """The assets, in this group and with their owner for Dagster's UI. Alerts go by the webhook, not by this."""
+    return dg.map_asset_specs(lambda spec: spec.replace_attributes(group_name=name, owners=["team:images"]), assets)
 
 
 def is_asked_for(context: dg.AssetExecutionContext) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.billing.tally import tallied
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, is_asked_for, reported
+from imgpipe_orchestration.dagster_side.assets import day_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -22,8 +22,6 @@ DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 
 image_queue = dg.AssetSpec(
     "image_queue",
-    group_name="listings",
-    owners=OWNERS,
     kinds={"postgres", "s3"},
     description="Uploads of listings as the gateway takes them in: a row and a kept original for each.",
 )
@@ -33,9 +31,7 @@ image_queue = dg.AssetSpec(
     deps=[image_queue],
     partitions_def=DAYS,
     output_required=False,
-    group_name="listings",
     kinds={"webp", "s3"},
-    owners=OWNERS,
     description="WebP at the URLs that uploads were answered with, by day of upload. Materializing makes them again.",
 )
 def listing_images(

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.assets import of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, sensor
 from imgpipe_orchestration.listings.assets import DAYS, image_queue, listing_images, process_image_queue
 from imgpipe_orchestration.listings.store import due
@@ -20,5 +21,7 @@ def process_image_queue_sensor(
 
 
 definitions = dg.Definitions(
-    assets=[image_queue, listing_images], jobs=[process_image_queue], sensors=[process_image_queue_sensor]
+    assets=of_group("listings", image_queue, listing_images),
+    jobs=[process_image_queue],
+    sensors=[process_image_queue_sensor],
 )

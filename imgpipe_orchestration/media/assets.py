@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, is_asked_for, pictures, reported
+from imgpipe_orchestration.dagster_side.assets import day_of, figures_of, is_asked_for, pictures, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.media.model import Step
@@ -24,17 +24,15 @@ from imgpipe_orchestration.settings import first_day
 if TYPE_CHECKING:
     from imgpipe_orchestration.media.stages import Stage
 
-GROUP = "media"
 DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
 """Days of upload, UTC, including today."""
 _SHEET = 32
 """Most pictures of a contact sheet."""
 
 
-_spec = partial(dg.AssetSpec, group_name=GROUP, owners=OWNERS)
-_stage = partial(_spec, partitions_def=DAYS, skippable=True)
+_stage = partial(dg.AssetSpec, partitions_def=DAYS, skippable=True)
 
-pending_images = _spec(
+pending_images = dg.AssetSpec(
     "pending_images",
     kinds={"postgres"},
     description="Uploads as the gateway takes them in: a row for each file, in PostgreSQL or the main API's MySQL.",
@@ -119,7 +117,7 @@ def _figures(stage: "Stage") -> dict[str, Any]:
     return {**figures_of(stage.outcome, done="images"), **figures}
 
 
-evaluation_set = _spec(
+evaluation_set = dg.AssetSpec(
     "evaluation_set",
     description="Nine photographs and three logos of which we know what a description must say.",
 )
@@ -127,8 +125,6 @@ evaluation_set = _spec(
 
 @dg.asset(
     deps=["evaluation_set"],
-    group_name=GROUP,
-    owners=OWNERS,
     kinds={"openai"},
     description="What the models of the task describe get right over twelve pictures, with the prompt in force.",
     check_specs=[

@@ -4,6 +4,7 @@ from functools import partial
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.assets import of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.media.assets import (
     CHECKS,
@@ -38,7 +39,7 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
 
 
 definitions = dg.Definitions(
-    assets=[pending_images, media_images, evaluation_set, model_evaluation],
+    assets=of_group("media", pending_images, media_images, evaluation_set, model_evaluation),
     asset_checks=CHECKS,
     jobs=[media_pipeline, media_checks, media_evaluation, media_reconciliation],
     sensors=[pending_images_sensor],

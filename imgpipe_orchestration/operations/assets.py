@@ -5,15 +5,13 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, figures_of, is_the_sensors
+from imgpipe_orchestration.dagster_side.assets import figures_of, is_the_sensors
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
 
 deletions = dg.AssetSpec(
     "deletions",
-    group_name="lifecycle",
-    owners=OWNERS,
     kinds={"postgres"},
     description="What was deleted and by whom: the trash, and tombstones of what was purged.",
 )
@@ -29,8 +27,6 @@ PURGE = dg.AssetKey("purge")
         dg.AssetSpec(
             PURGE,
             deps=[deletions],
-            group_name="lifecycle",
-            owners=OWNERS,
             kinds={"postgres", "s3"},
             description="Removes what has been in the trash for TRASH_DAYS, or was to be removed at once, with its "
             "objects, answers and rows; erases people who asked for it; tells the CDN.",
@@ -69,8 +65,6 @@ purge_job = dg.define_asset_job(
 
 submissions = dg.AssetSpec(
     "submissions",
-    group_name="moderation",
-    owners=OWNERS,
     kinds={"postgres"},
     description="What strangers sent, which has to be judged: a row for each image.",
 )
@@ -79,8 +73,6 @@ submissions = dg.AssetSpec(
 @dg.asset(
     deps=[submissions],
     output_required=False,
-    group_name="moderation",
-    owners=OWNERS,
     kinds={"openai", "googlecloud", "postgres"},
     description="Verdicts on what strangers sent: what a provider that was away, or a command, left to be judged.",
 )

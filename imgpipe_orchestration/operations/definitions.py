@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.assets import of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.operations.assets import (
     PURGE,
@@ -46,7 +47,7 @@ def moderation_sensor(context: dg.SensorEvaluationContext, sensor_backends: Back
 
 
 definitions = dg.Definitions(
-    assets=[deletions, purge, submissions, verdicts],
+    assets=[*of_group("lifecycle", deletions, purge), *of_group("moderation", submissions, verdicts)],
     asset_checks=[nothing_left, reviewed_in_time],
     jobs=[purge_job, moderation_job, moderation_checks, garbage_collection, retention],
     schedules=[

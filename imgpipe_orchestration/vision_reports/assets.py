@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import OWNERS, day_of, figures_of, is_asked_for, reported
+from imgpipe_orchestration.dagster_side.assets import day_of, figures_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.run_tags import PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
@@ -28,9 +28,7 @@ BATCHES = dg.AssetKey(["vision_reports", "batches"])
 analyses = dg.AssetSpec(
     key=ANALYSES,
     description="Analyses that the external Vision Analysis API lists as unprocessed.",
-    group_name=GROUP,
     kinds={"json"},
-    owners=OWNERS,
 )
 
 
@@ -39,9 +37,7 @@ analyses = dg.AssetSpec(
     deps=[ANALYSES],
     partitions_def=DAYS,
     output_required=False,
-    group_name=GROUP,
     kinds={"openai", "html"},
-    owners=OWNERS,
     description=(
         "HTML reports delivered to the external API, by the day their analyses were created. A run of the sensor turns "
         "due cron jobs into executions, lists what the external APIs have unprocessed, and delivers a report for each "
@@ -93,9 +89,7 @@ vision_reports = dg.define_asset_job(
     deps=[ANALYSES],
     partitions_def=DAYS,
     output_required=False,
-    group_name=GROUP,
     kinds={"openai", "html"},
-    owners=OWNERS,
     description="Batches of our own analysis backend, by the day they came in: each image shown to the vision model, a "
     "report written. A run of any partition works on every batch that is due.",
 )

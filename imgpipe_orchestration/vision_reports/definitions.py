@@ -2,10 +2,12 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.dagster_side.assets import of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, sensor
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.vision_reports.assets import (
     DAYS,
+    GROUP,
     analyses,
     batches,
     reports,
@@ -37,7 +39,7 @@ def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
 
 
 definitions = dg.Definitions(
-    assets=[analyses, reports, batches],
+    assets=of_group(GROUP, analyses, reports, batches),
     jobs=[vision_reports, vision_batches],
     sensors=[vision_reports_sensor, vision_batches_sensor],
 )
