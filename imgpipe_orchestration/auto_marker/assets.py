@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
+from imgpipe_orchestration.auto_marker import runs
+from imgpipe_orchestration.auto_marker.model import Figures, customer_of, partition_key
+from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.dagster_side.assets import is_asked_for, is_the_sensors, no_partition, shown
 from imgpipe_orchestration.dagster_side.run_tags import NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.auto_marker.model import Figures
 
 CUSTOMERS = dg.DynamicPartitionsDefinition(name="customers")
 """One partition for each customer; see `model.partition_key` for its keys."""
@@ -36,14 +36,10 @@ news_document = dg.AssetSpec(
     ),
 )
 def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> Iterator[dg.MaterializeResult[Any]]:
-    from imgpipe_orchestration.auto_marker import runs
-    from imgpipe_orchestration.auto_marker.model import customer_of
-    from imgpipe_orchestration.auto_marker.store import create_indexes
-
     services, asked = backends.services, is_asked_for(context)
     for problem in create_indexes(services.documents):
         context.log.warning(f"an index is missing: {problem}")
-    owner, own = owner_of(services, context.run), list["Figures"]()
+    owner, own = owner_of(services, context.run), list[Figures]()
     if asked:
         if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), context.partition_key):
             raise no_partition(context, "they appear after a customer's first auto-marker run or the nightly sync")
@@ -64,10 +60,8 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
         yield dg.MaterializeResult(metadata=shown(_shown(figures)))
 
 
-def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
+def _tell(context: dg.AssetExecutionContext, figures: Figures) -> None:
     """Report at once, not at the end of the run: downstream assets need not wait for other customers."""
-    from imgpipe_orchestration.auto_marker.model import partition_key
-
     _log_trouble(context, figures)
     key = partition_key(figures.customer_id)
     context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
@@ -76,12 +70,12 @@ def _tell(context: dg.AssetExecutionContext, figures: "Figures") -> None:
     context.log_event(event(asset_key=clean_images.key, partition=key, metadata=shown(_shown(figures))))
 
 
-def _log_trouble(context: dg.AssetExecutionContext, figures: "Figures") -> None:
+def _log_trouble(context: dg.AssetExecutionContext, figures: Figures) -> None:
     if figures.trouble:
         context.log.error(f"{figures.customer_id:.80}: {figures.trouble}")
 
 
-def _shown(figures: "Figures") -> dict[str, Any]:
+def _shown(figures: Figures) -> dict[str, Any]:
     """A customer's figures as metadata of the partition."""
     told: dict[str, Any] = {
         "customer": figures.customer_id,
@@ -111,8 +105,6 @@ auto_marker_checks = dg.define_asset_job(
 
 @dg.op(description="Adds customers who have an `image_config`, removes those who have neither that nor a document.")
 def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.auto_marker import runs
-
     name = str(CUSTOMERS.name)
     new, gone = runs.out_of_step(backends.services, context.instance.get_dynamic_partitions(name))
     if new:

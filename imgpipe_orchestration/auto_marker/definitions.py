@@ -11,6 +11,8 @@ from imgpipe_orchestration.auto_marker.assets import (
     clean_images,
     news_document,
 )
+from imgpipe_orchestration.auto_marker.runs import due
+from imgpipe_orchestration.auto_marker.store import News
 from imgpipe_orchestration.dagster_side.assets import of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.resources import BackendsResource
@@ -28,8 +30,6 @@ MOST_NAMED = 20
     minimum_interval_seconds=EVERY_LOOK,
 )
 def auto_marker_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.auto_marker.runs import due
-
     return run_if_due(context, sensor_backends, auto_marker.name, due, at_work=True)
 
 
@@ -38,8 +38,6 @@ def auto_marker_sensor(context: dg.SensorEvaluationContext, sensor_backends: Bac
     description="The documents marked last have what the voice generator needs: a clean image, a summary.",
 )
 def marked_images_are_usable(backends: BackendsResource) -> dg.AssetCheckResult:
-    from imgpipe_orchestration.auto_marker.store import News
-
     lacking = News(backends.services.documents).lacking(limit=MOST_NAMED)
     rows = [
         dg.TableRecord({"document": str(d["_id"]), "customer": str(d.get("customer_id")), "lacks": d["lacks"]})
