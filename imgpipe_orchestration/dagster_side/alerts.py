@@ -5,10 +5,12 @@ sensors are plain sensors with a cursor, not run failure sensors: Dagster asks t
 they raise.
 """
 
+import html
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,9 @@ TIMEOUT_SECONDS = 5.0
 LONGEST = 1500
 """Characters of a reason. Discord refuses messages of more than 2,000."""
 
+
+_plain = partial(html.escape, quote=False)
+"""Text with Slack's special characters escaped (docs.slack.dev, "Formatting message text")."""
 
 Alert = tuple[dict[str, str] | None, str, str]
 """One thing to tell: the message (None for one that is not told), its Idempotency-Key, the cursor after it."""
@@ -199,11 +204,6 @@ def send(url: str, message: dict[str, str], key: str) -> None:
             raise PartnerRefused(f"The alert webhook answered {status}.", partner_status=status) from None
         except ImgpipeError as error:
             raise error from None  # the error that it came from may name the URL
-
-
-def _plain(text: str) -> str:
-    """Text with Slack's special characters escaped (docs.slack.dev, "Formatting message text")."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 SENSORS = [alert_on_failed_runs, alert_on_failed_checks, alert_on_budgets]
