@@ -1,6 +1,6 @@
 """What the assets of all pipelines share."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -105,17 +105,6 @@ def figures_of(outcome: "Outcome", *, done: str = "done") -> dict[str, Any]:
         rows = [dg.TableRecord({"item": item, "error": error}) for item, error in sorted(errors.items())[:MOST_ERRORS]]
         figures["errors"] = dg.MetadataValue.table(rows)
     return figures
-
-
-def pictures(linked: Iterable[tuple[str, str]]) -> dg.MarkdownMetadataValue:
-    """Pictures in the Dagster UI, in their own size, each with a link to its page. Only their addresses are stored, so
-    that what is deleted, private or held back later is not shown there either.
-
-    Args:
-        linked: the addresses of each picture and of its page.
-    """
-    shown = (f"[![{page.rpartition('/')[2]}]({picture})]({page})" for picture, page in linked)
-    return dg.MetadataValue.md(" ".join(shown))
 
 
 def shown(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import day_of, figures_of, is_asked_for, pictures, reported
+from imgpipe_orchestration.dagster_side.assets import day_of, figures_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.media.model import Step
@@ -105,7 +105,9 @@ def media_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
         if name == Step.RESIZE_OPTIMIZE and stage.outcome.done:
             made_of = [claim.item_id for claim in stage.outcome.done[:_SHEET]]
             smart, pages = services.settings.smart_media_base_url, f"{services.settings.public_base_url}/media"
-            figures["contact_sheet"] = pictures((f"{smart}/{i}?size=thumbnail", f"{pages}/{i}") for i in made_of)
+            # Only addresses are stored, so that what is deleted, private or held back later is not shown there either.
+            sheet = (f"[![{i}]({smart}/{i}?size=thumbnail)]({pages}/{i})" for i in made_of)
+            figures["contact_sheet"] = dg.MetadataValue.md(" ".join(sheet))
         yield from reported(context, dg.AssetKey(str(name)), figures, own=day, made=made, others=others)
 
 
