@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
+from imgpipe_orchestration.billing import budgets
 from imgpipe_orchestration.dagster_side.run_tags import PARTITION
 from imgpipe_orchestration.dagster_side.sensors import sensor
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.redaction import redact
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.wiring.services import Services
+from imgpipe_orchestration.wiring.services import Services
 
 ALERTS_A_TICK = 5
 """A tick has a minute, and each alert may take TIMEOUT_SECONDS."""
@@ -70,7 +72,7 @@ def _tell(
     context: dg.SensorEvaluationContext,
     backends: BackendsResource,
     what: str,
-    found: Callable[[dg.SensorEvaluationContext, "Services"], Iterable[Alert]],
+    found: Callable[[dg.SensorEvaluationContext, Services], Iterable[Alert]],
 ) -> dg.SkipReason:
     """Send what is found, in order; the first that the webhook does not take waits, with all after it."""
     url = backends.services.settings.alert_webhook_url
@@ -90,10 +92,7 @@ def _tell(
     return dg.SkipReason(f"told of {told} {what}")
 
 
-def _reached(context: dg.SensorEvaluationContext, services: "Services") -> Iterator[Alert]:
-    from imgpipe_orchestration.billing import budgets
-    from imgpipe_orchestration.storage.rows import transaction
-
+def _reached(context: dg.SensorEvaluationContext, services: Services) -> Iterator[Alert]:
     link = f"{services.settings.public_base_url}/spending"
     with transaction(services.engine) as connection:
         now = budgets.standings(connection, services.settings.daily_budget_usd)
@@ -113,7 +112,7 @@ def _reached(context: dg.SensorEvaluationContext, services: "Services") -> Itera
             yield message, f"budget-{key.replace(' ', '-')}", json.dumps(sorted(told))
 
 
-def _failed_runs(context: dg.SensorEvaluationContext, services: "Services") -> Iterator[Alert]:
+def _failed_runs(context: dg.SensorEvaluationContext, services: Services) -> Iterator[Alert]:
     instance, cursor = context.instance, context.cursor or ""
     newest = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
     last = newest[0].storage_id if newest else 0
@@ -149,7 +148,7 @@ def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url
     return {"text": f"{head}\n>{why}\n<{dagster_url}/runs/{run.run_id}|run {run.run_id[:8]}>"}
 
 
-def _failed_checks(context: dg.SensorEvaluationContext, services: "Services") -> Iterator[Alert]:
+def _failed_checks(context: dg.SensorEvaluationContext, services: Services) -> Iterator[Alert]:
     told = set(json.loads(context.cursor or "[]"))
     keys = context.repository_def.asset_graph.asset_check_keys if context.repository_def else []
     for record in [context.instance.get_latest_asset_check_evaluation_record(key) for key in sorted(keys)]:
@@ -189,9 +188,6 @@ def send(url: str, message: dict[str, str], key: str) -> None:
         RateLimited: it answers 429.
         PartnerRefused: it refuses the message (a wrong or revoked URL).
     """
-    from imgpipe_orchestration.partners.http import JsonApi
-    from imgpipe_orchestration.partners.retry import RetryPolicy
-
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     once = RetryPolicy(attempts=1, budget=TIMEOUT_SECONDS)
     with closing(JsonApi("The alert webhook", url, timeout=TIMEOUT_SECONDS, policy=once)) as webhook:

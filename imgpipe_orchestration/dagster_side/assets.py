@@ -1,12 +1,11 @@
 """What the assets of all pipelines share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-if TYPE_CHECKING:
-    from imgpipe_orchestration.storage.work import Outcome
+from imgpipe_orchestration.storage.work import Outcome
 
 MOST_ERRORS = 50
 """Items whose errors a materialization names."""
@@ -88,7 +87,7 @@ def no_partition(context: dg.AssetExecutionContext, what_there_is: str) -> dg.Fa
     return dg.Failure(f"There is no partition {context.partition_key!r}; {what_there_is}.", allow_retries=False)
 
 
-def figures_of(outcome: "Outcome", *, done: str = "done") -> dict[str, Any]:
+def figures_of(outcome: Outcome, *, done: str = "done") -> dict[str, Any]:
     """The result of a batch as metadata: totals, and the errors by item.
 
     Args:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import tenacity
@@ -14,9 +14,9 @@ from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.run_tags import PARTITION, PIPELINE_TAG
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.resources import BackendsResource
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.wiring.services import Services
+from imgpipe_orchestration.storage import job_definitions, job_instances
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.wiring.services import Services
 
 PRIORITY = {"dagster/priority": "1"}
 """Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.
@@ -39,7 +39,7 @@ sensor = partial(dg.sensor, default_status=dg.DefaultSensorStatus.RUNNING)
 """A sensor that is switched on from the start."""
 
 
-def owner_of(services: "Services", run: dg.DagsterRun) -> str:
+def owner_of(services: Services, run: dg.DagsterRun) -> str:
     """The owner of a run's claims: its id.
 
     A re-execution first takes over what the run that it repeats still holds. Should that one's process be alive, as
@@ -94,7 +94,7 @@ def run_if_due(
     context: dg.SensorEvaluationContext,
     backends: BackendsResource,
     job: str,
-    due: "Callable[[Services], Sequence[str] | str | bool]",
+    due: Callable[[Services], Sequence[str] | str | bool],
     *,
     days: dg.DailyPartitionsDefinition | None = None,
     seconds: float = math.inf,
@@ -160,9 +160,6 @@ def scheduled(job: Any, cron_schedule: str, description: str, **options: Any) ->
 def _give_back(
     context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False, cancelled: bool = False
 ) -> None:
-    from imgpipe_orchestration.storage import job_definitions, job_instances
-    from imgpipe_orchestration.storage.rows import transaction
-
     run, claims = context.dagster_run, backends.services.claims
     with transaction(claims.engine) as connection:
         job_definitions.stopped_unfinished(connection, run.run_id)
