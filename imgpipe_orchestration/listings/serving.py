@@ -5,10 +5,12 @@ from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from PIL import Image
 from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
 from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
+from imgpipe_orchestration.imaging.geometry import fit_within
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import FILE_NAME, Status
 from imgpipe_orchestration.listings.steps import CACHE_SECONDS
@@ -109,16 +111,12 @@ def _unfinished(services: Services, image: Row[Any]) -> Response:
 
 
 def _placeholder_size(width: int, height: int) -> tuple[int, int]:
-    from imgpipe_orchestration.imaging.geometry import fit_within
-
     return fit_within(width, height, 4 * _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
 
 
 @lru_cache(maxsize=64)
 def placeholder(width: int, height: int) -> bytes:
     """A plain grey WebP of the image's own shape, so that a page does not jump when the image comes."""
-    from PIL import Image
-
     file = io.BytesIO()
     Image.new("RGB", (width, height), _PLACEHOLDER_GREY).save(file, "WEBP", quality=50, method=0)
     return file.getvalue()

@@ -14,10 +14,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL import Image
+from PIL import Image
 
-    from imgpipe_orchestration.listings.animation import Frame
+from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, to_eight_bits, to_srgb
+from imgpipe_orchestration.imaging.geometry import fit_within
+from imgpipe_orchestration.imaging.reading import metadata, opening
+from imgpipe_orchestration.imaging.reading.sniff import sniff
+from imgpipe_orchestration.imaging.resize import shrink_to
+from imgpipe_orchestration.listings import animation
+from imgpipe_orchestration.listings.animation import Frame
+
+if TYPE_CHECKING:  # the workers that run the steps have no database
     from imgpipe_orchestration.storage.objects import Bucket
 
 CACHE_SECONDS = 31_536_000
@@ -71,12 +78,6 @@ def decode(picture: Picture) -> Picture:
     Raises:
         BadImage, TooLarge: as `imaging.reading.opening`.
     """
-    from imgpipe_orchestration.imaging.colour import to_eight_bits
-    from imgpipe_orchestration.imaging.reading import metadata
-    from imgpipe_orchestration.imaging.reading.opening import decode as decoded
-    from imgpipe_orchestration.imaging.reading.sniff import sniff
-    from imgpipe_orchestration.listings import animation
-
     original = sniff(picture.original)
     opened = replace(
         picture, orientation=original.orientation, exif=metadata.exif_block(metadata.ownership(original.image))
@@ -84,29 +85,22 @@ def decode(picture: Picture) -> Picture:
     if original.animated:
         return replace(opened, frames=animation.frames(original, MOST_FRAMES), plays=animation.plays(original.image))
     enough = _fitting(*original.upright_size)
-    return replace(opened, frames=[animation.Frame(to_eight_bits(decoded(original, enough)))])
+    return replace(opened, frames=[Frame(to_eight_bits(opening.decode(original, enough)))])
 
 
 def orient(picture: Picture) -> Picture:
     """Rotates and mirrors the pixels as the EXIF orientation says."""
-    from imgpipe_orchestration.imaging.reading.metadata import upright
-
     orientation = picture.orientation
-    return replace(picture.each(lambda image: upright(image, orientation)), orientation=1)
+    return replace(picture.each(lambda image: metadata.upright(image, orientation)), orientation=1)
 
 
 def resize(picture: Picture) -> Picture:
     """At most MAX_HEIGHT high, of its own shape, and never enlarged."""
-    from imgpipe_orchestration.imaging.resize import shrink_to
-
     return picture.each(lambda image: shrink_to(image, *_fitting(image.width, image.height)))
 
 
 def encode(picture: Picture) -> Picture:
     """WebP in sRGB, animated when the original is; of the metadata only `Picture.exif` is kept."""
-    from imgpipe_orchestration.imaging.colour import drop_opaque_alpha, to_srgb
-    from imgpipe_orchestration.listings import animation
-
     frames = list(picture.each(lambda image: drop_opaque_alpha(to_srgb(image)[0])).frames)
     data = animation.encode(frames, quality=WEBP_QUALITY, plays=picture.plays, exif=picture.exif)
     return replace(picture, frames=(), file=File(data, *frames[0].image.size, len(frames)))
@@ -146,6 +140,4 @@ def store(file: File, name: str, bucket: Bucket) -> None:
 
 
 def _fitting(width: int, height: int) -> tuple[int, int]:
-    from imgpipe_orchestration.imaging.geometry import fit_within
-
     return fit_within(width, height, MAX_WIDTH, MAX_HEIGHT)
