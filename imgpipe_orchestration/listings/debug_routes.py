@@ -36,14 +36,14 @@ def image_queue_status(services: ServicesDep) -> dict[str, Any]:
     """How many images wait, and whether the job works on them."""
     with transaction(services.engine) as connection:
         job = job_definitions.find(connection, model.JOB_ID)
-        pending = store.waiting(connection)
+        counts = store.counts(connection)
     status = "active" if job is not None and job.enabled else "stopped"
     queue_status = {
         "initialized": job is not None,
         "status": status,
         "state": job_definitions.state(job) if job else status,
     }
-    return {"pending_count": pending, "queue_status": queue_status}
+    return {"pending_count": counts["pending"] + counts["retry"], "queue_status": queue_status}
 
 
 @router.post("/upload-test-image")

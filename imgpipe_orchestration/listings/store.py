@@ -116,11 +116,6 @@ def counts(connection: Connection) -> dict[str, int]:
     return {status.value: int(found.get(status.value, 0)) for status in Status}
 
 
-def waiting(connection: Connection) -> int:
-    """How many images wait for their WebP, by the index of the states."""
-    return int(connection.scalar(_WAITING) or 0)
-
-
 def held_up(connection: Connection) -> list[HeldUp]:
     """The images that wait because the job is stopped, which their items do not say."""
     values = {"job": JOB_ID, "limit": HELD_UP_LIMIT}
@@ -184,8 +179,6 @@ _SERVED = text("""
 """)
 
 _COUNTS = text("select status, count(*) as n from live_image_queue group by status")
-
-_WAITING = text("select count(*) from live_image_queue where status in ('pending', 'retry')")
 
 _HELD_UP = text("""
     select count(*) as n from (
