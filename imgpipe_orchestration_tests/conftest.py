@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +42,7 @@ from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.telemetry.logs import TextFormatter
 from imgpipe_orchestration.wiring.services import Services
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.parts import QuickPostgres, ensure_database, running
 from imgpipe_orchestration_tests.standins.server import FaultyStandIns, partners
 
@@ -286,11 +287,25 @@ def settings_for(postgres_url: str, s3: S3Access, mongo_url: str, folder: Path) 
 
 
 @pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `imgpipe up` would put around Dagster, around this process."""
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
 def services(settings: Settings) -> Iterator[Services]:
-    """What the product builds from these settings."""
-    services = Services(settings)
-    yield services
-    services.close()
+    with closing(Services(settings)) as services:
+        yield services
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    """A client of a gateway in this process."""
+    from imgpipe_orchestration.gateway.app import create_app
+
+    with Client(create_app(settings)) as client:
+        yield client
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""Services over a PostgreSQL, S3 and one MongoDB server after the other; and documents to mark."""
+"""One MongoDB server after the other, and documents to mark."""
 
 from typing import Any
 
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server, own_mongo
 
-__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server", "own_mongo"]
+__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
 
 
 def seed(services: Services, customer: Any, count: int = 1, **fields: Any) -> list[Any]:

@@ -21,20 +21,12 @@ from imgpipe_orchestration.auto_marker.runs import due
 from imgpipe_orchestration.auto_marker.store import QUEUE
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.dagster_side.sensors import PRIORITY
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
 KEY = dg.AssetKey("clean_images")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "auto_marker.md"
-
-
-@pytest.fixture
-def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `imgpipe up` would put around Dagster."""
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The HTTP surface, with the documents' own requests."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,12 +13,6 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.client import Client
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(create_app(settings)) as client:
-        yield client
 
 
 def work(services: Services) -> None:

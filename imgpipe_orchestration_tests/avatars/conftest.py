@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO
@@ -23,7 +23,7 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 
 
 @pytest.fixture
-def avatar_settings(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr("imgpipe_orchestration.wiring.services.IMAGE_SECONDS", 120.0)
     monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.BASE_SIZE", "384x384")
     monkeypatch.setattr("imgpipe_orchestration.avatars.drawing.GRID_SIZE", "768x768")
@@ -149,7 +149,5 @@ class Desk:
 
 
 @pytest.fixture
-def desk(avatar_settings: Settings, standins: StandInAccess) -> Iterator[Desk]:
-    services = Services(avatar_settings)
-    yield Desk(services, standins)
-    services.close()
+def desk(services: Services, standins: StandInAccess) -> Desk:
+    return Desk(services, standins)

@@ -19,12 +19,6 @@ def day(ago: int = 0) -> str:
 
 
 @pytest.fixture
-def environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in desk.services.settings.environment().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
 def repository(environment: None) -> dg.Definitions:
     return dg.Definitions.merge(
         definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)

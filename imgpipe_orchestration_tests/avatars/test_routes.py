@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,16 +13,9 @@ from PIL import Image
 from imgpipe_orchestration.avatars import export
 from imgpipe_orchestration.avatars.model import TaskStatus
 from imgpipe_orchestration.avatars.records import Persona
-from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
-
-
-@pytest.fixture
-def client(desk: Desk) -> Iterator[Client]:
-    with Client(create_app(desk.services.settings)) as client:
-        yield client
 
 
 def made(desk: Desk, client: Client, count: int = 2, **options: object) -> str:

@@ -1,7 +1,7 @@
-"""The gateway over this test's own servers, and what the tests say about listings."""
+"""What the tests say about listings, and servers that go away."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from sqlalchemy.engine import make_url
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
@@ -27,20 +26,13 @@ JOB = "/api/jobs/process-image-queue"
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(create_app(settings)) as client:
-        yield client
-
-
-@pytest.fixture
 def own_s3(tmp_path: Path, settings: Settings) -> Iterator[tuple[S3, Settings]]:
     """An object store that a test may stop, and settings that use it."""
     server = S3(tmp_path / "own-s3", free_port(), access_key="test-access", secret_key="test-secret")
     settings = settings.model_copy(update={"s3_endpoint": server.url})
     with running(server):
-        services = Services(settings)
-        services.listings_bucket.ensure()
-        services.close()
+        with closing(Services(settings)) as services:
+            services.listings_bucket.ensure()
         yield server, settings
 
 

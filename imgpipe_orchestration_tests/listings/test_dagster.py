@@ -12,7 +12,6 @@ from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, PRIORI
 from imgpipe_orchestration.listings.assets import listing_images, process_image_queue
 from imgpipe_orchestration.listings.definitions import definitions, process_image_queue_sensor
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
@@ -21,9 +20,7 @@ CUT_SHORT = photo()[:-1000]
 
 
 @pytest.fixture
-def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsResource:
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
+def resource(environment: None) -> BackendsResource:
     return resources.build_backends()
 
 

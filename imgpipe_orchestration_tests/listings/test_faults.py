@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -39,8 +39,7 @@ def test_the_object_store_dies_between_two_originals_of_an_upload(
             server.kill()
         put(bucket, *arguments, **named)
 
-    services = Services(settings)
-    with Client(create_app(settings)) as client:
+    with Client(create_app(settings)) as client, closing(Services(settings)) as services:
         monkeypatch.setattr(Bucket, "put", dying)
         assert Form("Cut", THREE).send(client, **KEY).status_code == 503
         assert rows(services, "select count(*) from image_queue") == [(0,)]
@@ -49,7 +48,6 @@ def test_the_object_store_dies_between_two_originals_of_an_upload(
         server.wait_until_ready()
         assert Form("Cut", THREE).send(client, **KEY).json()["data"]["image_count"] == 3
         assert drain(services, "run-1").processed == 3
-    services.close()
 
 
 def test_the_database_goes_away_after_the_originals_are_kept(
@@ -79,8 +77,7 @@ def test_the_database_goes_away_after_the_originals_are_kept(
 
 def test_a_worker_is_killed_after_the_webp_is_written_and_before_its_row(settings: Settings) -> None:
     settings = settings.model_copy(update={"lease_seconds": 6.0})
-    services = Services(settings)
-    with Client(create_app(settings)) as client:
+    with Client(create_app(settings)) as client, closing(Services(settings)) as services:
         image = queued(client, photo())[0]
         killed = subprocess.run(
             [sys.executable, "-c", DIES_BEFORE_THE_ROW],
@@ -97,7 +94,6 @@ def test_a_worker_is_killed_after_the_webp_is_written_and_before_its_row(setting
         assert client.get(path_of(image)).headers["cache-control"].startswith("public")
         outcomes = "select outcome, count(*) from work_attempts group by outcome order by outcome"
         assert rows(services, outcomes) == [("done", 1), ("lost", 1)]
-    services.close()
 
 
 DIES_BEFORE_THE_ROW = """

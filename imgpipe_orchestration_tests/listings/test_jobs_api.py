@@ -112,15 +112,11 @@ def test_a_definition_that_makes_no_sense_is_422_naming_the_field(
     assert client.get(JOB).json()["data"]["interval"] == "10s"
 
 
-def test_an_unknown_job_is_404_and_a_run_that_was_asked_for_is_found_by_its_id(
-    client: Client, settings: Settings
-) -> None:
+def test_an_unknown_job_is_404_and_a_run_that_was_asked_for_is_found_by_its_id(client: Client, engine: Engine) -> None:
     assert client.get("/api/jobs/unknown").status_code == 404
     assert client.get("/api/jobs/%00").status_code == 404
     assert client.delete("/api/jobs/unknown").status_code == 404
-    services = Services(settings)
-    instance, _ = job_instances.create_or_join(services.engine, "auto_marker", customer_id="customer_123")
-    services.close()
+    instance, _ = job_instances.create_or_join(engine, "auto_marker", customer_id="customer_123")
     found = client.get(f"/api/jobs/{instance.id}")
     assert (found.status_code, found.json()["status"]) == (200, "queued")
     assert client.get(f"/api/jobs/{instance.id}", headers={"X-Customer-ID": "another"}).status_code == 404

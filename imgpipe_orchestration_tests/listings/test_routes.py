@@ -169,12 +169,11 @@ def test_a_name_that_was_never_handed_out_is_404(client: Client) -> None:
         assert client.get(f"/storage/v1/object/public/listing-images/{name}").status_code == 404
 
 
-def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: Settings) -> None:
+def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: Settings, services: Services) -> None:
     secret = "a-secret-of-this-test-that-is-long-enough"
     keys = dict.fromkeys(("media_api_key", "main_api_key", "admin_api_key", "secret_key"), "another-secret")
     production = settings.model_copy(update={"imgpipe_env": "production", "user_jwt_secret": secret, **keys})
     token = jwt.encode({"sub": "7", "exp": int(time.time()) + 60}, secret, "HS256")
-    services = Services(settings)
     with Client(create_app(production)) as client:
         form = Form("Mine", [("a.jpg", photo())])
         assert form.send(client).status_code == 401
@@ -188,4 +187,3 @@ def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: S
         assert client.delete("/api/jobs/process-image-queue").status_code == 401
     assert rows(services, "select user_id from image_queue") == [(7,)]
     assert rows(services, "select tenant from work_items where queue = 'listings'") == [("7",)]
-    services.close()

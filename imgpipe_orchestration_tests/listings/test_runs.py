@@ -2,6 +2,7 @@
 
 import io
 import threading
+from contextlib import closing
 
 import pytest
 from PIL import Image
@@ -18,12 +19,6 @@ from imgpipe_orchestration_tests.imaging.corpus import pixels
 from imgpipe_orchestration_tests.listings.conftest import path_of, photo, queued, rows
 
 UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
-
-
-def due_at_once(services: Services) -> None:
-    """Ends the pauses after failures, so that a test need not wait for them."""
-    with services.engine.begin() as connection:
-        connection.exec_driver_sql("update work_items set due_at = now() where state = 'waiting'")
 
 
 def test_one_run_drains_what_is_due_in_batches(client: Client, services: Services) -> None:
@@ -55,8 +50,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
     own_s3: tuple[S3, Settings],
 ) -> None:
     server, settings = own_s3
-    services = Services(settings)
-    with Client(create_app(settings)) as client:
+    with Client(create_app(settings)) as client, closing(Services(settings)) as services:
         images = queued(client, *(photo(),) * 15) + queued(client, *(photo(),) * 15)
         server.kill()
         shown = client.get(path_of(images[0]))
@@ -71,11 +65,10 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         server.wait_until_ready()
         shown = client.get(path_of(images[0]))
         assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
-        due_at_once(services)
+        services.claims.hasten(store.QUEUE)
         assert run(services, "run-2").processed == 30
         assert rows(services, UNSETTLED) == [(0,)]
         assert client.get(path_of(images[0])).headers["content-type"] == "image/webp"
-    services.close()
 
 
 def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
@@ -92,7 +85,7 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     for number in range(3):
         drain(services, f"run-{number}")
         seen += rows(services, "select status, retries, error from image_queue")
-        due_at_once(services)
+        services.claims.hasten(store.QUEUE)
     assert [tuple(row) for row in seen] == [
         ("retry", 1, "the place is closed"),
         ("retry", 2, "the place is closed"),
@@ -167,6 +160,6 @@ def test_an_original_that_the_object_store_does_not_have_or_not_whole_is_tried_a
     assert drain(services, "run-1").processed == 0
     assert rows(services, "select status, retries from image_queue") == [("retry", 1)]
     services.listings_bucket.put(original.key, photo(), content_type="image/jpeg")
-    due_at_once(services)
+    services.claims.hasten(store.QUEUE)
     assert drain(services, "run-2").processed == 1
     assert client.get(path_of(image)).headers["content-type"] == "image/webp"

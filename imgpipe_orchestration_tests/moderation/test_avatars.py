@@ -13,10 +13,10 @@ from imgpipe_orchestration.operations import deletion, existing, review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
-from imgpipe_orchestration_tests.avatars.conftest import Desk, avatar_settings, desk
+from imgpipe_orchestration_tests.avatars.conftest import Desk, desk, settings
 from imgpipe_orchestration_tests.client import Client
 
-__all__ = ["avatar_settings", "desk"]
+__all__ = ["desk", "settings"]
 
 
 def test_a_held_brief_waits_before_the_first_picture_is_paid_for_and_goes_on_when_approved(desk: Desk) -> None:
