@@ -59,6 +59,10 @@ def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited() -> 
         assert read["pools"]["default_limit"] >= limits[PIPELINE_TAG] + limits["dagster/backfill"]
 
 
+def test_every_sensor_is_switched_on_from_the_start() -> None:
+    assert {one.default_status for one in defs.get_repository_def().sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
+
+
 def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_of_sensors() -> None:
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.execution_timezone for schedule in schedules} == {"UTC"}

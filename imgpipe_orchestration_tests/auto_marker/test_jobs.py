@@ -1,6 +1,5 @@
 """The Dagster side: rounds, partitions, backfills, the sensor, the check, the hand-off to other code locations."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker import runs
 from imgpipe_orchestration.auto_marker.definitions import (
     SCHEDULES,
@@ -20,27 +18,19 @@ from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.runs import due
 from imgpipe_orchestration.auto_marker.store import QUEUE
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.dagster_side.sensors import PRIORITY
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+from imgpipe_orchestration_tests.dagster_side.instances import project, tick, why_not
 
 KEY = dg.AssetKey("clean_images")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "auto_marker.md"
 
 
 @pytest.fixture
-def backends(environment: None) -> Iterator[resources.BackendsResource]:
-    backends = resources.build_backends()
-    yield backends
-    backends.teardown_after_execution(dg.build_init_resource_context())
-
-
-@pytest.fixture
 def repository(environment: None) -> dg.Definitions:
-    return dg.Definitions.merge(
-        definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
-    )
+    return project(definitions)
 
 
 def run(
@@ -120,38 +110,21 @@ def next_round_is_due(services: Services) -> None:
         connection.execute(text("update heartbeats set beat_at = now() - interval '6 minutes'"))
 
 
-def tick(instance: dg.DagsterInstance, backends: resources.BackendsResource) -> dg.SensorResult:
-    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
-        answer = auto_marker_sensor(context)
-    assert isinstance(answer, dg.SensorResult)
-    return answer
-
-
-def why_not(instance: dg.DagsterInstance, backends: resources.BackendsResource) -> str:
-    skipped = tick(instance, backends).skip_reason
-    assert skipped
-    return str(skipped.skip_message)
-
-
 def test_the_sensor_asks_for_one_run_for_who_asked_or_who_has_something_to_mark(
-    services: Services,
-    repository: dg.Definitions,
-    backends: resources.BackendsResource,
-    instance: dg.DagsterInstance,
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    assert why_not(instance, backends) == "no customer has pending images"
-    assert "next round is not due" in why_not(instance, backends)
+    assert why_not(auto_marker_sensor, instance) == "no customer has pending images"
+    assert "next round is not due" in why_not(auto_marker_sensor, instance)
     seed(services, "c2")
     next_round_is_due(services)
     for customer in ("c2", "asks, too"):
         if customer != "c2":
             job_instances.create_or_join(services.engine, JOB, customer_id=customer)
-        (request,) = tick(instance, backends).run_requests or []
+        (request,) = tick(auto_marker_sensor, instance).run_requests or []
         assert request.partition_key is None
-        assert {**PRIORITY, DUE_ONLY: "true"}.items() <= request.tags.items()
     job, tags = repository.resolve_job_def(JOB), {DUE_ONLY: "true"}
     instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
-    assert "has not ended" in why_not(instance, backends)
+    assert "has not ended" in why_not(auto_marker_sensor, instance)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +135,7 @@ def test_the_sensor_asks_for_one_run_for_who_asked_or_who_has_something_to_mark(
     ],
 )
 def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_waits(
-    backends: resources.BackendsResource,
+    environment: None,
     services: Services,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
@@ -171,14 +144,14 @@ def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_wait
 ) -> None:
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     monkeypatch.setenv("MONGODB_URL", url)
-    why = why_not(instance, backends)
+    why = why_not(auto_marker_sensor, instance)
     assert reason in why
     (waiting,) = job_instances.recent(services.engine, JOB)
     assert (waiting.status, waiting.error) == ("queued", why)
     (reason,) = services.claims.held_up()
     assert (reason.queue, reason.error, reason.count) == (JOB, why, 1)
     for schedule in SCHEDULES if not url else ():
-        with dg.build_schedule_context(instance=instance, resources={"sensor_backends": backends}) as night:
+        with dg.build_schedule_context(instance=instance, resources={"sensor_backends": build_backends()}) as night:
             assert schedule.evaluate_tick(night).run_requests == []
     services.claims.hasten(QUEUE)
     (claim,) = services.claims.claim(QUEUE, "run-1", 1)
@@ -186,13 +159,11 @@ def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_wait
     assert (taken.status, taken.error, claim.failures) == ("running", None, 0)
 
 
-def test_the_check_names_marked_documents_that_lack_something(
-    services: Services, backends: resources.BackendsResource
-) -> None:
+def test_the_check_names_marked_documents_that_lack_something(services: Services, environment: None) -> None:
     seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True)
-    assert marked_images_are_usable(backends).passed
+    assert marked_images_are_usable(build_backends()).passed
     (bad,) = seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True, short_summary="")
-    failed = marked_images_are_usable(backends)
+    failed = marked_images_are_usable(build_backends())
     assert not failed.passed
     (row,) = failed.metadata["lacking"].value.records
     assert row.data == {"document": str(bad), "customer": "c1", "lacks": "short_summary"}

@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from imgpipe_orchestration import resources
 from imgpipe_orchestration.avatars.assets import STAGES
 from imgpipe_orchestration.avatars.definitions import avatar_data_sensor, avatar_images_sensor, definitions
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.dagster_side.instances import project, tick, why_not
 
 
 def day(ago: int = 0) -> str:
@@ -20,9 +19,7 @@ def day(ago: int = 0) -> str:
 
 @pytest.fixture
 def repository(environment: None) -> dg.Definitions:
-    return dg.Definitions.merge(
-        definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
-    )
+    return project(definitions)
 
 
 def run(repository: dg.Definitions, instance: dg.DagsterInstance, job: str) -> dg.ExecuteInProcessResult:
@@ -31,30 +28,19 @@ def run(repository: dg.Definitions, instance: dg.DagsterInstance, job: str) -> d
     return repository.resolve_job_def(job).execute_in_process(instance=instance, partition_key=day(), tags=tags)
 
 
-def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> dg.SensorResult:
-    backends = resources.build_backends()
-    with dg.build_sensor_context(instance, resources={"sensor_backends": backends}) as context:
-        result = sensor(context)
-        assert isinstance(result, dg.SensorResult)
-    assert all(PRIORITY.items() <= request.tags.items() for request in result.run_requests or [])
-    return result
-
-
 def test_nothing_is_launched_when_nothing_is_due(environment: None, instance: dg.DagsterInstance) -> None:
     for sensor in (avatar_data_sensor, avatar_images_sensor):
-        result = look(sensor, instance)
-        assert not result.run_requests
-        assert "nothing is due" in str(result.skip_reason)
+        assert why_not(sensor, instance) == "nothing is due"
 
 
 def test_what_is_due_is_launched_at_once_and_then_not_before_the_interval_is_over(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     desk.ask(1)
-    assert look(avatar_data_sensor, instance).run_requests
+    assert tick(avatar_data_sensor, instance).run_requests
     assert run(repository, instance, "avatar_data").success
     desk.ask(1)
-    assert "WORKER_INTERVAL" in str(look(avatar_data_sensor, instance).skip_reason)
+    assert "WORKER_INTERVAL" in why_not(avatar_data_sensor, instance)
 
 
 def test_a_run_without_a_partition_does_what_is_due(
@@ -70,12 +56,12 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     task = desk.ask(2)
-    (asked,) = look(avatar_data_sensor, instance).run_requests or []
+    (asked,) = tick(avatar_data_sensor, instance).run_requests or []
     assert asked.partition_key == day()
-    assert not look(avatar_images_sensor, instance).run_requests
+    assert not tick(avatar_images_sensor, instance).run_requests
     assert run(repository, instance, "avatar_data").success
     assert desk.task(task).status is TaskStatus.DATA_GENERATED
-    assert look(avatar_images_sensor, instance).run_requests
+    assert tick(avatar_images_sensor, instance).run_requests
     desk.sql("update generation_tasks set created_at = created_at - interval '1 day'")
     assert run(repository, instance, "avatar_images").success
     assert desk.task(task).status is TaskStatus.COMPLETED
@@ -84,7 +70,7 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
         assert record.asset_materialization is not None
         assert record.partition_key == day(1), "the day the task was asked for"
         assert record.asset_materialization.metadata["people"].value == 2
-    assert not look(avatar_images_sensor, instance).run_requests
+    assert not tick(avatar_images_sensor, instance).run_requests
 
 
 def test_a_step_can_be_materialised_alone_and_says_what_it_paid(

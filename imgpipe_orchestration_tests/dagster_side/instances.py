@@ -8,7 +8,32 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, Worke
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from sqlalchemy import make_url
 
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
+from imgpipe_orchestration.dagster_side.sensors import PRIORITY
 from imgpipe_orchestration_tests.devstack.running import wait_for
+
+
+def project(definitions: dg.Definitions) -> dg.Definitions:
+    """A feature's definitions over our resources, as the root has them."""
+    around = dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
+    return dg.Definitions.merge(definitions, around)
+
+
+def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> dg.SensorResult:
+    """What a sensor of ours answers, over the settings of the environment."""
+    with dg.build_sensor_context(instance, resources={"sensor_backends": resources.build_backends()}) as context:
+        result = sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    assert all({**PRIORITY, DUE_ONLY: "true"}.items() <= one.tags.items() for one in result.run_requests or [])
+    return result
+
+
+def why_not(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> str:
+    """Why the sensor asks for no run."""
+    result = tick(sensor, instance)
+    assert result.skip_reason and not result.run_requests
+    return str(result.skip_reason.skip_message)
 
 
 def configure(home: Path, url: str, *lines: str) -> None:

@@ -6,80 +6,58 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from imgpipe_orchestration import resources
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, PRIORITY
 from imgpipe_orchestration.listings.assets import listing_images, process_image_queue
 from imgpipe_orchestration.listings.definitions import definitions, process_image_queue_sensor
-from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration_tests.client import Client
+from imgpipe_orchestration_tests.dagster_side.instances import project, tick, why_not
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
 IMAGES = listing_images.key
 CUT_SHORT = photo()[:-1000]
 
 
-@pytest.fixture
-def resource(environment: None) -> BackendsResource:
-    return resources.build_backends()
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def tick(instance: dg.DagsterInstance, backends: BackendsResource) -> str:
-    """The partition of the run that the sensor asks for, or why it asks for none."""
-    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
-        answer = process_image_queue_sensor(context)
-    assert isinstance(answer, dg.SensorResult)
-    if not answer.run_requests:
-        return str(answer.skip_reason and answer.skip_reason.skip_message)
-    (asked,) = answer.run_requests
-    assert {**PRIORITY, DUE_ONLY: "true"}.items() <= asked.tags.items()
-    return str(asked.partition_key)
+def days_asked_for(instance: dg.DagsterInstance) -> list[str | None]:
+    return [asked.partition_key for asked in tick(process_image_queue_sensor, instance).run_requests or []]
+
+
+def job() -> dg.JobDefinition:
+    return project(definitions).resolve_job_def(process_image_queue.name)
 
 
 def run(instance: dg.DagsterInstance, **options: Any) -> dg.ExecuteInProcessResult:
-    project = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
-    return project.resolve_job_def(process_image_queue.name).execute_in_process(instance=instance, **options)
+    return job().execute_in_process(instance=instance, **options)
 
 
 def sensors_run(instance: dg.DagsterInstance, day: str = "", **options: Any) -> dg.ExecuteInProcessResult:
     return run(instance, partition_key=day or today(), tags={DUE_ONLY: "true"}, **options)
 
 
-def test_job_and_sensor_go_by_the_name_of_the_definition() -> None:
-    repository = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_repository_def()
-    assert repository.has_job("process_image_queue")
-    sensor = repository.get_sensor_def("process_image_queue_sensor")
-    assert sensor.minimum_interval_seconds == EVERY_SECOND_LOOK
-    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-
-
-def test_a_run_is_asked_for_only_when_something_is_due(
-    client: Client, instance: dg.DagsterInstance, resource: BackendsResource
-) -> None:
-    assert tick(instance, resource) == "nothing is due"
+def test_a_run_is_asked_for_only_when_something_is_due(client: Client, instance: dg.DagsterInstance) -> None:
+    assert why_not(process_image_queue_sensor, instance) == "nothing is due"
     queued(client, photo())
-    assert tick(instance, resource) == today()
+    assert days_asked_for(instance) == [today()]
     client.delete(JOB)
-    assert "the job is stopped" in tick(instance, resource)
+    assert "the job is stopped" in why_not(process_image_queue_sensor, instance)
     client.post("/api/jobs", json={"id": "process-image-queue", "type": "process_images"})
-    assert tick(instance, resource) == today()
-    job = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).resolve_job_def(
-        process_image_queue.name
-    )
+    assert days_asked_for(instance) == [today()]
     due = {DUE_ONLY: "true"}
-    instance.create_run_for_job(job, tags=due)  # as a webserver leaves it that is killed before it queues it
-    instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)  # of a backfill
-    assert tick(instance, resource) == today()
-    unfinished = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=due)
-    assert tick(instance, resource) == f"run {unfinished.run_id} has not ended"
+    instance.create_run_for_job(job(), tags=due)  # as a webserver leaves it that is killed before it queues it
+    instance.create_run_for_job(job(), status=dg.DagsterRunStatus.STARTED)  # of a backfill
+    assert days_asked_for(instance) == [today()]
+    unfinished = instance.create_run_for_job(job(), status=dg.DagsterRunStatus.STARTED, tags=due)
+    assert why_not(process_image_queue_sensor, instance) == f"run {unfinished.run_id} has not ended"
 
 
 def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
-    client: Client, instance: dg.DagsterInstance, resource: BackendsResource
+    client: Client, instance: dg.DagsterInstance
 ) -> None:
     queued(client, photo(), photo(), CUT_SHORT)
     first = sensors_run(instance)
@@ -102,7 +80,7 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
 
 
 def test_what_is_due_of_another_day_joins_and_is_told_of_as_that_days(
-    client: Client, instance: dg.DagsterInstance, resource: BackendsResource
+    client: Client, instance: dg.DagsterInstance
 ) -> None:
     queued(client, photo())
     yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
@@ -115,7 +93,7 @@ def test_what_is_due_of_another_day_joins_and_is_told_of_as_that_days(
 
 
 def test_a_day_that_got_no_image_is_observed_with_its_failures_and_not_materialized(
-    client: Client, instance: dg.DagsterInstance, resource: BackendsResource
+    client: Client, instance: dg.DagsterInstance
 ) -> None:
     queued(client, CUT_SHORT)
     assert sensors_run(instance).success
