@@ -92,7 +92,6 @@ def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_a
     # A call that was in flight when its worker died is the only one that may be sent again.
     for operation in ("images", "edits"):
         assert len(desk.standins.calls("openai", operation)) <= 2
-    desk.standins.admin("POST", "delays", {"openai": 0, "flowise": 0})
 
 
 @pytest.mark.slow
@@ -180,7 +179,6 @@ def test_a_picture_that_is_drawn_when_its_person_is_purged_is_dropped(desk: Desk
     delete(desk.services, kind, what, [item], user=None, who="a test", purge=True)
     assert deletion.run(desk.services, "purge-1")["purged"] == 1
     run.join()
-    desk.standins.admin("POST", "delays", {"openai": 0})
     assert desk.calls("openai", "images") == 1
     assert not any((desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir())
     assert sweep.of_everything(desk.services).clean

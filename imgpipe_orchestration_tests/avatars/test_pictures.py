@@ -113,10 +113,7 @@ def test_what_is_cancelled_or_deleted_has_its_batches_cancelled(desk: Desk, how:
 
 def test_people_on_their_way_keep_within_the_limits_of_each_provider(desk: Desk) -> None:
     desk.standins.admin("POST", "delays", {"openai": 2, "flowise": 0.5})
-    try:
-        desk.made(9)
-        busiest = desk.standins.admin("GET", "calls")["most_in_flight"]
-    finally:
-        desk.standins.admin("POST", "delays", {"openai": 0, "flowise": 0})
+    desk.made(9)
+    busiest = desk.standins.admin("GET", "calls")["most_in_flight"]
     assert busiest["openai"] == 4, "one place is always for other tasks"
     assert 2 <= busiest["flowise"] <= 5
