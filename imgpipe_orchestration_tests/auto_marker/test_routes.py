@@ -14,6 +14,8 @@ from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.client import Client
 
+TOGGLE, OFF = "/api/customers/c1/image-config", {"auto_mark_cleaned": False}
+
 
 def work(services: Services) -> None:
     """What the run does that the sensor asks for."""
@@ -77,14 +79,13 @@ def changes(services: Services) -> list[tuple[Any, ...]]:
 
 
 def test_the_toggle_is_on_for_a_new_customer_and_the_audit_has_its_changes(client: Client, services: Services) -> None:
-    path = "/api/customers/c1/image-config"
-    fresh = client.get(path).json()
+    fresh = client.get(TOGGLE).json()
     assert fresh["auto_mark_cleaned"] is True
-    off = client.put(path, json={"auto_mark_cleaned": False}, headers={"X-User-ID": "user_456"})
+    off = client.put(TOGGLE, json=OFF, headers={"X-User-ID": "user_456"})
     assert off.status_code == 200
-    client.put(path, json={"auto_mark_cleaned": True}, headers={"X-Customer-ID": "c1"})
-    client.put(path, json={"auto_mark_cleaned": False})
-    now = client.get(path).json()
+    client.put(TOGGLE, json={"auto_mark_cleaned": True}, headers={"X-Customer-ID": "c1"})
+    client.put(TOGGLE, json=OFF)
+    now = client.get(TOGGLE).json()
     assert now["auto_mark_cleaned"] is False
     assert now["created_at"] <= now["updated_at"]
     assert changes(services) == [("operator", True, False), ("c1", False, True), ("user_456", None, False)]
@@ -92,18 +93,22 @@ def test_the_toggle_is_on_for_a_new_customer_and_the_audit_has_its_changes(clien
 
 def test_a_customer_cannot_touch_another_ones_toggle(client: Client, services: Services) -> None:
     stranger = {"X-Customer-ID": "c2"}
-    path = "/api/customers/c1/image-config"
-    assert client.get(path, headers=stranger).status_code == 404
-    assert client.put(path, json={"auto_mark_cleaned": False}, headers=stranger).status_code == 404
+    assert client.get(TOGGLE, headers=stranger).status_code == 404
+    assert client.put(TOGGLE, json=OFF, headers=stranger).status_code == 404
     assert ImageConfigs(services.documents).of("c1") == []
 
 
-def test_a_change_that_mongodb_did_not_take_leaves_no_trace(settings: Settings, services: Services) -> None:
-    path, off = "/api/customers/c1/image-config", {"auto_mark_cleaned": False}
+def test_while_mongodb_is_away_a_trigger_is_accepted_and_a_change_that_it_did_not_take_leaves_no_trace(
+    settings: Settings, services: Services
+) -> None:
     away = settings.model_copy(update={"mongodb_url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"})
+    seed(services, "c1")
     with Client(create_app(away)) as client:
-        assert client.put(path, json=off).status_code == 503
+        assert client.put(TOGGLE, json=OFF).status_code == 503
+        assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "c1"}).status_code == 202
     assert changes(services) == []
+    work(services)
+    assert marked(services, "c1") == 1
 
 
 def test_a_change_of_which_nobody_knows_whether_mongodb_took_it_is_in_the_audit(
@@ -115,17 +120,7 @@ def test_a_change_of_which_nobody_knows_whether_mongodb_took_it_is_in_the_audit(
         switch(configs, customer_id, on)
         raise BackendUnavailable("MongoDB cannot be reached.")
 
-    path = "/api/customers/c1/image-config"
     with monkeypatch.context() as patch:
         patch.setattr(ImageConfigs, "switch", taken_and_lost)
-        assert client.put(path, json={"auto_mark_cleaned": False}).status_code == 503
+        assert client.put(TOGGLE, json=OFF).status_code == 503
     assert changes(services) == [("operator", None, False)]
-
-
-def test_a_trigger_is_accepted_while_mongodb_is_away(settings: Settings, services: Services) -> None:
-    away = settings.model_copy(update={"mongodb_url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"})
-    seed(services, "c1")
-    with Client(create_app(away)) as client:
-        assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "c1"}).status_code == 202
-    work(services)
-    assert marked(services, "c1") == 1
