@@ -59,10 +59,9 @@ def running_stack(**settings: str) -> Iterator[Stack]:
         yield Stack(up.environment)
 
 
-def rows(stack: Stack, query: str, *values: Any, dagster: bool = False) -> list[tuple[Any, ...]]:
-    """Rows of the project's database, or of Dagster's."""
-    name = "DAGSTER_PG_URL" if dagster else "DATABASE_URL"
-    with psycopg.connect(stack.environment[name].replace("+psycopg2", "")) as connection:
+def rows(stack: Stack, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Rows of the project's database."""
+    with psycopg.connect(stack.environment["DATABASE_URL"]) as connection:
         return connection.execute(query.encode(), values).fetchall()
 
 
