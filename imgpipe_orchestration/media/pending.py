@@ -193,11 +193,13 @@ def figures(connection: Connection, deleted: Sequence[int]) -> dict[str, Any]:
     """
     rows = connection.execute(text("select status, count(*) from pending_images group by status")).all()
     counted: dict[str, Any] = {status.value: 0 for status in PendingStatus}
-    for status, count in rows:
+    for status, number in rows:
         name = status or "unknown"  # NULL, or MySQL's '' for an unknown value
-        counted[name] = counted.get(name, 0) + count
-    waiting = {"oldest_pending": _OLDEST, "stuck": _STUCK}
-    return counted | {name: connection.scalar(query, {"deleted": deleted}) for name, query in waiting.items()}
+        counted[name] = counted.get(name, 0) + number
+    waits = waiting(deleted)
+    oldest = connection.scalar(select(func.min(t.c.created_at)).where(waits, literal_column(TIME_IS_READABLE)))
+    stuck = count(connection, waits, literal_column("created_at < current_timestamp - interval '1' hour"))
+    return counted | {"oldest_pending": oldest, "stuck": stuck}
 
 
 def mark_processed(connection: Connection, image_id: int, media_id: str) -> None:
@@ -244,14 +246,3 @@ def joined(services: Services, connection: Connection) -> Iterator[Connection]:
     else:
         with transaction(services.pending_engine) as other:
             yield other
-
-
-# Written into the statement: PostgreSQL takes only 65,535 parameters.
-_DELETED = bindparam("deleted", type_=BigInteger, expanding=True, literal_execute=True)
-_OLDEST = text(f"""
-    select min(created_at) from pending_images where status = 'pending' and {TIME_IS_READABLE} and id not in :deleted
-""").bindparams(_DELETED)
-_STUCK = text("""
-    select count(*) from pending_images
-    where status = 'pending' and created_at < current_timestamp - interval '1' hour and id not in :deleted
-""").bindparams(_DELETED)
