@@ -79,7 +79,7 @@ def reopen(services: Services) -> int:
     """Enqueue pending uploads whose images are finished or failed: somebody set them back to `pending`, or the main API
     lost what it acknowledged. Returns how many."""
     added = 0
-    for page in pending.pages(services, PendingStatus.PENDING):
+    for page in pending.pages(services, pending.in_state(PendingStatus.PENDING)):
         with transaction(services.engine) as connection:
             rows = connection.execute(_ENDED, {"ids": [image.id for image in page]}).all()
             ids = {"ids": [row.id for row in rows]}
@@ -103,7 +103,7 @@ _REPORT_AGAIN = text("update processing_checklist set update_callback = 'pending
 def replace_again(services: Services) -> int:
     """Enqueue processed uploads whose temp URLs are not about to be replaced; returns how many."""
     added = 0
-    for page in pending.pages(services, PendingStatus.PROCESSED):
+    for page in pending.pages(services, pending.in_state(PendingStatus.PROCESSED)):
         items = [Item(image.id, tenant=str(image.user_id)) for image in page]
         with transaction(services.engine) as connection:
             added += services.claims.enqueue(connection, store.URLS, items, again=True)

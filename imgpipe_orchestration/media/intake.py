@@ -56,7 +56,8 @@ def first_new(services: Services) -> PendingImage | None:
     with transaction(services.engine) as connection:
         mark = intake_mark(connection)
     with transaction(services.pending_engine) as connection:
-        found = pending.in_state(connection, PendingStatus.PENDING, after=mark, limit=1)
+        waiting = pending.in_state(PendingStatus.PENDING)
+        found = pending.find(connection, waiting, pending.t.c.id > mark, limit=1)
         last = mark if found else pending.last_id(connection)
     if last >= mark:
         return found[0] if found else None
@@ -104,7 +105,8 @@ def take_in(services: Services, *, everything: bool = False) -> int:
     else:
         with transaction(services.engine) as connection:
             after = intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
-    return sum(_take_in(services, page) for page in pending.pages(services, PendingStatus.PENDING, after=after))
+    pages = pending.pages(services, pending.in_state(PendingStatus.PENDING), after=after)
+    return sum(_take_in(services, page) for page in pages)
 
 
 def _take_in(services: Services, page: list[PendingImage]) -> int:

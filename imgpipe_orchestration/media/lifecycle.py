@@ -62,20 +62,14 @@ def _erased(services: Services, connection: Connection, rows: Rows) -> None:
 def _adopt(services: Services, user_id: int, waiting: bool) -> None:
     """Register the user's uploads that no intake has seen: the pending ones if `waiting`, else all. Then they can be
     deleted like any image, and their temp paths answer 410."""
-    after = 0
-    while True:
-        with pending.both(services) as (connection, where):
-            rows = pending.t.c
-            which = [rows.user_id == user_id, *([rows.status == model.PendingStatus.PENDING.value] if waiting else [])]
-            uploads = pending.find(where, *which, rows.id > after, limit=pending.PAGE_SIZE)
-            known = intake.registered(connection, uploads)
-            for upload in uploads:
+    which = [pending.t.c.user_id == user_id, *([pending.in_state(model.PendingStatus.PENDING)] if waiting else [])]
+    for page in pending.pages(services, *which):
+        with transaction(services.engine) as connection:
+            known = intake.registered(connection, page)
+            for upload in page:
                 if upload.id not in known:
                     with suppress(BadInput):  # its path is of no known kind, so nothing serves it
                         _register(services, connection, upload)
-        if not uploads:
-            return
-        after = uploads[-1].id
 
 
 def _prefixes_of(user_id: int) -> list[str]:
@@ -165,8 +159,8 @@ def _named(services: Services, keys: Sequence[str]) -> set[str]:
     named: set[str] = set()
     if temp:
         with transaction(services.pending_engine) as connection:
-            rows = pending.by_paths(connection, temp)
-        named = {path[1:] for path, image in rows.items() if image.status is not model.PendingStatus.COMPLETE}
+            found = pending.find(connection, pending.t.c.image_path.in_(temp))
+        named = {image.image_path[1:] for image in found if image.status is not model.PendingStatus.COMPLETE}
     others = [key for key in keys if not key.startswith(("temp_images/", uploads.STAGING))]
     with transaction(services.engine) as connection:
         return named | set(connection.scalars(_NAMED, {"keys": others}))

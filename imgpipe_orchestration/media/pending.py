@@ -137,19 +137,9 @@ def reported_ids(connection: Connection, uploads: Collection[int]) -> set[str]:
     return {image.media_id for image in images if image.media_id and (image.user_id, image.media_id) not in kept}
 
 
-def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingImage]:
-    """The rows with these temp paths, by path."""
-    return {image.image_path: image for image in find(connection, t.c.image_path.in_(paths))}
-
-
 def remove(connection: Connection, which: ColumnElement[bool]) -> int:
     """Delete rows; returns how many."""
     return connection.execute(delete(t).where(which)).rowcount
-
-
-def failed(connection: Connection, ids: Sequence[int]) -> set[int]:
-    """Those of these rows whose state is `failed`, and not one that we do not know."""
-    return set(connection.scalars(select(t.c.id).where(t.c.id.in_(ids), t.c.status == PendingStatus.FAILED.value)))
 
 
 def last_id(connection: Connection) -> int:
@@ -157,18 +147,16 @@ def last_id(connection: Connection) -> int:
     return connection.scalar(select(func.max(t.c.id))) or 0
 
 
-def in_state(
-    connection: Connection, status: PendingStatus, *, after: int = 0, limit: int | None = None
-) -> list[PendingImage]:
-    """Rows in a state with an id past `after`, in the order of their ids."""
-    return find(connection, t.c.status == status.value, t.c.id > after, limit=limit)
+def in_state(status: PendingStatus) -> ColumnElement[bool]:
+    """Which uploads are in a state. Those in one that we do not know, which are read as failed, are in none."""
+    return t.c.status == status.value
 
 
 def waiting(deleted: Collection[int]) -> ColumnElement[bool]:
     """Which uploads wait: the pending ones that were not `deleted`."""
     # Written into the statement: PostgreSQL takes only 65,535 parameters.
     ids = bindparam("deleted", list(deleted), BigInteger, expanding=True, literal_execute=True)
-    return and_(t.c.status == PendingStatus.PENDING.value, t.c.id.not_in(ids))
+    return and_(in_state(PendingStatus.PENDING), t.c.id.not_in(ids))
 
 
 def count(connection: Connection, *which: ColumnElement[bool]) -> int:
@@ -176,11 +164,11 @@ def count(connection: Connection, *which: ColumnElement[bool]) -> int:
     return connection.execute(select(func.count()).where(*which)).scalar_one()
 
 
-def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:
-    """All rows in a state, PAGE_SIZE at a time; each page is read when it is needed."""
+def pages(services: Services, *which: ColumnElement[bool], after: int = 0) -> Iterator[list[PendingImage]]:
+    """All rows for which the conditions hold, PAGE_SIZE at a time; each page is read when it is needed."""
     while True:
         with transaction(services.pending_engine) as connection:
-            page = in_state(connection, status, after=after, limit=PAGE_SIZE)
+            page = find(connection, *which, t.c.id > after, limit=PAGE_SIZE)
         if not page:
             return
         yield page
@@ -202,16 +190,12 @@ def figures(connection: Connection, deleted: Sequence[int]) -> dict[str, Any]:
     return counted | {"oldest_pending": oldest, "stuck": stuck}
 
 
-def mark_processed(connection: Connection, image_id: int, media_id: str) -> None:
-    """pending -> processed, with the media id in both URL columns."""
-    values = {"status": PendingStatus.PROCESSED.value, "permanent_url": media_id, "thumbnail_url": media_id}
-    connection.execute(update(t).where(t.c.id == image_id).values(**values, updated_at=func.now()))
-
-
-def mark(connection: Connection, ids: Sequence[int], status: PendingStatus, *which: ColumnElement[bool]) -> None:
-    """Set the state of some rows, of those for which the conditions hold."""
+def mark(
+    connection: Connection, ids: Sequence[int], status: PendingStatus, *which: ColumnElement[bool], **values: str
+) -> None:
+    """Set the state (and other columns) of some rows, of those for which the conditions hold."""
     query = update(t).where(t.c.id.in_(ids), *which)
-    connection.execute(query.values(status=status.value, updated_at=func.now()))
+    connection.execute(query.values(status=status.value, updated_at=func.now(), **values))
 
 
 @contextmanager

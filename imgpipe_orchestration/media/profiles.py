@@ -51,7 +51,7 @@ def _smart(services: Services, found: dict[str, Any]) -> tuple[dict[str, str | N
     if not temp:
         return {}, []
     with transaction(services.pending_engine) as connection:
-        known = pending.by_paths(connection, temp)
+        known = {image.image_path: image for image in pending.find(connection, pending.t.c.image_path.in_(temp))}
     base = services.settings.smart_media_base_url
     with transaction(services.engine) as connection:
         deleted = store.deleted_uploads(connection, [image.id for image in known.values()])

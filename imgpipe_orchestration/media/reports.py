@@ -48,7 +48,7 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
         if image.status is PendingStatus.FAILED:
             raise Conflict(f"Image {image_id} was marked as failed; upload it again.")
         if image.status is PendingStatus.PENDING or image.media_id is None:
-            pending.mark_processed(where, image_id, media_id)
+            pending.mark(where, [image_id], PendingStatus.PROCESSED, permanent_url=media_id, thumbnail_url=media_id)
         elif image.media_id != media_id:
             raise Conflict(f"Image {image_id} is already processed as media {image.media_id}.")
         if theirs:

@@ -262,10 +262,10 @@ def _reopen(services: Services, batch: Sequence[Claim]) -> None:
     """Mark failed uploads whose items were requeued as pending, except those cleaned up since they were claimed."""
     with transaction(services.engine) as connection:
         ids = store.pending_ids(connection, [claim.item_id for claim in batch])
+    is_failed = pending.in_state(PendingStatus.FAILED)
     with transaction(services.pending_engine) as connection:
-        if not pending.failed(connection, ids):
+        if not pending.find(connection, pending.t.c.id.in_(ids), is_failed, limit=1):
             return
-    is_failed = pending.t.c.status == PendingStatus.FAILED.value
     for claim in batch:
         with (
             suppress(LeaseLost),

@@ -57,7 +57,3 @@ def add(engine: Engine, n: int, *, name: str = "photo.jpg") -> int:
 def status(engine: Engine, image_id: int) -> str:
     with transaction(engine) as connection:
         return pending.get(connection, image_id).status
-
-
-def ids(images: list[pending.PendingImage]) -> list[int]:
-    return [image.id for image in images]

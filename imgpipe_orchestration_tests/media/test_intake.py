@@ -13,7 +13,6 @@ from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.media import checks, intake, pending, store
-from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -147,7 +146,7 @@ def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(services: Serv
         for user in (1, 2):
             path = PATH.format(n=user)
             pending.add(connection, user_id=user, image_path=path, original_name="a.jpg", mime_type="image/jpeg")
-        _, second = pending.in_state(connection, PendingStatus.PENDING)
+        _, second = pending.find(connection)
 
     with ThreadPoolExecutor(1) as pool, services.engine.connect() as other:
         media_id = intake.register(services, other, second)

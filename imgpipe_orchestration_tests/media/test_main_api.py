@@ -10,7 +10,6 @@ import pytest
 from imgpipe_orchestration.media import intake, pending, runs, store
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.media.runs import SHARE
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media import worker
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -237,8 +236,7 @@ def test_a_report_whose_acknowledgement_was_lost_is_not_refused_by_what_its_repe
     if media_id == "1":
         complete(gateway.services, 1, {"media_id": "1"})  # what it did before it answered
     else:
-        with transaction(gateway.services.pending_engine) as connection:
-            pending.mark_processed(connection, 1, media_id)
+        gateway.rows("update pending_images set status = 'processed', permanent_url = :id", id=media_id)
     main_api.answer = (409, {"detail": "not pending any more"})
     make_due(gateway, "media")
     gateway.run_due("run-2")

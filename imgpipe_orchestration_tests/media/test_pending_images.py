@@ -28,7 +28,6 @@ from imgpipe_orchestration_tests.media.pending_tables import (
     PATH,
     add,
     engine,
-    ids,
     mariadb_server,
     pending_url,
     services,
@@ -53,7 +52,7 @@ def test_a_row_of_the_main_apis_own_sql_is_read_with_its_day_in_utc(engine: Engi
     with transaction(engine) as connection:
         insert = "insert into pending_images (user_id, image_path, created_at) values (7, :path, :at)"
         connection.execute(text(insert), {"path": PATH.format(n=7), "at": "2026-01-20 23:59:30"})
-        (image,) = pending.in_state(connection, PendingStatus.PENDING)
+        (image,) = pending.find(connection)
     assert image.day == "2026-01-20"
     assert image.created_at.isoformat() == "2026-01-20T23:59:30+00:00"
     assert (image.original_name, image.mime_type) == (None, None)
@@ -87,33 +86,9 @@ def test_what_was_deleted_before_it_was_processed_does_not_count_as_stuck(servic
     with transaction(engine) as connection:
         counted = pending.figures(connection, list(deleted))
         waiting = pending.waiting(deleted)
-        assert (ids(pending.find(connection, waiting, limit=1)), pending.count(connection, waiting)) == ([left], 1)
-        assert pending.count(connection, pending.waiting([])) == 2
+        assert [one.id for one in pending.find(connection, waiting, limit=1)] == [left]
+        assert (pending.count(connection, waiting), pending.count(connection, pending.waiting([]))) == (1, 2)
     assert (counted["pending"], counted["stuck"], counted["oldest_pending"].day) == (2, 1, 21)
-
-
-def test_waiting_gives_pages_of_what_is_pending_by_id(engine: Engine) -> None:
-    rows = [add(engine, n) for n in range(5)]
-    with transaction(engine) as connection:
-        pending.mark(connection, [rows[1]], PendingStatus.FAILED)
-        assert ids(pending.in_state(connection, PendingStatus.PENDING)) == [rows[0], rows[2], rows[3], rows[4]]
-        assert ids(pending.in_state(connection, PendingStatus.PENDING, after=rows[0], limit=2)) == [rows[2], rows[3]]
-
-
-def test_rows_are_found_by_their_paths(engine: Engine) -> None:
-    rows = [add(engine, n) for n in range(3)]
-    with transaction(engine) as connection:
-        found = pending.by_paths(connection, [PATH.format(n=0), PATH.format(n=2), "/temp_images/none.jpg"])
-    assert {image.id for image in found.values()} == {rows[0], rows[2]}
-
-
-def test_a_processed_row_carries_its_media_id_in_both_columns(engine: Engine) -> None:
-    image_id = add(engine, 1)
-    with transaction(engine) as connection:
-        pending.mark_processed(connection, image_id, "789")
-        assert ids(pending.in_state(connection, PendingStatus.PROCESSED)) == [image_id]
-        row = connection.execute(text("select permanent_url, thumbnail_url, status from pending_images")).one()
-    assert tuple(row) == ("789", "789", "processed")
 
 
 def test_a_state_is_not_overwritten_where_it_must_not_be(engine: Engine) -> None:

@@ -180,7 +180,7 @@ def _not_processed(services: Services, claim: Claim, image: PendingImage) -> dic
         media = store.media_of_pending(connection, image.id, lock=True)  # or it could be requeued in between
         status = media.status if media else None
         if status is MediaStatus.FAILED:
-            pending.mark(where, [image.id], PendingStatus.FAILED, pending.t.c.status == PendingStatus.PENDING.value)
+            pending.mark(where, [image.id], PendingStatus.FAILED, pending.in_state(PendingStatus.PENDING))
         elif image.status is PendingStatus.FAILED or status not in {MediaStatus.COMPLETED, None}:
             services.claims.finish(connection, store.URLS, claim)
             return {}
