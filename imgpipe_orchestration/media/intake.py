@@ -61,9 +61,9 @@ def first_new(services: Services) -> PendingImage | None:
         last = mark if found else pending.last_id(connection)
     if last >= mark:
         return found[0] if found else None
-    # The table was emptied, restored or replaced by another one, whose ids begin below the mark.
+    # The table was emptied, restored or replaced by another one, whose ids begin below the mark: they would seem read.
     with transaction(services.engine) as connection:
-        lower_intake_mark(connection, last)
+        connection.execute(text("delete from pending_intake where last_id > :id"), {"id": last})
     log.info("pending image ids begin below what was read", extra={"last_id": last, "read_to": mark})
     return first_new(services)
 
@@ -96,13 +96,8 @@ def take_in(services: Services, *, everything: bool = False) -> int:
     Args:
         everything: read all rows and ignore the mark, for a reconciliation.
     """
-    if everything:
-        with transaction(services.pending_engine) as connection:
-            last = pending.last_id(connection)
-        with transaction(services.engine) as connection:
-            lower_intake_mark(connection, last)
-        after = 0
-    else:
+    after = 0
+    if not everything:
         with transaction(services.engine) as connection:
             after = intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
     pages = pending.pages(services, pending.in_state(PendingStatus.PENDING), after=after)
@@ -210,11 +205,6 @@ def intake_mark(connection: Connection, *, minutes_ago: int = 0) -> int:
         select coalesce(max(last_id), 0) from pending_intake where seen_at <= now() - make_interval(mins => :minutes)
     """)
     return int(connection.scalar(query, {"minutes": minutes_ago}) or 0)
-
-
-def lower_intake_mark(connection: Connection, last_id: int) -> None:
-    """Remove marks past `last_id`, the last row that exists; otherwise new rows below them would seem to be read."""
-    connection.execute(text("delete from pending_intake where last_id > :id"), {"id": last_id})
 
 
 def move_intake_mark(connection: Connection, last_id: int) -> None:
