@@ -83,10 +83,9 @@ FIELDS = {
 """The upload form's file fields (MEDIA_TYPE_MAPPING of the specification)."""
 
 BY_KIND = {field.kind: field for field in FIELDS.values()} | {"sites": FIELDS["site_image"]}
-_BY_FOLDER = {"profiles": "profile", "sites": "site", "products": "product", "events": "event"}
+_BY_FOLDER = {field.folder: field for field in reversed(FIELDS.values())}
 
-_TEMP_PATH = re.compile(r"/temp_images/(?P<folder>[a-z]+)/(?P<name>[\w.~-]+)")
-_TEMP_NAME = re.compile(r"\d+-(?P<kind>[a-z]+)-")
+_TEMP_PATH = re.compile(r"/temp_images/(?P<folder>[a-z]+)/(?:\d+-(?P<kind>[a-z]+)-)?[\w.~-]+")
 
 
 def temp_path(field: Field, user_id: int, extension: str) -> str:
@@ -118,12 +117,10 @@ def field_of(path: str) -> Field:
         BadInput: neither is known.
     """
     match = _TEMP_PATH.fullmatch(path)
-    if match:
-        named = _TEMP_NAME.match(match["name"])
-        kind = named["kind"] if named and named["kind"] in BY_KIND else _BY_FOLDER.get(match["folder"], "")
-        if kind in BY_KIND:
-            return BY_KIND[kind]
-    raise BadInput(f"{path!r} does not say what kind of image it is", field="image_path")
+    field = (BY_KIND.get(match["kind"]) or _BY_FOLDER.get(match["folder"])) if match else None
+    if field is None:
+        raise BadInput(f"{path!r} does not say what kind of image it is", field="image_path")
+    return field
 
 
 def library_prefix(user_id: int, data_type: DataType) -> str:
