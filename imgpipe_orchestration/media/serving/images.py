@@ -256,7 +256,7 @@ def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None
 # --- the byte range in a Range header (RFC 9110, section 14) ---------------------------------------------------------
 
 
-_ONE_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE | re.ASCII)
+_ONE_RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 
 
 class Unsatisfiable(ValueError):
@@ -280,18 +280,9 @@ def wanted(header: str | None, size: int) -> tuple[int, int] | None:
         return None
     first, last = match.groups()
     if not first:  # the last N bytes
-        if _number(last) == 0:
-            raise Unsatisfiable(size)
-        return max(0, size - _number(last)), size - 1
-    start = _number(first)
-    end = _number(last) if last else size - 1
-    if end < start and last:
+        first, last = str(max(0, size - int(last))), ""
+    if last and int(last) < int(first):
         return None  # an invalid range
-    if start >= size:
+    if int(first) >= size:
         raise Unsatisfiable(size)
-    return start, min(end, size - 1)
-
-
-def _number(digits: str) -> int:
-    """The number, at most 19 digits of it, which is past any image; Python refuses thousands of digits."""
-    return int(digits.lstrip("0")[:19] or "0")
+    return int(first), min(int(last or size), size - 1)

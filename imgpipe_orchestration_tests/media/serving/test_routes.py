@@ -171,12 +171,10 @@ def test_ranges(shown: Gateway) -> None:
     assert shown.get("/serve/1", Range="bytes=100-").content == whole[100:]
     beyond = shown.get("/serve/1", Range=f"bytes={len(whole)}-")
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(whole)}")
-    for ignored in ("bytes=5-2", "lines=1-2", "bytes=1-2,5-6", "bytes=x"):
+    assert shown.get("/serve/1", Range="bytes=10-99999999").content == whole[10:]
+    assert shown.get("/serve/1", Range="bytes=-99999999").content == whole
+    for ignored in ("bytes=5-2", "lines=1-2", "bytes=1-2,5-6", "bytes=x", f"bytes=10-{'9' * 5000}"):
         assert shown.get("/serve/1", Range=ignored).status_code == 200
-    endless = "9" * 5000
-    assert shown.get("/serve/1", Range=f"bytes=10-{endless}").content == whole[10:]
-    assert shown.get("/serve/1", Range=f"bytes=-{endless}").content == whole
-    assert shown.get("/serve/1", Range=f"bytes={endless}-").status_code == 416
     assert shown.get("/serve/1", **{"Range": "bytes=0-1", "If-Range": '"other"'}).status_code == 200
 
 
