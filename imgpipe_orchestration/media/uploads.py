@@ -224,10 +224,6 @@ class NotThere(Conflict):
     """The file has not arrived in the object store."""
 
 
-class _CommittedElsewhere(Conflict):
-    """Another commit of the same upload came first."""
-
-
 class PresignedUploadAnswer(BaseModel):
     """Send the file to `url` by `method` with just these headers before `expires_at`; then commit."""
 
@@ -287,7 +283,7 @@ def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     """
     row = _row(services, user_id, upload_id)
     if row["pending_id"] is not None:
-        return _accepted(row)
+        return Accepted(row["field"], row["pending_id"], row["image_path"])
     if row["expired"]:
         raise Gone("This upload has expired; announce it again.")
 
@@ -301,7 +297,7 @@ def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     def settle(connection: Connection, accepted: Sequence[Accepted]) -> None:
         values = {"id": upload_id, "pending_id": accepted[0].pending_id, "path": accepted[0].image_path}
         if not connection.execute(_SETTLE, values).rowcount:
-            raise _CommittedElsewhere("Another commit of this upload came first.")
+            raise Conflict("Another commit of this upload came first.")
 
     try:
         upload = Upload(FIELDS[row["field"]], row["original_name"] or upload_id, _arrived(services, row))
@@ -309,12 +305,11 @@ def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     except (BadImage, TooLarge):
         services.media_bucket.discard([row["object_key"]])
         raise
-    except (NotThere, _CommittedElsewhere):
+    except Conflict:
         # Another commit of the same upload may have come first and deleted the file.
-        row = _row(services, user_id, upload_id)
-        if row["pending_id"] is None:
+        if _row(services, user_id, upload_id)["pending_id"] is None:
             raise
-        return _accepted(row)
+        return commit(services, user_id, upload_id)
     services.media_bucket.discard([row["object_key"]])
     return accepted
 
@@ -336,10 +331,6 @@ def _row(services: Services, user_id: int, upload_id: str) -> RowMapping:
     if row is None:
         raise NotFound("You have no such upload.")
     return row
-
-
-def _accepted(row: RowMapping) -> Accepted:
-    return Accepted(row["field"], row["pending_id"], row["image_path"])
 
 
 _INSERT = text("""
