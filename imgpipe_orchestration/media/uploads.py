@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, RowMapping, column, table, text
+from sqlalchemy import Connection, RowMapping, column, literal_column, table, text
 from sqlalchemy.dialects.postgresql import insert
 
 from imgpipe_orchestration.errors import (
@@ -260,13 +260,14 @@ def presign(
         "bytes": size,
         "private": private,
         "object_key": key,
-        "seconds": OPEN_SECONDS,
+        "expires_at": literal_column(f"now() + make_interval(secs => {OPEN_SECONDS})"),
     }
+    new = insert(table("media_uploads", *map(column, row))).values(row)
     with transaction(services.engine) as connection:
         connection.execute(_ONE_AT_A_TIME, {"user_id": user_id})
         if (connection.scalar(_OPEN, {"user_id": user_id}) or 0) >= MOST_OPEN:
             raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=OPEN_SECONDS)
-        expires_at = connection.execute(_INSERT, row).scalar_one()
+        expires_at: datetime = connection.execute(new.returning(column("expires_at"))).scalar_one()
     url, headers = services.upload_bucket.presign_put(key, seconds=OPEN_SECONDS, content_type=content_type, size=size)
     return PresignedUploadAnswer(upload_id=upload_id, url=url, headers=headers, expires_at=expires_at)
 
@@ -333,13 +334,6 @@ def _row(services: Services, user_id: int, upload_id: str) -> RowMapping:
     return row
 
 
-_INSERT = text("""
-    insert into media_uploads
-        (id, user_id, field, original_name, content_type, bytes, private, object_key, expires_at)
-    values (:id, :user_id, :field, :original_name, :content_type, :bytes, :private, :object_key,
-        now() + make_interval(secs => :seconds))
-    returning expires_at
-""")
 _SELECT = text("select *, expires_at < now() as expired from media_uploads where id = :id and user_id = :user_id")
 # Or requests of a user that come together would pass the limit together.
 _ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('uploads of ' || :user_id, 0))")
