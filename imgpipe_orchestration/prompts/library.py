@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,11 +51,11 @@ class Prompt:
     _shapes: dict[type[BaseModel], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def instructions(self) -> str:
-        return self._rendered(self.front.instructions, {})
+        return _template(self.front.instructions).render(brand=self.brand)
 
     def question(self, **values: Any) -> str:
         """The body with the file's variables filled in. Values are data: a template in them is not run."""
-        return self._rendered(self.body, values)
+        return _template(self.body).render(brand=self.brand, **values)
 
     def shaped(self, shape: type[Shape]) -> type[Shape]:
         """The shape of an answer, with the file's descriptions of its fields."""
@@ -72,9 +72,6 @@ class Prompt:
         """The file's version and a hash of what is asked with these values and what is to be answered."""
         asked = [self.instructions(), self.question(**values), json.dumps(self.shaped(shape).model_json_schema())]
         return f"{self.front.version}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}"
-
-    def _rendered(self, template: str, values: Mapping[str, Any]) -> str:
-        return _template(template).render(brand=self.brand, **values)
 
 
 @functools.cache
