@@ -183,16 +183,15 @@ _ROWS = text("""
     from media_files f where f.id = any(cast(:ids as bigint[])) order by f.id
 """)
 
-_OF_UPLOADS = (
-    text("delete from reported_analyses where pending_id = any(:uploads)"),
-    text("delete from upload_traces where pending_id = any(:uploads)"),
-    text("delete from media_uploads where pending_id = any(:uploads)"),
-)
+_OF_UPLOADS = [
+    text(f"delete from {table} where pending_id = any(:uploads)")
+    for table in ("reported_analyses", "upload_traces", "media_uploads")
+]
 
-_OF_PEOPLE = (
-    *(text(f"delete from {table} where user_id = :user") for table in sorted({table for table, _ in COLUMNS})),
-    text("delete from media_uploads where user_id = :user"),
-)
+_OF_PEOPLE = [
+    text(f"delete from {table} where user_id = :user")
+    for table in sorted({"media_uploads", *(table for table, _ in COLUMNS)})
+]
 
 # Keys contain the image's id (`library/user_7/product/img/12-detail-0123456789ab.avif`, `bulk/2026-01-31/12.jpg`), so
 # each takes a look-up by primary key, however many images there are. Keys of another form count as in use.
