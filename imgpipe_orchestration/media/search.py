@@ -221,8 +221,6 @@ def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> dic
         return kept
 
     def same(column: str, value: str | None, why: str) -> list[Found]:
-        if value is None:
-            return []
         query = f"""
             select {_COLUMNS}, cast(0 as real) as distance from {_TABLES}
             where {column} = :value and not f.private order by f.id limit :limit
