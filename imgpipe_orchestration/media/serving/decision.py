@@ -29,8 +29,6 @@ FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
 """The size that replaces one that does not exist, by the specification."""
 DEFAULT_SIZE = "detail"
 BACKGROUNDS = ("original", "removed")
-SAME_SHAPE = 0.1
-"""By how much width : height may differ, of pictures that are a few pixels high."""
 
 SUBSTITUTES = {
     "avif": ("avif", "webp", "jpeg", "png"),
@@ -176,9 +174,14 @@ def decide_without(lost: Collection[StoredVariant], manifest: Shelves, wish: Wis
     left = [v for shelf in manifest.values() for v in shelf.values() if v.format in formats and v not in lost]
 
     def distance(one: StoredVariant) -> tuple[bool, int]:
-        return abs(one.width / one.height - first.width / first.height) > SAME_SHAPE, abs(one.width - first.width)
+        return not same_shape(one, first), abs(one.width - first.width)
 
     return decide(shelved(left), wish, accept, [one.size for one in sorted(left, key=distance)])
+
+
+def same_shape(one: StoredVariant, other: StoredVariant) -> bool:
+    """Whether two variants have the same shape, as far as rounding to whole pixels allows."""
+    return abs(one.width * other.height - other.width * one.height) <= max(one.width, other.width, one.height)
 
 
 def stand_ins(size: str) -> tuple[str, ...]:

@@ -178,7 +178,7 @@ def _choices(
         further: parameters for every URL (`bg`, `signature`, `version`).
     """
     main = chosen.variant
-    alike = [one for one in manifest if one.background == main.background and _same_shape(one, main)]
+    alike = [one for one in manifest if one.background == main.background and decision.same_shape(one, main)]
     widths = {one.width: one.size for one in sorted(alike, key=lambda one: one.size == main.size)}
 
     def address(size: str, format_: str) -> str:
@@ -198,8 +198,3 @@ def _choices(
         "height": main.height,
         "transparent": plain != "jpeg",
     }
-
-
-def _same_shape(one: StoredVariant, other: StoredVariant) -> bool:
-    """Whether two variants have the same shape, as far as rounding to whole pixels allows."""
-    return abs(one.width * other.height - other.width * one.height) <= max(one.width, other.width, one.height)
