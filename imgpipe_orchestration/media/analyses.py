@@ -20,6 +20,7 @@ from imgpipe_orchestration.media.describing import schema_of
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.moderation import verdicts
+from imgpipe_orchestration.partners.json_text import refuse_deep
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -29,8 +30,6 @@ from imgpipe_orchestration.wiring.services import Services
 
 _CALLS = {"google_vision": "annotate", "openai_vision": "vision", "openai_embedding": "embedding"}
 """The parts of an analysis: the operation of their calls in the ledger."""
-_DEEPEST = 64
-"""Most levels of nesting in a reported analysis. Parsing could take more, but cleaning and serialising is recursive."""
 _FIELDS = {
     "style_classification": "style",
     "medium_detected": "medium",
@@ -96,21 +95,15 @@ def keep_reported(connection: Connection, pending_id: int, media_id: str, analys
     """
     if not isinstance(analysis, dict) or not analysis:
         return
-    if _is_deeper(analysis, _DEEPEST):
-        raise BadInput(f"ai_analysis is nested in more than {_DEEPEST} levels.", field="ai_analysis")
+    try:
+        refuse_deep(json.dumps(analysis))  # cleaning it is recursive, as is serialising it for who reads it
+    except ValueError as error:
+        raise BadInput("ai_analysis is nested too deeply.", field="ai_analysis") from error
     query = text("""
         insert into reported_analyses (pending_id, media_id, analysis) values (:pending, :media, cast(:found as jsonb))
         on conflict (pending_id) do update set analysis = excluded.analysis, reported_at = now()
     """)
     connection.execute(query, {"pending": pending_id, "media": media_id, "found": jsonb.dumps(analysis)})
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    return not levels or any(
-        _is_deeper(one, levels - 1) for one in (value.values() if isinstance(value, dict) else value)
-    )
 
 
 def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> dict[str, Any]:

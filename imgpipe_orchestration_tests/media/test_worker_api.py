@@ -113,7 +113,7 @@ def test_an_analysis_that_nobody_could_read_again_is_refused_and_nothing_of_the_
     answer = post(gateway, 1, {"media_id": "77", "ai_analysis": _nested(300)})
     assert (answer.status_code, answer.json()["field"]) == (422, "ai_analysis")
     assert gateway.rows("select status from pending_images") == [("pending",)]
-    assert post(gateway, 1, {"media_id": "78", "ai_analysis": _nested(40)}).status_code == 200
+    assert post(gateway, 1, {"media_id": "78", "ai_analysis": _nested(130)}).status_code == 200
     assert gateway.get("/api/media/analysis/78", **gateway.as_worker).json()["analysis"]["in"]
 
 
