@@ -13,13 +13,12 @@ from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 @pytest.fixture
 def finished(gateway: Gateway) -> Gateway:
-    """A gateway with two finished images."""
-    gateway.finish(1, profile_image=picture(seed=1), header_image=picture(seed=2))
+    """A gateway with a finished image."""
+    gateway.finish(1, profile_image=picture())
     return gateway
 
 
 def test_variants_and_originals_that_are_gone_are_found(finished: Gateway) -> None:
-    assert checks.unacknowledged(finished.services) == []
     assert checks.missing_objects(finished.services)[1] == []
     variant = finished.rows("select object_key from media_variants order by object_key limit 1")[0][0]
     original = finished.rows("select bulk_path from media_files where id = 1")[0][0]
@@ -28,22 +27,15 @@ def test_variants_and_originals_that_are_gone_are_found(finished: Gateway) -> No
     assert set(checks.missing_objects(finished.services)[1]) == {variant, original}
 
 
-@pytest.mark.parametrize("state", ["pending", "failed"])
-def test_a_finished_image_that_was_never_acknowledged_is_found_at_once(finished: Gateway, state: str) -> None:
-    with finished.services.engine.begin() as connection:
-        query = "update processing_checklist set update_callback = %(state)s where media_id = 1"
-        connection.exec_driver_sql(query, {"state": state})
-    assert checks.unacknowledged(finished.services) == [1]
-
-
-def test_a_callback_that_nobody_acknowledged_for_an_hour_is_found(finished: Gateway) -> None:
-    with finished.services.engine.begin() as connection:
-        connection.exec_driver_sql("alter table processing_checklist disable trigger touch")
-        connection.exec_driver_sql("""
-            update processing_checklist set update_callback = 'pending', updated_at = now() - interval '61 minutes'
-            where media_id = 1
-        """)
-        connection.exec_driver_sql("update media_files set status = 'processing' where id = 1")
+def test_an_image_that_nobody_acknowledged_is_found_finished_at_once_and_else_after_an_hour(finished: Gateway) -> None:
+    assert checks.unacknowledged(finished.services) == []
+    for state in ("failed", "pending"):
+        finished.rows("update processing_checklist set update_callback = :state", state=state)
+        assert checks.unacknowledged(finished.services) == [1]
+    finished.rows("update media_files set status = 'processing'")
+    assert checks.unacknowledged(finished.services) == []
+    finished.rows("alter table processing_checklist disable trigger touch")
+    finished.rows("update processing_checklist set updated_at = now() - interval '61 minutes'")
     assert checks.unacknowledged(finished.services) == [1]
 
 
@@ -66,8 +58,8 @@ def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(
     assert gateway.rows("select status from pending_images") == [("complete",)]
 
 
-def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(gateway: Gateway) -> None:
-    gateway.finish(1, profile_image=picture())
+def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(finished: Gateway) -> None:
+    gateway = finished
     made = gateway.rows("select object_key from media_variants order by 1")
     gateway.rows("update pending_images set status = 'pending', permanent_url = null")
     assert checks.reopen(gateway.services) == 1
@@ -82,10 +74,10 @@ def test_a_finished_image_without_a_size_makes_the_check_red_which_names_it(
     finished: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert checks.incomplete(finished.services) == []
-    finished.rows("delete from media_variants where media_id = 2 and size = 'header'")
+    finished.rows("delete from media_variants where size = 'header'")
     for name, value in finished.settings.environment().items():
         monkeypatch.setenv(name, value)
     result = assets.finished_images_have_every_size(build_backends())
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
-    assert result.metadata["which"].value == "2"
+    assert result.metadata["which"].value == "1"
