@@ -51,22 +51,17 @@ def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_
     assert gateway.rows("select status from pending_images") == [("complete",)]
 
 
-@pytest.mark.parametrize("partition", ["2019-12-31", "2999-01-01"])
-def test_a_day_that_there_is_not_is_told_as_such(run: Run, partition: str) -> None:
-    """Dagster takes any that is given as a tag, as over GraphQL, and is a day at all."""
-    with pytest.raises(dg.Failure, match=f"no partition '{partition}'; there is one for each day from 2020-01-01"):
-        run(partition_key=None, tags={"dagster/partition": partition})
-
-
-def test_a_run_of_a_range_of_days_is_refused(run: Run) -> None:
-    tags = {"dagster/asset_partition_range_start": "2026-11-01", "dagster/asset_partition_range_end": "2026-11-02"}
-    with pytest.raises(dg.Failure, match="Backfill the range"):
-        run(partition_key=None, tags=tags)
-
-
-def test_a_value_that_the_tag_for_half_the_price_does_not_have_is_refused(run: Run) -> None:
-    with pytest.raises(dg.Failure, match="tag urgent is 'False'"):
-        run(tags={"urgent": "False"})
+def test_a_run_whose_tags_make_no_sense_is_refused(run: Run) -> None:
+    """Dagster takes any partition that is given as a tag, as over GraphQL, and is a day at all."""
+    days = {"dagster/asset_partition_range_start": "2026-11-01", "dagster/asset_partition_range_end": "2026-11-02"}
+    for tags, told in (
+        ({"dagster/partition": "2019-12-31"}, "no partition '2019-12-31'; there is one for each day from 2020-01-01"),
+        ({"dagster/partition": "2999-01-01"}, "no partition '2999-01-01'; there is one for each day from 2020-01-01"),
+        (days, "Backfill the range"),
+        ({"dagster/partition": today(), "urgent": "False"}, "tag urgent is 'False'"),
+    ):
+        with pytest.raises(dg.Failure, match=told):
+            run(partition_key=None, tags=tags)
 
 
 def test_steps_that_are_run_one_by_one_take_an_image_all_the_way(gateway: Gateway, run: Run) -> None:
