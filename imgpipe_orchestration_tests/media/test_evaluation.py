@@ -7,16 +7,18 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from click.testing import CliRunner
 
-from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media.assets import model_evaluation
 from imgpipe_orchestration.media.evaluation import OWN_SET, evaluate, page
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration.wiring.services import Services
+from imgpipe_orchestration_tests.cli.conftest import Run, run
+from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
+
+__all__ = ["run"]
 
 
 def saying(**fields: Any) -> Behaviour:
@@ -76,48 +78,34 @@ def test_a_model_that_fails_has_nothing_right(make_gateway: Any, tmp_path: Path)
     assert "refused" in page([found])
 
 
-def test_the_command_prints_the_figures_and_writes_the_page(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_prints_the_figures_and_writes_the_page(run: Run, tmp_path: Path) -> None:
     html = tmp_path / "page.html"
-    words = ["evaluate", "describe", "--data", str(tmp_path), "--set", str(a_set(tmp_path, LINE)), "--html", str(html)]
+    words = ["evaluate", "describe", "--set", str(a_set(tmp_path, LINE)), "--html", str(html), "--models"]
     with serving(saying()) as server:
-        values = {"DATABASE_URL": settings.database_url, "OPENAI_API_KEY": "cli-key", "OPENAI_BASE_URL": server.url}
-        for name, value in values.items():
-            monkeypatch.setenv(name, value)
-        outcome = CliRunner().invoke(imgpipe, [*words, "--models", "openai:gpt-6-sol"])
+        partner = {"OPENAI_API_KEY": "cli-key", "OPENAI_BASE_URL": server.url}
+        outcome = run(*words, "openai:gpt-6-sol", **partner)
         assert outcome.exit_code == 0, outcome.output
         assert "openai:gpt-6-sol: schema kept 100%, fields right 100%" in outcome.output
         assert "Cat" in html.read_text()
-        refused = CliRunner().invoke(imgpipe, [*words, "--models", "cloud:x"])
+        refused = run(*words, "cloud:x", **partner)
     assert isinstance(refused.exception, BadInput)
 
 
-WRONG = {
-    "an unknown field": ({**LINE, "expect": {"price": {"contains": ["1"]}}}, "no field 'price'"),
-    "an unknown kind": ({**LINE, "kind": "poster"}, "unknown kind 'poster'"),
-    "no such picture": ({**LINE, "image": "dog.jpg"}, "no picture dog.jpg"),
-    "an unknown rule": ({**LINE, "expect": {"alt_text": {"near": "cat"}}}, "expect.alt_text.near"),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_set_that_cannot_be_used_is_refused_with_its_place(
-    wrong: str, seeing_gateway: Gateway, tmp_path: Path
-) -> None:
-    line, told = WRONG[wrong]
-    services = seeing_gateway.services
-    with pytest.raises(BadInput, match=r"expected\.jsonl") as caught:
-        evaluate(services, a_set(tmp_path, line), services.models.choices("describe"), services.prompts["describe"])
-    assert told in caught.value.public
-
-
-def test_a_set_that_is_not_utf_8_is_refused(seeing_gateway: Gateway, tmp_path: Path) -> None:
-    services = seeing_gateway.services
+def test_a_set_that_cannot_be_used_is_refused_with_its_place(settings: Settings, tmp_path: Path) -> None:
+    services = Services(settings)
+    for line, told in (
+        ({**LINE, "expect": {"price": {"contains": ["1"]}}}, "no field 'price'"),
+        ({**LINE, "kind": "poster"}, "unknown kind 'poster'"),
+        ({**LINE, "image": "dog.jpg"}, "no picture dog.jpg"),
+        ({**LINE, "expect": {"alt_text": {"near": "cat"}}}, "expect.alt_text.near"),
+    ):
+        with pytest.raises(BadInput, match=rf"expected\.jsonl: .*{told}"):
+            evaluate(services, a_set(tmp_path, line), [], services.prompts["describe"])
     file = a_set(tmp_path, LINE) / "expected.jsonl"
     file.write_text(file.read_text(), encoding="utf-16")  # as a spreadsheet may save it
     with pytest.raises(BadInput, match="is not an evaluation set"):
-        evaluate(services, tmp_path, services.models.choices("describe"), services.prompts["describe"])
+        evaluate(services, tmp_path, [], services.prompts["describe"])
+    services.close()
 
 
 def test_the_assets_check_is_red_below_the_least_and_green_above(
