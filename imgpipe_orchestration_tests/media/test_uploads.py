@@ -159,14 +159,6 @@ def test_an_unknown_file_field_is_named(gateway: Gateway) -> None:
     assert answer.json()["field"] == "selfie"
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic eDp5"}])
-def test_without_a_valid_token_nothing_is_accepted(gateway: Gateway, headers: dict[str, str]) -> None:
-    files = {"profile_image": ("x.jpg", picture(), "image/jpeg")}
-    answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=headers, timeout=30)
-    assert answer.status_code == 401
-    assert stored_keys(gateway) == []
-
-
 @pytest.mark.parametrize("subject", ["0", "-1", str(2**63), "9" * 40, "1.5", "me", "", True, 1.5, None, [1]])
 def test_a_token_that_names_no_user_is_refused(subject: object) -> None:
     settings, claims = Settings(), json.dumps({"sub": subject, "exp": 4_000_000_000}).encode()
