@@ -191,18 +191,6 @@ def test_a_logo_goes_to_the_promoter_who_has_no_artist_profile(gateway: Gateway)
     assert gateway.rows("select 1 from artist_profiles") == []
 
 
-def test_logos_of_one_user_that_arrive_together_are_all_accepted(gateway: Gateway) -> None:
-    gateway.upload(9, texts={"bio": "x"})
-
-    def at_once(seed: int) -> int:
-        return gateway.upload(9, logo_image=picture(seed=seed)).status_code
-
-    for turn in range(3):
-        gateway.rows("delete from artist_profiles returning 1")
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(at_once, range(4))) == [200] * 4, turn
-
-
 def test_uploads_of_one_user_go_one_after_the_other(gateway: Gateway) -> None:
     """Each would hold what the other waits for, a profile image and a logo, if their forms have these the other way
     round."""
