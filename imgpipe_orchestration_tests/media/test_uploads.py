@@ -100,11 +100,11 @@ def test_an_svg_logo_is_drawn_and_never_served(gateway: Gateway) -> None:
     assert tuple(row) == ("completed", 2048, 1024, "image/png")
 
 
-@pytest.mark.parametrize("evil", [LOGO.replace(b"<svg", b"<!DOCTYPE svg [<!ENTITY a 'b'>]><svg"), LOGO[:-3]])
-def test_a_logo_that_cannot_be_drawn_is_refused_with_what_to_do(gateway: Gateway, evil: bytes) -> None:
-    answer = gateway.upload(1, logo_image=evil)
-    assert answer.status_code == 415
-    assert "save it as a plain SVG" in answer.json()["detail"]
+def test_a_logo_that_cannot_be_drawn_is_refused_with_what_to_do(gateway: Gateway) -> None:
+    for evil in (LOGO.replace(b"<svg", b"<!DOCTYPE svg [<!ENTITY a 'b'>]><svg"), LOGO[:-3]):
+        answer = gateway.upload(1, logo_image=evil)
+        assert answer.status_code == 415
+        assert "save it as a plain SVG" in answer.json()["detail"]
 
 
 @pytest.fixture
@@ -124,24 +124,18 @@ def test_the_limit_on_pixels_is_a_setting_that_the_refusal_names(make_gateway: C
     assert gateway.rows("select status from media_files")[0][0] == "completed"
 
 
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
+def test_what_is_no_usable_image_is_refused_with_its_field_and_nothing_is_kept(gateway: Gateway) -> None:
+    for data, status in (
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415),
         (b"<html>not an image</html>", 415),
         (b"", 415),
         (b"\xff\xd8\xff" + b"\0" * 50, 415),
         (b"\x89PNG\r\n\x1a\n" + bytes(5 * 1024 * 1024), 413),
-    ],
-    ids=["svg", "html", "empty", "broken", "too large"],
-)
-def test_what_is_no_usable_image_is_refused_with_its_field_and_nothing_is_kept(
-    gateway: Gateway, data: bytes, status: int
-) -> None:
-    answer = gateway.upload(1, profile_image=picture(), header_image=data)
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "header_image" in answer.json()["detail"]
+    ):
+        answer = gateway.upload(1, profile_image=picture(), header_image=data)
+        assert answer.status_code == status, data[:20]
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "header_image" in answer.json()["detail"]
     assert stored_keys(gateway) == []
     assert gateway.rows("select 1 from pending_images union all select 1 from user_profiles") == []
 
@@ -209,9 +203,9 @@ def test_uploads_of_one_user_go_one_after_the_other(gateway: Gateway) -> None:
         assert others[0].result(30).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["profiles/../secret", "profiles/none.jpg", "..%2f..%2fetc/passwd", "bulk/x"])
-def test_temp_paths_lead_to_temp_files_only(gateway: Gateway, path: str) -> None:
-    assert gateway.get(f"/temp_images/{path}").status_code == 404
+def test_temp_paths_lead_to_temp_files_only(gateway: Gateway) -> None:
+    for path in ("profiles/../secret", "profiles/none.jpg", "..%2f..%2fetc/passwd", "bulk/x"):
+        assert gateway.get(f"/temp_images/{path}").status_code == 404, path
 
 
 def test_with_the_object_store_away_nothing_is_half_accepted(gateway: Gateway, s3: S3Access) -> None:
