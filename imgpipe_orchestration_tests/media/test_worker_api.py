@@ -168,13 +168,6 @@ def test_a_processed_image_cannot_be_cleaned_up(gateway: Gateway) -> None:
     assert delete(gateway, 1).status_code == 409
 
 
-def test_every_worker_route_wants_the_key(gateway: Gateway) -> None:
-    for method, path in (("get", "pending/all"), ("post", "complete/1"), ("delete", "cleanup/1")):
-        for headers in ({}, {"Authorization": "Bearer wrong"}):
-            url = f"{gateway.url}/api/media/{path}"
-            assert requests.request(method, url, headers=headers, json={"media_id": "1"}, timeout=30).status_code == 401
-
-
 def test_a_wrong_signature_is_refused_a_right_one_taken(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     body = b'{"media_id": "5"}'
