@@ -1,7 +1,6 @@
 """Rows of `pending_images` become work: each once, whatever is in it and whoever wrote it."""
 
 import json
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -106,24 +105,11 @@ def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(services: Servic
     assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
 
 
-def add_changed(engine: Engine, changes: Iterable[str]) -> dict[str, int]:
-    """A row for each change, as somebody's own SQL leaves it; MySQL checks nothing, as it did before 5.7."""
-    rows = {}
-    with transaction(engine) as connection:
-        if engine.dialect.name != "postgresql":
-            connection.exec_driver_sql("set sql_mode = ''")
-        for n, change in enumerate(changes):
-            rows[change] = pending.add(
-                connection, user_id=1, image_path=PATH.format(n=n), original_name="a.jpg", mime_type="image/jpeg"
-            )
-            connection.exec_driver_sql(f"update pending_images set {change} where id = {rows[change]}")
-    return rows
-
-
 def test_an_image_is_as_old_as_its_upload_and_no_younger_than_now(services: Services, engine: Engine) -> None:
-    old, coming = add_changed(
-        engine, ["created_at = '2026-01-20 23:59:30'", "created_at = '2037-12-31 00:00:01'"]
-    ).values()
+    old, coming = add(engine, 1), add(engine, 2)
+    with transaction(engine) as connection:
+        for id_, at in ((old, "2026-01-20 23:59:30"), (coming, "2037-12-31 00:00:01")):
+            connection.execute(text("update pending_images set created_at = :at where id = :id"), {"id": id_, "at": at})
     assert intake.take_in(services) == 2
     with transaction(services.engine) as connection:
         query = text("select main_api_id, created_at, created_at <= now() as over from media_files")
