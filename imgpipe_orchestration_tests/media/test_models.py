@@ -58,8 +58,6 @@ def error(status: int, code: str, message: str = "no") -> tuple[int, bytes]:
 
 PASSED_ON = {
     "away": error(503, "server_error"),
-    "out of quota": error(429, "insufficient_quota"),
-    "an unknown model": error(404, "model_not_found"),
     "a wrong key": error(401, "invalid_api_key"),
 }
 
