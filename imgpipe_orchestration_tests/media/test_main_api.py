@@ -293,36 +293,27 @@ def providers_of(gateway: Gateway) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("vector", "told"),
-    [
-        ([0.5] * 768, "768 numbers instead of 1536"),
-        ([1e300] * 1536, "1e+300, which cannot be stored"),
-        ([*[0.5] * 1535, float("nan")], "nan, which cannot be stored"),
-    ],
-    ids=["short", "huge", "nan"],
-)
-def test_a_vector_that_the_column_cannot_hold(
-    make_gateway: Callable[..., Gateway], standins: StandInAccess, vector: list[float], told: str
-) -> None:
+def test_a_vector_that_the_column_cannot_hold(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> None:
     def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
         if not handler.path.endswith("/embeddings"):
             reply(handler, b"{}", 400, Content_Type="application/json")
             return
-        body = {"object": "list", "model": "m", "data": [{"embedding": vector}], "usage": {"prompt_tokens": 1}}
+        huge = {"embedding": [1e300] * 1536}
+        body = {"object": "list", "model": "m", "data": [huge], "usage": {"prompt_tokens": 1}}
         reply(handler, json.dumps(body).encode(), Content_Type="application/json")
 
     with serving(answer) as server:
         states = providers_of(
             make_gateway(
-                openai_api_key=f"vectors-{len(vector)}",
+                openai_api_key="vectors",
                 openai_base_url=server.url,
                 google_vision_api_key="test-key",
                 google_vision_endpoint=standins.google_url,
             )
         )
     assert states["google_vision"] == "ok"
-    assert states["openai_embedding"] == f"failed: text-embedding-3-small answered with {told}"
+    wrong = "answered with 1e+300, which cannot be stored"
+    assert states["openai_embedding"] == f"failed: text-embedding-3-small {wrong}"
 
 
 def test_more_labels_than_can_be_embedded(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> None:
