@@ -64,18 +64,6 @@ def test_an_upload_becomes_a_smart_url_and_its_row_is_complete(gateway: Gateway,
     assert gateway.get("/health").status_code == 200
 
 
-def test_a_row_that_the_main_api_wrote_itself_is_worked_on(gateway: Gateway, mariadb: MariaDB) -> None:
-    """Its file cannot be fetched from anywhere, so the row ends as failed; it is not left behind."""
-    path = "/temp_images/profiles/77-profile-1704110400-1.jpg"
-    rows(mariadb, "INSERT INTO pending_images (user_id, image_path) VALUES (77, %s)", path)
-
-    def failed() -> bool:
-        gateway.run_due()
-        return states(mariadb) == ["failed"]
-
-    wait_for(failed, "the row to fail", 60)
-
-
 def test_a_database_that_goes_away_in_the_middle_costs_nothing(gateway: Gateway, mariadb: MariaDB) -> None:
     for seed in range(4):
         gateway.upload(1, site_image=picture(1600, 1200, seed=100 + seed))
