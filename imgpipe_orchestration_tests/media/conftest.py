@@ -40,6 +40,13 @@ class Gateway:
     settings: Settings
     services: Services
     session: requests.Session = field(default_factory=requests.Session)
+    opened: ExitStack = field(default_factory=ExitStack)
+
+    def changed(self, **settings: Any) -> Services:
+        """Its services after a change of settings."""
+        services = Services(Settings(**{**self.settings.model_dump(), **settings}))
+        self.opened.callback(services.close)
+        return services
 
     def as_user(self, user: int) -> dict[str, str]:
         token = jwt.encode({"sub": str(user), "exp": 4_000_000_000}, self.settings.user_jwt_secret, "HS256")
@@ -100,7 +107,7 @@ def gateways(settings: Settings) -> Iterator[Callable[..., Gateway]]:
             opened.enter_context(live(own, listener))
             services = Services(own)
             opened.callback(services.close)
-            return Gateway(url, own, services)
+            return Gateway(url, own, services, opened=opened)
 
         yield make
 

@@ -17,13 +17,14 @@ from imgpipe_orchestration.media import embedding, store
 from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import estimate, make_analyses, order
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import run, today
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+
+LARGE = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
 
 
 def with_models(gateway: Gateway, folder: Path, embed: str, other: str = "") -> Services:
@@ -36,7 +37,16 @@ base_url = "{other or "http://127.0.0.1:9"}"
 [tasks.embed]
 {embed}
 ''')
-    return Services(Settings(**{**gateway.settings.model_dump(), "models_file": str(path)}))
+    return gateway.changed(models_file=str(path))
+
+
+def with_zebras(gateway: Gateway) -> Gateway:
+    """The gateway with four images, which show zebra1 to zebra4."""
+    for user in range(1, 5):
+        gateway.upload(user, profile_image=picture(seed=190 + user))
+    gateway.run_due()
+    gateway.rows("update media_ai_analysis set alt_text = 'zebra' || media_id")
+    return gateway
 
 
 def found_by_meaning(gateway: Gateway, words: str) -> list[str]:
@@ -66,8 +76,7 @@ def test_the_search_goes_on_while_the_vectors_are_made_anew_and_a_rebuild_that_s
         pass_on(handler, standins.openai_url)
 
     with serving(other) as server:
-        use = 'use = ["other:text-embedding-3-large"]\ndimensions = 256'
-        services = with_models(gateway, tmp_path, use, server.url)
+        services = with_models(gateway, tmp_path, LARGE, server.url)
         with pytest.raises(Retryable, match="quota"):
             rebuild(services)
         assert found_by_meaning(gateway, alt.alt_text) == before, "with the old vectors, of a gateway as it was"
@@ -82,11 +91,10 @@ def test_the_search_goes_on_while_the_vectors_are_made_anew_and_a_rebuild_that_s
         assert told[-1] == (4, 4)
         assert len(bought) == 4, "each vector was bought once"
         dimensions = gateway.rows("select distinct vector_dims(embedding) from media_ai_analysis")
-        assert [row[0] for row in dimensions] == [256]
+        assert [row[0] for row in dimensions] == [512]
         assert rebuild(services) == (0, {})
         vector, _ = vector_of(services, alt.alt_text)
-        assert vector is not None and len(vector) == 256
-        services.close()
+        assert vector is not None and len(vector) == 512
     indexes = gateway.rows("select indexdef from pg_indexes where indexname like 'media_ai_analysis_meaning%'")
     assert len(indexes) == 1 and "hnsw (embedding " in indexes[0].indexdef
 
@@ -97,9 +105,7 @@ def test_an_analysis_that_ends_after_the_rebuild_keeps_the_new_vector(
     gateway = seeing_gateway
     gateway.finish(1, profile_image=picture(seed=95))
     (old,) = gateway.rows("select embedding::text as vector, answered_by, providers from media_ai_analysis")
-    services = with_models(
-        gateway, tmp_path, 'use = ["other:text-embedding-3-large"]\ndimensions = 512', standins.openai_url
-    )
+    services = with_models(gateway, tmp_path, LARGE, standins.openai_url)
     assert rebuild(services) == (1, {})
     (new,) = gateway.rows("select embedding::text as vector from media_ai_analysis")
     with services.engine.begin() as connection:
@@ -110,7 +116,6 @@ def test_an_analysis_that_ends_after_the_rebuild_keeps_the_new_vector(
     assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 1
     make_analyses(services, "run-2", today())
     assert gateway.rows("select embedding::text from media_ai_analysis") == [(new.vector,)]
-    services.close()
 
 
 def test_a_backfill_makes_the_vectors_of_images_that_came_while_the_task_was_off(
@@ -121,7 +126,6 @@ def test_a_backfill_makes_the_vectors_of_images_that_came_while_the_task_was_off
         gateway.upload(user, profile_image=picture(seed=97 + user))
     off = with_models(gateway, tmp_path, "use = []")
     run(off, "run-1", today())
-    off.close()
     assert rebuild(gateway.services) == (0, {})
     day = date.fromisoformat(today())
     assert estimate(gateway.services, day, day)["calls"] == {"embedding": 2}
@@ -139,8 +143,7 @@ def test_nothing_is_bought_for_the_trash_a_restored_image_gets_its_vector_then_a
         gateway.finish(seed, profile_image=picture(seed=seed))
     path = f"{gateway.url}/api/media/1"
     assert gateway.session.delete(path, headers=gateway.as_user(96), timeout=60).status_code == 202
-    use = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
-    services = with_models(gateway, tmp_path, use, standins.openai_url)
+    services = with_models(gateway, tmp_path, LARGE, standins.openai_url)
 
     def look(_: Any, cursor: Any, statement: str, *__: Any) -> None:
         if statement.startswith("create index"):
@@ -154,17 +157,12 @@ def test_nothing_is_bought_for_the_trash_a_restored_image_gets_its_vector_then_a
     assert gateway.session.post(f"{path}/restore", headers=gateway.as_user(96), timeout=60).status_code == 200
     make_analyses(services, "run-2", today())
     assert gateway.rows("select vector_dims(embedding) from media_ai_analysis") == [(512,), (512,)]
-    services.close()
 
 
 def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuses_all_or_the_key_stops_the_rebuild(
     seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway, refuses = seeing_gateway, [401]
-    for user in range(1, 5):
-        gateway.upload(user, profile_image=picture(seed=190 + user))
-    gateway.run_due()
-    gateway.rows("update media_ai_analysis set alt_text = 'zebra' || media_id returning 1")
+    gateway, refuses = with_zebras(seeing_gateway), [401]
 
     def other(handler: BaseHTTPRequestHandler, _: int) -> None:
         words = handler.sent.decode()  # type: ignore[attr-defined]  # by `serving`
@@ -182,8 +180,7 @@ def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuse
             pass_on(handler, standins.openai_url)
 
     with serving(other) as server:
-        use = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
-        services = with_models(gateway, tmp_path, use, server.url)
+        services = with_models(gateway, tmp_path, LARGE, server.url)
         with pytest.raises(SpendingPaused, match="401"):
             rebuild(services)
         services.ledger.resume()
@@ -202,17 +199,12 @@ def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuse
         answer = gateway.get("/api/media/search?text=zebra1", **gateway.as_worker).json()
         assert [(one["media_id"], one["why"]) for one in answer["images"]] == [("1", "words")]
         assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 3, "a backfill asks again"
-        services.close()
 
 
 def test_a_model_that_fails_for_most_images_of_a_batch_stops_the_rebuild_and_they_keep_their_vectors(
     seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = seeing_gateway
-    for user in range(1, 5):
-        gateway.upload(user, profile_image=picture(seed=190 + user))
-    gateway.run_due()
-    gateway.rows("update media_ai_analysis set alt_text = 'zebra' || media_id returning 1")
+    gateway = with_zebras(seeing_gateway)
     monkeypatch.setattr(embedding, "_LACKING", embedding._LACKING.replace(f"limit {embedding._BATCH}", "limit 3"))
     monkeypatch.setattr(embedding, "_BATCH", 3)
 
@@ -224,11 +216,9 @@ def test_a_model_that_fails_for_most_images_of_a_batch_stops_the_rebuild_and_the
             pass_on(handler, standins.openai_url)
 
     with serving(overloaded) as server:
-        use = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
-        services = with_models(gateway, tmp_path, use, server.url)
+        services = with_models(gateway, tmp_path, LARGE, server.url)
         with pytest.raises(PartnerStumbled, match="llama runner"):
             rebuild(services)
-        services.close()
     have = gateway.rows("select distinct vector_dims(embedding) from media_ai_analysis")
     assert have == [(1536,)], "the search goes on with the old ones"
 
@@ -239,10 +229,8 @@ def test_a_task_that_is_off_and_a_second_rebuild_are_refused(
     off = with_models(seeing_gateway, tmp_path, "use = []")
     with pytest.raises(BadInput, match="MODELS_FILE"):
         rebuild(off)
-    off.close()
     services = with_models(seeing_gateway, tmp_path, 'use = ["other:m"]', standins.openai_url)
     with seeing_gateway.services.engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         with pytest.raises(Conflict):
             rebuild(services)
-    services.close()

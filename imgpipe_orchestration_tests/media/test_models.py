@@ -18,7 +18,6 @@ from imgpipe_orchestration.prompts import library
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
@@ -126,11 +125,10 @@ def test_where_another_description_fails_the_vector_of_the_first_one_stays(
     status, body = REFUSALS["the content"]
     with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
         path = models_file(tmp_path, standins, server.url, describe='["first:another"]')
-        services = Services(Settings(**{**gateway.settings.model_dump(), "models_file": path}))
+        services = gateway.changed(models_file=path)
         with transaction(services.engine) as connection:
             services.claims.enqueue(connection, store.REMAKE_ANALYSIS, [Item(1, "1", today())])
         make_analyses(services, "run-2", today())
-        services.close()
     query = "select providers ->> 'openai_vision' like 'failed%', embedding::text from media_ai_analysis"
     assert gateway.rows(query) == [(True, before)]
 
@@ -201,11 +199,9 @@ def test_a_backfill_after_a_change_of_the_prompt_asks_again_only_about_what_it_c
     assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 0
     ours = Path(library.__file__).parent / "describe.md"
     (tmp_path / "describe.md").write_text(ours.read_text().replace("This is a business logo.", "This is a logo."))
-    values = {**gateway.settings.model_dump(), "prompts_dir": str(tmp_path)}
-    services = Services(Settings(**values))
+    services = gateway.changed(prompts_dir=str(tmp_path))
     asked = len(standins.calls("openai", "responses"))
     assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 1
     make_analyses(services, "run-2", today())
     assert order(services, today(), Step.AI_VISUAL_ANALYSIS) == 0
-    services.close()
     assert len(standins.calls("openai", "responses")) == asked + 1

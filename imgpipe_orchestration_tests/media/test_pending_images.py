@@ -213,14 +213,13 @@ def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_com
     make_gateway: Callable[..., Gateway], pending_url: str
 ) -> None:
     gateway = make_gateway(pending_images_database_url=pending_url)
-    services, data = Services(gateway.settings), picture()
+    services, data = gateway.changed(), picture()
     presigned = uploads.presign(
         services, 456, kind="profile_image", content_type="image/jpeg", size=len(data), name="", private=True
     )
     services.media_bucket.put(f"staging/456/{presigned.upload_id}", data, content_type="image/jpeg")
     event.listen(services.engine, "commit", lambda _: intake.take_in(gateway.services))
     uploads.commit(services, 456, presigned.upload_id)
-    services.close()
     intake.take_in(gateway.services)
     assert gateway.rows("select private from media_files") == [(True,)]
 
