@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from sqlalchemy import event, text
 
-from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import BadInput, Conflict, PartnerRefused, PartnerStumbled, Retryable, SpendingPaused
 from imgpipe_orchestration.media import embedding, store
 from imgpipe_orchestration.media.embedding import _LOCK, rebuild, vector_of
@@ -19,10 +17,15 @@ from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import estimate, make_analyses, order
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
+from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.media import worker
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.media.worker import run, today
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+
+__all__ = ["run"]
+
 
 LARGE = 'use = ["other:text-embedding-3-large"]\ndimensions = 512'
 
@@ -125,7 +128,7 @@ def test_a_backfill_makes_the_vectors_of_images_that_came_while_the_task_was_off
     for user in (1, 2):
         gateway.upload(user, profile_image=picture(seed=97 + user))
     off = with_models(gateway, tmp_path, "use = []")
-    run(off, "run-1", today())
+    worker.run(off, "run-1", today())
     assert rebuild(gateway.services) == (0, {})
     day = date.fromisoformat(today())
     assert estimate(gateway.services, day, day)["calls"] == {"embedding": 2}
@@ -160,7 +163,7 @@ def test_nothing_is_bought_for_the_trash_a_restored_image_gets_its_vector_then_a
 
 
 def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuses_all_or_the_key_stops_the_rebuild(
-    seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+    seeing_gateway: Gateway, tmp_path: Path, standins: StandInAccess, run: Run
 ) -> None:
     gateway, refuses = with_zebras(seeing_gateway), [401]
 
@@ -188,9 +191,7 @@ def test_images_that_the_model_refuses_stay_without_a_vector_and_one_that_refuse
         with pytest.raises(PartnerRefused, match="400"):
             rebuild(services)
         refuses[0] = 0
-        monkeypatch.setenv("DATABASE_URL", gateway.settings.database_url)
-        monkeypatch.setenv("MODELS_FILE", services.settings.models_file)
-        said = CliRunner().invoke(imgpipe, ["embeddings", "rebuild", "--data", str(tmp_path)])
+        said = run("embeddings", "rebuild", MODELS_FILE=services.settings.models_file)
         assert said.exit_code == 0, said.output
         assert "Vectors made: 1. " in said.output and "Images without a vector (3): 1 (other refused" in said.output
         assert "), 2 (text-embedding-3-large answered with 9 numbers instead of 512), 3 (" in said.output

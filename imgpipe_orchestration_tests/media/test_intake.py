@@ -5,10 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from click.testing import CliRunner
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.media import checks, intake, pending, store
@@ -16,6 +14,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
+from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 from imgpipe_orchestration_tests.media.pending_tables import (
@@ -28,7 +27,7 @@ from imgpipe_orchestration_tests.media.pending_tables import (
     status,
 )
 
-__all__ = ["engine", "mariadb_server", "pending_url", "services"]
+__all__ = ["engine", "mariadb_server", "pending_url", "run", "services"]
 
 
 def test_every_new_row_is_registered_once(services: Services, engine: Engine) -> None:
@@ -144,18 +143,17 @@ def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(services: Serv
         assert taken.result(30) == 1
 
 
-def test_an_unreachable_database_is_said_in_our_terms(settings: Settings) -> None:
+def test_an_unreachable_database_is_said_in_our_terms(settings: Settings, run: Run) -> None:
     url = f"mysql://root@127.0.0.1:{free_port()}/pending"
     away = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": url}))
     with pytest.raises(BackendUnavailable):
         intake.take_in(away)
     with transaction(away.engine) as connection:
         away.claims.enqueue(connection, store.MEDIA, [Item(1)])
-    environment = {name: value for name, value in away.settings.environment().items() if value}
-    told = CliRunner().invoke(imgpipe, ["status", "--json"], env=environment)
+    told = run("status", "--json", PENDING_IMAGES_DATABASE_URL=url)
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["queues"], "they are in PostgreSQL"
-    shown = CliRunner().invoke(imgpipe, ["status", "--check"], env=environment)
+    shown = run("status", "--check", PENDING_IMAGES_DATABASE_URL=url)
     assert shown.exit_code == 1
     assert "PENDING_IMAGES_DATABASE_URL: The database cannot be reached" in shown.output
     away.close()

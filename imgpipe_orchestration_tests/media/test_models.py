@@ -6,22 +6,22 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.describing import chosen
 from imgpipe_orchestration.media.intake import due_days
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, order
 from imgpipe_orchestration.prompts import library
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+__all__ = ["run"]
 
 
 def models_file(folder: Path, standins: StandInAccess, first: str, *, describe: str = "") -> str:
@@ -144,14 +144,10 @@ def test_a_task_that_is_off_is_not_asked(
     assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS) == 0, "nothing was seen, so no vector lacks"
 
 
-def test_the_check_says_what_each_model_can_do(
-    settings: Settings, standins: StandInAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+def test_the_check_says_what_each_model_can_do(run: Run, standins: StandInAccess, tmp_path: Path) -> None:
     path = models_file(tmp_path, standins, "http://127.0.0.1:9/v1")
     Path(path).write_text(Path(path).read_text() + '[tasks.describe.canary]\nuse = ["second:bakllava"]\nshare = 1.0\n')
-    monkeypatch.setenv("MODELS_FILE", path)
-    outcome = CliRunner().invoke(imgpipe, ["models", "check", "--json", "--data", str(tmp_path)])
+    outcome = run("models", "check", "--json", MODELS_FILE=path)
     assert outcome.exit_code == 1, outcome.output
     found = {one["model"]: one for one in json.loads(outcome.output)}
     assert found["first:gpt-6-luna"]["reached"] == "no" and "reached" in found["first:gpt-6-luna"]["problem"]
@@ -163,28 +159,22 @@ def test_the_check_says_what_each_model_can_do(
 
 
 def test_the_check_fails_where_a_picture_is_refused_and_shows_none_to_a_model_that_only_writes(
-    settings: Settings, standins: StandInAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, standins: StandInAccess, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
     with serving(lambda h, _: reply(h, error(400, "image_unsupported")[1], 400)) as server:
         path = models_file(tmp_path, standins, server.url, describe='["first:words"]')
         Path(path).write_text(Path(path).read_text() + '[tasks.persona]\nuse = ["second:writer"]\n')
-        monkeypatch.setenv("MODELS_FILE", path)
-        outcome = CliRunner().invoke(imgpipe, ["models", "check", "--json", "--data", str(tmp_path)])
+        outcome = run("models", "check", "--json", MODELS_FILE=path)
     found = {one["model"]: one for one in json.loads(outcome.output)}
     assert found["first:words"]["problem"] and "no" not in found["first:words"].values()
     assert (found["second:writer"]["vision"], found["second:writer"]["schema"]) == ("-", "yes")
     assert outcome.exit_code == 1
 
 
-def test_the_check_takes_any_answer_of_flowise_but_a_5xx_and_shows_the_whole_problem(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+def test_the_check_takes_any_answer_of_flowise_but_a_5xx_and_shows_the_whole_problem(run: Run) -> None:
     for status, code in ((404, 0), (503, 1)):
         with serving(lambda h, _, status=status: reply(h, status=status)) as server:
-            monkeypatch.setenv("FLOWISE_BASE_URL", server.url)
-            outcome = CliRunner().invoke(imgpipe, ["models", "check", "--data", str(tmp_path)])
+            outcome = run("models", "check", FLOWISE_BASE_URL=server.url)
         assert outcome.exit_code == code, outcome.output
     cells = [line.split("│")[-2] for line in outcome.output.splitlines() if line.startswith("│")]
     problem = "flowise cannot be reached or is down: `imgpipe doctor` says why"
