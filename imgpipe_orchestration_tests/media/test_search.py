@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.media import intake, search
 from imgpipe_orchestration.media.model import DataType
@@ -117,18 +117,28 @@ def test_a_search_without_openai_goes_by_words_and_says_so(gateway: Gateway) -> 
     assert gateway.get("/api/media/search").status_code == 401
 
 
+def fill(
+    connection: Connection, *, first: int = 1, type_: str = "'product'", alt: str = "", analysed: bool = True
+) -> None:
+    """Insert 4,000 images `IMG_{i}.jpg` (with an alternative text), and let the planner know of them."""
+    insert = f"""
+        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, original_name)
+        select i, 7, {type_}, 'product', '/a/' || i, current_date, 'IMG_' || i || '.jpg'
+        from generate_series({first}, {first} + 3999) i
+    """
+    connection.execute(text(insert))
+    if alt:
+        query = "insert into media_ai_analysis (media_id, alt_text) select id, :alt from media_files"
+        connection.execute(text(query), {"alt": alt})
+    if analysed:
+        connection.execute(text("analyze media_files, media_ai_analysis"))
+
+
 @pytest.mark.parametrize("analysed", [True, False])
 def test_a_name_is_found_without_reading_every_image_even_without_statistics(engine: Engine, analysed: bool) -> None:
-    insert = """
-        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, original_name)
-        select i, 7, 'product', 'product', '/a/' || i, current_date, 'IMG_' || i || '.jpg'
-        from generate_series(1, 4000) i
-    """
     with transaction(engine) as connection:
         connection.execute(text("alter table media_files set (autovacuum_enabled = false)"))
-        connection.execute(text(insert))
-        if analysed:
-            connection.execute(text("analyze media_files"))
+        fill(connection, analysed=analysed)
         with reading(engine, "words_of_name") as read:
             found = by_text(connection, "img_2041", None, Filters(), limit=60)
         assert [one.id for one in found] == [2041]
@@ -150,11 +160,6 @@ def test_what_is_left_out_comes_back_by_no_other_ranking(engine: Engine) -> None
         join (values (1, 'A landscape'), (2, 'Too many bowls'), (3, 'Many bowls'), (5, 'Many people'),
             (6, 'Many horses, striped')) as a (n, alt) on id = n
     """
-    others = """
-        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, original_name)
-        select i, 7, 'product', 'product', '/a/' || i, current_date, 'IMG_' || i || '.jpg'
-        from generate_series(101, 4100) i
-    """
     with transaction(engine) as connection:
         connection.execute(text(insert))
         for asked, ids in {
@@ -165,8 +170,7 @@ def test_what_is_left_out_comes_back_by_no_other_ranking(engine: Engine) -> None
             "-many": set(),
         }.items():
             assert {one.id for one in by_text(connection, asked, None, Filters(), limit=60)} == ids, asked
-        connection.execute(text(others))
-        connection.execute(text("analyze media_files, media_ai_analysis"))
+        fill(connection, first=101)
         with reading(engine, "live_media") as read:
             assert len(by_text(connection, "img_4001 many -landscape", None, Filters(), limit=60)) == 0
             assert len(by_text(connection, "img_4001 -landscape", None, Filters(), limit=60)) == 1
@@ -177,30 +181,16 @@ def test_of_a_word_that_all_images_have_only_so_many_are_ranked(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "RANKED", 100)
-    insert = """
-        with files as (
-            insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)
-            select i, 7, 'product', 'product', '/a/' || i, current_date from generate_series(1, 4000) i returning id
-        )
-        insert into media_ai_analysis (media_id, alt_text) select id, 'A bowl' from files
-    """
     with transaction(engine) as connection:
-        connection.execute(text(insert))
-        connection.execute(text("analyze media_files, media_ai_analysis"))
+        fill(connection, alt="A bowl")
         with reading(engine, "a.words @@") as read:
             assert len(by_text(connection, "bowls", None, Filters(), limit=60)) == 60
     assert sorted(read)[-2] <= 100, "the bitmap of the index may have them all, and no other step"
 
 
 def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> None:
-    insert = """
-        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)
-        select i, 7, case when i % 2000 = 1 then 'logo' else 'product' end, 'product', '/a/' || i, current_date
-        from generate_series(1, 4000) i
-    """
     with transaction(engine) as connection:
-        connection.execute(text(insert))
-        connection.execute(text("analyze media_files"))
+        fill(connection, type_="case when i % 2000 = 1 then 'logo' else 'product' end")
         with reading(engine, "from live_media") as read:
             found = latest(connection, Filters(data_type=DataType.LOGO), limit=60)
     assert [one.id for one in found] == [2001, 1]
