@@ -158,9 +158,7 @@ def test_the_url_writes_one_object_and_reads_none(gateway: Gateway) -> None:
 
 def test_an_upload_that_was_not_committed_in_time_is_over_and_garbage(gateway: Gateway) -> None:
     upload = sent(gateway, picture())
-    with gateway.services.engine.begin() as connection:
-        late = "update media_uploads set expires_at = now() - interval '1 s' where id = %s"
-        connection.exec_driver_sql(late, (upload,))
+    gateway.rows("update media_uploads set expires_at = now() - interval '1 s'")
     assert committed(gateway, upload).status_code == 410
     (found,) = collect_garbage(gateway.services, ["media"], act=True, grace_hours=-1)
     assert found.deleted == 1

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration.media import intake, pending, runs, store
+from imgpipe_orchestration.media import intake, runs, store
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.media.runs import SHARE
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -200,9 +200,8 @@ _WAITS = [
 def test_an_upload_that_the_main_api_does_not_give_now_waits_and_is_not_cleaned_up(
     gateway: Gateway, main_api: MainApi, status: int, kind: str, data: bytes
 ) -> None:
-    with gateway.services.engine.begin() as connection:
-        path = "/temp_images/profiles/1-profile-1-x.jpg"
-        pending.add(connection, user_id=1, image_path=path, original_name="x.jpg", mime_type="image/jpeg")
+    added = "insert into pending_images (user_id, image_path, mime_type) values (1, :path, 'image/jpeg')"
+    gateway.rows(added, path="/temp_images/profiles/1-profile-1-x.jpg")
     main_api.file = (status, kind, data)
     main_api.answer = (200, {"success": True})
     gateway.run_due()
@@ -216,9 +215,8 @@ def test_an_upload_that_the_main_api_does_not_give_now_waits_and_is_not_cleaned_
 
 
 def test_an_svg_logo_of_the_main_api_is_drawn(gateway: Gateway, main_api: MainApi) -> None:
-    with gateway.services.engine.begin() as connection:
-        path = "/temp_images/profiles/1-logo-1-x.svg"
-        pending.add(connection, user_id=1, image_path=path, original_name="x.svg", mime_type="image/svg+xml")
+    added = "insert into pending_images (user_id, image_path, mime_type) values (1, :path, 'image/svg+xml')"
+    gateway.rows(added, path="/temp_images/profiles/1-logo-1-x.svg")
     main_api.file = (200, "image/svg+xml", LOGO)
     main_api.answer = (200, {"success": True})
     gateway.run_due()

@@ -32,11 +32,8 @@ def opened(answer: requests.Response) -> Image.Image:
 
 def make_due(gateway: Gateway, queue: str) -> None:
     """Let the pauses after a failure be over, the item's and the provider's."""
-    with gateway.services.engine.begin() as connection:
-        connection.exec_driver_sql("delete from spending_pauses")
-        connection.exec_driver_sql(
-            "update work_items set due_at = now() where queue = %(queue)s and state = 'waiting'", {"queue": queue}
-        )
+    gateway.rows("delete from spending_pauses")
+    gateway.rows("update work_items set due_at = now() where queue = :queue and state = 'waiting'", queue=queue)
 
 
 def test_a_photo_becomes_six_sizes_in_three_formats_at_one_url(gateway: Gateway) -> None:

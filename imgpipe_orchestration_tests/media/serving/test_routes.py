@@ -268,11 +268,10 @@ def test_a_url_that_names_the_bytes_changes_with_them_and_is_kept_for_no_others(
 
 def test_when_the_news_stop_nothing_old_is_served(alone: Gateway) -> None:
     etag = alone.get("/serve/1?size=detail&format=jpeg").headers["etag"]
-    with alone.services.engine.begin() as connection:
-        connection.exec_driver_sql("""
-            select pg_terminate_backend(pid) from pg_stat_activity
-            where query ~* '^(listen|notify) ' and pid <> pg_backend_pid() and datname = current_database()
-        """)
-        connection.exec_driver_sql("alter table media_variants disable trigger all")
-        connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
+    alone.rows("""
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where query ~* '^(listen|notify) ' and pid <> pg_backend_pid() and datname = current_database()
+    """)
+    alone.rows("alter table media_variants disable trigger all")
+    alone.rows("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
     wait_for(lambda: alone.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag, "the change", 30)
