@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.serving import signing
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -129,16 +130,12 @@ def test_an_expired_signature_says_so_and_a_forged_one_opens_nothing(hidden: Gat
         assert refused(hidden, f"/serve/2?signature={one.rpartition('=')[2]}") == "link-invalid"
 
 
-def test_keys_of_signatures_rotate(hidden: Gateway) -> None:
-    def settings(keys: str) -> Any:
-        return hidden.settings.model_copy(update={"signed_url_keys": keys})
-
-    old = signing.sign(settings("first"), 2, seconds=60, fixed={})[0]
-    assert signing.check(settings("second,first"), 2, old, {}) > 50
-    new = signing.sign(settings("second,first"), 2, seconds=60, fixed={})[0]
-    assert signing.check(settings("second"), 2, new, {}) > 50
+def test_keys_of_signatures_rotate() -> None:
+    first, both, second = (Settings(signed_url_keys=keys) for keys in ("first", "second,first", "second"))
+    old, new = (signing.sign(settings, 2, seconds=60, fixed={})[0] for settings in (first, both))
+    assert min(signing.check(both, 2, old, {}), signing.check(second, 2, new, {})) > 50
     with pytest.raises(signing.LinkInvalid):
-        signing.check(settings("second"), 2, old, {})
+        signing.check(second, 2, old, {})
 
 
 def test_only_the_owner_and_media_workers_decide(hidden: Gateway) -> None:
