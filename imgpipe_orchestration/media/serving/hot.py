@@ -204,10 +204,6 @@ _DELETED_OF_LATE = """
 """
 
 
-class NotHeard(OSError):
-    """Our own notification did not arrive."""
-
-
 async def follow_changes(services: Services, hot: HotImages) -> None:
     """Keep `hot` up to date until cancelled."""
     logged, logged_at = "", 0.0
@@ -238,7 +234,7 @@ async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
         finally:
             late.cancel()
         if not hot.trusted:
-            raise NotHeard("the database took too long to answer")
+            raise TimeoutError("the database took too long to answer")
         for (media_id,) in deleted:
             hot.forget(media_id)
         heard = False
@@ -250,4 +246,4 @@ async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
             else:
                 log.warning("no id of an image in a notification", extra={"payload": change.payload[:100]})
         if not heard:
-            raise NotHeard("the database does not tell of changes over this connection")
+            raise TimeoutError("the database does not tell of changes over this connection")
