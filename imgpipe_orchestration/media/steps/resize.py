@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, column, insert, table, text
 
-from imgpipe_orchestration.errors import Retryable
+from imgpipe_orchestration.errors import Planned
 from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.lifecycle import cdn
@@ -32,12 +32,6 @@ _SURE = 0.5
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
-class FocusMoved(Retryable):
-    """Somebody set the focus by hand while the image was being rendered with another one."""
-
-    spends_attempt = False
-
-
 def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str, float]:
     """Render an image, store its variants, then switch the manifest in one transaction. Of a finished image, which is
     made `again`, the old variants are served until then. Returns figures for the run's totals.
@@ -45,7 +39,7 @@ def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str
     Raises:
         BadImage, TooLarge: the original cannot be decoded within the limits.
         BackendUnavailable: the object store or database is away; else as `needed`.
-        FocusMoved: the focus was changed meanwhile.
+        Planned: the focus was set by hand meanwhile.
     """
     from imgpipe_orchestration.imaging.render import render
 
@@ -64,7 +58,7 @@ def resize(services: Services, claim: Claim, *, again: bool = False) -> dict[str
         services.claims.fenced(claim) as connection,
     ):
         if connection.scalar(_FOCUS, {"id": media.id}) != media.focus:
-            raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=1)
+            raise Planned(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=1)
         orphans = _save_manifest(connection, media, made, rendition)
         if orphans:
             cdn.order(services, connection, [f"media-{media.id}"])
