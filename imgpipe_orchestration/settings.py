@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.telemetry.redaction import cleaned
+from imgpipe_orchestration.telemetry.redaction import SECRET_NAME, cleaned
 
 STACK_FILE = "stack.json"
 """What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""
@@ -42,8 +42,6 @@ _DERIVED = {
     "listings_public_url": ("public_base_url", "/storage/v1/object/public/listing-images"),
 }
 """Settings whose default is another setting, or a path below it. The other one comes first where it is derived too."""
-
-SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 
 
 def _address(example: str, begins: str = "") -> AfterValidator:
@@ -273,22 +271,21 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         if not self.production:
             return self
         # An environment file may pad its lines.
-        keys = {name.upper(): [getattr(self, name).strip()] for name in (*_NEEDED_SECRETS, *_FURTHER_SECRETS)}
-        nobody_gave = set(_NEEDED_SECRETS) - self.model_fields_set
-        missing = [name.upper() for name in _NEEDED_SECRETS if name in nobody_gave or keys[name.upper()] == [""]]
-        keys["SIGNED_URL_KEYS"] = self.url_keys
+        keys = {name: [getattr(self, name).strip()] for name in (*_NEEDED_SECRETS, *_FURTHER_SECRETS)}
+        missing = [name for name in _NEEDED_SECRETS if name not in self.model_fields_set or keys[name] == [""]]
+        keys["signed_url_keys"] = self.url_keys
         default = [name for name, ones in keys.items() if DEVELOPMENT_SECRET in ones and name not in missing]
         short = [name for name, ones in keys.items() if any(0 < len(one) < LEAST_SECRET for one in ones)]
-        missing += [name for name in ("DATABASE_URL", "S3_ENDPOINT") if not getattr(self, name.lower())]
+        missing += [name for name in ("database_url", "s3_endpoint") if not getattr(self, name)]
         is_one = "is" if len(default) == 1 else "are"
         faults = {
             "must be set in production": missing,
             f"{is_one} the development key, which everybody knows: set your own (`openssl rand -hex 32`)": default,
             "too short to be a secret; `openssl rand -hex 32` makes one": short,
         }
-        problems = [f"{', '.join(names)} {what}" for what, names in faults.items() if names]
+        problems = [f"{', '.join(names).upper()} {what}" for what, names in faults.items() if names]
         if problems:
-            raise SettingsError("; ".join(problems), field=[*missing, *default, *short][0])
+            raise SettingsError("; ".join(problems), field=[*missing, *default, *short][0].upper())
         return self
 
     @model_validator(mode="before")
@@ -328,8 +325,8 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     def secrets(self) -> set[str]:
         """The keys and passwords in force, without the development key."""
         values = {name: str(value) for name, value in self.model_dump().items()}
-        found = {value for name, value in values.items() if SECRET_NAME.search(name)} | {self.alert_webhook_url}
-        found |= set(self.url_keys)
+        found = {value for name, value in values.items() if SECRET_NAME.fullmatch(name)}
+        found |= {self.alert_webhook_url, self.signed_url_keys, *self.url_keys}
         found |= {password for value in values.values() if "@" in value and (password := urlsplit(value).password)}
         return found - {"", DEVELOPMENT_SECRET}
 

@@ -69,7 +69,7 @@ def know(secrets: Iterable[str]) -> None:
     _Known.values = tuple(sorted(every, key=len, reverse=True))
 
 
-_SECRET_NAME = re.compile(rf"(?i).*(?:{_NAMES}|{_HEADERS})")
+SECRET_NAME = re.compile(rf"(?i).*(?:{_NAMES}|{_HEADERS})")
 """Of a field that holds a secret: `openai_api_key`, `Authorization`, `user_jwt_secret`."""
 
 
@@ -87,7 +87,7 @@ def redact(text: str) -> str:
 
 def cleaned(value: object, name: str = "") -> object:
     """A value for a log line, redacted recursively; masked as a whole when `name` is that of a secret."""
-    if name and value and not isinstance(value, bool) and _SECRET_NAME.fullmatch(name):
+    if name and value and not isinstance(value, bool) and SECRET_NAME.fullmatch(name):
         return MASK
     if isinstance(value, str):
         return redact(value)
