@@ -10,7 +10,7 @@ The table is partitioned by month. A trigger refuses UPDATE, DELETE and TRUNCATE
 import getpass
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -61,15 +61,13 @@ def begun(entry: Entry) -> Iterator[Entry]:
         before_commit.reset(token)
 
 
-@contextmanager
-def by_command(engine: Engine, action: str, subject: str = "") -> Iterator[Entry]:
+def by_command(engine: Engine, action: str, subject: str = "") -> AbstractContextManager[Entry]:
     """The changes made within the block are those of a command that somebody on this machine types."""
     try:
         who = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user without a name
         who = "unknown"
-    with begun(Entry(engine, Caller(who, Kind.COMMAND, Role.ADMIN), action=action, subject=subject)) as entry:
-        yield entry
+    return begun(Entry(engine, Caller(who, Kind.COMMAND, Role.ADMIN), action=action, subject=subject))
 
 
 def note(
