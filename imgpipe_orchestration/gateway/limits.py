@@ -8,10 +8,10 @@ or all callers have that address.
 import asyncio
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
+from cachetools import LRUCache
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy import Engine
@@ -65,7 +65,7 @@ class Rate:
 
     def __init__(self, most: int, seconds: float = 60.0) -> None:
         self._most, self._each = float(most), seconds / most if most else 0.0
-        self._callers: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._callers: LRUCache[str, tuple[float, float]] = LRUCache(MOST_CALLERS)
         self._lock = threading.Lock()
 
     def wait(self, caller: str) -> float:
@@ -76,9 +76,6 @@ class Rate:
         """Count an event of the caller."""
         if self._most:
             self._callers[caller] = (self._tokens(caller) - 1, time.monotonic())
-            self._callers.move_to_end(caller)
-            if len(self._callers) > MOST_CALLERS:
-                self._callers.popitem(last=False)
 
     def take(self, caller: str, words: str) -> None:
         """Count an event of the caller, from any thread.
