@@ -46,18 +46,16 @@ def problem(
 def of_error(error: ImgpipeError) -> JSONResponse:
     """The problem document of one of our own errors."""
     headers: dict[str, str] = {}
-    extensions: dict[str, Any] = {}
+    extensions: dict[str, Any] = {"field": error.field} if isinstance(error, BadInput) and error.field else {}
     if isinstance(error, Retryable):
         headers["Retry-After"] = str(max(1, round(error.retry_after or 5)))
-    if isinstance(error, BadInput) and error.field:
-        extensions["field"] = error.field
-    if isinstance(error, SettingsError):  # which one is for the operator, who finds it in the log
-        return problem(error.status, error.title, NOT_SET_UP, code=error.code, headers=headers)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == HTTPStatus.REQUEST_TIMEOUT:  # or a slow client would go on sending
         headers["Connection"] = "close"
-    return problem(error.status, error.title, error.public, code=error.code, headers=headers, **extensions)
+    # Which setting it is, is for the operator, who finds it in the log.
+    detail = NOT_SET_UP if isinstance(error, SettingsError) else error.public
+    return problem(error.status, error.title, detail, code=error.code, headers=headers, **extensions)
 
 
 def of_invalid(error: RequestValidationError) -> JSONResponse:
@@ -113,13 +111,12 @@ def _document(path: str, error: Exception) -> JSONResponse:
         return of_invalid(error)
     if isinstance(error, ClientDisconnect):
         return of_error(IncompleteBody())  # nobody reads it, but without it a lost connection counts as a 500
-    ours = as_ours(error)
-    if ours is None and isinstance(error, HTTPException):
-        ours = as_ours(error.__cause__)  # FastAPI makes a 400 of any error while it reads a body
-        if ours is None:
-            return of_http(error, path)
-    if ours is not None:
+    # FastAPI makes a 400 of any error while it reads a body.
+    cause = error.__cause__ if isinstance(error, HTTPException) else None
+    if (ours := as_ours(error) or as_ours(cause)) is not None:
         return reported(ours, path)
+    if isinstance(error, HTTPException):
+        return of_http(error, path)
     log.error("unhandled error", extra={"path": path}, exc_info=error)
     detail = "Something went wrong on our side; it has been logged."
     return problem(500, "Internal error", detail, code="internal-error")
