@@ -61,7 +61,7 @@ def start_job(services: ServicesDep, body: JobBody, response: Response) -> dict[
         audit.note(before=before, after={**job, "enabled": True}, subject=body.id)
         new = job_definitions.put(connection, job)
         response.status_code = 201 if new else 200
-        return _success(_described(connection, job_definitions.get(connection, body.id)))
+        return _described(connection, job_definitions.get(connection, body.id))
 
 
 @router.get("/{job_id}")
@@ -71,7 +71,7 @@ def look_at_job(services: ServicesDep, job_id: str, customer: CustomerIfAny) -> 
     with transaction(services.engine) as connection:
         job = job_definitions.find(connection, job_id)
         if job is not None:
-            return _success(_described(connection, job))
+            return _described(connection, job)
     asked = job_instances.get(services.engine, job_id, customer_id=customer)
     return {**(auto_marker.NO_FIGURES if asked.job == auto_marker.JOB else {}), **job_instances.shown(asked)}
 
@@ -81,22 +81,19 @@ def stop_job(services: ServicesDep, job_id: str) -> dict[str, Any]:
     """Stop a job. Images that are uploaded meanwhile wait until it is started again."""
     audit.note(before={"enabled": True}, after={"enabled": False})
     with transaction(services.engine) as connection:
-        return _success(_described(connection, job_definitions.switch(connection, job_id, on=False)))
-
-
-def _success(data: dict[str, Any]) -> dict[str, Any]:
-    return {"status": "success", "data": data}
+        return _described(connection, job_definitions.switch(connection, job_id, on=False))
 
 
 def _described(connection: Connection, job: Row[Any]) -> dict[str, Any]:
     shown = {name: _moment(value) if isinstance(value, datetime) else value for name, value in job._asdict().items()}
     shown["last_run"], shown["last_run_finished"] = shown.pop("last_started_at"), shown.pop("last_finished_at")
     startable = store.startable_at(job)
-    return shown | {
+    data = shown | {
         "state": job_definitions.state(job),
         "next_run": _moment(startable and max(startable, time_of(connection))),
         "counts": store.counts(connection),
     }
+    return {"status": "success", "data": data}
 
 
 def _moment(moment: datetime | None) -> str | None:
