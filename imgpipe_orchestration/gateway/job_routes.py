@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.auto_marker import model as auto_marker
@@ -31,10 +31,8 @@ def _interval(written: str) -> str:
     return written
 
 
-class ProcessImages(BaseModel):
+class ProcessImages(BaseModel, extra="forbid"):
     """Parameters of the listings' job."""
-
-    model_config = ConfigDict(extra="forbid")
 
     batch_size: int = Field(
         listings.DEFAULT_BATCH_SIZE, ge=1, le=listings.MAX_BATCH_SIZE, strict=True, description="images a claim"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.gateway.pages.frame import Number, Page, back_to
@@ -25,9 +25,7 @@ api = APIRouter(prefix="/api", tags=["identity"], dependencies=[Depends(allowed)
 MOST_ROWS = 1_000
 
 
-class NewKey(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class NewKey(BaseModel, extra="forbid"):
     name: str = Field(description="What the key is for, such as `shop`")
     role: Role
     expires_days: float | None = Field(None, gt=0, allow_inf_nan=False, description="Days until the key expires")

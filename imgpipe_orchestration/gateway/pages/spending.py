@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
@@ -33,9 +33,7 @@ Scope = Annotated[
 ]
 
 
-class BudgetBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class BudgetBody(BaseModel, extra="forbid"):
     scope: Scope = Field(description="total, tenant:ID, pipeline:NAME or provider:NAME")
     period: Period = Field(description="of UTC")
     limit_usd: Decimal = Field(ge=0, lt=10_000_000, description="0 stops all paid work of the scope")
