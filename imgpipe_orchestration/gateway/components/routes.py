@@ -60,18 +60,14 @@ class AnalysisAnswer(BaseModel):
     standins: list[str] = Field(description="Providers whose part a stand-in made up.")
 
 
-def info_of(services: Services, media_id: int, *, signed: Mapping[str, str] = signing.NOTHING) -> ImageInfo:
+def info_of(services: Services, media: store.MediaFile, *, signed: Mapping[str, str] = signing.NOTHING) -> ImageInfo:
     """
     Args:
         signed: the parameters that a signature fixes; nothing else is told.
-
-    Raises:
-        NotFound: there is no such image.
     """
     with transaction(services.engine) as connection:
-        media = store.media_file(connection, media_id)
-        manifest = manifest_of(connection, media_id)
-        analysis = store.analysis(connection, media_id) or {}
+        manifest = manifest_of(connection, media.id)
+        analysis = store.analysis(connection, media.id) or {}
     sizes: dict[str, SizeInfo] = {}
     only = signed.get("size")
     for variant in manifest:
@@ -84,7 +80,7 @@ def info_of(services: Services, media_id: int, *, signed: Mapping[str, str] = si
     # Completed as soon as there are variants to serve: the callback may still be to come.
     status = MediaStatus.COMPLETED if manifest else media.status
     return ImageInfo(
-        media_id=str(media_id),
+        media_id=str(media.id),
         status=status,
         alt=analysis.get("alt_text"),
         width=media.width,
@@ -118,8 +114,9 @@ def _shown(services: Services, media_id: int) -> store.MediaFile:
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are. For a signature that covers one size,
     format or background, the answer names only that."""
-    signed = signing.claims_of(services.settings, media_id, signature) if _shown(services, media_id).private else None
-    found = info_of(services, media_id, signed=signed or signing.NOTHING)
+    media = _shown(services, media_id)
+    signed = signing.claims_of(services.settings, media_id, signature) if media.private else None
+    found = info_of(services, media, signed=signed or signing.NOTHING)
     kept = found.status is MediaStatus.COMPLETED and signed is None
     response.headers.update(tagged(f"media-{media_id}"))
     response.headers["Cache-Control"] = "public, max-age=60" if kept else "no-store"

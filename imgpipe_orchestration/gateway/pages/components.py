@@ -25,22 +25,17 @@ _POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 @router.get("/components", response_class=Response)
 def components(page: Page, services: ServicesDep, media: Number = "") -> Response:
     """The elements with an image: the one asked for, or the newest that is ready."""
-    signed = ""
+    ready = Filters(status=MediaStatus.COMPLETED, held=False)
     with transaction(services.engine) as connection:
-        if media:
-            asked = store.media_file(connection, int(media))
-            shown: int | None = asked.id
-            signed = signature(services, asked.id, private=asked.private)
-        else:
-            newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED, held=False), limit=1)
-            shown = newest[0].id if newest else None
-        analysis = store.analysis(connection, shown) if shown else None
+        ids = [int(media)] if media else search.ids(connection, ready, limit=1)
+        shown = store.media_file(connection, ids[0]) if ids else None
+    info = info_of(services, shown) if shown else None
     return page(
         "components.html",
-        media_id=shown,
-        alt=(analysis or {}).get("alt_text") or "The picture",
-        info=info_of(services, shown) if shown else None,
-        signature=signed,
+        media_id=shown and shown.id,
+        alt=(info and info.alt) or "The picture",
+        info=info,
+        signature=signature(services, shown.id, private=shown.private) if shown else "",
         sizes=SIZES,
         base=services.settings.public_base_url,
         public=PUBLIC_FIELDS,

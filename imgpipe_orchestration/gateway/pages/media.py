@@ -105,7 +105,7 @@ def image(page: Page, services: ServicesDep, media_id: RowId) -> Response:
         verdict = verdicts.shown(connection, "media", media_id)
     shown = public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None
     history, item = services.claims.history(store.MEDIA, media_id), services.claims.find(store.MEDIA, media_id)
-    steps, info = _steps(services, media), info_of(services, media_id)
+    steps, info = _steps(services, media), info_of(services, media)
     failed = media.status is MediaStatus.FAILED
     ended = failed or (media.status is MediaStatus.COMPLETED and StepState.PENDING not in steps.values())
     remaking = services.claims.find(store.REMAKE_VARIANTS, media_id).state in {State.WAITING, State.CLAIMED}
