@@ -8,10 +8,10 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 from urllib.request import getproxies_environment, proxy_bypass
 
 import click
@@ -35,22 +35,15 @@ ID = click.IntRange(1, 2**63 - 1)
 """An id as the tables have them."""
 ID.name = "id (a number from 1 on)"  # click would call anything else no valid "integer range"
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def data_option(function: _Function) -> _Function:
-    """`--data DIR`: the folder of the stack, IMGPIPE_DATA_DIR and `.imgpipe` otherwise; passed on resolved."""
-    return click.option(
-        "--data",
-        "data_dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        callback=lambda _, __, value: value.resolve() if value else _default(),
-        help="Data folder of the stack. Default: IMGPIPE_DATA_DIR, then .imgpipe here.",
-    )(function)
-
-
-def json_option(function: _Function) -> _Function:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
+data_option = click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    callback=lambda _, __, value: value.resolve() if value else _default(),
+    help="Data folder of the stack. Default: IMGPIPE_DATA_DIR, then .imgpipe here.",
+)
+"""`--data DIR`: the folder of the stack, IMGPIPE_DATA_DIR and `.imgpipe` otherwise; passed on resolved."""
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
 
 def _default() -> Path:
