@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
-from sqlalchemy import Connection
 
 from imgpipe_orchestration.billing import budgets, spending
 from imgpipe_orchestration.billing.budgets import ALERT_AT, Period
@@ -134,18 +133,18 @@ def read_spending(
 
 
 def _spending(services: Services, first: date | None, to: date | None, by: By) -> Spending:
-    first, last = _span(first, to)
-    with transaction(services.engine) as connection:
-        lines = _lines(connection, first, last, by)
-    total = round(sum(line.cost_usd for line in lines), 9)
-    return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
-
-
-def _span(first: date | None, to: date | None) -> tuple[date, date]:
     last = to or datetime.now(UTC).date()
     if first and to and first > to:
         raise BadInput(f"from is {first}, which is after {last}, the last day.", field="from")
-    return first or last.replace(day=1), last
+    first = first or last.replace(day=1)
+    with transaction(services.engine) as connection:
+        if by == "tenant":
+            found = spending.by_tenant(connection, first, last)
+        else:
+            found = spending.between(connection, first, last, [by])
+    lines = [SpendingLine(name=str(getattr(line, by)), **line._mapping) for line in found]
+    total = round(sum(line.cost_usd for line in lines), 9)
+    return Spending(first=first, to=last, by=by, cost_usd=total, lines=lines)
 
 
 def _as_csv(found: Spending) -> Response:
@@ -154,14 +153,6 @@ def _as_csv(found: Spending) -> Response:
     name = f"spending-{found.first}-{found.to}-{found.by}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _lines(connection: Connection, first: date, last: date, by: By) -> list[SpendingLine]:
-    if by == "tenant":
-        found = spending.by_tenant(connection, first, last)
-    else:
-        found = spending.between(connection, first, last, [by])
-    return [SpendingLine(name=str(getattr(line, by)), **line._mapping) for line in found]
 
 
 router = APIRouter(include_in_schema=False)
@@ -178,11 +169,11 @@ LINES = 200
 def look(page: Page, services: ServicesDep, first: First = None, to: Last = None, by: By = "task") -> Response:
     """What was spent by day, and by one more thing; the month's forecast; budgets."""
     today = datetime.now(UTC).date()
-    begin, last = _span(first, to)
+    found = _spending(services, first, to, by)
+    begin, last, lines = found.first, found.to, found.lines
     with transaction(services.engine) as connection:
         month = spending.between(connection, today.replace(day=1) - timedelta(days=7), today, ["day"])
         days = {line.day: line for line in spending.between(connection, begin, last, ["day"])}
-        lines = _lines(connection, begin, last, by)
         limits = budgets.standings(connection, services.settings.daily_budget_usd)
     shown = [last - timedelta(days=n) for n in range(min((last - begin).days, MOST - 1), -1, -1)]
     costs = [(day, days[day].cost_usd if day in days else Decimal(0)) for day in shown]
