@@ -5,7 +5,7 @@ Each function returns what it saw when all is well, and raises otherwise.
 
 import shutil
 from contextlib import closing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from urllib.parse import urlsplit
@@ -205,9 +205,8 @@ def daemon(services: Services) -> str:
     if last is not None and last.age <= heartbeats.DAEMON_SECONDS:
         return f"ticked {last.age:.0f} s ago"
     stack = stackfile.read(services.settings.imgpipe_data_dir)
-    started = datetime.fromisoformat(stack.started_at) if stack else datetime.min.replace(tzinfo=UTC)
-    just_started = (datetime.now(UTC) - started).total_seconds() < heartbeats.DAEMON_SECONDS
-    if just_started:
+    since = datetime.now(UTC) - timedelta(seconds=heartbeats.DAEMON_SECONDS)
+    if stack and datetime.fromisoformat(stack.started_at) > since:
         raise Note("has not ticked yet, which takes half a minute after a start")
     raise Bad("has never ticked" if last is None else f"has not ticked for {last.age:.0f} s")
 
