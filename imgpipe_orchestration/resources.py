@@ -97,7 +97,18 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         Raises:
             SettingsError: a variable is missing or wrong; the message names it.
         """
-        return _services_of(load())
+        from imgpipe_orchestration.telemetry import tracing
+        from imgpipe_orchestration.wiring.services import Services
+
+        settings = load()
+        with _KEEPING:
+            found = _KEPT.get(settings)
+            if found is None:
+                while len(_KEPT) >= _MOST_KEPT:
+                    _KEPT.pop(next(iter(_KEPT))).close()
+                tracing.configure()
+                found = _KEPT[settings] = Services(settings)
+            return found
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """In a run, configure the logs, which would otherwise be unredacted warnings only. For a run of the `dagster`
@@ -119,23 +130,9 @@ class BackendsResource(dg.ConfigurableResource[Any]):
 
 _KEPT: dict[Settings, "Services"] = {}
 _MOST_KEPT = 2
+"""Usually a process has one set of settings, tests have many."""
 _KEEPING = Lock()
 """The code server evaluates sensors in several threads."""
-
-
-def _services_of(settings: Settings) -> "Services":
-    """The kept `Services` of these settings. Usually a process has one set of settings, tests have many."""
-    from imgpipe_orchestration.telemetry import tracing
-    from imgpipe_orchestration.wiring.services import Services
-
-    with _KEEPING:
-        found = _KEPT.get(settings)
-        if found is None:
-            while len(_KEPT) >= _MOST_KEPT:
-                _KEPT.pop(next(iter(_KEPT))).close()
-            tracing.configure()
-            found = _KEPT[settings] = Services(settings)
-        return found
 
 
 def build() -> dict[str, Any]:
