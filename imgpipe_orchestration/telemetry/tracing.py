@@ -25,8 +25,6 @@ from imgpipe_orchestration.telemetry.redaction import redact
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-__all__ = ["Span"]
-
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
