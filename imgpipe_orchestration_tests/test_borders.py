@@ -49,11 +49,6 @@ def imports_of(module: str) -> set[str]:
     return found
 
 
-def test_the_gateway_never_loads_dagster() -> None:
-    loaded = loaded_by(*[name for name in modules("gateway") if not name.endswith("__main__")], f"{NAME}.gateway.app")
-    assert "dagster" not in loaded
-
-
 def test_the_command_line_starts_without_dagster_and_without_what_is_heavy() -> None:
     loaded = loaded_by(f"{NAME}.cli")
     assert not loaded & {"dagster", *HEAVY}
@@ -65,7 +60,7 @@ def test_what_is_not_named_for_dagster_does_not_load_it() -> None:
         for name in modules()
         if name.rsplit(".", 1)[-1] not in DAGSTER_FILES and not DAGSTER_FOLDERS & set(name.split("."))
     ]
-    assert len(plain) > 50
+    assert f"{NAME}.gateway.app" in plain
     assert "dagster" not in loaded_by(*plain)
 
 
