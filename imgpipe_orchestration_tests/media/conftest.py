@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from imgpipe_orchestration.media import stages
 from imgpipe_orchestration.settings import Settings
@@ -83,13 +83,6 @@ class Gateway:
         """An upload, and the run that takes it all the way."""
         assert self.upload(user, **parts).status_code == 200
         self.run_due()
-
-
-def somebody_waits(engine: Engine) -> bool:
-    """Whether a session on an engine's database waits for another one's lock."""
-    query = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    with engine.begin() as connection:  # whose picture of the others is that of its beginning
-        return connection.scalar(text(query)) is not None
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.locks import waiters
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.pending_tables import (
     PATH,
     add,
@@ -137,7 +138,7 @@ def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(services: Serv
         media_id = intake.register(services, other, second)
         assert media_id is not None
         taken = pool.submit(intake.take_in, services)
-        wait_for(lambda: somebody_waits(services.engine) or taken.done(), "the intake to wait", 30, every=0.02)
+        wait_for(lambda: waiters(services.engine) or taken.done(), "the intake to wait", 30, every=0.02)
         services.claims.enqueue(other, store.MEDIA, [Item(media_id, "2", second.day), Item(99, "1", second.day)])
         other.commit()
         assert taken.result(30) == 1

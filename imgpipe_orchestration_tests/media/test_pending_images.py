@@ -23,7 +23,8 @@ from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.locks import waiters
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.pending_tables import (
     PATH,
     add,
@@ -202,7 +203,7 @@ def test_an_outside_worker_and_a_run_that_settle_one_image_do_not_wait_for_each_
     with ThreadPoolExecutor(1) as pool:
         with services.claims.fenced(claim) as connection:  # as a run does when an image fails
             answer = pool.submit(told)
-            wait_for(lambda: somebody_waits(services.engine), "the worker to wait for the run", 30, every=0.02)
+            wait_for(lambda: waiters(services.engine), "the worker to wait for the run", 30, every=0.02)
             with pending.joined(services, connection) as where:
                 pending.mark(where, [1], PendingStatus.PENDING)
         assert answer.result(30).status_code == 200

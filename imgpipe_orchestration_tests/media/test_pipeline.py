@@ -17,7 +17,8 @@ from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import make_analyses, make_variants, order
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.locks import waiters
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import run, today
 from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 from imgpipe_orchestration_tests.parts import stop
@@ -345,7 +346,7 @@ def test_a_focus_set_while_the_image_is_being_made_again_is_not_lost(gateway: Ga
         person.execute(text("update media_files set focus = cast(:focus as jsonb)"), {"focus": json.dumps(focus)})
         run = pool.submit(make_variants, gateway.services, "run-2", day)
         engine = gateway.services.engine
-        wait_for(lambda: somebody_waits(engine) or run.done(), "the run to reach the image's row", 30, every=0.02)
+        wait_for(lambda: waiters(engine) or run.done(), "the run to reach the image's row", 30, every=0.02)
         person.commit()
         assert len(run.result(30).outcome.retried) == 1
     assert gateway.rows("select focus -> 'box' from media_files") == [([0.9, 0.9, 1.0, 1.0],)]

@@ -18,7 +18,8 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.auth import user_of
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.locks import waiters
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.parts import stop
 
 
@@ -194,7 +195,7 @@ def test_uploads_of_one_user_go_one_after_the_other(gateway: Gateway) -> None:
 
         def meanwhile(*_: object) -> None:
             others.append(pool.submit(gateway.upload, 9, profile_image=picture(seed=2)))
-            waits = functools.partial(somebody_waits, gateway.services.engine)
+            waits = functools.partial(waiters, gateway.services.engine)
             wait_for(lambda: waits() or others[0].done(), "the other upload to reach the profile", 30, every=0.02)
             assert not others[0].done()
 
