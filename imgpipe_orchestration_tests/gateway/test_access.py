@@ -21,17 +21,9 @@ from imgpipe_orchestration.web.auth import user_of
 from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
+from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 
 BACKEND, METRICS = "a-good-key-of-the-analysis-backend", "a-good-key-of-prometheus-for-figures"
-
-CRON_JOB = {
-    "name": "Morning reports",
-    "schedule": "0 6 * * *",
-    "external_api_get_url": "https://api.example.com/analyses",
-    "external_api_post_url": "https://api.example.com/reports",
-    "external_api_key": "a-key-of-the-customer",
-    "organization_id": "customer_123",
-}
 
 
 def token(**claims: object) -> str:
@@ -233,7 +225,7 @@ def test_pages_show_each_role_only_what_it_may_do(settings: Settings) -> None:
     sent: dict[Role, set[str]] = {}
     with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
         admin = {"Authorization": f"Bearer {KEYS['admin_api_key']}"}
-        for path, body in (("/api/avatars/tasks", {"count": 1}), ("/cron-jobs", CRON_JOB)):
+        for path, body in (("/api/avatars/tasks", {"count": 1}), ("/cron-jobs", DOCUMENTED)):
             answer = client.post(path, json=body, headers=admin)
             assert answer.status_code in {200, 201, 202}, answer.text
         for role in Role:

@@ -12,12 +12,12 @@ from playwright.sync_api import Page, expect
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
-from imgpipe_orchestration_tests.gateway.test_access import CRON_JOB
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.partners.test_vision_analysis import entry
 from imgpipe_orchestration_tests.partners.test_vision_analysis import listing as listed
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import runnable
+from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 
 MakeGateway = Callable[..., Gateway]
 
@@ -129,7 +129,7 @@ def test_a_connection_is_tried_before_it_is_saved(
 
 
 def test_what_another_person_changed_while_a_form_was_open_stays(guest: Visitor, gateway: Gateway) -> None:
-    job = f"/cron-jobs/{gateway.session.post(f'{gateway.url}/cron-jobs', json=CRON_JOB, timeout=30).json()['job_id']}"
+    job = f"/cron-jobs/{gateway.session.post(f'{gateway.url}/cron-jobs', json=DOCUMENTED, timeout=30).json()['job_id']}"
     gateway.session.patch(gateway.url + job, json={"backend_api_url": "https://off.example"}, timeout=30)
     guest.allowed = ["422"]
     page = guest.go(job.replace("cron-jobs", "vision-reports") + "/edit")
