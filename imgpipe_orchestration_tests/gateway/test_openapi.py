@@ -103,8 +103,7 @@ def test_every_route_says_in_words_what_it_does_and_names_its_errors(document: d
 @pytest.fixture
 def furnished(gateway: Gateway) -> Gateway:
     """With an image that is ready, so that some questions have an answer."""
-    gateway.upload(1, profile_image=picture(400, 300))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(400, 300))
     return gateway
 
 

@@ -93,8 +93,7 @@ def strict(gateway: Gateway) -> str:
 
 
 def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(1, profile_image=picture(1500, 1000))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(1500, 1000))
     body = """<smart-image media-id="1" size="detail" alt="A bowl"></smart-image>
         <smart-image media-id="1" size="thumbnail" alt="A small bowl" preferred-formats='["jpeg"]'></smart-image>"""
     with site(pages(gateway, body), policy=strict(gateway)) as shop, visit(shop, hosts=[gateway.url]) as guest:
@@ -122,8 +121,7 @@ def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Vis
 
 
 def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(1, profile_image=picture(1500, 1000))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(1500, 1000))
     api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
     gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
 
@@ -174,8 +172,7 @@ def test_a_message_is_shown_whole_or_only_said_to_screen_readers(gateway: Gatewa
 
 def test_under_react_with_the_documents_props_and_the_analysis_on_demand(seeing_gateway: Gateway, visit: Visit) -> None:
     gateway = seeing_gateway
-    gateway.upload(1, logo_image=picture(600, 400, seed=3))
-    gateway.run_due()
+    gateway.finish(1, logo_image=picture(600, 400, seed=3))
     app = f"""
         import {{ createElement, createRoot, useState }} from "react";
         import {{ SmartImage, AIAnalysisDisplay }} from "{gateway.url}/components/react.js";

@@ -13,8 +13,7 @@ from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 def test_a_browser_reads_the_public_fields_of_an_analysis(seeing_gateway: Gateway) -> None:
     gateway = seeing_gateway
-    gateway.upload(1, profile_image=picture(seed=5), logo_image=picture(seed=6))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(seed=5), logo_image=picture(seed=6))
     info = gateway.get("/api/images/1/info", Origin="https://shop.example")
     assert info.headers["Access-Control-Allow-Origin"] == "*"
     known = info.json()
@@ -57,8 +56,7 @@ FIXED = [{"size": "thumbnail"}, {"size": "detail"}, {"format": "webp"}, {"bg": "
 def test_a_signature_for_a_part_of_a_private_image_opens_no_more_than_that(
     gateway: Gateway, fixed: dict[str, str]
 ) -> None:
-    gateway.upload(1, profile_image=picture(800, 600))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(800, 600))
     api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
     gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
 

@@ -14,8 +14,7 @@ pytestmark = pytest.mark.slow
 def test_the_frame_of_the_crops_is_drawn_on_the_picture_and_its_page_shows_what_became_of_it(
     gateway: Gateway, guest: Visitor
 ) -> None:
-    gateway.upload(1, profile_image=picture(600, 300, seed=4))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(600, 300, seed=4))
     page = guest.go("/media/1")
     found = gateway.rows("select focus from media_files")[0][0]
     expect(page.get_by_text(f"found automatically: {found['reason']}")).to_be_visible()

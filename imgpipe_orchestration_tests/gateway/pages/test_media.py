@@ -81,12 +81,10 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
 def test_the_gallery_follows_what_is_uploaded_and_keeps_the_tiles_that_stay(guest: Visitor, gateway: Gateway) -> None:
     page = guest.go("/media")
     expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture())
     expect(page.locator("smart-image .box.there")).to_have_count(1, timeout=60_000)
     page.locator(".tile").evaluate("tile => { tile.marked = true }")
-    gateway.upload(1, profile_image=picture(seed=2))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(seed=2))
     expect(page.locator("smart-image .box.there")).to_have_count(2, timeout=60_000)
     assert page.locator(".tile").nth(1).evaluate("tile => tile.marked"), "it was not drawn again"
 
@@ -129,8 +127,7 @@ def test_who_waits_for_a_file_that_is_sent_again_is_not_told_to_send_it(
 
 
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture()[:3000])
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture()[:3000])
     page = guest.go("/media/1")
     expect(page.locator(".notice.bad")).to_be_visible()
     page.get_by_role("button", name="Requeue").click()
@@ -166,8 +163,7 @@ def test_what_another_worker_has_is_no_failure_to_requeue(guest: Visitor, gatewa
 def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it_is_signed(
     guest: Visitor, gateway: Gateway
 ) -> None:
-    gateway.upload(7, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(7, profile_image=picture())
     gateway.rows("update media_files set private = true returning id")
     page = guest.go("/media/1")
     expect(page.get_by_text("?size=detail&signature=…")).to_be_visible()
@@ -185,8 +181,7 @@ def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it
 def test_what_to_write_for_a_picture_is_markup_whatever_its_words_are(guest: Visitor, gateway: Gateway) -> None:
     """They come from an analysis, which words in a picture can lead."""
     words = '12" vinyl <b> onload="x" & more'
-    gateway.upload(7, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(7, profile_image=picture())
     gateway.rows("update media_ai_analysis set alt_text = :words returning 1", words=words)
     page = guest.go("/components?media=1")
     element = "text => new DOMParser().parseFromString(text, 'text/html').querySelector('smart-image')"

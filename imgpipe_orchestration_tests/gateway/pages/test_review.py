@@ -92,8 +92,7 @@ def test_a_narrow_screen_shows_the_whole_question_about_what_was_never_judged(
     make_gateway: Callable[..., Gateway], visit: Visit
 ) -> None:
     off, gateway = (make_gateway(moderation=mode) for mode in ("off", "flag"))
-    off.upload(456, product_image=picture())
-    off.run_due()
+    off.finish(456, product_image=picture())
     with visit(gateway.url, viewport={"width": 390, "height": 740}) as guest:
         page = guest.go("/review")
         expect(page.get_by_role("button", name="Judge them, and show them meanwhile")).to_be_visible()

@@ -17,8 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_an_image_is_deleted_restored_and_removed_for_good(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(456, product_image=picture())
-    gateway.run_due()
+    gateway.finish(456, product_image=picture())
     page = guest.go("/media/1")
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_text("can be restored from the trash for 30 days")).to_be_visible()
@@ -114,8 +113,7 @@ def test_of_all_images_only_those_that_were_asked_about_are_deleted_and_removed_
         expect(page.get_by_role("button", name="Delete 2 images")).to_be_visible()
         if leave:
             leave()
-    gateway.upload(456, product_image=picture(seed=3))
-    gateway.run_due()
+    gateway.finish(456, product_image=picture(seed=3))
     page.get_by_role("button", name="Delete 2 images").click()
     expect(page.get_by_role("status")).to_have_text("2 images are deleted.")
     page.go_back()
@@ -168,8 +166,7 @@ def test_listings_avatars_and_failures_are_picked_too(guest: Visitor, gateway: G
 
 
 def test_a_person_is_erased_and_the_page_says_so(guest: Visitor, gateway: Gateway) -> None:
-    gateway.upload(456, product_image=picture())
-    gateway.run_due()
+    gateway.finish(456, product_image=picture())
     page = guest.go("/erasures")
     for number in ("0456", "456"):
         page.get_by_label("User id").fill(number)
