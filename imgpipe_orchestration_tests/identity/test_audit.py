@@ -17,6 +17,7 @@ from imgpipe_orchestration.media.lifecycle import register_now
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS
+from imgpipe_orchestration_tests.identity.conftest import signed_in
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 
@@ -51,27 +52,23 @@ def test_each_change_by_a_key_is_one_row(production: Gateway) -> None:
 
 def test_what_a_person_does_on_a_page_is_told_too_and_no_secret(production: Gateway) -> None:
     failed_media(production.services, 1)
-    with requests.Session() as browser:
-        browser.post(f"{production.url}/login", data={"key": "wrong"}, timeout=30)
-        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
-        page = browser.get(f"{production.url}/failures", timeout=30).text
-        token = page.partition('name="form_token" value="')[2].partition('"')[0]
-        sent = {"form_token": token, "action": "requeue", "what": "media/1"}
-        browser.post(f"{production.url}/selected", data=sent, timeout=30)
-        job = requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30).json()
-        key = {"form_token": token, "name": "ci/shop", "role": "viewer"}
-        browser.post(f"{production.url}/keys", data=key, timeout=30)
-        browser.post(f"{production.url}/keys/revoke", data=key, timeout=30)
-        browser.post(f"{production.url}/erasures", data={"form_token": token, "user": 7, "confirmed": 1}, timeout=30)
-        browser.post(f"{production.url}/logout", data={"form_token": token}, timeout=30)
+    requests.post(f"{production.url}/login", data={"key": "wrong"}, timeout=30)
+    browser, token = signed_in(production)
+    job = requests.post(f"{production.url}/cron-jobs", json=JOB, headers=ADMIN, timeout=30).json()
+    key: dict[str, object] = {"name": "ci/shop", "role": "viewer"}
+    for path, sent in (
+        ("selected", {"action": "requeue", "what": "media/1"}),
+        *(("keys", key), ("keys/revoke", key), ("erasures", {"user": 7, "confirmed": 1}), ("logout", {})),
+    ):
+        browser.post(f"{production.url}/{path}", data={**sent, "form_token": token}, timeout=30)
     written = rows(production)
     assert [(row["action"], row["subject"], row["who"], row["kind"]) for row in written] == [
         ("sign out", "", "ADMIN_API_KEY", "person"),
         ("erase user", "7", "ADMIN_API_KEY", "person"),
         ("revoke key", "ci/shop", "ADMIN_API_KEY", "person"),
         ("create key", "ci/shop", "ADMIN_API_KEY", "person"),
-        ("create cron job", job["job_id"], "ADMIN_API_KEY", "environment"),
         ("requeue", "1 item", "ADMIN_API_KEY", "person"),
+        ("create cron job", job["job_id"], "ADMIN_API_KEY", "environment"),
         ("sign in", "", "ADMIN_API_KEY", "person"),
         ("sign in refused", "", "unknown", "person"),
     ]
@@ -218,20 +215,12 @@ def test_the_export_pages_filters_and_streams(production: Gateway) -> None:
 def test_the_page_tells_role_and_address_where_a_row_has_them(production: Gateway) -> None:
     for kind, address in ((Kind.KEY, "10.0.0.1"), (Kind.COMMAND, "")):
         audit.record(Entry(production.services.engine, Caller("eve", kind, Role.ADMIN), address, "delete image"))
-    with requests.Session() as browser:
-        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
-        page = browser.get(f"{production.url}/audit?who=eve", timeout=30).text
+    page = signed_in(production)[0].get(f"{production.url}/audit?who=eve", timeout=30).text
     assert re.findall(r'eve <span class="soft">(.*)</span>', page) == ["admin", "admin, 10.0.0.1"]
 
 
 def test_a_form_of_one_role_with_the_cookie_of_another_does_nothing(production: Gateway) -> None:
-    def signed_in() -> tuple[requests.Session, str]:
-        browser = requests.Session()
-        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
-        page = browser.get(f"{production.url}/keys", timeout=30).text
-        return browser, page.partition('name="form_token" value="')[2].partition('"')[0]
-
-    (mine, _), (_, theirs) = signed_in(), signed_in()
+    (mine, _), (_, theirs) = signed_in(production), signed_in(production)
     sent = {"form_token": theirs, "name": "x", "role": "admin"}
     assert mine.post(f"{production.url}/keys", data=sent, timeout=30).status_code == 403
     assert keys.every(production.services.engine) == []

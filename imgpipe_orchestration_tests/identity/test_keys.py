@@ -21,6 +21,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
+from imgpipe_orchestration_tests.identity.conftest import signed_in
 from imgpipe_orchestration_tests.media.conftest import Gateway
 
 TOLD_WITHIN = 6.0
@@ -63,16 +64,12 @@ def test_a_key_that_makes_no_sense_is_refused(production: Gateway, days: float |
 
 
 def test_the_page_refuses_a_key_for_an_infinite_time_and_keeps_what_was_typed(production: Gateway) -> None:
-    with requests.Session() as browser:
-        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
-        token = re.findall(
-            'name="form_token" value="([0-9a-f]+)"', browser.get(f"{production.url}/keys", timeout=30).text
-        )
-        key = {"form_token": token[0], "name": "shop", "role": "viewer"}
-        for days in ("inf", "nan", "1e999"):
-            answer = browser.post(f"{production.url}/keys", data=key | {"days": days}, timeout=30)
-            assert (answer.status_code, "must be a number above 0" in answer.text) == (422, True)
-            assert f'value="{days}"' in answer.text
+    browser, token = signed_in(production)
+    for days in ("inf", "nan", "1e999"):
+        key = {"form_token": token, "name": "shop", "role": "viewer", "days": days}
+        answer = browser.post(f"{production.url}/keys", data=key, timeout=30)
+        assert (answer.status_code, "must be a number above 0" in answer.text) == (422, True)
+        assert f'value="{days}"' in answer.text
     headers = bearer(KEYS["admin_api_key"]) | {"Content-Type": "application/json"}
     body = '{"name": "shop", "role": "viewer", "expires_days": 1e999}'
     assert requests.post(f"{production.url}/api/keys", body, headers=headers, timeout=30).status_code == 422
@@ -98,12 +95,11 @@ def test_the_page_revokes_the_key_of_its_row_whatever_the_name(production: Gatew
     for name in ("b", "other"):
         made(production, Role.VIEWER, name)
     production.rows("update api_keys set name = 'a/../b' where name = 'other'")  # of before such names were refused
-    with requests.Session() as browser:
-        browser.post(f"{production.url}/login", data={"key": KEYS["admin_api_key"]}, timeout=30)
-        page = browser.get(f"{production.url}/keys", timeout=30).text
-        form = next(form for form in re.findall("<form.*?</form>", page) if "Revoke the key a/../b?" in form)
-        action = re.findall('action="(.*?)"', form)[0]
-        browser.post(production.url + action, data=re.findall('name="(.*?)" value="(.*?)"', form), timeout=30)
+    browser, _ = signed_in(production)
+    page = browser.get(f"{production.url}/keys", timeout=30).text
+    form = next(form for form in re.findall("<form.*?</form>", page) if "Revoke the key a/../b?" in form)
+    action = re.findall('action="(.*?)"', form)[0]
+    browser.post(production.url + action, data=re.findall('name="(.*?)" value="(.*?)"', form), timeout=30)
     still = [key.name for key in keys.every(production.services.engine) if key.revoked_at is None]
     assert still == ["b"]
 

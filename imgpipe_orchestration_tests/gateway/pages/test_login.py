@@ -18,6 +18,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS
+from imgpipe_orchestration_tests.identity.conftest import signed_in
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 ADMIN = KEYS["admin_api_key"]
@@ -147,10 +148,7 @@ def test_a_copy_of_the_cookie_opens_nothing_at_any_gateway_once_its_owner_signed
     gateway: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:
     url, second = gateway.url, make_gateway(**IN_PRODUCTION).url
-    browser, other = requests.Session(), requests.Session()
-    for one in (browser, other):
-        one.post(f"{url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
-    token, *_ = re.findall('name="form_token" value="([0-9a-f]+)"', browser.get(f"{url}/failures", timeout=10).text)
+    (browser, token), (other, _) = signed_in(gateway), signed_in(gateway)
     copy = dict(browser.cookies)
     for at in (url, second):
         assert requests.get(f"{at}/failures", cookies=copy, timeout=10).status_code == 200
@@ -170,8 +168,7 @@ def test_a_copy_of_the_cookie_opens_nothing_at_any_gateway_once_its_owner_signed
 
 
 def test_a_new_admin_key_ends_every_session(gateway: Gateway, make_gateway: Callable[..., Gateway]) -> None:
-    browser = requests.Session()
-    browser.post(f"{gateway.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+    browser, _ = signed_in(gateway)
     renewed = make_gateway(**{**IN_PRODUCTION, "admin_api_key": "another-key-of-production"})
     for at, status in ((gateway.url, 200), (renewed.url, 401)):
         assert requests.get(f"{at}/failures", cookies=dict(browser.cookies), timeout=10).status_code == status
@@ -180,8 +177,7 @@ def test_a_new_admin_key_ends_every_session(gateway: Gateway, make_gateway: Call
 def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
     gateway: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:
-    browser = requests.Session()
-    browser.post(f"{gateway.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+    browser, _ = signed_in(gateway)
     away = "postgresql://nobody@127.0.0.1:1/none"
     cut_off = make_gateway(**IN_PRODUCTION, database_url=away, pending_images_database_url=away)
     answer = browser.get(f"{cut_off.url}/upload", headers={"Accept": "text/html"}, timeout=10)
