@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import login, overview
+from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
@@ -207,3 +208,31 @@ def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(gateway:
 )
 def test_the_login_leads_to_no_other_site(target: str) -> None:
     assert session.safe_target(target) == "/"
+
+
+def test_a_session_ends_after_its_hours(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(**IN_PRODUCTION, session_hours=2 / 3600)
+    browser, _ = signed_in(gateway)
+    time.sleep(3)
+    assert requests.get(f"{gateway.url}/failures", cookies=dict(browser.cookies), timeout=10).status_code == 401
+
+
+def test_dagsters_proxy_is_told_who_it_is_or_where_to_sign_in(gateway: Gateway) -> None:
+    vera = {session.COOKIE: session.cookie_of(gateway.settings, "vera@example.com", Role.VIEWER)}
+    known = requests.get(f"{gateway.url}/auth/verify", cookies=vera, timeout=10)
+    assert known.status_code == 204
+    assert (known.headers["X-Imgpipe-User"], known.headers["X-Imgpipe-Role"]) == ("vera@example.com", "viewer")
+    unknown = gateway.get("/auth/verify", **{"X-Original-URL": "https://dagster.example/runs"})
+    assert unknown.status_code == 401
+    where = f"{gateway.url}/login?next=https%3A%2F%2Fdagster.example%2Fruns"
+    assert unknown.headers["X-Imgpipe-Sign-In"] == unknown.json()["sign_in"] == where
+
+
+def test_where_people_sign_in_the_key_opens_no_page_and_a_provider_that_is_not_there_is_named(
+    make_gateway: Callable[..., Gateway],
+) -> None:
+    gateway = make_gateway(**IN_PRODUCTION, oidc_issuer="http://127.0.0.1:1", oidc_client_id="imgpipe")
+    assert requests.post(f"{gateway.url}/login", data={"key": ADMIN}, timeout=10).status_code == 403
+    assert gateway.get("/api/keys", Authorization=f"Bearer {ADMIN}").status_code == 200
+    answer = gateway.get("/auth/sign-in")
+    assert (answer.status_code, "The sign-in provider does not answer" in answer.json()["detail"]) == (502, True)
