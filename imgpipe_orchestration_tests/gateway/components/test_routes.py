@@ -43,10 +43,6 @@ def test_components_are_modules_for_every_origin(gateway: Gateway) -> None:
     answer = gateway.get("/components/smart-image.js")
     assert answer.headers["Content-Type"].partition(";")[0].endswith("/javascript")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    for known in (answer.headers["ETag"], f'"other", W/{answer.headers["ETag"]}'):  # the second: through a proxy
-        assert gateway.get("/components/smart-image.js", **{"If-None-Match": known}).status_code == 304
-    assert gateway.get("/components/smart-image.js", **{"If-None-Match": '"other"'}).status_code == 200
-    assert gateway.get("/components/image.js").status_code == 404
 
 
 FIXED = [{"size": "thumbnail"}, {"size": "detail"}, {"format": "webp"}, {"bg": "original"}]
