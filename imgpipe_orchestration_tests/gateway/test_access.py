@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ WRONG = {
 }
 
 
-def table(*, of_pages: bool = False) -> dict[tuple[str, str], str]:
-    """Routes of the API, or those of the pages, which a session opens; and the name of their rule."""
-    shown = routes(pages.router)
-    return {route: rule.who for route, (rule, _) in ACCESS.items() if (route in shown) is of_pages}
+def table(*, of_pages: bool = False, to_all: bool = False) -> dict[tuple[str, str], str]:
+    """Routes of the API, or those of the pages, which a session opens; and the name of their rule. Those that are open
+    to anybody only where asked for."""
+    shown, told = routes(pages.router), {route: rule.who for route, (rule, _) in ACCESS.items()}
+    return {route: who for route, who in told.items() if (route in shown) is of_pages and (to_all or who != "anybody")}
 
 
 @pytest.fixture(scope="module")
@@ -157,16 +159,14 @@ def test_openapi_hides_no_route_that_takes_a_key(client: Client) -> None:
         for method in methods
         if method != "head"
     }
-    listed = {(method, re.sub(r":\w+}", "}", path)): who for (method, path), who in table().items()}
+    listed = {(method, re.sub(r":\w+}", "}", path)): who for (method, path), who in table(to_all=True).items()}
     assert told <= set(listed)
     assert {listed[one] for one in set(listed) - told} <= {"anybody"}
 
 
 @pytest.mark.parametrize("how", WRONG)
 def test_no_route_opens_without_its_key(client: Client, how: str) -> None:
-    for (method, path), who in table().items():
-        if who == "anybody":
-            continue
+    for method, path in table():
         assert asked(client, method, path, WRONG[how]) == 401, f"{method} {path} {how}"
 
 
@@ -174,8 +174,6 @@ def test_no_key_opens_a_route_of_somebody_else(client: Client) -> None:
     kinds = ("user", "media worker", "analysis client", "prometheus")
     everything = {key for kind in kinds for key in credentials(kind)}
     for (method, path), who in table().items():
-        if who == "anybody":
-            continue
         for key in everything - credentials(who):
             if who in {"user", "owner", "person", "uploader"} and key.count(".") == 2:
                 continue  # every token of a user is one
@@ -183,14 +181,11 @@ def test_no_key_opens_a_route_of_somebody_else(client: Client) -> None:
 
 
 def test_the_right_key_is_not_refused(client: Client) -> None:
-    seen = set()
-    for (method, path), who in table().items():
-        if who == "anybody" or who in seen:
-            continue
-        seen.add(who)
+    one_of_each = {who: route for route, who in table().items()}
+    assert len(one_of_each) == 11
+    for who, (method, path) in one_of_each.items():
         for key in credentials(who):
             assert asked(client, method, path, f"Bearer {key}") not in {401, 403}, f"{method} {path}"
-    assert len(seen) == 11
 
 
 def test_each_role_opens_what_the_table_says_and_nothing_more(settings: Settings) -> None:
@@ -252,25 +247,19 @@ def test_pages_show_each_role_only_what_it_may_do(settings: Settings) -> None:
     assert {"/keys", "/erasures"} <= sent[Role.ADMIN]
 
 
-@pytest.mark.parametrize("path", ["/api/keys/", "/api/./keys", "/api/%6beys", "/API/keys"])
-def test_no_other_spelling_of_a_path_lets_a_viewer_in(settings: Settings, path: str) -> None:
+def test_no_other_spelling_of_a_path_lets_a_viewer_in(settings: Settings) -> None:
     app = create_app(produced(settings))
+    tricks = ({}, {"X-Original-URL": "/api/keys"}, {"X-HTTP-Method-Override": "GET"}, {"X-Imgpipe-Role": "admin"})
     with Client(app, raise_server_exceptions=False, follow_redirects=False) as client:
         key = keys.create(app.state.services.engine, "viewer", Role.VIEWER, by="a test")[1]
-        for more in (
-            {},
-            {"X-Original-URL": "/api/keys"},
-            {"X-HTTP-Method-Override": "GET"},
-            {"X-Imgpipe-Role": "admin"},
-        ):
+        for path, more in product(("/api/keys/", "/api/./keys", "/api/%6beys", "/API/keys"), tricks):
             answer = client.request("GET", path, headers={"Authorization": f"Bearer {key}", **more})
             assert answer.status_code in {307, 403, 404, 405}, f"{path} {more}"
 
 
 def test_a_route_with_a_session_shows_nothing_without_one(client: Client) -> None:
-    for (method, path), who in table(of_pages=True).items():
-        if who != "anybody":
-            assert asked(client, method, path, None) in {303, 401, 403}, f"{method} {path}"
+    for method, path in table(of_pages=True):
+        assert asked(client, method, path, None) in {303, 401, 403}, f"{method} {path}"
 
 
 def test_every_answer_carries_the_headers(client: Client) -> None:
@@ -295,32 +284,21 @@ OPEN_TO_THIS_MACHINE = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), OPEN_TO_THIS_MACHINE)
-def test_in_development_a_key_opens_what_it_opens_elsewhere_and_none_is_needed(
-    settings: Settings, method: str, path: str
+def test_in_development_this_machine_needs_no_key_and_no_other_site_or_wrong_key_opens_what_is_open_to_it(
+    settings: Settings,
 ) -> None:
     user = jwt.encode({"sub": "7", "exp": time.time() + 60}, settings.user_jwt_secret, "HS256")
+    wrong = [{"Authorization": f"Bearer {key}"} for key in ("wrong", user, "imgp_" + "x" * 32)]
+    sites = [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}]
+    # Names of another site's for 127.0.0.1.
+    hosts = [{"Host": name} for name in ("evil.example", "evil.example:8000", "169.254.1.1")]
+    right = {"Authorization": f"Bearer {settings.admin_api_key}"}
     with Client(create_app(settings)) as client:
-        assert client.request(method, path).status_code != 401
-        for wrong in ("wrong", user, "imgp_" + "x" * 32):
-            headers = {"Authorization": f"Bearer {wrong}"}
-            assert client.request(method, path, headers=headers).status_code == 401
-
-
-@pytest.mark.parametrize(("method", "path"), OPEN_TO_THIS_MACHINE)
-def test_in_development_no_other_site_gets_what_is_open_to_this_machine(
-    settings: Settings, method: str, path: str
-) -> None:
-    key = {"Authorization": f"Bearer {settings.admin_api_key}"}
-    foreign = [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}]
-    with Client(create_app(settings)) as client:
-        assert client.request(method, path).status_code != 401
-        assert client.request(method, path, headers={"Origin": "http://localhost"}).status_code != 401
-        for headers in foreign if method != "GET" else []:
-            assert client.request(method, path, headers=headers).status_code == 401
-        for name in ("evil.example", "evil.example:8000", "169.254.1.1"):  # a name of another site's for 127.0.0.1
-            assert client.request(method, path, headers={"Host": name}).status_code == 401
-            assert client.request(method, path, headers={"Host": name, **key}).status_code != 401
+        for method, path in OPEN_TO_THIS_MACHINE:
+            for headers in ({}, {"Origin": "http://localhost"}, *({**host, **right} for host in hosts)):
+                assert client.request(method, path, headers=headers).status_code != 401, (method, path, headers)
+            for headers in (*wrong, *hosts, *(sites if method != "GET" else ())):
+                assert client.request(method, path, headers=headers).status_code == 401, (method, path, headers)
 
 
 def test_debug_routes_exist_in_development_only(client: Client, settings: Settings) -> None:
