@@ -1,7 +1,9 @@
 """Parts of a stack as tests and benches start them: one at a time, and PostgreSQL with databases of their own."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import psycopg
@@ -28,6 +30,20 @@ def stop(part: Part) -> None:
     """End it and all it started: gracefully, then by force."""
     part.ask_to_stop()
     part.await_stop()
+
+
+class Program(Part):
+    """Any program that listens on its port."""
+
+    name = "program"
+    stop_seconds = 60
+
+    def __init__(self, folder: Path, port: int, *words: str | Path, **environ: str) -> None:
+        super().__init__(folder, port, environ={**os.environ, **environ})
+        self._words = [str(word) for word in words]
+
+    def command(self) -> list[str]:
+        return self._words
 
 
 class QuickPostgres(Postgres):

@@ -1,7 +1,5 @@
 """`deploy/caddy/Caddyfile` in a real Caddy: Dagster's UI asks who it is, and viewers get one that changes nothing."""
 
-import os
-import subprocess
 import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
-from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
+from imgpipe_orchestration_tests.parts import Program, running
 
 pytestmark = pytest.mark.slow
 
@@ -49,16 +47,9 @@ def caddy(tmp_path: Path) -> Iterator[str]:
         conf = tmp_path / "Caddyfile"
         conf.write_text(written.replace("auto_https off", "auto_https off\n\tadmin off"))
         home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-        command = [found, "run", "--config", str(conf), "--adapter", "caddyfile"]
-        with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(command, env={**os.environ, **home}, stdout=log, stderr=log)
-        try:
-            wait_for(lambda: listening(own) or process.poll() is not None, "Caddy", 60)
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            yield f"http://{LOOPBACK}:{own}"
-        finally:
-            process.terminate()
-            process.wait(20)
+        words = (found, "run", "--config", conf, "--adapter", "caddyfile")
+        stack.enter_context(running(Program(tmp_path, own, *words, **home)))
+        yield f"http://{LOOPBACK}:{own}"
 
 
 def ask(caddy: str, path: str, role: str = "", **headers: str) -> requests.Response:

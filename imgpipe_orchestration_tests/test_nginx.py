@@ -5,7 +5,6 @@ import re
 import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -14,15 +13,15 @@ from pathlib import Path
 import pytest
 import requests
 
-from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port, listening
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration.gateway.__main__ import KEEP_ALIVE_SECONDS
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.gateway.test_hostile_requests import head
 from imgpipe_orchestration_tests.gateway.test_limits import produced
 from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.parts import Program, running
 
 CONF = (Path(__file__).parents[1] / "deploy" / "nginx" / "imgpipe.conf").read_text()
 
@@ -66,15 +65,8 @@ def proxy(folder: Path, certificate: Path, addresses: dict[str, int]) -> Iterato
         f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
         f"http {{ access_log off;\n{temporary}{written}\n}}\n"
     )
-    command = [nginx, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: listening(own) or process.poll() is not None, "nginx")
-        assert process.poll() is None, (folder / "error.log").read_text()
+    with running(Program(folder, own, nginx, "-e", folder / "error.log", "-c", folder / "nginx.conf")):
         yield f"https://localhost:{own}"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Dagster's UI behind nginx, as deploy/nginx/imgpipe.conf sets it up: real webservers, one of which changes nothing."""
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,12 +10,12 @@ from typing import Any
 import pytest
 import requests
 
-from imgpipe_orchestration.devstack.ports import free_port, listening
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.identity.model import Role
-from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS
 from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.parts import Program, running
 from imgpipe_orchestration_tests.test_nginx import DAGSTER, GATEWAYS, READ_ONLY, proxy
 
 pytestmark = pytest.mark.slow
@@ -32,19 +30,10 @@ def webserver(folder: Path, *options: str) -> Iterator[int]:
     home = Path(tempfile.mkdtemp(dir=folder))
     (home / "dagster.yaml").write_text("telemetry: { enabled: false }\n")
     (home / "workspace.yaml").write_text("load_from: []\n")
-    command = [sys.executable, "-m", "dagster_webserver", "-w", str(home / "workspace.yaml")]
-    command += ["-h", "127.0.0.1", "-p", str(port), "--path-prefix", "/dagster", *options]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, "DAGSTER_HOME": str(home)}, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        wait_for(lambda: listening(port) or process.poll() is not None, "Dagster's webserver", 120)
-        assert process.poll() is None, (home / "log").read_text()
+    words = [sys.executable, "-m", "dagster_webserver", "-w", str(home / "workspace.yaml")]
+    words += ["-h", "127.0.0.1", "-p", str(port), "--path-prefix", "/dagster", *options]
+    with running(Program(home, port, *words, DAGSTER_HOME=str(home))):
         yield port
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def test_viewers_look_operators_launch_and_strangers_are_sent_to_sign_in(
