@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser, Page, expect
 
 from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.process import HttpPart
 from imgpipe_orchestration.identity import audit
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.browser import NPM
@@ -30,18 +30,22 @@ ROLES = {"image-ops": "operator", "admins": "admin", "Vera@Example.com": "viewer
 GROUPS = {"olga": ["image-ops"], "ada": ["image-ops", "admins"], "nobody": ["cooks"]}
 
 
-class Provider:
-    """The provider's process, which a test may end and start anew."""
+class Provider(HttpPart):
+    """The provider, which a test may end and begin anew."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    name = "oidc-provider"
+    health_path = "/.well-known/openid-configuration"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, free_port())
         self.back = ""
         """The gateway's URL, known once it listens."""
-        self._process: subprocess.Popen[bytes] | None = None
         self.key = RSAKey.generate_key(2048, {"use": "sig", "kid": "first", "alg": "RS256"})
 
-    def start(self, *, skew: int = 0, sloppy: bool = False) -> None:
+    def command(self) -> list[str]:
+        return ["node", str(Path(__file__).with_name("provider.mjs"))]
+
+    def begin(self, *, skew: int = 0, sloppy: bool = False) -> None:
         if not (NPM / "oidc-provider").is_dir() or shutil.which("node") is None:
             lacking("oidc-provider", "make npm-test-tools (needs npm and node)")
         client = {
@@ -51,7 +55,7 @@ class Provider:
             "redirect_uris": [f"{self.back}/auth/callback"],
             "post_logout_redirect_uris": [f"{self.back}/login"],
         }
-        environ = {
+        self.environ = {
             **os.environ,
             "NPM": str(NPM),
             "PORT": str(self.port),
@@ -61,34 +65,15 @@ class Provider:
             "SKEW": str(skew),
             "SLOPPY": "yes" * sloppy,
         }
-        command = ["node", str(Path(__file__).with_name("provider.mjs"))]
-        self._process = subprocess.Popen(command, env=environ)
-        metadata = f"{self.url}/.well-known/openid-configuration"
-
-        def answers() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, "the provider has ended; its output says why"
-            try:
-                return requests.get(metadata, timeout=5).ok
-            except requests.ConnectionError:
-                return False
-
-        wait_for(answers, "the provider", 60)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(30)
-            self._process = None
+        self.start()
+        self.wait_until_ready()
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    provider = Provider()
-    try:
-        yield provider
-    finally:
-        provider.stop()
+def provider(tmp_path: Path) -> Iterator[Provider]:
+    provider = Provider(tmp_path / "provider")
+    yield provider
+    provider.kill()
 
 
 @pytest.fixture
@@ -102,7 +87,7 @@ def gateway(make_gateway: Callable[..., Gateway], provider: Provider) -> Gateway
         oidc_roles=json.dumps(ROLES),
     )
     provider.back = gateway.url
-    provider.start()
+    provider.begin()
     return gateway
 
 
@@ -187,7 +172,7 @@ def test_a_provider_that_is_away_is_named_and_ends_nobodys_session(
     gateway: Gateway, provider: Provider, browser: Browser
 ) -> None:
     with signed_in(browser, gateway, "olga") as page:
-        provider.stop()
+        provider.kill()
         page.goto(f"{gateway.url}/media")
         expect(page.locator("#who")).to_contain_text("olga")
         page.get_by_role("button", name="Sign out").click()
@@ -205,20 +190,20 @@ def test_a_signing_key_may_change_and_clocks_may_be_five_minutes_apart(
 ) -> None:
     with signed_in(browser, gateway, "olga"):
         pass
-    provider.stop()
+    provider.kill()
     provider.key = RSAKey.generate_key(2048, {"use": "sig", "kid": "second", "alg": "RS256"})
     for skew in (300, -300):
-        provider.start(skew=skew)
+        provider.begin(skew=skew)
         with signed_in(browser, gateway, "ada") as page:
             expect(page.locator("#who")).to_have_text("ada@example.com (admin)")
-        provider.stop()
+        provider.kill()
 
 
 def test_a_provider_may_take_the_secret_in_the_body_only_and_lack_userinfo_where_the_id_token_says_enough(
     gateway: Gateway, provider: Provider, browser: Browser
 ) -> None:
-    provider.stop()
-    provider.start(sloppy=True)
+    provider.kill()
+    provider.begin(sloppy=True)
     with signed_in(browser, gateway, "vera") as page:
         expect(page.locator("#who")).to_have_text("vera@example.com (viewer)")
     with signed_in(browser, gateway, "olga") as page:
