@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.browser import npm
+from imgpipe_orchestration_tests.gateway.components.test_routes import signed
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -122,17 +122,9 @@ def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Vis
 
 def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit: Visit) -> None:
     gateway.finish(1, profile_image=picture(1500, 1000))
-    api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
-    gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
-
-    def signed(**wish: object) -> str:
-        answer = gateway.session.post(f"{api}/signed-url", json={"seconds": 60, **wish}, headers=worker, timeout=30)
-        (signature,) = parse_qs(urlsplit(answer.json()["url"]).query)["signature"]
-        return signature
-
-    signature = signed()
+    signature, of_a_part = signed(gateway), signed(gateway, size="detail")
     body = f"""<smart-image media-id="1" alt="Mine" signature="{signature}" show-ai-data></smart-image>
-        <smart-image media-id="1" alt="One size" size="detail" signature="{signed(size="detail")}"></smart-image>
+        <smart-image media-id="1" alt="One size" size="detail" signature="{of_a_part}"></smart-image>
         <smart-image media-id="1" alt="Not mine"></smart-image>
         <smart-image media-id="1" alt="Forged" signature="{signature[:-6]}AAAAAA"></smart-image>"""
     with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:

@@ -45,6 +45,14 @@ def test_components_are_modules_for_every_origin(gateway: Gateway) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
+def signed(gateway: Gateway, **wish: object) -> str:
+    """The signature of a URL of image 1, which is private then."""
+    api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
+    gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
+    answer = gateway.session.post(f"{api}/signed-url", json=wish, headers=worker, timeout=30)
+    return parse_qs(urlsplit(answer.json()["url"]).query)["signature"][0]
+
+
 FIXED = [{"size": "thumbnail"}, {"size": "detail"}, {"format": "webp"}, {"bg": "original"}]
 
 
@@ -53,14 +61,7 @@ def test_a_signature_for_a_part_of_a_private_image_opens_no_more_than_that(
     gateway: Gateway, fixed: dict[str, str]
 ) -> None:
     gateway.finish(1, profile_image=picture(800, 600))
-    api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
-    gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
-
-    def signed(**wish: str) -> str:
-        answer = gateway.session.post(f"{api}/signed-url", json=wish, headers=worker, timeout=30)
-        return str(parse_qs(urlsplit(answer.json()["url"]).query)["signature"][0])
-
-    whole, part = signed(), signed(**fixed)
+    whole, part = signed(gateway), signed(gateway, **fixed)
     assert gateway.get(f"/api/images/1/analysis?signature={whole}").status_code == 200
     refused = gateway.get(f"/api/images/1/analysis?signature={part}")
     assert (refused.status_code, refused.json()["code"]) == (403, "link-invalid")
