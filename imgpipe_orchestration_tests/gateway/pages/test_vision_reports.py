@@ -22,13 +22,13 @@ from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 MakeGateway = Callable[..., Gateway]
 
 
-def fill_in(page: Page, *, organization: str, schedule: str, listing: str, upload: str, token: str) -> None:
-    """The form of a new cron job, called Morning reports."""
+def fill_in(page: Page, listing: str, *, schedule: str, token: str) -> None:
+    """The form of a new cron job for acme, called Morning reports."""
     page.get_by_label("Name").fill("Morning reports")
-    page.get_by_label("Organization").fill(organization)
+    page.get_by_label("Organization").fill("acme")
     page.get_by_label("Schedule").fill(schedule)
     page.get_by_label("Address that lists analyses").fill(listing)
-    page.get_by_label("Address that takes reports").fill(upload)
+    page.get_by_label("Address that takes reports").fill(f"{listing}/upload")
     page.get_by_label("Bearer token of both").fill(token)
 
 
@@ -56,14 +56,7 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         page = guest.go("/vision-reports")
         assert guest.axe() == []
         page.get_by_role("link", name="Create the first one").click()
-        fill_in(
-            page,
-            organization="acme",
-            schedule="every morning",
-            listing=standins.analyses_url,
-            upload=f"{standins.analyses_url}/upload",
-            token="customer-token-5f1c0a7be2",
-        )
+        fill_in(page, standins.analyses_url, schedule="every morning", token="customer-token-5f1c0a7be2")
         page.get_by_role("button", name="Create").click()
         expect(page.get_by_role("alert")).to_be_visible()
         expect(page.get_by_label("Schedule")).to_have_attribute("aria-invalid", "true")
@@ -113,9 +106,7 @@ def test_a_connection_is_tried_before_it_is_saved(
     processed = listed(entry("done", is_processed=True))
     with serving(lambda handler, _: reply(handler, processed)) as no_filter, visit(gateway.url) as guest:
         page = guest.go("/vision-reports/new")
-        listing = standins.analyses_url
-        typed = {"organization": "acme", "schedule": "0 6 * * *", "upload": f"{listing}/upload", "token": "a-token"}
-        fill_in(page, listing=listing, **typed)
+        fill_in(page, standins.analyses_url, schedule="0 6 * * *", token="a-token")
         page.get_by_role("button", name="Test connection").click()
         expect(page.get_by_role("status")).to_contain_text("The connection works: the API answered")
         expect(page.get_by_label("Bearer token of both")).to_have_value("a-token")
@@ -148,8 +139,7 @@ def test_what_another_person_changed_while_a_form_was_open_stays(guest: Visitor,
 def test_all_that_is_wrong_with_a_cron_job_is_said_at_its_fields(guest: Visitor) -> None:
     guest.allowed = ["422"]
     page = guest.go("/vision-reports/new")
-    address = "https://api.example/analyses"
-    fill_in(page, organization="acme", schedule="every morning", listing=address, upload=address, token="a token")
+    fill_in(page, "https://api.example/analyses", schedule="every morning", token="a token")
     page.get_by_label("Name").fill("x" * 500)
     page.get_by_label("Time zone").fill("Atlantis")
     page.get_by_label("Half price").check()
