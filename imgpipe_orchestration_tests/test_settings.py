@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.operations.startup import misspelled
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, first_day, load
+from imgpipe_orchestration_tests.settings_page import FILE, render
 
 PRODUCTION = {
     "IMGPIPE_ENV": "production",
@@ -187,3 +188,10 @@ def test_a_setting_is_described_and_loading_reads_the_processs_environment(
     monkeypatch.setenv("MEDIA_FIRST_DAY", "2026-01-31\r")
     assert load(data_dir=tmp_path).gateway_port == 8300
     assert load(data_dir=tmp_path).media_first_day == first_day() == "2026-01-31"
+
+
+def test_the_page_of_the_settings_is_up_to_date_and_has_every_one() -> None:
+    page = render()
+    assert FILE.read_text() == page, "run `make fix`"
+    for name in Settings.model_fields:
+        assert f"| `{name.upper()}` |" in page, f"{name} stands under no section heading of settings.py"
