@@ -21,14 +21,10 @@ from imgpipe_orchestration.web.access import ACCESS, ANALYSIS_CLIENT, ANYBODY, R
 from imgpipe_orchestration.web.auth import user_of
 from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration_tests.client import Client
-from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced, token
 from imgpipe_orchestration_tests.vision_reports.test_routes import DOCUMENTED
 
 BACKEND, METRICS = "a-good-key-of-the-analysis-backend", "a-good-key-of-prometheus-for-figures"
-
-
-def token(**claims: object) -> str:
-    return jwt.encode({"sub": "7", "exp": time.time() + 60, **claims}, KEYS["user_jwt_secret"], "HS256")
 
 
 def credentials(who: str) -> set[str]:

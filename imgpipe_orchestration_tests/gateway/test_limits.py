@@ -41,6 +41,10 @@ def produced(settings: Settings, **more: object) -> Settings:
     return settings.model_copy(update={"imgpipe_env": "production", **KEYS, **more})
 
 
+def token(**claims: object) -> str:
+    return jwt.encode({"sub": "7", "exp": time.time() + 60, **claims}, KEYS["user_jwt_secret"], "HS256")
+
+
 def spoken(url: str, *pieces: bytes, pause: float = 0.0) -> bytes:
     """All that the gateway says to these bytes, until it closes."""
     with socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection:
@@ -134,8 +138,7 @@ def test_who_shows_no_key_in_production_sends_little(settings: Settings) -> None
         for name in ("media_api_key", "main_api_key", "admin_api_key", "backend_api_key"):
             answer = client.post("/api/jobs", content=lists, headers={"Authorization": f"Bearer {KEYS[name]}"})
             assert answer.status_code == (422 if name == "admin_api_key" else 401)
-        token = jwt.encode({"sub": "7", "exp": 4_000_000_000}, KEYS["user_jwt_secret"], "HS256")
-        answer = client.patch("/users/me", content=lists, headers={"Authorization": f"Bearer {token}"})
+        answer = client.patch("/users/me", content=lists, headers={"Authorization": f"Bearer {token()}"})
         assert answer.status_code == 422
         assert client.post("/login", data={"key": KEYS["admin_api_key"]}).status_code == 200
         assert client.post("/processing/run", content=lists).status_code == 403
@@ -182,11 +185,7 @@ def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings, monk
 
 def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UPLOADS_PER_MINUTE", 2)
-
-    def token(user: int, seconds: int = 60) -> str:
-        return jwt.encode({"sub": str(user), "exp": int(time.time()) + seconds}, KEYS["user_jwt_secret"], "HS256")
-
-    first = token(1)
+    first = token(sub="1")
     with Client(create_app(produced(settings))) as client:
 
         def upload(credential: str) -> int:
@@ -194,8 +193,8 @@ def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings, monkey
             return answer.status_code
 
         mine = [upload(f"Bearer {first}") for _ in range(3)]
-        written_otherwise = [upload(f"bearer   {first}"), upload(f"Bearer {token(1, 90)}")]
-        theirs = upload(f"Bearer {token(2)}")
+        written_otherwise = [upload(f"bearer   {first}"), upload(f"Bearer {token(sub='1', exp=time.time() + 90)}")]
+        theirs = upload(f"Bearer {token(sub='2')}")
     assert mine[2:] == [429]
     assert written_otherwise == [429, 429]
     assert theirs != 429
