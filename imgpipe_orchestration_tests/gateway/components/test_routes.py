@@ -53,27 +53,26 @@ def signed(gateway: Gateway, **wish: object) -> str:
     return parse_qs(urlsplit(answer.json()["url"]).query)["signature"][0]
 
 
-FIXED = [{"size": "thumbnail"}, {"size": "detail"}, {"format": "webp"}, {"bg": "original"}]
+FIXED = (("size", "thumbnail"), ("size", "detail"), ("format", "webp"), ("bg", "original"))
 
 
-@pytest.mark.parametrize("fixed", FIXED, ids=str)
-def test_a_signature_for_a_part_of_a_private_image_opens_no_more_than_that(
-    gateway: Gateway, fixed: dict[str, str]
-) -> None:
+def test_a_signature_for_a_part_of_a_private_image_opens_no_more_than_that(gateway: Gateway) -> None:
     gateway.finish(1, profile_image=picture(800, 600))
-    whole, part = signed(gateway), signed(gateway, **fixed)
+    whole = signed(gateway)
     assert gateway.get(f"/api/images/1/analysis?signature={whole}").status_code == 200
-    refused = gateway.get(f"/api/images/1/analysis?signature={part}")
-    assert (refused.status_code, refused.json()["code"]) == (403, "link-invalid")
-    ((name, value),) = fixed.items()
-    assert f"{name}={value}" in refused.json()["detail"]
-    told = gateway.get(f"/api/images/1/info?signature={part}").json()
-    for size, info in told["sizes"].items():
-        assert size == fixed.get("size", size)
-        assert set(info["formats"]) <= {fixed.get("format", one) for one in info["formats"]}
     every = gateway.get(f"/api/images/1/info?signature={whole}").json()["sizes"]
-    assert {size for size in every if size == fixed.get("size", size)} == told["sizes"].keys()
-    other = {"size": "small", "format": "jpeg", "bg": "removed"}[name]
-    assert gateway.get(f"/api/images/1?{urlencode({name: other, 'signature': part})}").status_code == 403
-    if name != "bg":
-        assert gateway.get(f"/picture/1?{urlencode({**fixed, 'signature': part})}").status_code == 403
+    for name, value in FIXED:
+        fixed = {name: value}
+        part = signed(gateway, **fixed)
+        refused = gateway.get(f"/api/images/1/analysis?signature={part}")
+        assert (refused.status_code, refused.json()["code"]) == (403, "link-invalid")
+        assert f"{name}={value}" in refused.json()["detail"]
+        told = gateway.get(f"/api/images/1/info?signature={part}").json()
+        for size, info in told["sizes"].items():
+            assert size == fixed.get("size", size)
+            assert set(info["formats"]) <= {fixed.get("format", one) for one in info["formats"]}
+        assert {size for size in every if size == fixed.get("size", size)} == told["sizes"].keys()
+        other = {"size": "small", "format": "jpeg", "bg": "removed"}[name]
+        assert gateway.get(f"/api/images/1?{urlencode({name: other, 'signature': part})}").status_code == 403
+        if name != "bg":
+            assert gateway.get(f"/picture/1?{urlencode({**fixed, 'signature': part})}").status_code == 403
