@@ -1,4 +1,1 @@
-"""What connects a process to the outside world.
-
-`services` makes the connections and clients; `certificates` has every library trust the same authority.
-"""
+"""What connects a process to the outside world: `services` makes the connections and clients."""

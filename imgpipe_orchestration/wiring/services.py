@@ -28,7 +28,6 @@ from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.storage.work import Shares
 from imgpipe_orchestration.telemetry.logs import configure
 from imgpipe_orchestration.telemetry.redaction import know
-from imgpipe_orchestration.wiring.certificates import share_certificates
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -44,8 +43,21 @@ if TYPE_CHECKING:
 
 Client = TypeVar("Client")
 
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+"""Files of a private authority: OpenSSL (pymongo, httpx) and obstore read the first, requests and boto3 the
+others. With only some of them set, one half of a program trusts a server, and the other does not."""
+
 IMAGE_SECONDS = 180.0
 """Time limit for one drawn picture; a run that is stopped waits for it."""
+
+
+def share_certificates() -> None:
+    """Have every library trust a private authority, whichever variable names it: set those that are not set to the
+    first one that is. Before the first connection: libraries read theirs once."""
+    named = next((os.environ[name] for name in CERTIFICATES if os.environ.get(name)), None)
+    if named is not None:
+        for name in CERTIFICATES:
+            os.environ[name] = os.environ.get(name) or named
 
 
 class Services:

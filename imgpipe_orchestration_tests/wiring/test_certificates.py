@@ -9,7 +9,7 @@ import pytest
 
 from imgpipe_orchestration.devstack.ports import free_port, listening
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.wiring.certificates import CERTIFICATES, share_certificates
+from imgpipe_orchestration.wiring.services import CERTIFICATES, share_certificates
 from imgpipe_orchestration_tests.parts import running
 
 _KEEP_AN_OBJECT = """
