@@ -152,14 +152,16 @@ def begin(services: Services, response: Response, request: Request, caller: Call
     settings = services.settings
     assert caller.role is not None  # noqa: S101 - nobody without a role signs in
     audit.record(audit.Entry(services.engine, caller, address_of(request), "sign in"))
-    response.set_cookie(
-        COOKIE,
-        cookie_of(settings, caller.name, caller.role),
-        max_age=round(settings.session_hours * 3600),
-        httponly=True,
-        secure=is_secure(settings, request),
-        samesite="lax",
-    )
+    value = cookie_of(settings, caller.name, caller.role)
+    keep(settings, response, request, COOKIE, value, round(settings.session_hours * 3600))
+
+
+def keep(
+    settings: Settings, response: Response, request: Request, cookie: str, value: str, seconds: int, path: str = "/"
+) -> None:
+    """Set a cookie that no script reads; over HTTPS only, where browsers reach the pages so."""
+    secure = request.url.scheme == "https" or settings.public_base_url.startswith("https://")
+    response.set_cookie(cookie, value, seconds, path=path, secure=secure, httponly=True, samesite="lax")
 
 
 def cookie_of(settings: Settings, name: str, role: Role) -> str:
@@ -186,11 +188,6 @@ def refused(services: Services, request: Request, name: str, reason: str) -> Non
 def address_of(request: Request) -> str:
     """The client's address; empty where it has none."""
     return request.client.host if request.client else ""
-
-
-def is_secure(settings: Settings, request: Request) -> bool:
-    """Whether browsers reach the pages over HTTPS, so that cookies may be kept to it."""
-    return request.url.scheme == "https" or settings.public_base_url.startswith("https://")
 
 
 def log_out(services: Services, response: Response, session: Session | None) -> None:

@@ -107,15 +107,8 @@ def sign_in(request: Request, services: ServicesDep, next: str = "/") -> Respons
     url, started = provider(services).begin()
     answer = RedirectResponse(url, 303, {"Cache-Control": "no-store"})
     claims = {**started, "target": safe_target(next), "exp": int(time.time()) + STARTED_SECONDS}
-    answer.set_cookie(
-        sessions.STARTED_COOKIE,
-        jwt.encode(claims, sessions.key_for(services.settings, "sign-in"), algorithm="HS256"),
-        max_age=STARTED_SECONDS,
-        path=CALLBACK,
-        httponly=True,
-        secure=sessions.is_secure(services.settings, request),
-        samesite="lax",
-    )
+    value = jwt.encode(claims, sessions.key_for(services.settings, "sign-in"), algorithm="HS256")
+    sessions.keep(services.settings, answer, request, sessions.STARTED_COOKIE, value, STARTED_SECONDS, CALLBACK)
     return answer
 
 
