@@ -65,7 +65,7 @@ class Manifest:
         Raises:
             NotFound: as `decision.decide`.
         """
-        if len(accept or "") > LONGEST_KEPT:
+        if max(len(given or "") for given in (accept, wish.signature, wish.version)) > LONGEST_KEPT:
             return decide(self.variants, wish, accept)
         return _remembered(self, wish, accept)
 

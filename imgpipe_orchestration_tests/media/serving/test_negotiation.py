@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from imgpipe_orchestration.media.serving.decision import choose
+from imgpipe_orchestration.media.serving import hot
+from imgpipe_orchestration.media.serving.decision import choose, read
 
 ALL = ("avif", "webp", "jpeg")
 ALPHA = ("avif", "webp", "png")
@@ -65,3 +66,11 @@ def test_a_header_as_long_as_the_server_takes_costs_little(letters: str) -> None
     started = time.thread_time()
     choose(letters * (65_536 // len(letters)), ALL)
     assert time.thread_time() - started < 0.2
+
+
+@pytest.mark.parametrize("parameter", ["version", "signature"])
+def test_what_is_long_in_a_url_is_not_kept(parameter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot, "decide", lambda *_: None)
+    before = hot._remembered.cache_info().currsize
+    hot.Manifest(False, False, {}).decide(read(f"{parameter}={'x' * 513}".encode()), None)
+    assert hot._remembered.cache_info().currsize == before
