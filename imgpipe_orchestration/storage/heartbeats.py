@@ -33,8 +33,10 @@ def ages(connection: Connection) -> dict[str, float]:
 
 _BEAT = text("""
     insert into heartbeats as h (name) values (:name)
-    on conflict (name) do update set beat_at = now() where h.beat_at <= now() - make_interval(secs => :seconds)
+    on conflict (name) do update set beat_at = now()
+    where h.beat_at <= now() - make_interval(secs => :seconds) or h.beat_at > now()
 """)
+"""One in the future is from before the clock was set back."""
 
 _LAST = text(
     "select beat_at as at, extract(epoch from now() - beat_at)::float8 as age from heartbeats where name = :name"
