@@ -5,8 +5,8 @@ once there is one. It is done when the sweep has found nothing; until then it is
 """
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -49,10 +49,7 @@ ERASURES = Queue("erasures", max_attempts=8, mirror=_follow)
 def ask(services: Services, user_id: int, *, who: str) -> UUID:
     """Begin the erasure of a person, or find the one that has begun. From the answer on none of their data is shown."""
     audit.note(subject=str(user_id))
-    with transaction(services.engine) as connection:
-        connection.execute(
-            text("select pg_advisory_xact_lock(hashtextextended('erasure ' || :user, 0))"), {"user": user_id}
-        )
+    with _alone(transaction(services.engine), user_id) as connection:
         erasure = connection.execute(_GO_ON, {"user": user_id}).one_or_none()
         erasure = erasure or connection.execute(_ASK, {"user": user_id, "who": who}).one()
         services.claims.enqueue(connection, ERASURES, [Item(erasure.id)], again=True)
@@ -83,13 +80,23 @@ def counted(connection: Connection, user_id: int) -> dict[str, int]:
     return {kind.name: len(kind.of_user(connection, user_id, MOST)) for kind in KINDS if kind.live}
 
 
+@contextmanager
+def _alone(writing: AbstractContextManager[Connection], user: int) -> Iterator[Connection]:
+    """A transaction that waits for the others about the same person, with which it could deadlock."""
+    with writing as connection:
+        connection.execute(
+            text("select pg_advisory_xact_lock(hashtextextended('erasure ' || :user, 0))"), {"user": user}
+        )
+        yield connection
+
+
 def _hide(services: Services, user: int, who: str, writing: Callable[[], AbstractContextManager[Connection]]) -> None:
     """The things of a user that are shown go into the purge, some in a transaction."""
     for kind in KINDS:
         kind.adopt(services, user, False)
         hidden = True
         while hidden:
-            with writing() as connection:
+            with _alone(writing(), user) as connection:
                 ids = kind.of_user(connection, user, purge.BATCH)
                 hidden = bool(ids and trash.put(services, connection, kind, ids, who=who, why=ERASURE, days=0))
 
