@@ -295,6 +295,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def services(settings: Settings) -> Iterator[Services]:
+    """What the product builds from these settings."""
     with closing(Services(settings)) as services:
         yield services
 

@@ -5,7 +5,7 @@ from typing import Any
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server, own_mongo
 
-__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
+__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server", "own_mongo"]
 
 
 def seed(services: Services, customer: Any, count: int = 1, **fields: Any) -> list[Any]:

@@ -20,6 +20,7 @@ from imgpipe_orchestration_tests.lifecycle.conftest import USER, call, delete, f
 from imgpipe_orchestration_tests.lifecycle.test_people import listing
 from imgpipe_orchestration_tests.media.conftest import Gateway
 from imgpipe_orchestration_tests.media.worker import today
+from imgpipe_orchestration_tests.operations.test_garbage import keys, put
 from imgpipe_orchestration_tests.partners.wire import answering
 
 
