@@ -85,7 +85,7 @@ class Workshop:
         *,
         memory_bytes: int = 3 * 1024**3 // 2,
         cpu_seconds: float = 120,
-        wall_seconds: float = 300,
+        wall_seconds: float = 180,
         prepare: Callable[[], object] | None = None,
         preload: Sequence[str] = (),
     ) -> None:
@@ -175,7 +175,7 @@ class Workshop:
         error = BrokenProcessPool() if inner.cancelled() else inner.exception()
         if isinstance(error, BrokenProcessPool):
             _end(begun)
-        has_crashed = getattr(error, "exitcode", None) not in {None, -signal.SIGPROF}
+        has_crashed = getattr(error, "exitcode", None) not in {None, -signal.SIGPROF, -signal.SIGALRM}
         # A worker that dies the moment it takes its work may break pebble's whole pool, with all that is in it.
         if crashes_left and self._pool is not None and (has_crashed or isinstance(error, BrokenProcessPool)):
             self._schedule(outer, packed, crashes_left=crashes_left - 1)
@@ -192,7 +192,7 @@ class Workshop:
             case ImgpipeError():
                 return error
             case TimeoutError():
-                return ImageTooSlow(f"the image took longer than {self.wall_seconds:g} s")
+                return self._too_slow()
             case MemoryError():
                 return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
             case BrokenProcessPool() if self._pool is None:
@@ -202,8 +202,13 @@ class Workshop:
         code = getattr(error, "exitcode", None)
         return error if code is None else self._of_death(code, str(error))
 
+    def _too_slow(self) -> ImageTooSlow:
+        return ImageTooSlow(f"the image took longer than {self.wall_seconds:g} s")
+
     def _of_death(self, code: int, detail: str) -> BadImage | Retryable:
         """What a worker's exit code (a signal's number, negated) says about its image."""
+        if code == -signal.SIGALRM:
+            return self._too_slow()
         if code == -signal.SIGPROF:
             return BadImage(f"the image took more than {self.cpu_seconds:g} s of CPU time and was given up")
         if code in _FROM_OUTSIDE:

@@ -10,7 +10,7 @@ from types import TracebackType
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.calls import Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import BadImage, NotFound, Permanent, Planned, SettingsError, TooLarge
+from imgpipe_orchestration.errors import BadImage, ImageTooSlow, NotFound, Permanent, Planned, SettingsError, TooLarge
 from imgpipe_orchestration.moderation import model, verdicts
 from imgpipe_orchestration.moderation.model import Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import JUDGE, Verdict
@@ -124,7 +124,7 @@ def judge(
     subject = subject_of(found.kind)
     try:
         provider, answered_by, scores = _asked(services, subject, found, content)
-    except (BadImage, TooLarge) as error:  # its own pipeline has it among the failures
+    except (BadImage, ImageTooSlow, TooLarge) as error:  # its own pipeline has it among the failures
         with services.claims.fenced(claim) as connection:
             verdicts.not_judged(connection, [found.id], error.public)
             services.claims.finish(connection, JUDGE, claim)

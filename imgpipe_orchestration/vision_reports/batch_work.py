@@ -17,6 +17,7 @@ from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchas
 from imgpipe_orchestration.errors import (
     BackendUnavailable,
     BadImage,
+    ImageTooSlow,
     LeaseLost,
     NotFound,
     Permanent,
@@ -171,7 +172,7 @@ class BatchWorker:
         def question(image: BatchImage) -> Question | None:
             try:
                 look = self._prepared(batch, image)
-            except Permanent:
+            except (ImageTooSlow, Permanent):
                 return None  # looking at it finds that as well
             body = batched_question(look.asked, self._shape, model=choice.model, **look.options)
             return Question(self._call(look, choice), body, look.buyer)

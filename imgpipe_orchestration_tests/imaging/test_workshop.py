@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,8 @@ def test_a_loop_without_end_is_ended_by_its_cpu_time(shop: Workshop) -> None:
 def test_a_wait_without_end_is_ended_by_the_clock() -> None:
     with closing(Workshop(1, wall_seconds=0.5)) as shop, pytest.raises(ImageTooSlow, match=r"longer than 0\.5 s"):
         shop.call(time.sleep, 60)
+    with closing(Workshop(1)) as shop, pytest.raises(ImageTooSlow):  # by the worker's own clock, where the pool is late
+        shop.call(signal.raise_signal, signal.SIGALRM)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no limit on memory")
