@@ -190,8 +190,9 @@ _OF_UPLOADS = [
 
 _OF_PEOPLE = [
     text(f"delete from {table} where user_id = :user")
-    for table in sorted({"media_uploads", *(table for table, _ in COLUMNS)})
+    for table in (*sorted({table for table, _ in COLUMNS}), "media_uploads")
 ]
+"""In the order in which the commit of an upload locks them, with which it could deadlock."""
 
 # Keys contain the image's id (`library/user_7/product/img/12-detail-0123456789ab.avif`, `bulk/2026-01-31/12.jpg`), so
 # each takes a look-up by primary key, however many images there are. Keys of another form count as in use.
