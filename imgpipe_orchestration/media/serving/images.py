@@ -256,7 +256,7 @@ def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None
 # --- the byte range in a Range header (RFC 9110, section 14) ---------------------------------------------------------
 
 
-_ONE_RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
+_ONE_RANGE = re.compile(r"bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})\s*", re.IGNORECASE | re.ASCII)
 
 
 class Unsatisfiable(ValueError):
