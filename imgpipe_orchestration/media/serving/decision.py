@@ -22,7 +22,7 @@ _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"?')
 quotes would be searched again from each of them."""
 _WEIGHT = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
 LONGEST_KEPT = 512
-"""Longest header whose parsed form is cached, so that strangers cannot fill the memory."""
+"""Longest text of a request whose parsed form is cached, so that strangers cannot fill the memory."""
 
 SIZES = tuple(size.name for size in MEDIA_SIZES)
 FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
@@ -181,7 +181,8 @@ def decide_without(lost: Collection[StoredVariant], manifest: Shelves, wish: Wis
 
 def same_shape(one: StoredVariant, other: StoredVariant) -> bool:
     """Whether two variants have the same shape, as far as rounding to whole pixels allows."""
-    return abs(one.width * other.height - other.width * one.height) <= max(one.width, other.width, one.height)
+    sides = (one.width, other.width, one.height, other.height)
+    return abs(one.width * other.height - other.width * one.height) <= max(sides)
 
 
 def stand_ins(size: str) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ class Manifest:
         Raises:
             NotFound: as `decision.decide`.
         """
-        if max(len(given or "") for given in (accept, wish.signature, wish.version)) > LONGEST_KEPT:
+        longest = LONGEST_KEPT  # compared one by one, for every image that is served waits for this
+        if len(accept or "") > longest or len(wish.signature or "") > longest or len(wish.version or "") > longest:
             return decide(self.variants, wish, accept)
         return _remembered(self, wish, accept)
 
