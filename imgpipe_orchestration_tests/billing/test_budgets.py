@@ -74,9 +74,11 @@ def test_only_the_calls_of_its_scope_wait_for_a_budget(engine: Engine, scope: st
     assert ledger.buy(a_call(b"second"), shop, buyer=ANNA).bought, "it was raised"
 
 
-@pytest.mark.parametrize(("period", "later"), [("day", "tomorrow"), ("month", "next month")])
+@pytest.mark.parametrize(
+    ("period", "word", "later"), [("day", "daily", "tomorrow"), ("month", "monthly", "next month")]
+)
 def test_a_budget_remembers_the_first_day_of_its_period_and_none_before(
-    engine: Engine, period: Period, later: str
+    engine: Engine, period: Period, word: str, later: str
 ) -> None:
     limit(engine, "total", VISION_COST, period)
     ledger = Ledger(engine)
@@ -84,7 +86,7 @@ def test_a_budget_remembers_the_first_day_of_its_period_and_none_before(
     with engine.begin() as connection:
         first = text("update spending_days set day = date_trunc(:period, now() at time zone 'UTC')")
         connection.execute(first, {"period": period})
-    with pytest.raises(SpendingPaused, match=f"goes on {later}"):
+    with pytest.raises(SpendingPaused, match=f"{word} budget .* goes on {later}"):
         ledger.buy(a_call(b"second"), Shop(), buyer=ANNA)
     with engine.begin() as connection:
         connection.execute(text("update spending_days set day = day - 1"))

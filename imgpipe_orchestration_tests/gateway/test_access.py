@@ -45,6 +45,7 @@ def credentials(who: str) -> set[str]:
     }[who]
 
 
+TO_COME = {"sub": "7", "exp": time.time() + 3600}
 WRONG = {
     "none": None,
     "wrong": "Bearer wrong",
@@ -52,13 +53,13 @@ WRONG = {
     "of another scheme": f"Basic {KEYS['admin_api_key']}",
     "the known one": "Bearer development-only-secret-do-not-use-in-production",
     "expired": f"Bearer {token(exp=time.time() - 1)}",
-    "unsigned": f"Bearer {jwt.encode({'sub': '7'}, '', 'none')}",
+    "unsigned": f"Bearer {jwt.encode(TO_COME, '', 'none')}",
     "of nobody": f"Bearer {token(sub='0')}",
     "of a user in Python's digits": f"Bearer {token(sub='4_2')}",
     "of a user in Arabic digits": f"Bearer {token(sub='٤٢')}",
     "of a truth": f"Bearer {token(sub=True)}",
     "without an end": f"Bearer {jwt.encode({'sub': '7'}, KEYS['user_jwt_secret'], 'HS256')}",
-    "signed by another": f"Bearer {jwt.encode({'sub': '7'}, 'another-secret-of-at-least-32-bytes', 'HS256')}",
+    "signed by another": f"Bearer {jwt.encode(TO_COME, 'another-secret-of-at-least-32-bytes', 'HS256')}",
 }
 
 

@@ -16,6 +16,7 @@ from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import login, overview
 from imgpipe_orchestration.identity.model import Role
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS
@@ -211,10 +212,11 @@ def test_the_login_leads_to_no_other_site(target: str) -> None:
 
 
 def test_a_session_ends_after_its_hours(make_gateway: Callable[..., Gateway]) -> None:
-    gateway = make_gateway(**IN_PRODUCTION, session_hours=2 / 3600)
-    browser, _ = signed_in(gateway)
-    time.sleep(3)
-    assert requests.get(f"{gateway.url}/failures", cookies=dict(browser.cookies), timeout=10).status_code == 401
+    gateway = make_gateway(**IN_PRODUCTION, session_hours=5 / 3600)
+    browser, token = signed_in(gateway)
+    assert token, "it has begun"
+    cookies, url = dict(browser.cookies), f"{gateway.url}/failures"
+    wait_for(lambda: requests.get(url, cookies=cookies, timeout=10).status_code == 401, "its end", 30)
 
 
 def test_dagsters_proxy_is_told_who_it_is_or_where_to_sign_in(gateway: Gateway) -> None:
