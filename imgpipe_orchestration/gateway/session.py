@@ -159,7 +159,7 @@ def begin(services: Services, response: Response, request: Request, caller: Call
 def keep(
     settings: Settings, response: Response, request: Request, cookie: str, value: str, seconds: int, path: str = "/"
 ) -> None:
-    """Set a cookie that no script reads; over HTTPS only, where browsers reach the pages so."""
+    """Set a cookie that no script can read, and that is sent over HTTPS only if browsers reach the pages that way."""
     secure = request.url.scheme == "https" or settings.public_base_url.startswith("https://")
     response.set_cookie(cookie, value, seconds, path=path, secure=secure, httponly=True, samesite="lax")
 

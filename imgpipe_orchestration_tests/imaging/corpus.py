@@ -17,7 +17,7 @@ from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import prepare
 
 SMALL = Recipe(sizes=MEDIA.sizes[:1], adaptive=False)
-"""What is made in no time."""
+"""A recipe that renders quickly."""
 PNG = b"\x89PNG\r\n\x1a\n"
 """How each begins."""
 
