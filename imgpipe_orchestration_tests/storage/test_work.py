@@ -23,7 +23,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import drain, work_through, working_as
-from imgpipe_orchestration.telemetry.logs import JsonFormatter
+from imgpipe_orchestration.telemetry.logs import JsonFormatter, logger
 from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, finish, put
 
 
@@ -253,7 +253,7 @@ def test_what_a_step_logs_says_whose_it_is(claims: Claims) -> None:
 
     def step(claim: Claim) -> None:
         ours.warning("looking", extra={"size": 3})
-        finishing(claims)(claim)
+        finish(claims, claim)
 
     try:
         work_through(claims, QUEUE, claims.claim(QUEUE, "run-7", 1), step, threads=1)
