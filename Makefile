@@ -78,7 +78,7 @@ fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write do
 
 # What cannot be had costs the tests that need it: they are skipped, and fail on CI.
 test-tools:  ## what some tests need beyond pip: Chromium, servers, npm packages (`make test` does it on CI)
-	-@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	-@command -v chromium-headless-shell >/dev/null || { apt-get update -qq && for browser in chromium-headless-shell chromium; do apt-get install -y -qq --no-install-recommends $$browser >/dev/null && break; done; }
 	-@{ command -v redis-server && test -x /usr/sbin/rabbitmq-server && test -x /usr/sbin/mariadbd && command -v promtool && test -x /usr/sbin/nginx && command -v faketime; } >/dev/null || $(MAKE) -s test-servers
 	-@$(MAKE) -s mongo-test-server
 	-@$(MAKE) -s npm-test-tools
