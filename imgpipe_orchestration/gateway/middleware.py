@@ -86,7 +86,7 @@ class Cors:
             app,
             allow_origins=["*"],
             allow_methods=["GET", "HEAD"],
-            allow_headers=["Authorization", "Cache-Control", "If-Match", "If-None-Match", "If-Range", "Range"],
+            allow_headers=["Authorization", "Cache-Control", "If-None-Match", "If-Range", "Range"],
             max_age=86400,
         )
 
