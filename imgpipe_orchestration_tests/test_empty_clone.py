@@ -80,7 +80,7 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     assert " passed" in shell.type(test + ONE_TEST)
 
     with shell.leave_running(up):
-        wait_for(lambda: "Ready after" in shell.output(), "the stack", 300)
+        wait_for(lambda: "Ready after" in shell.output(), "the stack")
     assert "stopped" in shell.output()
 
     shell.type(keep + NOT_ALL)
@@ -97,7 +97,7 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     assert "no stack runs" in shell.type(status, code=3)
 
     with shell.leave_running(without_dagster):
-        wait_for(lambda: shell.output().count("Ready after") == 2, "the stack without Dagster", 300)
+        wait_for(lambda: shell.output().count("Ready after") == 2, "the stack without Dagster")
         with shell.leave_running(dagster_dev):
             port = shell.type(f"{env}; echo $DAGSTER_WEBSERVER_PORT").strip()
             wait_for(lambda: locations(port) == ["imgpipe"], "`dagster dev`", every=0.5)

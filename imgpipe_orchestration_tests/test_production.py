@@ -29,7 +29,7 @@ from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.parts import ensure_database, running
 from imgpipe_orchestration_tests.servers import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("production")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("production")]
 
 BIN = Path(sys.executable).parent
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -103,7 +103,7 @@ class Site:
     def ended(self, unit: Unit, *words: str) -> subprocess.CompletedProcess[str]:
         """The unit's command, or another one with its environment, run to its end."""
         return subprocess.run(
-            words or unit.command, cwd=self.lib, env=unit.environment, capture_output=True, text=True, timeout=120,
+            words or unit.command, cwd=self.lib, env=unit.environment, capture_output=True, text=True, timeout=300,
             check=False,
         )  # fmt: skip
 
@@ -175,7 +175,7 @@ def test_a_database_that_is_late_at_boot_is_waited_for_and_a_wrong_setting_is_no
     unit.environment["DATABASE_URL"] = "postgresql://imgpipe@127.0.0.1:1/imgpipe"
     with site.running(unit) as process:
         log = site.lib / f"{unit.name}.log"
-        wait_for(lambda: log.read_text().count("cannot be reached") >= 2, "another try", 60)
+        wait_for(lambda: log.read_text().count("cannot be reached") >= 2, "another try")
         process.kill()
     unit.environment["DATABASE_URL"] = "nonsense"
     assert site.ended(unit).returncode == 2
@@ -193,7 +193,7 @@ def up(migrated: Site) -> Iterator[Site]:
             assert not ended, (migrated.lib / f"{ended[0]}.log").read_text()[-3000:]
             return answers(f"{migrated.gateway}/health") and answers(f"{migrated.webserver}/server_info")
 
-        wait_for(ready, "gateway and webserver", 120)
+        wait_for(ready, "gateway and webserver")
         yield migrated
         assert [name for name, process in processes.items() if process.poll() is not None] == []
         for process in processes.values():
@@ -222,7 +222,7 @@ def test_an_upload_comes_out_as_a_served_variant(up: Site) -> None:
         url: str = profile["profile_image_path"]
         return "" if "/temp_images/" in url else url
 
-    url = wait_for(shown, "the smart URL", 120)
+    url = wait_for(shown, "the smart URL")
     served = requests.get(url, headers={"Accept": "image/avif"}, timeout=30)
     assert (served.status_code, served.headers["content-type"]) == (200, "image/avif")
 

@@ -40,12 +40,12 @@ def test_a_run_killed_between_find_and_write_marks_nothing_and_the_next_one_ever
         through_cable = settings.mongodb_url.replace(f":{port}/", f":{cable.port}/")
         guarded = settings.model_copy(update={"mongodb_url": through_cable, "lease_seconds": 2.0})
         run = subprocess.Popen([sys.executable, "-c", RUN], env={**os.environ, **guarded.environment()})
-        wait_for(cable.silence, "the first write", 60)
+        wait_for(cable.silence, "the first write")
         assert job_instances.get(services.engine, asked.id).status == JobStatus.RUNNING
         run.send_signal(signal.SIGKILL)
         run.wait()
     assert marked(services, "c1") == 0
-    wait_for(lambda: due(services) is True, "the job to be due once the lease ran out", 60)
+    wait_for(lambda: due(services) is True, "the job to be due once the lease ran out")
     runs.mark_round(services, runs.begin_round(services)[0], "next-run", lambda _: None)
     assert marked(services, "c1") == 5
     done = job_instances.get(services.engine, asked.id)

@@ -300,7 +300,7 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
         services.claims.hasten(QUEUE)
         return due(services) is True
 
-    wait_for(goes_on, "MongoDB's client to find it again", 60)
+    wait_for(goes_on, "MongoDB's client to find it again")
     figures_again = round_of(services, "run-2")
     assert all(marked(services, customer) == 30 for customer in customers)
     assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)

@@ -50,7 +50,7 @@ def test_a_backfill_costs_what_was_estimated_and_saves_what_it_did_not_buy(
     expected, before, saved = estimate(gateway.services, day, day), spent(), spent("saved_usd")
     assert (expected["images"], expected["calls"]) == (3, {"vision": 3, "embedding": 3})
     assert order(gateway.services, today(), Step.AI_VISUAL_ANALYSIS, urgent=urgent) == 3
-    wait_for(made, "the backfill to end", 60)
+    wait_for(made, "the backfill to end")
     at_most = expected["cost_usd"] * (1 if urgent else float(HALF))
     assert float(spent() - before) == pytest.approx(at_most * 2 / 3, abs=2e-6), "the copy costs nothing"
     # Google's three answers were bought before, and the copy's others for the first one.

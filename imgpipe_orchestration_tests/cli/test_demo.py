@@ -70,7 +70,7 @@ def test_a_demo_that_is_ended_from_outside_ends_the_stack_it_started(
         signal.signal(number, before)
     try:
         first = data_dir / "logs" / "postgres.log"
-        wait_for(lambda: first.exists() if while_it_starts else stackfile.read(data_dir), "the stack", 120)
+        wait_for(lambda: first.exists() if while_it_starts else stackfile.read(data_dir), "the stack")
         process.send_signal(number)
         assert process.wait(120) == 1
         assert not stackfile.is_running(data_dir)

@@ -62,7 +62,7 @@ def run_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
     return run
 
 
-def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 120) -> None:
+def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 300) -> None:
     wait_for(lambda: run_of(instance, run_id).status is wanted, f"the run to be {wanted.value}", seconds)
 
 

@@ -40,8 +40,9 @@ def imgpipe(*words: str, environ: Mapping[str, str] | None = None) -> subprocess
     return subprocess.run([*IMGPIPE, *words], env=environ, capture_output=True, text=True, timeout=240, check=False)
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120, *, every: float = 0.05) -> Any:
-    """The first true value of `condition`, asked every so many seconds until `seconds` have passed."""
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 300, *, every: float = 0.05) -> Any:
+    """The first true value of `condition`, asked every so many seconds until `seconds` have passed. That is long: on a
+    slow machine several stacks may share the cores."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -75,7 +76,7 @@ class Up:
         return self.output_file.read_text()
 
     def wait_until_ready(self) -> None:
-        wait_for(lambda: "Ready after" in self.output or self.process.poll() is not None, "the stack", 300)
+        wait_for(lambda: "Ready after" in self.output or self.process.poll() is not None, "the stack")
         assert self.process.poll() is None, self.output
 
     def stack(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Stack:
         """A command of the `dagster` CLI, as the docs have it: in the project's root, with `imgpipe env` in force."""
         command = [sys.executable, "-m", "dagster", *words]
         environ = {**clean_environment(), **self.environment, "PATH": os.environ["PATH"]}
-        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the whole suite's, which leaves these alone
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("stack_1" if item.path.stem in _FIRST else "stack_2"))
-            item.add_marker(pytest.mark.timeout(400))  # two stacks and other tests share the cores
+            item.add_marker(pytest.mark.timeout(900))  # two stacks and other tests share the cores
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Request:
         answer = self.stack.session.post(f"{self.url}/{what}", timeout=30)
         assert answer.status_code == 200, answer.text
 
-    def until(self, *statuses: str, seconds: float = 120) -> dict[str, Any]:
+    def until(self, *statuses: str, seconds: float = 300) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             task = self.seen()
             return task if task["status"] in statuses else None

@@ -34,5 +34,5 @@ def test_a_backfill_of_a_day_without_anything_to_make_ends_green(stack: Stack) -
         }
         return None if {"REQUESTED", "COMPLETING"} & set(states.values()) else states
 
-    states = wait_for(ended, "the backfills to end", 240)
+    states = wait_for(ended, "the backfills to end")
     assert set(states.values()) <= {"COMPLETED", "COMPLETED_SUCCESS"}, states

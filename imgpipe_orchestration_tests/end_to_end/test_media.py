@@ -59,7 +59,7 @@ def test_what_is_deleted_is_purged_by_itself_and_the_nightly_run_finds_nothing_l
         (check,) = stack.graphql(query)["assetNodes"][0]["assetChecksOrError"]["checks"]
         return check["name"] == "nothing_left" and (check["executionForLatestMaterialization"] or {}).get("evaluation")
 
-    assert wait_for(checked, "the check", 120) == {"success": True}
+    assert wait_for(checked, "the check") == {"success": True}
 
 
 _PAGE = (ROOT / "docs" / "media.md").read_text()
@@ -145,7 +145,7 @@ def backfilled(stack: Stack, asset: str, *days: str) -> list[dict[str, Any]]:
         over = len(results) == len(days) and all(run["status"] in {"SUCCESS", "FAILURE"} for run in results)
         return results if over else None
 
-    runs = wait_for(ended, f"the backfill of {asset}", 120)
+    runs = wait_for(ended, f"the backfill of {asset}")
     assert {run["status"] for run in runs} == {"SUCCESS"}
     events = [event for run in runs for event in run["eventConnection"]["events"] if event]
     assert [event["assetKey"]["path"] for event in events] == [[asset]] * len(days)
@@ -182,7 +182,7 @@ def test_a_backfill_of_one_stage_gives_back_what_it_took(stack: Stack) -> None:
         backfilled(stack, "resize_optimize", str(yesterday), str(today))
         assert stack.rows(resized, users) == [("completed", 5)]
         assert stack.rows(items, users) == [("waiting", 5)]
-    wait_for(lambda: all(finished(stack, user) for user in users), "the rest of the way", 120)
+    wait_for(lambda: all(finished(stack, user) for user in users), "the rest of the way")
     lost = """
         select a.outcome from work_attempts a join media_files f on f.id = a.item_id
         where a.queue = 'media' and f.user_id = any(%s) and a.outcome = 'lost'

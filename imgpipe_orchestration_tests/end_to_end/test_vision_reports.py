@@ -51,7 +51,7 @@ class Client:
             execution = self.execution()
             return None if execution["status"] == "running" else execution
 
-        ended: dict[str, Any] = wait_for(look, "the execution to end", 120)
+        ended: dict[str, Any] = wait_for(look, "the execution to end")
         return ended
 
     def reports(self) -> list[dict[str, Any]]:

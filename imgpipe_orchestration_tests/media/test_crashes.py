@@ -78,7 +78,7 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
             existing.run(gateway.services, "heir")
         return False
 
-    wait_for(all_done, "the heir to finish", 120)
+    wait_for(all_done, "the heir to finish")
     for user in range(1, IMAGES + 1):
         url = gateway.me(user)["profile_image_path"]
         assert gateway.session.get(url, timeout=30).status_code == 200

@@ -83,6 +83,6 @@ def test_a_database_that_goes_away_in_the_middle_costs_nothing(gateway: Gateway,
         gateway.run_due("run-2")
         return states(mariadb) == ["complete"] * 4
 
-    wait_for(complete, "all four to be complete", 90)
+    wait_for(complete, "all four to be complete")
     done = "select count(*) from media_files where user_id = 1 and status = 'completed'"
     assert gateway.rows(done) == [(4,)]

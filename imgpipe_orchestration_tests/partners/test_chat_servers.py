@@ -45,7 +45,7 @@ def running(command: Sequence[str], health: str, log: Path, **environ: str) -> I
             return False
 
     try:
-        wait_for(answers, "the server to answer", 240)
+        wait_for(answers, "the server to answer")
         yield
     finally:
         process.terminate()

@@ -210,7 +210,7 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
                 webhook = f"/services/{MARKS['WEBHOOK']}"
                 return [body.decode() for path, _, body in partners.requests if path == webhook]
 
-            wait_for(lambda: "*garbage_collection* failed" in "".join(told()), "the webhook to be told of the run", 120)
+            wait_for(lambda: "*garbage_collection* failed" in "".join(told()), "the webhook to be told of the run")
             messages = told()
             runs = [run for message in messages for run in re.findall(r"/runs/([0-9a-f-]{36})", message)]
             assert len(set(runs)) == len(messages), f"one message for each run: {messages}"

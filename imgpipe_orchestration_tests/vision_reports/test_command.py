@@ -121,7 +121,7 @@ def test_what_it_began_goes_on_without_it(desk: Desk, config: Path, how: signal.
     desk.seed(images=1)
     arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        wait_for(lambda: desk.sql("select 1 from vision_executions"), "the execution", 60)
+        wait_for(lambda: desk.sql("select 1 from vision_executions"), "the execution")
         process.send_signal(how)
         said = process.communicate(timeout=60)[0]
     assert process.returncode != 0

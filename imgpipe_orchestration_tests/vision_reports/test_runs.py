@@ -78,7 +78,7 @@ def test_a_run_that_waits_for_a_backend_holds_no_cpu(desk: Desk, monkeypatch: py
     run = threading.Thread(target=desk.run)
     run.start()
     submitted = "select 1 from vision_analyses where status = 'submitted'"
-    wait_for(lambda: desk.sql(submitted), "the batch to be submitted", 60)
+    wait_for(lambda: desk.sql(submitted), "the batch to be submitted")
     before = time.process_time()
     time.sleep(2)  # the time over which it is measured
     used = time.process_time() - before
@@ -100,7 +100,7 @@ def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_t
     job = desk.asked()
     process = subprocess.Popen([sys.executable, "-c", RUN], env=dict(os.environ), stderr=subprocess.DEVNULL)
     submitted = "select 1 from vision_analyses where status = 'submitted'"
-    wait_for(lambda: desk.sql(submitted), "the batch to be submitted", 60)
+    wait_for(lambda: desk.sql(submitted), "the batch to be submitted")
     process.send_signal(how)
     process.wait(20)
     assert desk.reports == []
@@ -110,7 +110,7 @@ def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_t
         desk.run()
         return desk.executions(job)[0]["status"] != "running"
 
-    wait_for(ended, "the execution to end", 60)
+    wait_for(ended, "the execution to end")
     assert desk.executions(job)[0]["status"] == "success"
     assert (len(desk.backend.orders), desk.backend.images, len(desk.reports)) == (1, 2, 1)
 
@@ -206,7 +206,7 @@ def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_ther
             assert desk.run().success
             return "No model answers the task report" in desk.executions(job)[0]["analyses"][0]["error"]
 
-        wait_for(told, "the reason to be told", 60)
+        wait_for(told, "the reason to be told")
     assert desk.executions(job)[0]["status"] == "running"
     assert not desk.services.claims.failures()
     assert "No model answers the task report" in str(desk.sql("select error from vision_batches")[0][0])

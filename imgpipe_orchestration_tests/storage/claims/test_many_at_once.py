@@ -175,7 +175,7 @@ def test_a_worker_killed_with_9_costs_one_lease_and_no_item(claims: Claims, post
         victim.kill()
         victim.wait()
         taken: list[int] = []
-        wait_for(lambda: taken.extend(ids(claims.claim(QUEUE, "heir", 3))) or len(taken) == 3, "the lease to end", 90)
+        wait_for(lambda: taken.extend(ids(claims.claim(QUEUE, "heir", 3))) or len(taken) == 3, "the lease to end")
     assert sorted(ids(claims.owned(QUEUE, "heir"))) == [1, 2, 3]
 
 
@@ -185,7 +185,7 @@ def test_a_worker_that_was_frozen_wakes_up_without_its_lease(claims: Claims, pos
         assert says(frozen) == "holds 1"
         os.kill(frozen.pid, signal.SIGSTOP)
         batch: list[Claim] = []
-        wait_for(lambda: batch.extend(claims.claim(QUEUE, "heir", 1)) or batch, "the lease to end", 90)
+        wait_for(lambda: batch.extend(claims.claim(QUEUE, "heir", 1)) or batch, "the lease to end")
         os.kill(frozen.pid, signal.SIGCONT)
         assert frozen.stdin is not None
         print(file=frozen.stdin, flush=True)
