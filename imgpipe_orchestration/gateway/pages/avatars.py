@@ -17,6 +17,7 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(prefix="/avatars", include_in_schema=False)
 
@@ -95,7 +96,7 @@ def export(
 
 @router.get("/{task_id}/{person_id}/{name}", response_class=Response)
 def picture(
-    services: ServicesDep, _: Operator, task_id: str, person_id: int, name: str, small: bool = True
+    services: ServicesDep, _: Operator, task_id: str, person_id: RowId, name: str, small: bool = True
 ) -> Response:
     """A picture, served by the gateway because the page's policy allows no other host; `small` for the thumbnail."""
     with transaction(services.engine) as connection:

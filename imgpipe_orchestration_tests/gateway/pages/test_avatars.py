@@ -43,6 +43,7 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(guest: Visitor, g
     expect(page.locator(".faces img")).to_have_count(10)
     expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 256)
     expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 256)
+    assert page.request.get(f"{page.url.partition('?')[0]}/1_0/base").status == 422, "no number of a person"
     with page.expect_download() as csv:
         page.get_by_role("link", name="CSV").click()
     assert Path(csv.value.path()).read_text().count("\n") >= 3
