@@ -41,8 +41,8 @@ def imgpipe(*words: str, environ: Mapping[str, str] | None = None) -> subprocess
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 300, *, every: float = 0.05) -> Any:
-    """The first true value of `condition`, asked every so many seconds until `seconds` have passed. That is long: on a
-    slow machine several stacks may share the cores."""
+    """The first true value of `condition`, asked every so many seconds until `seconds` have passed: many, for on a slow
+    machine several stacks share the cores. The test's own timeout may come first."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"

@@ -35,12 +35,12 @@ class Request:
         answer = self.stack.session.post(f"{self.url}/{what}", timeout=30)
         assert answer.status_code == 200, answer.text
 
-    def until(self, *statuses: str, seconds: float = 300) -> dict[str, Any]:
+    def until(self, *statuses: str) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             task = self.seen()
             return task if task["status"] in statuses else None
 
-        found: dict[str, Any] = wait_for(look, f"the task to be {' or '.join(statuses)}", seconds)
+        found: dict[str, Any] = wait_for(look, f"the task to be {' or '.join(statuses)}")
         return found
 
     def export(self, kind: str) -> bytes:

@@ -120,7 +120,7 @@ def test_work_of_a_pool_that_broke_is_done_in_a_new_one() -> None:
         broken = shop._pool
         assert broken is not None
         manager = broken._pool_manager
-        wait_for(lambda: manager.task_manager.tasks, "the pool to take the work")
+        wait_for(lambda: manager.task_manager.tasks, "the pool to take the work", 20)
         manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
         assert [future.result(timeout=30) for future in futures] == [None] * 6
         assert shop._pool is not broken
@@ -164,7 +164,7 @@ def test_no_process_outlives_a_program_that_was_killed() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     worker = int(run.stdout)
-    wait_for(lambda: not psutil.pid_exists(worker), "the worker to end")
+    wait_for(lambda: not psutil.pid_exists(worker), "the worker to end", 20)
 
 
 def test_a_worker_imports_nothing_that_its_work_does_not_need() -> None:
