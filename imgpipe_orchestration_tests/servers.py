@@ -111,7 +111,9 @@ class MariaDB(Part):
 
     def _words(self, command: str) -> list[str]:
         root = ["--user=root"] if os.geteuid() == 0 else []
-        return [_found(command), "--no-defaults", f"--datadir={self.folder}", *root]
+        # In a temporary folder that it shares, a server that starts removes the tables that another one is using.
+        folders = [f"--datadir={self.folder}", f"--tmpdir={self.folder.parent}"]
+        return [_found(command), "--no-defaults", *folders, *root]
 
     def prepare(self) -> None:
         super().prepare()
