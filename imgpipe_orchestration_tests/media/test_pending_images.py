@@ -1,13 +1,12 @@
 """`pending_images` keeps its contract in PostgreSQL and in a MariaDB that holds the documents' own DDL."""
 
-import os
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 import requests
 from sqlalchemy import Engine, event, text
@@ -129,14 +128,16 @@ def test_a_mariadb_that_does_not_answer_holds_nobody(mariadb_server: MariaDB, mo
     with transaction(engine):
         pass
     assert mariadb_server.pid is not None
-    os.kill(mariadb_server.pid, signal.SIGSTOP)
+    server = psutil.Process(mariadb_server.pid)
+    server.suspend()
     try:
+        wait_for(lambda: server.status() == psutil.STATUS_STOPPED, "all its threads to stop")
         begun = time.monotonic()
         with pytest.raises(BackendUnavailable), transaction(engine):
             pass
         assert time.monotonic() - begun < 3
     finally:
-        os.kill(mariadb_server.pid, signal.SIGCONT)
+        server.resume()
     engine.dispose()
 
 
