@@ -37,6 +37,7 @@ class Supervisor:
         self._restarts: Counter[str] = Counter()
         self._failing: set[str] = set()
         """Parts that have ended and could not be started again."""
+        self._stop_asked = False
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -49,7 +50,7 @@ class Supervisor:
         for number in _STOP_SIGNALS:
             # Under nohup a stack outlives its terminal. A background job of a script ignores SIGINT, and is to obey it.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _stop_requested)
+                signal.signal(number, self._on_stop_signal)
         try:
             self._start(self.plan.backends)
             self._provision()
@@ -59,6 +60,7 @@ class Supervisor:
             self._write_stack_file()
             on_ready()
             while True:
+                self._obey()
                 for part in self.plan.parts:
                     if (code := part.exit_code()) is not None:
                         self._start_again(part, code)
@@ -71,8 +73,10 @@ class Supervisor:
     def _start(self, parts: Sequence[Part]) -> None:
         for part in parts:
             part.start()
+            self._obey()
         for part in parts:
             part.wait_until_ready()
+            self._obey()
             self.say(f"{part.name} answers")
 
     def _provision(self) -> None:
@@ -134,6 +138,11 @@ class Supervisor:
         # Now and not at the end of this process: the next stack may start as soon as the lock is released.
         self.plan.ports.release()
 
+    def _on_stop_signal(self, _: int, __: FrameType | None) -> None:
+        self._stop_asked = True
+        raise StopRequested
 
-def _stop_requested(_: int, __: FrameType | None) -> None:
-    raise StopRequested
+    def _obey(self) -> None:
+        """Stop if a signal has asked for it: Python drops what a handler raises during a callback, as after a fork."""
+        if self._stop_asked:
+            raise StopRequested
