@@ -142,6 +142,7 @@ class Provider:
             scope=scope,
             redirect_uri=self._settings.public_base_url + CALLBACK,
             code_challenge_method="S256",
+            leeway=0,  # Authlib's minute would refuse tokens that live no longer; ours are used at once
         )
 
     def _secret(self, methods: Collection[str]) -> dict[str, Any]:

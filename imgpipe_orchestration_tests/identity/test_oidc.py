@@ -44,7 +44,7 @@ def role_of(id_token: Claims, userinfo: Claims) -> Role | None:
             times = {"iat": int(time.time()), "exp": int(time.time()) + 60}
             ours = {"iss": url, "aud": "imgpipe", "sub": "s1", "nonce": started["nonce"], **times}
             signed = jwt.encode({"alg": "ES256"}, {**ours, **id_token}, KEY)
-            answer = {"access_token": "a", "token_type": "Bearer", "id_token": signed}
+            answer = {"access_token": "a", "token_type": "Bearer", "expires_in": 60, "id_token": signed}
         elif handler.path == "/userinfo":
             answer = {"sub": "s1", **userinfo}
         else:
