@@ -362,7 +362,7 @@ def _translated(what: str, *, asks_for_it: bool = True) -> Iterator[None]:
         if not isinstance(error, (BaseError, BotoCoreError, ClientError, ResponseParserError, OSError)):
             raise
         detail, told = str(error), getattr(error, "response", None)  # botocore's; obstore's text has the whole answer
-        found = re.search(r"<Code>(\w+)</Code>", detail)
+        found = re.search(r"(?:<Code>|\(code: )(\w+)", detail)  # the second where one of many was not deleted
         code = told.get("Error", {}).get("Code", "") if isinstance(told, dict) else found[1] if found else ""
         if not code and isinstance(error, PermissionDeniedError | UnauthenticatedError):
             code = "AccessDenied"  # the answer to HEAD has no body that could say more

@@ -86,6 +86,12 @@ def test_a_wrong_key_waits_for_an_operator(s3: S3Access) -> None:
         bucket.head("k")
 
 
+def test_a_store_that_lets_nobody_delete_is_not_said_to_be_away() -> None:
+    said = b"<DeleteResult><Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
+    with serving(lambda h, _: reply(h, said)) as server, pytest.raises(BackendUnavailable, match="refused"):
+        store_at(server.url).bucket("b").delete("k")
+
+
 def test_a_store_that_is_full_is_named_as_such() -> None:
     said = b"<Error><Code>XMinioStorageFull</Code><Message>no</Message></Error>"
     with serving(lambda h, _: reply(h, said, 503)) as server, pytest.raises(OutOfSpace) as full:
