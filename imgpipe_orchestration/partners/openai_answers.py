@@ -73,8 +73,10 @@ def translating(send: Callable[[], Answer], name: str = OPENAI) -> Answer:
 
 def from_status(status: int, said: Any, name: str, headers: Mapping[str, str]) -> ImgpipeError:
     """Our error for an HTTP status and the error object that came with it."""
-    # OpenAI's answers have strings here; those of other servers with its protocol may have anything.
-    said = said if isinstance(said, dict) else {}
+    # OpenAI's answers have strings here; those of other servers with its protocol may have anything. Text Embeddings
+    # Inference and LM Studio say what is wrong as a text, FastAPI as `detail`; a proxy's web page says nothing.
+    told = "" if str(said).lstrip().startswith("<") else said
+    said = {"message": said.get("detail")} | said if isinstance(said, dict) else {"message": told}
     code, kind, message = (str(said.get(field) or "") for field in ("code", "type", "message"))
     wait = asked_wait(headers)
     # In brackets: `invalid_api_key: Incorrect` would be redacted as the value of a key.
