@@ -95,6 +95,8 @@ class OpenAIChatClient(OpenAIClient):
                 said = str(attribute(message, "refusal"))[:500]
                 raise PartnerRefused(f"{model} refused to answer (content policy)", detail=said)
             text = attribute(message, "content")
+            if isinstance(text, list):  # Mistral's reasoning models answer in parts, thoughts among them
+                text = "".join(str(part["text"]) for part in text if isinstance(part, dict) and "text" in part) or None
             if not isinstance(text, str) or ended == "length":
                 raise UnreadableAnswer(f"{model}'s answer is {'cut off' if ended == 'length' else 'without text'}")
         return text, usage, response.to_dict(mode="json", warnings=False)

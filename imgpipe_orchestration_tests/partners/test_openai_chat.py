@@ -84,6 +84,14 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_charged
     assert "quality" in repair
 
 
+def test_an_answer_in_parts_is_what_they_say_without_the_thoughts() -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": '{"style": "?'}]}]
+    parts += [{"type": "text", "text": '{"style": "oil", '}, {"type": "text", "text": '"quality": 7}'}]
+    with asking(answering(said(None, message={"content": parts})), OpenAIChatClient) as (client, server):
+        assert client.answer("What is it?", Look, model="m").value == Look(style="oil", quality=7)
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("second", "tokens"),
     [
