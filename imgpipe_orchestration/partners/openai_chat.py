@@ -86,7 +86,10 @@ class OpenAIChatClient(OpenAIClient):
         response = self.call(model, lambda sdk: sdk.chat.completions.create(model=model, **arguments))
         usage = usage_of(response, model)
         with charged(usage):
-            if not attribute(response, "choices") and (error := attribute(response, "error")) is not None:
+            choices = attribute(response, "choices")
+            # OpenRouter tells in the choice of a provider that failed midway: openrouter.ai/docs, "Errors".
+            failed = choices[0] if isinstance(choices, list) and choices else response
+            if (error := attribute(failed, "error")) is not None:
                 raise from_answer(SimpleNamespace(**error) if isinstance(error, dict) else error, self.name)
             choices = expect(response, "choices", list, self.name)
             message = attribute(choices[0], "message") if choices else None
