@@ -21,7 +21,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import KeySet, import_key
 from pydantic import TypeAdapter
 
 from imgpipe_orchestration.errors import Forbidden, PartnerAway, Unauthenticated
@@ -160,9 +160,12 @@ class Provider:
         for anew in (False, True):
             if anew:
                 _asked.clear()
-            keys = KeySet.import_key_set(_known(self._metadata()["jwks_uri"]))
+            keys = []
+            for key in _known(self._metadata()["jwks_uri"])["keys"]:
+                with suppress(JoseError, ValueError, LookupError):  # other clients' kinds (RFC 7517, section 5)
+                    keys.append(import_key(key))
             try:
-                read = jwt.decode(token.get("id_token", ""), keys, algorithms=SIGNATURES)
+                read = jwt.decode(token.get("id_token", ""), KeySet(keys), algorithms=SIGNATURES)
                 break
             except (JoseError, ValueError):
                 if anew:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey, KeySet
+from joserfc.jwk import ECKey
 
 from imgpipe_orchestration.errors import PartnerAway
 from imgpipe_orchestration.identity import oidc
@@ -47,8 +47,12 @@ def role_of(id_token: Claims, userinfo: Claims) -> Role | None:
             answer = {"access_token": "a", "token_type": "Bearer", "expires_in": 60, "id_token": signed}
         elif handler.path == "/userinfo":
             answer = {"sub": "s1", **userinfo}
+        elif handler.path == "/keys":
+            ours = KEY.as_dict(private=False)
+            others = [{**ours, "crv": "brainpoolP256r1", "kid": "b"}, {"kty": "AKP", "kid": "c"}, {**ours, "use": None}]
+            answer = {"keys": [*others, ours]}
         else:
-            answer = KeySet([KEY]).as_dict(private=False) if handler.path == "/keys" else metadata(url)
+            answer = metadata(url)
         reply(handler, json.dumps(answer).encode(), Content_Type="application/json")
 
     with serving(provider) as server:
