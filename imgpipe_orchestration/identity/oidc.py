@@ -22,6 +22,7 @@ from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, import_key
+from joserfc.jws import JWSRegistry
 from pydantic import TypeAdapter
 
 from imgpipe_orchestration.errors import Forbidden, PartnerAway, Unauthenticated
@@ -40,6 +41,8 @@ LEEWAY = 360
 """Seconds that our clock and the provider's may differ: five minutes, as Kerberos allows, and one to work in."""
 SIGNATURES = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures that need the provider's private key; `none` and those by the client's secret are refused."""
+_TOKENS = JWSRegistry(algorithms=SIGNATURES, strict_check_header=False)  # RFC 7515, section 4: ignore what is unknown
+_TOKENS.max_header_length = 16_384  # certificates may be in it
 
 
 class Provider:
@@ -165,7 +168,7 @@ class Provider:
                 with suppress(JoseError, ValueError, LookupError):  # other clients' kinds (RFC 7517, section 5)
                     keys.append(import_key(key))
             try:
-                read = jwt.decode(token.get("id_token", ""), KeySet(keys), algorithms=SIGNATURES)
+                read = jwt.decode(token.get("id_token", ""), KeySet(keys), registry=_TOKENS)
                 break
             except (JoseError, ValueError):
                 if anew:

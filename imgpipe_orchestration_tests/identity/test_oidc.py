@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
+from joserfc.jws import JWSRegistry
 
 from imgpipe_orchestration.errors import PartnerAway
 from imgpipe_orchestration.identity import oidc
@@ -43,7 +44,8 @@ def role_of(id_token: Claims, userinfo: Claims) -> Role | None:
         if handler.path == "/token":
             times = {"iat": int(time.time()), "exp": int(time.time()) + 60}
             ours = {"iss": url, "aud": "imgpipe", "sub": "s1", "nonce": started["nonce"], **times}
-            signed = jwt.encode({"alg": "ES256"}, {**ours, **id_token}, KEY)
+            header = {"alg": "ES256", "x5c": ["MII" * 400], "unknown": 1}
+            signed = jwt.encode(header, {**ours, **id_token}, KEY, registry=JWSRegistry(strict_check_header=False))
             answer = {"access_token": "a", "token_type": "Bearer", "expires_in": 60, "id_token": signed}
         elif handler.path == "/userinfo":
             answer = {"sub": "s1", **userinfo}
