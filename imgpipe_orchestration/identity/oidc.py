@@ -109,7 +109,7 @@ class Provider:
         except requests.RequestException as error:
             raise _away(error) from error
         except (AuthlibBaseError, JoseError, ValueError) as error:
-            words = "The sign-in could not be verified, or was used already. Begin again."
+            words = "The sign-in could not be verified, or was used already. Begin again; the audit tells an admin why."
             raise Unauthenticated(words, detail=f"{type(error).__name__}: {error}") from error
         return self._person(claims)
 

@@ -226,4 +226,8 @@ def test_a_stolen_state_and_a_replayed_code_are_worth_nothing(gateway: Gateway, 
     begun = thief.get(f"{gateway.url}/auth/sign-in", timeout=30, allow_redirects=False)
     assert parse_qs(urlsplit(begun.headers["Location"]).query)["code_challenge_method"] == ["S256"]
     assert thief.get(used, timeout=30, allow_redirects=False).status_code == 401
+    state, code = (parse_qs(urlsplit(u).query)[n] for u, n in ((begun.headers["Location"], "state"), (used, "code")))
+    answer = thief.get(f"{gateway.url}/auth/callback", params={"state": state, "code": code}, timeout=30)
+    assert "the audit tells an admin why" in answer.text
+    assert "invalid_grant" in audit.page(gateway.services.engine, limit=1)[0]["after"]["reason"]
     assert thief.get(f"{gateway.url}/failures", timeout=30, allow_redirects=False).status_code == 401

@@ -129,7 +129,7 @@ def callback(request: Request, services: ServicesDep) -> Response:
         raise Unauthenticated("This sign-in was not begun in this browser, or took too long. Begin again.") from error
     except (Unauthenticated, Forbidden) as error:
         name = error.name if isinstance(error, NoRole) else "unknown"
-        sessions.refused(services, request, name, error.public)
+        sessions.refused(services, request, name, f"{error.public} {error.detail or ''}".strip())
         raise
     answer = RedirectResponse(started["target"], 303, {"Cache-Control": "no-store"})
     answer.delete_cookie(sessions.STARTED_COOKIE, path=CALLBACK)
