@@ -133,10 +133,10 @@ class AnalysisBackend(JsonApi):
                 raise BadImage(error.public, detail=error.detail) from error
             raise
         try:
-            if refused := answer["rejected"]:
+            if refused := answer.get("rejected"):
                 raise BadImage(f"{self.partner} refused the image: {str(refused[0]['reason'])[:200]}")
             told = answer["images"][0]["image_id"]
-        except (KeyError, IndexError, TypeError):
+        except (AttributeError, KeyError, IndexError, TypeError):
             told = None
         return self._id(told, "image")
 

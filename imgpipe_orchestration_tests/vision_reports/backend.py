@@ -40,7 +40,7 @@ class Backend:
             if status := self.image_refusals.get(self.images):
                 return reply(handler, b"{}", status)
             image_id = self.image_ids.get(self.images, f"image-{self.images}")
-            return _json(handler, {"images": [{"image_id": image_id}], "rejected": []})
+            return _json(handler, {"images": [{"image_id": image_id}]})
         if path == "/batch-analysis/batches":
             batch_id = f"batch/{len(self.orders)}"
             known = {order["key"]: name for name, order in self.orders.items()}
