@@ -395,5 +395,13 @@ def _running_stack(folder: Path) -> dict[str, Any]:
 
 
 def first_day() -> str:
-    """MEDIA_FIRST_DAY, for definitions of partitions, which are made before there are settings."""
-    return os.environ.get("MEDIA_FIRST_DAY", "").strip() or str(Settings.model_fields["media_first_day"].default)
+    """MEDIA_FIRST_DAY, for definitions of partitions, which are made before there are settings.
+
+    Raises:
+        SettingsError: it cannot be used. Dagster would say so without its name.
+    """
+    day = os.environ.get("MEDIA_FIRST_DAY", "").strip() or str(Settings.model_fields["media_first_day"].default)
+    try:
+        return _begun(day)
+    except ValueError as error:
+        raise SettingsError(f"MEDIA_FIRST_DAY: {error} (got {day!r})", field="MEDIA_FIRST_DAY") from None

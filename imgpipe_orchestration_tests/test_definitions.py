@@ -53,6 +53,8 @@ def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited() -> 
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
     assert [job.name for job in jobs if not job.tags.get(PIPELINE_TAG)] == []
     assert len({job.tags[PIPELINE_TAG] for job in jobs}) == len(jobs)  # else a backfill keeps what is due waiting
+    named_so = {job.name for job in jobs if job.tags[PIPELINE_TAG] == job.name}
+    assert named_so >= {"purge", "moderation"}, "their sensors count runs by it"
     for file in (ROOT / "dagster.yaml", ROOT / "deploy" / "dagster.yaml"):
         read = yaml.safe_load(file.read_text())["concurrency"]
         limits = {limit["key"]: limit["limit"] for limit in read["runs"]["tag_concurrency_limits"]}

@@ -188,6 +188,10 @@ def test_a_setting_is_described_and_loading_reads_the_processs_environment(
     monkeypatch.setenv("MEDIA_FIRST_DAY", "2026-01-31\r")
     assert load(data_dir=tmp_path).gateway_port == 8300
     assert load(data_dir=tmp_path).media_first_day == first_day() == "2026-01-31"
+    for wrong in ("yesterday", "2999-01-01"):  # Dagster reads it before there are settings
+        monkeypatch.setenv("MEDIA_FIRST_DAY", wrong)
+        with pytest.raises(SettingsError, match=f"MEDIA_FIRST_DAY: .*{wrong}"):
+            first_day()
 
 
 def test_the_page_of_the_settings_is_up_to_date_and_has_every_one() -> None:

@@ -68,9 +68,9 @@ def day_of(context: dg.AssetExecutionContext, days: dg.DailyPartitionsDefinition
     """The run's day (`YYYY-MM-DD`); today in a run without a partition.
 
     Raises:
-        Failure: there is no such day. Dagster does not check a partition that is given as a tag.
+        Failure: there is no such day, or it is several. Dagster does not check a partition that is given as a tag.
     """
-    if not context.has_partition_key:
+    if not (is_asked_for(context) or context.has_partition_key):
         return str(days.get_last_partition_key())
     if not days.has_partition_key(context.partition_key):
         first = days.get_first_partition_key()

@@ -70,13 +70,15 @@ def unfinished_run(
     return found[0].dagster_run.run_id if len(found) == at_most else None
 
 
-def failed_just_now(instance: dg.DagsterInstance, job_name: str, *, at_work: bool = False) -> str | None:
+def failed_just_now(
+    instance: dg.DagsterInstance, job_name: str, tags: dict[str, str] | None = None, *, at_work: bool = False
+) -> str | None:
     """Why no run of `job_name` is to be asked for yet: the last one could not be launched a moment ago.
 
     Args:
         at_work: also after one that failed at its work. What has claims needs no such pause: they wait by themselves.
     """
-    last = instance.get_run_records(filters=dg.RunsFilter(job_name=job_name), limit=1)
+    last = instance.get_run_records(filters=dg.RunsFilter(job_name=job_name, tags=tags or {}), limit=1)
     if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
     began = last[0].start_time is not None
@@ -121,7 +123,7 @@ def run_if_due(
         today = days.get_last_partition_key()
         partitions = list(dict.fromkeys(day if day and days.has_partition_key(day) else today for day in partitions))
     tags = PRIORITY | {DUE_ONLY: "true"}
-    ours: dict[str, str] = {}
+    ours = {PIPELINE_TAG: job}  # which a job of that name in another code location has not
     if days is not None or at_work:
         # Counted apart, so that the runs of a backfill do not take the places of what is due. What has no partitions
         # has no backfills.
@@ -130,7 +132,7 @@ def run_if_due(
     most = backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, job, ours, at_most=most, seconds=seconds):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    if reason := failed_just_now(context.instance, job, at_work=at_work):
+    if reason := failed_just_now(context.instance, job, ours, at_work=at_work):
         return dg.SensorResult(skip_reason=reason)
     requests = [dg.RunRequest(partition_key=partition, tags=tags) for partition in partitions]
     return dg.SensorResult(run_requests=requests)

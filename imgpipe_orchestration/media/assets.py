@@ -150,7 +150,7 @@ def model_evaluation(backends: BackendsResource) -> Iterator[dg.MaterializeResul
         one.model: f"{one.fields_right:.0%} of fields right, schema kept {one.schema_kept:.0%}" for one in results
     }
     share, least = results[0].fields_right, services.settings.evaluation_least
-    told: dict[str, Any] = {"fields_right": share, "least": least, "wrong": "; ".join(wrong)}
+    told: dict[str, Any] = {"fields_right": round(share, 3), "least": least, "wrong": "; ".join(wrong)}
     check = dg.AssetCheckResult(check_name="fields_are_right", passed=share >= least, metadata=told)
     yield dg.MaterializeResult(metadata={**figures, "a stand-in answered": results[0].standin}, check_results=[check])
 

@@ -37,6 +37,9 @@ def test_a_run_without_a_partition_does_what_is_due(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     task = desk.ask(1)
+    several = {"dagster/asset_partition_range_start": day(1), "dagster/asset_partition_range_end": day()}
+    with pytest.raises(dg.Failure, match="Backfill the range"):
+        repository.resolve_job_def("avatar_data").execute_in_process(instance=instance, tags=several)
     assert run(repository, instance, "avatar_data").success
     assert repository.resolve_job_def("avatar_images").execute_in_process(instance=instance).success
     assert desk.task(task).status is TaskStatus.COMPLETED

@@ -7,7 +7,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from imgpipe_orchestration.dagster_side.run_tags import PARTITION
+from imgpipe_orchestration.dagster_side.run_tags import PARTITION, PIPELINE_TAG
 from imgpipe_orchestration.dagster_side.sensors import (
     claims_of_cancelled_runs,
     claims_of_failed_runs,
@@ -135,8 +135,13 @@ def test_after_a_run_that_could_not_be_launched_the_next_tick_asks_for_none(
         with dg.build_sensor_context(instance=instance) as context:
             return bool(run_if_due(context, backends, "working", lambda _: True).run_requests)
 
+    theirs = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTING)
+    assert asked(), "it is of another code location, whose job has our job's name"
+    instance.report_run_failed(theirs, "Nobody answers at the broker.")
     assert asked()
-    instance.report_run_failed(instance.create_run_for_job(working), "Nobody answers at the broker.")
+    ours = instance.create_run_for_job(working, tags={PIPELINE_TAG: "working"}, status=dg.DagsterRunStatus.STARTING)
+    assert not asked()
+    instance.report_run_failed(ours, "Nobody answers at the broker.")
     assert not asked()
     monkeypatch.setattr("imgpipe_orchestration.dagster_side.sensors.PAUSE_SECONDS", 0.0)
     assert asked()

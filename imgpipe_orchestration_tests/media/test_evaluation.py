@@ -128,3 +128,4 @@ def test_the_assets_check_is_red_below_the_least_and_green_above(
                 )
             (check,) = outcome.get_asset_check_evaluations()
         assert check.passed is passed
+        assert len(str(check.metadata["fields_right"].value)) <= 5, "it is read in an alert"

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli.upkeep import moderate
+from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media import intake
 from imgpipe_orchestration.operations import existing, review
@@ -122,7 +123,7 @@ def test_what_is_held_and_was_never_asked_about_is_counted_and_listed_when_the_m
     wait_for(lambda: {*sent.shown().values()} == {200}, "the gateway to hear of it", 60)
 
 
-def test_a_run_in_which_nothing_could_be_judged_materializes_no_verdicts(
+def test_a_sensors_run_in_which_nothing_could_be_judged_materializes_no_verdicts(
     holding: Gateway, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
@@ -130,11 +131,12 @@ def test_a_run_in_which_nothing_could_be_judged_materializes_no_verdicts(
     for name, value in holding.settings.environment().items():
         monkeypatch.setenv(name, value)
 
-    def judged() -> list[object]:
+    def judged(due_only: str = "true") -> list[object]:
         holding.services.claims.hasten(existing.JUDGE)
-        run = dg.materialize([verdicts], resources={"backends": build_backends()})
-        return [made.metadata["calls"].value for made in run.asset_materializations_for_node("verdicts")]
+        run = dg.materialize([verdicts], resources={"backends": build_backends()}, tags={DUE_ONLY: due_only})
+        return [made.metadata["judged"].value for made in run.asset_materializations_for_node("verdicts")]
 
     assert judged() == []
+    assert judged("false") == [0], "Dagster would call a person's backfill failed"
     standins.admin("DELETE", "faults")
     assert judged() == [1]
