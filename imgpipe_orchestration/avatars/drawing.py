@@ -98,15 +98,17 @@ def draw(
     choices = services.models.choices(task)
     if not persona.urgent and choices and services.models.takes_batches(choices[0].provider):
         first = choices[0]
-        artist, wanted = services.openai_images(first.provider), call(first)
+        artist = services.openai_images(first.provider)
 
-        def read(answer: dict[str, Any]) -> Purchase:
-            return _stored(services, persona, wanted, kind, hand, lambda: artist.batched_drawing(answer, first.model))
+        def read(asked: PaidCall, answer: dict[str, Any]) -> Purchase:
+            stored = _stored(services, persona, asked, kind, hand, lambda: artist.batched_drawing(answer, asked.model))
+            _forget(_safe(services, asked))  # a batch can be read again
+            return stored
 
         body = {"model": first.model, "prompt": prompt, "n": 1, **options}
         if base is not None:
             body["images"] = [{"image_url": data_url(base, "png")}]
-        question = Question(wanted, body, buyer)
+        question = Question(call(first), body, buyer)
         # Then the picture is in the ledger when it is bought.
         services.half_price.fetch(f"{IMAGES.name}/{persona.id}", endpoint, lambda: [question], read)
     return first_answer(choices, buy, task=task)[1]

@@ -301,7 +301,7 @@ class HalfPrice:
         return tenant is not None
 
 
-def _discarded(body: dict[str, Any]) -> Purchase:
+def _discarded(_: PaidCall, body: dict[str, Any]) -> Purchase:
     answer = json.loads(json.dumps(body), object_hook=lambda found: SimpleNamespace(**found))
     with charged(usage_of(answer, "")):
         raise UnreadableAnswer("Its batch was cancelled")

@@ -61,8 +61,9 @@ _OF_MODEL = {403, 404}
 """Those that concern one model and not the whole provider."""
 
 
-Read = Callable[[dict[str, Any]], Purchase]
-"""Returns the answer in the body of a response from a batch; raises what is wrong with it."""
+Read = Callable[[PaidCall, dict[str, Any]], Purchase]
+"""Returns the answer to a call in the body of a response from a batch; raises what is wrong with it. The model may be
+another one than that of today's settings."""
 
 HALF = Decimal("0.5")
 """What of its list price OpenAI takes for a call in a batch: https://platform.openai.com/docs/guides/batch"""
@@ -316,7 +317,7 @@ class Ledger:
                 result = results.get(row.key, PartnerUnavailable("The batch has no answer to this question"))
                 if isinstance(result, ImgpipeError):
                     raise result
-                values = self._bought(call, token, read(result), buyer, 0.0, half=True)
+                values = self._bought(call, token, read(call, result), buyer, 0.0, half=True)
             except BackendUnavailable:  # an object could not be stored: all is read again
                 raise
             except ImgpipeError as error:

@@ -109,13 +109,13 @@ class Description:
         Raises:
             InBatch: it is not there yet.
         """
-        model, provider = self.choice.model, self.choice.provider
+        provider = self.choice.provider
 
-        def read(answer: dict[str, Any]) -> Purchase:
-            return _purchase(openai.batched_answer(answer, self._schema, model, server_name(provider)))
+        def read(call: PaidCall, answer: dict[str, Any]) -> Purchase:
+            return _purchase(openai.batched_answer(answer, self._schema, call.model, server_name(call.provider)))
 
         if self.services.models.takes_batches(provider):
-            body = openai.batched_question(self._asked, self._schema, model=model, **self._options)
+            body = openai.batched_question(self._asked, self._schema, model=self.choice.model, **self._options)
             question = Question(self._call, body, self.buyer)
             self.services.half_price.fetch(item, "responses", lambda: [question], read)
 

@@ -114,8 +114,8 @@ def fetch_at_half_price(
     body = {"model": choice.model, "input": words, "dimensions": dimensions, "encoding_format": "float"}
     question = Question(_call(choice, words, dimensions), body, buyer)
 
-    def read(answer: dict[str, Any]) -> Purchase:
-        return _fitting(batched_embedding(answer, choice.model, server_name(choice.provider)), choice.model, dimensions)
+    def read(call: PaidCall, answer: dict[str, Any]) -> Purchase:
+        return _fitting(batched_embedding(answer, call.model, server_name(call.provider)), call.model, dimensions)
 
     if services.models.takes_batches(choice.provider):
         services.half_price.fetch(item, "embeddings", lambda: [question], read)

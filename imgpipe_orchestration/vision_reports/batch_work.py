@@ -181,8 +181,8 @@ class BatchWorker:
             waiting = [image for image in batch.images if image.status == "waiting"]
             return [asked for asked in self._looks.map(question, waiting) if asked]
 
-        def read(body: dict[str, Any]) -> Purchase:
-            seen = batched_answer(body, self._shape, choice.model, server_name(choice.provider))
+        def read(call: PaidCall, body: dict[str, Any]) -> Purchase:
+            seen = batched_answer(body, self._shape, call.model, server_name(call.provider))
             return Purchase(seen.usage, inspection.accepted(seen.value))
 
         self._services.half_price.fetch(f"{batches.QUEUE.name}/{batch.id}", "responses", questions, read)

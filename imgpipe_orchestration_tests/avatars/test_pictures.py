@@ -91,6 +91,18 @@ def test_pictures_that_are_not_urgent_cost_half(desk: Desk) -> None:
     assert desk.cost(task) < desk.cost(direct)
 
 
+def test_a_batch_of_the_model_before_does_not_stand_in_for_the_answer_of_the_new_one(desk: Desk) -> None:
+    desk.standins.admin("POST", "delays", {"openai.batch_work": 0.5})
+    task = desk.made(1, urgent=False)
+    desk.change(openai_image_model="gpt-image-2")
+    del desk.services.models
+    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
+    bought = desk.sql("select model, answered_by, object_key from paid_calls where operation = 'images' order by model")
+    assert [row.answered_by for row in bought] == ["gpt-image-2-standin", "gpt-image-2.5-flare-standin"]
+    assert desk.people(task)[0].base_object == bought[0].object_key != bought[1].object_key
+    assert not list((desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir())
+
+
 @pytest.mark.parametrize("how", ["cancelled", "task deleted", "people deleted"])
 def test_what_is_cancelled_or_deleted_has_its_batches_cancelled(desk: Desk, how: str) -> None:
     desk.standins.admin("POST", "delays", {"openai.batch_work": 600})

@@ -35,7 +35,7 @@ def questions(count: int = COUNT, item: str = ITEM) -> list[Question]:
     ]
 
 
-def read(body: dict[str, Any]) -> Purchase:
+def read(_: PaidCall, body: dict[str, Any]) -> Purchase:
     return Purchase(Usage("gpt-6-luna", body["usage"]["input_tokens"], 1000), body["id"])
 
 

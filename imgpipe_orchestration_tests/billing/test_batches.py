@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.billing.batches import InBatch, Question
-from imgpipe_orchestration.billing.calls import Purchase
+from imgpipe_orchestration.billing.calls import PaidCall, Purchase
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Planned
 from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -153,7 +153,7 @@ def test_an_error_in_a_batch_is_free_and_told_as_that_of_a_direct_call(shop: Sho
 def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_others(shop: Shop) -> None:
     bad = questions()[1].call.key
 
-    def picky(body: dict[str, Any]) -> Purchase:
+    def picky(_: PaidCall, body: dict[str, Any]) -> Purchase:
         return Purchase(Usage("gpt-6-luna", 1000, 1000), "fine")
 
     shop.standins.fault("openai", "server_error", operation="responses", match="question 1")
@@ -168,7 +168,7 @@ def test_an_answer_that_cannot_be_read_was_paid_for_and_does_no_harm_to_the_othe
 def test_a_refusal_in_a_batch_is_final_until_the_item_is_tried_again(
     shop: Shop, fault: str | None, batches: int
 ) -> None:
-    def refusing(_: dict[str, Any]) -> Purchase:
+    def refusing(_: PaidCall, body: dict[str, Any]) -> Purchase:
         with charged(Usage("gpt-6-luna", 1000, 1000)):
             raise PartnerRefused("The model refused")
 
