@@ -42,7 +42,7 @@ def take(services: Services, reviewer: str, *, limit: int) -> list[Verdict]:
 
 def count(connection: Connection) -> int:
     """How many wait."""
-    return connection.scalar(text("select count(*) from verdicts where review_since is not null")) or 0
+    return connection.scalar(text(f"select count(*) from verdicts v where {_OPEN}")) or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +174,21 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
         return counted, True
 
 
+# What is in the trash is shown to nobody, and stands in the list again once it is restored.
+_OPEN = "review_since is not null and not exists (select from deletions d where d.what = v.kind || '/' || v.item)"
+
 # `id + 0` keeps the planner from the primary key: it would walk past all that is decided to find the few that wait.
 _WAITING = text(f"""
-    select {COLUMNS} from verdicts v where review_since is not null and id > :after
+    select {COLUMNS} from verdicts v where {_OPEN} and id > :after
     and (claimed_until is null or claimed_until < now()) order by id + 0 limit :limit
 """)
 
-_TAKE = text("""
+_TAKE = text(f"""
     with room as (
-        select :limit - count(*) as free from verdicts
-        where claimed_by = :reviewer and claimed_until > now() and review_since is not null
+        select :limit - count(*) as free from verdicts v
+        where claimed_by = :reviewer and claimed_until > now() and {_OPEN}
     ), next as (
-        select id from verdicts where review_since is not null and (claimed_until is null or claimed_until < now())
+        select id from verdicts v where {_OPEN} and (claimed_until is null or claimed_until < now())
         order by review_since, id limit (select greatest(free, 0) from room) for update skip locked
     )
     update verdicts v set claimed_by = :reviewer, claimed_until = now() + make_interval(secs => :seconds)
@@ -193,8 +196,8 @@ _TAKE = text("""
 """)
 
 _TAKEN = text(f"""
-    select {COLUMNS} from verdicts v where claimed_by = :reviewer and claimed_until > now()
-    and review_since is not null order by review_since, id
+    select {COLUMNS} from verdicts v where claimed_by = :reviewer and claimed_until > now() and {_OPEN}
+    order by review_since, id
 """)
 
 _MADE = text("""
@@ -202,9 +205,9 @@ _MADE = text("""
     where decided_at >= date_trunc('day', now(), 'UTC') and state <> 'waiting' group by state
 """)
 
-_OLDEST = text("""
+_OLDEST = text(f"""
     select count(*) as waiting, extract(epoch from now() - min(review_since)) as seconds
-    from verdicts where review_since is not null
+    from verdicts v where {_OPEN}
 """)
 
 _OTHERS = text(f"""

@@ -278,6 +278,19 @@ def test_two_reviewers_never_get_the_same_image(flagging: Gateway) -> None:
     assert listed(flagging) == {}
 
 
+def test_what_is_in_the_trash_waits_for_nobody_until_it_is_restored(flagging: Gateway) -> None:
+    sent = send(flagging, saying("sexual=0.9", seed=9))
+    process(flagging)
+    both = set(listed(flagging))
+    call(flagging, "DELETE", f"/api/media/{sent.media_id}", USER)
+    assert set(listed(flagging)) == both - {("media", str(sent.media_id))}
+    assert [one.kind for one in review.take(flagging.services, "Ada", limit=2)] == ["listings"]
+    with transaction(flagging.services.engine) as connection:
+        assert (review.count(connection), review.figures(connection).waiting) == (1, 1)
+    call(flagging, "POST", f"/api/media/{sent.media_id}/restore", USER)
+    assert [one.kind for one in review.take(flagging.services, "Ada", limit=2)] == ["media", "listings"]
+
+
 def test_a_few_that_wait_are_listed_without_reading_all_that_is_decided(engine: Engine) -> None:
     with transaction(engine) as connection:
         connection.execute(text("""
