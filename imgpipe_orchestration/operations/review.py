@@ -136,7 +136,7 @@ def _decide(services: Services, connection: Connection, found: Verdict, *, appro
             deletions.remove(connection, services.claims, what)
             subject.kind.resume(connection, deletion)
     verdicts.decide(services, connection, subject, found.item, approved=approve, who=who, why=why)
-    if approve and found.state is State.REJECTED and not deletions.is_deleted(connection, subject.what(found.item)):
+    if approve and not deletions.is_deleted(connection, subject.what(found.item)):
         subject.approved(services, connection, found.item)
 
 

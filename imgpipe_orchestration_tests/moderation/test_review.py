@@ -208,6 +208,23 @@ def test_when_a_profile_image_is_rejected_the_one_before_is_shown_again(flagging
     assert flagging.rows("select id from media_files where replaced_at is not null") == replaced
 
 
+@pytest.mark.parametrize("by", ["person", "model"])
+def test_a_held_profile_image_takes_its_place_also_when_a_later_one_was_rejected_first(
+    holding: Gateway, standins: StandInAccess, by: str
+) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    first, later = (finished(holding, field="profile_image", seed=seed) for seed in (1, 2))
+    decide(holding, str(later), "reject")
+    assert holding.me()["profile_image_path"] is None
+    standins.admin("DELETE", "faults")
+    if by == "person":
+        decide(holding, str(first), "approve")
+    else:
+        make_due(holding, "moderation")
+        process(holding, "run-3")
+    assert f"/{first}?" in holding.me()["profile_image_path"]
+
+
 def test_a_profile_image_that_was_rejected_before_it_was_made_takes_its_place_once_it_is_approved(
     flagging: Gateway,
 ) -> None:
