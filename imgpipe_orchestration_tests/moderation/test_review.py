@@ -263,6 +263,7 @@ def test_three_reports_hold_an_image_once_from_each_user_and_none_after_a_person
     assert (refused.status_code, refused.json()["code"]) == (403, "held")
     entry = listed(flagging)["media", str(media_id)]
     assert (entry["reports"], entry["verdict"]["decided_by"]) == (3, "reports")
+    assert "by reports: <bdi>" in call(flagging, "GET", f"/media/{media_id}").text, "no stand-in counted them"
     assert reports(4).json()["counted"]
     entry = listed(flagging)["media", str(media_id)]
     assert (entry["reports"], entry["verdict"]["reason"]) == (4, "4 reports. The last one: Mine")
