@@ -212,7 +212,7 @@ def _restore(services: Services, name: str, ids: list[str]) -> list[str]:
 
 
 def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Response:
-    """The originals of images; all pictures of avatars.
+    """The originals of images; the pictures of avatars, without the bought ones, which may be held back.
 
     Raises:
         NotFound: there are none.
@@ -230,7 +230,8 @@ def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Respo
     else:
         with transaction(services.engine) as connection:
             prefixes = [task_prefix(number) for number in records.numbers(connection, ids)]
-        named = ((key.partition("/")[2], key, None) for prefix in prefixes for key in purge.under(bucket, [prefix]))
+        keys = (key for prefix in prefixes for key in purge.under(bucket, [prefix]) if "/bought/" not in key)
+        named = ((key.partition("/")[2], key, None) for key in keys)
     headers = {"Content-Disposition": f'attachment; filename="{name}.zip"', "Cache-Control": "no-store"}
     return StreamingResponse(pictures(bucket, named), media_type="application/zip", headers=headers)
 
