@@ -108,14 +108,11 @@ def decide(
         if first and found.by_person:
             raise Conflict(f"{found.decided_by} has decided: {found.state}.")
         _decide(services, connection, found, approve=approve, why=why, who=who)
-        values = {"id": found.id, "approved": approve, "what": subject.what(item), "why": why, "who": who}
+        what = subject.what(item)
+        values = {"id": found.id, "approved": approve, "what": what, "why": why, "who": who}
         connection.execute(_REMEMBER, values)
-        audit.note(
-            before={"state": found.state.value},
-            after={"state": wanted.value, "reason": why},
-            subject=subject.what(item),
-        )
-        words = f"Its bytes are those of {subject.what(item)}. {why}".strip()
+        audit.note(before={"state": found.state.value}, after={"state": wanted.value, "reason": why}, subject=what)
+        words = f"Its bytes are those of {what}. {why}".strip()
         for row in connection.execute(_SAME, {"id": found.id, "state": wanted.value}).all():
             with suppress(Purged):
                 _decide(services, connection, verdict(row), approve=approve, why=words, who=who)
@@ -160,9 +157,8 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
         values = {"kind": subject.name, "item": item, "reporters": digests, "reporter": digests[0], "why": why}
         counted = bool(connection.execute(_ADD, values).rowcount)
         reports = found.reports + counted
-        connection.execute(
-            text("update verdicts set reports = :reports where id = :id"), {"id": found.id, "reports": reports}
-        )
+        query = text("update verdicts set reports = :reports where id = :id")
+        connection.execute(query, {"id": found.id, "reports": reports})
         enough = services.settings.moderation != "off" and reports >= services.settings.reports_to_hold
         # Held, and neither by earlier reports nor only until there is a verdict.
         decided = found.holding and found.decided_by not in {None, verdicts.REPORTS}

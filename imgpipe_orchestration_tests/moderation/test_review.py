@@ -217,11 +217,7 @@ def test_a_held_profile_image_takes_its_place_also_when_a_later_one_was_rejected
     decide(holding, str(later), "reject")
     assert holding.me()["profile_image_path"] is None
     standins.admin("DELETE", "faults")
-    if by == "person":
-        decide(holding, str(first), "approve")
-    else:
-        make_due(holding, "moderation")
-        process(holding, "run-3")
+    decide(holding, str(first), "approve") if by == "person" else process(holding, "run-3")
     assert f"/{first}?" in holding.me()["profile_image_path"]
 
 
@@ -299,9 +295,8 @@ def test_two_reviewers_never_get_the_same_image(flagging: Gateway) -> None:
 def test_what_is_in_the_trash_waits_for_nobody_until_it_is_restored(flagging: Gateway) -> None:
     sent = send(flagging, saying("sexual=0.9", seed=9))
     process(flagging)
-    both = set(listed(flagging))
     call(flagging, "DELETE", f"/api/media/{sent.media_id}", USER)
-    assert set(listed(flagging)) == both - {("media", str(sent.media_id))}
+    assert [kind for kind, _ in listed(flagging)] == ["listings"]
     assert [one.kind for one in review.take(flagging.services, "Ada", limit=2)] == ["listings"]
     with transaction(flagging.services.engine) as connection:
         assert (review.count(connection), review.figures(connection).waiting) == (1, 1)

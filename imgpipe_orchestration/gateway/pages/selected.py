@@ -112,9 +112,8 @@ def act(
     elif action == "restore":
         states = [state for name, ids in picked.items() for state in _restore(services, name, ids)]
         done, held = len(states), states.count("held")
-        remark = (
-            f" {_counted(held, of)} {('stays', 'stay')[held != 1]} held back until somebody approves." if held else ""
-        )
+        stay = ("stays", "stay")[held != 1]
+        remark = f" {_counted(held, of)} {stay} held back until somebody approves." if held else ""
     else:
         done = sum(_do(services, session.caller, action, name, ids) for name, ids in picked.items())
     for media_id in picked.get("media", []):
