@@ -162,11 +162,16 @@ def _published(connection: Connection, number: int) -> int | None:
     """The person of a picture that is public; whichever try it was of, `_picture` shows the reviewer the last one."""
     name = f"image_{number >> 8 & 3}" if number & 1 else "base"
     query = text("select id from generation_results where id = :id and jsonb_exists(images, :name)")
-    found: int | None = connection.scalar(query, {"id": number >> PARTS, "name": name})
-    return found
+    return number >> PARTS if connection.scalar(query, {"id": number >> PARTS, "name": name}) else None
 
 
-BRIEFS = Subject("briefs", TASKS, "", brief_of, named=lambda _, task: f"task_{task}")
+def _drawn(connection: Connection, task: int) -> int | None:
+    """A task for whose people pictures were bought: it is too late for them to fail by its brief."""
+    query = text("select max(task_id) from generation_results where task_id = :id and base_object is not null")
+    return task if connection.scalar(query, {"id": task}) else None
+
+
+BRIEFS = Subject("briefs", TASKS, "", brief_of, named=lambda _, task: f"task_{task}", published=_drawn)
 PORTRAITS = Subject(
     "avatars",
     PERSONAS,

@@ -17,7 +17,7 @@ from imgpipe_orchestration.media.steps.callback import COLUMNS, put_in_place
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.storage.claims import Claims, Item, State
-from imgpipe_orchestration.storage.deletions import Deletion
+from imgpipe_orchestration.storage.deletions import REJECTED, Deletion
 from imgpipe_orchestration.storage.history import in_batches, old_rows
 from imgpipe_orchestration.storage.holdings import Holding, promised_by
 from imgpipe_orchestration.storage.rows import transaction
@@ -310,17 +310,26 @@ def _rejected(services: Services, connection: Connection, media_id: int) -> None
 
 
 def _approved(services: Services, connection: Connection, media_id: int) -> None:
-    """Show the image again in place of the one before it; an unfinished one by its temp path, like a new upload."""
+    """Show the image in place of the one before it, or of later ones that were rejected; an unfinished one by its temp
+    path, like a new upload."""
     media = store.media_file(connection, media_id)
     before = store.last_completed(connection, media.user_id, media.kind, but=media_id)
     failed = media.status is model.MediaStatus.FAILED
-    if media.kind not in store.ALONE or failed or before is None or before > media_id:
+    if media.kind not in store.ALONE or failed or (before or 0) > media_id:
         return
     base, finished = services.settings.smart_media_base_url, media.status is model.MediaStatus.COMPLETED
     own = model.smart_url(base, media_id) if finished else media.image_path
-    if put_in_place(connection, model.smart_url(base, before), own) and finished:
+    values = {"before": before, "id": media_id, "user_id": media.user_id, "kind": media.kind}
+    rows = connection.execute(_SHOWN_INSTEAD, values).all()
+    others = [url for row in rows for url in (model.smart_url(base, row.id), row.image_path)]
+    if sum(put_in_place(connection, url, own) for url in others) and finished:
         query = "update media_files set replaced_at = case when id = :before then now() end where id in (:before, :id)"
-        connection.execute(text(query), {"before": before, "id": media_id})
+        connection.execute(text(query), values)
 
+
+_SHOWN_INSTEAD = text(f"""
+    select id, image_path from media_files f where id = :before or user_id = :user_id and kind = :kind and id > :id
+    and exists (select from deletions d where d.what = 'media/' || f.id and starts_with(d.why, '{REJECTED}'))
+""")
 
 UPLOADED = Subject("media", MEDIA, "media_files", _picture, _facts, rejected=_rejected, approved=_approved)

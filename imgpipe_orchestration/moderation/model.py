@@ -42,7 +42,7 @@ class Subject:
     rejected: Callable[[Services, Connection, int], None] = lambda _, __, ___: None
     """What else a rejection changes, in its transaction."""
     approved: Callable[[Services, Connection, int], None] = lambda _, __, ___: None
-    """Takes that back, when what was rejected is approved after all."""
+    """Shows in its place what was held, when it is approved or clear."""
 
     def what(self, item: int) -> str:
         """The name of a thing, as the ledger and the deletions have it."""

@@ -229,6 +229,8 @@ def judged(
     why = ", ".join(f"{name} {scores[name]:.2f}" for name in categories) or None
     connection.execute(_JUDGED, {"id": found.id, "state": state.value, "holding": holding, "who": provider, "why": why})
     hold(services, connection, subject, found.item, held=holding)
+    if found.holding and not holding and not deletions.is_deleted(connection, subject.what(found.item)):
+        subject.approved(services, connection, found.item)
 
 
 _ASK = text("""

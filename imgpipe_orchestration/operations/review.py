@@ -42,7 +42,7 @@ def take(services: Services, reviewer: str, *, limit: int) -> list[Verdict]:
 
 def count(connection: Connection) -> int:
     """How many wait."""
-    return connection.scalar(text("select count(*) from verdicts where review_since is not null")) or 0
+    return connection.scalar(text(f"select count(*) from verdicts v where {_OPEN}")) or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,11 @@ def decide(
         if first and found.by_person:
             raise Conflict(f"{found.decided_by} has decided: {found.state}.")
         _decide(services, connection, found, approve=approve, why=why, who=who)
-        values = {"id": found.id, "approved": approve, "what": subject.what(item), "why": why, "who": who}
+        what = subject.what(item)
+        values = {"id": found.id, "approved": approve, "what": what, "why": why, "who": who}
         connection.execute(_REMEMBER, values)
-        audit.note(
-            before={"state": found.state.value},
-            after={"state": wanted.value, "reason": why},
-            subject=subject.what(item),
-        )
-        words = f"Its bytes are those of {subject.what(item)}. {why}".strip()
+        audit.note(before={"state": found.state.value}, after={"state": wanted.value, "reason": why}, subject=what)
+        words = f"Its bytes are those of {what}. {why}".strip()
         for row in connection.execute(_SAME, {"id": found.id, "state": wanted.value}).all():
             with suppress(Purged):
                 _decide(services, connection, verdict(row), approve=approve, why=words, who=who)
@@ -136,7 +133,7 @@ def _decide(services: Services, connection: Connection, found: Verdict, *, appro
             deletions.remove(connection, services.claims, what)
             subject.kind.resume(connection, deletion)
     verdicts.decide(services, connection, subject, found.item, approved=approve, who=who, why=why)
-    if approve and found.state is State.REJECTED and not deletions.is_deleted(connection, subject.what(found.item)):
+    if approve and not deletions.is_deleted(connection, subject.what(found.item)):
         subject.approved(services, connection, found.item)
 
 
@@ -160,9 +157,8 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
         values = {"kind": subject.name, "item": item, "reporters": digests, "reporter": digests[0], "why": why}
         counted = bool(connection.execute(_ADD, values).rowcount)
         reports = found.reports + counted
-        connection.execute(
-            text("update verdicts set reports = :reports where id = :id"), {"id": found.id, "reports": reports}
-        )
+        query = text("update verdicts set reports = :reports where id = :id")
+        connection.execute(query, {"id": found.id, "reports": reports})
         enough = services.settings.moderation != "off" and reports >= services.settings.reports_to_hold
         # Held, and neither by earlier reports nor only until there is a verdict.
         decided = found.holding and found.decided_by not in {None, verdicts.REPORTS}
@@ -174,18 +170,21 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
         return counted, True
 
 
+# What is in the trash is shown to nobody, and stands in the list again once it is restored.
+_OPEN = "review_since is not null and not exists (select from deletions d where d.what = v.kind || '/' || v.item)"
+
 # `id + 0` keeps the planner from the primary key: it would walk past all that is decided to find the few that wait.
 _WAITING = text(f"""
-    select {COLUMNS} from verdicts v where review_since is not null and id > :after
+    select {COLUMNS} from verdicts v where {_OPEN} and id > :after
     and (claimed_until is null or claimed_until < now()) order by id + 0 limit :limit
 """)
 
-_TAKE = text("""
+_TAKE = text(f"""
     with room as (
-        select :limit - count(*) as free from verdicts
-        where claimed_by = :reviewer and claimed_until > now() and review_since is not null
+        select :limit - count(*) as free from verdicts v
+        where claimed_by = :reviewer and claimed_until > now() and {_OPEN}
     ), next as (
-        select id from verdicts where review_since is not null and (claimed_until is null or claimed_until < now())
+        select id from verdicts v where {_OPEN} and (claimed_until is null or claimed_until < now())
         order by review_since, id limit (select greatest(free, 0) from room) for update skip locked
     )
     update verdicts v set claimed_by = :reviewer, claimed_until = now() + make_interval(secs => :seconds)
@@ -193,8 +192,8 @@ _TAKE = text("""
 """)
 
 _TAKEN = text(f"""
-    select {COLUMNS} from verdicts v where claimed_by = :reviewer and claimed_until > now()
-    and review_since is not null order by review_since, id
+    select {COLUMNS} from verdicts v where claimed_by = :reviewer and claimed_until > now() and {_OPEN}
+    order by review_since, id
 """)
 
 _MADE = text("""
@@ -202,9 +201,9 @@ _MADE = text("""
     where decided_at >= date_trunc('day', now(), 'UTC') and state <> 'waiting' group by state
 """)
 
-_OLDEST = text("""
+_OLDEST = text(f"""
     select count(*) as waiting, extract(epoch from now() - min(review_since)) as seconds
-    from verdicts where review_since is not null
+    from verdicts v where {_OPEN}
 """)
 
 _OTHERS = text(f"""

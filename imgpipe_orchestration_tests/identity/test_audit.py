@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -211,9 +212,11 @@ def test_the_export_pages_filters_and_streams(production: Gateway) -> None:
 
 def test_the_page_tells_role_and_address_where_a_row_has_them(production: Gateway) -> None:
     for kind, address in ((Kind.KEY, "10.0.0.1"), (Kind.COMMAND, "")):
-        audit.record(Entry(production.services.engine, Caller("eve", kind, Role.ADMIN), address, "delete image"))
+        changed = Entry(production.services.engine, Caller("eve", kind, Role.ADMIN), address, "delete image")
+        audit.record(replace(changed, after={"name": "<b> שלום"}))
     page = signed_in(production)[0].get(f"{production.url}/audit?who=eve", timeout=30).text
     assert re.findall(r'eve <span class="soft">(.*)</span>', page) == ["admin", "admin, 10.0.0.1"]
+    assert page.count("&#34;&lt;b&gt; שלום&#34;") == 2
 
 
 def test_a_form_of_one_role_with_the_cookie_of_another_does_nothing(production: Gateway) -> None:

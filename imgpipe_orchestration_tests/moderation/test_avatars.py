@@ -55,6 +55,9 @@ def test_who_is_on_a_published_picture_that_is_rejected_is_deleted(desk: Desk) -
     left = {stored.key.split("/")[2] for stored in desk.services.avatars_bucket.list()}
     assert left == {f"persona_{other.id}"}
     assert [row.why for row in desk.sql("select why from deletions")] == ["rejected: No hats"]
+    review.decide(desk.services, subject_of("briefs"), other.task_id, approve=False, why="No bakers", who="eve")
+    deletion.run(desk.services, "purge-2")
+    assert list(desk.services.avatars_bucket.list()) == [], "those of a rejected brief are deleted, too"
 
 
 def test_a_picture_that_is_rejected_while_it_is_uploaded_is_not_published(

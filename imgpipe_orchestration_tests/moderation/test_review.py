@@ -208,6 +208,19 @@ def test_when_a_profile_image_is_rejected_the_one_before_is_shown_again(flagging
     assert flagging.rows("select id from media_files where replaced_at is not null") == replaced
 
 
+@pytest.mark.parametrize("by", ["person", "model"])
+def test_a_held_profile_image_takes_its_place_also_when_a_later_one_was_rejected_first(
+    holding: Gateway, standins: StandInAccess, by: str
+) -> None:
+    standins.fault("openai", "server_error", operation="moderations", count=None, status=503)
+    first, later = (finished(holding, field="profile_image", seed=seed) for seed in (1, 2))
+    decide(holding, str(later), "reject")
+    assert holding.me()["profile_image_path"] is None
+    standins.admin("DELETE", "faults")
+    decide(holding, str(first), "approve") if by == "person" else process(holding, "run-3")
+    assert f"/{first}?" in holding.me()["profile_image_path"]
+
+
 def test_a_profile_image_that_was_rejected_before_it_was_made_takes_its_place_once_it_is_approved(
     flagging: Gateway,
 ) -> None:
@@ -246,6 +259,7 @@ def test_three_reports_hold_an_image_once_from_each_user_and_none_after_a_person
     assert (refused.status_code, refused.json()["code"]) == (403, "held")
     entry = listed(flagging)["media", str(media_id)]
     assert (entry["reports"], entry["verdict"]["decided_by"]) == (3, "reports")
+    assert "by reports: <bdi>" in call(flagging, "GET", f"/media/{media_id}").text, "no stand-in counted them"
     assert reports(4).json()["counted"]
     entry = listed(flagging)["media", str(media_id)]
     assert (entry["reports"], entry["verdict"]["reason"]) == (4, "4 reports. The last one: Mine")
@@ -276,6 +290,18 @@ def test_two_reviewers_never_get_the_same_image(flagging: Gateway) -> None:
     assert len(items) == len(set(items)) == 6
     assert review.take(flagging.services, "reviewer-0", limit=2) == taken[0], "a page loaded again is the same"
     assert listed(flagging) == {}
+
+
+def test_what_is_in_the_trash_waits_for_nobody_until_it_is_restored(flagging: Gateway) -> None:
+    sent = send(flagging, saying("sexual=0.9", seed=9))
+    process(flagging)
+    call(flagging, "DELETE", f"/api/media/{sent.media_id}", USER)
+    assert [kind for kind, _ in listed(flagging)] == ["listings"]
+    assert [one.kind for one in review.take(flagging.services, "Ada", limit=2)] == ["listings"]
+    with transaction(flagging.services.engine) as connection:
+        assert (review.count(connection), review.figures(connection).waiting) == (1, 1)
+    call(flagging, "POST", f"/api/media/{sent.media_id}/restore", USER)
+    assert [one.kind for one in review.take(flagging.services, "Ada", limit=2)] == ["media", "listings"]
 
 
 def test_a_few_that_wait_are_listed_without_reading_all_that_is_decided(engine: Engine) -> None:

@@ -85,7 +85,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters.FILTERS, advice=advice)
+    environment.filters.update(filters.FILTERS, advice=advice, json=partial(json.dumps, ensure_ascii=False))
     environment.globals.update(navigation=NAVIGATION)
     return environment
 

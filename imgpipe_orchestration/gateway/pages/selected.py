@@ -112,9 +112,8 @@ def act(
     elif action == "restore":
         states = [state for name, ids in picked.items() for state in _restore(services, name, ids)]
         done, held = len(states), states.count("held")
-        remark = (
-            f" {_counted(held, of)} {('stays', 'stay')[held != 1]} held back until somebody approves." if held else ""
-        )
+        stay = ("stays", "stay")[held != 1]
+        remark = f" {_counted(held, of)} {stay} held back until somebody approves." if held else ""
     else:
         done = sum(_do(services, session.caller, action, name, ids) for name, ids in picked.items())
     for media_id in picked.get("media", []):
@@ -212,7 +211,7 @@ def _restore(services: Services, name: str, ids: list[str]) -> list[str]:
 
 
 def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Response:
-    """The originals of images; all pictures of avatars.
+    """The originals of images; the pictures of avatars, without the bought ones, which may be held back.
 
     Raises:
         NotFound: there are none.
@@ -230,7 +229,8 @@ def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Respo
     else:
         with transaction(services.engine) as connection:
             prefixes = [task_prefix(number) for number in records.numbers(connection, ids)]
-        named = ((key.partition("/")[2], key, None) for prefix in prefixes for key in purge.under(bucket, [prefix]))
+        keys = (key for prefix in prefixes for key in purge.under(bucket, [prefix]) if "/bought/" not in key)
+        named = ((key.partition("/")[2], key, None) for key in keys)
     headers = {"Content-Disposition": f'attachment; filename="{name}.zip"', "Cache-Control": "no-store"}
     return StreamingResponse(pictures(bucket, named), media_type="application/zip", headers=headers)
 

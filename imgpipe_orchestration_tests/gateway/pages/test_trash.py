@@ -156,7 +156,13 @@ def test_listings_avatars_and_failures_are_picked_too(guest: Visitor, gateway: G
     expect(page.get_by_text("No listing has images yet")).to_be_visible()
     assert gateway.get("/" + image["url"].split("/", 3)[3]).status_code == 410
     guest.go("/avatars")
-    page.get_by_label("Select Anybody").first.check()
+    for name in ("base.png", "bought/base-1.png"):
+        gateway.services.avatars_bucket.put(f"avatars/task_2/persona_1/{name}", b"PNG", content_type="image/png")
+    with page.expect_download() as told:
+        page.get_by_label("Select Anybody").first.check()
+        page.get_by_role("button", name="Download").click()
+    with zipfile.ZipFile(told.value.path()) as archive:
+        assert archive.namelist() == ["task_2/persona_1/base.png"]
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Remove 1 request for people for good").click()
     expect(page.locator(".letter")).to_have_count(1)
