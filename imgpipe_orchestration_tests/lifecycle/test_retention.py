@@ -168,7 +168,8 @@ def test_what_is_to_go_at_once_waits_for_no_sweep_and_its_run_does_not_look_at_w
             return list(purge_sensor(context).run_requests or [])
 
     delete(gateway, finished(gateway), purge="true")
-    earlier = instance.create_run_for_job(defs.resolve_job_def("purge"), status=dg.DagsterRunStatus.STARTING)
+    job = defs.resolve_job_def("purge")
+    earlier = instance.create_run_for_job(job, tags=job.run_tags, status=dg.DagsterRunStatus.STARTING)
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", "purge"), earlier.run_id)
     assert not asked()
     monkeypatch.setattr(deletion, "BUSY_SECONDS", 0.0)
