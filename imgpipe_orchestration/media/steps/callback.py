@@ -52,7 +52,8 @@ def callback(services: Services, claim: Claim) -> None:
         services.claims.enqueue(connection, store.URLS, [Item(media.main_api_id, tenant)], again=True)
         if analysed is StepState.FAILED:
             item = Item(media.id, tenant)
-            services.claims.enqueue(connection, store.HEALING, [item], delay=backoff(0), again=True)
+            # Later than this run ends: the provider has just failed as often as a run asks.
+            services.claims.enqueue(connection, store.HEALING, [item], delay=backoff(3), again=True)
 
 
 _COMPLETED = text("""
