@@ -165,6 +165,18 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data)
 
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Let the daemon, which loads its launcher with the first run, keep connections to the database open, as the
+        webserver does. dagster-postgres else opens one for every statement: half of what an idle stack costs.
+
+        Not for the event log: it is asked so seldom that the first to find out that PostgreSQL was restarted would be a
+        run that is just being launched.
+        """
+        super().register_instance(instance)
+        storages: list[Any] = [instance.run_storage, instance.schedule_storage]
+        for storage in storages:
+            storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=600, max_overflow=20)
+
     def launch_run(self, context: LaunchRunContext) -> None:
         """
         Raises:

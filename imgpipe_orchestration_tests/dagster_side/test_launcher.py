@@ -11,7 +11,9 @@ from unittest.mock import Mock
 
 import dagster as dg
 import psutil
+import psycopg
 import pytest
+import sqlalchemy
 from dagster._core.launcher import WorkerStatus
 
 from imgpipe_orchestration.dagster_side.launcher import _WARM, ForkedRunLauncher, WarmProcess
@@ -71,6 +73,19 @@ def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterIn
     assert first != second
     assert its_parent == other_parent != os.getpid()
     assert psutil.Process(its_parent).num_threads() == 1, "a lock that another thread held would stay locked for ever"
+
+
+def test_a_postgresql_that_was_restarted_costs_the_daemon_a_look_and_no_run(
+    instance: dg.DagsterInstance, postgres_server: Postgres
+) -> None:
+    becomes(instance, launch(instance, jobs.quick), SUCCESS)
+    cut_off = """select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()"""
+    with psycopg.connect(ensure_database(postgres_server, "dagster_runs")) as connection:
+        assert connection.execute(cut_off).rowcount > 0, "no connection was kept open"
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        instance.get_runs(limit=1)  # the daemon looks for runs to launch every second
+    becomes(instance, launch(instance, jobs.quick), SUCCESS)
 
 
 def test_a_forked_run_logs_as_the_settings_say(instance: dg.DagsterInstance) -> None:
