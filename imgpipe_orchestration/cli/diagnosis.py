@@ -174,11 +174,8 @@ def mongo(services: Services) -> str:
     except Refused:
         raise Note("answers; its user may not list indexes, so some may be missing") from None
     if missing:
-        raise Note(
-            f"answers, and lacks {'; '.join(map(str, missing))}",
-            "The auto-marker's next run creates them, unless it is not allowed to, or two image_config documents name "
-            "the same customer.",
-        )
+        do = "The auto-marker's next run creates them, unless it may not, or two image_config name one customer."
+        raise Note(f"answers, and lacks {'; '.join(map(str, missing))}", do)
     return "answers, with every index the auto-marker needs"
 
 
@@ -196,6 +193,22 @@ def server(name: str, path: str, services: Services) -> str:
     if urlsplit(answer.url).path != urlsplit(url).path:
         raise Note(f"{url} leads to a sign-in at {answer.url}; nothing behind it was checked")
     return f"{url} answers"
+
+
+def dagster_ui(services: Services) -> str:
+    """Whether it answers, and what somebody has switched off in it: nothing else says what the work waits for."""
+    seen = server("dagster_url", "/server_info", services)
+    query = """{instance {concurrencyLimits {concurrencyKey limit}} repositoriesOrError {... on RepositoryConnection {
+        nodes {sensors {name state: sensorState {status}} schedules {name state: scheduleState {status}}}}}}"""
+    answer = requests.post(f"{services.settings.dagster_url}/graphql", json={"query": query}, timeout=TIMEOUT_SECONDS)
+    told = answer.json()["data"]
+    off = [f"pool {one['concurrencyKey']}" for one in told["instance"]["concurrencyLimits"] if not one["limit"]]
+    for code in told["repositoriesOrError"].get("nodes", []):
+        off += [one["name"] for one in code["sensors"] + code["schedules"] if one["state"]["status"] == "STOPPED"]
+    if off:
+        do = "Their work waits. Switch them on in the Dagster UI: Automation; pools in Deployment > Concurrency."
+        raise Note(f"switched off in it: {', '.join(off)}", do)
+    return seen
 
 
 def daemon(services: Services) -> str:

@@ -142,7 +142,7 @@ def _checks(settings: Settings) -> list[Check]:
         *((f"bucket {name}", s3, partial(diagnosis.bucket, name)) for name in settings.buckets),
         ("MongoDB", mongo, diagnosis.mongo),
         ("gateway", start("gateway"), partial(diagnosis.server, "gateway_url", "/health")),
-        ("Dagster UI", start("dagster-webserver"), partial(diagnosis.server, "dagster_url", "/server_info")),
+        ("Dagster UI", start("dagster-webserver"), diagnosis.dagster_ui),
         ("Dagster daemon", daemon, diagnosis.daemon),
         ("workers", workers, diagnosis.workers),
         ("OpenAI", openai, diagnosis.openai),

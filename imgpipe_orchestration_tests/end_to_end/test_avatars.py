@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe, wait_for
 from imgpipe_orchestration_tests.end_to_end.conftest import Stack
 
 
@@ -131,6 +131,19 @@ def test_a_request_becomes_people_pictures_and_exports_and_one_who_was_refused_i
         # A run still tidies up when the last picture's row is written.
         wait_for(lambda job=job: stack.runs(job)[0]["status"] == "SUCCESS", f"the run of {job} to end well")
     assert "imgpipe_provider_cost_usd" in stack.session.get(f"{stack.gateway}/metrics", timeout=30).text
+
+
+@pytest.mark.slow
+def test_doctor_names_the_pool_and_the_schedule_that_somebody_switched_off(stack: Stack) -> None:
+    limit = 'mutation Limit($to: Int!) { setConcurrencyLimit(concurrencyKey: "flowise", limit: $to) }'
+    stack.graphql(limit, to=0)
+    stack.dagster("schedule", "stop", "retention_schedule", "-w", "workspace.yaml")
+    try:
+        told = imgpipe("doctor", environ={**clean_environment(), **stack.environment}).stdout
+    finally:
+        stack.graphql(limit, to=4)
+        stack.dagster("schedule", "start", "retention_schedule", "-w", "workspace.yaml")
+    assert "note Dagster UI: switched off in it: pool flowise, retention_schedule" in told, told
 
 
 @pytest.mark.slow
