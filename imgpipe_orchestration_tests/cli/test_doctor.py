@@ -98,6 +98,12 @@ def test_doctor_tells_by_the_last_tick_whether_the_daemon_works(run: Run, engine
     assert "Deployment > Daemons and Automation" in silent["do"] and "clock was set back" in silent["do"]
 
 
+def test_doctor_says_that_a_stack_is_starting(run: Run, tmp_path: Path) -> None:
+    with stackfile.locked(tmp_path):
+        told = run("doctor", "--data", str(tmp_path)).stdout
+    assert "is starting or stopping; try again in a moment" in told.splitlines()[0], told
+
+
 def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
