@@ -116,11 +116,12 @@ def find(connection: Connection, what: str, *, lock: bool = False) -> Deletion |
     return connection.execute(query, {"what": what}).one_or_none()
 
 
-def lock(connection: Connection, whats: Sequence[str]) -> None:
-    """Let the deletions of things that can be restored stay as they are until the transaction ends."""
+def lock(connection: Connection, whats: Sequence[str]) -> list[int]:
+    """Let the deletions of things that can be restored stay as they are until the transaction ends; returns the items
+    of these."""
     # Not of those that are being purged: a purge locks them last.
-    query = text("select from deletions where what = any(:whats) and purging_at is null order by id for update")
-    connection.execute(query, {"whats": list(whats)})
+    query = text("select item from deletions where what = any(:whats) and purging_at is null order by id for update")
+    return list(connection.scalars(query, {"whats": list(whats)}))
 
 
 def is_deleted(connection: Connection, what: str) -> bool:

@@ -108,7 +108,7 @@ def act(
     undo, remark = "", ""
     if action in LOSES:
         days = services.settings.trash_days if action == "delete" else 0
-        done, undo = _delete(services, session.caller, picked, days=days)
+        done, undo = _delete(services, session.caller, picked, days=days, trashed=of == "trash")
     elif action == "restore":
         states = [state for name, ids in picked.items() for state in _restore(services, name, ids)]
         done, held = len(states), states.count("held")
@@ -119,7 +119,8 @@ def act(
     for media_id in picked.get("media", []):
         request.app.state.hot.forget(int(media_id))
     said = f"{_counted(done, of)} {SAID[action][done != 1]}.{remark}" if done else ""
-    left = f"Nothing was done with {_counted(count - done, of)}: there was nothing to do." if done < count else ""
+    why = "not in the trash any more" if of == "trash" else "there was nothing to do"
+    left = f"Nothing was done with {_counted(count - done, of)}: {why}." if done < count else ""
     if left and action in LOSES and of in _NOUNS:
         left = f"{_counted(count - done, of)} {('was', 'were')[count - done != 1]} deleted already."
     return back_to(back, notice=said, trouble=left, undo=undo)
@@ -174,14 +175,17 @@ def _all(services: Services, of: str, query: str) -> Picked:
         return {of: list(connection.scalars(_EVERY[of], {"limit": MOST}))}
 
 
-def _delete(services: Services, caller: Caller, picked: Picked, *, days: float) -> tuple[int, str]:
-    """How many things were deleted, and the moment of it, by which it can be undone."""
+def _delete(services: Services, caller: Caller, picked: Picked, *, days: float, trashed: bool) -> tuple[int, str]:
+    """How many things were deleted, and the moment of it, by which it can be undone. Of what was picked in the trash
+    (`trashed`) what was restored since stays."""
     done = 0
     with transaction(services.engine) as connection:
         for name, ids in picked.items():
             if name not in _NOUNS:
                 continue  # an item of another queue is a step of something
             numbers = records.numbers(connection, ids) if name == "avatars" else [int(one) for one in ids]
+            if trashed:
+                numbers = deletions.lock(connection, [f"{name}/{one}" for one in numbers])
             for start in range(0, len(numbers), purge.BATCH):
                 some, who = numbers[start : start + purge.BATCH], caller.name
                 done += len(trash.put(services, connection, KIND[name], some, who=who, why="asked for", days=days))
