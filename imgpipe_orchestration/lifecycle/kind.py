@@ -64,8 +64,8 @@ class Kind:
     """Removes what else there is about things, before their rows go. Their objects are gone by then."""
     undated: Collection[Queue] = ()
     """Those of its queues whose items belong to no partition."""
-    resumed: Callable[[Connection, Deletion], None] | None = None
-    """What else happens to a restored thing; None where nothing of the kind is restored."""
+    resumed: Callable[[Connection, Sequence[Deletion]], None] | None = None
+    """What else happens to restored things; None where nothing of the kind is restored."""
     ready: str = ""
     """The condition on which a restored thing is shown, unless it is held."""
     item_of: str = ""
@@ -141,22 +141,23 @@ class Kind:
         self.stopped(connection, rows)
         return [Thing(row.what, row.id, row.user_id, row.addresses, sorted(places[row.id])) for row in rows]
 
-    def resume(self, connection: Connection, deletion: Deletion) -> None:
-        """Put a restored thing back into its queues."""
+    def resume(self, connection: Connection, restored: Sequence[Deletion]) -> None:
+        """Put restored things back into their queues."""
         if self.resumed is None:
             return
-        self.resumed(connection, deletion)
-        rows = self.find(connection, [deletion.item])
+        self.resumed(connection, restored)
+        queues = {one.item: one.queues for one in restored}
+        rows = self.find(connection, list(queues))
         for queue, column in self.queues.items():
-            if queue.name in deletion.queues:
-                Claims.enqueue(connection, queue, _queued(rows, column, dated=queue not in self.undated), again=True)
+            these = [row for row in rows if queue.name in queues[row.id]]
+            Claims.enqueue(connection, queue, _queued(these, column, dated=queue not in self.undated), again=True)
         for subject, (column, parts) in self.judged.items():
             deletions.hasten_verdicts(connection, subject, list(_items(rows, column)), parts=parts)
 
-    def state(self, connection: Connection, id_: int) -> str:
-        """What a restored thing is: `held`, `ready`, or the state of its row."""
+    def states(self, connection: Connection, ids: Sequence[int]) -> list[str]:
+        """What restored things are: `held`, `ready`, or the states of their rows."""
         query = f"case when held then 'held' when {self.ready} then 'ready' else cast(status as text) end"
-        return str(connection.scalar(text(f"select {query} from {self.table} where id = :id"), {"id": id_}))
+        return list(connection.scalars(text(f"select {query} from {self.table} where id = any(:ids)"), {"ids": ids}))
 
     def erase(self, services: Services, connection: Connection, ids: Sequence[int]) -> None:
         """Remove the rows, the paid answers, the verdicts and what the queues know."""

@@ -9,7 +9,7 @@ from imgpipe_orchestration.errors import LeaseLost, NotFound
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.storage import deletions
-from imgpipe_orchestration.storage.deletions import Deletion
+from imgpipe_orchestration.storage.deletions import Deletion, Purged
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
@@ -63,8 +63,8 @@ def delete(
         return found
 
 
-def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> str | None:
-    """Take a thing out of the trash as it was; returns its state (`Kind.state`), or None if it is not there.
+def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> None:
+    """Take a thing out of the trash as it was, if it is there.
 
     Raises:
         Purged: it is gone for good.
@@ -72,13 +72,23 @@ def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> s
     """
     with transaction(services.engine) as connection:
         found = deletions.find(connection, what, lock=True)
-        if found is None:
-            return None
-        if user not in {None, found.user_id}:
+        if found is not None and user not in {None, found.user_id}:
             raise NotFound(f"There is no {what.replace('/', ' ')}.")
-        deletions.remove(connection, services.claims, what)
-        kind.resume(connection, found)
-        return kind.state(connection, found.item) if kind.ready else ""
+        if found is not None and not _restored(services, connection, kind, [what]):
+            raise Purged("It was deleted for good, and cannot be restored.")
+
+
+def restore_all(services: Services, kind: Kind, whats: Sequence[str]) -> list[str]:
+    """Take those of these things that are in the trash out of it; returns their states (`Kind.states`)."""
+    with transaction(services.engine) as connection:
+        found = _restored(services, connection, kind, whats)
+        return kind.states(connection, [one.item for one in found]) if kind.ready else [""] * len(found)
+
+
+def _restored(services: Services, connection: Connection, kind: Kind, whats: Sequence[str]) -> Sequence[Deletion]:
+    found = deletions.remove(connection, services.claims, whats)
+    kind.resume(connection, found)
+    return found
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def restore_image(image_id: UUID, services: ServicesDep, who: Allowed) -> Restor
     (number,) = ids
     trash.restore(services, LISTINGS, f"listings/{number}", user=who.user)
     with transaction(services.engine) as connection:
-        return RestoredImage.model_validate({"id": str(image_id), "state": LISTINGS.state(connection, number)})
+        return RestoredImage.model_validate({"id": str(image_id), "state": LISTINGS.states(connection, [number])[0]})
 
 
 def _delete(services: Services, who: Caller, *, purge: bool, **wanted: UUID) -> DeletedImages:

@@ -24,13 +24,13 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 
 
-def _resumed(connection: Connection, deletion: Deletion) -> None:
-    if deletion.why == "replaced":  # or the next night would delete it again
-        connection.execute(text("update media_files set replaced_at = null where id = :id"), {"id": deletion.item})
-    if store.MEDIA.name in deletion.queues:
-        query = text("select id from media_files where id = :id and status = 'failed'")
-        store.MEDIA.mirror(connection, list(connection.scalars(query, {"id": deletion.item})), State.WAITING, None)
-    without = connection.execute(_VECTOR_LOST, {"id": deletion.item}).all()
+def _resumed(connection: Connection, restored: Sequence[Deletion]) -> None:
+    replaced = [one.item for one in restored if one.why == "replaced"]  # or the next night would delete them again
+    connection.execute(text("update media_files set replaced_at = null where id = any(:ids)"), {"ids": replaced})
+    query = text("select id from media_files where id = any(:ids) and status = 'failed'")
+    queued = {"ids": [one.item for one in restored if store.MEDIA.name in one.queues]}
+    store.MEDIA.mirror(connection, list(connection.scalars(query, queued)), State.WAITING, None)
+    without = connection.execute(_VECTOR_LOST, {"ids": [one.item for one in restored]}).all()
     items = [Item(row.id, str(row.user_id), row.upload_day.isoformat()) for row in without]
     Claims.enqueue(connection, store.REMAKE_ANALYSIS, items, again=True)
 
@@ -38,7 +38,7 @@ def _resumed(connection: Connection, deletion: Deletion) -> None:
 # Rebuilding the embeddings skips images in the trash.
 _VECTOR_LOST = text("""
     select f.id, f.user_id, f.upload_day from media_files f join media_ai_analysis a on a.media_id = f.id
-    where f.id = :id and f.status = 'completed' and a.embedding is null and a.answered_by ? 'embed'
+    where f.id = any(:ids) and f.status = 'completed' and a.embedding is null and a.answered_by ? 'embed'
 """)
 
 

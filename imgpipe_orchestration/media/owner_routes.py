@@ -301,7 +301,7 @@ def _restore(services: Services, media_id: int, caller: Caller) -> str:
     trash.restore(services, MEDIA, f"media/{media_id}", user=caller.user)
     with transaction(services.engine) as connection:
         lifecycle.owned(connection, media_id, caller)
-        return MEDIA.state(connection, media_id)
+        return MEDIA.states(connection, [media_id])[0]
 
 
 def _requeue(services: Services, media_id: int, caller: Caller) -> str:

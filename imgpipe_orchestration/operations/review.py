@@ -130,8 +130,9 @@ def _decide(services: Services, connection: Connection, found: Verdict, *, appro
         deletion = deletions.find(connection, what, lock=True)
         # What its owner deleted as well stays deleted.
         if deletion is not None and deletion.why.startswith(deletions.REJECTED):
-            deletions.remove(connection, services.claims, what)
-            subject.kind.resume(connection, deletion)
+            if not deletions.remove(connection, services.claims, [what]):
+                raise Purged("It was deleted for good, and cannot be restored.")
+            subject.kind.resume(connection, [deletion])
     verdicts.decide(services, connection, subject, found.item, approved=approve, who=who, why=why)
     if approve and not deletions.is_deleted(connection, subject.what(found.item)):
         subject.approved(services, connection, found.item)

@@ -21,7 +21,6 @@ from sqlalchemy import Connection, Row, text
 from imgpipe_orchestration.errors import Gone
 from imgpipe_orchestration.storage.claims import Claims, Item
 from imgpipe_orchestration.storage.queues import Queue
-from imgpipe_orchestration.storage.rows import time_of
 
 PURGES = Queue("purges", max_attempts=10)
 """What is to be removed for good; item ids are those of `deletions`."""
@@ -140,20 +139,13 @@ def was_at(connection: Connection, secrets: Sequence[str], address: str, *, user
     return connection.scalar(query, values) is not None
 
 
-def remove(connection: Connection, claims: Claims, what: str) -> Deletion | None:
-    """Take a thing out of the trash; None if it is not there.
-
-    Raises:
-        Purged: its purge has begun, or was ordered: its days in the trash are over.
-    """
-    deletion = find(connection, what, lock=True)
-    if deletion is None:
-        return None
-    if deletion.purging_at is not None or deletion.purge_after <= time_of(connection):
-        raise Purged("It was deleted for good, and cannot be restored.")
-    claims.withdraw(connection, PURGES, [deletion.id], "It was restored.")
-    connection.execute(text("delete from deletions where id = :id"), {"id": deletion.id})
-    return deletion
+def remove(connection: Connection, claims: Claims, whats: Sequence[str]) -> Sequence[Deletion]:
+    """Take things out of the trash. Those stay whose purge has begun or was ordered: their days there are over."""
+    found = connection.execute(_RESTORABLE, {"whats": list(whats)}).all()
+    values = {"ids": [one.id for one in found]}
+    claims.withdraw(connection, PURGES, values["ids"], "It was restored.")
+    connection.execute(text("delete from deletions where id = any(:ids)"), values)
+    return found
 
 
 def page(connection: Connection, kind: str, *, before: int | None = None, limit: int) -> Sequence[Deletion]:
@@ -251,6 +243,11 @@ _DUE = text("""
 """)
 
 _IN_TRASH = "from deletions d where purged_at is null and purge_after > now()"
+
+_RESTORABLE = text(f"""
+    select {_COLUMNS} from deletions d where what = any(:whats) and purging_at is null and purge_after > now()
+    order by id for update
+""")
 
 _PAGE = text(f"""
     select {_COLUMNS} {_IN_TRASH} and kind = :kind

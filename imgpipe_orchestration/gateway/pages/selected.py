@@ -2,7 +2,6 @@
 people's erasures."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
@@ -28,7 +27,6 @@ from imgpipe_orchestration.operations.kinds import KIND
 from imgpipe_orchestration.operations.pipelines import queues
 from imgpipe_orchestration.storage import deletions
 from imgpipe_orchestration.storage.claims import Queue
-from imgpipe_orchestration.storage.deletions import Purged
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.values import RowId
@@ -206,12 +204,9 @@ def _do(services: Services, caller: Caller, action: str, name: str, ids: list[st
 
 def _restore(services: Services, name: str, ids: list[str]) -> list[str]:
     """The states of those that were in the trash."""
-    states: list[str] = []
-    for item in ids if name in _NOUNS else []:
-        with suppress(Purged):  # its purge began in the meantime
-            state = trash.restore(services, KIND[name], f"{name}/{item}", user=None)
-            states += [] if state is None else [state]
-    return states
+    whats = [f"{name}/{item}" for item in ids if name in _NOUNS]
+    batches = [whats[start : start + purge.BATCH] for start in range(0, len(whats), purge.BATCH)]
+    return [state for batch in batches for state in trash.restore_all(services, KIND[name], batch)]
 
 
 def _zip(services: Services, caller: Caller, name: str, ids: list[str]) -> Response:

@@ -164,6 +164,10 @@ def test_listings_avatars_and_failures_are_picked_too(guest: Visitor, gateway: G
     page.get_by_role("button", name="Delete 2 images of listings").click()
     expect(page.get_by_text("No listing has images yet")).to_be_visible()
     assert gateway.get("/" + image["url"].split("/", 3)[3]).status_code == 410
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("status")).to_have_text("2 items are restored.")
+    together = gateway.rows("select cast(xmin as text), count(*) from work_items where queue = 'listings' group by 1")
+    assert [row[1] for row in together] == [2]  # one by one, thousands would take minutes
     guest.go("/avatars")
     for name in ("base.png", "bought/base-1.png"):
         gateway.services.avatars_bucket.put(f"avatars/task_2/persona_1/{name}", b"PNG", content_type="image/png")
