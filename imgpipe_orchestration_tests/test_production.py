@@ -236,6 +236,7 @@ def test_strangers_get_nothing(up: Site) -> None:
 
 
 def test_the_doctor_finds_everything_in_order(up: Site) -> None:
+    wait_for(lambda: "has never ticked" not in up.command("doctor").stdout, "the first look of the sensor")
     done = up.command("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
 
