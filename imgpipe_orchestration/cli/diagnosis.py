@@ -174,8 +174,11 @@ def mongo(services: Services) -> str:
     except Refused:
         raise Note("answers; its user may not list indexes, so some may be missing") from None
     if missing:
-        do = "The auto-marker's next run creates them, unless it may not, or two image_config name one customer."
-        raise Note(f"answers, and lacks {'; '.join(map(str, missing))}", do)
+        raise Note(
+            f"answers, and lacks {'; '.join(map(str, missing))}",
+            "The auto-marker's next run creates them, unless it is not allowed to, or two image_config documents name "
+            "the same customer.",
+        )
     return "answers, with every index the auto-marker needs"
 
 

@@ -74,8 +74,8 @@ def doctor(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
         ctx.exit(1 if bad else 0)
     console = Console()
     stack = stackfile.read(data_dir)
-    half = "is starting or stopping; try again in a moment" if stackfile.is_running(data_dir) else "does not run"
-    console.print(f"stack on {data_dir}: " + (f"runs, process {stack.pid}" if stack else half), soft_wrap=True)
+    state = "is starting or stopping; try again in a moment" if stackfile.is_running(data_dir) else "does not run"
+    console.print(f"stack on {data_dir}: {f'runs, process {stack.pid}' if stack else state}", soft_wrap=True)
     marks = {Verdict.OK: "[green]ok  [/green]", Verdict.NOTE: "[yellow]note[/yellow]", Verdict.BAD: "[red]bad [/red]"}
     for finding in findings:
         seen = escape(one_line(" ".join(retyped(finding.seen).split())))  # drivers say things in several lines

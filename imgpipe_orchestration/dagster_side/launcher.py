@@ -166,11 +166,11 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         return cls(inst_data)
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
-        """Let the daemon, which loads its launcher with the first run, keep connections to the database open, as the
-        webserver does. dagster-postgres else opens one for every statement: half of what an idle stack costs.
+        """Keep connections to the database open in the daemon, which loads its launcher for the first run. Dagster's
+        webserver does the same. Otherwise dagster-postgres opens one for every statement: half of an idle stack's CPU.
 
-        Not for the event log: it is asked so seldom that the first to find out that PostgreSQL was restarted would be a
-        run that is just being launched.
+        The event log is left out. It is used so rarely that after a restart of PostgreSQL a run that is being launched
+        would be the first to meet a dead connection, and would fail.
         """
         super().register_instance(instance)
         storages: list[Any] = [instance.run_storage, instance.schedule_storage]

@@ -74,8 +74,18 @@ def restore(services: Services, kind: Kind, what: str, *, user: int | None) -> N
         found = deletions.find(connection, what, lock=True)
         if found is not None and user not in {None, found.user_id}:
             raise NotFound(f"There is no {what.replace('/', ' ')}.")
-        if found is not None and not _restored(services, connection, kind, [what]):
-            raise Purged("It was deleted for good, and cannot be restored.")
+        if found is not None:
+            take_out(services, connection, kind, what)
+
+
+def take_out(services: Services, connection: Connection, kind: Kind, what: str) -> None:
+    """Take a deleted thing out of the trash in the caller's transaction.
+
+    Raises:
+        Purged: it is gone for good.
+    """
+    if not _restored(services, connection, kind, [what]):
+        raise Purged("It was deleted for good, and cannot be restored.")
 
 
 def restore_all(services: Services, kind: Kind, whats: Sequence[str]) -> list[str]:

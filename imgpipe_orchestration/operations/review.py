@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.identity import audit
+from imgpipe_orchestration.lifecycle import trash
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.moderation.model import State, Subject, digest_of
 from imgpipe_orchestration.moderation.verdicts import COLUMNS, Verdict, verdict
@@ -130,9 +131,7 @@ def _decide(services: Services, connection: Connection, found: Verdict, *, appro
         deletion = deletions.find(connection, what, lock=True)
         # What its owner deleted as well stays deleted.
         if deletion is not None and deletion.why.startswith(deletions.REJECTED):
-            if not deletions.remove(connection, services.claims, [what]):
-                raise Purged("It was deleted for good, and cannot be restored.")
-            subject.kind.resume(connection, [deletion])
+            trash.take_out(services, connection, subject.kind, what)
     verdicts.decide(services, connection, subject, found.item, approved=approve, who=who, why=why)
     if approve and not deletions.is_deleted(connection, subject.what(found.item)):
         subject.approved(services, connection, found.item)

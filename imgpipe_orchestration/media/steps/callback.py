@@ -52,7 +52,7 @@ def callback(services: Services, claim: Claim) -> None:
         services.claims.enqueue(connection, store.URLS, [Item(media.main_api_id, tenant)], again=True)
         if analysed is StepState.FAILED:
             item = Item(media.id, tenant)
-            # Later than this run ends: the provider has just failed as often as a run asks.
+            # Not within this run, which has just tried as often as a run does.
             services.claims.enqueue(connection, store.HEALING, [item], delay=backoff(3), again=True)
 
 
