@@ -187,10 +187,12 @@ class Bucket:
             with _translated(self.name):
                 self.store.client.head_bucket(Bucket=self.name)
         except NotFound:
-            known = self.store.client.exceptions
-            there = known.BucketAlreadyExists, known.BucketAlreadyOwnedByYou
+            client = self.store.client
+            there = client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
+            region = client.meta.region_name  # AWS wants it in the request, and refuses us-east-1 there
+            where: Any = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != "us-east-1" else {}
             with _translated(self.name, asks_for_it=False), suppress(*there):
-                self.store.client.create_bucket(Bucket=self.name)
+                client.create_bucket(Bucket=self.name, **where)
 
     def put(
         self,

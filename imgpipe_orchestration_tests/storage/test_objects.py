@@ -13,8 +13,8 @@ from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.parts import running
 
 
-def store_at(endpoint: str) -> ObjectStore:
-    return ObjectStore(endpoint=endpoint, access_key="test-access", secret_key="test-secret")
+def store_at(endpoint: str, region: str = "us-east-1") -> ObjectStore:
+    return ObjectStore(endpoint=endpoint, access_key="test-access", secret_key="test-secret", region=region)
 
 
 @pytest.fixture
@@ -90,6 +90,15 @@ def test_a_store_that_lets_nobody_delete_is_not_said_to_be_away() -> None:
     said = b"<DeleteResult><Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
     with serving(lambda h, _: reply(h, said)) as server, pytest.raises(BackendUnavailable, match="refused"):
         store_at(server.url).bucket("b").delete("k")
+
+
+def test_a_bucket_is_made_in_the_region_of_the_store() -> None:
+    with serving(lambda h, _: reply(h, status=404 if h.command == "HEAD" else 200)) as server:
+        for region in ("eu-central-1", "us-east-1"):
+            store_at(server.url, region).bucket("b").ensure()
+        bodies = [body for _, _, body in server.requests if body]
+    assert len(bodies) == 1  # AWS refuses us-east-1 there
+    assert b"<LocationConstraint>eu-central-1</LocationConstraint>" in bodies[0]
 
 
 def test_a_store_that_is_full_is_named_as_such() -> None:
