@@ -136,13 +136,17 @@ def test_a_request_becomes_people_pictures_and_exports_and_one_who_was_refused_i
 @pytest.mark.slow
 def test_doctor_names_the_pool_and_the_schedule_that_somebody_switched_off(stack: Stack) -> None:
     limit = 'mutation Limit($to: Int!) { setConcurrencyLimit(concurrencyKey: "flowise", limit: $to) }'
+    of = {"repositoryName": "__repository__", "repositoryLocationName": "imgpipe", "scheduleName": "retention_schedule"}
+    find = "query Find($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) { ... on Schedule { id } } }"
+    stop = "mutation Stop($id: String!) { stopRunningSchedule(id: $id) { __typename } }"
+    start = "mutation Start($of: ScheduleSelector!) { startSchedule(scheduleSelector: $of) { __typename } }"
     stack.graphql(limit, to=0)
-    stack.dagster("schedule", "stop", "retention_schedule", "-w", "workspace.yaml")
+    stack.graphql(stop, id=stack.graphql(find, of=of)["scheduleOrError"]["id"])
     try:
         told = imgpipe("doctor", environ={**clean_environment(), **stack.environment}).stdout
     finally:
         stack.graphql(limit, to=4)
-        stack.dagster("schedule", "start", "retention_schedule", "-w", "workspace.yaml")
+        stack.graphql(start, of=of)
     assert "note Dagster UI: switched off in it: pool flowise, retention_schedule" in told, told
 
 
