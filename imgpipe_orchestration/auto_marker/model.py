@@ -25,8 +25,6 @@ LONGEST_KEY = 2000
 class UnusableToggle(Permanent):
     """A customer's `auto_mark_cleaned` is neither true nor false: nothing is marked until somebody decides."""
 
-    title = "Unusable toggle"
-
 
 def pending(customer_id: Any, clean_image: Mapping[str, Any]) -> dict[str, Any]:
     """The filter for documents that wait to be marked, as the specification defines them.

@@ -33,7 +33,6 @@ class TooSlow(Permanent):
     """The body did not arrive in time."""
 
     status = 408
-    title = "Too slow"
 
 
 class Compressed(Permanent):
@@ -47,7 +46,6 @@ class UnknownCharset(Permanent):
     """A form whose Content-Type names a charset that is not in `_CHARSETS`."""
 
     status = 415
-    title = "Unknown charset"
 
 
 class Body:

@@ -56,7 +56,6 @@ class TooManyRequests(Retryable):
     """This caller asks more often than it may."""
 
     status = 429
-    title = "Too many requests"
     report = False
 
 

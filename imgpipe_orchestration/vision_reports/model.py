@@ -44,7 +44,6 @@ class TimedOut(Permanent):
     """A backend did not finish a batch in its time: BATCH_SECONDS, or three days if it is not urgent."""
 
     status = 504
-    title = "Timed out"
     report = True
 
 

@@ -19,7 +19,6 @@ class IncompleteBody(BadInput):
     """A form that ends before its closing boundary."""
 
     status = 400
-    title = "Incomplete body"
 
     def __init__(self) -> None:
         super().__init__(
@@ -31,7 +30,6 @@ class UnreadableForm(BadInput):
     """A form that is broken, or has more files or fields than are taken."""
 
     status = 400
-    title = "Unreadable form"
 
 
 _PREAMBLE_BYTES = 64 * 1024
