@@ -14,8 +14,7 @@ from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.objects import Bucket
-from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.idempotency import AnsweredMeanwhile, KeyedRequest
+from imgpipe_orchestration.web.idempotency import KeyedRequest
 from imgpipe_orchestration.wiring.services import Services
 
 _PARALLEL_PUTS = 8
@@ -48,10 +47,6 @@ class NothingUsable(BadImage):
         self.rejected = tuple(rejected)
 
 
-class NameTaken(Retryable):
-    """Another image has the file name that one of these got."""
-
-
 def upload(
     services: Services,
     title: str,
@@ -69,20 +64,18 @@ def upload(
         TooLarge: too many files.
         BadInput: no file, or the key was used for another request.
         BackendUnavailable: object store or database are away; nothing was accepted.
-        NameTaken: see `_write`; nothing was accepted.
+        Retryable: see `_write`; nothing was accepted.
     """
     if not files:
         raise BadInput("Send at least one image in the field `images`.", field="images")
     if len(files) > model.MOST_IMAGES:
         raise TooLarge(f"images in this upload: {len(files)}; the limit is {model.MOST_IMAGES}")
     title = storable_text(title)
-    keyed = None
-    if idempotency_key:
-        uploader = "" if user_id is None else str(user_id)
-        request = _request_sha256(title, files)
-        keyed = KeyedRequest(services.engine, "listings", idempotency_key, request, caller=uploader)
-        if given := keyed.given_before():
-            return given
+    uploader = "" if user_id is None else str(user_id)
+    request = _request_sha256(title, files) if idempotency_key else ""
+    keyed = KeyedRequest(services.engine, "listings", idempotency_key, request, caller=uploader)
+    if given := keyed.given_before():
+        return given
 
     listing_id = uuid4()
     usable: list[tuple[store.NewImage, Sent]] = []
@@ -98,14 +91,15 @@ def upload(
     # When the database goes away during the commit, nobody knows whether the rows are there. So the originals are kept
     # on errors, and the garbage collection removes those that no row names.
     images = [image for image, _ in usable]
-    if keyed is None:
-        with transaction(services.engine) as connection:
-            return _write(connection, services, images, rejected)
+    keys = [image.original_key for image in images]
     try:
-        return keyed.first(lambda connection: _write(connection, services, images, rejected))
-    except AnsweredMeanwhile:
-        services.listings_bucket.discard(image.original_key for image, _ in usable)
-        return upload(services, title, files, user_id=user_id, idempotency_key=idempotency_key)
+        answer = keyed.once(lambda connection: _write(connection, services, images, rejected))
+    except BadInput:  # another request was committed under the key meanwhile
+        services.listings_bucket.discard(keys)
+        raise
+    if answer["data"]["listing_id"] != str(listing_id):  # this one was, sent twice
+        services.listings_bucket.discard(keys)
+    return answer
 
 
 def _request_sha256(title: str, files: Sequence[Sent]) -> str:
@@ -153,12 +147,8 @@ def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, Sent]
         bucket.put(one[0].original_key, one[1].read(), content_type=one[0].content_type)
 
     try:
-        if len(usable) == 1:
-            put(usable[0])
-            return
         with ThreadPoolExecutor(min(_PARALLEL_PUTS, len(usable))) as pool:
-            for _ in pool.map(put, usable):
-                pass
+            list(pool.map(put, usable))
     except BackendUnavailable:
         bucket.discard(image.original_key for image, _ in usable)
         raise
@@ -170,11 +160,11 @@ def _write(
     """Write the rows and queue items of an upload; returns its answer.
 
     Raises:
-        NameTaken: an image of the same title has an id of the same first 8 digits; nothing is accepted.
+        Retryable: an image of the same title has an id of the same first 8 digits; nothing is accepted.
     """
     items = store.add(connection, images, held=services.settings.moderation == "hold")
     if len(items) < len(images):
-        raise NameTaken("Two images of this title got the same file name. Nothing was accepted; send it again.")
+        raise Retryable("Two images of this title got the same file name. Nothing was accepted; send it again.")
     # Last, because other uploads of the same users wait from here to the commit.
     services.claims.enqueue(connection, store.QUEUE, items)
     return _answer(services.settings.listings_public_url, images, rejected)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -25,17 +26,18 @@ IdempotencyKey = Annotated[
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
-class AnsweredMeanwhile(Exception):
+class _AnsweredMeanwhile(Exception):
     """Another request under the same key was committed first."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """A request with a key. Different callers may use the same key, and so may one caller at different routes."""
+    """A request with a key, or without one (None). Different callers may use the same key, and so may one caller at
+    different routes."""
 
     engine: Engine
     route: str
-    key: str
+    key: str | None
     request_sha256: str
     caller: str = ""
 
@@ -45,6 +47,8 @@ class KeyedRequest:
         Raises:
             BadInput: the key was used for another request.
         """
+        if self.key is None:
+            return None
         with transaction(self.engine) as connection:
             row = connection.execute(_ANSWER, self._named()).one_or_none()
         if row is None:
@@ -55,48 +59,38 @@ class KeyedRequest:
         answer: dict[str, Any] = row.answer
         return answer
 
-    def first(self, change: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
-        """The answer of `change`, which is committed together with its answer.
+    def once(self, change: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
+        """The answer that was given before, or that of `change`, which is committed together with its answer.
 
         Raises:
-            AnsweredMeanwhile: another request with this key was committed first; nothing was changed. (While another
-                transaction is writing the same key, the insert waits for its end.)
+            BadInput: the key was used for another request.
+            BackendUnavailable: the database is away; nothing was changed.
         """
-        with transaction(self.engine) as connection:
-            answer = change(connection)
-            values = {"request": self.request_sha256, "answer": json.dumps(answer)}
-            if not connection.execute(_KEEP, self._named() | values).rowcount:
-                raise AnsweredMeanwhile
-        return answer
+        while (given := self.given_before()) is None:
+            with suppress(_AnsweredMeanwhile), transaction(self.engine) as connection:
+                answer = change(connection)
+                if self.key is not None:
+                    values = {**self._named(), "request": self.request_sha256, "answer": json.dumps(answer)}
+                    # While another transaction is writing the same key, this waits for its end.
+                    if not connection.execute(_KEEP, values).rowcount:
+                        raise _AnsweredMeanwhile  # which takes back what `change` did
+                return answer
+        return given
 
-    def _named(self) -> dict[str, str]:
+    def _named(self) -> dict[str, str | None]:
         return {"route": self.route, "caller": self.caller, "key": self.key}
 
 
 def once(
     engine: Engine, route: str, key: str | None, asked: str, kind: type[Answer], change: Callable[[Connection], Answer]
 ) -> Answer:
-    """Run `change` in one transaction and return its answer; for a known `key`, return the first answer. For routes
-    that answer with a model and change nothing but the database.
+    """`KeyedRequest.once` for routes that answer with a model and change nothing but the database.
 
     Args:
         asked: what tells this request from others at the route.
-
-    Raises:
-        BadInput: the key was used for another request.
-        BackendUnavailable: the database is away; nothing was changed.
     """
-    if key is None:
-        with transaction(engine) as connection:
-            return change(connection)
     keyed = KeyedRequest(engine, route, key, hashlib.sha256(asked.encode()).hexdigest())
-    given = keyed.given_before()
-    while given is None:
-        try:
-            given = keyed.first(lambda connection: change(connection).model_dump(mode="json"))
-        except AnsweredMeanwhile:
-            given = keyed.given_before()
-    return kind.model_validate(given)
+    return kind.model_validate(keyed.once(lambda connection: change(connection).model_dump(mode="json")))
 
 
 _ANSWER = text("""

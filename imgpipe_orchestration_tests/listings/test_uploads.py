@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.listings import uploads
 from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.wiring.services import Services
@@ -23,7 +24,7 @@ def test_two_ids_that_begin_alike_are_refused_and_the_upload_can_be_sent_again(
     with monkeypatch.context() as alike:
         alike.setattr(uploads, "uuid4", lambda: next(given))
         uploads.upload(services, "Bike", [sent()])
-        with pytest.raises(uploads.NameTaken, match="send it again"):
+        with pytest.raises(Retryable, match="send it again"):
             uploads.upload(services, "Bike", [sent()], idempotency_key="k")
     assert rows(services, "select file_name from image_queue") == [("bike-550e8400.webp",)]
     uploads.upload(services, "Bike", [sent()], idempotency_key="k")
