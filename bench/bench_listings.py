@@ -10,7 +10,7 @@ from running import bar, interleaved, options, servers, services
 
 from imgpipe_orchestration.devstack.photos import jpeg
 from imgpipe_orchestration.listings import steps, store
-from imgpipe_orchestration.listings.runs import drain
+from imgpipe_orchestration.listings.runs import Drained, drain
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 
@@ -31,7 +31,7 @@ def drained(made: Services, originals: list[bytes], images: int, rounds: int) ->
 
         def queue() -> float:
             fill(made, originals, images)
-            done = drain(made, f"bench-{uuid4()}")
+            drain(made, f"bench-{uuid4()}", done := Drained())
             assert done.processed == images, done
             return images / done.outcome.seconds
 

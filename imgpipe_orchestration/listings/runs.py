@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row
@@ -41,6 +42,8 @@ class Drained:
     outcome: work.Outcome = field(default_factory=work.Outcome)
     """Empty after an error."""
     ended: str = "nothing more is due"
+    away: str = ""
+    """The message of the backend that did not answer; empty while all do. The run then ends."""
 
     @property
     def processed(self) -> int:
@@ -59,80 +62,62 @@ class Drained:
         }
 
 
-class Processor:
-    """The work of one image, with what all images of a run share."""
+def _process(services: Services, judges: Judges, total: Drained, claim: Claim) -> None:
+    """Read the original of an image, store its WebP, then settle row and item in one transaction.
 
-    def __init__(self, services: Services, total: Drained, judges: Judges) -> None:
-        self.services = services
-        self.judges = judges
-        self.away = ""
-        """The message of the backend that did not answer; empty while all do. The run then ends."""
-        self._total = total
+    The same original gives the same bytes under the same name, so after a crash between the two the work is simply
+    repeated.
 
-    def process(self, claim: Claim) -> None:
-        """Read the original, store its WebP, then settle row and item in one transaction.
-
-        The same original gives the same bytes under the same name, so after a crash between the two the work is simply
-        repeated.
-
-        Raises:
-            BadImage, TooLarge, NotFound: a retry would not help.
-            Retryable: a retry may help.
-            LeaseLost: another run has taken the image over.
-        """
-        bucket, claims = self.services.listings_bucket, self.services.claims
+    Raises:
+        BadImage, TooLarge, NotFound: a retry would not help.
+        Retryable: a retry may help.
+        LeaseLost: another run has taken the image over.
+    """
+    bucket = services.listings_bucket
+    try:
+        with autocommit(services.engine) as connection:
+            image = store.work(connection, claim.item_id)
         try:
-            with autocommit(self.services.engine) as connection:
-                image = store.work(connection, claim.item_id)
-            try:
-                original = bucket.get(image.original_key, size=image.bytes)
-            except NotFound as error:  # or it will be there: the object store may just have failed over
-                raise Retryable("The original is not in the object store.") from error
-            user = int(claim.tenant) if claim.tenant else None
-            self.judges.begin(claim.item_id, user_id=user, sha256=hashlib.sha256(original).hexdigest())
-            with self.services.rendering.place(claim.tenant):
-                file = self.services.workshop.call(steps.make_aside, original)
-            steps.store(file, image.file_name, bucket)
-        except BackendUnavailable as error:
-            self.away = error.public
-            raise
-        with (
-            dropping(self.services, f"listings/{claim.item_id}", bucket, [image.file_name]),
-            transaction(self.services.engine) as connection,
-        ):
-            claims.finish(connection, store.QUEUE, claim)
-            if store.rendered(connection, claim.item_id, file):
-                cdn.order(self.services, connection, [f"{LISTED.kind.tag}{claim.item_id}"])
-        self._total.made.append(claim)
+            original = bucket.get(image.original_key, size=image.bytes)
+        except NotFound as error:  # or it will be there: the object store may just have failed over
+            raise Retryable("The original is not in the object store.") from error
+        user = int(claim.tenant) if claim.tenant else None
+        judges.begin(claim.item_id, user_id=user, sha256=hashlib.sha256(original).hexdigest())
+        with services.rendering.place(claim.tenant):
+            file = services.workshop.call(steps.make_aside, original)
+        steps.store(file, image.file_name, bucket)
+    except BackendUnavailable as error:
+        total.away = error.public
+        raise
+    with (
+        dropping(services, f"listings/{claim.item_id}", bucket, [image.file_name]),
+        transaction(services.engine) as connection,
+    ):
+        services.claims.finish(connection, store.QUEUE, claim)
+        if store.rendered(connection, claim.item_id, file):
+            cdn.order(services, connection, [f"{LISTED.kind.tag}{claim.item_id}"])
+    total.made.append(claim)
 
 
-def drain(
-    services: Services,
-    owner: str,
-    *,
-    only_day: str | None = None,
-    total: Drained | None = None,
-) -> Drained:
+def drain(services: Services, owner: str, total: Drained, *, only_day: str | None = None) -> None:
     """Work on what is due, within RUN_SECONDS.
 
     Args:
         owner: of the claims. Those that it has taken over from a run that it repeats are released first.
-        only_day: work on this day of upload only (YYYY-MM-DD), even if the job is stopped.
         total: is updated during the run, so that the caller knows what was done also after an error.
+        only_day: work on this day of upload only (YYYY-MM-DD), even if the job is stopped.
 
     Raises:
         BackendUnavailable: the database is away.
     """
     deadline = time.monotonic() + RUN_SECONDS
-    total = total or Drained()
     services.claims.release(owner, died=True)
     with work.working_as(services.claims, owner), Judges(services, owner, LISTED) as judges:
-        processor = Processor(services, total, judges)
         turns = itertools.count()
 
         def take(free: int, full: Collection[str], *, joining: bool = False) -> list[Claim]:
             """The next claims, of none of the uploaders who have enough; empty when nothing more is to be begun."""
-            job = _goes_on(processor, only_day, total)
+            job = _goes_on(services, only_day, total)
             if job is None:
                 return []
             size = min(free, int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE)))
@@ -151,7 +136,7 @@ def drain(
             services.claims,
             store.QUEUE,
             owner,
-            processor.process,
+            partial(_process, services, judges, total),
             threads=threads,
             take=take,
             seconds=RUN_SECONDS,
@@ -160,42 +145,33 @@ def drain(
     if time.monotonic() >= deadline:
         total.ended = "the time budget is used up"
     log.info("image queue drained", extra=total.as_json())
-    return total
 
 
-def run(services: Services, run_id: str, done: Drained | None = None) -> Drained:
+def run(services: Services, run_id: str, done: Drained) -> None:
     """Drain the queue and write the result into the job's row, for `GET /api/jobs/process-image-queue`.
-
-    Args:
-        done: see `drain`'s `total`.
 
     Raises:
         SettingsError, BackendUnavailable: see `drain`; the result then names the error.
     """
-    done = done or Drained()
     with transaction(services.engine) as connection:
         job_definitions.started(connection, model.JOB_ID, run_id)
     try:
-        drain(services, run_id, total=done)
+        drain(services, run_id, done)
     except BaseException as error:
         done.ended = f"the run failed: {str(error) or type(error).__name__}"
         raise
     finally:
         with transaction(services.engine) as connection:
             job_definitions.finished(connection, model.JOB_ID, run_id, done.as_json())
-    return done
 
 
 def make_again(services: Services, owner: str, day: str, done: Drained) -> int:
     """Put the finished images of a day of upload (`YYYY-MM-DD`) back into the queue and work through that day. Returns
     how many were put back; those that the time budget left stay queued for the next run.
-
-    Args:
-        done: see `drain`'s `total`.
     """
     with transaction(services.engine) as connection:
-        count = store.again(connection, services.claims, store.QUEUE, day)
-    drain(services, owner, only_day=day, total=done)
+        count = store.again(connection, services.claims, day)
+    drain(services, owner, done, only_day=day)
     return count
 
 
@@ -206,17 +182,17 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
         BackendUnavailable: see `drain`.
     """
     with work.working_as(services.claims, owner), Judges(services, owner, LISTED) as judges:
-        processor = Processor(services, Drained(), judges)
         batch = services.claims.claim_these(store.QUEUE, owner, [image_id])
-        work.work_through(services.claims, store.QUEUE, batch, processor.process, threads=1)
+        process = partial(_process, services, judges, Drained())
+        work.work_through(services.claims, store.QUEUE, batch, process, threads=1)
 
 
-def _goes_on(processor: Processor, only_day: str | None, total: Drained) -> Row[Any] | None:
+def _goes_on(services: Services, only_day: str | None, total: Drained) -> Row[Any] | None:
     """The job's present definition; None when nothing more is to be begun, with the reason in `total.ended`."""
-    if processor.away:
-        total.ended = processor.away
+    if total.away:
+        total.ended = total.away
         return None
-    with transaction(processor.services.engine) as connection:
+    with transaction(services.engine) as connection:
         job = job_definitions.get(connection, model.JOB_ID)
     if only_day is None and not job.enabled:
         total.ended = "the job was stopped"

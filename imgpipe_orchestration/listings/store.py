@@ -64,14 +64,14 @@ def item_of(row: Row[Any], day: str) -> Item:
     return Item(row.id, tenant="" if row.user_id is None else str(row.user_id), partition=day)
 
 
-def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int:
+def again(connection: Connection, claims: Claims, day: str) -> int:
     """The finished images of a day of upload wait once more; how many.
 
     Their rows stay `processed`, and their WebP is served, until the new one is there.
     """
     rows = connection.execute(_FINISHED, {"day": day})
     items = [item_of(row, day) for row in rows]
-    return claims.enqueue(connection, queue, items, again=True)
+    return claims.enqueue(connection, QUEUE, items, again=True)
 
 
 def work(connection: Connection, image_id: int) -> Row[Any]:

@@ -137,7 +137,7 @@ def test_every_answer_about_an_image_has_its_tag_and_the_cdn_is_told_of_changes(
         finished(gateway, field="profile_image", seed=3)
         assert f"media-{old}" in told()
         (image,) = listing(gateway)["images"]
-        drain(gateway.services, "run-1")
+        drain(gateway.services, "run-1", Drained())
         make_again(gateway.services, "run-2", today(), Drained())
         assert told() == [], "the same file was made"
         gateway.rows("update image_queue set webp_sha256 = 'of other steps' returning 1")

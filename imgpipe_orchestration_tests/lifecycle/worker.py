@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import obstore
 from sqlalchemy import event
 
-from imgpipe_orchestration.listings.runs import drain
+from imgpipe_orchestration.listings.runs import Drained, drain
 from imgpipe_orchestration.operations import deletion
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.wiring.services import Services
@@ -42,7 +42,7 @@ def main(what: str, owner: str, last: int) -> None:
         deletion.run(services, owner)
     else:
         run(services, owner, today())
-        drain(services, owner)
+        drain(services, owner, Drained())
     services.close()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.listings import runs
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
@@ -76,6 +77,12 @@ def queued(client: Client, *photos: bytes, title: str = "Test Listing") -> list[
     assert answer.status_code == 200, answer.text
     images: list[dict[str, str]] = answer.json()["data"]["images"]
     return images
+
+
+def drain(services: Services, owner: str) -> runs.Drained:
+    """What a run over the queue did."""
+    runs.drain(services, owner, done := runs.Drained())
+    return done
 
 
 def path_of(image: dict[str, str]) -> str:

@@ -16,13 +16,13 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import uploads
-from imgpipe_orchestration.listings.runs import Drained, drain
+from imgpipe_orchestration.listings.runs import Drained
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.listings.conftest import JOB, Form, database_away, path_of, photo, queued, rows
+from imgpipe_orchestration_tests.listings.conftest import JOB, Form, database_away, drain, path_of, photo, queued, rows
 
 THREE = [("a.jpg", photo(seed=1)), ("b.jpg", photo(seed=2)), ("c.jpg", photo(seed=3))]
 KEY = {"Idempotency-Key": "once"}
@@ -99,13 +99,13 @@ def test_a_worker_is_killed_after_the_webp_is_written_and_before_its_row(setting
 DIES_BEFORE_THE_ROW = """
 import os, signal
 from imgpipe_orchestration.listings import store
-from imgpipe_orchestration.listings.runs import run
+from imgpipe_orchestration.listings.runs import Drained, run
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration.settings import load
 
 if __name__ == "__main__":
     store.rendered = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-    run(Services(load()), "killed")
+    run(Services(load()), "killed", Drained())
 """
 
 

@@ -10,13 +10,13 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.listings.debug_routes import FOLDER
-from imgpipe_orchestration.listings.runs import drain, run
+from imgpipe_orchestration.listings.runs import Drained, run
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
-from imgpipe_orchestration_tests.listings.conftest import JOB, path_of, photo, queued
+from imgpipe_orchestration_tests.listings.conftest import JOB, drain, path_of, photo, queued
 
 BODY: dict[str, Any] = {
     "id": "process-image-queue",
@@ -54,7 +54,8 @@ def test_a_stopped_job_stays_so_and_keeps_uploads_and_a_started_one_processes_th
     started = client.post("/api/jobs", json={**BODY, "interval": "1h30m", "payload": {"batch_size": 3}})
     assert (started.status_code, started.json()["data"]["state"]) == (200, "active")
     assert store.due(services) == [datetime.now(UTC).date().isoformat()]
-    assert run(services, "run-2").processed == 1
+    run(services, "run-2", done := Drained())
+    assert done.processed == 1
     data = client.get(JOB).json()["data"]
     assert (data["interval"], data["payload"], data["last_run_id"]) == ("1h30m", {"batch_size": 3}, "run-2")
     assert (data["last_result"]["processed"], data["last_result"]["ended"]) == (1, "nothing more is due")

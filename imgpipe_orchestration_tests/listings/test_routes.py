@@ -13,13 +13,12 @@ from PIL import Image
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import model
-from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture, pixels
-from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
+from imgpipe_orchestration_tests.listings.conftest import Form, drain, path_of, photo, queued, rows
 
 
 def test_two_images_are_answered_with_exactly_the_documents_shape(client: Client, settings: Settings) -> None:

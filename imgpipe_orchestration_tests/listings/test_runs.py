@@ -10,13 +10,13 @@ from PIL import Image
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import steps, store
-from imgpipe_orchestration.listings.runs import Drained, drain, make_again, run
+from imgpipe_orchestration.listings.runs import Drained, make_again, run
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import pixels
-from imgpipe_orchestration_tests.listings.conftest import path_of, photo, queued, rows
+from imgpipe_orchestration_tests.listings.conftest import drain, path_of, photo, queued, rows
 
 UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
 
@@ -56,7 +56,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         shown = client.get(path_of(images[0]))
         assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
         assert pixels(shown.content).shape[:2] == (240, 320)
-        result = run(services, "run-1")
+        run(services, "run-1", result := Drained())
         assert (result.processed, result.outcome.failed) == (0, {})
         assert result.ended == "The object store cannot be reached."
         assert len(result.outcome.retried) <= 20, "the run went on although nothing could work"
@@ -66,7 +66,8 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         shown = client.get(path_of(images[0]))
         assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
         services.claims.hasten(store.QUEUE)
-        assert run(services, "run-2").processed == 30
+        run(services, "run-2", again := Drained())
+        assert again.processed == 30
         assert rows(services, UNSETTLED) == [(0,)]
         assert client.get(path_of(images[0])).headers["content-type"] == "image/webp"
 
@@ -134,8 +135,8 @@ def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: C
     before = client.get(path_of(image))
     day = rows(services, "select to_char(created_at, 'YYYY-MM-DD') from image_queue")[0][0]
     with services.engine.begin() as connection:
-        assert store.again(connection, services.claims, store.QUEUE, "2020-01-01") == 0
-        assert store.again(connection, services.claims, store.QUEUE, day) == 1
+        assert store.again(connection, services.claims, "2020-01-01") == 0
+        assert store.again(connection, services.claims, day) == 1
     assert client.get(path_of(image)).content == before.content
     (original,) = services.listings_bucket.list("originals/")
     another = photo(320, 320).ljust(original.size, b"\0")  # as if the steps made something else of it

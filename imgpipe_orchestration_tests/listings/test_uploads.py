@@ -6,9 +6,8 @@ import pytest
 
 from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.listings import uploads
-from imgpipe_orchestration.listings.runs import drain
 from imgpipe_orchestration.wiring.services import Services
-from imgpipe_orchestration_tests.listings.conftest import photo, rows
+from imgpipe_orchestration_tests.listings.conftest import drain, photo, rows
 
 
 def sent(name: str = "a.jpg") -> uploads.Sent:

@@ -9,7 +9,7 @@ import pytest
 import requests
 from PIL import ExifTags, Image
 
-from imgpipe_orchestration.listings.runs import drain
+from imgpipe_orchestration.listings.runs import Drained, drain
 from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.lifecycle.conftest import call
@@ -94,7 +94,7 @@ def send(gateway: Gateway, data: bytes, *, field: str = "product_image", user: i
 def process(gateway: Gateway, owner: str = "run-1") -> None:
     """What the runs of media and listings do, and then moderation's own."""
     gateway.run_due(owner)
-    drain(gateway.services, owner)
+    drain(gateway.services, owner, Drained())
     gateway.services.claims.hasten(existing.JUDGE)
     existing.run(gateway.services, owner)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.listings.runs import drain
+from imgpipe_orchestration.listings.runs import Drained, drain
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -24,7 +24,7 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     page.get_by_label("Images", exact=True).set_input_files([tmp_path / "coffee.jpg", tmp_path / "broken.jpg"])
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("status")).to_contain_text("queued for processing")
-    drain(gateway.services, "run-1")
+    drain(gateway.services, "run-1", Drained())
     guest.go("/listings")
     expect(page.get_by_text("processed", exact=True)).to_be_visible()
     expect(page.locator(".tile", has_text="failed")).to_contain_text("Ask for it to be re-saved and uploaded again.")
