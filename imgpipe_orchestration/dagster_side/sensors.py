@@ -51,12 +51,7 @@ def owner_of(services: Services, run: dg.DagsterRun) -> str:
 
 
 def unfinished_run(
-    instance: dg.DagsterInstance,
-    job_name: str,
-    tags: dict[str, str] | None = None,
-    *,
-    at_most: int = 1,
-    seconds: float = math.inf,
+    instance: dg.DagsterInstance, job_name: str, tags: dict[str, str], *, at_most: int, seconds: float
 ) -> str | None:
     """The id of one of the unfinished runs of `job_name` when there are `at_most` of them or more, else None.
 
@@ -64,21 +59,19 @@ def unfinished_run(
         seconds: the runs' time budget. A run that began earlier most likely only waits for what is slow, so it does
             not count.
     """
-    wanted = dg.RunsFilter(job_name=job_name, statuses=UNFINISHED, tags=tags or {})
+    wanted = dg.RunsFilter(job_name=job_name, statuses=UNFINISHED, tags=tags)
     records = instance.get_run_records(filters=wanted, limit=at_most)
     found = [one for one in records if one.start_time is None or time.time() - one.start_time < seconds]
     return found[0].dagster_run.run_id if len(found) == at_most else None
 
 
-def failed_just_now(
-    instance: dg.DagsterInstance, job_name: str, tags: dict[str, str] | None = None, *, at_work: bool = False
-) -> str | None:
+def failed_just_now(instance: dg.DagsterInstance, job_name: str, tags: dict[str, str], *, at_work: bool) -> str | None:
     """Why no run of `job_name` is to be asked for yet: the last one could not be launched a moment ago.
 
     Args:
         at_work: also after one that failed at its work. What has claims needs no such pause: they wait by themselves.
     """
-    last = instance.get_run_records(filters=dg.RunsFilter(job_name=job_name, tags=tags or {}), limit=1)
+    last = instance.get_run_records(filters=dg.RunsFilter(job_name=job_name, tags=tags), limit=1)
     if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
     began = last[0].start_time is not None

@@ -147,8 +147,8 @@ def test_after_a_run_that_could_not_be_launched_the_next_tick_asks_for_none(
     assert asked()
     monkeypatch.undo()
     broken.execute_in_process(instance=instance, raise_on_error=False)
-    assert failed_just_now(instance, "broken") is None, "it began"
-    assert "failed; the next is asked for 30 s after it" in str(failed_just_now(instance, "broken", at_work=True))
+    assert failed_just_now(instance, "broken", {}, at_work=False) is None, "it began"
+    assert "failed; the next is asked for 30 s after it" in str(failed_just_now(instance, "broken", {}, at_work=True))
 
 
 def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagster_command(
@@ -175,7 +175,7 @@ def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagst
 
 def test_a_run_whose_time_is_over_does_not_keep_the_next_from_beginning(instance: dg.DagsterInstance) -> None:
     run = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTING)
-    assert unfinished_run(instance, "working", seconds=0) == run.run_id, "it has not begun"
+    assert unfinished_run(instance, "working", {}, at_most=1, seconds=0) == run.run_id, "it has not begun"
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", "working"), run.run_id)
-    assert unfinished_run(instance, "working", seconds=60) == run.run_id
-    assert unfinished_run(instance, "working", seconds=0) is None
+    assert unfinished_run(instance, "working", {}, at_most=1, seconds=60) == run.run_id
+    assert unfinished_run(instance, "working", {}, at_most=1, seconds=0) is None
