@@ -143,9 +143,9 @@ NO_FIGURES = Figures("").result()
 """The figures of a job that has not run yet."""
 
 
-def tick_late(age: float, minutes: float) -> bool:
-    """Whether the last round is so long ago (three intervals and a minute) that the sensor cannot be running."""
-    return age > minutes * 180 + 60
+def late_after(minutes: float) -> float:
+    """Age of the last round in seconds (three intervals and a minute) from which the sensor cannot be running."""
+    return minutes * 180 + 60
 
 
 # --- partition keys -------------------------------------------------------------------------------------------------

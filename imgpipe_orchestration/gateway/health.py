@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from imgpipe_orchestration.auto_marker.model import JOB, tick_late
+from imgpipe_orchestration.auto_marker.model import JOB, late_after
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.media import pending
 from imgpipe_orchestration.partners.daemon_threads import in_daemon_thread
@@ -73,18 +73,16 @@ async def _looked(services: Services, up: float) -> tuple[dict[str, str], set[st
         up: how long this process has run, in seconds: the time without a tick, if there never was one.
     """
     checks, late = await _asked(services), set[str]()
-    ticks: dict[str, tuple[str, Callable[[float], bool]]] = {
-        "dagster_daemon": (heartbeats.DAEMON, heartbeats.DAEMON_SECONDS.__lt__)
-    }
+    ticks = {"dagster_daemon": (heartbeats.DAEMON, heartbeats.DAEMON_SECONDS)}
     if checks["mongodb"] != NOT_CONFIGURED:
-        ticks["last_tick"] = (JOB, partial(tick_late, minutes=services.settings.job_interval_minutes))
-    for name, (beat, is_late) in ticks.items():
+        ticks["last_tick"] = (JOB, late_after(services.settings.job_interval_minutes))
+    for name, (beat, most) in ticks.items():
         if checks["database"] != OK:
             checks[name] = "unknown"
             continue
         last = await asyncio.to_thread(heartbeats.last, services.engine, beat)
         checks[name] = last.at.isoformat(timespec="seconds") if last else "never"
-        if is_late(last.age if last else up):
+        if (last.age if last else up) > most:
             late.add(name)
             checks[name] += ", overdue"
     return checks, late
