@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -285,18 +286,15 @@ class ImageConfigs:
         with reachable():
             return list(self._configs.find({"customer_id": customer_id}))
 
-    def add_new(self, customer_id: str) -> bool:
-        """Give a new customer their document, switched on; False when there is one already."""
+    def add_new(self, customer_id: str) -> None:
+        """Give a customer a document, switched on, unless there is one."""
         from pymongo.errors import DuplicateKeyError
 
         now = datetime.now(UTC)
         fresh = {"auto_mark_cleaned": True, "created_at": now, "updated_at": now}
-        try:
-            with reachable():
-                answer = self._configs.update_one({"customer_id": customer_id}, {"$setOnInsert": fresh}, upsert=True)
-        except DuplicateKeyError:
-            return False  # somebody else inserted it at the same moment; the unique index allows one
-        return answer.upserted_id is not None
+        # The unique index allows one of two that are inserted at the same moment.
+        with suppress(DuplicateKeyError), reachable():
+            self._configs.update_one({"customer_id": customer_id}, {"$setOnInsert": fresh}, upsert=True)
 
     def switch(self, customer_id: str, on: bool) -> None:
         """Turn marking on or off, creating the document when there is none."""
