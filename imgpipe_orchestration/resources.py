@@ -138,17 +138,12 @@ _KEEPING = Lock()
 def build() -> dict[str, Any]:
     """The resources by their keys, for the root `Definitions`."""
     # Hardcoded, because Dagster validates others at every tick: 10 of a tick's 14 ms (docs/performance.md).
-    of_sensors = dg.ResourceDefinition.hardcoded_resource(build_backends(), "What `backends` is, for sensors.")
+    of_sensors = dg.ResourceDefinition.hardcoded_resource(BackendsResource(), "What `backends` is, for sensors.")
     return {
         "database": DatabaseResource.configure_at_launch(),
         "s3": S3Resource.configure_at_launch(),
         "mongo": MongoResource.configure_at_launch(),
         "openai": OpenAIResource.configure_at_launch(),
-        "backends": build_backends(),
+        "backends": BackendsResource(),
         "sensor_backends": of_sensors,
     }
-
-
-def build_backends() -> BackendsResource:
-    """`backends`, also for code that calls a sensor or a check directly."""
-    return BackendsResource()

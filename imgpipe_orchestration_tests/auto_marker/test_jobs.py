@@ -18,7 +18,7 @@ from imgpipe_orchestration.auto_marker.model import JOB, Figures
 from imgpipe_orchestration.auto_marker.runs import due
 from imgpipe_orchestration.auto_marker.store import QUEUE
 from imgpipe_orchestration.dagster_side.assets import DUE_ONLY
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
@@ -151,7 +151,7 @@ def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_wait
     (reason,) = services.claims.held_up()
     assert (reason.queue, reason.error, reason.count) == (JOB, why, 1)
     for schedule in SCHEDULES if not url else ():
-        with dg.build_schedule_context(instance=instance, resources={"sensor_backends": build_backends()}) as night:
+        with dg.build_schedule_context(instance=instance, resources={"sensor_backends": BackendsResource()}) as night:
             assert schedule.evaluate_tick(night).run_requests == []
     services.claims.hasten(QUEUE)
     (claim,) = services.claims.claim(QUEUE, "run-1", 1)
@@ -161,9 +161,9 @@ def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_wait
 
 def test_the_check_names_marked_documents_that_lack_something(services: Services, environment: None) -> None:
     seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True)
-    assert marked_images_are_usable(build_backends()).passed
+    assert marked_images_are_usable(BackendsResource()).passed
     (bad,) = seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True, short_summary="")
-    failed = marked_images_are_usable(build_backends())
+    failed = marked_images_are_usable(BackendsResource())
     assert not failed.passed
     (row,) = failed.metadata["lacking"].value.records
     assert row.data == {"document": str(bad), "customer": "c1", "lacks": "short_summary"}

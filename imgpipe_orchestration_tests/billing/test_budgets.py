@@ -17,7 +17,7 @@ from imgpipe_orchestration.billing.ledger import Ledger
 from imgpipe_orchestration.dagster_side.alerts import alert_on_budgets
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.billing.ledger.shop import ANNA, BERT, VISION_COST, Shop, a_call
 from imgpipe_orchestration_tests.cli.conftest import Run, run
@@ -141,7 +141,7 @@ def test_the_webhook_is_told_of_each_share_of_a_budget_once(
     limit(engine, "tenant:user 1", VISION_COST * 4)
     monkeypatch.setenv("DATABASE_URL", engine.url.render_as_string(hide_password=False))
     monkeypatch.setenv("ALERT_WEBHOOK_URL", webhook.url)
-    backends, cursor = build_backends(), None
+    backends, cursor = BackendsResource(), None
 
     def tick() -> list[str]:
         nonlocal cursor

@@ -14,7 +14,7 @@ from imgpipe_orchestration.billing.ledger import HALF
 from imgpipe_orchestration.media.assets import media_images
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.remake import estimate, make_analyses, order
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, make_gateway, picture, seeing_gateway
@@ -71,7 +71,7 @@ def test_a_materialization_says_what_it_paid_and_an_estimate_what_the_next_would
     ):
         monkeypatch.setenv(name, getattr(gateway.settings, name.lower()))
     gateway.upload(7, profile_image=picture())
-    backends = build_backends()
+    backends = BackendsResource()
     backends.services.settings = gateway.settings  # the same servers
     with dg.DagsterInstance.ephemeral() as instance:
         ended = dg.materialize(

@@ -22,7 +22,7 @@ def project(definitions: dg.Definitions) -> dg.Definitions:
 
 def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> dg.SensorResult:
     """What a sensor of ours answers, over the settings of the environment."""
-    with dg.build_sensor_context(instance, resources={"sensor_backends": resources.build_backends()}) as context:
+    with dg.build_sensor_context(instance, resources={"sensor_backends": resources.BackendsResource()}) as context:
         result = sensor(context)
     assert isinstance(result, dg.SensorResult)
     assert all({**PRIORITY, DUE_ONLY: "true"}.items() <= one.tags.items() for one in result.run_requests or [])

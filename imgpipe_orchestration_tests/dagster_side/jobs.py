@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry import tracing
 from imgpipe_orchestration_tests.dagster_side.instances import health
 
@@ -101,6 +101,6 @@ def tell_of_logs(context: dg.OpExecutionContext, backends: BackendsResource) -> 
     context.add_output_metadata({"formatters": ", ".join(kinds)})
 
 
-@dg.job(executor_def=dg.in_process_executor, resource_defs={"backends": build_backends()})
+@dg.job(executor_def=dg.in_process_executor, resource_defs={"backends": BackendsResource()})
 def logged() -> None:
     tell_of_logs()

@@ -13,7 +13,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 
 from imgpipe_orchestration.dagster_side.alerts import alert_on_failed_checks, alert_on_failed_runs, send
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration_tests.dagster_side.jobs import broken
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -77,7 +77,7 @@ def over(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Iterator[Callabl
 
         def make(url: str) -> Alerts:
             monkeypatch.setenv("ALERT_WEBHOOK_URL", url)
-            backends = build_backends()
+            backends = BackendsResource()
             opened.callback(backends.services.close)
             alerts = Alerts(instance, backends)
             alerts.fail()
@@ -151,7 +151,7 @@ def test_a_check_that_begins_to_fail_is_told_once_until_it_has_passed_again(
     instance = over(webhook.url).instance
     job = dg.define_asset_job("looks", dg.AssetSelection.checks_for_assets(images))
     checked = dg.Definitions(assets=[images], asset_checks=[images_are_stored], jobs=[job])
-    resources = {"sensor_backends": build_backends()}
+    resources = {"sensor_backends": BackendsResource()}
     cursor: str | None = None
 
     def tick(lost: int) -> str | None:
@@ -199,7 +199,7 @@ def test_a_check_whose_run_was_killed_before_it_keeps_no_other_from_being_told_o
     plan = AssetCheckEvaluationPlanned(asset_key=key.asset_key, check_name=key.name)
     kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
     instance.report_dagster_event(dg.DagsterEvent(kind, "broken", event_specific_data=plan), run.run_id)
-    resources = {"sensor_backends": build_backends()}
+    resources = {"sensor_backends": BackendsResource()}
     with dg.build_sensor_context(instance, definitions=checked, resources=resources) as context:
         assert alert_on_failed_checks.evaluate_tick(context).skip_message == "told of 1 failed checks"
     (message,) = webhook.messages

@@ -18,7 +18,7 @@ from dagster._core.launcher import WorkerStatus
 
 from imgpipe_orchestration.dagster_side.launcher import _WARM, ForkedRunLauncher, WarmProcess
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.telemetry.processes import PROCESS_TAG
 from imgpipe_orchestration_tests.dagster_side import jobs
 from imgpipe_orchestration_tests.dagster_side.instances import (
@@ -210,7 +210,7 @@ def test_a_run_of_the_dagster_command_is_known_by_its_process_and_its_death_is_s
 ) -> None:
     """`dagster asset materialize` and `dagster job execute` work in their own process, which no launcher began."""
     monkeypatch.setenv("DATABASE_URL", postgres_server.url)
-    resources = {"backends": build_backends()}
+    resources = {"backends": BackendsResource()}
     done = jobs.typed.execute_in_process(instance=instance, resources=resources)
     assert told(instance, done.run_id, "health") == [WorkerStatus.RUNNING.value]
     later = json.loads(run_of(instance, done.run_id).tags[PROCESS_TAG]) | {"started": 0.0}

@@ -17,7 +17,7 @@ from imgpipe_orchestration.dagster_side.sensors import (
     unfinished_run,
 )
 from imgpipe_orchestration.errors import LeaseLost
-from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Queue
 from imgpipe_orchestration.storage.job_instances import Trigger
@@ -31,7 +31,7 @@ QUEUE = Queue("listings")
 @pytest.fixture
 def backends(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BackendsResource]:
     monkeypatch.setenv("DATABASE_URL", postgres_url)
-    resource = build_backends()
+    resource = BackendsResource()
     yield resource
     resource.services.close()
 

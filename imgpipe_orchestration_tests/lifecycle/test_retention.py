@@ -154,7 +154,7 @@ def test_what_is_to_go_at_once_waits_for_no_sweep_and_its_run_does_not_look_at_w
         monkeypatch.setenv(name, value)
 
     def ran(**asked_for: Any) -> tuple[dict[str, Any], int]:
-        around = {"backends": resources.build_backends(), "io_manager": dg.mem_io_manager}
+        around = {"backends": resources.BackendsResource(), "io_manager": dg.mem_io_manager}
         job = defs.resolve_job_def("purge")
         if asked_for:
             selected = set(asked_for.pop("asset_selection"))
@@ -164,7 +164,7 @@ def test_what_is_to_go_at_once_waits_for_no_sweep_and_its_run_does_not_look_at_w
         return dict(made.step_materialization_data.materialization.metadata), len(done.get_asset_check_evaluations())
 
     def asked() -> list[dg.RunRequest]:
-        with dg.build_sensor_context(instance, resources={"sensor_backends": resources.build_backends()}) as context:
+        with dg.build_sensor_context(instance, resources={"sensor_backends": resources.BackendsResource()}) as context:
             return list(purge_sensor(context).run_requests or [])
 
     delete(gateway, finished(gateway), purge="true")

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from imgpipe_orchestration.media import assets, checks, store
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -77,7 +77,7 @@ def test_a_finished_image_without_a_size_makes_the_check_red_which_names_it(
     finished.rows("delete from media_variants where size = 'header'")
     for name, value in finished.settings.environment().items():
         monkeypatch.setenv(name, value)
-    result = assets.finished_images_have_every_size(build_backends())
+    result = assets.finished_images_have_every_size(BackendsResource())
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["which"].value == "1"

@@ -11,7 +11,7 @@ import pytest
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media.assets import model_evaluation
 from imgpipe_orchestration.media.evaluation import OWN_SET, evaluate, page
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.cli.conftest import Run, run
@@ -124,7 +124,7 @@ def test_the_assets_check_is_red_below_the_least_and_green_above(
                 monkeypatch.setenv(name, value)
             with dg.DagsterInstance.ephemeral() as instance:
                 outcome = dg.materialize(
-                    [model_evaluation], resources={"backends": build_backends()}, instance=instance
+                    [model_evaluation], resources={"backends": BackendsResource()}, instance=instance
                 )
             (check,) = outcome.get_asset_check_evaluations()
         assert check.passed is passed

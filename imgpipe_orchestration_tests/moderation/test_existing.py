@@ -12,7 +12,7 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media import intake
 from imgpipe_orchestration.operations import existing, review
 from imgpipe_orchestration.operations.assets import verdicts
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -133,7 +133,7 @@ def test_a_sensors_run_in_which_nothing_could_be_judged_materializes_no_verdicts
 
     def judged(due_only: str = "true") -> list[object]:
         holding.services.claims.hasten(existing.JUDGE)
-        run = dg.materialize([verdicts], resources={"backends": build_backends()}, tags={DUE_ONLY: due_only})
+        run = dg.materialize([verdicts], resources={"backends": BackendsResource()}, tags={DUE_ONLY: due_only})
         return [made.metadata["judged"].value for made in run.asset_materializations_for_node("verdicts")]
 
     assert judged() == []

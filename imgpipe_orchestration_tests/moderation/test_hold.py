@@ -18,7 +18,7 @@ from imgpipe_orchestration.media import intake
 from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.operations import existing
 from imgpipe_orchestration.operations.kinds import subject_of
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.lifecycle.conftest import call
@@ -115,7 +115,7 @@ def test_the_runs_of_media_and_listings_say_what_judging_cost(
     with tallied() as paid:
         gateway.run_due()
     assert paid.figures(["safe_search"])["calls"] == 1
-    run = dg.materialize([listing_images], partition_key=today(), resources={"backends": build_backends()})
+    run = dg.materialize([listing_images], partition_key=today(), resources={"backends": BackendsResource()})
     (made,) = run.asset_materializations_for_node("listing_images")
     assert made.metadata["saved_by_ledger_usd"].value == paid.figures(["safe_search"])["cost_usd"] > 0
 

@@ -22,7 +22,7 @@ from imgpipe_orchestration.operations.jobs import (
     retention,
 )
 from imgpipe_orchestration.operations.tidying import tidy
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -217,7 +217,7 @@ def test_the_job_runs_both_and_shows_what_it_removed(
     for name in [name for name in os.environ if name.startswith("RETENTION_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    backends = build_backends()
+    backends = BackendsResource()
     monkeypatch.setenv("RETENTION_DAYS", "0.000000001")
     run(instance)
     result = retention.execute_in_process(instance=instance, resources={"backends": backends})
@@ -234,7 +234,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
 ) -> None:
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    resources = {"backends": build_backends()}
+    resources = {"backends": BackendsResource()}
 
     def collected(config: object) -> dict[str, object]:
         result = garbage_collection.execute_in_process(instance=instance, resources=resources, run_config=config)

@@ -179,7 +179,7 @@ class Desk:
 
         def work() -> None:
             while not over.wait(0.2):
-                batch_work.work_on_all(resources.build_backends().services, "a run of vision_batches")
+                batch_work.work_on_all(resources.BackendsResource().services, "a run of vision_batches")
 
         port = urlsplit(self.settings.gateway_url).port or 0
         worker = threading.Thread(target=work)
