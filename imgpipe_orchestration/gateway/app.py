@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
@@ -16,7 +17,7 @@ from imgpipe_orchestration.gateway import spending_routes as spending
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.middleware import Answers, Audited, Cors, Heads
-from imgpipe_orchestration.gateway.pages import frame
+from imgpipe_orchestration.gateway.pages import frame, login, overview
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
@@ -68,6 +69,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = Services(settings)
     app.state.health, app.state.started = None, time.monotonic()
+    app.state.watch = overview.watching(app.state.services)
+    app.state.login_rate = Rate(login.ATTEMPTS, login.WINDOW)
     app.state.report_rate = Rate(moderation.REPORTS_A_MINUTE)
     problems.install(app, page=frame.instead_of)
     # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.
@@ -79,6 +82,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.requests, app.state.figures = counts, None
     app.add_middleware(Answers, counts=counts)
     app.add_middleware(Images, counts=counts)
-    pages.install(app)
-    openapi.install(app)
+    app.openapi = cache(partial(openapi.described, app))  # type: ignore[method-assign]  # made when it is asked for
     return app

@@ -6,7 +6,6 @@ bodies where a schema says too little. Tests compare them.
 """
 
 import json
-from functools import cache, partial
 from importlib.resources import files
 from types import UnionType
 from typing import Any
@@ -101,13 +100,8 @@ _PROBLEMS: dict[int, tuple[type[ImgpipeError], str, str]] = {
 """By status: an error, what the status means, and what the error may say."""
 
 
-def install(app: FastAPI) -> None:
-    """Set the app's OpenAPI document, which is made at the first request for it."""
-
-    app.openapi = cache(partial(_described, app))  # type: ignore[method-assign]
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
+def described(app: FastAPI) -> dict[str, Any]:
+    """The app's OpenAPI document."""
     document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     examples = json.loads((files(__package__) / "openapi_examples.json").read_text("utf-8"))
     for path, operations in document["paths"].items():
@@ -116,8 +110,8 @@ def _described(app: FastAPI) -> dict[str, Any]:
             _name_problems(name, path, operation)
             _add_examples(operation, examples.get(name, {}), document["components"]["schemas"], examples["fields"])
             _name_operation(operation)
-    components = document.setdefault("components", {})
-    components.setdefault("schemas", {})["Problem"] = _SCHEMA
+    components = document["components"]
+    components["schemas"]["Problem"] = _SCHEMA
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
     components["responses"] = {f"Problem{status}": _problem(status) for status in _PROBLEMS}

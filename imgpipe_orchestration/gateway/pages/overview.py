@@ -6,14 +6,14 @@ takes as long after a million items as after ten.
 
 import asyncio
 import threading
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from cachetools import TTLCache, cached
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -216,35 +216,27 @@ def hours_of(connection: Connection, now: datetime) -> list[tuple[datetime, Coun
     return found
 
 
-class Watch:
+Watch = Callable[[], dict[str, str]]
+"""Returns when the figures were read (`09:41:07 UTC`), and the HTML of the part of the page that shows them. Raises
+BackendUnavailable while the database is away."""
+
+
+def watching(services: Services) -> Watch:
     """Reads and renders the figures at most once every FRESH seconds, however many people watch."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._last = {"at": "", "figures": ""}
+    @cached(TTLCache(1, FRESH), condition=threading.Condition())  # those who come during a reading wait for it
+    def shown() -> dict[str, str]:
+        glance = look(services)
+        drawn = part("figures.html", glance=glance, dagster=services.settings.dagster_url)
+        return {"at": f"{glance['now']:%H:%M:%S UTC}", "figures": drawn}
 
-    def shown(self) -> dict[str, str]:
-        """When the figures were read (`09:41:07 UTC`), and the HTML of the part of the page that shows them; at most
-        FRESH seconds old.
-
-        Raises:
-            BackendUnavailable: the database is away.
-        """
-        with self._lock:
-            if time.monotonic() - self._read_at > FRESH:
-                glance = look(self._services)
-                drawn = part("figures.html", glance=glance, dagster=self._services.settings.dagster_url)
-                self._last = {"at": f"{glance['now']:%H:%M:%S UTC}", "figures": drawn}
-                self._read_at = time.monotonic()  # the end of the look, so that those who waited use it too
-            return self._last
+    return shown
 
 
 @router.get("/", response_class=Response)
 def overview(request: Request, page: Page) -> Response:
     watch: Watch = request.app.state.watch
-    return page("overview.html", shown=watch.shown())
+    return page("overview.html", shown=watch())
 
 
 @router.get("/events", response_class=EventSourceResponse)
@@ -256,7 +248,7 @@ async def events(request: Request, _: Operator) -> AsyncIterator[ServerSentEvent
     yield ServerSentEvent(retry=2000)
     for _look in range(int(LONGEST / INTERVAL)):
         try:
-            figures = (await run_in_threadpool(watch.shown))["figures"]
+            figures = (await run_in_threadpool(watch))["figures"]
             yield ServerSentEvent(event="figures", data={"changed": told not in (None, figures)})
             told = figures
         except ImgpipeError:
