@@ -1,14 +1,13 @@
 """The review list, worked by keyboard: pictures that wait for a person, blurred, a few at a time."""
 
-import hashlib
 import secrets
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.pages.frame import Page, back_to, sent_from
+from imgpipe_orchestration.gateway.pages.frame import Page, back_to
 from imgpipe_orchestration.gateway.session import DESK_COOKIE, Acting, Operator
 from imgpipe_orchestration.moderation.verdicts import Verdict
 from imgpipe_orchestration.operations import existing, review
@@ -28,20 +27,13 @@ ORDERED = 5000
 OTHERS = 6
 """Further things of the same user that are shown beside."""
 
-Desk = Annotated[str, Query(pattern=r"^[0-9a-f]{8}$")]
-"""Tells reviewers apart: each has things of its own to look at, and a person has the same ones at each visit."""
-
 
 @router.get("/review", response_class=Response)
-def show(request: Request, page: Page, services: ServicesDep, session: Operator, desk: Desk | None = None) -> Response:
-    if desk is None:
-        browser = request.cookies.get(DESK_COOKIE) or secrets.token_hex()
-        own = session.id if session.login else browser  # without a sign-in, all have one id
-        answer = back_to("/review", desk=hashlib.sha256(own.encode()).hexdigest()[:8])
-        if not session.login:
-            answer.set_cookie(DESK_COOKIE, browser, httponly=True, samesite="lax")
-        return answer
-    found = review.take(services, f"{session.id} {desk}", limit=AT_ONCE)
+def show(request: Request, page: Page, services: ServicesDep, session: Operator) -> Response:
+    """What this reviewer looks at: each has things of their own, and has the same ones at each visit."""
+    browser = request.cookies.get(DESK_COOKIE) or secrets.token_hex()
+    reviewer = session.id if session.login else browser  # without a sign-in, all have one id
+    found = review.take(services, reviewer, limit=AT_ONCE)
     with transaction(services.engine) as connection:
         entries: list[dict[str, Any]] = [
             {
@@ -55,23 +47,19 @@ def show(request: Request, page: Page, services: ServicesDep, session: Operator,
         ]
         count = review.count(connection)
     mode, unjudged = services.settings.moderation, existing.look(services)
-    shown: dict[str, Any] = {"entries": entries, "count": count, "desk": desk, "mode": mode, "unjudged": unjudged}
-    return page("review.html", **shown)
+    answer = page("review.html", entries=entries, count=count, mode=mode, unjudged=unjudged)
+    if not session.login:
+        answer.set_cookie(DESK_COOKIE, browser, httponly=True, samesite="lax")
+    return answer
 
 
 @router.post("/review/existing", response_class=Response)
-def order(
-    request: Request,
-    services: ServicesDep,
-    _: Acting,
-    action: Annotated[Literal["judge", "hide", "release"], Form()],
-) -> Response:
+def order(services: ServicesDep, _: Acting, action: Annotated[Literal["judge", "hide", "release"], Form()]) -> Response:
     """What is to become of things that were there before anybody judged."""
-    back = sent_from(request) or "/review"  # with its desk
     if action == "release":
-        return back_to(back, notice=f"{existing.release(services):,} are shown again.")
+        return back_to("/review", notice=f"{existing.release(services):,} are shown again.")
     done = existing.judge(services, hide=action == "hide", most=ORDERED)
-    return back_to(back, notice=f"{done:,} wait for their verdict.")
+    return back_to("/review", notice=f"{done:,} wait for their verdict.")
 
 
 def _text_of(services: Services, one: Verdict) -> str:
@@ -105,7 +93,6 @@ def decide(
     kind: Annotated[str, Form()],
     item: Annotated[int, Form(ge=1)],
     decision: Annotated[Literal["approve", "reject"], Form()],
-    desk: Annotated[str, Form(pattern=r"^[0-9a-f]{8}$")],
     reason: Annotated[str, Form(max_length=500)] = "",
 ) -> Response:
     """Approve or reject one thing that nobody has decided on, should it have been given to somebody else by now."""
@@ -115,4 +102,4 @@ def decide(
         request.app.state.hot.forget(item)
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"state": found.state.value})
-    return back_to("/review", desk=desk, notice=f"{kind} {item} is {found.state.value}.")
+    return back_to("/review", notice=f"{kind} {item} is {found.state.value}.")

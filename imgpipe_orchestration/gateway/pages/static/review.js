@@ -28,7 +28,7 @@ async function decide(card, decision) {
     const answer = await fetch("/review/decide", {
       method: "POST",
       headers: { Accept: "application/json", "X-Form-Token": list.dataset.token },
-      body: new URLSearchParams({ kind, item, decision, reason, desk: list.dataset.desk }),
+      body: new URLSearchParams({ kind, item, decision, reason }),
     });
     if (!answer.ok) {
       const words = (await answer.json()).detail;
