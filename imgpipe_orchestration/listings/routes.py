@@ -1,7 +1,6 @@
 """The listings' routes: the upload, and deletion. `serving` has the URLs that an upload returns."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -32,15 +31,7 @@ TITLE = "listing_title"
 _MOST_PARTS = 1000
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What an upload's form has of a listing."""
-
-    title: str
-    files: list[UploadFile]
-
-
-async def listing_of(request: Request) -> AsyncIterator[Listing]:
+async def listing_of(request: Request) -> AsyncIterator[tuple[str, list[UploadFile]]]:
     """The title, and the files under any field names, because the specification names none; other texts are ignored. A
     file field without a chosen file comes as a part without name and bytes, or as an empty text.
 
@@ -54,7 +45,7 @@ async def listing_of(request: Request) -> AsyncIterator[Listing]:
         title = form.get(TITLE, "")
         if not isinstance(title, str) or len(title) > MOST_TITLE:
             raise BadInput(f"`{TITLE}` is a text of at most {MOST_TITLE:,} characters.", field=TITLE)
-        yield Listing(title, files)
+        yield title, files
 
 
 async def uploader(request: Request, credentials: Credentials, services: ServicesDep) -> int | None:
@@ -99,14 +90,15 @@ async def uploader(request: Request, credentials: Credentials, services: Service
 def upload_listing_image(
     services: ServicesDep,
     user: Annotated[int | None, Depends(uploader)],
-    listing: Annotated[Listing, Depends(listing_of)],
+    listing: Annotated[tuple[str, list[UploadFile]], Depends(listing_of)],
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Queue images and answer with their final URLs, which are valid at once."""
     most = services.settings.upload_max_bytes
-    images = [sent(one, most) for one in listing.files]
+    title, files = listing
+    images = [sent(one, most) for one in files]
     try:
-        answer = uploads.upload(services, listing.title, images, user_id=user, idempotency_key=idempotency_key)
+        answer = uploads.upload(services, title, images, user_id=user, idempotency_key=idempotency_key)
     except uploads.NothingUsable as nothing:
         first = nothing.rejected[0].error
         rejected: list[dict[str, Any]] = [dict(one) for one in uploads.reasons(nothing.rejected)]

@@ -15,7 +15,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -149,7 +149,7 @@ class AnalysisWorker:
     ) -> str:
         """Hand the images to the backend and start their batch; returns the batch's id."""
         organization = analysis.organization_id
-        gathered = gather(
+        images, missing, notes = gather(
             analysis.documents,
             fetcher=self._services.fetcher,
             stopped=stopped,
@@ -157,27 +157,24 @@ class AnalysisWorker:
             hand_over=lambda picture: backend.upload(picture, organization),
         )
         with self._services.claims.fenced(claim) as rows:
-            total = len(gathered.images) + len(gathered.missing)
-            analyses.note_images(rows, analysis.id, total=total, usable=len(gathered.images))
-        if not gathered.images:
-            reasons = "; ".join(f"{missing.name}: {missing.reason}" for missing in gathered.missing[:3])
+            analyses.note_images(rows, analysis.id, total=len(images) + len(missing), usable=len(images))
+        if not images:
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in missing[:3])
             raise BadInput(f"No usable image. {reasons}" if reasons else "The analysis names no image.")
         order = BatchOrder(
             organization_id=organization,
             user_query=analysis.user_query,
-            images=tuple(gathered.images),
-            missing=tuple(gathered.missing),
-            notes=tuple(gathered.notes),
+            images=tuple(images),
+            missing=tuple(missing),
+            notes=tuple(notes),
             urgent=analysis.connection.urgent,
         )
         batch_id = backend.start(order, analysis.reference)
         with self._services.claims.fenced(claim) as rows:
             analyses.submitted(rows, analysis.id, batch_id)
             self._services.claims.progress(rows, claim)
-        log.info(
-            "submitted",
-            extra={"analysis": analysis.vision_analysis_id, "batch": batch_id, "images": len(gathered.images)},
-        )
+        told = {"analysis": analysis.vision_analysis_id, "batch": batch_id, "images": len(images)}
+        log.info("submitted", extra=told)
         return batch_id
 
     # --- batch to report -----------------------------------------------------------------------------------------
@@ -293,15 +290,6 @@ def _place(url: str) -> tuple[str, str, int | None, str]:
 # --- the documents ----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Gathered:
-    """The images that the backend has, and what could not be used, with reasons."""
-
-    images: list[ImageOrder] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def gather(
     documents: Sequence[Document],
     *,
@@ -309,8 +297,9 @@ def gather(
     stopped: Callable[[], ImgpipeError | None],
     patient: bool,
     hand_over: Callable[[ImageFile], str],
-) -> Gathered:
-    """Fetch everything and hand each image over.
+) -> tuple[list[ImageOrder], list[Missing], list[str]]:
+    """Fetch everything and hand each image over. Returns the images that the backend has, what is missing and why, and
+    notes for the report.
 
     Args:
         stopped: why to end, or None.
@@ -322,7 +311,7 @@ def gather(
         Retryable: see `patient`.
         ImgpipeError: that of `stopped`; or from `hand_over`: the backend is away, or refuses all images.
     """
-    gathered = Gathered()
+    orders, missing, notes = list[ImageOrder](), list[Missing](), list[str]()
     policy = replace(DOWNLOAD, stopped=stopped)
     given_up = (Permanent,) if patient else (Permanent, Retryable)
 
@@ -344,11 +333,11 @@ def gather(
             texts, wrong = fetched(document, _parse, _DESCRIPTIONS_LIMIT)
             descriptions |= texts or {}
             if wrong:
-                gathered.notes.append(f"The descriptions in {document.name} could not be used: {wrong}")
+                notes.append(f"The descriptions in {document.name} could not be used: {wrong}")
     in_any_case = {name.casefold(): text for name, text in descriptions.items()}
     images = [document for document in documents if not document.holds_descriptions]
     for extra in images[MOST_IMAGES:]:
-        gathered.missing.append(Missing(extra.name, f"more than the {MOST_IMAGES} images that one analysis may have"))
+        missing.append(Missing(extra.name, f"more than the {MOST_IMAGES} images that one analysis may have"))
     for document in images[:MOST_IMAGES]:
         picture, wrong = fetched(document, partial(_picture, document.name), IMAGE_BYTES)
         try:
@@ -356,11 +345,11 @@ def gather(
         except (BadImage, TooLarge) as error:
             wrong = error.public
         if wrong:
-            gathered.missing.append(Missing(document.name, wrong))
+            missing.append(Missing(document.name, wrong))
             continue
         description = descriptions.get(document.name, in_any_case.get(document.name.casefold(), ""))
-        gathered.images.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
-    return gathered
+        orders.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
+    return orders, missing, notes
 
 
 def _picture(name: str, data: bytes) -> ImageFile:

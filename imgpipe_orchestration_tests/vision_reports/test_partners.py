@@ -164,7 +164,7 @@ def test_a_report_goes_out_without_an_image_whose_server_stays_away(desk: Desk) 
 )
 def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None) -> None:
     with serving(lambda handler, _: reply(handler, json.dumps(written).encode())) as server:
-        gathered = gather(
+        _, _, notes = gather(
             [Document("texts.json", f"{server.url}/texts.json", "json")],
             fetcher=Fetcher(Guard.parse(f"127.0.0.1:{server.port}")),
             stopped=lambda: None,
@@ -172,7 +172,7 @@ def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None)
             hand_over=lambda _: "1",
         )
     expected = [f"The descriptions in texts.json could not be used: {told}"] if told else []
-    assert [note[: len(expected[0])] for note in gathered.notes] == expected
+    assert [note[: len(expected[0])] for note in notes] == expected
 
 
 def test_a_batch_that_takes_too_long_is_ordered_anew_by_the_next_execution(
