@@ -17,16 +17,13 @@ from imgpipe_orchestration.web.texts import plain_text
 
 def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
     """Copy the state of items in QUEUE to their batches."""
-    status = {State.DONE: "completed", State.FAILED: "failed", State.WAITING: "queued"}.get(state)
-    if status is not None:
-        rows.execute(
-            text("""
-                update vision_batches set status = :status, error = :error,
-                    finished_at = case when :status = 'queued' then null else now() end
-                where id = any(:ids)
-            """),
-            {"status": status, "error": error, "ids": list(ids)},
-        )
+    status = {State.DONE: "completed", State.FAILED: "failed", State.WAITING: "queued"}[state]
+    statement = text("""
+        update vision_batches set status = :status, error = :error,
+            finished_at = case when :status = 'queued' then null else now() end
+        where id = any(:ids)
+    """)
+    rows.execute(statement, {"status": status, "error": error, "ids": list(ids)})
 
 
 QUEUE = Queue("vision_batches", max_attempts=3, mirror=_follow)
