@@ -6,10 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.static_files import PackagedFiles
 from imgpipe_orchestration.media import store
-from imgpipe_orchestration.media.analyses import public_analysis, standins_of
+from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
@@ -132,12 +131,8 @@ def image_analysis(
     media = _shown(services, media_id)
     if media.private:
         signing.check(services.settings, media_id, signature, signing.WHOLE)
-    with transaction(services.engine) as connection:
-        found = store.analysis(connection, media_id)
-        standins = standins_of(connection, media_id)
-    if found is None:
-        raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
-    analysis = public_analysis(found, background_removed=bool(media.background_removed))
+    found = analysis_of(services, str(media_id))
+    analysis, standins = found["analysis"], found.get("standins", [])
     providers = analysis.get("providers") or {}
     analysis = {name: analysis[name] for name in PUBLIC_FIELDS if name in analysis}
     response.headers["Cache-Control"] = "no-store"
