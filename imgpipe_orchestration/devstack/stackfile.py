@@ -23,7 +23,6 @@ _LOCK_FILE = "lock"
 class RunningStack:
     """The content of `stack.json`."""
 
-    data_dir: Path
     pid: int
     started_at: str
     environment: dict[str, str]
@@ -71,7 +70,7 @@ def read(data_dir: Path) -> RunningStack | None:
     file = data_dir / STACK_FILE
     if not is_running(data_dir) or not file.is_file():
         return None
-    return RunningStack(data_dir, **json.loads(file.read_text()))
+    return RunningStack(**json.loads(file.read_text()))
 
 
 def write(data_dir: Path, content: dict[str, Any]) -> None:

@@ -42,15 +42,14 @@ class _Export:
     provider: TracerProvider | None = None
 
 
-def configure(endpoint: str | None = None) -> None:
-    """Export this process's spans to the OTLP collector at `endpoint` (by default OTEL_EXPORTER_OTLP_ENDPOINT), or
-    nowhere when it is empty. Spans that the collector does not accept are logged and lost.
+def configure() -> None:
+    """Export this process's spans to the OTLP collector at OTEL_EXPORTER_OTLP_ENDPOINT, or nowhere without one. Spans
+    that the collector does not accept are logged and lost.
 
     Raises:
         SettingsError: the extra `otel` is not installed.
     """
-    if endpoint is None:
-        endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     if endpoint == _Export.endpoint:
         return
     if _Export.provider is not None:

@@ -257,7 +257,6 @@ def rule_of(request: Request) -> tuple[Rule, str]:
     """The rule of a request's route, and the name of what it does in the audit. A route missing from the table needs an
     admin."""
     path = getattr(request.scope.get("route"), "path", "")
-    method = "GET" if request.method == "HEAD" else request.method
     if path.startswith(DEBUGGING):
         return OPERATOR, ""
-    return ACCESS.get((method, path), (ADMIN, "change"))
+    return ACCESS.get((request.method, path), (ADMIN, "change"))

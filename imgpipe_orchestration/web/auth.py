@@ -68,7 +68,7 @@ def caller_of(request: Request, given: str | None, services: Services, rule: Rul
             return Caller(f"user {user}", Kind.USER, user=user)
     # Another site's page may send a request to this machine as well, over its own name for 127.0.0.1 or without reading
     # the answer: it could order what is paid for. Whose answer no other site gets to see may be asked for.
-    harmless = request.method in {"GET", "HEAD"} or not is_of_another_site(request)
+    harmless = request.method == "GET" or not is_of_another_site(request)
     # A key that is sent must not open more here than elsewhere, or whoever tries roles on a laptop sees no refusal.
     if given is None and rule.local and not settings.production and is_local(request) and harmless:
         return Caller("this machine", Kind.LOCAL, Role.ADMIN)

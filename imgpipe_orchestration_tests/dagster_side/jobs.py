@@ -49,7 +49,8 @@ COLLECTOR_TAG = "collector"
 
 @dg.op
 def leave_a_span(context: dg.OpExecutionContext) -> None:
-    tracing.configure(context.run.tags[COLLECTOR_TAG])
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = context.run.tags[COLLECTOR_TAG]  # the process ends with the run
+    tracing.configure()
     with tracing.span("left by a run"):
         os.getpid()
 

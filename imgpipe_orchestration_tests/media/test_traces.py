@@ -107,7 +107,8 @@ def test_spans_of_the_whole_way_reach_a_collector(
         gateway.run_due("run-2")
         tracing.flush()
     finally:
-        tracing.configure("")
+        monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+        tracing.configure()
     told = spans(recorder, OURS)
     wanted = {
         "PATCH /users/me",
