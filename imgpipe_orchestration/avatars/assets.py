@@ -12,16 +12,12 @@ import dagster as dg
 
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.billing.tally import tallied
-from imgpipe_orchestration.dagster_side.assets import day_of, figures_of, reported
+from imgpipe_orchestration.dagster_side.assets import DAYS, day_of, figures_of, reported
 from imgpipe_orchestration.dagster_side.run_tags import PAID, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.settings import first_day
 
 GROUP = "avatars"
-
-DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
-"""Days on which tasks were asked for, UTC, including today."""
 
 generation_tasks = dg.AssetSpec(
     "generation_tasks",

@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.avatars.assets import (
-    DAYS,
     GROUP,
     avatar_data,
     avatar_images,
@@ -17,7 +16,7 @@ from imgpipe_orchestration.avatars.assets import (
     generation_tasks,
 )
 from imgpipe_orchestration.avatars.store import DATA, IMAGES, due
-from imgpipe_orchestration.dagster_side.assets import DUE_ONLY, of_group
+from imgpipe_orchestration.dagster_side.assets import DAYS, DUE_ONLY, of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, sensor
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage.claims import Queue

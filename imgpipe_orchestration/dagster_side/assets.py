@@ -5,7 +5,11 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipe_orchestration.settings import first_day
 from imgpipe_orchestration.storage.work import Outcome
+
+DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
+"""Days on which something was uploaded or asked for, UTC, today included."""
 
 MOST_ERRORS = 50
 """Items whose errors a materialization names."""

@@ -11,14 +11,10 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.billing.tally import tallied
-from imgpipe_orchestration.dagster_side.assets import day_of, is_asked_for, reported
+from imgpipe_orchestration.dagster_side.assets import DAYS, day_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.settings import first_day
-
-DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
-"""Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
 
 image_queue = dg.AssetSpec(
     "image_queue",

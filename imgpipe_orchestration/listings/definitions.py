@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import of_group
+from imgpipe_orchestration.dagster_side.assets import DAYS, of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_SECOND_LOOK, run_if_due, sensor
-from imgpipe_orchestration.listings.assets import DAYS, image_queue, listing_images, process_image_queue
+from imgpipe_orchestration.listings.assets import image_queue, listing_images, process_image_queue
 from imgpipe_orchestration.listings.store import due
 from imgpipe_orchestration.resources import BackendsResource
 

@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import day_of, figures_of, is_asked_for, reported
+from imgpipe_orchestration.dagster_side.assets import DAYS, day_of, figures_of, is_asked_for, reported
 from imgpipe_orchestration.dagster_side.run_tags import CPU, NETWORK, run_tags
 from imgpipe_orchestration.dagster_side.sensors import owner_of
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.settings import first_day
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.media.stages import Stage
 
-DAYS = dg.DailyPartitionsDefinition(start_date=first_day(), end_offset=1)
-"""Days of upload, UTC, including today."""
 _SHEET = 32
 """Most pictures of a contact sheet."""
 

@@ -4,11 +4,10 @@ from functools import partial
 
 import dagster as dg
 
-from imgpipe_orchestration.dagster_side.assets import of_group
+from imgpipe_orchestration.dagster_side.assets import DAYS, of_group
 from imgpipe_orchestration.dagster_side.sensors import EVERY_LOOK, run_if_due, scheduled, sensor
 from imgpipe_orchestration.media.assets import (
     CHECKS,
-    DAYS,
     evaluation_set,
     media_checks,
     media_evaluation,
