@@ -42,7 +42,7 @@ class ImgpipeError(Exception):
     Args:
         public: is shown to callers and operators.
         detail: goes to logs only.
-        field: names the culprit: a part of a request, or an environment variable.
+        field: names the part of a request that is the culprit.
         retry_after: the pause that the other side asked for, seconds.
         partner_status: the HTTP status of an outside API's refusal; None when there was none, so that it is not known
             whether it did what it was asked.

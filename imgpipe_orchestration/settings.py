@@ -285,7 +285,7 @@ class Settings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         }
         problems = [f"{', '.join(names).upper()} {what}" for what, names in faults.items() if names]
         if problems:
-            raise SettingsError("; ".join(problems), field=[*missing, *default, *short][0].upper())
+            raise SettingsError("; ".join(problems))
         return self
 
     @model_validator(mode="before")
@@ -367,7 +367,7 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
             words = fault["msg"].removeprefix("Value error, ")
             has_url = name.endswith(("_URL", "_ENDPOINT"))  # it may contain a password
             said.append(f"{name} {words}" if has_url else f"{name}: {words} (got {cleaned(fault['input'], name)!r})")
-        raise SettingsError("; ".join(said), field=given[0].upper()) from None
+        raise SettingsError("; ".join(said)) from None
 
 
 def _dagster_url(url: str | None, database_url: str | None) -> str:
@@ -404,4 +404,4 @@ def first_day() -> str:
     try:
         return _begun(day)
     except ValueError as error:
-        raise SettingsError(f"MEDIA_FIRST_DAY: {error} (got {day!r})", field="MEDIA_FIRST_DAY") from None
+        raise SettingsError(f"MEDIA_FIRST_DAY: {error} (got {day!r})") from None

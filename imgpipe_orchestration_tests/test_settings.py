@@ -64,7 +64,7 @@ def test_an_empty_variable_and_what_another_release_wrote_are_passed_over(tmp_pa
 def test_a_bad_value_names_its_variable_and_what_was_given(variable: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=variable) as raised:
         load({variable: value}, data_dir=tmp_path)
-    assert raised.value.field == variable
+    assert raised.value.public.startswith(variable)
     assert value in raised.value.public
 
 
@@ -93,7 +93,7 @@ def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
 def test_what_is_no_address_names_its_variable_and_not_its_password(variable: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=variable) as raised:
         load({variable: value}, data_dir=tmp_path)
-    assert raised.value.field == variable
+    assert raised.value.public.startswith(variable)
     assert "hidden" not in raised.value.public
 
 
@@ -104,7 +104,7 @@ def test_production_refuses_a_missing_a_default_and_a_toy_secret(variable: str, 
         value = ""
     with pytest.raises(SettingsError, match=variable) as raised:
         load({**PRODUCTION, variable: value}, data_dir=tmp_path)
-    assert raised.value.field == variable
+    assert raised.value.public.startswith(variable)
 
 
 def test_production_names_all_that_is_missing_at_once(tmp_path: Path) -> None:
@@ -120,7 +120,6 @@ def test_production_says_which_keys_are_the_development_key(tmp_path: Path) -> N
         with pytest.raises(SettingsError) as raised:
             load({**PRODUCTION, key: f" {DEVELOPMENT_SECRET} "}, data_dir=tmp_path)
         assert raised.value.public.startswith(f"{key} is the development key, which everybody knows: set your own")
-        assert raised.value.field == key
     with pytest.raises(SettingsError, match="MEDIA_API_KEY, SECRET_KEY are the development key"):
         load({**PRODUCTION, "MEDIA_API_KEY": DEVELOPMENT_SECRET, "SECRET_KEY": DEVELOPMENT_SECRET}, data_dir=tmp_path)
 

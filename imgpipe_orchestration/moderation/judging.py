@@ -154,7 +154,7 @@ def _asked(
         raise _InTrash(DELETED, retry_after=3600) from gone
     choices = services.models.choices("moderate")
     if not choices:
-        raise SettingsError("Nothing is judged: MODERATION_PROVIDER is none or has no key", field="MODERATION_PROVIDER")
+        raise SettingsError("Nothing is judged: MODERATION_PROVIDER is none or has no key")
     if isinstance(data, str):
         choices = [one for one in choices if services.models.speaks_openai(one.provider)]
         if not choices:

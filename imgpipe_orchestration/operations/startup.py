@@ -25,16 +25,16 @@ def check_settings(settings: Settings) -> None:
         lambda: Library(settings),
         lambda: Guard.parse(settings.allowed_private_hosts),
     )
-    faults = []
+    faults: list[str] = []
     for check in checks:
         try:
             check()
         except SettingsError as fault:
-            faults.append(fault)
+            faults.append(fault.public)
     if settings.log_file and not (folder := Path(settings.log_file).absolute().parent).is_dir():
-        faults.append(SettingsError(f"LOG_FILE: there is no folder {folder}", field="LOG_FILE"))
+        faults.append(f"LOG_FILE: there is no folder {folder}")
     if faults:
-        raise SettingsError("; ".join(fault.public for fault in faults), field=faults[0].field)
+        raise SettingsError("; ".join(faults))
 
 
 def misspelled() -> list[str]:

@@ -34,7 +34,7 @@ class Cdn(JsonApi):
         if self.kind == "none":
             return
         if not self.base_url:
-            raise SettingsError(f"CDN_PURGE is {self.kind}, and CDN_PURGE_URL is not set.", field="CDN_PURGE_URL")
+            raise SettingsError(f"CDN_PURGE is {self.kind}, and CDN_PURGE_URL is not set.")
         if self.kind == "webhook":
             body = json.dumps({"tags": list(tags)}).encode()
             self.request("POST", "", body=body, headers={"Content-Type": "application/json"})

@@ -57,7 +57,7 @@ class Connections:
         if proxy:
             about = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
             if about.url.scheme not in ("http", "https"):
-                raise SettingsError(f"HTTPS_PROXY: a {about.url.scheme} proxy cannot be used", field="HTTPS_PROXY")
+                raise SettingsError(f"HTTPS_PROXY: a {about.url.scheme} proxy cannot be used")
             options |= {"proxy_url": str(about.url), "proxy_auth": about.raw_auth}
         self._pool = httpcore2.HTTPProxy(**options) if proxy else httpcore2.ConnectionPool(**options)
         weakref.finalize(self, self._pool.close)

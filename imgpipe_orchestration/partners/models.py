@@ -117,7 +117,7 @@ class Models:
         self._tasks = _tasks_of(settings) | self._file.tasks
         problems = [f"{where}: {wrong}" for where, wrong in self._problems()]
         if problems:
-            raise SettingsError(f"MODELS_FILE: {'; '.join(problems)}", field="MODELS_FILE")
+            raise SettingsError(f"MODELS_FILE: {'; '.join(problems)}")
 
     def task(self, name: TaskName) -> Task:
         """A task; one that nobody answers has no models."""
@@ -183,11 +183,11 @@ def _read(path: str) -> _File:
     try:
         return _File.model_validate(tomllib.loads(Path(path).read_text()))
     except ValidationError as error:
-        raise SettingsError(f"MODELS_FILE: {problem_in(error)}", field="MODELS_FILE") from error
+        raise SettingsError(f"MODELS_FILE: {problem_in(error)}") from error
     except OSError as error:
-        raise SettingsError(f"MODELS_FILE cannot be read: {error}", field="MODELS_FILE") from error
+        raise SettingsError(f"MODELS_FILE cannot be read: {error}") from error
     except ValueError as error:
-        raise SettingsError(f"MODELS_FILE is not valid TOML: {error}", field="MODELS_FILE") from error
+        raise SettingsError(f"MODELS_FILE is not valid TOML: {error}") from error
 
 
 def _from_environment(settings: Settings) -> dict[str, Provider]:

@@ -89,9 +89,7 @@ class Guard:
             host, port = (host, port) if colon else (entry, "")
             host = host.strip("[]")
             if not host or "/" in host or (colon and not port.isdecimal()):
-                raise SettingsError(
-                    f"ALLOWED_PRIVATE_HOSTS: {entry!r} is not a host, host:port or CIDR", field="ALLOWED_PRIVATE_HOSTS"
-                )
+                raise SettingsError(f"ALLOWED_PRIVATE_HOSTS: {entry!r} is not a host, host:port or CIDR")
             hosts.add((host, int(port) if port else None))
         return cls(frozenset(hosts), tuple(networks))
 

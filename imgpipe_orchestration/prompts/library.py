@@ -93,7 +93,7 @@ class Library:
             return
         folder = Path(settings.prompts_dir)
         if not folder.is_dir():
-            raise SettingsError(f"PROMPTS_DIR: {folder} is not a folder", field="PROMPTS_DIR")
+            raise SettingsError(f"PROMPTS_DIR: {folder} is not a folder")
         for path in sorted(folder.glob("*.md")):
             self._prompts[path.stem] = self.in_place_of(path.stem, path)
 
@@ -164,4 +164,4 @@ def _check(path: Path, template: str, variables: Sequence[str], unknown: str) ->
 
 
 def _wrong(path: Path, problem: str) -> SettingsError:
-    return SettingsError(f"PROMPTS_DIR: {path.name}: {problem}", field="PROMPTS_DIR")
+    return SettingsError(f"PROMPTS_DIR: {path.name}: {problem}")

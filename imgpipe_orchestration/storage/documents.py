@@ -59,9 +59,7 @@ class Documents:
             SettingsError: MONGODB_URL is empty or cannot be read.
         """
         if not self.url:
-            raise SettingsError(
-                "MONGODB_URL is not set: start `imgpipe up`, or point it at a MongoDB", field="MONGODB_URL"
-            )
+            raise SettingsError("MONGODB_URL is not set: start `imgpipe up`, or point it at a MongoDB")
         from pymongo import MongoClient
         from pymongo.errors import ConfigurationError, InvalidURI
 
@@ -80,7 +78,7 @@ class Documents:
                 self.url, tz_aware=True, **{name: v for name, v in options.items() if name.lower() not in in_url}
             )
         except (ConfigurationError, InvalidURI, ValueError, OSError) as error:  # OSError: of a file that it names
-            raise SettingsError(f"MONGODB_URL cannot be used: {error}", field="MONGODB_URL") from error
+            raise SettingsError(f"MONGODB_URL cannot be used: {error}") from error
 
     @made_once
     def database(self) -> Database[Document]:

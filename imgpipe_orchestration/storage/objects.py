@@ -99,7 +99,7 @@ class ObjectStore:
     @property
     def endpoint(self) -> str:
         if not self._endpoint:
-            raise SettingsError("S3_ENDPOINT is not set: start `imgpipe up`, or point it at an S3", field="S3_ENDPOINT")
+            raise SettingsError("S3_ENDPOINT is not set: start `imgpipe up`, or point it at an S3")
         return self._endpoint
 
     def check_room(self, size: int) -> None:

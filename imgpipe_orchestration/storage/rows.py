@@ -50,11 +50,11 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         SettingsError: the URL is empty or of an unknown kind.
     """
     if not url:
-        raise SettingsError(f"{setting} is not set: start `imgpipe up`, or point it at a database", field=setting)
+        raise SettingsError(f"{setting} is not set: start `imgpipe up`, or point it at a database")
     parsed = make_url(url)
     driver = _DRIVERS.get(parsed.drivername, parsed.drivername)
     if driver not in _DRIVERS.values():
-        raise SettingsError(f"{setting}: {parsed.drivername!r} is not a database we can use", field=setting)
+        raise SettingsError(f"{setting}: {parsed.drivername!r} is not a database we can use")
     postgresql = driver.startswith("postgresql")
     if postgresql:
         # A statement or an idle transaction of a minute is a fault. A worker must not hang past its lease; and one that

@@ -20,7 +20,7 @@ class Vault:
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
         if not secret_key:
-            raise SettingsError("SECRET_KEY is empty: tenants' keys could not be encrypted", field="SECRET_KEY")
+            raise SettingsError("SECRET_KEY is empty: tenants' keys could not be encrypted")
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL).derive(secret_key.encode())
         self._fernet = Fernet(base64.urlsafe_b64encode(derived))
 
@@ -41,6 +41,5 @@ class Vault:
         except InvalidToken:
             raise SettingsError(
                 "A stored key cannot be read: SECRET_KEY is not the one it was stored under. Restore it, or store "
-                "the key again.",
-                field="SECRET_KEY",
+                "the key again."
             ) from None

@@ -55,7 +55,7 @@ def configure(
         try:
             handlers.append(LogFile(file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
-            raise SettingsError(f"LOG_FILE cannot be opened: {error}", field="LOG_FILE") from error
+            raise SettingsError(f"LOG_FILE cannot be opened: {error}") from error
     for handler in handlers:
         handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     handlers[0].setLevel(shown)

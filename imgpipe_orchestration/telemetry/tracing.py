@@ -68,8 +68,7 @@ def _provider(endpoint: str) -> TracerProvider:
     except ImportError as error:
         raise SettingsError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry's SDK is not installed;"
-            " in the project's folder: pip install -c constraints.txt '.[otel]'",
-            field="OTEL_EXPORTER_OTLP_ENDPOINT",
+            " in the project's folder: pip install -c constraints.txt '.[otel]'"
         ) from error
     name = os.environ.get("OTEL_SERVICE_NAME") or "imgpipe"
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))

@@ -46,7 +46,7 @@ def problem(
 def of_error(error: ImgpipeError) -> JSONResponse:
     """The problem document of one of our own errors."""
     headers: dict[str, str] = {}
-    extensions: dict[str, Any] = {"field": error.field} if isinstance(error, BadInput) and error.field else {}
+    extensions: dict[str, Any] = {"field": error.field} if error.field else {}
     if isinstance(error, Retryable):
         headers["Retry-After"] = str(max(1, round(error.retry_after or 5)))
     if error.status == HTTPStatus.UNAUTHORIZED:

@@ -44,7 +44,7 @@ def test_writes_are_retried_and_waits_are_bounded_unless_the_url_says_otherwise(
 def test_a_url_that_cannot_be_used_names_its_setting(url: str) -> None:
     with pytest.raises(SettingsError) as raised:
         Documents(url, database="ichat").ping()
-    assert raised.value.field == "MONGODB_URL"
+    assert raised.value.public.startswith("MONGODB_URL")
 
 
 def test_types_come_back_as_they_went_in(documents: Documents) -> None:

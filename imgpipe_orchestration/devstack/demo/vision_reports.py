@@ -57,7 +57,7 @@ def _seed(stack: Stack) -> None:
     base, found, _ = stack.environment["EXTERNAL_API_GET_URL"].partition("/vision-analysis/")
     if not found:
         problem = "EXTERNAL_API_GET_URL names a real API, and a demo puts nothing into that; use --only for others"
-        raise SettingsError(problem, field="EXTERNAL_API_GET_URL")
+        raise SettingsError(problem)
     for name, seed in _ANALYSES:
         asks = {**seed, "organization_id": _ORGANIZATIONS[name], "organization_name": name}
         stack.accepted("POST", f"{base}/_standin/vision-analyses", json=asks)
