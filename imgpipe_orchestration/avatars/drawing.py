@@ -17,7 +17,7 @@ from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.avatars.store import IMAGES
 from imgpipe_orchestration.billing.batches import Question
 from imgpipe_orchestration.billing.calls import Answer, Buyer, PaidCall, Purchase, first_answer
-from imgpipe_orchestration.errors import LeaseLost, NotFound, NotWhole, Permanent, UnreadableAnswer
+from imgpipe_orchestration.errors import NotFound, NotWhole, Permanent, UnreadableAnswer
 from imgpipe_orchestration.imaging.reading.parts import is_whole
 from imgpipe_orchestration.partners.models import Choice
 from imgpipe_orchestration.partners.openai import data_url
@@ -29,6 +29,7 @@ log = logger(__name__)
 
 BASE_SIZE, GRID_SIZE = "1024x1024", "2048x2048"
 """Pixels of the selfie, and of the grid of four."""
+KEPT = "avatars-bought"  # in IMGPIPE_DATA_DIR; a file's name begins with the person's number
 
 
 def buyer_of(persona: Persona) -> Buyer:
@@ -74,8 +75,7 @@ def draw(
     buyer = buyer_of(persona)
 
     def call(choice: Choice) -> PaidCall:
-        parameters = {**options, **identity}
-        return PaidCall.of(choice.provider, operation, choice.model, inputs=inputs, parameters=parameters)
+        return PaidCall.of(choice.provider, operation, choice.model, inputs=inputs, parameters=options | identity)
 
     def buy(choice: Choice) -> Answer:
         def ask() -> Priced[bytes]:
@@ -84,15 +84,9 @@ def draw(
             return drawn
 
         wanted = call(choice)
-        try:
-            answer = services.ledger.buy(
-                wanted, lambda: _stored(services, persona, wanted, kind, hand, ask), buyer=buyer
-            )
-        except LeaseLost:  # the person was deleted: nobody would remove the file any more
-            _forget(_safe(services, wanted))
-            raise
+        answer = services.ledger.buy(wanted, lambda: _stored(services, persona, wanted, kind, hand, ask), buyer=buyer)
         # Only now: an object store that restarts may lose the usage in the object's metadata.
-        _forget(_safe(services, wanted))
+        _forget(_safe(services, persona, wanted))
         return answer
 
     choices = services.models.choices(task)
@@ -102,7 +96,7 @@ def draw(
 
         def read(asked: PaidCall, answer: dict[str, Any]) -> Purchase:
             stored = _stored(services, persona, asked, kind, hand, lambda: artist.batched_drawing(answer, asked.model))
-            _forget(_safe(services, asked))  # a batch can be read again
+            _forget(_safe(services, persona, asked))  # a batch can be read again
             return stored
 
         body = {"model": first.model, "prompt": prompt, "n": 1, **options}
@@ -125,7 +119,7 @@ def _stored(
     """The picture in the bucket: one that was bought before, or what `ask` gets."""
     from imgpipe_orchestration.imaging.portraits.finishing import labelled, statement
 
-    bucket, safe = services.avatars_bucket, _safe(services, call)
+    bucket, safe = services.avatars_bucket, _safe(services, persona, call)
     key = f"{persona_prefix(persona.task_id, persona.id)}bought/{kind}-{call.key[:32]}.png"
     head = bucket.head(key)
     if head is not None and "usage" in head.metadata:
@@ -149,8 +143,8 @@ def _stored(
     return Purchase(usage, object_key=key)
 
 
-def _safe(services: Services, call: PaidCall) -> Path:
-    return services.settings.imgpipe_data_dir / "avatars-bought" / f"{call.key}.png"
+def _safe(services: Services, persona: Persona, call: PaidCall) -> Path:
+    return services.settings.imgpipe_data_dir / KEPT / f"{persona.id}-{call.key}.png"
 
 
 def _keep(safe: Path, usage: Usage, data: bytes) -> None:

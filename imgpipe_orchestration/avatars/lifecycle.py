@@ -1,10 +1,12 @@
 """What the avatars own: tasks with their people, and single people. What is judged of them: the brief before the first
 picture is paid for, and each of a person's five pictures before it is published."""
 
+from pathlib import Path
+
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.avatars import records, store
-from imgpipe_orchestration.avatars.drawing import bought, buyer_of
+from imgpipe_orchestration.avatars.drawing import KEPT, bought, buyer_of
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.lifecycle.kind import Aging, Kind, Rows
@@ -22,6 +24,15 @@ KEPT_DAYS = 7
 def name_of(connection: Connection, persona: int) -> str:
     """The name of a person, as the ledger has it; raises as `records.persona`."""
     return buyer_of(records.persona(connection, persona)).item
+
+
+def strays(services: Services) -> list[Path]:
+    """Pictures on this machine of people who are gone: of workers that were killed, or too late."""
+    files = {file: file.name.partition("-")[0] for file in (services.settings.imgpipe_data_dir / KEPT).glob("*")}
+    query = text("select cast(id as text) from generation_results where id = any(cast(:ids as bigint[]))")
+    with transaction(services.engine) as connection:
+        there = set(connection.scalars(query, {"ids": [number for number in files.values() if number.isdecimal()]}))
+    return [file for file, number in files.items() if number not in there]
 
 
 def _drop_people(connection: Connection, rows: Rows) -> None:
@@ -121,6 +132,7 @@ PERSONAS = Kind(
     judged={"avatars": ("id", PARTS)},
     stopped=_drop_people,
     erased=lambda _, connection, rows: store.forget(connection, sorted({row.task for row in rows})),
+    strays=strays,
     item_of="^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/",
     # By the task's end: until then everybody in it can be tried again.
     expired=Aging(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.export import write_manifests
 from imgpipe_orchestration.avatars.lanes import Lanes
+from imgpipe_orchestration.avatars.lifecycle import strays
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.avatars.personas import invent
 from imgpipe_orchestration.avatars.steps import ALL_STEPS, Made, picture
@@ -97,6 +98,8 @@ def run_images(
             share=lanes.share,
             interrupted=lanes.interrupted,
         )
+    for stray in strays(services):  # the purge may run on another machine
+        stray.unlink(missing_ok=True)
     made = defaultdict[int, Counter[str]](Counter)
     for step, day, _ in taken_through:
         made[step][day] += 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, RowMapping, TextClause, text
@@ -62,6 +63,8 @@ class Kind:
     """What else happens when things are taken out of their queues."""
     erased: Callable[[Services, Connection, Rows], object] = lambda _, __, ___: None
     """Removes what else there is about things, before their rows go. Their objects are gone by then."""
+    strays: Callable[[Services], Sequence[Path]] = lambda _: ()
+    """Files on this machine that belong to things that are gone."""
     undated: Collection[Queue] = ()
     """Those of its queues whose items belong to no partition."""
     resumed: Callable[[Connection, Sequence[Deletion]], None] | None = None

@@ -62,6 +62,8 @@ def run(services: Services, owner: str) -> tuple[int, int]:
         failed += len(done.retried) + len(done.lost)
         if not done.done:
             break
+    for stray in (file for kind in KINDS for file in kind.strays(services)):
+        stray.unlink(missing_ok=True)
     return purged, failed
 
 

@@ -55,6 +55,7 @@ def of_everything(services: Services) -> Swept:
     with transaction(services.engine) as connection:
         connection.execute(_NO_HURRY)
         for kind in KINDS:
+            swept.found("files of this machine", keys=[file.name for file in kind.strays(services)])
             for table, column in kind.tables.items():
                 query = text(f"""
                     select count(*) from {table} t join deletions d on d.kind = :kind and d.item = t.{column}

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,10 +13,11 @@ from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.drawing import buyer_of
 from imgpipe_orchestration.avatars.lifecycle import PERSONAS, TASKS
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
-from imgpipe_orchestration.errors import Conflict
+from imgpipe_orchestration.errors import BackendUnavailable, Conflict
 from imgpipe_orchestration.lifecycle.kind import Kind
 from imgpipe_orchestration.lifecycle.trash import delete
 from imgpipe_orchestration.operations import deletion, sweep
+from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -181,6 +183,26 @@ def test_a_picture_that_is_drawn_when_its_person_is_purged_is_dropped(desk: Desk
     run.join()
     assert desk.calls("openai", "images") == 1
     assert not any((desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir())
+    assert sweep.of_everything(desk.services).clean
+
+
+@pytest.mark.parametrize("asked_for", [True, False], ids=["asked for", "a week after it was cancelled"])
+def test_a_picture_that_a_killed_worker_left_on_its_machine_goes_with_its_person(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, asked_for: bool
+) -> None:
+    task = desk.with_people()
+    monkeypatch.setattr(Bucket, "put", Mock(side_effect=BackendUnavailable("The object store cannot be reached.")))
+    desk.images()
+    (left,) = (desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()
+    if asked_for:
+        delete(desk.services, TASKS, f"task_{task.id}", [task.id], user=None, who="a test", purge=True)
+    else:
+        desk.cancel(task)
+        desk.sql("update generation_tasks set finished_at = now() - interval '8 days'")
+    assert (deletion.run(desk.services, "purge-1")["purged"], left.exists()) == (1, False)
+    left.write_bytes(b"on a machine that does not purge")
+    assert sweep.of_everything(desk.services).keys == [left.name]
+    desk.images()
     assert sweep.of_everything(desk.services).clean
 
 
