@@ -153,7 +153,7 @@ _ANSWERS = text("""
     select count(*) from paid_calls c where exists (
         select from paid_call_uses u join deletions d on d.what in (u.item, substring(u.item from '^(.*)/[^/]*$'))
         where u.key = c.key and d.purged_at is not null and (cast(:user as bigint) is null or d.user_id = :user))
-    and not exists (select from paid_call_uses u where u.key = c.key and not exists (
+    and not exists (select from paid_call_uses u where u.key = c.key and u.outcome <> 'lost' and not exists (
         select from deletions d where d.purged_at is not null
         and d.what in (u.item, substring(u.item from '^(.*)/[^/]*$'))))
 """)

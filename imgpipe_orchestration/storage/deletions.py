@@ -273,7 +273,7 @@ _FORGET_ANSWERS = text("""
         select distinct key from paid_call_uses where pipeline = :pipeline and item = any(:items)) as mine
     where c.key = mine.key and (c.state <> 'started' or c.bought_for is null) and not exists (
         select from paid_call_uses u where u.key = c.key and (u.pipeline <> :pipeline or u.item <> all(:items))
-        and not exists (select from deletions d where d.purged_at is not null
+        and u.outcome <> 'lost' and not exists (select from deletions d where d.purged_at is not null
             and d.what in (u.item, substring(u.item from '^(.*)/[^/]*$'))))
 """)
 

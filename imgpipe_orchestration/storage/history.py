@@ -34,6 +34,7 @@ def purge(engine: Engine, days: float, account_days: float) -> dict[str, int]:
         "attempts": in_batches(engine, _ATTEMPTS, days),
         "job_instances": in_batches(engine, _JOB_INSTANCES, days),
         "kept_answers": in_batches(engine, _KEPT_ANSWERS, KEPT_DAYS),
+        "lost_calls": in_batches(engine, _LOST_CALLS, days=1),
         "paid_call_uses": in_batches(engine, _PAID_CALL_USES, account_days),
     }
     in_batches(engine, _EMBEDDINGS, account_days)
@@ -116,6 +117,14 @@ _JOB_INSTANCES = old_rows("job_instances", ended="finished_at", condition="statu
 _KEPT_ANSWERS = old_rows("kept_answers", key="route, caller, idempotency_key", ended="created_at")
 
 _PAID_CALL_USES = old_rows("paid_call_uses", ended="at")
+
+# Whose lease ended a day ago was killed: no call takes so long, nor does its buyer wait so long for the database.
+_LOST_CALLS = text("""
+    with lost as (delete from paid_calls where state = 'started' and bought_for is null
+        and lease_until < now() - make_interval(secs => :days * 86400) returning *)
+    insert into paid_call_uses (key, at, outcome, pipeline, item, tenant, provider, operation, model)
+    select key, lease_until, 'lost', pipeline, '', tenant, provider, operation, model from lost
+""")
 
 _EMBEDDINGS = old_rows(
     "paid_calls",

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.billing.ledger import Ledger
+from imgpipe_orchestration.storage import deletions, history
 from imgpipe_orchestration_tests.billing.ledger.shop import BERT, Shop, a_call, uses
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -68,3 +69,16 @@ def test_a_buyer_killed_between_start_and_commit_costs_one_lease_and_shows_as_lo
     assert answer.bought
     assert time.monotonic() - began < 60, "one lease, not the patience of another buyer"
     assert [use.outcome for use in uses(engine)] == ["lost", "bought"]
+
+
+def test_a_call_that_nobody_makes_again_is_lost_after_a_day(engine: Engine, postgres_url: str, tmp_path: Path) -> None:
+    _killed_while_it_asks(postgres_url, tmp_path / "purchases")
+    for hours, lost in ((23, 0), (25, 1), (25, 0)):
+        with engine.begin() as connection:
+            connection.execute(text(f"update paid_calls set lease_until = now() - interval '{hours} hours'"))
+        assert history.purge(engine, 30, 400)["lost_calls"] == lost
+    assert Ledger(engine).buy(a_call(), Shop(), buyer=BERT).bought
+    assert [use.outcome for use in uses(engine)] == ["lost", "bought"]
+    with engine.begin() as connection:
+        deletions.forget_answers(connection, "media", [BERT.item])
+        assert not connection.execute(text("select from paid_calls")).all(), "only BERT has the answer"
