@@ -179,7 +179,7 @@ def _published(connection: Connection, number: int) -> int | None:
 
 def _drawn(connection: Connection, task: int) -> int | None:
     """A task for whose people pictures were bought: it is too late for them to fail by its brief."""
-    query = text("select max(task_id) from generation_results where task_id = :id and base_object is not null")
+    query = text("select 1 from generation_results where task_id = :id and (base_object is not null or images <> '{}')")
     return task if connection.scalar(query, {"id": task}) else None
 
 

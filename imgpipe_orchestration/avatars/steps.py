@@ -84,18 +84,19 @@ class _Place:
                 _buy_again(self, persona, name, torn.public)
         return self.bought[key]
 
-    def commit(self, step: Step, judged: Collection[int] = (), /, **values: Any) -> None:
+    def commit(self, step: Step, judged: Collection[int] = (), subject: Subject = PORTRAITS, /, **values: Any) -> None:
         """Keep what a step made, under the claim's fence; the next step has all attempts again.
 
         Args:
-            judged: the pictures that this publishes. A rejection after that deletes the person.
+            judged: the pictures that this publishes, or the brief that was drawn (by their `subject`). A rejection
+                after that deletes the person, or the task.
 
         Raises:
             AwaitsReview: one of them is held since it was judged, or was rejected; the next attempt says which.
         """
         with self.services.claims.fenced(self.claim) as connection:
             for number in judged:
-                found = verdicts.find(connection, PORTRAITS.name, number, lock=True)
+                found = verdicts.find(connection, subject.name, number, lock=True)
                 if found is not None and found.holding:
                     raise AwaitsReview(f"Held for review: {found.reason or 'not judged yet'}", retry_after=1)
             records.commit(connection, self.claim.item_id, step=int(step), **values)
@@ -185,15 +186,15 @@ def _prompt(place: _Place, persona: Persona) -> None:
         return services.ledger.buy(call, purchase, buyer=buyer_of(persona))
 
     with turn(place.lanes, place.lanes.flowise, services, place.claim):
+        _admit(place, BRIEFS, {persona.task_id: brief_of(place.services, persona.task_id)})
         _, answer = first_answer(services.models.choices("prompt"), ask, task="prompt")
     place.commit(Step.PROMPT, image_prompt=answer.value)
 
 
 def _base(place: _Place, persona: Persona) -> None:
-    _admit(place, BRIEFS, {persona.task_id: brief_of(place.services, persona.task_id)})
     answer = _drawn(place, persona, None)
-    usage = answer.usage
-    place.commit(Step.BASE, base_object=answer.object_key, model=usage.model, standin=usage.standin)
+    made = {"base_object": answer.object_key, "model": answer.usage.model, "standin": answer.usage.standin}
+    place.commit(Step.BASE, [persona.task_id], BRIEFS, **made)
 
 
 def _base_upload(place: _Place, persona: Persona) -> None:
@@ -211,14 +212,14 @@ def _grid(place: _Place, persona: Persona) -> None:
 
 def _drawn(place: _Place, persona: Persona, base: bytes | None) -> Answer:
     with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
+        _admit(place, BRIEFS, {persona.task_id: brief_of(place.services, persona.task_id)})
         return draw(place.services, persona, base, place.bought, answered=leave)
 
 
 def _split(place: _Place, persona: Persona) -> None:
     found = _looked_at(place, persona, "grid_object", finishing.four)
     place.cut = found.files
-    cells = [list(cell) for cell in found.cells]
-    place.commit(Step.SPLIT, split=cells, quality={"pictures": found.measured})
+    place.commit(Step.SPLIT, split=[list(cell) for cell in found.cells], quality={"pictures": found.measured})
 
 
 def _admit(place: _Place, subject: Subject, contents: Mapping[int, bytes | str], name: str = "") -> None:

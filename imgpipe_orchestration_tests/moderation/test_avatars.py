@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from imgpipe_orchestration.avatars import steps
+from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.lifecycle import picture_number
 from imgpipe_orchestration.avatars.records import Persona
 from imgpipe_orchestration.gateway.app import create_app
@@ -12,6 +13,7 @@ from imgpipe_orchestration.moderation import verdicts
 from imgpipe_orchestration.operations import deletion, existing, review
 from imgpipe_orchestration.operations.kinds import subject_of
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Shares
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.avatars.conftest import Desk, desk, settings
 from imgpipe_orchestration_tests.client import Client
@@ -55,27 +57,29 @@ def test_who_is_on_a_published_picture_that_is_rejected_is_deleted(desk: Desk) -
     left = {stored.key.split("/")[2] for stored in desk.services.avatars_bucket.list()}
     assert left == {f"persona_{other.id}"}
     assert [row.why for row in desk.sql("select why from deletions")] == ["rejected: No hats"]
+    desk.sql("update generation_results set base_object = null")  # as where the bought selfie got lost
     review.decide(desk.services, subject_of("briefs"), other.task_id, approve=False, why="No bakers", who="eve")
     deletion.run(desk.services, "purge-2")
     assert list(desk.services.avatars_bucket.list()) == [], "those of a rejected brief are deleted, too"
 
 
-def test_a_picture_that_is_rejected_while_it_is_uploaded_is_not_published(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "making", "bought"), [("avatars", "_publish", 3), ("briefs", "draw", 1)])
+def test_what_is_rejected_while_a_picture_is_drawn_or_uploaded_is_not_published_and_nothing_more_is_bought(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str, making: str, bought: int
 ) -> None:
     desk.change(moderation="flag")
-    publish = steps._publish
+    task, make = desk.with_people(3), getattr(steps, making)
 
-    def rejected_meanwhile(services: Services, persona: Persona, *args: Any) -> dict[str, Any]:
-        subject, number = subject_of("avatars"), picture_number(persona)
-        review.decide(services, subject, number, approve=False, why="No hats", who="eve")
-        return publish(services, persona, *args)
+    def rejected_meanwhile(services: Services, persona: Persona, *args: Any, **options: Any) -> Any:
+        number = task.id if kind == "briefs" else picture_number(persona)
+        review.decide(services, subject_of(kind), number, approve=False, why="No hats", who="eve")
+        return make(services, persona, *args, **options)
 
-    monkeypatch.setattr(steps, "_publish", rejected_meanwhile)
-    task = desk.made()
-    desk.eventually(desk.images_now, lambda: desk.people(task)[0].status.value == "failed")
-    (person,) = desk.people(task)
-    assert ("No hats" in (person.error or ""), person.images) == (True, {})
+    monkeypatch.setattr(steps, making, rejected_meanwhile)
+    desk.images(lanes=Lanes(Shares(1), Shares(1), people=3))
+    desk.eventually(desk.images_now, lambda: {person.status.value for person in desk.people(task)} == {"failed"})
+    assert [("No hats" in (person.error or ""), person.images) for person in desk.people(task)] == [(True, {})] * 3
+    assert desk.calls("openai", "images") == bought
 
 
 def test_a_picture_that_waited_when_the_mode_was_changed_is_not_published(desk: Desk) -> None:
