@@ -86,12 +86,14 @@ def _payloads(answer: Any) -> Iterable[Any]:
 def _prose(answer: Any) -> Any:
     """The text of an answer: the only string in its JSON, else `text` itself (prose may have brackets in it).
 
-    Text that is JSON without a string is not prose, and gives None.
+    Text that is JSON without a string is not prose, and gives None. ValueError where there is nothing at all.
     """
     text: Any = answer.get("text") if isinstance(answer, dict) else answer
     try:
         found = next(iter(_payloads(answer)), None)
     except ValueError:
+        if not (isinstance(text, str) and text.strip()):
+            raise
         found = None
     if isinstance(found, dict):
         texts = [value for value in found.values() if isinstance(value, str)]

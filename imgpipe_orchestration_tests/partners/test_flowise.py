@@ -84,6 +84,12 @@ def test_two_invalid_answers_are_enough_and_both_are_charged(answer: Any) -> Non
     assert caught.value.usage == Usage(model="flow", units=2)
 
 
+@pytest.mark.parametrize("schema", [list[Persona], str])
+def test_an_answer_without_json_and_text_is_told_with_the_names_of_both(schema: Any) -> None:
+    with pytest.raises(UnreadableAnswer, match=r"Flowise flow flow gave .* nothing in `json` or `text`"):
+        answered({"json": {}, "chatId": "7"}, schema=schema)
+
+
 def test_an_invalid_answer_is_charged_also_where_the_next_one_fails() -> None:
     with (
         serving(lambda h, number: reply(h, b"{}", status=500 if number else 200)) as server,
