@@ -153,12 +153,12 @@ def report(services: Services, subject: Subject, item: int, *, reporter: str, wh
     with transaction(services.engine) as connection:
         found = verdicts.find(connection, subject.name, item, lock=True)
         assert found is not None  # noqa: S101 - as ensured
+        subject.facts(connection, item)  # raises where it was deleted since it got its row
         digests = deletions.reporter_digests(services.settings.digest_keys, reporter)
         values = {"kind": subject.name, "item": item, "reporters": digests, "reporter": digests[0], "why": why}
         counted = bool(connection.execute(_ADD, values).rowcount)
         reports = found.reports + counted
-        query = text("update verdicts set reports = :reports where id = :id")
-        connection.execute(query, {"id": found.id, "reports": reports})
+        connection.execute(text("update verdicts set reports = :n where id = :id"), {"id": found.id, "n": reports})
         enough = services.settings.moderation != "off" and reports >= services.settings.reports_to_hold
         # Held, and neither by earlier reports nor only until there is a verdict.
         decided = found.holding and found.decided_by not in {None, verdicts.REPORTS}

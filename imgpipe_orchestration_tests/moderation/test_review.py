@@ -190,6 +190,9 @@ def test_reports_also_hold_what_is_only_held_until_its_verdict(holding: Gateway,
     found = verdict(holding, sent.media_id)
     assert (found["state"], found["decided_by"]) == ("held", "reports")
     assert ("media", str(sent.media_id)) in listed(holding)
+    path = f"/api/media/{sent.media_id}"
+    call(holding, "DELETE", path, USER)
+    assert call(holding, "POST", f"{path}/report", 4, json={"reason": "Mine"}).json()["code"] == "deleted"
 
 
 def test_when_a_profile_image_is_rejected_the_one_before_is_shown_again(flagging: Gateway) -> None:
