@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.web.values import NoNul
+from imgpipe_orchestration.web.values import NoNul, Whole
 
 MOST_PERSONAS = 500
 PICTURES = 4
@@ -86,13 +86,13 @@ class TaskRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    count: int = Field(ge=1, le=MOST_PERSONAS, description="How many people to invent.")
+    count: Whole = Field(ge=1, le=MOST_PERSONAS, description="How many people to invent.")
     brief: NoNul = Field(
         "", max_length=4000, description="Who they are: audience, region, trade. Empty: anybody, as varied as possible."
     )
     language: NoNul = Field("English", min_length=1, max_length=60, description="Language of names and texts.")
     style: NoNul = Field("natural smartphone selfie", max_length=500, description="How the pictures should look.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="A different seed gives different people for the same brief.")
+    seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Another seed gives different people for the same brief.")
     urgent: bool = Field(True, description="false: each picture may take a day, and costs half.")
 
 

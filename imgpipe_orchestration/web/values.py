@@ -39,7 +39,8 @@ def _plain(given: object) -> object:
     return given
 
 
-RowId = Annotated[int, Field(ge=1, lt=2**63), BeforeValidator(_plain)]
+Whole = Annotated[int, BeforeValidator(_plain)]
+RowId = Annotated[Whole, Field(ge=1, lt=2**63)]
 """The id of a row, which PostgreSQL keeps as a bigint."""
 
 

@@ -68,6 +68,7 @@ def test_people_are_asked_for_once_under_a_key_also_when_two_ask_at_once(desk: D
     [
         ({}, "count"),
         ({"count": 501}, "count"),
+        ({"count": True}, "count"),
         ({"count": 1, "x": 1}, "x"),
         ({"count": 1, "language": " "}, "language"),
     ],
