@@ -47,6 +47,7 @@ JUDGED_BY = ("moderation", "safe_search")
     partitions_def=DAYS,
     output_required=False,
     pool="flowise",
+    op_tags={"dagster/priority": "1"},  # before their pictures, in a run of both
     description="The people of each task, invented by Flowise in parallel batches, no two alike.",
 )
 def avatar_personas(
@@ -63,12 +64,13 @@ def avatar_personas(
     yield from reported(context, avatar_personas.key, own, own=day, made=bool(own["tasks"]), others=others)
 
 
-# Without partitions: of an input with them Dagster asks the run's partition, and a launch by hand may give none.
+# Without partitions: of an input with them Dagster asks the run's partition, and a launch by hand may give none. Not
+# downstream of `avatar_personas`: a backfill of assets on both sides of one that nobody makes leaves one side out.
 generation_results = dg.AssetSpec(
     "generation_results",
-    deps=[avatar_personas],
+    deps=[generation_tasks],
     kinds={"postgres"},
-    description="The people of all tasks, a row each, from which the steps take those who are due.",
+    description="The people of all tasks, a row each: `avatar_personas` adds them, the steps take those due.",
 )
 
 

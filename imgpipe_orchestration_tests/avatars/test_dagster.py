@@ -68,6 +68,16 @@ def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
     assert not tick(avatar_images_sensor, instance).run_requests
 
 
+def test_people_and_their_pictures_are_backfilled_in_one_run_and_in_this_order(
+    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    both, graph = dg.AssetSelection.assets("avatar_image_prompts", "avatar_personas"), repository.resolve_asset_graph()
+    assert both.roots().resolve(graph) == (chosen := both.resolve(graph)), "else Dagster makes one of them only"
+    task, job = desk.ask(1), repository.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=instance, asset_selection=list(chosen), partition_key=day()).success
+    assert [person.step for person in desk.people(task)] == [Step.PROMPT]
+
+
 def test_a_step_can_be_materialised_alone_and_says_what_it_paid(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
