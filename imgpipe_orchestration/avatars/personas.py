@@ -28,6 +28,7 @@ from imgpipe_orchestration.errors import (
     TooLarge,
 )
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.partners.openai import Query
 from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -183,12 +184,9 @@ def _buy(services: Services, task: Task, question: Question) -> Answer:
         def purchase() -> Purchase:
             if speaks_openai:
                 person: Any = prompt.shaped(PersonaData)
-                invented = services.openai(choice.provider).answer(
-                    prompt.question(asked=asked),
-                    create_model("People", people=(list[person], ...)),
-                    model=choice.model,
-                    instructions=prompt.instructions(),
-                )
+                people = create_model("People", people=(list[person], ...))
+                query = Query(prompt.question(asked=asked), people, instructions=prompt.instructions())
+                invented = services.openai(choice.provider).answer(query, model=choice.model)
                 return Purchase(invented.usage, invented.value.model_dump()["people"])
             flowise = services.flowise(choice.provider)
             prediction: Priced[list[Any]] = flowise.predict(choice.model, asked, _Entries)

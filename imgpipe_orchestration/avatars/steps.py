@@ -23,6 +23,7 @@ from imgpipe_orchestration.moderation.judging import AwaitsReview, admit
 from imgpipe_orchestration.moderation.model import Subject
 from imgpipe_orchestration.partners.flowise import PROSE
 from imgpipe_orchestration.partners.models import Choice
+from imgpipe_orchestration.partners.openai import Query
 from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -166,12 +167,9 @@ def _prompt(place: _Place, persona: Persona) -> None:
 
         def purchase() -> Purchase:
             if speaks_openai:
-                written = services.openai(choice.provider).answer(
-                    prompt.question(asked=json.dumps(asked, ensure_ascii=False)),
-                    prompt.shaped(ImagePrompt),
-                    model=choice.model,
-                    instructions=prompt.instructions(),
-                )
+                question = prompt.question(asked=json.dumps(asked, ensure_ascii=False))
+                query = Query(question, prompt.shaped(ImagePrompt), instructions=prompt.instructions())
+                written = services.openai(choice.provider).answer(query, model=choice.model)
                 return Purchase(written.usage, value=written.value.prompt)
             prediction: Priced[str] = services.flowise(choice.provider).predict(choice.model, asked, PROSE)
             return Purchase(prediction.usage, value=prediction.value)

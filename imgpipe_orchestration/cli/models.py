@@ -85,6 +85,8 @@ def _ask(services: Services, choice: Choice, tasks: list[TaskName]) -> Asked:
 
 def _question(services: Services, choice: Choice, tasks: list[TaskName], found: Asked) -> tuple[str, Usage | None]:
     """Ask, and note what the answer says; returns the model that answered and what it used."""
+    from imgpipe_orchestration.partners.openai import Query
+
     model, provider = choice.model, services.models.providers[choice.provider]
     if provider.dialect == "flowise":
         reach_flowise(provider)
@@ -107,7 +109,7 @@ def _question(services: Services, choice: Choice, tasks: list[TaskName], found: 
         found.vision = found.schema = YES
         return model, services.moderator(choice.provider).judge(_red(), model=model).usage
     shown = None if set(tasks) <= {"persona", "prompt"} else _red()  # these are asked in words only
-    answer = client.answer("Which colour is this picture?", Colour, model=model, image=shown)
+    answer = client.answer(Query("Which colour is this picture?", Colour, shown), model=model)
     found.schema = YES
     if shown:
         found.vision = YES if answer.value.colour == "red" else NO

@@ -19,9 +19,8 @@ from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import BY_KIND, DataType
 from imgpipe_orchestration.media.steps.retrieve import needed
 from imgpipe_orchestration.media.store import MediaFile
-from imgpipe_orchestration.partners import openai
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.partners.openai_answers import server_name
+from imgpipe_orchestration.partners.openai import Query, json_schema
 from imgpipe_orchestration.partners.usage import Priced
 from imgpipe_orchestration.prompts.library import Prompt
 from imgpipe_orchestration.storage.claims import Claim, Item
@@ -99,7 +98,7 @@ class Description:
 
         def purchase() -> Purchase:
             client = self.services.openai(self.choice.provider)
-            return _purchase(client.answer(self._asked, self._schema, model=self.choice.model, **self._options))
+            return _purchase(client.answer(self._query, model=self.choice.model))
 
         return self.services.ledger.buy(self._call, purchase, buyer=self.buyer)
 
@@ -109,38 +108,35 @@ class Description:
         Raises:
             InBatch: it is not there yet.
         """
-        provider = self.choice.provider
 
         def read(call: PaidCall, answer: dict[str, Any]) -> Purchase:
-            return _purchase(openai.batched_answer(answer, self._schema, call.model, server_name(call.provider)))
+            client = self.services.openai(call.provider)
+            return _purchase(client.batched_answer(answer, self._query.schema, call.model))
 
-        if self.services.models.takes_batches(provider):
-            body = openai.batched_question(self._asked, self._schema, model=self.choice.model, **self._options)
-            question = Question(self._call, body, self.buyer)
+        if self.services.models.takes_batches(self.choice.provider):
+            question = Question(self._call, self._query.body(self.choice.model), self.buyer)
             self.services.half_price.fetch(item, "responses", lambda: [question], read)
 
     @property
     def _call(self) -> PaidCall:
-        parameters = {name: self._options[name] for name in ("instructions", "detail")}
+        asked = self._query
+        parameters = {"instructions": asked.instructions, "detail": asked.detail}
         return PaidCall.of(
             self.choice.provider,
             "vision",
             self.choice.model,
-            inputs=[self.preview, self._asked],
-            parameters={"schema": openai.json_schema(self._schema), **parameters},
+            inputs=[self.preview, asked.prompt],
+            parameters={"schema": json_schema(asked.schema), **parameters},
         )
 
     @cached_property
-    def _asked(self) -> str:
-        return self.prompt.question(kind=self.kind, owner=json.dumps(self.owner, ensure_ascii=False)[:4000])
-
-    @cached_property
-    def _schema(self) -> type[BaseModel]:
-        return self.prompt.shaped(schema_of(self.kind))
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"image": self.preview, "detail": "low", "instructions": self.prompt.instructions()}
+    def _query(self) -> Query[BaseModel]:
+        return Query(
+            self.prompt.question(kind=self.kind, owner=json.dumps(self.owner, ensure_ascii=False)[:4000]),
+            self.prompt.shaped(schema_of(self.kind)),
+            self.preview,
+            instructions=self.prompt.instructions(),
+        )
 
 
 def _purchase(seen: Priced[Any]) -> Purchase:

@@ -27,8 +27,6 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.partners.openai import batched_embedding
-from imgpipe_orchestration.partners.openai_answers import server_name
 from imgpipe_orchestration.partners.usage import Priced, charged
 from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.telemetry.logs import logger
@@ -115,7 +113,8 @@ def fetch_at_half_price(
     question = Question(_call(choice, words, dimensions), body, buyer)
 
     def read(call: PaidCall, answer: dict[str, Any]) -> Purchase:
-        return _fitting(batched_embedding(answer, call.model, server_name(call.provider)), call.model, dimensions)
+        vector = services.openai(call.provider).batched_embedding(answer, call.model)
+        return _fitting(vector, call.model, dimensions)
 
     if services.models.takes_batches(choice.provider):
         services.half_price.fetch(item, "embeddings", lambda: [question], read)

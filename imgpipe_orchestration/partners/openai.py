@@ -10,8 +10,8 @@ import base64
 import functools
 import re
 from array import array
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -35,6 +35,35 @@ Result = TypeVar("Result")
 
 _OF_ONE_LENGTH = re.compile("not support[^.]{0,40}(matryoshka|dimensions)|dimensions[^.]{0,20}not support")
 """How vLLM, LiteLLM and OpenAI say that a model's vectors have no other length than its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[Schema]):
+    """What is asked of a model, about an image if there is one.
+
+    Args:
+        schema: of the answer; a Pydantic model whose fields are all required (OpenAI's strict mode).
+        image: a JPEG, sent as a data URL.
+        detail: "low" (a fixed few tokens), "high" or "auto".
+    """
+
+    prompt: str
+    schema: type[Schema]
+    image: bytes | None = None
+    detail: str = "low"
+    instructions: str | None = None
+
+    def body(self, model: str) -> dict[str, Any]:
+        """The body of the request, also of one in a batch."""
+        schema = closed(json_schema(self.schema))
+        form = {"type": "json_schema", "name": self.schema.__name__, "strict": True, "schema": schema}
+        content: list[Any] = [{"type": "input_text", "text": self.prompt}]
+        if self.image is not None:
+            content.append({"type": "input_image", "image_url": data_url(self.image), "detail": self.detail})
+        asked: dict[str, Any] = {"model": model, "text": {"format": form}}
+        # Unless told not to, the provider stores requests with users' pictures for 30 days.
+        asked |= {"store": False, "input": [{"role": "user", "content": content}]}
+        return asked | ({"instructions": self.instructions} if self.instructions else {})
 
 
 class OpenAIClient:
@@ -64,29 +93,15 @@ class OpenAIClient:
         self._policy = policy or RetryPolicy(budget=2 * timeout)
         self._of_one_length: set[str] = set()
 
-    def answer(
-        self,
-        prompt: str,
-        schema: type[Schema],
-        *,
-        model: str,
-        image: bytes | None = None,
-        detail: str = "low",
-        instructions: str | None = None,
-    ) -> Priced[Schema]:
-        """Ask a model, about an image if one is given; the answer follows `schema`, `raw` is the whole response.
-
-        Args:
-            image: a JPEG, sent as a data URL.
-            schema: a Pydantic model whose fields are all required (OpenAI's strict mode).
-            detail: "low" (a fixed few tokens), "high" or "auto".
+    def answer(self, query: Query[Schema], *, model: str) -> Priced[Schema]:
+        """Ask a model; `raw` is the whole response.
 
         Raises:
             PartnerRefused: the model refused.
         """
-        body = batched_question(prompt, schema, model=model, image=image, detail=detail, instructions=instructions)
+        body = query.body(model)
         response = self.call(model, lambda sdk: sdk.responses.create(**body))
-        return translating(lambda: _seen(response, schema, model, self.name), self.name)
+        return translating(lambda: _seen(response, query.schema, model, self.name), self.name)
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Priced[list[float]]:
         """The embedding of one text, a unit vector. Some models have it in another length than `dimensions`."""
@@ -154,8 +169,20 @@ class OpenAIClient:
         if sdk := self.__dict__.pop("_sdk", None):
             sdk.close()
 
+    def batched_answer(self, body: dict[str, Any], schema: type[Schema], model: str) -> Priced[Schema]:
+        """What `answer` would return for this body of an answer; raises the same over it."""
+        from openai.types.responses import Response
+
+        return translating(lambda: _seen(Response.construct(**body), schema, model, self.name), self.name)
+
+    def batched_embedding(self, body: dict[str, Any], model: str) -> Priced[list[float]]:
+        """As `batched_answer`, for `embed`."""
+        from openai.types import CreateEmbeddingResponse
+
+        return translating(lambda: _embedded(CreateEmbeddingResponse.construct(**body), model, self.name), self.name)
+
     def batched_drawing(self, body: dict[str, Any], model: str) -> Priced[bytes]:
-        """What `draw` would return for this body of an answer; raises the same over it."""
+        """As `batched_answer`, for `draw`."""
         from openai.types import ImagesResponse
 
         return translating(lambda: self._drawn(ImagesResponse.construct(**body), model), self.name)
@@ -229,32 +256,6 @@ class OpenAIClient:
         return openai.OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
 
 
-def batched_question(
-    prompt: str,
-    schema: type[BaseModel],
-    *,
-    model: str,
-    image: bytes | None = None,
-    detail: str = "low",
-    instructions: str | None = None,
-) -> dict[str, Any]:
-    """The body of the request that `answer` makes, for a batch."""
-    form = {"type": "json_schema", "name": schema.__name__, "strict": True, "schema": closed(json_schema(schema))}
-    content: list[Any] = [{"type": "input_text", "text": prompt}]
-    if image is not None:
-        content.append({"type": "input_image", "image_url": data_url(image), "detail": detail})
-    # Unless told not to, the provider stores requests with users' pictures for 30 days.
-    body = {"model": model, "text": {"format": form}, "store": False, "input": [{"role": "user", "content": content}]}
-    return body | ({"instructions": instructions} if instructions else {})
-
-
-def batched_answer(body: dict[str, Any], schema: type[Schema], model: str, name: str = OPENAI) -> Priced[Schema]:
-    """What `answer` would return for this body of an answer; raises the same over it."""
-    from openai.types.responses import Response
-
-    return translating(lambda: _seen(Response.construct(**body), schema, model, name), name)
-
-
 def _seen(response: Any, schema: type[Schema], model: str, name: str) -> Priced[Schema]:
     """The answer in a response: JSON, which models on other servers also put into a fence or after a sentence."""
     usage = usage_of(response, model)
@@ -268,13 +269,6 @@ def _seen(response: Any, schema: type[Schema], model: str, name: str) -> Priced[
                 raise no_answer(response, name) from error
             raise UnreadableAnswer(f"{name} gave an answer that does not fit: {problem_in(error)}") from error
     return Priced(answer, usage, response.to_dict(mode="json", warnings=False))
-
-
-def batched_embedding(body: dict[str, Any], model: str, name: str = OPENAI) -> Priced[list[float]]:
-    """What `embed` would return for this body of an answer; raises the same over it."""
-    from openai.types import CreateEmbeddingResponse
-
-    return translating(lambda: _embedded(CreateEmbeddingResponse.construct(**body), model, name), name)
 
 
 def _embedded(response: Any, model: str, name: str) -> Priced[list[float]]:
@@ -298,7 +292,7 @@ def data_url(image: bytes, kind: str = "jpeg") -> str:
 
 @functools.cache
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema that `answer` asks for, part of a call's identity. Pydantic takes 2 ms to make it."""
+    """The JSON schema that a `Query` asks for, part of a call's identity. Pydantic takes 2 ms to make it."""
     return schema.model_json_schema()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.json_text import fitting, problem_in, values_in
-from imgpipe_orchestration.partners.openai import OpenAIClient, Schema, closed, data_url, json_schema
+from imgpipe_orchestration.partners.openai import OpenAIClient, Query, Schema, closed, data_url, json_schema
 from imgpipe_orchestration.partners.openai_answers import attribute, expect, from_answer, usage_of
 from imgpipe_orchestration.partners.usage import Priced, Usage, charged
 
@@ -29,39 +29,33 @@ class OpenAIChatClient(OpenAIClient):
         super().__init__(*args, **options)
         self._forms: dict[str, int] = {}
 
-    def answer(
-        self,
-        prompt: str,
-        schema: type[Schema],
-        *,
-        model: str,
-        image: bytes | None = None,
-        detail: str = "low",
-        instructions: str | None = None,
-    ) -> Priced[Schema]:
+    def answer(self, query: Query[Schema], *, model: str) -> Priced[Schema]:
         """As `OpenAIClient.answer`. An answer that does not fit is asked for once more, with what was wrong.
 
         Raises:
             UnreadableAnswer: two answers did not fit; names the field.
         """
-        content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
-        if image is not None:
-            content.append({"type": "image_url", "image_url": {"url": data_url(image), "detail": detail}})
-        messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
+        content: list[dict[str, Any]] = [{"type": "text", "text": query.prompt}]
+        if query.image is not None:
+            shown = {"url": data_url(query.image), "detail": query.detail}
+            content.append({"type": "image_url", "image_url": shown})
+        messages: list[dict[str, Any]] = []
+        if query.instructions:
+            messages.append({"role": "system", "content": query.instructions})
         messages.append({"role": "user", "content": content})
         usage, problem = Usage(), ""
         for asked in range(2):
             with charged(usage) if asked else nullcontext():
-                text, more, raw = self._ask(model, messages, schema)
+                text, more, raw = self._ask(model, messages, query.schema)
             usage += more
             try:
-                return Priced(fitting(values_in(text), schema.model_validate), usage, raw)
+                return Priced(fitting(values_in(text), query.schema.model_validate), usage, raw)
             except ValueError as error:
                 problem = problem_in(error)
             again = f"That answer was invalid: {problem}\nAnswer again, with JSON only, which follows the schema."
             messages += [
                 {"role": "assistant", "content": text},
-                {"role": "user", "content": f"{again}\n{json.dumps(json_schema(schema))}"},
+                {"role": "user", "content": f"{again}\n{json.dumps(json_schema(query.schema))}"},
             ]
         with charged(usage):
             raise UnreadableAnswer(f"{model} gave no valid answer twice: {problem}")

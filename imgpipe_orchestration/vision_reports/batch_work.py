@@ -25,8 +25,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.moderation.judging import admit
 from imgpipe_orchestration.partners.models import Choice
-from imgpipe_orchestration.partners.openai import batched_answer, batched_question, json_schema
-from imgpipe_orchestration.partners.openai_answers import server_name
+from imgpipe_orchestration.partners.openai import Query, json_schema
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.made_once import made_once
 from imgpipe_orchestration.storage.work import Outcome, Shares, drain, working_as
@@ -57,13 +56,11 @@ _DETAIL = "high"
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """An image's view, what was measured of it, and what the model is asked about it; `options` as
-    `OpenAIClient.answer` takes them."""
+    """An image's view, what was measured of it, and what the model is asked about it."""
 
     view: bytes
     measured: dict[str, Any]
-    asked: str
-    options: dict[str, Any]
+    query: Query[inspection.Inspection]
     buyer: Buyer
 
 
@@ -144,8 +141,7 @@ class BatchWorker:
 
         def ask(choice: Choice) -> Answer:
             def purchase() -> Purchase:
-                client = self._services.openai(choice.provider)
-                seen = client.answer(look.asked, self._shape, model=choice.model, **look.options)
+                seen = self._services.openai(choice.provider).answer(look.query, model=choice.model)
                 return Purchase(seen.usage, inspection.accepted(seen.value))
 
             return self._services.ledger.buy(self._call(look, choice), purchase, buyer=look.buyer)
@@ -174,15 +170,14 @@ class BatchWorker:
                 look = self._prepared(batch, image)
             except (ImageTooSlow, Permanent):
                 return None  # looking at it finds that as well
-            body = batched_question(look.asked, self._shape, model=choice.model, **look.options)
-            return Question(self._call(look, choice), body, look.buyer)
+            return Question(self._call(look, choice), look.query.body(choice.model), look.buyer)
 
         def questions() -> list[Question]:
             waiting = [image for image in batch.images if image.status == "waiting"]
             return [asked for asked in self._looks.map(question, waiting) if asked]
 
         def read(call: PaidCall, body: dict[str, Any]) -> Purchase:
-            seen = batched_answer(body, self._shape, call.model, server_name(call.provider))
+            seen = self._services.openai(call.provider).batched_answer(body, self._shape, call.model)
             return Purchase(seen.usage, inspection.accepted(seen.value))
 
         self._services.half_price.fetch(f"{batches.QUEUE.name}/{batch.id}", "responses", questions, read)
@@ -203,15 +198,15 @@ class BatchWorker:
         prompt, measured = self._services.prompts["report"], measured_of(seen)
         asked = inspection.question(prompt, batch.user_query, image.name, image.description, measured)
         buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
-        options = {"image": seen.preview, "detail": _DETAIL, "instructions": prompt.instructions()}
-        return _Look(seen.preview, measured, asked, options, buyer)
+        query = Query(asked, self._shape, seen.preview, _DETAIL, prompt.instructions())
+        return _Look(seen.preview, measured, query, buyer)
 
     def _call(self, look: _Look, choice: Choice) -> PaidCall:
         return PaidCall.of(
             choice.provider,
             "responses",
             choice.model,
-            inputs=[look.view, look.options["instructions"], look.asked],
+            inputs=[look.view, look.query.instructions or "", look.query.prompt],
             parameters={"detail": _DETAIL, "schema": json_schema(self._shape)},
         )
 

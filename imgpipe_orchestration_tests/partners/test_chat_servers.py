@@ -13,6 +13,7 @@ import requests
 from pydantic import BaseModel
 
 from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.partners.openai import Query
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -108,6 +109,6 @@ def test_a_real_model_keeps_to_the_schema_on_llama_cpps_server(tmp_path: Path) -
     url = f"http://127.0.0.1:{port}"
     with running(command, f"{url}/health", tmp_path / "llama.log", LD_LIBRARY_PATH=str(binaries)):
         client = OpenAIChatClient("none", base_url=f"{url}/v1", name="llama.cpp")
-        seen = client.answer("Name an animal, and how many legs it has.", Animal, model="smollm2")
+        seen = client.answer(Query("Name an animal, and how many legs it has.", Animal), model="smollm2")
         client.close()
     assert seen.value.name and seen.usage.input_tokens > 0 < seen.usage.output_tokens

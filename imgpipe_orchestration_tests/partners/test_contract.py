@@ -19,7 +19,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.flowise import Flowise
 from imgpipe_orchestration.partners.google_vision import GoogleVision
-from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.openai import OpenAIClient, Query
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
@@ -53,7 +53,7 @@ def _unprocessed(at: StandInAccess, _: bytes, key: str, **tries: Any) -> list[An
 
 
 CALLS = {
-    "openai vision": _openai(lambda c, photo: c.answer("?", Look, image=photo, model="gpt-6-luna")),
+    "openai vision": _openai(lambda c, photo: c.answer(Query("?", Look, photo), model="gpt-6-luna")),
     "openai embedding": _openai(lambda c, _: c.embed("red", model="text-embedding-3-small")),
     "openai image": _openai(lambda c, _: c.draw("a face", model="gpt-image-2", size="64x64")),
     "openai edit": _openai(lambda c, photo: c.draw("again", photo, model="gpt-image-2", size="64x64")),

@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import (
     SpendingPaused,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.openai import OpenAIClient, Query
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.conftest import asking
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply
@@ -48,7 +48,7 @@ def answered(answer: dict[str, Any], schema: type[BaseModel] = Look) -> tuple[An
     """What the client makes of an answer of which only this is said, and what it had sent."""
     whole = {"id": "r", "object": "response", "created_at": 1, "model": "m", "output": [], "usage": None, **answer}
     with asking(always(json.dumps(whole).encode()), OpenAIClient) as (client, server):
-        seen = client.answer("?", schema, image=b"\xff\xd8\xff", model="m")
+        seen = client.answer(Query("?", schema, b"\xff\xd8\xff"), model="m")
     return seen.value, json.loads(server.requests[0][2])
 
 
@@ -59,7 +59,7 @@ def saying(text: str) -> list[Any]:
 
 
 def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, photo: bytes) -> None:
-    seen = openai.answer("what is it?", Look, image=photo, model="gpt-6-luna")
+    seen = openai.answer(Query("what is it?", Look, photo), model="gpt-6-luna")
     assert isinstance(seen.value, Look)
     assert seen.value.dominant_colors[0].startswith("#c"), "measured: the photo is red"
     assert seen.usage.model == "gpt-6-luna-standin"
@@ -75,7 +75,7 @@ def test_an_answer_outside_the_schema_is_unreadable(
 ) -> None:
     standins.fault("openai", "invalid_answer")
     with pytest.raises(UnreadableAnswer):
-        openai.answer("?", Look, image=photo, model="gpt-6-luna")
+        openai.answer(Query("?", Look, photo), model="gpt-6-luna")
 
 
 @pytest.mark.parametrize("wrapped", ["{}", "```json\n{}\n```", "Here it is [1]:\n{}\nAnything else?"])
@@ -172,7 +172,7 @@ def test_the_status_of_a_refusal_is_what_it_is_about_and_none_for_its_content(
 ) -> None:
     refusing = asking(always(json.dumps({"error": error}).encode(), status), OpenAIClient)
     with refusing as (client, _), pytest.raises(PartnerRefused) as caught:
-        client.answer("?", Look, model="m")
+        client.answer(Query("?", Look), model="m")
     assert caught.value.partner_status == kept
 
 

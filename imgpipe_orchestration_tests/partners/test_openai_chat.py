@@ -14,6 +14,7 @@ from imgpipe_orchestration.errors import (
     SpendingPaused,
     UnreadableAnswer,
 )
+from imgpipe_orchestration.partners.openai import Query
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration_tests.partners.conftest import asking
 from imgpipe_orchestration_tests.partners.wire import Behaviour, Server, reply
@@ -68,10 +69,10 @@ def test_each_server_gets_the_strictest_form_it_knows_and_is_not_asked_for_anoth
     knows: tuple[str, ...], tried: list[str], photo: bytes
 ) -> None:
     with asking(answering(GOOD, knows=knows), OpenAIChatClient) as (client, server):
-        seen = client.answer("What is it?", Look, image=photo, model="m", instructions="Be brief.")
+        seen = client.answer(Query("What is it?", Look, photo, instructions="Be brief."), model="m")
         assert (seen.value, seen.usage.input_tokens, seen.usage.output_tokens) == (Look(style="oil", quality=7), 10, 5)
         assert forms(server) == tried
-        client.answer("And this?", Look, model="m")
+        client.answer(Query("And this?", Look), model="m")
         assert forms(server) == [*tried, tried[-1]]
     content = json.loads(server.requests[0][2])["messages"][-1]["content"]
     assert content[1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
@@ -84,7 +85,7 @@ def test_each_server_gets_the_strictest_form_it_knows_and_is_not_asked_for_anoth
 def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_charged() -> None:
     first = said('Sure! {"style": "oil", "quality": "very good"}')
     with asking(answering(first, GOOD, knows=("text",)), OpenAIChatClient) as (client, server):
-        seen = client.answer("What is it?", Look, model="m")
+        seen = client.answer(Query("What is it?", Look), model="m")
     assert seen.value.quality == 7 and seen.usage.input_tokens == 20
     repair = json.loads(server.requests[-1][2])["messages"][-1]["content"]
     assert "quality" in repair
@@ -94,7 +95,7 @@ def test_an_answer_in_parts_is_what_they_say_without_the_thoughts() -> None:
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": '{"style": "?'}]}]
     parts += [{"type": "text", "text": '{"style": "oil", '}, {"type": "text", "text": '"quality": 7}'}]
     with asking(answering(said(None, message={"content": parts})), OpenAIChatClient) as (client, server):
-        assert client.answer("What is it?", Look, model="m").value == Look(style="oil", quality=7)
+        assert client.answer(Query("What is it?", Look), model="m").value == Look(style="oil", quality=7)
     assert len(server.requests) == 1
 
 
@@ -109,7 +110,7 @@ def test_an_answer_in_parts_is_what_they_say_without_the_thoughts() -> None:
 def test_where_the_second_question_fails_both_answers_are_charged(second: dict[str, Any], tokens: int) -> None:
     lying = asking(answering(said("{"), second), OpenAIChatClient)
     with lying as (client, server), pytest.raises(ImgpipeError) as caught:
-        client.answer("What is it?", Look, model="m")
+        client.answer(Query("What is it?", Look), model="m")
     assert len(server.requests) == 2
     assert (caught.value.usage.model, caught.value.usage.input_tokens) == ("m", tokens)
 
@@ -132,7 +133,7 @@ def test_a_chat_server_that_lies(lie: str) -> None:
     answer, kind, told = LIES[lie]
     lying = asking(answering(answer), OpenAIChatClient)
     with lying as (client, server), pytest.raises(kind, match=told) as caught:
-        client.answer("What is it?", Look, model="m")
+        client.answer(Query("What is it?", Look), model="m")
     assert len(server.requests) <= (2 if kind is UnreadableAnswer else 1)
     if kind is UnreadableAnswer:
         assert caught.value.usage is not None, "it was charged"

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.flowise import PROSE, Flowise
 from imgpipe_orchestration.partners.google_vision import GoogleVision
-from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.openai import OpenAIClient, Query
 from imgpipe_orchestration.partners.openai_chat import OpenAIChatClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
@@ -52,7 +52,7 @@ ANALYSIS = {"vision_analysis_id": "a", "organization_id": "o", "documents": [{"d
 CASES: dict[str, tuple[Any, Callable[[Server], Any]]] = {
     "openai vision": (
         RESPONSE,
-        lambda at: _openai(at).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
+        lambda at: _openai(at).answer(Query("?", Look, b"\xff\xd8\xff"), model="m"),
     ),
     "openai chat": (
         {
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Any, Callable[[Server], Any]]] = {
             "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": '{"style": "x"}'}}],
             "usage": {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 0}},
         },
-        lambda at: _openai(at, OpenAIChatClient).answer("?", Look, image=b"\xff\xd8\xff", model="m"),
+        lambda at: _openai(at, OpenAIChatClient).answer(Query("?", Look, b"\xff\xd8\xff"), model="m"),
     ),
     "openai embedding": (
         {"object": "list", "model": "m", "data": [{"embedding": [0.5, 1], "index": 0}], "usage": {"prompt_tokens": 1}},
