@@ -10,7 +10,7 @@ import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -229,7 +229,7 @@ def _begin(services: Services, target: Space) -> bool:
                     for each row execute function outdate_next_embedding()""")
             )
             query = text("update embedding_space set next_model = :model, next_dimensions = :dimensions")
-            connection.execute(query, {"model": target.model, "dimensions": target.dimensions})
+            connection.execute(query, asdict(target))
     return True
 
 
@@ -304,13 +304,12 @@ def _switch(services: Services, target: Space, refused: Mapping[int, str]) -> bo
         connection.execute(text("lock table media_ai_analysis in access exclusive mode"))
         if connection.scalar(text(f"select exists ({_LACKING})"), {"refused": list(refused)}):
             return False
-        connection.execute(text("drop trigger outdate_next_embedding on media_ai_analysis"))
         connection.execute(text("alter table media_ai_analysis drop column embedding"))
         connection.execute(text("alter table media_ai_analysis rename column embedding_next to embedding"))
         connection.execute(text(f"alter index {_INDEX}_next rename to {_INDEX}"))
-        query = "update embedding_space set model = :model, dimensions = :dimensions, next_model = null"
-        values = {"model": target.model, "dimensions": target.dimensions}
-        connection.execute(text(f"{query}, next_dimensions = null"), values)
+        query = text("update embedding_space set model = :model, dimensions = :dimensions")
+        connection.execute(query, asdict(target))
+        _forget_next(connection)
         if refused:
             failed = [{"id": media_id, "outcome": f"failed: {why}"} for media_id, why in refused.items()]
             connection.execute(_FAILED, failed)
