@@ -58,6 +58,8 @@ class Manifest:
     private: bool
     held: bool
     variants: Shelves
+    version: str
+    """See `version_of`."""
 
     def decide(self, wish: Wish, accept: str | None) -> Decision:
         """The variant for a wish.
@@ -70,19 +72,10 @@ class Manifest:
             return decide(self.variants, wish, accept)
         return _remembered(self, wish, accept)
 
-    def differs_from(self, version: str | None) -> bool:
-        """Whether a URL names another version of the image than this."""
-        return version is not None and version != _version(self)
-
 
 @lru_cache(maxsize=4096)
 def _remembered(manifest: Manifest, wish: Wish, accept: str | None) -> Decision:
     return decide(manifest.variants, wish, accept)
-
-
-@lru_cache(maxsize=4096)
-def _version(manifest: Manifest) -> str:
-    return version_of(variant for shelf in manifest.variants.values() for variant in shelf.values())
 
 
 class HotImages:
@@ -174,7 +167,7 @@ class HotImages:
         if not rows:
             raise NotFound(f"There is no media {media_id}.")
         variants = [StoredVariant._make(row[2:]) for row in rows if row[2] is not None]
-        return Manifest(rows[0][0], rows[0][1], shelved(variants))
+        return Manifest(rows[0][0], rows[0][1], shelved(variants), version_of(variants))
 
     async def _rows(self, statement: LiteralString, parameter: int | str) -> list[tuple[Any, ...]]:
         async with self._connecting:

@@ -145,7 +145,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     if not manifest.variants:
         async with hot.originals:
             return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept)
-    if manifest.differs_from(wish.version):
+    if wish.version not in (None, manifest.version):
         caching = _REVALIDATED
     decided = manifest.decide(wish, accept)
     if not again and not wish.explain:

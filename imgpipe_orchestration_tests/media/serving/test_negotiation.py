@@ -72,5 +72,5 @@ def test_a_header_as_long_as_the_server_takes_costs_little(letters: str) -> None
 def test_what_is_long_in_a_url_is_not_kept(parameter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hot, "decide", lambda *_: None)
     before = hot._remembered.cache_info().currsize
-    hot.Manifest(False, False, {}).decide(read(f"{parameter}={'x' * 513}".encode()), None)
+    hot.Manifest(False, False, {}, "").decide(read(f"{parameter}={'x' * 513}".encode()), None)
     assert hot._remembered.cache_info().currsize == before
