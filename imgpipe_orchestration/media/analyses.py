@@ -30,23 +30,6 @@ from imgpipe_orchestration.wiring.services import Services
 
 _CALLS = {"google_vision": "annotate", "openai_vision": "vision", "openai_embedding": "embedding"}
 """The parts of an analysis: the operation of their calls in the ledger."""
-_FIELDS = {
-    "style_classification": "style",
-    "medium_detected": "medium",
-    "subject_matter": "subject",
-    "quality_score": "quality_score",
-    "mood_keywords": "mood_keywords",
-    "alt_text": "alt_text",
-    "brand_name": "brand_name",
-    "brand_colors": "brand_colors",
-    "site_context": "site_context",
-    "dominant_colors": "dominant_colors",
-    "detected_objects": "detected_objects",
-    "detected_text": "detected_text",
-    "confidence_score": "confidence_score",
-}
-"""Columns of an analysis, and their names in the specification. People may correct each."""
-_COLUMNS = {name: column for column, name in _FIELDS.items()}
 
 
 def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
@@ -165,23 +148,29 @@ class SiteContext(_Strict):
 class Correction(_Strict):
     """Fields to set; null gives one back to the model."""
 
-    alt_text: NoNul | None = Field(None, max_length=2_000)
     style: NoNul | None = Field(None, max_length=255)
     medium: NoNul | None = Field(None, max_length=255)
     subject: NoNul | None = Field(None, max_length=2_000)
     quality_score: int | None = Field(None, ge=0, le=100)
     mood_keywords: list[NoNul] | None = Field(None, max_length=30)
+    alt_text: NoNul | None = Field(None, max_length=2_000)
     brand_name: NoNul | None = Field(None, max_length=255)
-    detected_text: NoNul | None = Field(None, max_length=50_000)
-    dominant_colors: list[Colour] | None = Field(None, max_length=30)
     brand_colors: list[Hex] | None = Field(None, max_length=30)
-    detected_objects: list[DetectedObject] | None = Field(None, max_length=50)
-    confidence_score: Share | None = None
     site_context: SiteContext | None = None
+    dominant_colors: list[Colour] | None = Field(None, max_length=30)
+    detected_objects: list[DetectedObject] | None = Field(None, max_length=50)
+    detected_text: NoNul | None = Field(None, max_length=50_000)
+    confidence_score: Share | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields that were given, whole."""
         return {name: value for name, value in self.model_dump().items() if name in self.model_fields_set}
+
+
+_NAMED_OTHERWISE = {"style": "style_classification", "medium": "medium_detected", "subject": "subject_matter"}
+_COLUMNS = {name: _NAMED_OTHERWISE.get(name, name) for name in Correction.model_fields}
+"""The fields of an analysis by their names in the specification, and their columns. People may correct each."""
+_FIELDS = {column: name for name, column in _COLUMNS.items()}
 
 
 def correct(services: Services, media: MediaFile, fields: Mapping[str, Any], *, by: str) -> None:
