@@ -73,14 +73,10 @@ def _follow(connection: Connection, ids: Sequence[int], state: State, error: str
         Claims.enqueue(connection, URLS, items, again=True)
 
 
-RESTART = text("""
+_STEPS_AGAIN = ", ".join(f"{step} = replace({step}, 'failed', 'pending'), {step}_attempts = 0" for step in Step)
+RESTART = text(f"""
     with failed as (
-        update processing_checklist set
-            retrieve_file = replace(retrieve_file, 'failed', 'pending'), retrieve_file_attempts = 0,
-            ai_visual_analysis = replace(ai_visual_analysis, 'failed', 'pending'), ai_visual_analysis_attempts = 0,
-            resize_optimize = replace(resize_optimize, 'failed', 'pending'), resize_optimize_attempts = 0,
-            update_callback = replace(update_callback, 'failed', 'pending'), update_callback_attempts = 0
-        where media_id = any(:ids) returning media_id
+        update processing_checklist set {_STEPS_AGAIN} where media_id = any(:ids) returning media_id
     )
     update media_files set error = null, status = case when bulk_path is null then 'downloading' else 'processing' end
     where id in (select media_id from failed)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
-from imgpipe_orchestration.storage.queues import WITHDRAWN, Queue
+from imgpipe_orchestration.storage.queues import WITHDRAWN, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 
 STUCK_SECONDS = 3600.0
@@ -118,17 +118,11 @@ class Backlog:
             return connection.execute(statement, values).all()
 
 
-_COUNTS = text("""
+_BY_STATE = ", ".join(f"coalesce(sum(n) filter (where state = '{one}'), 0)::bigint as {one}" for one in State)
+_COUNTS = text(f"""
     with totals as (select queue, state, sum(n)::bigint as n from work_counts group by queue, state),
-    queues as (
-        select queue, coalesce(sum(n) filter (where state = 'waiting'), 0)::bigint as waiting,
-            coalesce(sum(n) filter (where state = 'claimed'), 0)::bigint as claimed,
-            coalesce(sum(n) filter (where state = 'done'), 0)::bigint as done,
-            coalesce(sum(n) filter (where state = 'failed'), 0)::bigint as failed,
-            coalesce(sum(n) filter (where state = 'ignored'), 0)::bigint as ignored
-        from totals group by queue having bool_or(n <> 0)
-    )
-    select q.queue, q.waiting, q.claimed, q.done, q.failed, q.ignored,
+    queues as (select queue, {_BY_STATE} from totals group by queue having bool_or(n <> 0))
+    select q.*,
         (select extract(epoch from now() - w.created_at)::float8 from work_items w
             where w.queue = q.queue and w.state = 'waiting'
             order by w.created_at limit 1),
