@@ -18,7 +18,7 @@ from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option,
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media import pending, store
-from imgpipe_orchestration.media.intake import with_unseen
+from imgpipe_orchestration.media.intake import queue_counts
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.telemetry.logs import one_line
@@ -48,7 +48,7 @@ def status(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check:
             if services.pending_engine is services.engine:
                 raise
             images = {"error": f"PENDING_IMAGES_DATABASE_URL: {away.public}"}
-        queues = with_unseen(services, services.claims.counts())
+        queues = queue_counts(services)
         report: dict[str, Any] = {
             "queues": [asdict(counts) for _, counts in sorted(queues.items())],
             "pending_images": images,

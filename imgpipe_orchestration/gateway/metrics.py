@@ -23,7 +23,7 @@ from imgpipe_orchestration.billing import spending
 from imgpipe_orchestration.billing.calls import UseOutcome
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
-from imgpipe_orchestration.media.intake import with_unseen
+from imgpipe_orchestration.media.intake import queue_counts
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.operations import review
 from imgpipe_orchestration.partners.daemon_threads import in_daemon_thread
@@ -103,7 +103,7 @@ def _of_database(services: Services) -> list[Metric]:
     try:
         with transaction(services.engine) as connection:
             figures = [*_work(connection), *_paid_calls(connection)]
-        counts = with_unseen(services, services.claims.counts())
+        counts = queue_counts(services)
     except BackendUnavailable:
         return [_up(0)]
     return [_up(1), *figures, *_chosen(services.settings), *_queues(counts)]

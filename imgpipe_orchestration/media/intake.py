@@ -6,7 +6,7 @@ order, when a transaction takes its id early and commits late. So an intake star
 and skips what is already registered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -68,20 +68,21 @@ def first_new(services: Services) -> PendingImage | None:
     return first_new(services)
 
 
-def with_unseen(services: Services, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
+def queue_counts(services: Services) -> dict[str, QueueCounts]:
     """The counts of all queues, with the uploads past the mark added to those that wait in ours.
 
     A run does the intake, so while no run starts, uploads are in no queue. If their database is away they are left out.
     """
+    counts = services.claims.counts()
     try:
         with transaction(services.engine) as connection:
             mark = intake_mark(connection)
         with transaction(services.pending_engine) as connection:
             unseen = connection.execute(_UNSEEN, {"mark": mark, "most": UNSEEN}).one()
     except ImgpipeError:
-        return dict(counts)  # health checks report a database that is away
+        return counts  # health checks report a database that is away
     if not unseen.uploads:
-        return dict(counts)
+        return counts
     media = counts.get(store.MEDIA.name) or QueueCounts(store.MEDIA.name, 0, 0, 0, 0, 0, None, 0, None)
     oldest = media.oldest_waiting_seconds
     if unseen.oldest is not None:

@@ -27,7 +27,7 @@ from imgpipe_orchestration.gateway.pages.subjects import ABOUT, About, about_que
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media import search
-from imgpipe_orchestration.media.intake import with_unseen
+from imgpipe_orchestration.media.intake import queue_counts
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.operations.pipelines import PIPELINES
@@ -109,7 +109,7 @@ class Pipeline:
 
 def look(services: Services) -> dict[str, Any]:
     """Everything the overview shows, at one moment: the values of `figures.html`."""
-    counts = with_unseen(services, services.claims.counts())
+    counts = queue_counts(services)
     latest, waiting = services.claims.failures(limit=LATEST), services.claims.held_up()
     with transaction(services.engine) as connection:
         now = time_of(connection).astimezone(UTC)
