@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from functools import partial
 
 from sqlalchemy import Connection
 
@@ -128,7 +127,7 @@ class _Run:
             threads=_THREADS,
             deadline=self._deadline,
             on_failure=self._note,
-            stage=None,
+            recorded=False,
             further=None if any(claim.losses for claim in batch) else self._further,
             share=SHARE,
         )
@@ -241,10 +240,14 @@ class _Run:
     def _heal(self) -> None:
         """Analyse some finished images again whose analysis had failed. Until that succeeds the checklist keeps the
         step as failed, with the tries of the pipeline."""
-        again = partial(analyse_again, queue=store.HEALING)
-        healed = drain(self._services, self._owner, store.HEALING, again, most=_AGAIN_AT_ONCE)
-        stage, outcome = self.stages[Step.AI_VISUAL_ANALYSIS], healed.outcome
-        stage.add(healed.figures)
+        claims, stage = self._services.claims, self.stages[Step.AI_VISUAL_ANALYSIS]
+        batch = claims.owned(store.HEALING, self._owner)
+        batch += claims.claim(store.HEALING, self._owner, _AGAIN_AT_ONCE - len(batch))
+
+        def again(claim: Claim) -> None:
+            stage.add(analyse_again(self._services, claim, queue=store.HEALING))
+
+        outcome = work_through(claims, store.HEALING, batch, again, threads=_AGAIN_AT_ONCE)
         stage.add({"healed": len(outcome.done), "still_to_heal": len(outcome.retried) + len(outcome.failed)})
 
     def replace_urls(self) -> None:

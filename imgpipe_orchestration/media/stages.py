@@ -121,14 +121,12 @@ def drain(
     *,
     partition: str = "",
     seconds: float = RUN_SECONDS,
-    most: int | None = None,
 ) -> Stage:
     """Work through what is due in a queue. What the time budget leaves is left to later runs, so that a backfill's
     images do not keep uploads waiting.
 
     Args:
         seconds: the time budget, after which no item is begun.
-        most: only one batch, of so many items.
     """
     stage = Stage()
     stage.outcome = work.drain(
@@ -137,8 +135,7 @@ def drain(
         owner,
         lambda claim: stage.add(step(services, claim)),
         threads=WAITING_THREADS,
-        batch_size=most or BATCH,
-        once=most is not None,
+        batch_size=BATCH,
         partition=partition,
         seconds=seconds,
     )

@@ -92,7 +92,6 @@ def drain(
     *,
     threads: int,
     batch_size: int | None = None,
-    once: bool = False,
     partition: str = "",
     take: Callable[..., Sequence[Claim]] | None = None,
     seconds: float | None = None,
@@ -106,7 +105,6 @@ def drain(
     Args:
         batch_size: items that are claimed at a time. Nothing joins then, and the run ends after a batch of which
             nothing was done: a backend is away. None: as many as can begin at once, so that tenants take turns.
-        once: work on one batch only.
         take: claims items as `Further` does, with `joining=True` when they join others; by default the due ones.
         seconds: the time budget, after which no further item is begun.
         share, interrupted: see `work_through`.
@@ -134,7 +132,7 @@ def drain(
             interrupted=interrupted,
         )
         total.add(outcome)
-        if once or _past(deadline) or (batch_size and not outcome.done):
+        if _past(deadline) or (batch_size and not outcome.done):
             break
     return total
 
@@ -148,7 +146,7 @@ def work_through(
     threads: int,
     deadline: float | None = None,
     on_failure: OnFailure | None = None,
-    stage: str | None = "",
+    recorded: bool = True,
     further: Further | None = None,
     share: int | None = None,
     interrupted: threading.Event | None = None,
@@ -162,8 +160,8 @@ def work_through(
         threads: how many items are worked on at once.
         deadline: time by `time.monotonic()` after which no further item is begun.
         on_failure: see `OnFailure`.
-        stage: name under which the times are recorded (see `note_times`); by default the queue's. None: the
-            step does that itself, in several parts.
+        recorded: the times under the queue's name (see `note_times`); False: the step does that itself, in several
+            parts.
         further: see `Further`. Called whenever threads are free, so that one slow item does not delay others.
         share: how many threads one tenant has at most, so that its slow items leave some to others.
         interrupted: is set when the run is stopped, and the steps in progress are waited for: those of several parts
@@ -177,11 +175,11 @@ def work_through(
         begun = time.monotonic()
         try:
             with working_on(claim, queue):
-                if stage is None:
-                    step(claim)
-                else:
-                    with tracing.span(stage or queue.name, item=claim.item_id, attempt=claim.attempt):
+                if recorded:
+                    with tracing.span(queue.name, item=claim.item_id, attempt=claim.attempt):
                         step(claim)
+                else:
+                    step(claim)
         finally:
             spent[claim.item_id] = time.monotonic() - begun
 
@@ -218,8 +216,8 @@ def work_through(
                     _account(claims, queue, claim, future.exception(), outcome, on_failure)
     outcome.left = waiting
     outcome.seconds = time.monotonic() - started
-    if stage is not None:
-        note_times(claims, queue.name, stage or queue.name, outcome, spent)
+    if recorded:
+        note_times(claims, queue.name, queue.name, outcome, spent)
     return outcome
 
 

@@ -51,7 +51,7 @@ def worked(settings: Settings) -> Iterator[Settings]:
             raise BadImage("not an image")
         finish(services.claims, claim, QUEUE)
 
-    work_through(services.claims, QUEUE, batch, step, threads=1, stage="looking")
+    work_through(services.claims, QUEUE, batch, step, threads=1)
     put(services.claims, 3, queue=QUEUE)
     with transaction(services.engine) as connection:
         connection.execute(
@@ -83,9 +83,9 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert states == {"waiting": 1, "done": 1, "failed": 1}
     assert 0 <= value("imgpipe_queue_oldest_seconds", queue="things") < 60
     assert value("imgpipe_attempts_recent", queue="things", outcome="failed") == 1
-    assert value("imgpipe_stage_items_total", queue="things", stage="looking", outcome="done") == 1
-    assert value("imgpipe_stage_items_total", queue="things", stage="looking", outcome="failed") == 1
-    assert 0 < value("imgpipe_stage_seconds_total", queue="things", stage="looking", outcome="done") < 10
+    assert value("imgpipe_stage_items_total", queue="things", stage="things", outcome="done") == 1
+    assert value("imgpipe_stage_items_total", queue="things", stage="things", outcome="failed") == 1
+    assert 0 < value("imgpipe_stage_seconds_total", queue="things", stage="things", outcome="done") < 10
     call = {"provider": "openai", "model": "gpt-6-luna"}
     assert value("imgpipe_provider_calls_total", **call, outcome="bought") == 1
     assert value("imgpipe_provider_tokens_total", **call, direction="input") == 100

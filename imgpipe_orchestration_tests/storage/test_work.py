@@ -183,8 +183,6 @@ def test_a_queue_is_left_when_nothing_of_a_batch_was_done(claims: Claims) -> Non
 
     outcome = drain(claims, QUEUE, "run", away, threads=2, batch_size=3)
     assert len(outcome.retried) == 3
-    outcome = drain(claims, QUEUE, "run", partial(finish, claims), threads=2, batch_size=2, once=True)
-    assert len(outcome.done) == 2
 
 
 def test_a_feature_writes_its_failure_with_the_claims_and_only_then(claims: Claims, engine: Engine) -> None:
