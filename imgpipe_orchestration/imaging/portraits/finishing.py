@@ -22,6 +22,7 @@ from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.portraits.grid import find_cells
 from imgpipe_orchestration.imaging.portraits.judgement import judge
 from imgpipe_orchestration.imaging.reading.opening import decode
+from imgpipe_orchestration.imaging.reading.parts import chunks
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.resize import shrink_within
 
@@ -32,8 +33,7 @@ LEAST_SIDE = 256
 """Pixels of the shorter side of the smallest picture that is accepted from a model."""
 THUMBNAIL_SIDE = 256
 
-_XMP_KEYWORD = "XML:com.adobe.xmp"
-_XMP_CHUNK = _XMP_KEYWORD.encode() + b"\0"
+_XMP_CHUNK = b"XML:com.adobe.xmp\0"
 _HEADER_END = 33
 """Bytes of a PNG before its second chunk: signature 8, IHDR 4 + 4 + 13 + 4."""
 _AVIF_QUALITY = 55
@@ -150,17 +150,13 @@ def _with_statement(png: bytes, xmp: str) -> bytes:
 
     A C2PA manifest is removed as well: it signs the former bytes, so these would count as tampered with.
     """
-    payload = _XMP_CHUNK + b"\0\0\0\0" + xmp.encode()
     file = io.BytesIO()
-    PngImagePlugin.putchunk(file, b"iTXt", payload)
-    parts = [png[:_HEADER_END], file.getvalue()]
-    start = kept = _HEADER_END
-    while start + 12 <= len(png):
-        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
-        if png.startswith((b"iTXt" + _XMP_CHUNK, b"caBX"), start + 4):
-            parts.append(png[kept:start])
-            kept = end
-        start = end
+    PngImagePlugin.putchunk(file, b"iTXt", _XMP_CHUNK + b"\0\0\0\0" + xmp.encode())
+    parts, kept = [png[:_HEADER_END], file.getvalue()], _HEADER_END
+    for _, start, end in chunks(png):  # between the length with the type, and the checksum
+        if png.startswith((b"iTXt" + _XMP_CHUNK, b"caBX"), start - 4):
+            parts.append(png[kept : start - 8])
+            kept = end + 4
     return b"".join([*parts, png[kept:]])
 
 
