@@ -17,7 +17,6 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
     RateLimited,
     SpendingPaused,
-    TooLarge,
     UnreadableAnswer,
 )
 from imgpipe_orchestration.imaging.geometry import Box
@@ -42,8 +41,6 @@ _ANSWERED_IN = {
     "CROP_HINTS": "cropHintsAnnotation",
 }
 FEATURES = tuple(_ANSWERED_IN)
-IMAGE_LIMIT = 7_000_000
-"""Bytes of one image: a request may have 10 MB of JSON, and base64 adds a third."""
 
 _NAME = "Google Vision"
 
@@ -53,7 +50,6 @@ _OBJECTS = 1.5
 units, objects 2.25)."""
 _MOST = 1_000
 """Annotations of a kind that are taken. Twenty are asked for, but words on a page come in any number."""
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 # google.rpc.Code values for which a later try may succeed; 8 is RESOURCE_EXHAUSTED.
 _TRANSIENT = {1: "CANCELLED", 2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 13: "INTERNAL", 14: "UNAVAILABLE"}
@@ -78,7 +74,7 @@ class GoogleVision(JsonApi):
         (https://cloud.google.com/vision/docs/reference/rest/v1/AnnotateImageResponse), and paid for.
 
         Args:
-            image: a JPEG or PNG (Google reads no AVIF or HEIC), up to `IMAGE_LIMIT` bytes.
+            image: a JPEG of up to 7 MB: Google reads no AVIF or HEIC, and 10 MB of JSON, to which base64 adds a third.
             size: its width and height in pixels.
             features: what to look for.
 
@@ -87,15 +83,10 @@ class GoogleVision(JsonApi):
             from being answered, to be asked for again.
 
         Raises:
-            BadImage: neither JPEG nor PNG, or Google cannot decode it.
-            TooLarge: more than `IMAGE_LIMIT` bytes.
+            BadImage: Google cannot decode it.
             SpendingPaused: the project's billing is off.
             PartnerRefused, PartnerUnavailable, RateLimited: as in `JsonApi.request`, also from an error inside a 200.
         """
-        if not image.startswith(_MAGIC):
-            raise BadImage(f"{_NAME} takes JPEG or PNG: derive one first")
-        if len(image) > IMAGE_LIMIT:
-            raise TooLarge(f"{_NAME} takes up to {IMAGE_LIMIT:,} bytes, got {len(image):,}")
         request = {
             "image": {"content": base64.b64encode(image).decode()},
             "features": [{"type": feature, "maxResults": 20} for feature in features],

@@ -12,13 +12,11 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
     RateLimited,
     SpendingPaused,
-    TooLarge,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, GoogleVision, columns
+from imgpipe_orchestration.partners.google_vision import GoogleVision, columns
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.storage import jsonb
-from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 JPEG = b"\xff\xd8\xff" + bytes(100)
@@ -131,14 +129,6 @@ def test_an_answer_of_another_shape_is_unreadable_and_charged(answer: Any) -> No
         annotated(answer)
     assert caught.value.usage is not None
     assert caught.value.usage.units == 6.5
-
-
-def test_only_what_google_can_read_is_sent(google: GoogleVision, standins: StandInAccess) -> None:
-    with pytest.raises(BadImage, match="JPEG or PNG"):
-        google.annotate(b"\0\0\0 ftypavif", size=(1, 1))
-    with pytest.raises(TooLarge):
-        google.annotate(JPEG + bytes(IMAGE_LIMIT), size=(1, 1))
-    assert standins.calls("google") == []
 
 
 @pytest.mark.parametrize(

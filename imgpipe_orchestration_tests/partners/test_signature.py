@@ -35,7 +35,6 @@ def test_another_body_key_or_stamp_is_refused() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        None,
         "",
         "nonsense",
         "t=,v1=",
@@ -49,6 +48,6 @@ def test_another_body_key_or_stamp_is_refused() -> None:
         f"t={'9' * 5000},v1=00",
     ],
 )
-def test_a_malformed_header_is_refused_and_never_crashes(header: str | None) -> None:
+def test_a_malformed_header_is_refused_and_never_crashes(header: str) -> None:
     with pytest.raises(Unauthenticated):
         verify(header, BODY, KEY, now=NOW)
