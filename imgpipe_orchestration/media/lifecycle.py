@@ -86,16 +86,11 @@ def _exported(connection: Connection, row: RowMapping) -> Exported:
     removed = bool(row["background_removed"])
     record: dict[str, Any] = {
         "media_id": str(row["id"]),
-        "kind": row["kind"],
-        "original_name": row["original_name"],
+        **{name: row[name] for name in ("kind", "original_name", "private", "width", "height", "focus")},
         "state": "replaced" if row["replaced_at"] else row["status"],
-        "private": row["private"],
-        "width": row["width"],
-        "height": row["height"],
         "bytes": row["file_size"],
         "uploaded_at": row["created_at"],
         "analysis": public_analysis(found, background_removed=removed) if found else None,
-        "focus": row["focus"],
     }
     name = row["original_name"] or f"{row['id']}.{row['image_path'].rpartition('.')[2]}"
     return Exported(record, name, row["bulk_path"] or row["image_path"].lstrip("/"))

@@ -25,17 +25,16 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.wiring.services import Services
 
-_QUEUES = {Step.RESIZE_OPTIMIZE: store.REMAKE_VARIANTS, Step.AI_VISUAL_ANALYSIS: store.REMAKE_ANALYSIS}
-
 
 def order(services: Services, day: str, step: Step, *, urgent: bool = True) -> int:
     """Order what `step` makes for a day's finished images where it is outdated: made by another recipe; or an analysis
     with other questions, or without an answer of a configured provider. Returns how many are newly ordered."""
-    queue = store.UNHURRIED_ANALYSIS if step is Step.AI_VISUAL_ANALYSIS and not urgent else _QUEUES[step]
     with transaction(services.engine) as connection:
         if step is Step.RESIZE_OPTIMIZE:
+            queue = store.REMAKE_VARIANTS
             rows = connection.execute(_OTHER_RECIPE, {"day": day, "recipe": MEDIA.version})
         else:
+            queue = store.REMAKE_ANALYSIS if urgent else store.UNHURRIED_ANALYSIS
             rows = _analysed_otherwise(services, connection, day, day)
         items = [Item(row.id, str(row.user_id), day) for row in rows]
         return services.claims.enqueue(connection, queue, items, again=True)

@@ -162,11 +162,9 @@ def _asked(
     seen = None if isinstance(data, str) else services.workshop.call(look, data)
 
     def ask(one: Choice) -> tuple[str, dict[str, float]]:
-        if seen is None:
-            return _openai(services, one, data, buyer)
-        if services.models.speaks_openai(one.provider):
-            return _openai(services, one, seen.preview, buyer)
-        return _google(services, one, seen.preview, seen.preview_size, buyer)
+        if seen is not None and not services.models.speaks_openai(one.provider):
+            return _google(services, one, seen.preview, seen.preview_size, buyer)
+        return _openai(services, one, data if seen is None else seen.preview, buyer)
 
     by, (answered_by, scores) = first_answer(choices, ask, task="moderate")
     return by.provider, answered_by, scores

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.lifecycle import cdn, trash
 from imgpipe_orchestration.moderation import model
@@ -66,10 +66,9 @@ class Verdict:
 COLUMNS = ", ".join(f"v.{name}" for name in Verdict.__slots__)
 
 
-def verdict(row: Sequence[Any]) -> Verdict:
+def verdict(row: Row[Any]) -> Verdict:
     """A row of COLUMNS."""
-    values = dict(zip(Verdict.__slots__, row, strict=True))
-    return Verdict(**{**values, "state": State(values["state"])})
+    return Verdict(**{**row._mapping, "state": State(row.state)})
 
 
 def _follow(connection: Connection, ids: Sequence[int], state: types.State, error: str | None) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_lossless
 from imgpipe_orchestration.imaging.encoding.picture import Picture, has_few_colours, may_gain
 from imgpipe_orchestration.imaging.encoding.search import Encoded, search
-from imgpipe_orchestration.imaging.formats import MIME_OF, Format
+from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.geometry import PixelBox
 from imgpipe_orchestration.imaging.plan import crop_box, output_size
 from imgpipe_orchestration.imaging.recipe import Recipe, Size
@@ -39,10 +39,6 @@ class Variant:
     """In the encoder's own scale; 0 for PNG, and for WebP without loss."""
     score: float | None
     """SSIMULACRA2 measured for this file; None where it was not."""
-
-    @property
-    def mime(self) -> str:
-        return MIME_OF[self.format]
 
 
 def encode_all(

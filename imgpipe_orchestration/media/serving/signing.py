@@ -20,8 +20,6 @@ from imgpipe_orchestration.media import model
 from imgpipe_orchestration.media.serving import decision
 from imgpipe_orchestration.settings import Settings
 
-PARAMETER = "signature"
-"""The query parameter."""
 VALID_SECONDS = 3600.0
 """How long the signed URL of a private image is valid, unless its owner says otherwise."""
 NOTHING: Mapping[str, str] = {}
@@ -53,7 +51,7 @@ def signed_url(
 ) -> tuple[str, datetime]:
     """The signed URL of a private image, valid for `seconds` (default VALID_SECONDS), and when it ends."""
     signature, ends = sign(settings, media_id, seconds=seconds or VALID_SECONDS, fixed=fixed)
-    query = {"size": decision.DEFAULT_SIZE, **fixed, PARAMETER: signature}
+    query = {"size": decision.DEFAULT_SIZE, **fixed, "signature": signature}
     return f"{settings.smart_media_base_url}/{media_id}?{urlencode(query)}", ends
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, column, insert, table, text
 
 from imgpipe_orchestration.errors import Planned
-from imgpipe_orchestration.imaging.formats import extension
+from imgpipe_orchestration.imaging.formats import MIME_OF, extension
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.lifecycle import cdn
 from imgpipe_orchestration.lifecycle.trash import dropping
@@ -98,7 +98,7 @@ def _put(services: Services, media: MediaFile, rendition: Rendition) -> list[tup
         # still being served.
         name = f"{media.id}-{variant.size}{cut_out}-{variant.sha256[:12]}.{extension(variant.format)}"
         key = f"{prefix}/{name}"
-        services.media_bucket.put(key, variant.data, content_type=variant.mime, cache_control=IMMUTABLE)
+        services.media_bucket.put(key, variant.data, content_type=MIME_OF[variant.format], cache_control=IMMUTABLE)
         return variant, key
 
     with ThreadPoolExecutor(4, thread_name_prefix="put") as pool:

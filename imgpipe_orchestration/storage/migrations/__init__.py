@@ -66,8 +66,6 @@ def pending(engine: Engine) -> list[str]:
         BackendUnavailable: its schema is older than the baseline.
     """
     with engine.connect() as connection:
-        if not behind(connection):
-            return []
         _refuse_older(connection)
         version = _version(connection)
     return [revision for revision in _revisions() if version is None or revision > version]
