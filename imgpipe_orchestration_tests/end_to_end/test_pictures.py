@@ -17,9 +17,13 @@ from imgpipe_orchestration_tests.gateway.conftest import Visit, browser, visit
 __all__ = ["browser", "visit"]
 
 LOOKS = [("light", 1280), ("dark", 390)]
+JUST_WITH_MENU = 850
+"""The narrowest screen, in pixels, that has the menu beside the page: the least room for a table."""
 PHOTOS = ("coffee", "astronaut", "chelsea")
 OF_SWAGGER = ("nested-interactive", "heading-order")
 """What axe finds in the structure of Swagger UI's own pages."""
+HOUSEKEEPING = ("review", "spending", "trash", "erasures", "keys", "audit")
+"""Pages of no pipeline."""
 LIVELY = {"overview", "upload"}
 """Pages that change by themselves while one looks, and may move for it."""
 _SHIFTS = """
@@ -33,9 +37,12 @@ new PerformanceObserver((list) => {
 @pytest.fixture(scope="module")
 def pages(stack: Stack) -> dict[str, str]:
     """The pages by the name of their picture, once the demo has been through."""
-    results = run(scenario.Stack(stack.environment), SCENARIOS, lambda _: None)
+    demo = scenario.Stack(stack.environment)
+    results = run(demo, SCENARIOS, lambda _: None)
     assert all(result.finished for result in results), results
     ((image,),) = stack.rows("select max(id) from media_files where data_type = 'product' and status = 'completed'")
+    ((other,),) = stack.rows("select min(id) from media_files where status = 'completed'")
+    demo.operated("DELETE", f"/api/media/{other}")  # the trash shows it
     ((task,),) = stack.rows("select task_id from generation_tasks order by id desc limit 1")
     ((job,),) = stack.rows("select job_id from cron_jobs order by id desc limit 1")
     ((queue, item),) = stack.rows("select queue, item_id from work_items where state = 'failed' limit 1")
@@ -53,6 +60,7 @@ def pages(stack: Stack) -> dict[str, str]:
         "avatars-all": "/avatars",
         "failures": "/failures",
         "failure": f"/failures/{queue}/{item}",
+        **{name: f"/{name}" for name in HOUSEKEEPING},
         "components": f"/components?media={image}",
         "docs": "/docs",
         "not-there": "/nothing-here",
@@ -76,13 +84,16 @@ def test_every_page_full_of_work_is_accessible_stands_still_and_fits_the_screen(
             problems = guest.axe()
             if name == "docs":
                 problems = [problem for problem in problems if not problem.startswith(OF_SWAGGER)]
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                problems.append("wider than the screen")
             if name not in LIVELY and (shift := _shift(guest, path)):
                 problems.append(f"layout shift {shift}")
+            guest.picture(name if (scheme, width) == LOOKS[0] else f"{name}-{scheme}-{width}")
+            for wide in {width, min(width, JUST_WITH_MENU)}:
+                page.set_viewport_size({"width": wide, "height": 860})
+                if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                    problems.append(f"wider than a screen of {wide} pixels")
+            page.set_viewport_size({"width": width, "height": 860})
             if problems:
                 found[path] = problems
-            guest.picture(name if (scheme, width) == LOOKS[0] else f"{name}-{scheme}-{width}")
     assert not found, json.dumps(found, indent=1)
 
 
@@ -103,7 +114,7 @@ def test_every_page_of_a_pipeline_leads_to_its_runs_and_assets(
     with visit(stack.gateway) as guest:
         guest.allowed = ["403"]  # of held images
         for name, path in pages.items():
-            if name in {"components", "docs", "not-there", "vision-reports-edit"}:
+            if name in {"components", "docs", "not-there", "vision-reports-edit", *HOUSEKEEPING}:
                 continue
             page = guest.go(path)
             targets = [link.get_attribute("href") or "" for link in page.locator("main a[rel=noreferrer]").all()]
