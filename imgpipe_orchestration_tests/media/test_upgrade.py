@@ -85,7 +85,7 @@ def test_an_older_releases_dump_is_served_and_worked_off(
     before.upload(2, profile_image=picture(seed=2)[:2500])  # broken: a dead letter
     before.run_due()
     done = listed(before, picture(seed=3))
-    runs.run(before.services, "run")
+    runs.run(before.services, "run", runs.Drained())
     before.upload(3, profile_image=picture(seed=4))
     waiting = listed(before, picture(seed=5))
     assert before.services.claims.counts()["media"].failed == 1
@@ -109,7 +109,7 @@ def test_an_older_releases_dump_is_served_and_worked_off(
     assert after.get(done[0]).headers["Content-Type"] == "image/webp"
     assert after.get("/api/media/analysis/1", **after.as_worker).json()["success"] is True
     after.run_due("run-after")
-    runs.run(after.services, "run-after")
+    runs.run(after.services, "run-after", runs.Drained())
     assert after.get("/serve/3?size=small").headers["Content-Type"] == "image/jpeg"
     assert after.get(waiting[0]).headers["Content-Type"] == "image/webp"
     assert after.me(3)["profile_image_path"].endswith("/api/images/3?size=detail")

@@ -104,7 +104,8 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
             _, one = upload(client, photo(seed=seed))
             assert one is not None
             accepted.append(one)
-        assert runs.run(services, "run").processed == 5
+        runs.run(services, "run", done := runs.Drained())
+        assert done.processed == 5
         services.close()
         thread = threading.Thread(target=uploads)
         thread.start()
@@ -126,7 +127,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
         assert [found.missing for found in everywhere] == [0] * len(BUCKETS), "also in the buckets that were empty"
         found = next(found for found in everywhere if found.name == "listings")
         assert found.garbage <= 2 * (len(accepted) - held)
-        runs.run(services, "run")
+        runs.run(services, "run", runs.Drained())
         assert count(services, "select count(*) from image_queue where status = 'processed'") == held
         with Client(create_app(settings)) as client:
             served = [client.get(path_of(one)) for one in accepted]

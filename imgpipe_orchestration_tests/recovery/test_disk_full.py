@@ -41,7 +41,8 @@ def assert_all_is_finished(client: Client, settings: Settings, kept: list[Accept
     kept = [*kept, *late]
     services = Services(settings)
     assert count(services, "select count(*) from image_queue") == len(kept)
-    assert runs.run(services, "run").processed == len(kept)
+    runs.run(services, "run", done := runs.Drained())
+    assert done.processed == len(kept)
     services.close()
     for one in kept:
         answer = client.get(path_of(one))
